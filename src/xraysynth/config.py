@@ -1,0 +1,327 @@
+"""The typed configuration of every stage, and the checks that let no typo pass."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from xraysynth.errors import ConfigError
+from xraysynth.generators.base import Generator
+from xraysynth.prompts import PromptBank
+from xraysynth.recipes import ClassifierRecipe, DataRecipe, TrainerRecipe
+from xraysynth.records import CLASSES
+from xraysynth.sources.base import Source
+
+PLUGINS = ("source", "generator")
+"""Groups whose options are classes of their own; several can be selected at once."""
+
+
+class MissingPatientId(str, Enum):
+    """What to do with images whose patient is unknown."""
+
+    error = "error"
+    cluster = "cluster"
+
+
+class TrackingMode(str, Enum):
+    """Modes of a Weights & Biases run."""
+
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """`output` takes everything that is made; `data` is where presets look for data sets."""
+
+    output: str = "outputs"
+    data: str = "data"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Shares of each class's images, by patient; `official` keeps a source's own splits."""
+
+    val_fraction: float = 0.15
+    test_fraction: float = 0.25
+    seed: int = 0
+    official: bool = True
+    minimum_per_class: int = 15
+
+    def __post_init__(self) -> None:
+        if not (0 < self.val_fraction and 0 < self.test_fraction) or (
+            self.val_fraction + self.test_fraction >= 1
+        ):
+            raise ConfigError(
+                "splits.val_fraction and splits.test_fraction must be above 0 and sum to less than 1; "
+                f"got {self.val_fraction} and {self.test_fraction}"
+            )
+
+
+@dataclass(frozen=True)
+class Generate:
+    """`per_class` images of each class; null makes what training needs. Retries only failures."""
+
+    per_class: int | None = None
+    seed: int = 0
+    shard_index: int = 0
+    shard_count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.per_class is not None and self.per_class < 1:
+            raise ConfigError(f"generate.per_class must be at least 1; got {self.per_class}")
+        if not 0 <= self.shard_index < self.shard_count:
+            raise ConfigError(
+                "generate.shard_index must lie in [0, generate.shard_count); "
+                f"got {self.shard_index} of {self.shard_count}"
+            )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Encoders by name; all but `classifier` need weights on disk at `<encoder>_weights`."""
+
+    encoders: list[str] = field(default_factory=lambda: ["classifier"])
+    inception_weights: str | None = None
+    xrv_weights: str | None = None
+    rad_dino_weights: str | None = None
+    pairs_per_class: int = 200
+    replicates: int = 1000
+
+    def __post_init__(self) -> None:
+        known = ("classifier", "inception", "xrv", "rad_dino")
+        for name in self.encoders:
+            if name not in known:
+                raise ConfigError(f"evaluate.encoders must be among {', '.join(known)}; got {name!r}")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Every generator x share x mode x seed; share 0 is the real-only arm and is always run."""
+
+    name: str = "study"
+    shares: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    modes: list[str] = field(default_factory=lambda: ["replace"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ConfigError(
+                f"study.name is used as a folder name: letters, digits, '.', '_' and '-'; got {self.name!r}"
+            )
+        if not self.seeds:
+            raise ConfigError("study.seeds must hold at least one seed; got none")
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Weights & Biases; the key comes from the environment (WANDB_API_KEY) alone."""
+
+    mode: TrackingMode = TrackingMode.offline
+    project: str = "xraysynth"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a stage may read. `seed` is the seed of training; splits and pools have their own."""
+
+    classes: list[str] = field(default_factory=lambda: list(CLASSES))
+    size_px: int = 64
+    seed: int = 0
+    missing_patient_id: MissingPatientId = MissingPatientId.error
+    acknowledge_confounding: bool = False
+    source: dict[str, Any] = field(default_factory=dict)
+    generator: dict[str, Any] = field(default_factory=dict)
+    prompts: PromptBank = field(default_factory=PromptBank)
+    splits: Splits = field(default_factory=Splits)
+    generate: Generate = field(default_factory=Generate)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    classifier: ClassifierRecipe = field(default_factory=ClassifierRecipe)
+    trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    study: Study = field(default_factory=Study)
+    tracking: Tracking = field(default_factory=Tracking)
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(f"classes must name two or more different classes; got {self.classes}")
+        if self.size_px < 16:
+            raise ConfigError(f"size_px must be at least 16; got {self.size_px}")
+
+    @property
+    def output(self) -> Path:
+        """The folder that takes everything that is made."""
+        return Path(self.paths.output)
+
+    def plain(self) -> dict[str, Any]:
+        """The resolved configuration as JSON-serialisable values."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    def sources(self) -> list[Source]:
+        """The selected sources."""
+        return [_build("source", key, node) for key, node in self.source.items()]
+
+    def generators(self) -> dict[str, Generator]:
+        """The selected generators by name."""
+        built = [_build("generator", key, node) for key, node in self.generator.items()]
+        return {generator.name: generator for generator in built}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _build(group: str, key: str, node: Any) -> Any:
+    """The plug-in that a node describes, its values checked against the constructor's types."""
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf
+
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(
+            f"{group}.{key} is set, but {group}={key} is not selected; select it with '{group}={key}' or "
+            f"'{group}=[…,{key}]' (there is {', '.join(options(group))})"
+        )
+    target = get_class(node["_target_"])
+    values = {name: value for name, value in node.items() if name != "_target_"}
+    try:
+        typed = OmegaConf.merge(schema(target), values)
+        arguments = OmegaConf.to_container(typed, throw_on_missing=True)
+    except Exception as error:
+        raise explained(error, prefix=f"{group}.{key}") from error
+    assert isinstance(arguments, dict)
+    return target(**{str(name): value for name, value in arguments.items()})
+
+
+def checked(composed: Any) -> Config:
+    """A composed DictConfig as a `Config`: unknown keys, wrong types and unbound plug-ins raise.
+
+    Hydra alone lets an unknown root key of an experiment pass, so everything is merged once more into
+    a fresh schema.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+        config = OmegaConf.to_object(OmegaConf.merge(schema(Config), values))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise explained(error) from error
+    assert isinstance(config, Config)
+    config.sources()
+    config.generators()
+    return config
+
+
+def schema(record: type) -> Any:
+    """A frozen dataclass as a typed DictConfig that values can still be merged into."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(record)
+    _unfreeze(node)
+    return node
+
+
+def _unfreeze(node: Any) -> None:
+    """OmegaConf makes frozen dataclasses read-only, and everything merged beside them."""
+    from omegaconf import DictConfig, OmegaConf
+
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _unfreeze(child)
+
+
+def register() -> None:
+    """Make the schema known to Hydra; conf/config.yaml starts from it."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=schema(Config))
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a list of overrides, as the command line would have it."""
+    import hydra
+
+    register()
+    try:
+        with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
+            return checked(hydra.compose("config", overrides=plugin_overrides(overrides)))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise explained(error) from error
+
+
+def plugin_overrides(overrides: Sequence[str]) -> list[str]:
+    """Lets an option of a plug-in be set that its yaml does not mention; types are checked later."""
+    pattern = re.compile(rf"({'|'.join(PLUGINS)}|prompts)\.[\w-]+(\.[\w.-]+)?=")
+    return [f"++{text}" if pattern.match(text) else text for text in overrides]
+
+
+@cache
+def options(group: str) -> list[str]:
+    """Names of the options of a config group."""
+    folder = files("xraysynth.conf") / group
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def explained(error: BaseException, prefix: str = "") -> ConfigError:
+    """A one-line error with the full name of the option and the nearest right one."""
+    from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if cause is None:
+        return ConfigError(_nearest_option(str(error).strip()))
+    name = ".".join(part for part in (prefix, str(cause.full_key or "")) if part)
+    if isinstance(cause, MissingMandatoryValue):
+        return ConfigError(f"{name} must be given; add '{name}=…'")
+    if isinstance(cause, ConfigKeyError) or "not in" in str(cause):
+        return ConfigError(_unknown(name, cause))
+    first = str(cause.msg or cause).splitlines()[0]
+    return ConfigError(f"{name}: {first}")
+
+
+def _unknown(name: str, cause: Any) -> str:
+    known = _known_names(name, cause)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"
+    return f"there is no option {name!r}{nearest}"
+
+
+def _known_names(name: str, cause: Any) -> list[str]:
+    parent, _, _ = name.rpartition(".")
+    owner = cause.object_type if isinstance(cause.object_type, type) else None
+    try:
+        names = [f.name for f in fields(owner)]  # type: ignore[arg-type]
+    except TypeError:
+        names = [str(key) for key in (cause.parent_node or {})]
+    return [f"{parent}.{n}" if parent else n for n in names]
+
+
+def _nearest_option(message: str) -> str:
+    """Hydra's message on an unknown group option, shortened, with the nearest name."""
+    found = re.search(r"Could not find '([\w-]+)/([\w.-]+)'", message)
+    if not found or found[1] not in {p.name for p in files("xraysynth.conf").iterdir()}:
+        return message
+    group, option = found.groups()
+    close = difflib.get_close_matches(option, options(group), n=1, cutoff=0.5)
+    nearest = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{group}={option}: there is no such option{nearest} (there is {', '.join(options(group))})"

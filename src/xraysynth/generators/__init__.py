@@ -1,0 +1,1 @@
+"""What makes images: one file and one yaml each."""

@@ -1,0 +1,109 @@
+"""A job: one piece of work with an identity, a folder named by it, and a run.json in it."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xraysynth.errors import XraysynthError
+from xraysynth.provenance import environment, peak_memory_mb
+from xraysynth.seeds import digest
+from xraysynth.store import exclusive, write_atomically
+
+
+@dataclass(frozen=True)
+class Job:
+    """`identity` holds the settings that decide the result and the digests of its inputs."""
+
+    stage: str
+    identity: Mapping[str, Any]
+    output: Path
+
+    @cached_property
+    def key(self) -> str:
+        """First 12 hex digits of the identity's digest."""
+        return digest([self.stage, self.identity])[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Where the job writes."""
+        return self.output / self.stage / self.key
+
+    def record(self) -> dict[str, Any]:
+        """What run.json says, empty if the job never ran."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    @property
+    def done(self) -> bool:
+        """True when the job has finished without error."""
+        return self.record().get("state") == "done"
+
+    def result(self, command: str) -> dict[str, Any]:
+        """The result of a finished job, or an error that says which command makes it."""
+        record = self.record()
+        if record.get("state") != "done":
+            state = record.get("state", "never run")
+            raise XraysynthError(f"{self.stage} job {self.key} is needed but was {state}; run: {command}")
+        result: dict[str, Any] = record["result"]
+        return result
+
+    def run(
+        self,
+        work: Callable[[], Mapping[str, Any]],
+        *,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+    ) -> dict[str, Any]:
+        """Do the work unless it is done; processes on the same job wait for each other."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.folder / ".lock"):
+            record = self.record()
+            if record.get("state") == "done":
+                return self._line(record, skipped=True)
+            record = {
+                "state": "running",
+                "stage": self.stage,
+                "key": self.key,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "command": " ".join(["xraysynth", self.stage, *overrides]),
+                "overrides": list(overrides),
+                "identity": dict(self.identity),
+                "config": dict(config),
+            }
+            self._write(record)
+            return self._line(self._work(work, record), skipped=False)
+
+    def _work(self, work: Callable[[], Mapping[str, Any]], record: dict[str, Any]) -> dict[str, Any]:
+        began = time.perf_counter()
+        try:
+            record |= {"result": dict(work()), "state": "done"}
+        except BaseException as error:
+            record |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+            if not isinstance(error, XraysynthError):
+                record["traceback"] = traceback.format_exc()
+            raise
+        finally:
+            record |= {
+                "seconds": round(time.perf_counter() - began, 3),
+                "peak_memory_mb": round(peak_memory_mb(), 1),
+                "environment": environment(),
+            }
+            self._write(record)
+        return record
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        text = json.dumps(record, indent=1, default=str)
+        write_atomically(self.folder / "run.json", text.encode())
+
+    def _line(self, record: Mapping[str, Any], *, skipped: bool) -> dict[str, Any]:
+        head = {"stage": self.stage, "key": self.key, "state": record["state"], "skipped": skipped}
+        return head | {"folder": str(self.folder), "seconds": record["seconds"], **record["result"]}

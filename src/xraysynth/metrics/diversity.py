@@ -1,0 +1,134 @@
+"""How alike the images of one class are among themselves: SSIM and MS-SSIM over pairs of one set.
+
+Higher is less diverse. The values mean something only beside those of real images of the same class
+and size. Between unpaired real and synthetic images SSIM means nothing and is not offered.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch.nn.functional import avg_pool2d
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from xraysynth.errors import ImageError
+from xraysynth.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
+from xraysynth.seeds import derive_seed
+
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the five scales (Wang et al. 2003)."""
+
+WINDOW_PX = 11
+_BATCH_PIXELS = 2**20
+
+
+def scale_count(side_px: int) -> int:
+    """How many of the five scales an image holds: the last one must hold the 11 px window.
+
+    Scale s has side_px / 2^(s-1) pixels; five scales need more than 160.
+
+    >>> [scale_count(side) for side in (64, 128, 160, 161, 512)]
+    [3, 4, 4, 5, 5]
+    """
+    fitting = [s for s in range(1, 6) if side_px > (WINDOW_PX - 1) * 2 ** (s - 1)]
+    if not fitting:
+        raise ImageError(f"SSIM needs images of at least {WINDOW_PX} px a side, got {side_px}")
+    return fitting[-1]
+
+
+def ms_ssim_name(side_px: int) -> str:
+    """MS-SSIM, with the number of scales where it is not the usual five."""
+    scales = scale_count(side_px)
+    return "MS-SSIM" if scales == len(BETAS) else f"MS-SSIM ({scales} scales)"
+
+
+def pair_similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """SSIM and MS-SSIM of pairs of images, each `(P, H, W)` uint8: `(P, 2)` float64, at most 1.
+
+    Gaussian window of 11 px and sigma 1.5; data range fixed at 1.0 for images in [0, 1], as a range
+    taken from the images would differ between pairs. With fewer than five scales the exponents are
+    divided by their sum. Contrast terms below 0 count as 0.
+    """
+    if first.shape != second.shape or first.dtype != np.uint8 or second.dtype != np.uint8:
+        raise ImageError(
+            f"pairs of shape {first.shape} {first.dtype} and {second.shape} {second.dtype}: both "
+            "must be (P, H, W) uint8"
+        )
+    size = max(1, _BATCH_PIXELS // (first.shape[1] * first.shape[2]))
+    starts = range(0, len(first), size)
+    with torch.inference_mode():
+        parts = [_batch(first[at : at + size], second[at : at + size]) for at in starts]
+    return np.concatenate([np.zeros((0, 2)), *parts])
+
+
+def _batch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    x, y = (torch.from_numpy(side.astype(np.float32) / 255)[:, None] for side in (first, second))
+    exponents = np.array(BETAS[: scale_count(min(first.shape[1:]))])
+    exponents /= exponents.sum()
+    ms_ssim = torch.ones(len(x))
+    for scale, exponent in enumerate(exponents):
+        similarity, contrast = structural_similarity_index_measure(
+            x, y, data_range=1.0, reduction="none", return_contrast_sensitivity=True
+        )
+        if scale == 0:
+            ssim = similarity
+        term = similarity if scale == len(exponents) - 1 else contrast
+        ms_ssim *= term.clamp(min=0) ** exponent
+        x, y = avg_pool2d(x, 2), avg_pool2d(y, 2)
+    return torch.stack([ssim, ms_ssim], 1).double().numpy()
+
+
+def random_pairs(n: int, max_pairs: int, seed: int) -> np.ndarray:
+    """Distinct pairs i < j of `n` items, `(P, 2)`: all, or `max_pairs` of them at random."""
+    total = n * (n - 1) // 2
+    chosen = np.arange(total)
+    if total > max_pairs:
+        chosen = np.random.default_rng(seed).choice(total, max_pairs, replace=False, shuffle=False)
+    second = ((1 + np.sqrt(1 + 8 * chosen)) // 2).astype(np.int64)  # pair k = j (j - 1) / 2 + i
+    return np.stack([chosen - second * (second - 1) // 2, second], 1)
+
+
+def within_class(
+    images: np.ndarray,
+    targets: np.ndarray,
+    *,
+    classes: Sequence[str],
+    patients: ArrayLike | None = None,
+    max_pairs: int = 500,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Mean SSIM and MS-SSIM over random pairs of images of one class; lower is more diverse.
+
+    `images` is one set, `(N, H, W)` uint8. Keys are `SSIM/<class>` and, for example,
+    `MS-SSIM (3 scales)/<class>`; `n` is the number of pairs, and a class without pairs is NaN with
+    n 0. Pairs of one patient are left out. The interval draws patients (images where `patients` is
+    None) with replacement and weighs a pair by the product of its two counts.
+    """
+    owners = np.arange(len(images)) if patients is None else np.asarray(patients)
+    names = ("SSIM", ms_ssim_name(min(images.shape[1:])))
+    found: dict[str, Interval] = {}
+    for index, label in enumerate(classes):
+        rows = np.flatnonzero(np.asarray(targets) == index)
+        pairs = rows[random_pairs(len(rows), max_pairs, derive_seed(seed, label))]
+        pairs = pairs[owners[pairs[:, 0]] != owners[pairs[:, 1]]]
+        values = pair_similarity(images[pairs[:, 0]], images[pairs[:, 1]])
+        bounds = _pair_intervals(values, pairs, owners, replicates, seed)
+        found |= {f"{name}/{label}": bound for name, bound in zip(names, bounds, strict=True)}
+    return found
+
+
+def _pair_intervals(
+    values: np.ndarray, pairs: np.ndarray, owners: np.ndarray, replicates: int, seed: int
+) -> list[Interval]:
+    if not len(pairs):
+        return [Interval(float("nan"), float("nan"), float("nan"), 0)] * values.shape[1]
+    rows, place = np.unique(pairs, return_inverse=True)
+    counts = cluster_weights(owners[rows], replicates, seed)
+    place = place.reshape(pairs.shape)
+    weights = counts[:, place[:, 0]] * counts[:, place[:, 1]]  # (R, P)
+    with np.errstate(invalid="ignore"):  # a replicate that drew no pair is NaN and left out
+        drawn = (weights @ values) / weights.sum(1, keepdims=True)
+    means = values.mean(0)
+    return [interval(m, column, n=len(pairs)) for m, column in zip(means, drawn.T, strict=True)]

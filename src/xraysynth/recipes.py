@@ -1,0 +1,133 @@
+"""The settings of data, classifier and trainer: plain values, importable without torch."""
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from xraysynth.errors import ConfigError
+
+# Enum members are named as they are written in a config: OmegaConf reads an enum by its name.
+
+
+class MixMode(Enum):
+    """Synthetic images take the place of real ones, or come on top of them."""
+
+    replace = "replace"
+    add = "add"
+
+
+class Cache(Enum):
+    """Where decoded pixels live while training: in memory, or memory-mapped from disk."""
+
+    memory = "memory"
+    memmap = "memmap"
+
+
+class ClassWeighting(Enum):
+    """Weight of a class in the loss: one, or inversely proportional to its number of images."""
+
+    none = "none"
+    balanced = "balanced"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """What the classifier is trained on.
+
+    `share` is the synthetic fraction of the training images. Augmentations are drawn uniformly in
+    plus or minus their magnitude: `rotation` in degrees, `translation` as a fraction of the side,
+    `scale`, `brightness` and `contrast` as fractions; `noise` is the largest standard deviation of
+    Gaussian noise. No horizontal flip by default: the heart lies on the left.
+    """
+
+    share: float = 0.0
+    mode: MixMode = MixMode.replace
+    batch_size: int = 32
+    cache: Cache = Cache.memory
+    augment: bool = True
+    rotation: float = 7.0
+    translation: float = 0.05
+    scale: float = 0.1
+    brightness: float = 0.1
+    contrast: float = 0.2
+    noise: float = 0.02
+    horizontal_flip: bool = False
+
+    def __post_init__(self) -> None:
+        _within("data", self, share=(0, 1), rotation=(0, 180), translation=(0, 1))
+        _within("data", self, scale=(0, 0.9), brightness=(0, 1), contrast=(0, 1), noise=(0, 1))
+        _at_least("data", self, batch_size=1)
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Any timm backbone and how it is optimised (AdamW, linear warmup, cosine to zero).
+
+    `channels` is 1, or 3 to repeat the grey image. `gradient_clip` is the largest norm of the
+    gradient, 0 for no limit.
+    """
+
+    backbone: str = "resnet10t"
+    pretrained: bool = False
+    channels: int = 1
+    class_weighting: ClassWeighting = ClassWeighting.none
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    label_smoothing: float = 0.05
+    drop_rate: float = 0.0
+    gradient_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ConfigError(f"classifier.channels must be 1 or 3; got {self.channels}")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"classifier.learning_rate must be > 0; got {self.learning_rate}")
+        _within(
+            "classifier", self, warmup_fraction=(0, 1), label_smoothing=(0, 1), drop_rate=(0, 1)
+        )
+        _at_least("classifier", self, weight_decay=0, gradient_clip=0)
+
+
+@dataclass(frozen=True)
+class TrainerRecipe:
+    """How long and on what; every arm of a study takes `max_steps` optimiser steps at most.
+
+    Every `val_every_steps` steps the classifier is scored on the real validation split; after
+    `patience` such scores without improvement training stops (0: never). `precision` auto is
+    32-true on a CPU and bf16-mixed on a GPU.
+    """
+
+    max_steps: int = 600
+    val_every_steps: int = 50
+    patience: int = 0
+    precision: str = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        known = ("auto", "32-true", "bf16-mixed")
+        if self.precision not in known:
+            raise ConfigError(
+                f"trainer.precision must be one of {', '.join(known)}; got {self.precision!r}"
+            )
+        _at_least("trainer", self, max_steps=1, val_every_steps=1, patience=0, devices=1)
+
+
+def plain(recipe: Any) -> dict[str, Any]:
+    """The fields of a recipe as plain values, enums as text: fit for JSON and checkpoints."""
+    values = asdict(recipe)
+    return {name: v.value if isinstance(v, Enum) else v for name, v in values.items()}
+
+
+def _within(group: str, recipe: object, **ranges: tuple[float, float]) -> None:
+    for name, (low, high) in ranges.items():
+        value = getattr(recipe, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{group}.{name} must lie in [{low}, {high}]; got {value}")
+
+
+def _at_least(group: str, recipe: object, **minima: float) -> None:
+    for name, low in minima.items():
+        if not getattr(recipe, name) >= low:
+            raise ConfigError(f"{group}.{name} must be at least {low}; got {getattr(recipe, name)}")

@@ -1,0 +1,1 @@
+"""One short file per stage: a resolved configuration in, a result out."""

@@ -1,0 +1,115 @@
+"""Prompts to pools: each selected generator makes images of every class.
+
+Reads the cohort (to know how many images training needs, unless generate.per_class says so), the
+prompt bank and the generators. A pool is a folder below paths.output/pools named by what made it;
+it only grows, can be killed at any moment, and can be split over processes by generate.shard_index
+and generate.shard_count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from xraysynth import pool, tracking
+from xraysynth.config import Config
+from xraysynth.errors import ConfigError, PoolError
+from xraysynth.generators.base import Generator
+from xraysynth.job import Job
+from xraysynth.mixing import required_per_class
+from xraysynth.prompts import requests
+from xraysynth.recipes import MixMode
+from xraysynth.records import Manifest
+from xraysynth.seeds import digest, identity
+from xraysynth.stages import prepare
+from xraysynth.store import ImageStore
+
+SECTIONS = ("classes", "generator", "prompts", "generate", "data", "tracking")
+"""The options that this stage reads, besides those of prepare."""
+
+
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """Fill the pool of every selected generator, or find it filled."""
+    generators = config.generators()
+    if not generators:
+        raise ConfigError("generator must name at least one; for example generator=stable_diffusion")
+    per_class = counts(config, overrides)
+    results = {name: _fill(config, g, per_class, overrides) for name, g in generators.items()}
+    return {"stage": "generate", "state": "done", "pools": results}
+
+
+def counts(config: Config, overrides: Sequence[str]) -> dict[str, int]:
+    """Images of each class that each pool must hold."""
+    if config.generate.per_class is not None:
+        return dict.fromkeys(config.classes, config.generate.per_class)
+    cohort, _ = prepare.cohort(config, overrides)
+    # A share of 0 needs no pool; whoever asks for one all the same wants one for synthetic-only.
+    share, mode = (config.data.share, config.data.mode) if config.data.share else (1, MixMode.replace)
+    return required_per_class(
+        cohort.split("train"), share=share, mode=mode, n_pools=max(1, len(config.generator))
+    )
+
+
+def store(config: Config, generator: Generator) -> ImageStore:
+    """Where this generator's pool lies under this configuration."""
+    parent = config.output / "pools"
+    return pool.pool_store(generator, config.prompts, seed=config.generate.seed, parent=parent)
+
+
+def pools(
+    config: Config, overrides: Sequence[str], per_class: Mapping[str, int]
+) -> dict[str, Manifest]:
+    """The verified pools of the selected generators; an error says how to make a missing one."""
+    command = " ".join(["xraysynth generate", *overrides])
+    return {
+        name: pool.read(store(config, g), config.classes, per_class=per_class, command=command)
+        for name, g in config.generators().items()
+    }
+
+
+def job(config: Config, generator: Generator, per_class: Mapping[str, int]) -> Job:
+    """The job that fills a pool up to these counts."""
+    decides = {
+        "generator": identity(generator),
+        "prompts": digest(asdict(config.prompts)),
+        "seed": config.generate.seed,
+        "per_class": dict(per_class),
+        "shard": [config.generate.shard_index, config.generate.shard_count],
+    }
+    return Job("generate", decides, config.output)
+
+
+def _fill(
+    config: Config, generator: Generator, per_class: Mapping[str, int], overrides: Sequence[str]
+) -> dict[str, Any]:
+    this, place = job(config, generator, per_class), store(config, generator)
+    if this.done and not place.folder.exists():  # the pool was deleted: its record is void
+        (this.folder / "run.json").unlink()
+    return this.run(
+        lambda: _work(config, generator, per_class, this),
+        config=config.plain(),
+        overrides=overrides,
+    )
+
+
+def _work(
+    config: Config, generator: Generator, per_class: Mapping[str, int], this: Job
+) -> dict[str, Any]:
+    place = store(config, generator)
+    shard = (config.generate.shard_index, config.generate.shard_count)
+    wanted = list(requests(config.prompts, per_class, seed=config.generate.seed))
+    with tracking.tracked(config, this) as run:
+        pool.fill(place, generator, wanted, shard=shard)
+        manifest, facts = place.manifest(), pool.facts(place)
+        if not len(manifest):
+            reasons = sorted({str(fact["reason"]) for fact in facts})
+            raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
+        seconds = [fact["seconds"] for fact in facts if "seconds" in fact]
+        summary = {
+            "pool": str(place.folder),
+            "images": len(manifest),
+            "outcomes": pool.outcomes(place),
+            "seconds_per_image": median(seconds) if seconds else None,
+        }
+        tracking.log_pool(run, manifest, place, summary)
+    return summary

@@ -1,0 +1,153 @@
+"""A classifier on real images, synthetic ones, or both; tested once on real images.
+
+data.share is the synthetic fraction of the training images, data.mode how they come in. The pools
+are those of the selected generators and must exist; validation and test are always real. Writes
+weights (safetensors), predictions.parquet and the scores below paths.output/train.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from xraysynth import tracking
+from xraysynth.config import Config
+from xraysynth.job import Job
+from xraysynth.mixing import required_per_class
+from xraysynth.recipes import DataRecipe, MixMode, plain
+from xraysynth.records import Manifest
+from xraysynth.stages import generate, prepare
+
+SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
+"""The options that this stage reads, besides those of prepare."""
+
+PREDICTIONS, WEIGHTS = "predictions.parquet", "best.safetensors"
+
+
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train and test one classifier, or find it done."""
+    cohort, _ = prepare.cohort(config, overrides)
+    this = job(config, cohort)
+    if this.done:
+        return this.run(dict, config={}, overrides=())
+    synthetic = _pools(config, cohort, overrides)
+    return this.run(
+        lambda: _work(config, cohort, synthetic, this), config=config.plain(), overrides=overrides
+    )
+
+
+def job(config: Config, cohort: Manifest) -> Job:
+    """The training job of this configuration on this cohort."""
+    data = {k: v for k, v in plain(config.data).items() if k not in ("cache", "share", "mode")}
+    trainer = {k: v for k, v in plain(config.trainer).items() if k not in ("accelerator", "devices")}
+    decides = {
+        "cohort": cohort.digest(),
+        "size_px": config.size_px,
+        "seed": config.seed,
+        "data": data,
+        "classifier": plain(config.classifier),
+        "trainer": trainer,
+        "mix": _mix(config),
+    }
+    return Job("train", decides, config.output)
+
+
+def real_only(config: Config) -> Config:
+    """The same configuration without synthetic images."""
+    return replace(config, data=replace(config.data, share=0.0, mode=MixMode.replace))
+
+
+def _mix(config: Config) -> dict[str, Any]:
+    if config.data.share == 0:
+        return {}
+    pools = {name: generate.store(config, g).key for name, g in config.generators().items()}
+    return {"pools": pools, "share": config.data.share, "mode": config.data.mode.value}
+
+
+def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[str, Manifest]:
+    if config.data.share == 0:
+        return {}
+    needed = required_per_class(
+        cohort.split("train"),
+        share=config.data.share,
+        mode=config.data.mode,
+        n_pools=len(config.generator),
+    )
+    # With a fixed number per class, all arms of a study read (and decode) the same images.
+    fixed = config.generate.per_class
+    if fixed is not None and fixed >= max(needed.values()):
+        needed = dict.fromkeys(config.classes, fixed)
+    return generate.pools(config, overrides, needed)
+
+
+def _work(
+    config: Config, cohort: Manifest, synthetic: Mapping[str, Manifest], this: Job
+) -> dict[str, Any]:
+    from xraysynth.classifier import XrayClassifier, fit, predict
+    from xraysynth.data import XrayDataModule
+    from xraysynth.metrics.classification import evaluate
+
+    datamodule = XrayDataModule(
+        real=cohort,
+        synthetic=synthetic,
+        recipe=config.data,
+        size_px=config.size_px,
+        cache_folder=config.output / "cache",
+        seed=config.seed,
+    )
+    module = XrayClassifier(
+        classes=list(config.classes),
+        recipe=plain(config.classifier),
+        max_steps=config.trainer.max_steps,
+        class_counts=datamodule.class_counts,
+        seed=config.seed,
+    )
+    with tracking.tracked(config, this) as run:
+        logger = tracking.lightning_logger(run)
+        fitted = fit(module, datamodule, config.trainer, folder=this.folder, logger=logger)
+        probabilities, targets, _ = predict(module, datamodule.test_dataloader())
+        test = cohort.split("test")
+        path = _write_predictions(this.folder, test, probabilities)
+        scores = evaluate(
+            probabilities,
+            targets,
+            patient_keys(test.table),
+            classes=config.classes,
+            replicates=config.evaluate.replicates,
+        )
+        parts = [len(part) for part in datamodule.train_manifests]
+        summary = {
+            "accuracy": scores["accuracy"].value,
+            "macro_f1": scores["macro_f1"].value,
+            "real_images": parts[0],
+            "synthetic_images": sum(parts[1:]),
+            "test_images": len(test),
+            "test_evaluations": 1,
+            "best_step": fitted.step,
+            "optimiser_steps": fitted.history[-1]["step"],
+            "fit_seconds": round(fitted.seconds, 2),
+            "predictions": str(path),
+            "weights": str(this.folder / WEIGHTS),
+            "scores": {name: found.as_dict() for name, found in scores.items()},
+            "history": fitted.history,
+        }
+        tracking.log_training(run, summary, probabilities, targets, config, this)
+    (this.folder / "last.ckpt").unlink(missing_ok=True)  # only needed to resume
+    return summary
+
+
+def patient_keys(table: pd.DataFrame) -> pd.Series:
+    """Patient ids that are unique across data sets."""
+    return table["source"] + "/" + table["patient_id"]
+
+
+def _write_predictions(folder: Path, test: Manifest, probabilities: Any) -> Path:
+    columns = ["image_id", "patient_id", "source", "label"]
+    table = test.table[columns].reset_index(drop=True)
+    for index, name in enumerate(test.classes):
+        table[f"p_{name}"] = probabilities[:, index]
+    path = folder / PREDICTIONS
+    table.to_parquet(path, index=False)
+    return path

@@ -1,0 +1,59 @@
+"""The help page of a stage, made from its own docstring and the schema."""
+
+import ast
+import inspect
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from xraysynth.config import Config, options
+
+GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
+
+
+def stage_help(stage: str) -> str:
+    """What the stage does, the options it reads with their defaults, and the groups to choose from."""
+    purpose, sections = _described(stage)
+    known = {f.name: f for f in fields(Config)}
+    lines = [f"usage: xraysynth {stage} [option=value ...]", "", purpose.strip(), "", "options:"]
+    for name in sections:
+        lines += _section(known[name])
+    lines += ["", "groups (choose with group=option, or group=[a,b] for source and generator):"]
+    lines += [f"  {group}: {', '.join(options(group))}" for group in GROUPS]
+    return "\n".join(lines) + "\n"
+
+
+def _described(stage: str) -> tuple[str, list[str]]:
+    """Docstring and SECTIONS of the stage, read without importing it (and torch)."""
+    tree = ast.parse((Path(__file__).parent / "stages" / f"{stage}.py").read_text())
+    values = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    return ast.get_docstring(tree) or "", list(ast.literal_eval(values["SECTIONS"]))
+
+
+def _section(option: "Field[Any]") -> list[str]:
+    if option.name in GROUPS[:2]:
+        return [f"  {option.name}: one or more of the group below; {option.name}.<key>.<argument>=…"]
+    if not is_dataclass(option.type):
+        return [f"  {option.name}={_shown(_default(option))}"]
+    note = " ".join(inspect.getdoc(option.type).split())  # type: ignore[union-attr]
+    lines = [f"  {option.name}: {note}"]
+    return lines + [f"    {option.name}.{f.name}={_shown(_default(f))}" for f in fields(option.type)]
+
+
+def _default(option: "Field[Any]") -> Any:
+    if option.default is not MISSING:
+        return option.default
+    return option.default_factory() if option.default_factory is not MISSING else "???"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Enum):
+        return f"{value.value}  ({', '.join(str(m.value) for m in type(value))})"
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{…}"

@@ -1,0 +1,272 @@
+import time
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+import torch
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from xraysynth.errors import XraysynthError
+from xraysynth.metrics.classification import (
+    arm_difference,
+    arm_replicates,
+    arm_scores,
+    confusion,
+    evaluate,
+    pr_band,
+    pr_curve,
+    replicate_scores,
+)
+from xraysynth.metrics.statistics import cluster_weights
+
+CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
+
+
+def predictions(n=120, seed=0, decimals=None, skill=1.0):
+    """Probabilities with some skill, rounded on request so that scores tie, and targets."""
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])
+    logits = rng.normal(size=(n, 4)) + skill * np.eye(4)[targets]
+    if decimals is not None:
+        logits = np.round(logits, decimals)
+    probabilities = np.exp(logits)
+    return probabilities / probabilities.sum(1, keepdims=True), targets
+
+
+def reference(probabilities, targets, weights):
+    """The same scores by scikit-learn."""
+    predicted = probabilities.argmax(1)
+    given = {"sample_weight": weights}
+    scores = {
+        "accuracy": sk.accuracy_score(targets, predicted, **given),
+        "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted, **given),
+    }
+    each = sk.precision_recall_fscore_support(
+        targets, predicted, labels=range(4), zero_division=0, **given
+    )
+    for name, values in zip(("precision", "recall", "f1"), each[:3], strict=True):
+        scores |= {f"{name}/{c}": v for c, v in zip(CLASSES, values, strict=True)}
+        scores[f"macro_{name}"] = values.mean()
+    one_hot = np.eye(4)[targets]
+    for name, function in (("auroc", sk.roc_auc_score), ("auprc", sk.average_precision_score)):
+        values = [function(one_hot[:, c], probabilities[:, c], **given) for c in range(4)]
+        scores |= {f"{name}/{c}": v for c, v in zip(CLASSES, values, strict=True)}
+        scores[f"macro_{name}"] = np.mean(values)
+    squares = ((probabilities - one_hot) ** 2).sum(1)
+    scores["brier"] = np.average(squares, weights=weights)
+    return scores
+
+
+@pytest.mark.parametrize("decimals", [None, 0])
+def test_scores_equal_scikit_learn_on_every_replicate(decimals):
+    probabilities, targets = predictions(decimals=decimals)
+    if decimals is not None:  # the case tests ties only if there are many
+        assert len(np.unique(probabilities[:, 0])) < 80
+    weights = cluster_weights(np.arange(120) // 2, 6, 1, targets=targets)
+    weights[0] = 1
+    found = replicate_scores(probabilities, targets, weights, classes=CLASSES)
+    for row, drawn in enumerate(weights):
+        expected = reference(probabilities, targets, drawn)
+        assert {name: found[name][row] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert found.keys() == expected.keys() | {"ece"}
+
+
+def test_point_values_of_evaluate_equal_scikit_learn_and_lie_in_their_intervals():
+    probabilities, targets = predictions()
+    found = evaluate(probabilities, targets, np.arange(120), classes=CLASSES, replicates=200)
+    expected = reference(probabilities, targets, np.ones(120))
+    assert {name: found[name].value for name in expected} == pytest.approx(expected)
+    for name in expected:
+        assert found[name].low <= found[name].value <= found[name].high
+        assert found[name].low < found[name].high
+    assert found["accuracy"].n == 120
+    assert found["recall/covid19"].n == np.sum(targets == 2)
+
+
+def test_calibration_error_equals_torchmetrics():
+    probabilities, targets = predictions(skill=2)
+    found = replicate_scores(probabilities, targets, np.ones((1, 120)), classes=CLASSES)["ece"]
+    expected = multiclass_calibration_error(
+        torch.tensor(probabilities), torch.tensor(targets), num_classes=4, n_bins=15
+    )
+    assert found == pytest.approx([float(expected)], abs=1e-6)
+
+
+def test_calibration_error_weights_count_images():
+    probabilities, targets = predictions()
+    weights = cluster_weights(np.arange(120), 1, 0)
+    rows = np.repeat(np.arange(120), weights[0])
+    weighted = replicate_scores(probabilities, targets, weights, classes=CLASSES)
+    repeated = replicate_scores(
+        probabilities[rows], targets[rows], np.ones((1, len(rows))), classes=CLASSES
+    )
+    for name in weighted:
+        assert weighted[name] == pytest.approx(repeated[name]), name
+
+
+def test_confusion_equals_scikit_learn():
+    probabilities, targets = predictions()
+    weights = cluster_weights(np.arange(120), 3, 0)
+    predicted = probabilities.argmax(1)
+    assert (confusion(probabilities, targets) == sk.confusion_matrix(targets, predicted)).all()
+    for cells, drawn in zip(confusion(probabilities, targets, weights), weights, strict=True):
+        assert (cells == sk.confusion_matrix(targets, predicted, sample_weight=drawn)).all()
+
+
+def test_undefined_scores_follow_the_stated_conventions():
+    probabilities, targets = predictions()
+    probabilities = probabilities[targets != 3] * [1, 1, 1, 1e-6]
+    probabilities /= probabilities.sum(1, keepdims=True)
+    targets = targets[targets != 3]
+    found = evaluate(probabilities, targets, np.arange(len(targets)), classes=CLASSES, replicates=9)
+    for name in ("precision", "recall", "f1"):
+        assert found[f"{name}/tuberculosis"].value == 0
+    for name in ("auroc", "auprc"):
+        assert np.isnan(found[f"{name}/tuberculosis"].value)
+        assert np.isnan(found[f"{name}/tuberculosis"].low)
+        defined = [found[f"{name}/{c}"].value for c in CLASSES[:3]]
+        assert found[f"macro_{name}"].value == pytest.approx(np.mean(defined))
+    predicted = probabilities.argmax(1)
+    expected = sk.balanced_accuracy_score(targets, predicted)
+    assert found["balanced_accuracy"].value == pytest.approx(expected)
+    assert found["auroc/tuberculosis"].n == 0
+
+
+def test_one_class_alone_has_no_auroc():
+    probabilities = np.full((5, 4), 0.25)
+    weights = np.ones((1, 5))
+    found = replicate_scores(probabilities, np.zeros(5, int), weights, classes=CLASSES)
+    assert np.isnan(found["auroc/normal"][0])
+    assert np.isnan(found["macro_auroc"][0])
+    assert found["auprc/normal"][0] == 1
+
+
+def test_shuffled_order_gives_the_same_scores():
+    probabilities, targets = predictions(decimals=0)
+    patients = np.arange(120) // 2
+    order = np.random.default_rng(5).permutation(120)
+    first = evaluate(probabilities, targets, patients, classes=CLASSES, replicates=50)
+    second = evaluate(
+        probabilities[order], targets[order], patients[order], classes=CLASSES, replicates=50
+    )
+    for name in first:
+        assert second[name].as_dict() == pytest.approx(first[name].as_dict()), name
+
+
+def test_more_images_of_the_same_patients_do_not_narrow_the_interval():
+    probabilities, targets = predictions()
+    patients = np.arange(120)
+    once = evaluate(probabilities, targets, patients, classes=CLASSES)["accuracy"]
+    copies = [np.repeat(values, 4, axis=0) for values in (probabilities, targets, patients)]
+    clustered = evaluate(*copies, classes=CLASSES)["accuracy"]
+    naive = evaluate(*copies[:2], np.arange(480), classes=CLASSES)["accuracy"]
+    assert clustered.high - clustered.low == pytest.approx(once.high - once.low)
+    assert naive.high - naive.low < 0.7 * (once.high - once.low)
+
+
+def test_an_arm_is_the_mean_of_its_runs_and_wider_for_their_spread():
+    targets = predictions()[1]
+    good = 0.7 * np.eye(4)[targets] + 0.075
+    runs = [predictions(skill=2, seed=0)[0], good, np.roll(good, 1, axis=1)]
+    patients = np.arange(120)
+    arm = arm_scores(runs, targets, patients, classes=CLASSES, replicates=300)
+    single = [evaluate(r, targets, patients, classes=CLASSES, replicates=300) for r in runs]
+    for name in ("accuracy", "macro_f1", "auroc/covid19", "ece"):
+        assert arm[name].value == pytest.approx(np.mean([one[name].value for one in single]))
+    assert arm["accuracy"].low < 0.1  # replicates which drew the bad run only
+    assert arm["accuracy"].high > 0.9
+
+
+def test_an_arm_against_itself_differs_by_exactly_nothing():
+    _, targets = predictions()
+    runs = [predictions(skill=s)[0] for s in (1, 2, 3)]
+    found = arm_difference(runs, runs, targets, np.arange(120), classes=CLASSES, replicates=50)
+    assert all((d.value, d.low, d.high) == (0, 0, 0) for d in found.values())
+
+
+def test_pairing_narrows_the_interval_of_a_difference():
+    better, targets = predictions(n=300, skill=1.5)
+    worse = better.copy()
+    spoilt = np.flatnonzero(better.argmax(1) == targets)[:15]
+    worse[spoilt] = np.roll(worse[spoilt], 1, axis=1)
+    patients = np.arange(300)
+    found = arm_difference([better], [worse], targets, patients, classes=CLASSES)["accuracy"]
+    alone = evaluate(better, targets, patients, classes=CLASSES)["accuracy"]
+    assert found.value == pytest.approx(15 / 300)
+    assert found.low > 0
+    assert found.high - found.low < 0.6 * (alone.high - alone.low)
+
+
+def test_arms_may_differ_in_the_number_of_runs():
+    _, targets = predictions()
+    runs = [predictions(skill=s)[0] for s in (1, 2, 3)]
+    given = {"classes": CLASSES, "replicates": 20}
+    found = arm_difference(runs, runs[:2], targets, np.arange(120), **given)
+    scores = [arm_scores(r, targets, np.arange(120), **given) for r in (runs, runs[:2])]
+    expected = scores[0]["macro_f1"].value - scores[1]["macro_f1"].value
+    assert found["macro_f1"].value == pytest.approx(expected)
+
+
+def test_replicates_do_not_depend_on_the_block_size(monkeypatch):
+    probabilities, targets = predictions()
+    given = {"classes": CLASSES, "replicates": 25}
+    whole = arm_replicates([probabilities], targets, np.arange(120), **given)
+    monkeypatch.setattr("xraysynth.metrics.classification._BLOCK", 500)
+    blocks = arm_replicates([probabilities], targets, np.arange(120), **given)
+    for name in whole:
+        assert blocks[name] == pytest.approx(whole[name], nan_ok=True)
+
+
+def test_pr_curve_equals_scikit_learn():
+    probabilities, targets = predictions(decimals=0)
+    found = pr_curve(probabilities, targets, index=2)
+    expected = sk.precision_recall_curve(targets == 2, probabilities[:, 2])
+    for a, b in zip(found, expected, strict=True):
+        assert (a == b).all()
+
+
+def test_pr_band_follows_the_curve_and_surrounds_it():
+    probabilities, targets = predictions(decimals=0)
+    weights = cluster_weights(np.arange(120), 100, 0, targets=targets)
+    recall = np.array([0.05, 0.3, 0.5, 0.8, 1.0])
+    value, low, high = pr_band(probabilities, targets, weights, index=1, recall=recall)
+    precision, reached, _ = pr_curve(probabilities, targets, index=1)  # recall falls to 0
+    for level, found in zip(recall, value, strict=True):
+        assert found == pytest.approx(precision[np.flatnonzero(reached >= level - 1e-9)[-1]])
+    assert (low <= value).all()
+    assert (value <= high).all()
+    assert (high > low).any()
+
+
+def test_a_thousand_replicates_take_well_under_a_second():
+    probabilities, targets = predictions(n=400)
+    patients = np.arange(400)
+    start = time.perf_counter()
+    evaluate(probabilities, targets, patients, classes=CLASSES)
+    assert time.perf_counter() - start < 1.5  # 0.15 s on an idle core
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "targets", "message"),
+    [
+        (np.full((3, 4), 0.25), np.array([0, 1]), r"must be \(images, classes\)"),
+        (np.full((2, 3), 1 / 3), np.array([0, 1]), r"must be \(images, classes\)"),
+        (np.zeros((0, 4)), np.zeros(0, int), "at least one image"),
+        (np.full((2, 4), 2.0), np.array([0, 1]), "sum to 1"),
+        (np.full((2, 4), np.nan), np.array([0, 1]), "finite"),
+        (np.array([[2.0, -1, 0, 0]]), np.array([0]), "at least 0"),
+        (np.full((2, 4), 0.25), np.array([0, 4]), "from 0 to 3"),
+        (np.full((2, 4), 0.25), np.array([0.0, 1.0]), "class indices"),
+    ],
+)
+def test_wrong_input_is_refused(probabilities, targets, message):
+    with pytest.raises(XraysynthError, match=message):
+        evaluate(probabilities, targets, np.arange(len(targets)), classes=CLASSES)
+
+
+def test_an_arm_without_runs_and_weights_of_other_images_are_refused():
+    probabilities, targets = predictions()
+    with pytest.raises(XraysynthError, match="without runs"):
+        arm_scores([], targets, np.arange(120), classes=CLASSES)
+    with pytest.raises(XraysynthError, match=r"\(R, 120\)"):
+        replicate_scores(probabilities, targets, np.ones((2, 119)), classes=CLASSES)

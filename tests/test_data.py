@@ -1,0 +1,195 @@
+"""Data: pixels as stored, batches that depend on seed and step alone, real-only validation."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from xraysynth.data import StepSampler, XrayDataModule, augment, pixels
+from xraysynth.errors import ConfigError, ImageError, LeakageError
+from xraysynth.images import encode_png, read
+from xraysynth.recipes import Cache, DataRecipe
+from xraysynth.records import Manifest, sha256_bytes
+
+CLASSES = ("normal", "pneumonia")
+MAGNITUDES = ("rotation", "translation", "scale", "brightness", "contrast", "noise")
+
+
+def shapes(folder: Path, counts: dict[str, int], *, size_px: int = 24, seed: int = 0) -> Manifest:
+    """Noise with a bright patch in the upper or the lower half, by class; real, in three splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for split, n in counts.items():
+        for number in range(n):
+            for position, label in enumerate(CLASSES):
+                image = rng.integers(0, 120, (size_px, size_px)).astype(np.uint8)
+                top = 2 + position * size_px // 2
+                image[top : top + size_px // 3, 4:-4] += 110
+                name, png = f"{split}-{label}-{number:06d}", encode_png(image)
+                (folder / f"{name}.png").write_bytes(png)
+                row = {"image_id": name, "path": f"{name}.png", "label": label, "split": split}
+                rows.append(row | {"source": "a", "patient_id": name, "sha256": sha256_bytes(png)})
+    return Manifest(pd.DataFrame(rows), folder, CLASSES)
+
+
+def as_pool(real: Manifest) -> Manifest:
+    table = real.table.assign(is_synthetic=True, patient_id="", split="train")
+    return Manifest(table, real.folder, real.classes)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Manifest:
+    return shapes(tmp_path / "real", {"train": 5, "val": 2, "test": 2})
+
+
+def module(real: Manifest, tmp_path: Path, **settings: object) -> XrayDataModule:
+    pools = settings.pop("synthetic", {})
+    return XrayDataModule(
+        real=real,
+        synthetic=pools,  # type: ignore[arg-type]
+        recipe=DataRecipe(**settings),  # type: ignore[arg-type]
+        size_px=24,
+        cache_folder=tmp_path / "cache",
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("cache", list(Cache))
+def test_pixels_are_those_of_the_files_and_are_decoded_once(
+    real: Manifest, tmp_path: Path, cache: Cache
+) -> None:
+    first = pixels(real, size_px=24, folder=tmp_path / "cache", cache=cache)
+    assert np.array_equal(first, [read(path) for path in real.files])
+    assert isinstance(first, np.memmap) == (cache is Cache.memmap)
+    for path in real.files:
+        path.unlink()
+    again = pixels(real, size_px=24, folder=tmp_path / "cache", cache=cache)
+    assert np.array_equal(again, first)
+
+
+def test_a_damaged_cache_file_is_rebuilt(real: Manifest, tmp_path: Path) -> None:
+    first = pixels(real, size_px=24, folder=tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    assert np.array_equal(pixels(real, size_px=24, folder=tmp_path / "cache"), first)
+
+
+def test_all_unusable_files_are_named_together_and_no_cache_is_left(
+    real: Manifest, tmp_path: Path
+) -> None:
+    changed, lost, broken = real.files[0], real.files[3], real.files[6]
+    changed.write_bytes(real.files[1].read_bytes())
+    lost.unlink()
+    broken.write_bytes(b"")
+    with pytest.raises(ImageError) as caught:
+        pixels(real, size_px=24, folder=tmp_path / "cache")
+    for path in (changed, lost, broken):
+        assert path.name in str(caught.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_files_without_a_hash_are_read_again_when_they_change(
+    real: Manifest, tmp_path: Path
+) -> None:
+    unhashed = Manifest(real.table.assign(sha256=""), real.folder, CLASSES)
+    before = pixels(unhashed, size_px=24, folder=tmp_path / "cache")
+    unhashed.files[0].write_bytes(encode_png(np.full((24, 24), 7, np.uint8)))
+    after = pixels(unhashed, size_px=24, folder=tmp_path / "cache")
+    assert (after[0] == 7).all()
+    assert np.array_equal(after[1:], before[1:])
+
+
+def test_the_sampler_covers_every_image_once_a_pass_and_wraps() -> None:
+    batches = list(itertools.islice(StepSampler(7, batch_size=3, seed=0), 14))
+    seen = np.concatenate(batches)
+    assert all(len(batch) == 3 for batch in batches)
+    assert all(sorted(part) == list(range(7)) for part in seen.reshape(6, 7))
+    assert not np.array_equal(seen[:7], seen[7:14])
+    small = next(iter(StepSampler(2, batch_size=5, seed=0)))
+    assert len(small) == 5
+
+
+def test_the_sampler_resumes_and_shards() -> None:
+    whole = list(itertools.islice(StepSampler(7, batch_size=4, seed=1), 20))
+    later = list(itertools.islice(StepSampler(7, batch_size=4, seed=1, start=lambda: 9), 11))
+    assert later == whole[9:]
+    ranks = [
+        list(itertools.islice(StepSampler(7, batch_size=4, seed=1, shard=(r, 2)), 20))
+        for r in (0, 1)
+    ]
+    assert [sorted(a + b) for a, b in zip(*ranks, strict=True)] == [sorted(b) for b in whole]
+
+
+def test_batches_hold_the_pixels_and_targets_of_their_rows(real: Manifest, tmp_path: Path) -> None:
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
+    data = module(real, tmp_path, share=0.4, synthetic={"a": pool}, batch_size=10)
+    dataset = data.dataset("train")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (10, 1, 24, 24)
+    assert batch["image"].dtype == torch.float32
+    assert batch["target"].dtype == torch.int64
+    rows = [m.table.assign(file=m.files) for m in data.train_manifests]
+    table = pd.concat(rows, ignore_index=True)
+    assert table["is_synthetic"].sum() == 4
+    assert len(dataset) == 10
+    for image, target, index in zip(*batch.values(), strict=True):
+        row = table.iloc[int(index)]
+        assert torch.equal((image[0] * 255).round().byte(), torch.tensor(read(row["file"])))
+        assert CLASSES[int(target)] == row["label"]
+    assert data.class_counts == [5, 5]
+
+
+def test_validation_and_test_are_real_whole_and_in_order(real: Manifest, tmp_path: Path) -> None:
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
+    data = module(real, tmp_path, share=1.0, synthetic={"a": pool})
+    for split in ("val", "test"):
+        loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+        (batch,) = list(loader)
+        expected = pixels(real.split(split), size_px=24, folder=tmp_path / "other")
+        assert np.array_equal((batch["image"][:, 0] * 255).round().byte().numpy(), expected)
+        assert batch["target"].tolist() == real.split(split).targets.tolist()
+
+
+def test_splits_that_cannot_be_used_are_refused(real: Manifest, tmp_path: Path) -> None:
+    for split in ("val", "test"):
+        with pytest.raises(
+            ConfigError, match=f"the {split} split .* no image of normal, pneumonia"
+        ):
+            module(real.where(real.table["split"] != split), tmp_path)
+    one = (real.table["split"] != "val") | (real.table["label"] == "normal")
+    with pytest.raises(ConfigError, match=r"the val split .* no image of pneumonia"):
+        module(real.where(one), tmp_path)
+    with pytest.raises(LeakageError, match="exact copies"):
+        module(real, tmp_path, share=0.5, synthetic={"a": as_pool(real)})
+
+
+def test_augmentation_is_seeded_and_differs_between_images() -> None:
+    images = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(4, 1, 1, 1)
+    recipe = DataRecipe()
+    torch.manual_seed(1)
+    first = augment(images, recipe, seed=5)
+    torch.manual_seed(2)
+    assert torch.equal(first, augment(images, recipe, seed=5))
+    assert not torch.equal(first, augment(images, recipe, seed=6))
+    assert not torch.equal(first[0], first[1])
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_augmentation_of_no_magnitude_changes_nothing_and_a_shift_is_bounded() -> None:
+    still = dict.fromkeys(MAGNITUDES, 0.0)
+    images = torch.zeros(64, 1, 21, 21)
+    images[:, :, 10, 10] = 1
+    assert torch.allclose(augment(images, DataRecipe(**still), seed=0), images, atol=1e-5)
+    moved = augment(images, DataRecipe(**still | {"translation": 0.2}), seed=0)
+    rows = moved.sum(3).argmax(2).flatten() - 10
+    assert rows.abs().max() <= 5  # 0.2 of 21 px, and a pixel of interpolation
+    assert rows.abs().max() >= 3
+    images[:, :, 10, 2] = 1
+    flipped = augment(images, DataRecipe(**still, horizontal_flip=True), seed=0)
+    right = flipped[:, 0, 10, 18] > 0.9
+    assert 0 < right.sum() < 64
