@@ -63,13 +63,15 @@ def theirs(folder: Path, recipe: DataRecipe) -> Iterable[Any]:
         transforms.Grayscale(),
         transforms.Resize(SIZE),
         transforms.RandomAffine(
-            recipe.rotation, (shift, shift), (1 - recipe.scale, 1 + recipe.scale),
-            transforms.InterpolationMode.BILINEAR,
+            recipe.rotation,
+            translate=(shift, shift),
+            scale=(1 - recipe.scale, 1 + recipe.scale),
+            interpolation=transforms.InterpolationMode.BILINEAR,
         ),
         transforms.ColorJitter(recipe.brightness, recipe.contrast),
         transforms.ToTensor(),
         transforms.Lambda(lambda x: (x + recipe.noise * torch.randn_like(x)).clamp(0, 1)),
-    ]  # fmt: skip
+    ]
     images = ImageFolder(str(folder / "train"), transforms.Compose(steps))
     return DataLoader(images, batch_size=BATCH, shuffle=True)
 

@@ -42,7 +42,10 @@ def main() -> None:
             captions.append(caption)
             if n % 500 == 499:
                 rate = (n + 1) / (time.monotonic() - started)
-                print(f"{n + 1} images, {rate:.1f}/s, {(args.images - n) / rate:.0f} s left", flush=True)
+                print(
+                    f"{n + 1} images, {rate:.1f}/s, {(args.images - n) / rate:.0f} s left",
+                    flush=True,
+                )
     np.save(args.work / "images.npy", images)
     (args.work / "captions.json").write_text(json.dumps(captions))
 

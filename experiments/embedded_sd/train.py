@@ -1,4 +1,4 @@
-"""Train the embedded Stable Diffusion: `vae`, then `unet`, then `export`; each resumes where it stopped.
+"""Train the embedded Stable Diffusion: `vae`, then `unet`, then `export`; each resumes.
 
 `render.py` has to have run. Every step draws from a generator seeded with its own number, so a
 resumed run is the run that was never stopped.
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 ASSET = ROOT / "src" / "xraysynth" / "assets" / "tiny-sd"
 BANK = ROOT / "conf" / "prompts" / "curated.yaml"
 SEX = {"F": "woman", "M": "man"}
-BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 NO_CAPTION = 0.12
 CHECKPOINT_SECONDS = 180
 
@@ -124,7 +124,10 @@ def train(
             speed = (step + 1 - start) / (time.monotonic() - began)
             means = {key: round(value / 100, 5) for key, value in total.items()}
             left = (steps - step - 1) / speed / 60
-            print(f"{name} {step + 1}/{steps} {means} {speed:.2f} steps/s, {left:.1f} min left", flush=True)
+            print(
+                f"{name} {step + 1}/{steps} {means} {speed:.2f} steps/s, {left:.1f} min left",
+                flush=True,
+            )
             total = {}
         if last or time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
@@ -139,7 +142,9 @@ def save(path, modules, optimizer, ema, parameters, step) -> None:
     ema.store(parameters)
     ema.copy_to(parameters)
     averaged = {key: module.state_dict() for key, module in modules.items()}
-    state |= {f"{key}_ema": {k: v.clone() for k, v in value.items()} for key, value in averaged.items()}
+    state |= {
+        f"{key}_ema": {k: v.clone() for k, v in value.items()} for key, value in averaged.items()
+    }
     ema.restore(parameters)
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
@@ -184,7 +189,7 @@ def load_vae(work: Path) -> AutoencoderKL:
 
 @torch.no_grad()
 def encode(work: Path) -> torch.Tensor:
-    """Latent means of all training images, scaled to unit variance; the scale is kept beside them."""
+    """Latent means of all training images, scaled to unit variance; the scale is kept too."""
     path = work / "latents.pt"
     if not path.exists():
         vae = load_vae(work)
@@ -227,7 +232,9 @@ def train_unet(work: Path, steps: int) -> None:
     def loss_of(g: torch.Generator) -> dict[str, torch.Tensor]:
         index = torch.randint(len(latents), (32,), generator=g)
         text = draw(index.numpy(), np.random.default_rng(g.initial_seed()))
-        tokens = tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        tokens = tokenizer(
+            text, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
         clean = latents[index]
         noise = torch.randn(clean.shape, generator=g)
         t = torch.randint(1000, (32,), generator=g)
@@ -246,7 +253,9 @@ def export(work: Path, folder: Path) -> None:
     state = torch.load(work / "unet.pt", weights_only=True)
     unet.load_state_dict(state["unet_ema"])
     text_encoder.load_state_dict(state["text_encoder_ema"])
-    vae.register_to_config(scaling_factor=torch.load(work / "latents.pt", weights_only=True)["scale"])
+    vae.register_to_config(
+        scaling_factor=torch.load(work / "latents.pt", weights_only=True)["scale"]
+    )
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,

@@ -38,7 +38,11 @@ def decode(data: bytes, name: str) -> np.ndarray:
             image = Image.open(io.BytesIO(data))
             _check(image, name)
             return np.asarray(image.convert("L"))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:  # Pillow's own limit, about 179 megapixels
+        raise ImageError(
+            f"{name}: more than the {MAX_MEGAPIXELS} megapixels allowed; downscale it"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ImageError(
             f"{name}: not a readable image ({error}); copy or download it again, or remove it"
         ) from error

@@ -241,9 +241,9 @@ def test_pr_band_follows_the_curve_and_surrounds_it():
 def test_a_thousand_replicates_take_well_under_a_second():
     probabilities, targets = predictions(n=400)
     patients = np.arange(400)
-    start = time.perf_counter()
+    start = time.process_time()  # blind to other processes on the machine
     evaluate(probabilities, targets, patients, classes=CLASSES)
-    assert time.perf_counter() - start < 1.5  # 0.15 s on an idle core
+    assert time.process_time() - start < 1  # 0.15 s on an idle core
 
 
 @pytest.mark.parametrize(

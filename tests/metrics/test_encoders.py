@@ -42,6 +42,9 @@ def inception_file(tmp_path_factory):
         patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
         torch.manual_seed(0)
         network = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight *= 6**0.5  # keeps the signal's size over 48 layers
     path = tmp_path_factory.mktemp("inception") / "inception.pth"
     torch.save(network.state_dict(), path)
     return path
@@ -151,7 +154,7 @@ def test_inception_equals_torch_fidelity(inception_file):
     batch = torch.from_numpy(np.stack([np.asarray(i) for i in resized]))[:, None]
     with torch.inference_mode():
         expected = network(batch.expand(-1, 3, -1, -1))[0].numpy()
-    assert values == pytest.approx(expected, abs=1e-5)
+    assert values == pytest.approx(expected, rel=1e-4, abs=1e-4)
     assert np.ptp(expected, axis=0).max() > 1e-3  # else the comparison shows nothing
 
 
@@ -162,7 +165,7 @@ def test_inception_executes_no_pickled_code(tmp_path):
 
     path = tmp_path / "weights.pth"
     torch.save({"fc.weight": Bomb()}, path)
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         Inception(path).features(IMAGES)
     assert not (tmp_path / "executed").exists()
 
@@ -175,9 +178,9 @@ def test_xrv_equals_torchxrayvision(xrv_file):
     torch.manual_seed(0)
     network = DenseNet().eval()  # the same initial weights as in the file
     resized = [Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC) for i in IMAGES]
-    batch = (2 * torch.from_numpy(np.stack([np.asarray(i) for i in resized])) / 255 - 1) * 1024
+    batch = torch.from_numpy(np.stack([np.asarray(i, np.float32) for i in resized]))[:, None]
     with torch.inference_mode():
-        expected = network.features2(batch[:, None].float()).numpy()
+        expected = network.features2((2 * batch / 255 - 1) * 1024).numpy()
     assert values == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 

@@ -56,15 +56,15 @@ def test_another_image_set_or_encoder_is_computed_anew(tmp_path, other):
 def test_a_damaged_file_is_made_again(tmp_path, position):
     expected = cached_features(Counting(), IMAGES, digest="a", folder=tmp_path)
     (path,) = tmp_path.iterdir()
-    intact = path.read_bytes()
-    data = bytearray(intact)
+    data = bytearray(path.read_bytes())
     data[position] ^= 0xFF
     path.write_bytes(data)
     again = Counting()
     found = cached_features(again, IMAGES, digest="a", folder=tmp_path)
     assert again.calls == [6]
     assert (found.values == expected.values).all()
-    assert path.read_bytes() == intact
+    cached_features(again, IMAGES, digest="a", folder=tmp_path)
+    assert again.calls == [6]
 
 
 def test_a_file_under_the_name_of_another_is_not_believed(tmp_path):

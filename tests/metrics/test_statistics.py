@@ -59,6 +59,11 @@ def test_nothing_to_resample_is_refused(patients, replicates):
         cluster_weights(np.array(patients), replicates)
 
 
+def test_patients_of_other_images_are_refused():
+    with pytest.raises(XraysynthError, match="3 patient ids for 2 targets"):
+        cluster_weights(np.arange(3), 10, targets=np.array([0, 1]))
+
+
 def test_interval_is_the_central_95_percent():
     found = interval(0.5, np.linspace(0, 1, 1001), n=7)
     assert found == Interval(0.5, pytest.approx(0.025), pytest.approx(0.975), 7)

@@ -1,4 +1,4 @@
-"""A fabricated study: random predictions and noise images, so that the page has something to show."""
+"""A fabricated study: random predictions and noise images for the page to show."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from xraysynth.generators.base import Card
 from xraysynth.images import encode_png
 from xraysynth.metrics.classification import arm_difference, arm_scores, evaluate
@@ -152,7 +153,17 @@ def _pool(folder: Path, name: str, images: int, size_px: int) -> PoolView:
             ("classifier", "FD(classifier)", 41.2, 37.5, 45.9, 200, 6.3, 5.1, 7.9),
             ("classifier", "KD(classifier)", 0.0312, 0.021, 0.042, 200, 0.0004, -0.0011, 0.002),
         ],
-        columns="encoder metric value low high n floor floor_low floor_high".split(),
+        columns=[
+            "encoder",
+            "metric",
+            "value",
+            "low",
+            "high",
+            "n",
+            "floor",
+            "floor_low",
+            "floor_high",
+        ],
     )
     diversity = pd.DataFrame(
         [
@@ -160,7 +171,7 @@ def _pool(folder: Path, name: str, images: int, size_px: int) -> PoolView:
             for metric in ("SSIM", "MS-SSIM")
             for label in CLASSES
         ],
-        columns="metric label value low high pairs real".split(),
+        columns=["metric", "label", "value", "low", "high", "pairs", "real"],
     )
     card = Card(
         "Stable Diffusion 1.5", "weights, local", "CreativeML OpenRAIL-M", True, True, "text"
@@ -196,7 +207,7 @@ STAGES = pd.DataFrame(
         ("train", "train-0001", 31.2, 1200.0, "done"),
         ("train", "train-0002", 30.1, 1210.0, "failed"),
     ],
-    columns="stage job seconds peak_memory_mb state".split(),
+    columns=["stage", "job", "seconds", "peak_memory_mb", "state"],
 )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from xraysynth.records import CLASSES
 from xraysynth.report import tables
 from xraysynth.report.content import Content

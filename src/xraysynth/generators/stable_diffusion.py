@@ -1,9 +1,10 @@
 """Stable Diffusion through diffusers: the embedded model, a local folder, or a pinned hub id."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.generators.base import Card
-from xraysynth.records import Generated, Request, sha256_bytes
+from xraysynth.records import Generated, Request
+from xraysynth.seeds import digest
 
 EMBEDDED = "embedded"
 SCHEDULERS = {
@@ -21,6 +23,9 @@ SCHEDULERS = {
     "ddim": ("DDIMScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
 }
+
+
+_DECISIVE = (".safetensors", ".json", ".txt")
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,9 @@ class StableDiffusion:
         """SHA-256 of the local weights and settings, or the pinned hub revision."""
         if self.folder is None:
             return self._pinned_revision()
-        names = [p for p in sorted(self.folder.rglob("*")) if p.suffix in (".safetensors", ".json", ".txt")]
-        parts = [f"{p.relative_to(self.folder)}:{sha256_bytes(p.read_bytes())}" for p in names]
-        return sha256_bytes("\n".join(parts).encode())
+        found = [p for p in sorted(self.folder.rglob("*")) if p.suffix in _DECISIVE]
+        stamps = tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in found)
+        return _files_digest(self.folder, stamps)
 
     def _pinned_revision(self) -> str:
         if self.revision is None or len(self.revision) != 40:
@@ -108,15 +113,15 @@ class StableDiffusion:
     @cached_property
     def pipeline(self) -> Any:
         """The diffusers pipeline, loaded once, on the device and in the dtype asked for."""
+        import diffusers
         import torch
-        from diffusers import logging
+        import transformers
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        for library in (diffusers, transformers):  # their bars would break ours
+            library.logging.set_verbosity_error()
+            library.logging.disable_progress_bar()
         pipeline = self._load(getattr(torch, self.dtype))
         class_name, options = SCHEDULERS[self.scheduler]
-        import diffusers
-
         scheduler = getattr(diffusers, class_name)
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **options)
         pipeline.set_progress_bar_config(disable=True)
@@ -179,6 +184,17 @@ class StableDiffusion:
             output_type="np",
         )
         return np.asarray(result.images, dtype=np.float32)
+
+
+@cache
+def _files_digest(folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    """One digest over names and contents; the stamps keep gigabytes from being read again."""
+    return digest([[str(path.relative_to(folder)), _sha256(path)] for path, _, _ in stamps])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def judge(request: Request, image: np.ndarray, *, seconds: float) -> Generated:

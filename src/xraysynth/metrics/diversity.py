@@ -82,9 +82,9 @@ def _batch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def random_pairs(n: int, max_pairs: int, seed: int) -> np.ndarray:
     """Distinct pairs i < j of `n` items, `(P, 2)`: all, or `max_pairs` of them at random."""
     total = n * (n - 1) // 2
-    chosen = np.arange(total)
-    if total > max_pairs:
-        chosen = np.random.default_rng(seed).choice(total, max_pairs, replace=False, shuffle=False)
+    rng = np.random.default_rng(seed)
+    some = total > max_pairs
+    chosen = rng.choice(total, max_pairs, replace=False) if some else np.arange(total)
     second = ((1 + np.sqrt(1 + 8 * chosen)) // 2).astype(np.int64)  # pair k = j (j - 1) / 2 + i
     return np.stack([chosen - second * (second - 1) // 2, second], 1)
 
@@ -107,6 +107,11 @@ def within_class(
     None) with replacement and weighs a pair by the product of its two counts.
     """
     owners = np.arange(len(images)) if patients is None else np.asarray(patients)
+    if images.ndim != 3 or not len(images) == len(targets) == len(owners):
+        raise ImageError(
+            f"images of shape {images.shape} with {len(targets)} targets and {len(owners)} patients: "
+            "must be (N, H, W) and N of each"
+        )
     names = ("SSIM", ms_ssim_name(min(images.shape[1:])))
     found: dict[str, Interval] = {}
     for index, label in enumerate(classes):

@@ -62,11 +62,10 @@ def _frechet(real: np.ndarray, synthetic: np.ndarray) -> float:
 
 def _root(features: np.ndarray) -> np.ndarray:
     """A `(min(n, d), d)` with A'A = covariance."""
-    centred = (features - features.mean(0)) / np.sqrt(len(features) - 1)
+    centred: np.ndarray = (features - features.mean(0)) / np.sqrt(len(features) - 1)
     if len(centred) <= centred.shape[1]:
         return centred
-    upper: np.ndarray = np.linalg.qr(centred, mode="r")
-    return upper
+    return np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 @dataclass(frozen=True)
@@ -189,13 +188,19 @@ def _halves(patients: ArrayLike, n_images: int, splits: int, seed: int) -> np.nd
             f"patients and 2 splits; got {len(patient)} ids, {len(names)} patients, {splits} splits"
         )
     rng = np.random.default_rng(derive_seed(seed, "halves"))
-    images = np.bincount(patient)
-    halves = np.zeros((splits, n_images), bool)
-    for half in halves:
-        order = rng.permutation(len(names))
-        before = np.cumsum(images[order]) - images[order]  # images of the patients ahead
-        half[:] = np.isin(patient, order[before < n_images / 2][: len(names) - 1])
-    return halves
+    return np.stack([_half(np.bincount(patient), rng)[patient] for _ in range(splits)])
+
+
+def _half(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Patients of one half, `(P,)` bool: each goes to the smaller half, those with most first."""
+    order = rng.permutation(len(images))
+    held = [0, 0]
+    side = np.full(len(images), rng.integers(2))
+    for patient in order[np.argsort(-images[order], kind="stable")]:
+        if held[0] != held[1]:
+            side[patient] = int(held[1] < held[0])
+        held[side[patient]] += images[patient]
+    return np.equal(side, 1)
 
 
 def _matched(

@@ -47,6 +47,10 @@ def cluster_weights(
             f"bootstrap: needs at least one image and one replicate, got patients of shape "
             f"{ids.shape} and replicates={replicates}"
         )
+    if targets is not None and len(targets) != len(ids):
+        raise XraysynthError(
+            f"bootstrap: {len(ids)} patient ids for {len(targets)} targets; give one of each an image"
+        )
     if (blank := int(np.sum(ids.astype(str) == ""))) > 0:
         raise ManifestError(
             f"bootstrap: {blank} of {len(ids)} images have no patient id, so their images cannot "

@@ -25,7 +25,7 @@ _SERIES = tuple(
     f"#0a0b{i:02x}" for i in range(1, 7)
 )  # stand-ins: the page says what they look like
 _PAGE_COLOURS |= {colour: f"var(--series-{i})" for i, colour in enumerate(_SERIES, 1)}
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "xraysynth",
     "font.family": "DejaVu Sans",
@@ -152,7 +152,7 @@ def _range(arms: Iterable[Arm], metric: str) -> tuple[float, float]:
 
 
 def precision_recall(arms: Sequence[Arm], label: str, generators: Sequence[str]) -> str:
-    """Precision against recall of one class, all arms overlaid, averaged over seeds at equal recall."""
+    """Precision against recall of one class, all arms overlaid, each a mean over its seeds."""
     figure, axes = _canvas(height=3.1, left=0.14, bottom=0.55, top=0.12)
     for arm in arms:
         curve = mean_precision(arm, label)

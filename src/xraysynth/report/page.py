@@ -1,5 +1,6 @@
 """The study report: one self-contained HTML page."""
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +15,18 @@ from xraysynth.report.content import Arm, Content
 
 PRIMARY = "macro_f1"
 NO_DIFFERENCE = "no difference shown"
+MINUS, UNKNOWN = "\u2212", "\u2013"
 
 
 def render(content: Content) -> str:
-    """The page as HTML text that loads nothing from anywhere: styles, figures and images are in it."""
-    folder = Path(__file__).parent
+    """The page as HTML that loads nothing: styles, figures and images are in it."""
+    return _environment().get_template("template.html.j2").render(_view(content))
+
+
+@functools.cache
+def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -29,11 +35,12 @@ def render(content: Content) -> str:
     environment.filters |= {
         "number": number,
         "signed": signed,
+        "measured": measured,
         "percent": percent,
         "time": duration,
+        "breakable": breakable,
     }
-    environment.filters |= {"measured": measured, "breakable": breakable}
-    return environment.get_template("template.html.j2").render(_view(content))
+    return environment
 
 
 def _view(content: Content) -> dict[str, Any]:
@@ -167,9 +174,9 @@ def _count(n: int, what: str) -> str:
 def number(value: Any, digits: int = 3) -> str:
     """Fixed decimals with a true minus sign; a dash for what is not known."""
     if not _known(value):
-        return "–"
+        return UNKNOWN
     text = f"{float(value):.{digits}f}"
-    return text.replace("-", "−") if float(text) else text.lstrip("-")
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
 def signed(value: Any, digits: int = 3) -> str:
@@ -180,13 +187,13 @@ def signed(value: Any, digits: int = 3) -> str:
 
 def percent(value: Any) -> str:
     """A fraction as a whole percentage."""
-    return f"{float(value):.0%}" if _known(value) else "–"
+    return f"{float(value):.0%}" if _known(value) else UNKNOWN
 
 
 def duration(seconds: Any) -> str:
     """Seconds as a person reads them: 0.42 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if not _known(seconds):
-        return "–"
+        return UNKNOWN
     value = float(seconds)
     if value < 10:
         return f"{value:.2g} s"

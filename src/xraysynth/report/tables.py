@@ -20,10 +20,11 @@ SUMMARY = {
 }
 """Metrics of the table of arms, in order; lower is better for the calibration error ECE only."""
 
-RESULT_COLUMNS = (
-    "generator share mode seed metric value low high n_test n_seeds real_images synthetic_images "
-    "difference difference_low difference_high simulated"
-).split()
+RESULT_COLUMNS = [
+    *("generator", "share", "mode", "seed", "metric", "value", "low", "high"),
+    *("n_test", "n_seeds", "real_images", "synthetic_images"),
+    *("difference", "difference_low", "difference_high", "simulated"),
+]
 
 
 def results(content: Content) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def results(content: Content) -> pd.DataFrame:
     integers = dict.fromkeys(
         ["seed", "n_test", "n_seeds", "real_images", "synthetic_images"], "Int64"
     )
-    floats = "share value low high difference difference_low difference_high".split()
+    floats = ["share", "value", "low", "high", "difference", "difference_low", "difference_high"]
     return table.astype(integers | dict.fromkeys(floats, "float64"))
 
 

@@ -8,6 +8,9 @@ import numpy as np
 from xraysynth.sources._phantom import Phantom
 
 LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER = range(5)
+BEHIND_LIVER = 0.33
+"""Lung below this height hides behind the diaphragm in a frontal view."""
+
 LUNGS = (LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER)
 
 
@@ -16,8 +19,8 @@ class Blob:
     """A soft ellipsoid of added attenuation, cut off at the borders of its lobes.
 
     `centre_mm` and `radii_mm` are (z, y, x) in the phantom; `density` is relative to water;
-    `softness` is the width of the edge relative to the radius; `hollow` the share of the radius that
-    is air (a cavity); `patchiness` in 0..1 how much of it is broken up.
+    `softness` is the width of the edge relative to the radius; `hollow` the share of the radius
+    that is air (a cavity); `patchiness` in 0..1 how much of it is broken up.
     """
 
     centre_mm: tuple[float, float, float]
@@ -30,7 +33,7 @@ class Blob:
 
 
 class Places:
-    """Where in the lungs a finding may lie: points with lobe, height (0 base, 1 apex), depth (mm)."""
+    """Where in the lungs a finding may lie: lobe, height (0 base, 1 apex) and depth (mm)."""
 
     def __init__(self, coarse: Phantom) -> None:
         from scipy import ndimage
@@ -72,15 +75,15 @@ def normal(rng: np.random.Generator, places: Places, severity: float) -> list[Bl
 
 def pneumonia(rng: np.random.Generator, places: Places, severity: float) -> list[Blob]:
     """One lobar consolidation with patchy texture."""
-    lobe = (int(rng.integers(5)),)
-    radius = 28 + 34 * severity
+    lobe = (int(rng.choice(LUNGS, p=[0.22, 0.24, 0.2, 0.12, 0.22])),)
+    radius = 40 + 40 * severity
     blob = Blob(
-        places.draw(rng, lobes=lobe, depth_mm=(8, 1000)),
+        places.draw(rng, lobes=lobe, height=(BEHIND_LIVER, 1), depth_mm=(8, 1000)),
         _radii(rng, 0.85 * radius, 1.15 * radius),
-        density=float(rng.uniform(0.75, 1.25) * (0.4 + 0.5 * severity)),
+        density=float(rng.uniform(0.9, 1.1) * (0.6 + 0.3 * severity)),
         lobes=lobe,
         softness=float(rng.uniform(0.1, 0.3)),
-        patchiness=float(rng.uniform(0.1, 0.5)),
+        patchiness=float(rng.uniform(0.0, 0.4)),
     )
     return [blob]
 
@@ -91,14 +94,14 @@ def covid19(rng: np.random.Generator, places: Places, severity: float) -> list[B
     count = int(rng.integers(3, 6)) + round(5 * severity)
     return [
         Blob(
-            places.draw(rng, lobes=side, height=(0, rng.choice([0.55, 0.9])), depth_mm=(0, 22)),
+            places.draw(rng, lobes=side, height=(BEHIND_LIVER, top), depth_mm=(0, 22)),
             _radii(rng, 13, 26),
-            density=float(rng.uniform(0.7, 1.3) * (0.32 + 0.4 * severity)),
+            density=float(rng.uniform(0.75, 1.25) * (0.4 + 0.4 * severity)),
             softness=float(rng.uniform(0.25, 0.5)),
             patchiness=float(rng.uniform(0.2, 0.8)),
         )
         for side in sides
-        for _ in range(count)
+        for top in rng.choice([0.6, 0.95], count, p=[0.75, 0.25])
     ]
 
 
@@ -147,7 +150,7 @@ FINDINGS: Mapping[str, Callable[[np.random.Generator, Places, float], list[Blob]
 
 
 def harmless(rng: np.random.Generator, places: Places) -> list[Blob]:
-    """What any chest may show whatever its class: a scar, a band of poor ventilation, a calcification."""
+    """What any chest may show whatever its class: a scar, a thin band, a calcification."""
     blobs = []
     if rng.random() < 0.35:  # plate-like atelectasis: flat, near the base
         radii = (float(rng.uniform(2, 4)), 18.0, float(rng.uniform(15, 30)))
@@ -175,11 +178,13 @@ def _add(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarray) ->
         blob.centre_mm, blob.radii_mm, phantom.spacing_mm, volume.shape, strict=True
     ):
         reach = radius * (1 + 2 * blob.softness) + step
-        start, stop = np.clip([(centre - reach) / step, (centre + reach) / step + 1], 0, n).astype(int)
+        start, stop = np.clip([(centre - reach) / step, (centre + reach) / step + 1], 0, n).astype(
+            int
+        )
         box.append(slice(start, stop))
-        axes.append(((np.arange(start, stop) + 0.5) * step - centre))
+        axes.append((np.arange(start, stop) + 0.5) * step - centre)
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
-    # a spot smaller than a voxel keeps its mass: it is widened by half a voxel and thinned in return
+    # a spot smaller than a voxel keeps its mass: it is widened and thinned in return
     wide = [r + step / 4 for r, step in zip(blob.radii_mm, phantom.spacing_mm, strict=True)]
     thinned = np.prod(blob.radii_mm) / np.prod(wide)
     r = np.sqrt(sum((g / w) ** 2 for g, w in zip(grid, wide, strict=True))).astype(np.float32)

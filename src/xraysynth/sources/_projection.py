@@ -24,7 +24,7 @@ class Body:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *, sex: str, age: float) -> "Body":
-        """Scale ±15 %, a smooth warp `(3, 5, 5, 5)`, soft tissue, breasts, and bone that age thins."""
+        """Scale ±15 %, a smooth warp `(3, 5, 5, 5)`, fat, breasts, and bone that age thins."""
         overall = rng.uniform(0.9, 1.1) * (0.97 if sex == "F" else 1.03)
         z, y, x = overall * rng.uniform(0.93, 1.07, 3)
         breast = rng.uniform(5, 38) if sex == "F" else rng.uniform(0, 6)

@@ -100,7 +100,7 @@ class Simulated:
         ]
 
     def load(self, locator: str, size_px: int) -> Loaded:
-        """Render one image, the same for the same locator and size; `boxes` locates its findings."""
+        """Render one image, always the same; the column `boxes` locates its findings."""
         seed, label, number, image = locator.split("/")
         pixels, boxes = render(int(seed), label, int(number), int(image), size_px=size_px)
         return Loaded(pixels, {"boxes": json.dumps(boxes)})

@@ -1,0 +1,139 @@
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from xraysynth import pool
+from xraysynth.errors import PoolError
+from xraysynth.generators.base import Card
+from xraysynth.prompts import PromptBank, requests
+from xraysynth.records import Generated, Request
+
+BANK = PromptBank(
+    templates=["{view} {age} {sex} {finding}"],
+    views=["PA"],
+    sexes=["man"],
+    ages=[50],
+    findings={"normal": ["clear"], "covid19": ["patchy"]},
+)
+CLASSES = ("normal", "covid19")
+
+
+@dataclass
+class Noise:
+    """A generator whose images are noise from the request's seed; keeps count of its work."""
+
+    name: str = "noise"
+    block: int = field(default=4, metadata={"identity": False})
+    stop_after: int | None = field(default=None, metadata={"identity": False})
+    outcomes: dict[str, str] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list, metadata={"identity": False})
+
+    @property
+    def card(self) -> Card:
+        return Card("noise", "open", "none", True, True, "none")
+
+    def generate(self, wanted: Sequence[Request]) -> Iterator[Generated]:
+        for request in wanted:
+            if self.stop_after is not None and len(self.made) >= self.stop_after:
+                raise KeyboardInterrupt
+            self.made.append(request.image_id)
+            outcome = self.outcomes.get(request.image_id, "image")
+            rng = np.random.default_rng(request.seed)
+            pixels = rng.integers(0, 255, (16, 16)).astype(np.uint8) if outcome == "image" else None
+            yield Generated(request, outcome, pixels, reason="" if pixels is not None else "why")
+
+
+def wanted(count):
+    return list(requests(BANK, dict.fromkeys(CLASSES, count), seed=0))
+
+
+def place(generator, folder):
+    return pool.pool_store(generator, BANK, seed=0, parent=folder)
+
+
+def fill(folder, count=10, shard=(0, 1), **options):
+    generator = Noise(**options)
+    store = place(generator, folder)
+    pool.fill(store, generator, wanted(count), shard=shard)
+    return store, generator
+
+
+def images(store):
+    return {p.name: p.read_bytes() for p in (store.folder / "images").glob("*.png")}
+
+
+def read(store, count):
+    return pool.read(store, CLASSES, per_class=dict.fromkeys(CLASSES, count), command="make it")
+
+
+def test_a_pool_holds_every_request_once(tmp_path):
+    store, _ = fill(tmp_path)
+    manifest = read(store, 10)
+    assert manifest.counts() == {"normal": 10, "covid19": 10}
+    assert set(manifest.table["split"]) == {"train"}
+    assert manifest.table["is_synthetic"].all()
+    assert manifest.table["pool"].unique().tolist() == [store.key]
+
+
+def test_interrupted_and_continued_it_repeats_no_finished_block(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "a", stop_after=6)
+    store, second = fill(tmp_path / "a")
+    whole, _ = fill(tmp_path / "b")
+    assert images(store) == images(whole)
+    assert "normal-000000" not in second.made
+    _, third = fill(tmp_path / "a")
+    assert third.made == []
+
+
+def test_asking_for_more_later_only_adds(tmp_path):
+    few, _ = fill(tmp_path, count=6)
+    before = images(few)
+    more, generator = fill(tmp_path, count=10)
+    assert more.folder == few.folder
+    assert before.items() <= images(more).items()
+    assert not {"normal-000000", "normal-000003"} & set(generator.made)
+
+
+def test_shards_make_up_the_whole(tmp_path):
+    for index in range(3):
+        store, _ = fill(tmp_path / "shards", shard=(index, 3))
+    whole, _ = fill(tmp_path / "whole")
+    assert images(store) == images(whole)
+    manifests = [(s.folder / "manifest.parquet").read_bytes() for s in (store, whole)]
+    assert manifests[0] == manifests[1]
+
+
+def test_outcomes_are_kept_apart_and_only_failures_are_tried_again(tmp_path):
+    outcomes = {"normal-000000": "refused", "normal-000001": "empty", "normal-000002": "failed"}
+    store, _ = fill(tmp_path, outcomes=outcomes)
+    assert pool.outcomes(store)["normal"] == {"empty": 1, "failed": 1, "image": 7, "refused": 1}
+    generator = Noise(outcomes=outcomes)
+    pool.fill(place(generator, tmp_path), generator, wanted(10))
+    assert set(generator.made) == {f"normal-{n:06d}" for n in range(4)}  # the block of the failure
+    with pytest.raises(PoolError, match="'normal': '7 of 10'"):
+        read(store, 10)
+
+
+def test_a_pool_that_is_not_there_says_how_to_make_it(tmp_path):
+    with pytest.raises(PoolError, match="make it"):
+        read(place(Noise(), tmp_path), 1)
+
+
+def test_a_flipped_byte_is_found_on_reading(tmp_path):
+    store, _ = fill(tmp_path)
+    path = store.folder / "images" / "covid19-000003.png"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PoolError, match=r"covid19-000003\.png \(changed\)"):
+        read(store, 10)
+
+
+def test_the_recipe_names_the_pool(tmp_path):
+    one, other = place(Noise(), tmp_path), place(Noise(outcomes={"a": "b"}), tmp_path)
+    assert one.key != other.key
+    assert place(Noise(block=8), tmp_path).key == one.key
+    assert pool.pool_store(Noise(), BANK, seed=1, parent=tmp_path).key != one.key

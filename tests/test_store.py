@@ -1,0 +1,151 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from xraysynth.errors import PoolError, XraysynthError
+from xraysynth.images import encode_png
+from xraysynth.store import ImageStore, verify, write_atomically
+
+PNG = encode_png(np.arange(256, dtype=np.uint8).reshape(16, 16))
+COLUMNS = {"label": "normal", "is_synthetic": True}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ImageStore(tmp_path, "pool", {"steps": 20})
+
+
+def test_the_folder_is_named_by_what_made_it(tmp_path, store):
+    other = ImageStore(tmp_path, "pool", {"steps": 21})
+    assert store.folder != other.folder
+    assert store.folder.name == f"pool-{store.key}"
+
+
+def test_what_was_added_is_in_the_manifest(store):
+    with store.writer() as writer:
+        writer.add("b", PNG, columns=COLUMNS, facts={"seconds": 1.5})
+        writer.add("a", PNG, columns=COLUMNS)
+        writer.add("c", None, outcome="refused", columns=COLUMNS)
+    table = store.manifest().table
+    assert table["image_id"].tolist() == ["a", "b"]
+    assert store.entries()["c"]["outcome"] == "refused"
+    assert json.loads((store.folder / "store.json").read_text()) == {"steps": 20}
+
+
+def test_a_half_written_line_is_cut_off_and_its_image_made_again(store):
+    with store.writer() as writer:
+        writer.add("a", PNG, columns=COLUMNS)
+    journal = store.folder / "journal" / "all.jsonl"
+    with journal.open("ab") as file:
+        file.write(b'{"image_id": "b", "outco')
+    assert set(store.entries()) == {"a"}
+    with store.writer() as writer:
+        writer.add("b", PNG, columns=COLUMNS)
+    assert set(store.entries()) == {"a", "b"}
+
+
+def test_a_failure_can_be_mended_and_an_image_is_never_lost_again(store):
+    with store.writer() as writer:
+        writer.add("a", None, outcome="failed", columns=COLUMNS)
+        writer.add("a", PNG, columns=COLUMNS)
+        writer.add("a", None, outcome="failed", columns=COLUMNS)
+    assert store.entries()["a"]["outcome"] == "image"
+
+
+@pytest.mark.parametrize("damage", ["flip", "delete"])
+def test_a_damaged_image_is_named(store, damage):
+    with store.writer() as writer:
+        writer.add("a", PNG, columns=COLUMNS)
+        writer.add("b", PNG, columns=COLUMNS)
+    verify(store.manifest(), remedy="make it again")
+    path = store.folder / "images" / "b.png"
+    if damage == "flip":
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    else:
+        path.unlink()
+    with pytest.raises(PoolError, match=r"1 of 2 images.*b\.png.*make it again"):
+        verify(store.manifest(), remedy="make it again")
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "", "ä"])
+def test_an_id_that_is_no_file_name_is_refused(store, name):
+    with pytest.raises(XraysynthError, match="image id"), store.writer() as writer:
+        writer.add(name, PNG, columns=COLUMNS)
+
+
+def test_nothing_half_written_stays_when_writing_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomically(tmp_path / "a.png", PNG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_waits_for_the_first(store):
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from xraysynth.store import ImageStore
+        with ImageStore(Path({str(store.parent)!r}), "pool", {{"steps": 20}}).writer():
+            print("in", flush=True)
+    """)
+    with store.writer():
+        other = subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert "waiting for another process" in other.stderr.readline()
+        assert other.poll() is None
+    out, _ = other.communicate(timeout=60)
+    assert out.strip() == "in"
+
+
+def test_killed_without_warning_it_goes_on_and_gives_the_same_bytes(tmp_path):
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from xraysynth.images import encode_png
+        from xraysynth.store import ImageStore
+        store = ImageStore(Path(sys.argv[1]), "pool", {})
+        with store.writer() as writer:
+            done = store.entries()
+            for n in range(400):
+                if f"i{n:03d}" not in done:
+                    pixels = np.random.default_rng(n).integers(0, 255, (64, 64)).astype(np.uint8)
+                    writer.add(f"i{n:03d}", encode_png(pixels), columns={"label": "normal", "is_synthetic": True})
+        store.seal()
+    """)
+
+    def run(folder):
+        return subprocess.Popen([sys.executable, "-c", script, str(folder)])
+
+    kills = 0
+    for _ in range(4):
+        process = run(tmp_path / "killed")
+        journal = tmp_path / "killed"
+        before = sum(len(p.read_bytes().splitlines()) for p in journal.rglob("*.jsonl"))
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            now = sum(len(p.read_bytes().splitlines()) for p in journal.rglob("*.jsonl"))
+            if now > before + 20:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.wait()
+    assert kills >= 2
+    assert run(tmp_path / "killed").wait() == 0
+    assert run(tmp_path / "whole").wait() == 0
+    killed, whole = (ImageStore(tmp_path / name, "pool", {}) for name in ("killed", "whole"))
+    lines = [line for p in killed.folder.rglob("*.jsonl") for line in p.read_text().splitlines()]
+    assert len(lines) == len(killed.entries()) == 400  # none repeated, none lost
+    for path in sorted(whole.folder.rglob("*")):
+        if path.suffix in (".png", ".parquet"):
+            assert (killed.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes()
