@@ -109,8 +109,8 @@ def within_class(
     owners = np.arange(len(images)) if patients is None else np.asarray(patients)
     if images.ndim != 3 or not len(images) == len(targets) == len(owners):
         raise ImageError(
-            f"images of shape {images.shape} with {len(targets)} targets and {len(owners)} patients: "
-            "must be (N, H, W) and N of each"
+            f"images of shape {images.shape} with {len(targets)} targets and {len(owners)} "
+            "patients: must be (N, H, W) and N of each"
         )
     names = ("SSIM", ms_ssim_name(min(images.shape[1:])))
     found: dict[str, Interval] = {}

@@ -49,7 +49,7 @@ def cluster_weights(
         )
     if targets is not None and len(targets) != len(ids):
         raise XraysynthError(
-            f"bootstrap: {len(ids)} patient ids for {len(targets)} targets; give one of each an image"
+            f"bootstrap: {len(ids)} patient ids for {len(targets)} targets; give one each an image"
         )
     if (blank := int(np.sum(ids.astype(str) == ""))) > 0:
         raise ManifestError(

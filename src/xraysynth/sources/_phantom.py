@@ -1,5 +1,6 @@
 """The chest CT behind the simulated cohort: found, cleaned, cached, and offered at three levels."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -107,7 +108,8 @@ def _write_atomically(path: Path, **arrays: np.ndarray) -> None:
         np.savez(partial, allow_pickle=False, **arrays)
         os.replace(partial, path)
     except OSError:  # a read-only home only costs the preparation, a few seconds a process
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _from_ct(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,154 @@
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_study import overrides_for, write_cohort
+
+from xraysynth.config import compose
+from xraysynth.errors import PoolError, XraysynthError
+from xraysynth.stages import evaluate, generate, prepare, report, study, train
+
+
+def records(folder, stage):
+    return [json.loads(p.read_text()) for p in sorted((folder / "outputs" / stage).glob("*/run.json"))]
+
+
+def files(folder, pattern):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern))}
+
+
+def test_a_study_ends_in_a_report_with_every_arm(finished):
+    folder, _, result = finished
+    assert result["state"] == "done"
+    assert set(result["macro_f1"]) == {"real only", "stable_diffusion 50% (replace)"}
+    page = Path(result["report"]).read_text()
+    assert "stable_diffusion" in page
+    assert not re.search(r'(?:src|href)="https?://', page)
+    table = pd.read_csv(result["results"])
+    means = table[(table["metric"] == "macro_f1") & table["seed"].isna()]
+    assert len(means) == 2
+    assert (means["low"] <= means["value"]).all()
+    assert len(records(folder, "train")) == 4
+
+
+def test_every_job_tells_what_it_was(finished):
+    folder, _, _ = finished
+    for stage in ("prepare", "generate", "train", "evaluate", "report"):
+        for record in records(folder, stage):
+            assert record["state"] == "done"
+            assert record["command"].startswith(f"xraysynth {stage} ")
+            assert record["environment"]["versions"]["torch"]
+            assert record["seconds"] > 0
+            assert record["peak_memory_mb"] > 1
+
+
+def test_all_arms_take_the_same_number_of_steps_and_test_once(finished):
+    folder, _, _ = finished
+    results = [record["result"] for record in records(folder, "train")]
+    assert {result["optimiser_steps"] for result in results} == {12}
+    assert {result["test_evaluations"] for result in results} == {1}
+    assert {result["real_images"] + result["synthetic_images"] for result in results} == {48}
+    assert sorted({result["synthetic_images"] for result in results}) == [0, 24]
+
+
+def test_a_finished_study_runs_again_in_no_time_and_one_new_share_costs_that_share(copied):
+    config, overrides = copied()
+    before = len(records(Path(config.paths.output).parent, "train"))
+    first = study.run(config, overrides)  # the copy lies elsewhere, so that prepare reads once
+    began = time.perf_counter()
+    assert study.run(config, overrides)["skipped"]
+    assert time.perf_counter() - began < 5
+    assert len(records(Path(config.paths.output).parent, "train")) == before
+    config, overrides = copied("study.shares=[0,0.25,0.5]")
+    result = study.run(config, overrides)
+    assert len(records(Path(config.paths.output).parent, "train")) == before + 2
+    for name, value in first["macro_f1"].items():
+        assert result["macro_f1"][name] == value
+
+
+def test_the_same_study_in_another_folder_gives_the_same_bytes(finished, tmp_path, tiny_sd):
+    folder, _, result = finished
+    write_cohort(tmp_path / "cohort")
+    overrides = overrides_for(tmp_path, tiny_sd)
+    again = study.run(compose(overrides), overrides)
+    assert again["macro_f1"] == result["macro_f1"]
+    pools = [files(f / "outputs" / "pools", "*.png") for f in (folder, tmp_path)]
+    assert pools[0] == pools[1]
+    assert len(pools[0]) == 24
+    tables = [files(f / "outputs" / "pools", "*.parquet") for f in (folder, tmp_path)]
+    assert tables[0] == tables[1]
+
+
+def test_a_failed_job_does_not_stop_the_others_and_is_reported(copied, monkeypatch):
+    config, overrides = copied("study.seeds=[0,1,2]")
+    original = train.run
+
+    def run(own, *rest):
+        if own.seed == 2 and own.data.share:
+            raise XraysynthError("out of luck")
+        return original(own, *rest)
+
+    monkeypatch.setattr(train, "run", run)
+    result = study.run(config, overrides)
+    assert result["state"] == "failed"
+    assert result["failures"] == ["train stable_diffusion 0.5 replace, seed 2: out of luck"]
+    assert "out of luck" in Path(result["report"]).read_text()
+
+
+def test_training_names_the_command_that_makes_a_missing_pool(copied):
+    config, overrides = copied("data.share=0.5", "generate.seed=9")
+    with pytest.raises(PoolError, match=r"xraysynth generate .*generate.seed=9"):
+        train.run(config, overrides)
+
+
+def test_training_refuses_a_pool_with_a_flipped_byte(copied):
+    config, overrides = copied("data.share=0.5", "seed=7")
+    path = next(Path(config.paths.output).glob("pools/*/images/*.png"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PoolError, match=path.name):
+        train.run(config, overrides)
+
+
+def test_a_deleted_pool_is_made_again(copied):
+    config, overrides = copied()
+    study.run(config, overrides)
+    (pool,) = Path(config.paths.output).glob("pools/*")
+    before = files(pool, "*.png")
+    shutil.rmtree(pool)
+    config, overrides = copied("generate.per_class=6")
+    generate.run(config, overrides)
+    assert files(pool, "*.png") == before
+
+
+def test_evaluation_needs_the_real_only_classifier_and_says_so(copied):
+    config, overrides = copied("seed=8", "generate.per_class=6")
+    with pytest.raises(XraysynthError, match=r"xraysynth train .*data.share=0"):
+        evaluate.run(config, overrides)
+
+
+def test_fidelity_is_never_called_fid_without_inception(finished):
+    folder, _, _ = finished
+    (record,) = records(folder, "evaluate")
+    metrics = [row["metric"] for row in record["result"]["fidelity"]]
+    assert metrics == ["FD(classifier)", "KD(classifier)"]
+    assert all(row["n"] > 0 and row["floor"] is not None for row in record["result"]["fidelity"])
+
+
+def test_a_report_without_any_training_says_what_to_run(copied):
+    config, overrides = copied("study.seeds=[5]")
+    with pytest.raises(XraysynthError, match="xraysynth study"):
+        report.run(config, overrides)
+
+
+def test_prepared_images_are_read_once(copied, monkeypatch):
+    config, overrides = copied()
+    prepare.run(config, overrides)
+    config, overrides = copied("splits.seed=1")  # other splits of the same images
+    monkeypatch.setattr(prepare, "_load_one", lambda work: pytest.fail("read again"))
+    prepare.run(config, overrides)

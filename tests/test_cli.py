@@ -1,0 +1,100 @@
+"""The command line as a user types it: results, errors, exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
+
+
+def call(*arguments, cwd=None):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=250)
+
+
+def test_help_lists_the_stages():
+    found = call("--help")
+    assert found.returncode == 0
+    for stage in ("prepare", "generate", "train", "evaluate", "study", "report"):
+        assert f"\n  {stage} " in found.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['xraysynth', '--help']; from xraysynth.cli import main; main(); "
+    code += "print([m for m in ('torch', 'hydra', 'pandas', 'numpy', 'yaml') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_stage_explains_itself():
+    found = call("train", "--help")
+    assert found.returncode == 0
+    assert "data.share" in found.stdout
+    assert "synthetic fraction" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["studdy"], "did you mean 'study'"),
+        (["train", "sede=1"], "did you mean 'seed'"),
+        (["train", "+sede=1"], "did you mean 'seed'"),
+        (["train", "-m", "sede=1,2"], "did you mean 'seed'"),
+        (["train", "source.simulated.sede=1"], "did you mean 'source.simulated.seed'"),
+        (["generate", "generator=stable_difusion"], "did you mean 'stable_diffusion'"),
+        (["train", "seed"], "seed"),
+    ],
+)
+def test_a_misspelt_word_is_refused_with_the_nearest_right_one(tmp_path, arguments, message):
+    found = call(*arguments, cwd=tmp_path)
+    assert found.returncode != 0
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "outputs" / "prepare").exists()
+
+
+def test_prepare_ends_in_one_json_line_and_leaves_a_run_file(tmp_path, table_of_images):
+    arguments = ["source=table", f"source.table.path={table_of_images}", "size_px=32"]
+    found = call("prepare", *arguments, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert result["state"] == "done"
+    assert result["images"] == 96
+    assert "96/96" in found.stderr  # progress
+    record = json.loads((tmp_path / result["folder"] / "run.json").read_text())
+    assert record["overrides"] == arguments
+    assert record["config"]["size_px"] == 32
+    assert record["state"] == "done"
+    assert {"seconds", "peak_memory_mb", "environment", "identity"} <= record.keys()
+    began = time.monotonic()
+    again = json.loads(call("prepare", *arguments, cwd=tmp_path).stdout)
+    assert again["skipped"]
+    assert time.monotonic() - began < 60
+    assert again["digest"] == result["digest"]
+
+
+def test_the_command_runs_from_any_folder_and_prints_no_machine_path_in_errors(tmp_path):
+    found = call("prepare", "source=kermany", cwd=tmp_path)
+    assert found.returncode == 1
+    assert "data/" in found.stderr
+    assert "kaggle" in found.stderr.lower() or "mendeley" in found.stderr.lower()
+
+
+def test_a_multirun_runs_every_job(tmp_path, table_of_images):
+    base = ["source=table", f"source.table.path={table_of_images}"]
+    found = call("prepare", "-m", *base, "size_px=24,32", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    results = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len({result["folder"] for result in results}) == 2
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, table_of_images):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder should be")
+    arguments = ["source=table", f"source.table.path={table_of_images}", f"paths.output={blocked}/x"]
+    found = call("prepare", *arguments, cwd=tmp_path)
+    assert found.returncode == 1
+    assert str(blocked) in found.stderr
+    assert "Traceback" not in found.stderr
