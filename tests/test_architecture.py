@@ -28,7 +28,9 @@ def imports(path, *, top_level_only=False):
 
 
 def own(name):
-    found = {i.removeprefix("xraysynth.") for i in imports(MODULES[name]) if i.startswith("xraysynth.")}
+    found = {
+        i.removeprefix("xraysynth.") for i in imports(MODULES[name]) if i.startswith("xraysynth.")
+    }
     return {i for i in found if i in MODULES}
 
 
@@ -45,7 +47,9 @@ def breaches():
             yield from (f"{name} imports {i}" for i in own(name) - allowed)
         if package in ("sources", "generators"):
             siblings = {
-                i for i in own(name) if i.startswith(f"{package}.") and not i.split(".")[1].startswith("_")
+                i
+                for i in own(name)
+                if i.startswith(f"{package}.") and not i.split(".")[1].startswith("_")
             }
             yield from (f"{name} imports {i}" for i in siblings - {f"{package}.base", name})
         if package != "stages" and name not in ("cli", "launch"):
@@ -88,4 +92,6 @@ def test_composing_a_configuration_loads_no_heavy_library():
 
 
 def test_there_is_no_drawer():
-    assert not {"utils", "core", "common", "helpers"} & {part for n in MODULES for part in n.split(".")}
+    assert not {"utils", "core", "common", "helpers"} & {
+        part for n in MODULES for part in n.split(".")
+    }

@@ -107,4 +107,6 @@ def test_the_real_mini_cohort_is_confounded(shared_data):
     table = table[table["label"] != "tuberculosis"].rename(columns={"source_dataset": "source"})
     tells = audit.source_tells(table)
     assert tells["covid19"]["accuracy"] == pytest.approx(0.95, abs=0.005)
-    assert tells["covid19"]["balanced_accuracy"] > audit.TELLING > tells["normal"]["balanced_accuracy"]
+    assert (
+        tells["covid19"]["balanced_accuracy"] > audit.TELLING > tells["normal"]["balanced_accuracy"]
+    )

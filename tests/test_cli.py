@@ -11,7 +11,9 @@ COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
 
 
 def call(*arguments, cwd=None):
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=250)
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=250
+    )
 
 
 def test_help_lists_the_stages():
@@ -22,7 +24,9 @@ def test_help_lists_the_stages():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv = ['xraysynth', '--help']; from xraysynth.cli import main; main(); "
+    code = (
+        "import sys; sys.argv = ['xraysynth', '--help']; from xraysynth.cli import main; main(); "
+    )
     code += "print([m for m in ('torch', 'hydra', 'pandas', 'numpy', 'yaml') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
@@ -93,7 +97,11 @@ def test_a_multirun_runs_every_job(tmp_path, table_of_images):
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, table_of_images):
     blocked = tmp_path / "file"
     blocked.write_text("a file where a folder should be")
-    arguments = ["source=table", f"source.table.path={table_of_images}", f"paths.output={blocked}/x"]
+    arguments = [
+        "source=table",
+        f"source.table.path={table_of_images}",
+        f"paths.output={blocked}/x",
+    ]
     found = call("prepare", *arguments, cwd=tmp_path)
     assert found.returncode == 1
     assert str(blocked) in found.stderr

@@ -37,7 +37,9 @@ def test_every_option_of_every_group_composes_and_binds_to_its_target(group, opt
 def test_sources_and_generators_can_be_selected_together():
     config = filled(f"source=[{','.join(SOURCES)}]", f"generator=[{','.join(GENERATORS)}]")
     assert set(config.source) == set(SOURCES)
-    assert len(config.sources()) == len({source.name for source in config.sources()}) == len(SOURCES)
+    assert (
+        len(config.sources()) == len({source.name for source in config.sources()}) == len(SOURCES)
+    )
     assert len(config.generators()) == len(GENERATORS)
 
 
@@ -153,5 +155,3 @@ def test_the_help_of_every_stage_lists_its_options():
         assert f"usage: xraysynth {stage}" in text
         assert "source: " in text
         assert max(map(len, text.splitlines())) < 2000
-
-

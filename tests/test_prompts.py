@@ -23,16 +23,29 @@ def test_view_sex_and_age_do_not_tell_the_class(bank):
     made = list(requests(bank, dict.fromkeys(bank.findings, 12), seed=0))
     for words in (bank.views, bank.sexes, [f"{age} year" for age in bank.ages]):
         counts = {
-            label: Counter(w for r in made if r.label == label for w in words if f" {w} " in f" {r.prompt} ".replace(",", " ").replace(":", " "))
+            label: Counter(
+                w
+                for r in made
+                if r.label == label
+                for w in words
+                if f" {w} " in f" {r.prompt} ".replace(",", " ").replace(":", " ")
+            )
             for label in bank.findings
         }
         assert len({tuple(sorted(count.items())) for count in counts.values()}) == 1
 
 
 def test_every_prompt_names_its_own_condition_and_no_other(bank):
-    names = {"normal": "normal", "pneumonia": "pneumonia", "covid19": "covid-19", "tuberculosis": "tuberculosis"}
+    names = {
+        "normal": "normal",
+        "pneumonia": "pneumonia",
+        "covid19": "covid-19",
+        "tuberculosis": "tuberculosis",
+    }
     for request in requests(bank, dict.fromkeys(names, 20), seed=1):
-        assert [label for label, name in names.items() if name in request.prompt.split(":")[-1]] == [request.label]
+        assert [
+            label for label, name in names.items() if name in request.prompt.split(":")[-1]
+        ] == [request.label]
 
 
 def test_several_phrasings_occur(bank):
@@ -40,7 +53,10 @@ def test_several_phrasings_occur(bank):
 
 
 def test_prompts_fit_into_a_text_encoder(bank):
-    assert max(len(r.prompt.split()) for r in requests(bank, dict.fromkeys(bank.findings, 50), seed=0)) < 40
+    assert (
+        max(len(r.prompt.split()) for r in requests(bank, dict.fromkeys(bank.findings, 50), seed=0))
+        < 40
+    )
 
 
 def test_a_class_without_phrases_says_how_to_add_some(bank):

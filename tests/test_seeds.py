@@ -33,5 +33,7 @@ def test_identity_leaves_out_what_does_not_decide_pixels():
         steps: int = 1
         batch_size: int = field(default=8, metadata={"identity": False})
 
-    assert identity(Made(batch_size=2)) == identity(Made(batch_size=4)) == {"type": "Made", "steps": 1}
+    assert (
+        identity(Made(batch_size=2)) == identity(Made(batch_size=4)) == {"type": "Made", "steps": 1}
+    )
     assert identity(Made(steps=2)) != identity(Made())

@@ -98,7 +98,10 @@ def test_a_second_process_waits_for_the_first(store):
     """)
     with store.writer():
         other = subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert "waiting for another process" in other.stderr.readline()
         assert other.poll() is None
@@ -119,7 +122,8 @@ def test_killed_without_warning_it_goes_on_and_gives_the_same_bytes(tmp_path):
             for n in range(400):
                 if f"i{n:03d}" not in done:
                     pixels = np.random.default_rng(n).integers(0, 255, (64, 64)).astype(np.uint8)
-                    writer.add(f"i{n:03d}", encode_png(pixels), columns={"label": "normal", "is_synthetic": True})
+                    columns = {"label": "normal", "is_synthetic": True}
+                    writer.add(f"i{n:03d}", encode_png(pixels), columns=columns)
         store.seal()
     """)
 
@@ -148,4 +152,6 @@ def test_killed_without_warning_it_goes_on_and_gives_the_same_bytes(tmp_path):
     assert len(lines) == len(killed.entries()) == 400  # none repeated, none lost
     for path in sorted(whole.folder.rglob("*")):
         if path.suffix in (".png", ".parquet"):
-            assert (killed.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes()
+            assert (
+                killed.folder / path.relative_to(whole.folder)
+            ).read_bytes() == path.read_bytes()

@@ -7,7 +7,12 @@ from pathlib import Path
 def save_tiny_sd(folder: Path, *, seed: int = 0, channels: int = 1) -> Path:
     """Write a diffusers folder of about 0.3 M parameters that draws 32 px images."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,9 +64,7 @@ def save_tiny_sd(folder: Path, *, seed: int = 0, channels: int = 1) -> Path:
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(
-            beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

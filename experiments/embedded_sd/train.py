@@ -50,11 +50,12 @@ def make_vae() -> AutoencoderKL:
 
 
 def make_unet() -> UNet2DConditionModel:
+    """Attention at 8 x 8 and 4 x 4 only: at 16 x 16 it would take half of the time on a CPU."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(32, 64, 128),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         cross_attention_dim=128,
         attention_head_dim=4,  # heads per block, for historical reasons named so
@@ -228,22 +229,22 @@ def train_unet(work: Path, steps: int) -> None:
     unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
     unet.to(memory_format=torch.channels_last)
     schedule = DDPMScheduler(num_train_timesteps=1000, **BETAS)
+    signal = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    weights = signal.clamp(max=5) / signal  # min-SNR, Hang et al., arXiv:2303.09556
 
     def loss_of(g: torch.Generator) -> dict[str, torch.Tensor]:
-        index = torch.randint(len(latents), (32,), generator=g)
+        index = torch.randint(len(latents), (16,), generator=g)
         text = draw(index.numpy(), np.random.default_rng(g.initial_seed()))
-        tokens = tokenizer(
-            text, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
+        tokens = torch.tensor(tokenizer(text, padding="max_length", truncation=True).input_ids)
         clean = latents[index]
         noise = torch.randn(clean.shape, generator=g)
-        t = torch.randint(1000, (32,), generator=g)
+        t = torch.randint(1000, (16,), generator=g)
         noisy = schedule.add_noise(clean, noise, t).to(memory_format=torch.channels_last)
-        known = text_encoder(tokens).last_hidden_state
-        return {"noise": F.mse_loss(unet(noisy, t, known).sample, noise)}
+        error = unet(noisy, t, text_encoder(tokens).last_hidden_state).sample - noise
+        return {"noise": (weights[t, None, None, None] * error**2).mean()}
 
     modules = {"unet": unet, "text_encoder": text_encoder}
-    train("unet", modules, loss_of, work=work, steps=steps, rate=1e-3, decay=0.9995)
+    train("unet", modules, loss_of, work=work, steps=steps, rate=8e-4, decay=0.9995)
 
 
 def export(work: Path, folder: Path) -> None:

@@ -75,7 +75,10 @@ def _alike(
     bits = np.bitwise_count(prints.hashes[one] ^ prints.hashes[other]).sum(axis=1)
     correlation = np.einsum("nd,nd->n", prints.thumbnails[one], prints.thumbnails[other])
     keep = (bits <= max_bits) & (correlation >= min_correlation)
-    return {(min(a, b), max(a, b)) for a, b in zip(one[keep].tolist(), other[keep].tolist(), strict=True)}
+    return {
+        (min(a, b), max(a, b))
+        for a, b in zip(one[keep].tolist(), other[keep].tolist(), strict=True)
+    }
 
 
 def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -127,7 +130,11 @@ def audit(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> dict[str, Any
             {"class": c, "split": s, "images": len(g), "patients": g["patient_id"].nunique()}
             for (c, s), g in groups
         ],
-        "by_source": table.groupby(["source", "label"]).size().rename("images").reset_index().to_dict("records"),
+        "by_source": table.groupby(["source", "label"])
+        .size()
+        .rename("images")
+        .reset_index()
+        .to_dict("records"),
         "cramers_v": cramers_v(table),
         "source_tells": source_tells(table),
         "exact_duplicates": int((~differ["sha256"]).sum()),

@@ -21,14 +21,14 @@ PLUGINS = ("source", "generator")
 """Groups whose options are classes of their own; several can be selected at once."""
 
 
-class MissingPatientId(str, Enum):
+class MissingPatientId(Enum):
     """What to do with images whose patient is unknown."""
 
     error = "error"
     cluster = "cluster"
 
 
-class TrackingMode(str, Enum):
+class TrackingMode(Enum):
     """Modes of a Weights & Biases run."""
 
     offline = "offline"
@@ -55,7 +55,7 @@ class Splits:
     minimum_per_class: int = 15
 
     def __post_init__(self) -> None:
-        if not (0 < self.val_fraction and 0 < self.test_fraction) or (
+        if not (self.val_fraction > 0 and self.test_fraction > 0) or (
             self.val_fraction + self.test_fraction >= 1
         ):
             raise ConfigError(
@@ -98,7 +98,9 @@ class Evaluate:
         known = ("classifier", "inception", "xrv", "rad_dino")
         for name in self.encoders:
             if name not in known:
-                raise ConfigError(f"evaluate.encoders must be among {', '.join(known)}; got {name!r}")
+                raise ConfigError(
+                    f"evaluate.encoders must be among {', '.join(known)}; got {name!r}"
+                )
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise ConfigError(f"classes must name two or more different classes; got {self.classes}")
+            raise ConfigError(
+                f"classes must name two or more different classes; got {self.classes}"
+            )
         if self.size_px < 16:
             raise ConfigError(f"size_px must be at least 16; got {self.size_px}")
 
@@ -278,7 +282,9 @@ def plugin_overrides(overrides: Sequence[str]) -> list[str]:
 def options(group: str) -> list[str]:
     """Names of the options of a config group."""
     folder = files("xraysynth.conf") / group
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def explained(error: BaseException, prefix: str = "") -> ConfigError:
@@ -324,4 +330,6 @@ def _nearest_option(message: str) -> str:
     group, option = found.groups()
     close = difflib.get_close_matches(option, options(group), n=1, cutoff=0.5)
     nearest = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{group}={option}: there is no such option{nearest} (there is {', '.join(options(group))})"
+    return (
+        f"{group}={option}: there is no such option{nearest} (there is {', '.join(options(group))})"
+    )

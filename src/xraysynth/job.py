@@ -52,7 +52,9 @@ class Job:
         record = self.record()
         if record.get("state") != "done":
             state = record.get("state", "never run")
-            raise XraysynthError(f"{self.stage} job {self.key} is needed but was {state}; run: {command}")
+            raise XraysynthError(
+                f"{self.stage} job {self.key} is needed but was {state}; run: {command}"
+            )
         result: dict[str, Any] = record["result"]
         return result
 
@@ -82,7 +84,9 @@ class Job:
             self._write(record)
             return self._line(self._work(work, record), skipped=False)
 
-    def _work(self, work: Callable[[], Mapping[str, Any]], record: dict[str, Any]) -> dict[str, Any]:
+    def _work(
+        self, work: Callable[[], Mapping[str, Any]], record: dict[str, Any]
+    ) -> dict[str, Any]:
         began = time.perf_counter()
         try:
             record |= {"result": dict(work()), "state": "done"}

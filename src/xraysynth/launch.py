@@ -37,18 +37,20 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; start it again to go on", file=sys.stderr)
         return 130
-    except OSError as error:
-        return _fail(_explained_os(error))
     except Exception as error:
-        if not _is_hydra(error):
-            raise
-        return _fail(explained(error))
+        if _is_hydra(error):
+            return _fail(explained(error))
+        if isinstance(error, OSError) and error.errno:
+            return _fail(_explained_os(error))
+        raise
     return 1 if "failed" in states else 0
 
 
 def _headline(result: dict[str, Any]) -> dict[str, Any]:
     """The result without long tables: those are in run.json."""
-    return {k: v for k, v in result.items() if k not in ("history", "scores", "fidelity", "diversity")}
+    return {
+        k: v for k, v in result.items() if k not in ("history", "scores", "fidelity", "diversity")
+    }
 
 
 def _fail(error: XraysynthError) -> int:
@@ -64,7 +66,7 @@ def _explained_os(error: OSError) -> XraysynthError:
         30: "the file system is read-only; set paths.output to a folder that can be written",
     }
     remedy = remedies.get(error.errno or 0, "start again when it is mended: what is done is kept")
-    return XraysynthError(f"{error.filename or ''}: {error.strerror or error}; {remedy}")
+    return XraysynthError(f"{error.filename or 'writing'}: {error.strerror}; {remedy}")
 
 
 def _is_hydra(error: BaseException) -> bool:

@@ -100,7 +100,9 @@ def read(
     whole = store.manifest()
     rank = whole.table.groupby("label").cumcount()
     chosen = whole.where(rank < whole.table["label"].map(per_class).fillna(0)).relabel(classes)
-    short = {n: f"{chosen.counts()[n]} of {k}" for n, k in per_class.items() if chosen.counts()[n] < k}
+    short = {
+        n: f"{chosen.counts()[n]} of {k}" for n, k in per_class.items() if chosen.counts()[n] < k
+    }
     if short:
         raise PoolError(
             f"pool {store.folder} has too few images: {short}, outcomes {outcomes(store)}; "

@@ -34,7 +34,7 @@ class PromptBank:
             raise ConfigError(
                 f"prompts.findings has no phrase for class {label!r}; it knows "
                 f"{', '.join(self.findings)}. Add some: "
-                f"'+prompts.findings.{label}=[\"first phrase\",\"second phrase\"]'"
+                f'\'+prompts.findings.{label}=["first phrase","second phrase"]\''
             )
         template = _pick(self.templates, seed, label, index, "template")
         return template.format(
@@ -52,9 +52,7 @@ def _pick(options: Sequence[str | int], seed: int, label: str, index: int, what:
     return str(options[sorted(range(len(options)), key=ranks.__getitem__)[position]])
 
 
-def requests(
-    bank: PromptBank, per_class: Mapping[str, int], *, seed: int
-) -> Iterator[Request]:
+def requests(bank: PromptBank, per_class: Mapping[str, int], *, seed: int) -> Iterator[Request]:
     """Requests 0 … n-1 of each class; asking for more later only appends to each class."""
     for label, count in per_class.items():
         for index in range(count):

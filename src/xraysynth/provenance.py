@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "torch torchvision pytorch-lightning diffusers transformers accelerate timm torchmetrics "
-    "hydra-core omegaconf wandb numpy pandas scikit-learn pillow diffdrr"
-).split()
+    *("torch", "torchvision", "pytorch-lightning", "diffusers", "transformers", "accelerate"),
+    *("timm", "torchmetrics", "hydra-core", "omegaconf", "wandb"),
+    *("numpy", "pandas", "scikit-learn", "pillow", "diffdrr"),
+)
 
 
 @cache
@@ -22,7 +23,9 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "gpu": _gpu(),
         "git": _git(),
         "versions": {name: found for name in ("xraysynth", *PACKAGES) if (found := _version(name))},

@@ -62,7 +62,9 @@ class Manifest:
         for rule, offends in _rules(self.table, self.classes).items():
             if offends.any():
                 rows = self.table.loc[offends.to_numpy()]
-                values = (f"{r.image_id} (label {r.label!r}, path {r.path!r})" for r in rows.itertuples())
+                values = (
+                    f"{r.image_id} (label {r.label!r}, path {r.path!r})" for r in rows.itertuples()
+                )
                 raise ManifestError(
                     f"manifest in {self.folder}: {rule}; broken by {len(rows)} of {len(self.table)} "
                     f"rows: {some(values)}"
@@ -81,7 +83,9 @@ class Manifest:
     @property
     def targets(self) -> np.ndarray:
         """Class index per row, `(N,)` int64."""
-        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(np.int64)
+        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(
+            np.int64
+        )
 
     def where(self, mask: Any) -> "Manifest":
         """The rows for which the boolean mask holds."""
@@ -128,7 +132,8 @@ def _rules(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
     torn = split_of_patient[split_of_patient > 1].index
     patients = pd.MultiIndex.from_frame(table[["source", "patient_id"]])
     return {
-        "image ids are unique": table["image_id"].duplicated(keep=False) | (table["image_id"] == ""),
+        "image ids are unique": table["image_id"].duplicated(keep=False)
+        | (table["image_id"] == ""),
         f"a label is one of {', '.join(classes)}": ~table["label"].isin(classes),
         f"a split is one of {', '.join(SPLITS)}": ~table["split"].isin(["", *SPLITS]),
         "synthetic images are for training only": table["is_synthetic"]

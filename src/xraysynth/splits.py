@@ -50,7 +50,9 @@ def require_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -
     counts = {name: int((labels == name).sum()) for name in classes}
     rare = {name: count for name, count in counts.items() if count < minimum}
     if rare:
-        listed = ", ".join(f"{name} has {count} image{'s' * (count != 1)}" for name, count in rare.items())
+        listed = ", ".join(
+            f"{name} has {count} image{'s' * (count != 1)}" for name, count in rare.items()
+        )
         rest = ",".join(name for name in classes if name not in rare)
         raise ManifestError(
             f"{listed}, but at least {minimum} per class are needed for train, val and test "

@@ -135,9 +135,7 @@ def verify(manifest: Manifest, *, remedy: str) -> None:
         found = list(executor.map(_sha256_or_none, manifest.files))
     bad = [
         f"{path} ({'missing' if sha is None else 'changed'})"
-        for path, sha, expected in zip(
-            manifest.files, found, manifest.table["sha256"], strict=True
-        )
+        for path, sha, expected in zip(manifest.files, found, manifest.table["sha256"], strict=True)
         if sha != expected
     ]
     if bad:

@@ -75,7 +75,11 @@ def log_pool(run: Any, pool: Manifest, store: ImageStore, summary: Mapping[str, 
     shown = wandb.Table(columns=["image", "label", "prompt", "seed", "image_id"])
     for row in chosen.itertuples():
         shown.add_data(
-            wandb.Image(str(pool.folder / str(row.path))), row.label, row.prompt, row.seed, row.image_id
+            wandb.Image(str(pool.folder / str(row.path))),
+            row.label,
+            row.prompt,
+            row.seed,
+            row.image_id,
         )
     run.log({"images": shown})
     run.summary.update(dict(summary))
@@ -101,7 +105,11 @@ def log_training(
         y_true=targets.tolist(), preds=guesses, class_names=classes
     )
     curves = wandb.plot.pr_curve(targets.tolist(), probabilities.tolist(), labels=classes)
-    losses = [[entry["step"], entry["train/loss"]] for entry in summary["history"] if "train/loss" in entry]
+    losses = [
+        [entry["step"], entry["train/loss"]]
+        for entry in summary["history"]
+        if "train/loss" in entry
+    ]
     run.log(
         {
             "test/confusion": confusion,

@@ -37,12 +37,16 @@ def _described(stage: str) -> tuple[str, list[str]]:
 
 def _section(option: "Field[Any]") -> list[str]:
     if option.name in GROUPS[:2]:
-        return [f"  {option.name}: one or more of the group below; {option.name}.<key>.<argument>=…"]
+        return [
+            f"  {option.name}: one or more of the group below; {option.name}.<key>.<argument>=…"
+        ]
     if not is_dataclass(option.type):
         return [f"  {option.name}={_shown(_default(option))}"]
     note = " ".join(inspect.getdoc(option.type).split())  # type: ignore[union-attr]
     lines = [f"  {option.name}: {note}"]
-    return lines + [f"    {option.name}.{f.name}={_shown(_default(f))}" for f in fields(option.type)]
+    return lines + [
+        f"    {option.name}.{f.name}={_shown(_default(f))}" for f in fields(option.type)
+    ]
 
 
 def _default(option: "Field[Any]") -> Any:
@@ -56,4 +60,8 @@ def _shown(value: Any) -> str:
         return f"{value.value}  ({', '.join(str(m.value) for m in type(value))})"
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{…}"
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not isinstance(value, dict)
+        else "{…}"
+    )

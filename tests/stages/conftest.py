@@ -1,7 +1,6 @@
 """A small study, run once for all tests of the stages."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 from small_study import overrides_for, write_cohort

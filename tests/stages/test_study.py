@@ -14,7 +14,9 @@ from xraysynth.stages import evaluate, generate, prepare, report, study, train
 
 
 def records(folder, stage):
-    return [json.loads(p.read_text()) for p in sorted((folder / "outputs" / stage).glob("*/run.json"))]
+    return [
+        json.loads(p.read_text()) for p in sorted((folder / "outputs" / stage).glob("*/run.json"))
+    ]
 
 
 def files(folder, pattern):

@@ -52,11 +52,15 @@ class Archive:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
         missing = {"path", "label"} - set(table.columns)
         if missing:
-            raise ManifestError(f"{path}: needs the columns path and label, but has no {some(missing)}")
+            raise ManifestError(
+                f"{path}: needs the columns path and label, but has no {some(missing)}"
+            )
         blank = table["path"].isna() | table["label"].isna()
         if blank.any() or table["path"].duplicated().any():
             rows = table.loc[blank | table["path"].duplicated(), "path"]
-            raise ManifestError(f"{path}: every row needs a path of its own and a label: {some(rows)}")
+            raise ManifestError(
+                f"{path}: every row needs a path of its own and a label: {some(rows)}"
+            )
         table = table.assign(label=table["label"].replace(self.labels))
         return table.sort_values("path", ignore_index=True)
 

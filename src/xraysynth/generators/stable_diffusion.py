@@ -168,7 +168,7 @@ class StableDiffusion:
 
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         pipeline, unet = self.pipeline, self.pipeline.unet
-        side = (self.size_px or unet.config.sample_size * pipeline.vae_scale_factor)
+        side = self.size_px or unet.config.sample_size * pipeline.vae_scale_factor
         latent_side = side // pipeline.vae_scale_factor
         shape = (1, unet.config.in_channels, latent_side, latent_side)
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
@@ -201,7 +201,9 @@ def judge(request: Request, image: np.ndarray, *, seconds: float) -> Generated:
     """An image `(H, W, C)` in [0, 1] as grey pixels; black or non-finite output is a failure."""
     facts = {"seconds": seconds}
     if not np.isfinite(image).all():
-        return Generated(request, "failed", reason="the model returned NaN or infinity", facts=facts)
+        return Generated(
+            request, "failed", reason="the model returned NaN or infinity", facts=facts
+        )
     weights = [0.299, 0.587, 0.114] if image.shape[-1] == 3 else [1.0]
     grey = (image @ np.asarray(weights, np.float32)).clip(0, 1)
     pixels = np.rint(grey * 255).astype(np.uint8)

@@ -116,7 +116,11 @@ def _encoders(config: Config, classifier: Path) -> list[Any]:
     from xraysynth.classifier import XrayClassifier
     from xraysynth.metrics import encoders
 
-    makers = {"inception": encoders.Inception, "xrv": encoders.XrvDenseNet, "rad_dino": encoders.RadDino}
+    makers = {
+        "inception": encoders.Inception,
+        "xrv": encoders.XrvDenseNet,
+        "rad_dino": encoders.RadDino,
+    }
     chosen: list[Any] = []
     for name in config.evaluate.encoders:
         if name == "classifier":

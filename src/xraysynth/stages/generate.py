@@ -32,7 +32,9 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Fill the pool of every selected generator, or find it filled."""
     generators = config.generators()
     if not generators:
-        raise ConfigError("generator must name at least one; for example generator=stable_diffusion")
+        raise ConfigError(
+            "generator must name at least one; for example generator=stable_diffusion"
+        )
     per_class = counts(config, overrides)
     results = {name: _fill(config, g, per_class, overrides) for name, g in generators.items()}
     return {"stage": "generate", "state": "done", "pools": results}
@@ -44,7 +46,9 @@ def counts(config: Config, overrides: Sequence[str]) -> dict[str, int]:
         return dict.fromkeys(config.classes, config.generate.per_class)
     cohort, _ = prepare.cohort(config, overrides)
     # A share of 0 needs no pool; whoever asks for one all the same wants one for synthetic-only.
-    share, mode = (config.data.share, config.data.mode) if config.data.share else (1, MixMode.replace)
+    share, mode = (
+        (config.data.share, config.data.mode) if config.data.share else (1, MixMode.replace)
+    )
     return required_per_class(
         cohort.split("train"), share=share, mode=mode, n_pools=max(1, len(config.generator))
     )

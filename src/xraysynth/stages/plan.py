@@ -23,7 +23,9 @@ class Step:
 
 def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> Iterator[Step]:
     """The jobs after prepare, in dependency order."""
-    kept = tuple(text for text in overrides if not text.startswith(("study.", "generator=", "seed=")))
+    kept = tuple(
+        text for text in overrides if not text.startswith(("study.", "generator=", "seed="))
+    )
     config = with_count(config, cohort)
     count = f"generate.per_class={config.generate.per_class}"
     for key in config.generator:
@@ -32,7 +34,9 @@ def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> Iterato
     for arm in arms(config):
         for seed in config.study.seeds:
             own = (*kept, *arm.overrides, count, f"seed={seed}")
-            yield Step(f"train {arm.title}, seed {seed}", train, replace(arm.config, seed=seed), own)
+            yield Step(
+                f"train {arm.title}, seed {seed}", train, replace(arm.config, seed=seed), own
+            )
     first = config.study.seeds[0]
     for key in config.generator:
         one = replace(config, generator={key: config.generator[key]}, seed=first)
@@ -51,7 +55,9 @@ class ArmConfig:
     def title(self) -> str:
         """For progress lines."""
         data = self.config.data
-        return f"{self.generator} {data.share:g} {data.mode.value}" if self.generator else "real only"
+        return (
+            f"{self.generator} {data.share:g} {data.mode.value}" if self.generator else "real only"
+        )
 
     @property
     def overrides(self) -> tuple[str, ...]:

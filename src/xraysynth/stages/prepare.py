@@ -35,7 +35,14 @@ from xraysynth.sources.base import Source, map_labels
 from xraysynth.splits import assign_splits, require_images, require_splits
 from xraysynth.store import ImageStore, write_atomically
 
-SECTIONS = ("classes", "size_px", "missing_patient_id", "acknowledge_confounding", "source", "splits")
+SECTIONS = (
+    "classes",
+    "size_px",
+    "missing_patient_id",
+    "acknowledge_confounding",
+    "source",
+    "splits",
+)
 """The options that this stage reads."""
 
 
@@ -89,7 +96,9 @@ def _job(config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFr
         "acknowledged": config.acknowledge_confounding,
         "splits": asdict(config.splits),
         "sources": [identity(source) for source in sources],
-        "rows": {name: digest(table.astype(str).to_numpy().tolist()) for name, table in rows.items()},
+        "rows": {
+            name: digest(table.astype(str).to_numpy().tolist()) for name, table in rows.items()
+        },
     }
     return Job("prepare", decides, config.output)
 
@@ -206,7 +215,11 @@ def _patients(table: pd.DataFrame, pairs: Sequence[tuple[int, int]], config: Con
 
 def _splits(table: pd.DataFrame, pairs: Sequence[tuple[int, int]], splits: Any) -> pd.Series:
     """The source's own split where it has one and splits.official holds; else by patient."""
-    given = table["split"].fillna("") if "split" in table and splits.official else pd.Series("", table.index)
+    given = (
+        table["split"].fillna("")
+        if "split" in table and splits.official
+        else pd.Series("", table.index)
+    )
     open_rows = (given == "").to_numpy()
     codes = pd.factorize(table["source"] + "/" + table["patient_id"])[0]
     first = {code: row for row, code in reversed(list(enumerate(codes)))}

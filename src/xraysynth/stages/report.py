@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -91,7 +90,9 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Job
     for arm in plan.arms(config):
         jobs = {s: train.job(replace(arm.config, seed=s), cohort) for s in config.study.seeds}
         arms.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
-        missing += [f"train {arm.title}, seed {s}: not done" for s, job in jobs.items() if not job.done]
+        missing += [
+            f"train {arm.title}, seed {s}: not done" for s, job in jobs.items() if not job.done
+        ]
     pools = []
     for key in config.generator:
         one = replace(config, generator={key: config.generator[key]}, seed=config.study.seeds[0])

@@ -16,7 +16,7 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.job import Job
 from xraysynth.mixing import required_per_class
-from xraysynth.recipes import DataRecipe, MixMode, plain
+from xraysynth.recipes import MixMode, plain
 from xraysynth.records import Manifest
 from xraysynth.stages import generate, prepare
 
@@ -41,7 +41,9 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 def job(config: Config, cohort: Manifest) -> Job:
     """The training job of this configuration on this cohort."""
     data = {k: v for k, v in plain(config.data).items() if k not in ("cache", "share", "mode")}
-    trainer = {k: v for k, v in plain(config.trainer).items() if k not in ("accelerator", "devices")}
+    trainer = {
+        k: v for k, v in plain(config.trainer).items() if k not in ("accelerator", "devices")
+    }
     decides = {
         "cohort": cohort.digest(),
         "size_px": config.size_px,
