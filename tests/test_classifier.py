@@ -15,7 +15,7 @@ import xraysynth.classifier as classifier
 from xraysynth.classifier import MONITOR, XrayClassifier, fit, predict
 from xraysynth.data import XrayDataModule
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.recipes import ClassifierRecipe, DataRecipe, TrainerRecipe, plain
+from xraysynth.recipes import ClassifierRecipe, DataRecipe, Keep, TrainerRecipe, plain
 from xraysynth.records import Manifest
 
 SMALL = ClassifierRecipe(backbone="test_resnet", learning_rate=3e-3, drop_rate=0.1)
@@ -51,18 +51,25 @@ def weights(module: XrayClassifier) -> np.ndarray:
     return np.concatenate([p.detach().numpy().ravel() for p in module.backbone.parameters()])
 
 
-def test_it_learns_shapes_and_reports_the_best_validation(real: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", list(Keep))
+def test_it_learns_shapes_and_reports_what_it_kept(
+    real: Manifest, tmp_path: Path, keep: Keep
+) -> None:
     module, datamodule = model(), data(real, tmp_path)
-    result = fit(module, datamodule, trainer(), folder=tmp_path / "run")
+    result = fit(module, datamodule, trainer(keep=keep), folder=tmp_path / "run")
     probabilities, targets, index = predict(module, datamodule.test_dataloader())
     assert (probabilities.argmax(1) == targets).mean() >= 0.9
     assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
     assert index.tolist() == list(range(12))
     assert [entry["step"] for entry in result.history] == [10, 20, 30, 40]
-    assert result.best == max(entry[MONITOR] for entry in result.history)
+    scores = {entry["step"]: entry[MONITOR] for entry in result.history}
+    assert result.score == (scores[40] if keep is Keep.last else max(scores.values()))
+    assert result.score == scores[result.step]
     assert {"val/loss", "val/accuracy", "train/loss"} <= set(result.history[0])
     best = XrayClassifier.load(tmp_path / "run" / "best.safetensors", CLASSES)
-    assert np.array_equal(predict(best, datamodule.test_dataloader())[0], probabilities)
+    if keep is Keep.best:
+        assert np.array_equal(weights(best), weights(module))
+        assert np.array_equal(predict(best, datamodule.test_dataloader())[0], probabilities)
     assert not (Path.cwd() / "lightning_logs").exists()
 
 
@@ -102,7 +109,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     resumed = model()
     found = fit(resumed, data(real, tmp_path), trainer(), folder=tmp_path / "killed")
     assert [entry["step"] for entry in found.history] == [10, 20, 30, 40]
-    assert found.best == expected.best
+    assert found.score == expected.score
+    assert np.array_equal(weights(resumed), weights(whole))
     assert found.history[-1]["val/loss"] == pytest.approx(expected.history[-1]["val/loss"])
     last = [torch.load(tmp_path / n / "last.ckpt", weights_only=True) for n in ("whole", "killed")]
     assert last[0]["global_step"] == last[1]["global_step"] == 40

@@ -27,11 +27,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.progress import progress
-from xraysynth.recipes import ClassifierRecipe, TrainerRecipe, plain
+from xraysynth.recipes import ClassifierRecipe, Keep, TrainerRecipe, plain
 from xraysynth.seeds import derive_seed
 
 MONITOR = "val/macro_f1"
-"""What decides the best weights and early stopping, on real validation images only."""
+"""What decides early stopping and the best weights, on real validation images only."""
 
 
 class XrayClassifier(pl.LightningModule):
@@ -197,9 +197,9 @@ def _backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How training went: the best validation score, when, and every score on the way."""
+    """How training went: validation score and step of the weights kept, and every score."""
 
-    best: float
+    score: float
     step: int
     seconds: float
     history: list[dict[str, float]]
@@ -213,7 +213,7 @@ def fit(
     folder: Path,
     logger: Logger | None = None,
 ) -> FitResult:
-    """Train, and leave the weights that scored best on validation in `module`.
+    """Train `module`, and leave the weights that `recipe.keep` asks for in it.
 
     `folder` gets `best.safetensors` and `last.ckpt`. A run that was killed and is started again
     with the same folder goes on from `last.ckpt`.
@@ -229,9 +229,11 @@ def fit(
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         if not keeper.history or keeper.history[-1]["step"] < trainer.global_step:
             trainer.validate(module, datamodule=datamodule, verbose=False)
-    module.load_state_dict(load_file(folder / "best.safetensors"))
-    best = keeper.best
-    return FitResult(best[MONITOR], int(best["step"]), time.monotonic() - begun, keeper.history)
+    kept = keeper.history[-1]
+    if recipe.keep is Keep.best:
+        kept = keeper.best
+        module.load_state_dict(load_file(folder / "best.safetensors"))
+    return FitResult(kept[MONITOR], int(kept["step"]), time.monotonic() - begun, keeper.history)
 
 
 def _trainer(recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | None) -> pl.Trainer:

@@ -109,7 +109,9 @@ class XrayDataset(Dataset[Any]):
 
     def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
         self._arrays = [array for array, _, _ in parts]
-        self._part = np.repeat(np.arange(len(parts)), [len(rows) for _, rows, _ in parts])
+        self._part: np.ndarray = np.repeat(
+            np.arange(len(parts)), [len(rows) for _, rows, _ in parts]
+        )
         self._row = np.concatenate([rows for _, rows, _ in parts])
         self.targets = np.concatenate([targets for _, _, targets in parts])
 

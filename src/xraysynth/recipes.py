@@ -30,6 +30,13 @@ class ClassWeighting(Enum):
     balanced = "balanced"
 
 
+class Keep(Enum):
+    """Weights kept after training: of the last step, or of the best validation score."""
+
+    last = "last"
+    best = "best"
+
+
 @dataclass(frozen=True)
 class DataRecipe:
     """What the classifier is trained on.
@@ -95,12 +102,15 @@ class TrainerRecipe:
 
     Every `val_every_steps` steps the classifier is scored on the real validation split; after
     `patience` such scores without improvement training stops (0: never). `precision` auto is
-    32-true on a CPU and bf16-mixed on a GPU.
+    32-true on a CPU and bf16-mixed on a GPU. The last weights are kept by default: on a validation
+    split of some dozens of images the best of many scores is luck, and the learning rate has
+    come to rest at the end; keep the best when stopping early.
     """
 
     max_steps: int = 600
     val_every_steps: int = 50
     patience: int = 0
+    keep: Keep = Keep.last
     precision: str = "auto"
     accelerator: str = "auto"
     devices: int = 1

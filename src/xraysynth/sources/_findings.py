@@ -96,7 +96,7 @@ def covid19(rng: np.random.Generator, places: Places, severity: float) -> list[B
         Blob(
             places.draw(rng, lobes=side, height=(BEHIND_LIVER, top), depth_mm=(0, 22)),
             _radii(rng, 13, 26),
-            density=float(rng.uniform(0.75, 1.25) * (0.4 + 0.4 * severity)),
+            density=float(rng.uniform(0.75, 1.25) * (0.45 + 0.4 * severity)),
             softness=float(rng.uniform(0.25, 0.5)),
             patchiness=float(rng.uniform(0.2, 0.8)),
         )
@@ -109,15 +109,15 @@ def tuberculosis(rng: np.random.Generator, places: Places, severity: float) -> l
     """An apical cavity with satellites, and small nodules in the upper zones."""
     side = ((LEFT_UPPER,), (RIGHT_UPPER,))[rng.integers(2)]
     centre = places.draw(rng, lobes=side, height=(0.62, 0.95), depth_mm=(6, 1000))
-    density = float(rng.uniform(0.8, 1.2) * (0.7 + 0.6 * severity))
-    cavity = Blob(centre, _radii(rng, 14, 18 + 10 * severity), density, side, 0.12, hollow=0.62)
+    density = float(rng.uniform(0.8, 1.2) * (0.85 + 0.6 * severity))
+    cavity = Blob(centre, _radii(rng, 17, 21 + 9 * severity), density, side, 0.12, hollow=0.62)
     blobs = [cavity]
     for _ in range(int(rng.integers(2, 5))):
         z, y, x = np.array(centre) + rng.normal(0, 16, 3)
-        blobs.append(Blob((z, y, x), _radii(rng, 5, 10), density, softness=0.25))
+        blobs.append(Blob((z, y, x), _radii(rng, 6, 11), density, softness=0.25))
     for _ in range(int(rng.integers(4, 8)) + round(8 * severity)):
         place = places.draw(rng, height=(0.35, 1))
-        blobs.append(Blob(place, _radii(rng, 3.5, 7), density, softness=0.25))
+        blobs.append(Blob(place, _radii(rng, 4, 7.5), density, softness=0.25))
     return blobs
 
 

@@ -132,7 +132,7 @@ def render(
     body = _projection.Body.draw(stream("body"), sex=patient.sex, age=patient.age)
     exposure = _projection.Exposure.draw(stream("exposure", image), view=patient.views[image])
     rng, places = stream("findings"), _places()
-    severity = float(rng.beta(1.3, 1.1))
+    severity = float(rng.beta(1.6, 1.1))
     blobs = _findings.FINDINGS[label](rng, places, severity)
     hidden = _findings.harmless(stream("harmless"), places)
     integrals, found = _projection.project(

@@ -1,0 +1,233 @@
+"""Bad input: a clear error, and nothing lost."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import write_image
+from PIL import Image
+from small_study import write_cohort
+
+from xraysynth.config import compose
+from xraysynth.errors import ConfoundingError, ImageError, LeakageError, ManifestError, XraysynthError
+from xraysynth.stages import prepare
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """The folder of a good cohort, and a function that prepares it."""
+    write_cohort(tmp_path / "cohort")
+
+    def run(*more: str):
+        overrides = [
+            "source=table",
+            f"source.table.path={tmp_path / 'cohort' / 'manifest.csv'}",
+            f"paths.output={tmp_path / 'outputs'}",
+            "size_px=32",
+            *more,
+        ]
+        return prepare.run(compose(overrides), overrides)
+
+    return tmp_path / "cohort", run
+
+
+def edit(folder: Path, change):
+    table = pd.read_csv(folder / "manifest.csv")
+    change(table).to_csv(folder / "manifest.csv", index=False)
+
+
+def write(kind: str, path: Path) -> None:
+    grey = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64)
+    if kind == "corrupt":
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "zero-byte":
+        path.write_bytes(b"")
+    elif kind == "16-bit":
+        Image.fromarray((grey * 16).astype(np.uint16)).save(path)
+    elif kind == "RGBA":
+        Image.new("RGBA", (64, 64)).save(path)
+    elif kind == "CMYK":
+        Image.new("CMYK", (64, 64)).save(path, format="JPEG")
+    else:
+        Image.new("L", (10000, 10000)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("corrupt", "not a readable image"),
+        ("zero-byte", "0 bytes"),
+        ("16-bit", "16-bit"),
+        ("RGBA", "RGBA"),
+        ("CMYK", "CMYK"),
+        ("100-megapixel", "100 megapixels"),
+    ],
+)
+def test_an_unusable_image_is_named_and_the_others_are_kept(cohort, monkeypatch, kind, message):
+    folder, run = cohort
+    bad = folder / "covid19" / "003.png"
+    write(kind, bad)
+    with pytest.raises(ImageError, match=message) as error:
+        run()
+    assert "covid19/003.png" in str(error.value)
+    assert "1 of 96" in str(error.value)
+    write_image(bad, label="covid19", seed=999)
+    read = []
+    original = prepare._load_one
+    monkeypatch.setattr(prepare, "_load_one", lambda work: read.append(work[1]) or original(work))
+    assert run()["images"] == 96
+    assert read == ["covid19/003.png"]
+
+
+def first_path(table, value):
+    table.loc[0, "path"] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda t: first_path(t, "../outside.png"), ManifestError, "stay inside"),
+        (lambda t: first_path(t, "/etc/hostname"), ManifestError, "stay inside"),
+        (lambda t: t.assign(image_id="same"), ManifestError, "unique|twice|duplicate"),
+        (lambda t: t.replace({"label": {"normal": "nromal"}}), ManifestError, "unknown label 'nromal'"),
+        (lambda t: t.assign(label=t["label"].where(t.index > 2)), ManifestError, "label"),
+        (lambda t: t[t["label"] != "covid19"], ManifestError, "covid19 has 0 images"),
+        (lambda t: t.drop(columns="label"), XraysynthError, "label"),
+        (lambda t: t.assign(patient_id=""), ManifestError, "missing_patient_id=cluster"),
+    ],
+)
+def test_a_bad_table_is_refused(cohort, change, error, message):
+    folder, run = cohort
+    edit(folder, change)
+    with pytest.raises(error, match=message):
+        run()
+
+
+def test_images_without_a_patient_are_grouped_by_likeness_when_asked(cohort):
+    folder, run = cohort
+    copy = folder / "normal" / "copy.png"
+    copy.write_bytes((folder / "normal" / "000.png").read_bytes())
+    row = {"path": "normal/copy.png", "label": "normal", "patient_id": ""}
+    edit(folder, lambda t: pd.concat([t.assign(patient_id=""), pd.DataFrame([row])]))
+    table = pd.read_parquet(run("missing_patient_id=cluster")["manifest"])
+    twins = table[table["sha256"].duplicated(keep=False)]
+    assert len(twins) == 2
+    assert twins["patient_id"].nunique() == twins["split"].nunique() == 1
+    assert table["patient_id"].nunique() == 96
+
+
+def test_duplicates_of_two_patients_stay_in_one_split(cohort):
+    folder, run = cohort
+    for number in range(12, 24):  # every second patient has another patient's image
+        source = folder / "normal" / f"{number - 12:03d}.png"
+        (folder / "normal" / f"{number:03d}.png").write_bytes(source.read_bytes())
+    result = run()
+    assert result["near_duplicates"] == 12
+    table = pd.read_parquet(result["manifest"])
+    assert table.groupby("sha256")["split"].nunique().max() == 1
+
+
+def test_leakage_in_a_sources_own_splits_stops(cohort):
+    folder, run = cohort
+    places = np.tile(["train", "val", "test", "train"], 24)
+    edit(folder, lambda t: t.assign(split=places))
+    (folder / "normal" / "000.png").write_bytes((folder / "normal" / "001.png").read_bytes())
+    with pytest.raises(LeakageError, match=r"splits\.official=false"):
+        run()
+    assert run("splits.official=false")["images"] == 96
+
+
+def test_a_patient_in_two_of_the_sources_own_splits_stops(cohort):
+    folder, run = cohort
+    places = np.tile(["train", "val", "test", "train"], 24)
+    edit(folder, lambda t: t.assign(split=places, patient_id=[f"p{n // 4}" for n in range(96)]))
+    with pytest.raises(ManifestError, match="no patient is in two splits"):
+        run()
+
+
+def test_confounding_stops_until_it_is_acknowledged_and_is_then_recorded(cohort):
+    folder, run = cohort
+    edit(folder, lambda t: t.assign(source_dataset=np.where(t["label"] == "covid19", "clinic", "web")))
+    with pytest.raises(ConfoundingError, match="tells covid19 from the other classes with 100%"):
+        run()
+    result = run("acknowledge_confounding=true")
+    assert "covid19" in result["confounding"][0]
+    assert json.loads(Path(result["audit"]).read_text())["acknowledged"] == result["confounding"]
+
+
+def test_classes_are_a_choice(cohort):
+    _, run = cohort
+    result = run("classes=[covid19,normal]")
+    assert result["images"] == 48
+    assert list(result["splits"]["train"]) == ["covid19", "normal"]
+
+
+def test_labels_can_be_mapped(cohort):
+    folder, run = cohort
+    edit(folder, lambda t: t.replace({"label": {"normal": "No Finding"}}))
+    result = run("source.table.labels={No Finding: normal}")
+    assert result["splits"]["train"]["normal"] > 0
+
+
+def test_the_real_mini_cohort_stops_on_rare_classes_then_on_confounding(shared_data, tmp_path):
+    def run(*more: str):
+        path = shared_data / "cxr-mini" / "manifest.csv"
+        base = ["source=table", f"source.table.path={path}", f"paths.output={tmp_path}", "size_px=32"]
+        return prepare.run(compose([*base, *more]), more)
+
+    with pytest.raises(ManifestError, match=r"tuberculosis has 3 images.*classes=\["):
+        run()
+    three = "classes=[normal,pneumonia,covid19]"
+    with pytest.raises(ConfoundingError, match=r"covid19 .* 95%"):
+        run(three)
+    result = run(three, "acknowledge_confounding=true")
+    assert result["images"] == 582
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB, and a function that enlarges it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield place, lambda *options: subprocess.run(
+        ["mount", "-o", ",".join(["remount", *options]), str(place)], check=True
+    )
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_loses_nothing(cohort, small_disk):
+    import sys
+
+    folder, _ = cohort
+    place, remount = small_disk
+    command = [
+        *[sys.executable, "-c", "from xraysynth.cli import main; main()", "prepare", "source=table"],
+        *[f"source.table.path={folder / 'manifest.csv'}", f"paths.output={place}", "size_px=64"],
+    ]
+    full = subprocess.run(command, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert "disk is full" in full.stderr
+    assert "Traceback" not in full.stderr
+    kept = {p: p.read_bytes() for p in place.rglob("*.png")}
+    assert 5 < len(kept) < 96
+    remount("size=20m")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 96
+    assert f"/{96 - len(kept)}" in done.stderr  # only the rest was read
+    assert all(path.read_bytes() == data for path, data in kept.items())
+    assert not list(place.rglob("*.partial"))
+    remount("ro")
+    again = subprocess.run([*command, "size_px=48"], capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "read-only" in again.stderr
