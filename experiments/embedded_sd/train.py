@@ -111,7 +111,7 @@ def train(
     for step in range(start, steps):
         factor = min(1, (step + 1) / 200) * (0.02 + 0.49 * (1 + np.cos(np.pi * step / steps)))
         for group in optimizer.param_groups:
-            group["lr"] = rate * factor
+            group["lr"] = float(rate * factor)
         losses = loss_of(torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         sum(losses.values()).backward()

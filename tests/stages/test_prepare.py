@@ -80,7 +80,7 @@ def test_an_unusable_image_is_named_and_the_others_are_kept(cohort, monkeypatch,
     original = prepare._load_one
     monkeypatch.setattr(prepare, "_load_one", lambda work: read.append(work[1]) or original(work))
     assert run()["images"] == 96
-    assert read == ["covid19/003.png"]
+    assert read == ["covid19/003.png#"]
 
 
 def first_path(table, value):
@@ -93,7 +93,7 @@ def first_path(table, value):
     [
         (lambda t: first_path(t, "../outside.png"), ManifestError, "stay inside"),
         (lambda t: first_path(t, "/etc/hostname"), ManifestError, "stay inside"),
-        (lambda t: t.assign(image_id="same"), ManifestError, "unique|twice|duplicate"),
+        (lambda t: t.assign(image_id="same"), ManifestError, "image ids must be unique"),
         (lambda t: t.replace({"label": {"normal": "nromal"}}), ManifestError, "unknown label 'nromal'"),
         (lambda t: t.assign(label=t["label"].where(t.index > 2)), ManifestError, "label"),
         (lambda t: t[t["label"] != "covid19"], ManifestError, "covid19 has 0 images"),

@@ -193,7 +193,7 @@ def _add(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarray) ->
         shape = shape * _edge(r - blob.hollow, blob.softness)
     if blob.patchiness:
         shape = shape * (1 - blob.patchiness * _edge(_texture(noise, box, phantom), 0.4))
-    inside = phantom.lobes[(list(blob.lobes), *box)].sum(0)
+    inside = phantom.lobes[(slice(None), *box)][list(blob.lobes)].sum(0)
     volume[tuple(box)] += float(blob.density * thinned) * shape * inside
 
 

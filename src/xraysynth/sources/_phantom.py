@@ -40,7 +40,7 @@ class Phantom:
     @property
     def extent_mm(self) -> np.ndarray:
         """Edge lengths of the volume, `(3,)` in the order of the axes."""
-        return np.array(self.soft.shape) * np.array(self.spacing_mm)
+        return np.multiply(self.soft.shape, self.spacing_mm)
 
 
 def ct_folder() -> Path:
@@ -77,7 +77,8 @@ def phantom(level: int) -> Phantom:
 def _pooled(volume: np.ndarray, by: tuple[int, int, int]) -> np.ndarray:
     z, y, x = (n // k for n, k in zip(volume.shape, by, strict=True))
     cut = volume[: z * by[0], : y * by[1], : x * by[2]].astype(np.float32)
-    return cut.reshape(z, by[0], y, by[1], x, by[2]).mean(axis=(1, 3, 5), dtype=np.float32)
+    blocks = cut.reshape(z, by[0], y, by[1], x, by[2])
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 @functools.lru_cache(maxsize=1)
@@ -116,7 +117,7 @@ def _from_ct(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel
 
     def array(path: Path) -> np.ndarray:  # (X, Y, Z) on disk; x already runs to the patient's left
-        return np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
+        return np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj).transpose(2, 1, 0)
 
     labels = array(mask)
     ceiling = np.where(np.isin(labels, _BLOOD), 1.06, 3).astype(np.float32)

@@ -137,7 +137,8 @@ def _pose(exposure: Exposure) -> np.ndarray:
 
     turn, sway, lean = exposure.tilt_deg
     angles = [turn, 0.6 * sway, lean]  # about the long axis, in the picture, forwards
-    return Rotation.from_euler("zyx", angles, degrees=True).as_matrix().astype(np.float32)
+    matrix = Rotation.from_euler("zyx", angles, degrees=True).as_matrix()
+    return np.asarray(matrix, dtype=np.float32)
 
 
 def _integrate(values: np.ndarray, volume: Phantom, rays: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from xraysynth.records import require_inside, sha256_bytes
 from xraysynth.sources.base import IMAGE_SUFFIXES, Loaded, file_id, files_below, located, stamp
 
 COLUMNS: Mapping[str, str] = MappingProxyType(
-    {name: name for name in ("path", "label", "patient_id", "split", "view", "sex", "age")}
+    {name: name for name in ("path", "image_id", "label", "patient_id", "split", "view", "sex", "age")}
     | {"source": "source_dataset", "license": "license", "sha256": "sha256"}
 )
 """Column of the manifest -> where it is looked for in the table unless `columns` says otherwise."""
@@ -50,7 +50,7 @@ class TableSource:
         rows = self._selected(read_table(located(self, "path")))
         files = self._files(rows)
         rows["stamp"] = [stamp(self._root() / file) for file in files]
-        rows["image_id"] = [file_id(self.name, file) for file in files]
+        rows["image_id"] = [file_id(self.name, key) for key in rows.get("image_id", files)]
         sums = rows.pop("sha256") if "sha256" in rows else pd.Series("", rows.index)
         rows["locator"] = [f"{file}#{sum_}" for file, sum_ in zip(files, sums, strict=True)]
         for column, value in {

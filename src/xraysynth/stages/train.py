@@ -23,7 +23,7 @@ from xraysynth.stages import generate, prepare
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
-PREDICTIONS, WEIGHTS = "predictions.parquet", "best.safetensors"
+PREDICTIONS, WEIGHTS = "predictions.parquet", "classifier.safetensors"
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -109,6 +109,7 @@ def _work(
     with tracking.tracked(config, this) as run:
         logger = tracking.lightning_logger(run)
         fitted = fit(module, datamodule, config.trainer, folder=this.folder, logger=logger)
+        module.save(this.folder / WEIGHTS)
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
         test = cohort.split("test")
         path = _write_predictions(this.folder, test, probabilities)
@@ -127,7 +128,7 @@ def _work(
             "synthetic_images": sum(parts[1:]),
             "test_images": len(test),
             "test_evaluations": 1,
-            "best_step": fitted.step,
+            "kept_step": fitted.step,
             "optimiser_steps": fitted.history[-1]["step"],
             "fit_seconds": round(fitted.seconds, 2),
             "predictions": str(path),
@@ -136,7 +137,8 @@ def _work(
             "history": fitted.history,
         }
         tracking.log_training(run, summary, probabilities, targets, config, this)
-    (this.folder / "last.ckpt").unlink(missing_ok=True)  # only needed to resume
+    for name in ("last.ckpt", "best.safetensors"):  # only needed to resume
+        (this.folder / name).unlink(missing_ok=True)
     return summary
 
 
