@@ -7,14 +7,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on busy cores are m
 os.environ["HF_HUB_OFFLINE"] = "1"  # a missing file must fail at once, not after 46 s of retries
 os.environ["WANDB_MODE"] = "offline"
 
-import numpy as np
-import pandas as pd
+import shutil
+
 import pytest
-from PIL import Image
+from small_study import overrides_for, write_cohort
 from tiny_sd import save_tiny_sd
 
+from xraysynth.config import Config, compose
+from xraysynth.stages import study
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 
 
 @pytest.fixture(scope="session")
@@ -31,24 +33,31 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_sd(tmp_path_factory.mktemp("tiny-sd"))
 
 
-def write_image(path: Path, *, label: str, seed: int, size_px: int = 48) -> None:
-    """A grey picture in which the class is a bright bar at a place of its own."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(40, 120, (size_px, size_px)).astype(np.uint8)
-    row = (CLASSES.index(label) * 2 + 1) * size_px // 8
-    pixels[row - 3 : row + 3, 4:-4] = 230
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture
 def table_of_images(tmp_path: Path) -> Path:
     """A CSV of 96 easy images, 24 of each class, one patient each."""
-    rows = []
-    for label in CLASSES:
-        for number in range(24):
-            name = f"{label}/{number:03d}.png"
-            write_image(tmp_path / "cohort" / name, label=label, seed=len(rows))
-            rows.append({"path": name, "label": label, "patient_id": f"{label}{number}"})
-    pd.DataFrame(rows).to_csv(tmp_path / "cohort" / "manifest.csv", index=False)
+    write_cohort(tmp_path / "cohort")
     return tmp_path / "cohort" / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_sd):
+    """Folder, overrides and result of a finished study; tests must not change it."""
+    folder = tmp_path_factory.mktemp("study")
+    write_cohort(folder / "cohort")
+    overrides = overrides_for(folder, tiny_sd)
+    result = study.run(compose(overrides), overrides)
+    return folder, overrides, result
+
+
+@pytest.fixture
+def copied(finished, tmp_path, tiny_sd):
+    """A finished study in a folder of its own, to be changed at will."""
+    folder, _, _ = finished
+    shutil.copytree(folder, tmp_path / "study")
+
+    def composed(*more: str) -> tuple[Config, list[str]]:
+        overrides = overrides_for(tmp_path / "study", tiny_sd, *more)
+        return compose(overrides), overrides
+
+    return composed

@@ -269,9 +269,19 @@ def export(work: Path, folder: Path) -> None:
     )
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder)
+    _load_in_single_precision(folder / "text_encoder" / "config.json")
     (folder / "README.md").write_text((Path(__file__).parent / "card.md").read_text())
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    for file in files:
+        file.chmod(0o644)  # safetensors writes for the owner alone
+    size = sum(file.stat().st_size for file in files)
     print(f"{folder}: {size / 1e6:.2f} MB after {state['step']} steps")
+
+
+def _load_in_single_precision(config: Path) -> None:
+    """Make transformers widen the stored halves as diffusers does: mixed, the parts do not run."""
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"dtype": "float32"}, indent=2) + "\n")
 
 
 def main() -> None:

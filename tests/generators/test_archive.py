@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from conftest import write_image
+from small_study import write_image
 
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
 from xraysynth.generators.archive import Archive

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_image
+from small_study import write_image
 
 from xraysynth.config import compose, options
 from xraysynth.prompts import requests

@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_image
 from PIL import Image
-from small_study import write_cohort
+from small_study import write_cohort, write_image
 
 from xraysynth.config import compose
-from xraysynth.errors import ConfoundingError, ImageError, LeakageError, ManifestError, XraysynthError
+from xraysynth.errors import (
+    ConfoundingError,
+    ImageError,
+    LeakageError,
+    ManifestError,
+    XraysynthError,
+)
 from xraysynth.stages import prepare
 
 
@@ -94,7 +99,11 @@ def first_path(table, value):
         (lambda t: first_path(t, "../outside.png"), ManifestError, "stay inside"),
         (lambda t: first_path(t, "/etc/hostname"), ManifestError, "stay inside"),
         (lambda t: t.assign(image_id="same"), ManifestError, "image ids must be unique"),
-        (lambda t: t.replace({"label": {"normal": "nromal"}}), ManifestError, "unknown label 'nromal'"),
+        (
+            lambda t: t.replace({"label": {"normal": "nromal"}}),
+            ManifestError,
+            "unknown label 'nromal'",
+        ),
         (lambda t: t.assign(label=t["label"].where(t.index > 2)), ManifestError, "label"),
         (lambda t: t[t["label"] != "covid19"], ManifestError, "covid19 has 0 images"),
         (lambda t: t.drop(columns="label"), XraysynthError, "label"),
@@ -152,7 +161,10 @@ def test_a_patient_in_two_of_the_sources_own_splits_stops(cohort):
 
 def test_confounding_stops_until_it_is_acknowledged_and_is_then_recorded(cohort):
     folder, run = cohort
-    edit(folder, lambda t: t.assign(source_dataset=np.where(t["label"] == "covid19", "clinic", "web")))
+    edit(
+        folder,
+        lambda t: t.assign(source_dataset=np.where(t["label"] == "covid19", "clinic", "web")),
+    )
     with pytest.raises(ConfoundingError, match="tells covid19 from the other classes with 100%"):
         run()
     result = run("acknowledge_confounding=true")
@@ -177,7 +189,12 @@ def test_labels_can_be_mapped(cohort):
 def test_the_real_mini_cohort_stops_on_rare_classes_then_on_confounding(shared_data, tmp_path):
     def run(*more: str):
         path = shared_data / "cxr-mini" / "manifest.csv"
-        base = ["source=table", f"source.table.path={path}", f"paths.output={tmp_path}", "size_px=32"]
+        base = [
+            "source=table",
+            f"source.table.path={path}",
+            f"paths.output={tmp_path}",
+            "size_px=32",
+        ]
         return prepare.run(compose([*base, *more]), more)
 
     with pytest.raises(ManifestError, match=r"tuberculosis has 3 images.*classes=\["):
@@ -199,8 +216,11 @@ def small_disk(tmp_path):
     )
     if mounted.returncode:
         pytest.skip("mounting a small file system is not permitted here")
-    yield place, lambda *options: subprocess.run(
-        ["mount", "-o", ",".join(["remount", *options]), str(place)], check=True
+    yield (
+        place,
+        lambda *options: subprocess.run(
+            ["mount", "-o", ",".join(["remount", *options]), str(place)], check=True
+        ),
     )
     subprocess.run(["umount", "-l", str(place)], check=True)
 
@@ -211,7 +231,13 @@ def test_a_full_disk_loses_nothing(cohort, small_disk):
     folder, _ = cohort
     place, remount = small_disk
     command = [
-        *[sys.executable, "-c", "from xraysynth.cli import main; main()", "prepare", "source=table"],
+        *[
+            sys.executable,
+            "-c",
+            "from xraysynth.cli import main; main()",
+            "prepare",
+            "source=table",
+        ],
         *[f"source.table.path={folder / 'manifest.csv'}", f"paths.output={place}", "size_px=64"],
     ]
     full = subprocess.run(command, capture_output=True, text=True)

@@ -15,7 +15,10 @@ from xraysynth.records import require_inside, sha256_bytes
 from xraysynth.sources.base import IMAGE_SUFFIXES, Loaded, file_id, files_below, located, stamp
 
 COLUMNS: Mapping[str, str] = MappingProxyType(
-    {name: name for name in ("path", "image_id", "label", "patient_id", "split", "view", "sex", "age")}
+    {
+        name: name
+        for name in ("path", "image_id", "label", "patient_id", "split", "view", "sex", "age")
+    }
     | {"source": "source_dataset", "license": "license", "sha256": "sha256"}
 )
 """Column of the manifest -> where it is looked for in the table unless `columns` says otherwise."""
