@@ -102,6 +102,14 @@ def test_near_duplicates_across_splits_are_leakage():
         audit.require_no_leakage(manifest, [(0, 1)])
 
 
+def test_of_a_pair_across_splits_the_lesser_image_goes():
+    manifest = cohort(["x"] * 5, ["a"] * 5, ["train", "test", "val", "train", "train"])
+    pairs = [(0, 1), (1, 2), (3, 4)]
+    table, left = audit.drop_crossing(manifest.table, pairs)
+    assert table["image_id"].tolist() == ["i1", "i3", "i4"]
+    assert left == [(1, 2)]
+
+
 def test_the_real_mini_cohort_is_confounded(shared_data):
     table = pd.read_csv(shared_data / "cxr-mini" / "manifest.csv", dtype=str)
     table = table[table["label"] != "tuberculosis"].rename(columns={"source_dataset": "source"})

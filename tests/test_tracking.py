@@ -58,7 +58,7 @@ def test_nothing_is_written_to_the_home_folder(tmp_path, tiny_sd):
     command += overrides_for(tmp_path, tiny_sd, "generate.per_class=2")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [p for p in home.rglob("*wandb*")] == []
+    assert list(home.rglob("*wandb*")) == []
     assert len(runs(tmp_path, "generate")) == 1
     assert not (tmp_path / "wandb").exists()
 
@@ -70,9 +70,7 @@ def test_a_run_is_closed_when_the_job_fails(tmp_path):
     for number in range(2):
         job = Job("train", {"number": number}, tmp_path)
         with pytest.raises(ZeroDivisionError), tracking.tracked(config, job) as run:
-            assert run.group == "study"
-            assert run.job_type == "train"
-            1 / 0  # noqa: B018
+            1 / int(run.group != "study" or run.job_type != "train")  # no error if misnamed
         assert wandb.run is None
     assert len(list(tmp_path.glob("train/*/wandb/offline-run-*"))) == 2
 

@@ -145,6 +145,21 @@ def audit(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> dict[str, Any
     }
 
 
+def drop_crossing(
+    table: pd.DataFrame, pairs: Sequence[tuple[int, int]]
+) -> tuple[pd.DataFrame, list[tuple[int, int]]]:
+    """The table without the lesser image of each pair that crosses splits, and the pairs left.
+
+    Train gives way to val, and val to test, so that what is tested on stays as it is.
+    """
+    rank = table["split"].map({"train": 0, "val": 1, "test": 2}).to_numpy()
+    lesser = {i if rank[i] < rank[j] else j for i, j in pairs if rank[i] != rank[j]}
+    kept = [row for row in range(len(table)) if row not in lesser]
+    place = {row: n for n, row in enumerate(kept)}
+    left = [(place[i], place[j]) for i, j in pairs if i in place and j in place]
+    return table.iloc[kept].reset_index(drop=True), left
+
+
 def require_no_leakage(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> None:
     """Raise `LeakageError` when (near) duplicates lie in different splits."""
     split, name = manifest.table["split"].to_numpy(), manifest.table["image_id"].to_numpy()
@@ -153,8 +168,8 @@ def require_no_leakage(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> 
         listed = some(f"{name[i]} ({split[i]}) ~ {name[j]} ({split[j]})" for i, j in crossing)
         raise LeakageError(
             f"{len(crossing)} pairs of near-duplicate images lie in different splits: {listed}. They come "
-            "from the source's own splits; set splits.official=false to split anew, by patient and with "
-            "duplicates kept together"
+            "from the source's own splits; set splits.drop_duplicates=true to leave out those of the "
+            "training split, or splits.official=false to split anew with duplicates kept together"
         )
 
 

@@ -46,12 +46,17 @@ class Paths:
 
 @dataclass(frozen=True)
 class Splits:
-    """Shares of each class's images, by patient; `official` keeps a source's own splits."""
+    """Shares of each class's images, by patient; `official` keeps a source's own splits.
+
+    `drop_duplicates` leaves out training images that are near-duplicates of held-out ones, and
+    validation images that are near-duplicates of test ones, instead of stopping.
+    """
 
     val_fraction: float = 0.15
     test_fraction: float = 0.25
     seed: int = 0
     official: bool = True
+    drop_duplicates: bool = False
     minimum_per_class: int = 15
 
     def __post_init__(self) -> None:

@@ -149,6 +149,7 @@ def test_leakage_in_a_sources_own_splits_stops(cohort):
     with pytest.raises(LeakageError, match=r"splits\.official=false"):
         run()
     assert run("splits.official=false")["images"] == 96
+    assert run("splits.drop_duplicates=true")["images"] == 95
 
 
 def test_a_patient_in_two_of_the_sources_own_splits_stops(cohort):

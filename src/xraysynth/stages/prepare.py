@@ -19,6 +19,7 @@ import pandas as pd
 from xraysynth.audit import (
     audit,
     clusters,
+    drop_crossing,
     fingerprint,
     near_duplicates,
     require_no_confounding,
@@ -115,6 +116,8 @@ def _prepare(
     pairs = near_duplicates(prints)
     table["patient_id"] = _patients(table, pairs, config)
     table["split"] = _splits(table, pairs, config.splits)
+    if config.splits.drop_duplicates:
+        table, pairs = drop_crossing(table, pairs)
     require_splits(table, config.classes)
     manifest = Manifest(table, folder, tuple(config.classes))
     require_no_leakage(manifest, pairs)
