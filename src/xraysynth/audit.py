@@ -88,7 +88,7 @@ def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
 
     rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    return np.asarray(connected_components(graph, directed=False)[1])
 
 
 def source_tells(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
@@ -58,14 +58,15 @@ class XrayClassifier(pl.LightningModule):
         self.max_steps, self.seed = max_steps, seed
         self.backbone = _backbone(self.recipe, len(classes), seed)
         self.register_buffer("class_weights", self._weights(class_counts), persistent=False)
-        n = {"num_classes": len(classes)}
-        scores = {
-            "accuracy": MulticlassAccuracy(**n, average="micro"),
-            "macro_f1": MulticlassF1Score(**n),
+        scores: dict[str, Any] = {
+            "accuracy": MulticlassAccuracy(num_classes=len(classes), average="micro"),
+            "macro_f1": MulticlassF1Score(num_classes=len(classes)),
         }
-        self.scores = torch.nn.ModuleDict(
+        self.scores: Any = torch.nn.ModuleDict(
             {stage: MetricCollection(dict(scores), prefix=f"{stage}/") for stage in ("val", "test")}
         )
+
+    class_weights: torch.Tensor
 
     def _weights(self, class_counts: list[int] | None) -> torch.Tensor:
         if self.recipe["class_weighting"] == "none":
@@ -138,7 +139,7 @@ class XrayClassifier(pl.LightningModule):
             if step < warmup:
                 return (step + 1) / warmup
             done = (step - warmup) / max(1, self.max_steps - warmup)
-            return 0.5 * (1 + math.cos(math.pi * min(done, 1)))
+            return float(0.5 * (1 + math.cos(math.pi * min(done, 1))))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -83,9 +83,8 @@ class Manifest:
     @property
     def targets(self) -> np.ndarray:
         """Class index per row, `(N,)` int64."""
-        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(
-            np.int64
-        )
+        names = list(self.classes)
+        return np.asarray(pd.Categorical(self.table["label"], categories=names).codes, np.int64)
 
     def where(self, mask: Any) -> "Manifest":
         """The rows for which the boolean mask holds."""

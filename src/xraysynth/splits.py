@@ -31,7 +31,7 @@ def assign_splits(
         sizes = members["images"].loc[order].to_numpy()
         middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
         chosen |= dict(zip(order, _cut(middle, fractions), strict=True))
-    return table["group"].map(chosen).to_numpy(dtype=object)
+    return np.asarray(table["group"].map(chosen), dtype=object)
 
 
 def _most_frequent(labels: pd.Series) -> str:

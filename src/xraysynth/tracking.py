@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def tracked(config: Config, job: Job) -> Iterator[Any]:
         group=config.study.name,
         job_type=job.stage,
         name=f"{job.stage}-{job.key}",
-        tags=[job.stage, *config.generator, *config.tracking.tags],
+        tags=[job.stage, *config.source, *config.generator, *config.tracking.tags],
         config=config.plain(),
         dir=str(job.folder),
         settings=wandb.Settings(console="off", save_code=False),
@@ -83,7 +83,7 @@ def log_pool(run: Any, pool: Manifest, store: ImageStore, summary: Mapping[str, 
         )
     run.log({"images": shown})
     run.summary.update(dict(summary))
-    _artifact(run, f"pool-{store.key}", "pool", store.folder, made_from=[])
+    _artifact(run, _Artifact(f"pool-{store.key}", "pool", store.folder), made_from=[])
 
 
 def log_training(
@@ -91,21 +91,23 @@ def log_training(
     summary: Mapping[str, Any],
     probabilities: np.ndarray,
     targets: np.ndarray,
-    config: Config,
+    *,
     job: Job,
+    cohort: Manifest,
+    pools: Sequence[ImageStore],
 ) -> None:
     """Test scores with intervals, confusion matrix, PR curves, and weights and predictions."""
     if run is None:
         return
     import wandb
 
-    classes = list(config.classes)
+    classes = list(cohort.classes)
     guesses = probabilities.argmax(axis=1).tolist()
     confusion = wandb.plot.confusion_matrix(
         y_true=targets.tolist(), preds=guesses, class_names=classes
     )
     curves = wandb.plot.pr_curve(targets.tolist(), probabilities.tolist(), labels=classes)
-    losses = [
+    losses: Any = [
         [entry["step"], entry["train/loss"]]
         for entry in summary["history"]
         if "train/loss" in entry
@@ -120,9 +122,11 @@ def log_training(
     scores = {f"test/{name}": value for name, value in summary["scores"].items()}
     plain = {k: v for k, v in summary.items() if k not in ("scores", "history")}
     run.summary.update(plain | scores)
-    made_from = [f"cohort-{job.identity['cohort'][:12]}"]
-    made_from += [f"pool-{key}" for key in job.identity["mix"].get("pools", {}).values()]
-    _artifact(run, f"classifier-{job.key}", "classifier", job.folder, made_from=made_from)
+    made_from = [_Artifact(f"cohort-{cohort.digest()[:12]}", "cohort", cohort.folder)]
+    made_from += [_Artifact(f"pool-{s.key}", "pool", s.folder) for s in pools]
+    _artifact(
+        run, _Artifact(f"classifier-{job.key}", "classifier", job.folder), made_from=made_from
+    )
 
 
 def log_evaluation(run: Any, summary: Mapping[str, Any]) -> None:
@@ -133,19 +137,30 @@ def log_evaluation(run: Any, summary: Mapping[str, Any]) -> None:
 
     for name in ("fidelity", "diversity"):
         rows: Sequence[Mapping[str, Any]] = summary[name]
-        columns = list(rows[0]) if rows else []
-        data = [[row[column] for column in columns] for row in rows]
+        columns: Any = list(rows[0]) if rows else []
+        data: Any = [[row[column] for column in columns] for row in rows]
         run.log({name: wandb.Table(columns=columns, data=data)})
     run.summary.update({row["metric"]: row["value"] for row in summary["fidelity"]})
 
 
-def _artifact(run: Any, name: str, kind: str, folder: Path, *, made_from: Sequence[str]) -> None:
-    """A folder by reference. Offline runs cannot link their inputs, so those are in the metadata."""
-    import wandb
+class _Artifact(NamedTuple):
+    """A folder that is logged by reference."""
 
-    artifact = wandb.Artifact(name, type=kind, metadata={"made_from": list(made_from)})
-    artifact.add_reference(f"file://{folder.resolve()}", checksum=False)
-    if run.settings.mode == "online":
+    name: str
+    kind: str
+    folder: Path
+
+    def made(self, **metadata: Any) -> Any:
+        import wandb
+
+        artifact = wandb.Artifact(self.name, type=self.kind, metadata=metadata)
+        artifact.add_reference(f"file://{self.folder.resolve()}", checksum=False)
+        return artifact
+
+
+def _artifact(run: Any, result: _Artifact, *, made_from: Sequence[_Artifact]) -> None:
+    """Log a result with its lineage, which offline runs cannot link: there it is metadata."""
+    if not run.offline:
         for source in made_from:
-            run.use_artifact(f"{source}:latest")
-    run.log_artifact(artifact)
+            run.use_artifact(source.made())
+    run.log_artifact(result.made(made_from=[source.name for source in made_from]))

@@ -131,15 +131,16 @@ class StableDiffusion:
         return pipeline.to(device)
 
     def _load(self, dtype: Any) -> Any:
-        from diffusers import DiffusionPipeline
+        import diffusers
 
+        pipeline: Any = diffusers.DiffusionPipeline
         options = {"dtype": dtype, "safety_checker": None, "use_safetensors": True}
         if self.folder is not None:
-            return DiffusionPipeline.from_pretrained(self.folder, local_files_only=True, **options)
+            return pipeline.from_pretrained(self.folder, local_files_only=True, **options)
         tried = []
         for model in (self.model, *self.mirrors):
             try:
-                return DiffusionPipeline.from_pretrained(
+                return pipeline.from_pretrained(
                     model,
                     revision=self._pinned_revision(),
                     local_files_only=bool(os.environ.get("HF_HUB_OFFLINE")),

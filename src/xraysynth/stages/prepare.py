@@ -137,6 +137,7 @@ def _prepare(
         "patients": int(table.groupby("source")["patient_id"].nunique().sum()),
         "splits": {name: manifest.split(name).counts() for name in ("train", "val", "test")},
         "near_duplicates": len(pairs),
+        "simulated": report["simulated"],
         "confounding": report["acknowledged"],
     }
 
@@ -166,8 +167,7 @@ def _read_all(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) ->
     entries = store.entries()
     known = rows[[name for name in rows.columns if name in COLUMNS]]
     found = pd.DataFrame([entries[name]["columns"] for name in rows["name"]], index=rows.index)
-    return known.assign(
-        **{column: found[column] for column in found},
+    return pd.concat([known.drop(columns=list(found), errors="ignore"), found], axis=1).assign(
         image_id=[f"{source.name}-{image_id}" for image_id in rows["image_id"]],
         path=[f"{store.folder.name}/images/{name}.png" for name in rows["name"]],
         sha256=[entries[name]["sha256"] for name in rows["name"]],

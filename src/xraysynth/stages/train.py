@@ -89,7 +89,6 @@ def _work(
 ) -> dict[str, Any]:
     from xraysynth.classifier import XrayClassifier, fit, predict
     from xraysynth.data import XrayDataModule
-    from xraysynth.metrics.classification import evaluate
 
     datamodule = XrayDataModule(
         real=cohort,
@@ -111,47 +110,56 @@ def _work(
         fitted = fit(module, datamodule, config.trainer, folder=this.folder, logger=logger)
         module.save(this.folder / WEIGHTS)
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-        test = cohort.split("test")
-        path = _write_predictions(this.folder, test, probabilities)
-        scores = evaluate(
-            probabilities,
-            targets,
-            patient_keys(test.table),
-            classes=config.classes,
-            replicates=config.evaluate.replicates,
-        )
-        parts = [len(part) for part in datamodule.train_manifests]
+        images = [len(part) for part in datamodule.train_manifests]
         summary = {
-            "accuracy": scores["accuracy"].value,
-            "macro_f1": scores["macro_f1"].value,
-            "real_images": parts[0],
-            "synthetic_images": sum(parts[1:]),
-            "test_images": len(test),
-            "test_evaluations": 1,
+            **_tested(config, cohort.split("test"), probabilities, targets, this.folder),
+            "real_images": images[0],
+            "synthetic_images": sum(images[1:]),
             "kept_step": fitted.step,
             "optimiser_steps": fitted.history[-1]["step"],
             "fit_seconds": round(fitted.seconds, 2),
-            "predictions": str(path),
             "weights": str(this.folder / WEIGHTS),
-            "scores": {name: found.as_dict() for name, found in scores.items()},
             "history": fitted.history,
         }
-        tracking.log_training(run, summary, probabilities, targets, config, this)
+        pools = (
+            [generate.store(config, g) for g in config.generators().values()] if synthetic else []
+        )
+        tracking.log_training(
+            run, summary, probabilities, targets, job=this, cohort=cohort, pools=pools
+        )
     for name in ("last.ckpt", "best.safetensors"):  # only needed to resume
         (this.folder / name).unlink(missing_ok=True)
     return summary
 
 
-def patient_keys(table: pd.DataFrame) -> pd.Series:
-    """Patient ids that are unique across data sets."""
-    return table["source"] + "/" + table["patient_id"]
+def _tested(
+    config: Config, test: Manifest, probabilities: Any, targets: Any, folder: Path
+) -> dict[str, Any]:
+    """Predictions on disk, and the scores of the one test."""
+    from xraysynth.metrics.classification import evaluate
 
-
-def _write_predictions(folder: Path, test: Manifest, probabilities: Any) -> Path:
     columns = ["image_id", "patient_id", "source", "label"]
     table = test.table[columns].reset_index(drop=True)
     for index, name in enumerate(test.classes):
         table[f"p_{name}"] = probabilities[:, index]
-    path = folder / PREDICTIONS
-    table.to_parquet(path, index=False)
-    return path
+    table.to_parquet(folder / PREDICTIONS, index=False)
+    scores = evaluate(
+        probabilities,
+        targets,
+        patient_keys(table),
+        classes=config.classes,
+        replicates=config.evaluate.replicates,
+    )
+    return {
+        "accuracy": scores["accuracy"].value,
+        "macro_f1": scores["macro_f1"].value,
+        "test_images": len(test),
+        "test_evaluations": 1,
+        "predictions": str(folder / PREDICTIONS),
+        "scores": {name: found.as_dict() for name, found in scores.items()},
+    }
+
+
+def patient_keys(table: pd.DataFrame) -> pd.Series:
+    """Patient ids that are unique across data sets."""
+    return table["source"] + "/" + table["patient_id"]
