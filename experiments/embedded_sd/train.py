@@ -66,8 +66,8 @@ def make_unet() -> UNet2DConditionModel:
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Stays as initialised: a random transformer keeps words apart.
 
-    Trained on captions whose findings tell nothing, it learns to make all findings look the same, and
-    then no LoRA on the UNet can tell the classes by their prompts.
+    Trained on captions whose findings tell nothing, it learns to make all findings look the
+    same, and then no LoRA on the UNet can tell the classes by their prompts.
     """
     torch.manual_seed(0)
     return CLIPTextModel(

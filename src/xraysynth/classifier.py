@@ -137,7 +137,7 @@ class XrayClassifier(pl.LightningModule):
 
         def factor(step: int) -> float:
             if step < warmup:
-                return (step + 1) / warmup
+                return float((step + 1) / warmup)
             done = (step - warmup) / max(1, self.max_steps - warmup)
             return float(0.5 * (1 + math.cos(math.pi * min(done, 1))))
 
