@@ -26,8 +26,9 @@ from torchvision.datasets import ImageFolder
 
 from xraysynth.data import XrayDataModule
 from xraysynth.images import encode_png
+from xraysynth.manifest import Manifest
 from xraysynth.recipes import DataRecipe
-from xraysynth.records import Manifest, sha256_bytes
+from xraysynth.records import sha256_bytes
 
 CLASSES = ("normal", "pneumonia")
 BATCH, SIDE, SIZE = 32, 512, 224

@@ -12,7 +12,13 @@ import xraysynth
 ROOT = Path(xraysynth.__file__).parent
 MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
 BASE = {"errors", "seeds", "records"}
-PURE = {"splits": BASE, "prompts": BASE, "mixing": BASE | {"recipes"}, "audit": BASE | {"images"}}
+PURE = {
+    "manifest": BASE,
+    "prompts": BASE,
+    "splits": BASE,
+    "mixing": BASE | {"manifest", "recipes"},
+    "audit": BASE | {"manifest", "images"},
+}
 HEAVY = {"torch", "diffusers", "transformers", "openai", "wandb", "timm", "pytorch_lightning"}
 
 
@@ -89,6 +95,16 @@ def test_composing_a_configuration_loads_no_heavy_library():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_wrong_option_is_refused_before_even_pandas_is_there():
+    code = (
+        "import sys\nfrom xraysynth.config import compose\n"
+        "try: compose(['trainer.max_step=3'])\n"
+        "except Exception as e: print(e, 'pandas' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "did you mean 'trainer.max_steps'? False" in found.stdout
 
 
 def test_there_is_no_drawer():

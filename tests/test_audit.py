@@ -8,7 +8,7 @@ from PIL import Image
 from xraysynth import audit
 from xraysynth.errors import ConfoundingError, LeakageError
 from xraysynth.images import study_format
-from xraysynth.records import Manifest
+from xraysynth.manifest import Manifest
 
 
 def smooth(seed, size=96):

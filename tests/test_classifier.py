@@ -15,8 +15,8 @@ import xraysynth.classifier as classifier
 from xraysynth.classifier import MONITOR, XrayClassifier, fit, predict
 from xraysynth.data import XrayDataModule
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.manifest import Manifest
 from xraysynth.recipes import ClassifierRecipe, DataRecipe, Keep, TrainerRecipe, plain
-from xraysynth.records import Manifest
 
 SMALL = ClassifierRecipe(backbone="test_resnet", learning_rate=3e-3, drop_rate=0.1)
 

@@ -11,8 +11,9 @@ import torch
 from xraysynth.data import StepSampler, XrayDataModule, augment, pixels
 from xraysynth.errors import ConfigError, ImageError, LeakageError
 from xraysynth.images import encode_png, read
+from xraysynth.manifest import Manifest
 from xraysynth.recipes import Cache, DataRecipe
-from xraysynth.records import Manifest, sha256_bytes
+from xraysynth.records import sha256_bytes
 
 CLASSES = ("normal", "pneumonia")
 MAGNITUDES = ("rotation", "translation", "scale", "brightness", "contrast", "noise")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from xraysynth.errors import ConfigError, LeakageError, PoolError
+from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall, learned_from, mix, required_per_class
 from xraysynth.recipes import ClassifierRecipe, DataRecipe, MixMode, TrainerRecipe, plain
-from xraysynth.records import Manifest
 
 CLASSES = ("normal", "pneumonia", "covid19")
 SHARES = (0.0, 0.1, 0.25, 0.29, 0.5, 0.57, 0.75, 0.9, 1.0)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from xraysynth.errors import ConfoundingError, LeakageError, some
 from xraysynth.images import read
-from xraysynth.records import Manifest
+from xraysynth.manifest import Manifest
 
 TELLING = 0.9
 """A class is known by its source when the source alone reaches this balanced accuracy."""

@@ -8,14 +8,16 @@ from enum import Enum
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xraysynth.errors import ConfigError
-from xraysynth.generators.base import Generator
 from xraysynth.prompts import PromptBank
 from xraysynth.recipes import ClassifierRecipe, DataRecipe, TrainerRecipe
 from xraysynth.records import CLASSES
-from xraysynth.sources.base import Source
+
+if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+    from xraysynth.generators.base import Generator
+    from xraysynth.sources.base import Source
 
 PLUGINS = ("source", "generator")
 """Groups whose options are classes of their own; several can be selected at once."""
@@ -176,11 +178,11 @@ class Config:
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> "list[Source]":
         """The selected sources."""
         return [_build("source", key, node) for key, node in self.source.items()]
 
-    def generators(self) -> dict[str, Generator]:
+    def generators(self) -> "dict[str, Generator]":
         """The selected generators by name."""
         built = [_build("generator", key, node) for key, node in self.generator.items()]
         return {generator.name: generator for generator in built}

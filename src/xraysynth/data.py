@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xraysynth.errors import ConfigError, ImageError, some
 from xraysynth.images import decode, study_format
+from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall, mix
 from xraysynth.progress import progress
 from xraysynth.recipes import Cache, DataRecipe
-from xraysynth.records import Manifest, sha256_bytes
+from xraysynth.records import sha256_bytes
 from xraysynth.seeds import derive_seed, key12
 
 Batch = dict[str, torch.Tensor]

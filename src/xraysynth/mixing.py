@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from xraysynth.errors import ConfigError, LeakageError, PoolError, some
+from xraysynth.manifest import Manifest
 from xraysynth.recipes import MixMode
-from xraysynth.records import Manifest
 from xraysynth.seeds import derive_seed
 
 

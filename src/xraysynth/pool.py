@@ -10,9 +10,10 @@ from typing import Any
 from xraysynth.errors import PoolError
 from xraysynth.generators.base import Generator
 from xraysynth.images import encode_png
+from xraysynth.manifest import Manifest
 from xraysynth.progress import progress
 from xraysynth.prompts import PromptBank
-from xraysynth.records import Generated, Manifest, Request
+from xraysynth.records import Generated, Request
 from xraysynth.seeds import digest, identity
 from xraysynth.store import ImageStore, Writer, verify
 

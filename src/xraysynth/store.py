@@ -26,7 +26,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from xraysynth.errors import PoolError, XraysynthError, some
-from xraysynth.records import Manifest, sha256_bytes
+from xraysynth.manifest import Manifest
+from xraysynth.records import sha256_bytes
 from xraysynth.seeds import digest
 
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

@@ -10,7 +10,7 @@ import numpy as np
 
 from xraysynth.config import Config, TrackingMode
 from xraysynth.job import Job
-from xraysynth.records import Manifest
+from xraysynth.manifest import Manifest
 from xraysynth.store import ImageStore
 
 IMAGES_PER_CLASS = 8

@@ -9,8 +9,9 @@ import pytest
 
 from xraysynth.generators.base import Card
 from xraysynth.images import encode_png
+from xraysynth.manifest import Manifest
 from xraysynth.metrics.classification import arm_difference, arm_scores, evaluate
-from xraysynth.records import CLASSES, Manifest, sha256_bytes
+from xraysynth.records import CLASSES, sha256_bytes
 from xraysynth.report.content import Arm, Content, PoolView
 
 GENERATORS = ("stable_diffusion", "sd_lora")

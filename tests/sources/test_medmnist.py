@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
-from xraysynth.records import SPLITS, Manifest
+from xraysynth.manifest import Manifest
+from xraysynth.records import SPLITS
 from xraysynth.sources.base import map_labels
 from xraysynth.sources.medmnist import MedMnistSource
 

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from xraysynth.generators.base import Card
+from xraysynth.manifest import Manifest
 from xraysynth.metrics.statistics import Interval
-from xraysynth.records import Manifest
 
 
 @dataclass(frozen=True)

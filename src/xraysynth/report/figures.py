@@ -12,8 +12,8 @@ from PIL import Image
 
 from xraysynth.errors import ImageError
 from xraysynth.images import read, study_format
+from xraysynth.manifest import Manifest
 from xraysynth.metrics.classification import pr_band
-from xraysynth.records import Manifest
 from xraysynth.report.content import Arm
 
 THUMBNAIL_PX = 112

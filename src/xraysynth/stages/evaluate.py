@@ -14,7 +14,7 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.job import Job
-from xraysynth.records import Manifest
+from xraysynth.manifest import Manifest
 from xraysynth.stages import generate, prepare, train
 
 SECTIONS = ("generator", "evaluate", "classifier", "trainer", "tracking")

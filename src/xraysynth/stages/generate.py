@@ -16,10 +16,10 @@ from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PoolError
 from xraysynth.generators.base import Generator
 from xraysynth.job import Job
+from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.prompts import requests
 from xraysynth.recipes import MixMode
-from xraysynth.records import Manifest
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import prepare
 from xraysynth.store import ImageStore

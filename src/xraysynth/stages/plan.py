@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 from xraysynth.config import Config
+from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.recipes import MixMode
-from xraysynth.records import Manifest
 from xraysynth.stages import evaluate, generate, train
 
 

@@ -29,8 +29,8 @@ from xraysynth.config import Config
 from xraysynth.errors import ConfigError, ImageError, ManifestError, XraysynthError, some
 from xraysynth.images import encode_png, study_format
 from xraysynth.job import Job
+from xraysynth.manifest import COLUMNS, Manifest
 from xraysynth.progress import progress
-from xraysynth.records import COLUMNS, Manifest
 from xraysynth.seeds import digest, identity
 from xraysynth.sources.base import Source, map_labels
 from xraysynth.splits import assign_splits, require_images, require_splits

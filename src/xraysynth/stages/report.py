@@ -18,7 +18,7 @@ from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.generators.base import Generator
 from xraysynth.job import Job
-from xraysynth.records import Manifest
+from xraysynth.manifest import Manifest
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.stages import evaluate, generate, plan, prepare, train
 from xraysynth.store import exclusive

@@ -15,9 +15,9 @@ import pandas as pd
 from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.job import Job
+from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.recipes import MixMode, plain
-from xraysynth.records import Manifest
 from xraysynth.stages import generate, prepare
 
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
