@@ -94,9 +94,7 @@ def test_a_huge_image_is_refused_before_it_is_decoded(width, height, monkeypatch
     )  # the header alone claims the height
     fixed = data[:29] + struct.pack(">I", zlib.crc32(data[12:29])) + data[33:]
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(
-        ImageError, match=rf"a\.png: .*({width * height // 10**6} megapixels|exceeds)"
-    ):
+    with pytest.raises(ImageError, match=r"a\.png: .*megapixels.*downscale it"):
         images.decode(fixed, "a.png")
 
 
