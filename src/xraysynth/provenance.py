@@ -17,16 +17,19 @@ PACKAGES = (
 )
 
 
-@cache
 def environment() -> dict[str, Any]:
     """Versions, machine and commit, without names of users, hosts or folders."""
+    return _fixed() | {"gpu": _gpu()}
+
+
+@cache
+def _fixed() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu_cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "gpu": _gpu(),
         "git": _git(),
         "versions": {name: found for name in ("xraysynth", *PACKAGES) if (found := _version(name))},
     }
