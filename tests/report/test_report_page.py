@@ -102,7 +102,7 @@ def bare(content: Content) -> Content:
 def test_banner_says_simulated_exactly_when_it_is(bare: Content, simulated: bool) -> None:
     html = page.render(replace(bare, simulated=simulated))
     assert ('id="simulated"' in html) == simulated
-    assert ("Simulated data" in html) == simulated
+    assert ("Simulated data" in html) == ("simulated real test images" in html) == simulated
 
 
 def test_acknowledged_confounding_stands_before_the_findings(bare: Content, html: str) -> None:

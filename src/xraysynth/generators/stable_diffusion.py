@@ -72,7 +72,7 @@ class StableDiffusion:
         title = "Stable Diffusion"
         if self.model == EMBEDDED:
             title += " (tiny, embedded, trained on simulated radiographs without disease labels)"
-        licence = "Apache-2.0" if self.model == EMBEDDED else "see the model's own card"
+        licence = "CC BY 3.0" if self.model == EMBEDDED else "see the model's own card"
         return Card(title, "open weights", licence, True, True, "prompt, negative prompt, guidance")
 
     @property

@@ -62,7 +62,13 @@ def _view(content: Content) -> dict[str, Any]:
         "figure": _figures(content, arms, generators),
         "galleries": _galleries(content),
         "credits": _credits(content),
+        "real": _real(content),
     }
+
+
+def _real(content: Content) -> str:
+    """What the images that are not synthetic are called."""
+    return "simulated real" if content.simulated else "real"
 
 
 def _figures(content: Content, arms: Sequence[Arm], generators: Sequence[str]) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def _galleries(content: Content) -> list[dict[str, Any]]:
     """Per class the real training images, then each generator's."""
     real = content.cohort.where(~content.cohort.table["is_synthetic"])
     sets = [
-        ("real", real.split("train")),
+        (_real(content), real.split("train")),
         *((pool.generator, pool.manifest) for pool in content.pools),
     ]
     return [
