@@ -27,7 +27,7 @@ from xraysynth.stages import generate, prepare, study
 output = os.environ.get("XRAYSYNTH_TOUR", tempfile.mkdtemp())
 overrides = ["experiment=smoke", f"paths.output={output}", "tracking=none"]
 config = compose(overrides)
-config.classes, config.study
+config.plain()["study"]
 
 # %% [markdown]
 # ## The cohort
