@@ -173,6 +173,18 @@ def require_no_leakage(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> 
         )
 
 
+def require_no_copies(held_out: Manifest, pool: Manifest, *, name: str) -> None:
+    """Raise `LeakageError` when a pool holds a near-duplicate of a validation or test image."""
+    pairs = near_duplicates(fingerprint([*held_out.files, *pool.files]))
+    ids = [*held_out.table["image_id"], *pool.table["image_id"]]
+    copies = [f"{ids[j]} ~ {ids[i]}" for i, j in pairs if i < len(held_out) <= j]
+    if copies:
+        raise LeakageError(
+            f"pool {name} holds {len(copies)} near-duplicates of validation or test images: "
+            f"{some(copies)}; take them out of it, or test on other patients"
+        )
+
+
 def require_no_confounding(report: Mapping[str, Any], *, acknowledged: bool) -> list[str]:
     """Sentences on classes known by their source; raises `ConfoundingError` unless acknowledged."""
     found = [

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_study import overrides_for, write_cohort
+from PIL import Image
+from small_study import overrides_for, write_cohort, write_image
 
 from xraysynth.config import compose
-from xraysynth.errors import PoolError, XraysynthError
+from xraysynth.errors import LeakageError, PoolError, XraysynthError
 from xraysynth.stages import evaluate, generate, prepare, report, study, train
 
 
@@ -126,6 +127,30 @@ def test_a_deleted_pool_is_made_again(copied):
     config, overrides = copied("generate.per_class=6")
     generate.run(config, overrides)
     assert files(pool, "*.png") == before
+
+
+def test_a_pool_with_a_recompressed_test_image_is_refused(copied, tmp_path):
+    config, overrides = copied()
+    cohort, _ = prepare.cohort(config, overrides)
+    archive = tmp_path / "archive"
+    rows = []
+    for label in cohort.classes:
+        for number in range(6):
+            write_image(archive / f"{label}-{number}.png", label=label, seed=1000 + len(rows))
+            rows.append({"path": f"{label}-{number}.png", "label": label})
+    pd.DataFrame(rows).to_csv(archive / "manifest.csv", index=False)
+    chosen = ["generator=archive", f"generator.archive.folder={archive}", "data.share=0.5"]
+    settings = [text for text in overrides if not text.startswith("generator")] + chosen
+    config = compose(settings)
+    generate.run(config, settings)
+    assert train.run(config, settings)["synthetic_images"] == 24
+    stolen = cohort.split("test").where(cohort.split("test").table["label"] == "covid19").files[0]
+    Image.open(stolen).save(archive / "covid19-0.png", format="JPEG", quality=80)
+    generate.run(config, settings)
+    with pytest.raises(
+        LeakageError, match=r"pool archive holds 1 near-duplicates .*covid19-000000"
+    ):
+        train.run(config, settings)
 
 
 def test_evaluation_needs_the_real_only_classifier_and_says_so(copied):

@@ -42,7 +42,7 @@ class StableDiffusion:
     name: str = "stable_diffusion"
     model: str = EMBEDDED
     revision: str | None = None
-    mirrors: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = field(default=(), metadata={"identity": False})
     steps: int = 20
     guidance: float = 2.0
     scheduler: str = "dpm-solver++"

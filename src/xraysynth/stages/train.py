@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 
 from xraysynth import tracking
+from xraysynth.audit import require_no_copies
 from xraysynth.config import Config
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.recipes import MixMode, plain
+from xraysynth.seeds import key12
 from xraysynth.stages import generate, prepare
 
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
@@ -81,7 +83,21 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[s
     fixed = config.generate.per_class
     if fixed is not None and fixed >= max(needed.values()):
         needed = dict.fromkeys(config.classes, fixed)
-    return generate.pools(config, overrides, needed)
+    pools = generate.pools(config, overrides, needed)
+    _require_no_copies(config, cohort, pools)
+    return pools
+
+
+def _require_no_copies(config: Config, cohort: Manifest, pools: Mapping[str, Manifest]) -> None:
+    """The part of the firewall that looks at pixels; passed once for the same images."""
+    held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
+    for name, pool in pools.items():
+        key = key12([held_out.digest(), pool.digest()])
+        passed = config.output / "cache" / f"firewall-{key}.passed"
+        if not passed.exists():
+            require_no_copies(held_out, pool, name=name)
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.touch()
 
 
 def _work(
