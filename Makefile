@@ -31,6 +31,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+benchmarks: export OMP_NUM_THREADS = $(shell nproc)
 benchmarks: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
