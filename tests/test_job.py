@@ -61,3 +61,20 @@ def test_two_at_once_do_the_work_once(tmp_path):
     for thread in work:
         thread.join()
     assert len(done) == 1
+
+
+def test_a_job_whose_files_are_gone_is_done_again(tmp_path):
+    job = Job("train", {}, tmp_path, leaves=("weights", tmp_path / "elsewhere"))
+
+    def work():
+        for path in (job.folder / "weights", tmp_path / "elsewhere"):
+            path.write_text("x")
+        return {}
+
+    assert not run(job, work)["skipped"]
+    assert run(job, lambda: pytest.fail("done twice"))["skipped"]
+    for path in (job.folder / "weights", tmp_path / "elsewhere"):
+        path.unlink()
+        with pytest.raises(XraysynthError, match="its files are gone; run: again"):
+            job.result("again")
+        assert not run(job, work)["skipped"]

@@ -18,11 +18,16 @@ from xraysynth.store import exclusive, write_atomically
 
 @dataclass(frozen=True)
 class Job:
-    """`identity` holds the settings that decide the result and the digests of its inputs."""
+    """`identity` holds the settings that decide the result and the digests of its inputs.
+
+    `leaves` are files or folders without which a finished job does not count as done; a relative
+    path starts at the job's own folder.
+    """
 
     stage: str
     identity: Mapping[str, Any]
     output: Path
+    leaves: tuple[str | Path, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -44,14 +49,19 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """True when the job has finished without error."""
-        return self.record().get("state") == "done"
+        """True when the job has finished without error, and what it made is still there."""
+        there = all(self._absolute(path).exists() for path in self.leaves)
+        return there and self.record().get("state") == "done"
+
+    def _absolute(self, path: str | Path) -> Path:
+        return self.folder / path if isinstance(path, str) else Path(path).absolute()
 
     def result(self, command: str) -> dict[str, Any]:
         """The result of a finished job, or an error that says which command makes it."""
         record = self.record()
-        if record.get("state") != "done":
+        if not self.done:
             state = record.get("state", "never run")
+            state = "done, but its files are gone" if state == "done" else state
             raise XraysynthError(
                 f"{self.stage} job {self.key} is needed but was {state}; run: {command}"
             )
@@ -68,9 +78,8 @@ class Job:
         """Do the work unless it is done; processes on the same job wait for each other."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / ".lock"):
-            record = self.record()
-            if record.get("state") == "done":
-                return self._line(record, skipped=True)
+            if self.done:
+                return self._line(self.record(), skipped=True)
             record = {
                 "state": "running",
                 "stage": self.stage,

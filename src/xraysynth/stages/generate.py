@@ -80,15 +80,13 @@ def job(config: Config, generator: Generator, per_class: Mapping[str, int]) -> J
         "per_class": dict(per_class),
         "shard": [config.generate.shard_index, config.generate.shard_count],
     }
-    return Job("generate", decides, config.output)
+    return Job("generate", decides, config.output, leaves=(store(config, generator).folder,))
 
 
 def _fill(
     config: Config, generator: Generator, per_class: Mapping[str, int], overrides: Sequence[str]
 ) -> dict[str, Any]:
-    this, place = job(config, generator, per_class), store(config, generator)
-    if this.done and not place.folder.exists():  # the pool was deleted: its record is void
-        (this.folder / "run.json").unlink()
+    this = job(config, generator, per_class)
     return this.run(
         lambda: _work(config, generator, per_class, this),
         config=config.plain(),

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,14 @@ def _job(config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFr
             name: digest(table.astype(str).to_numpy().tolist()) for name, table in rows.items()
         },
     }
-    return Job("prepare", decides, config.output)
+    this = Job("prepare", decides, config.output)
+    return replace(this, leaves=_leaves(config, this.key))
+
+
+def _leaves(config: Config, key: str) -> tuple[Path, Path]:
+    """The cohort's manifest and its audit."""
+    folder = config.output / "cohorts"
+    return folder / f"cohort-{key}.parquet", folder / f"audit-{key}.json"
 
 
 def _prepare(
@@ -126,11 +133,11 @@ def _prepare(
     report["acknowledged"] = require_no_confounding(
         report, acknowledged=config.acknowledge_confounding
     )
-    manifest.write(folder / f"cohort-{key}.parquet")
-    audit_path = folder / f"audit-{key}.json"
+    manifest_path, audit_path = _leaves(config, key)
+    manifest.write(manifest_path)
     write_atomically(audit_path, json.dumps(report, indent=1).encode())
     return {
-        "manifest": str(folder / f"cohort-{key}.parquet"),
+        "manifest": str(manifest_path),
         "audit": str(audit_path),
         "digest": manifest.digest(),
         "images": len(manifest),

@@ -75,7 +75,7 @@ def run(
         "study": config.plain()["study"],
         "replicates": config.evaluate.replicates,
     }
-    this = Job("report", decides, config.output)
+    this = Job("report", decides, config.output, leaves=FILES)
     command = " ".join(["xraysynth study", *overrides])
     result = this.run(
         lambda: _work(config, cohort, audit, jobs, failures, command, this),

@@ -55,7 +55,7 @@ def job(config: Config, cohort: Manifest) -> Job:
         "trainer": trainer,
         "mix": _mix(config),
     }
-    return Job("train", decides, config.output)
+    return Job("train", decides, config.output, leaves=(PREDICTIONS, WEIGHTS))
 
 
 def real_only(config: Config) -> Config:
