@@ -32,7 +32,21 @@ class Noise:
 
     @property
     def card(self) -> Card:
-        return Card("noise", "open", "none", True, True, "none")
+        return Card(
+            title="noise",
+            access="open",
+            licence="none",
+            offline=True,
+            seeds_reproducible=True,
+            prompt_control="none",
+            fine_tunable="no",
+            hardware="none",
+            set_up="none",
+            price="none",
+        )
+
+    def measured(self) -> dict[str, object]:
+        return {"engine": "numpy"}
 
     def generate(self, wanted: Sequence[Request]) -> Iterator[Generated]:
         for request in wanted:

@@ -18,7 +18,7 @@ from xraysynth.seeds import digest, identity
 from xraysynth.store import ImageStore, Writer, verify
 
 FINAL = ("image", "refused", "empty")
-"""Outcomes that are not asked for again; a failure is."""
+"""Outcomes that are not asked for again; failures and answers that never came are."""
 
 
 def pool_store(generator: Generator, bank: PromptBank, *, seed: int, parent: Path) -> ImageStore:
@@ -75,7 +75,14 @@ def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> 
     }
     png = None if result.pixels is None else encode_png(result.pixels)
     facts = {"reason": result.reason, **result.facts}
-    writer.add(request.image_id, png, outcome=result.outcome, columns=columns, facts=facts)
+    writer.add(
+        request.image_id,
+        png,
+        outcome=result.outcome,
+        columns=columns,
+        facts=facts,
+        archive=result.archive,
+    )
 
 
 def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:

@@ -49,14 +49,17 @@ class Request:
         return f"{self.label}-{self.index:06d}"
 
 
-Outcome = Literal["image", "refused", "empty", "failed"]
+Outcome = Literal["image", "refused", "empty", "failed", "possibly_billed"]
+"""`possibly_billed`: no answer came, but the server may have worked and charged for it."""
 
 
 @dataclass(frozen=True)
 class Generated:
     """What became of a request: pixels only for the outcome `image`, `(H, W)` uint8 grey.
 
-    `facts` holds what is measured, such as `seconds`, and never enters the pool's manifest.
+    `facts` holds what is measured, such as `seconds` and `cost_usd`, and never enters the pool's
+    manifest. `archive` holds what came back, file suffix to bytes, to be kept beside the image as
+    it is: for a model behind an API this is the artefact that can be reproduced.
     """
 
     request: Request
@@ -64,6 +67,7 @@ class Generated:
     pixels: "np.ndarray | None" = None
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    archive: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.outcome == "image") != (self.pixels is not None):

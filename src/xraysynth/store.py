@@ -3,6 +3,7 @@
     <name>-<key12>/
         store.json          what the images were made from (the key is its hash)
         images/<id>.png     written under another name, then renamed
+        archive/<id>.*      what a generator got, as it came, where it keeps that
         journal/*.jsonl     one line per image, appended after the image is in place
         manifest.parquet    the journal as a manifest, sorted by id
 
@@ -65,11 +66,15 @@ class ImageStore:
     def entries(self) -> dict[str, dict[str, Any]]:
         """What has been committed: image id -> journal entry; a later success replaces a failure."""
         found: dict[str, dict[str, Any]] = {}
-        for path in sorted((self.folder / "journal").glob("*.jsonl")):
-            for entry in _lines(path):
-                if found.get(entry["image_id"], {}).get("outcome") != "image":
-                    found[entry["image_id"]] = entry
+        for entry in self.attempts():
+            if found.get(entry["image_id"], {}).get("outcome") != "image":
+                found[entry["image_id"]] = entry
         return found
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Every journal entry, also those that a later one replaced: each may have cost something."""
+        paths = sorted((self.folder / "journal").glob("*.jsonl"))
+        return [entry for path in paths for entry in _lines(path)]
 
     def manifest(self) -> Manifest:
         """The committed images, sorted by id; the classes are those that occur."""
@@ -111,12 +116,19 @@ class Writer:
         outcome: str = "image",
         columns: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
+        archive: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Commit one image, or an outcome without one. `facts` stay out of the manifest."""
+        """Commit one image, or an outcome without one. `facts` stay out of the manifest.
+
+        `archive` maps file suffixes to bytes that are kept as they are.
+        """
         if not image_id or not ID_CHARACTERS.issuperset(image_id):
             raise XraysynthError(
                 f"image id {image_id!r} is used as a file name; use letters, digits, '.', '_' and '-'"
             )
+        for suffix, data in (archive or {}).items():
+            (self._folder / "archive").mkdir(exist_ok=True)
+            write_atomically(self._folder / "archive" / f"{image_id}.{suffix}", data)
         if png is not None:
             write_atomically(self._folder / "images" / f"{image_id}.png", png)
         entry = {

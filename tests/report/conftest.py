@@ -175,7 +175,16 @@ def _pool(folder: Path, name: str, images: int, size_px: int) -> PoolView:
         columns=["metric", "label", "value", "low", "high", "pairs", "real"],
     )
     card = Card(
-        "Stable Diffusion 1.5", "weights, local", "CreativeML OpenRAIL-M", True, True, "text"
+        title="Stable Diffusion 1.5",
+        access="weights, local",
+        licence="CreativeML OpenRAIL-M",
+        offline=True,
+        seeds_reproducible=True,
+        prompt_control="text",
+        fine_tunable="yes",
+        hardware="a GPU of 8 GB",
+        set_up="download the weights",
+        price="electricity",
     )
     pool = _images(folder / name, name, images, size_px)
     outcomes = {"image": 400, "refused": 3, "failed": 1}

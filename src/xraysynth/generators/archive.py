@@ -1,9 +1,10 @@
 """Images that exist already, from a model that is gone or another lab: a generator like any other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,7 +34,18 @@ class Archive:
     @property
     def card(self) -> Card:
         """How these images can be had."""
-        return Card(f"archived images ({self.origin})", "archive", self.licence, True, True, "none")
+        return Card(
+            title=f"archived images ({self.origin})",
+            access="archive",
+            licence=self.licence,
+            offline=True,
+            seeds_reproducible=True,
+            prompt_control="none",
+            fine_tunable="no",
+            hardware="none",
+            set_up="images and a manifest in a folder",
+            price="paid when they were made",
+        )
 
     @property
     def block(self) -> int:
@@ -85,6 +97,10 @@ class Archive:
                 yield Generated(request, "empty", reason=reason)
                 continue
             yield self._archived(request, rows.iloc[request.index])
+
+    def measured(self) -> Mapping[str, Any]:
+        """Nothing is loaded, and nothing computed."""
+        return {}
 
     def _archived(self, request: Request, row: "pd.Series[str]") -> Generated:
         data = self._read(row["path"])

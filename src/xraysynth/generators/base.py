@@ -1,13 +1,13 @@
 """What a generator promises."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from xraysynth.records import Generated, Request
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """How a generator can be had and steered; shown beside its results."""
 
@@ -17,6 +17,10 @@ class Card:
     offline: bool
     seeds_reproducible: bool
     prompt_control: str
+    fine_tunable: str
+    hardware: str
+    set_up: str
+    price: str
 
 
 class Generator(Protocol):
@@ -38,4 +42,11 @@ class Generator(Protocol):
         """How many requests of a class are handed over together; a resumed block is made whole."""
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        """One result per request, in order, whatever became of it."""
+        """One result per request, whatever became of it, as soon as it is there."""
+
+    def measured(self) -> Mapping[str, Any]:
+        """What the ledger says of the generator itself; asked after the first image was made.
+
+        Keys, where they apply: `load_seconds`, `parameters`, `trained_parameters`, `bytes_on_disk`,
+        `device`, `engine`, `dtype`, `steps`.
+        """

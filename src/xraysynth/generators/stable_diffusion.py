@@ -73,7 +73,18 @@ class StableDiffusion:
         if self.model == EMBEDDED:
             title += " (tiny, embedded, trained on simulated radiographs without disease labels)"
         licence = "CC BY 3.0" if self.model == EMBEDDED else "see the model's own card"
-        return Card(title, "open weights", licence, True, True, "prompt, negative prompt, guidance")
+        return Card(
+            title=title,
+            access="open weights",
+            licence=licence,
+            offline=True,
+            seeds_reproducible=True,
+            prompt_control="prompt, negative prompt, guidance",
+            fine_tunable="yes (sd_lora)",
+            hardware="two CPU cores" if self.model == EMBEDDED else "a GPU of 8 GB, or patience",
+            set_up="none" if self.model == EMBEDDED else "download the weights once",
+            price="one's own electricity",
+        )
 
     @property
     def block(self) -> int:
@@ -129,6 +140,10 @@ class StableDiffusion:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return pipeline.to(device)
+
+    def measured(self) -> dict[str, Any]:
+        """Engine, dtype and steps."""
+        return {"engine": "torch", "dtype": self.dtype, "steps": self.steps}
 
     def _load(self, dtype: Any) -> Any:
         import diffusers
