@@ -1,6 +1,6 @@
 """The settings of data, classifier and trainer: plain values, importable without torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -35,6 +35,13 @@ class Keep(Enum):
 
     last = "last"
     best = "best"
+
+
+class LoraOptimizer(Enum):
+    """AdamW with states of 32 bits, or of 8 (needs bitsandbytes and a GPU)."""
+
+    adamw = "adamw"
+    adamw8bit = "adamw8bit"
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,84 @@ class TrainerRecipe:
                 f"trainer.precision must be one of {', '.join(known)}; got {self.precision!r}"
             )
         _at_least("trainer", self, max_steps=1, val_every_steps=1, patience=0, devices=1)
+
+
+@dataclass(frozen=True)
+class LoraRecipe:
+    """Low-rank adaptation of Stable Diffusion (Hu et al., arXiv:2106.09685) on real images.
+
+    What is adapted: the UNet's modules whose names end in one of `targets` (attention by default;
+    convolutions and feed-forward layers can be added), at `rank`, scaled by `alpha` / `rank`, with
+    `dropout`; with `text_encoder` also the attention of the text encoder. `per_class` trains one
+    LoRA a class instead of one for all by prompt. `captions` is `prompts` for the prompt bank, or a
+    column of the manifest; `captions_per_image` are drawn from the bank for every image.
+
+    How: AdamW (or its 8-bit form from bitsandbytes, Dettmers et al., arXiv:2110.02861), linear
+    warmup, cosine to zero; `batch_size` images a step over all processes; the gradient's norm is
+    clipped to `gradient_clip` (0: never); the mean of the weights with `ema_decay` is kept in place
+    of the last (0: the last). `caption_dropout` is the share of empty captions, which guidance
+    needs (Ho & Salimans, arXiv:2207.12598).
+
+    The loss: `min_snr_gamma` weighs timesteps (Hang et al., arXiv:2303.09556; 0: equally);
+    `noise_offset` shifts the noise's mean (Guttenberg, 2023); `zero_terminal_snr` rescales the noise
+    schedule (Lin et al., arXiv:2305.08891) and needs a model that predicts velocity;
+    `prior_images` > 0 adds as many images of the untuned model for `prior_prompt`, weighted by
+    `prior_weight`, so that it does not forget (Ruiz et al., arXiv:2208.12242).
+
+    `variants` > 1 keeps that many versions of every image, turned, scaled and shifted a little.
+    Every `val_every_steps` steps the loss is measured on the real validation split with fixed noise
+    and timesteps; after `patience` such losses without improvement training stops (0: never).
+    """
+
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+    rank: int = 16
+    alpha: float = 16
+    dropout: float = 0.0
+    text_encoder: bool = False
+    per_class: bool = False
+    captions: str = "prompts"
+    captions_per_image: int = 8
+    steps: int = 1000
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    optimizer: LoraOptimizer = LoraOptimizer.adamw
+    ema_decay: float = 0.0
+    caption_dropout: float = 0.1
+    min_snr_gamma: float = 5.0
+    noise_offset: float = 0.0
+    zero_terminal_snr: bool = False
+    prior_images: int = 0
+    prior_weight: float = 1.0
+    prior_prompt: str = "chest x-ray"
+    variants: int = 1
+    val_every_steps: int = 100
+    patience: int = 0
+    checkpoint_every_steps: int = 100
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = ("auto", "no", "bf16", "fp16")
+        if self.precision not in known:
+            raise ConfigError(
+                f"lora.precision must be one of {', '.join(known)}; got {self.precision!r}"
+            )
+        if not self.targets:
+            raise ConfigError("lora.targets must name at least one module; got none")
+        if self.alpha <= 0 or self.learning_rate <= 0:
+            raise ConfigError(
+                f"lora.alpha and lora.learning_rate must be > 0; got {self.alpha} and "
+                f"{self.learning_rate}"
+            )
+        _within("lora", self, dropout=(0, 0.99), warmup_fraction=(0, 1), caption_dropout=(0, 1))
+        _within("lora", self, ema_decay=(0, 0.99999))
+        _at_least("lora", self, rank=1, captions_per_image=1, steps=1, batch_size=1, variants=1)
+        _at_least("lora", self, weight_decay=0, gradient_clip=0, min_snr_gamma=0, noise_offset=0)
+        _at_least("lora", self, prior_images=0, prior_weight=0, val_every_steps=1, patience=0)
+        _at_least("lora", self, checkpoint_every_steps=1)
 
 
 def plain(recipe: Any) -> dict[str, Any]:
