@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from small_study import overrides_for, write_cohort
-from tiny_sd import save_tiny_sd
+from tiny_sd import save_tiny_lora, save_tiny_sd
 
 from xraysynth.config import Config, compose
 from xraysynth.stages import study
@@ -31,6 +31,12 @@ def shared_data() -> Path:
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Diffusion folder with random weights."""
     return save_tiny_sd(tmp_path_factory.mktemp("tiny-sd"))
+
+
+@pytest.fixture(scope="session")
+def tiny_lora(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a LoRA of `tiny_sd`, with random weights."""
+    return save_tiny_lora(tiny_sd, tmp_path_factory.mktemp("tiny-lora"))
 
 
 @pytest.fixture

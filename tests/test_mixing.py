@@ -121,11 +121,19 @@ def test_the_firewall_lets_clean_pools_through() -> None:
 
 def test_the_firewall_stops_generators_that_saw_held_out_patients_or_images() -> None:
     real = with_val()
-    seen = learned_from(real.split("val"))
+    val = real.split("val")
+    seen = learned_from(Manifest(val.table.assign(split="train"), val.folder, CLASSES))
     with pytest.raises(LeakageError, match=r"pool a .*patients: val-normal-000000"):
         check_firewall(real, {"a": POOL}, {"a": seen | {"sha256": []}})
     with pytest.raises(LeakageError, match=r"pool a .*images: val-normal-000000"):
         check_firewall(real, {"a": POOL}, {"a": seen | {"patients": []}})
+
+
+def test_nothing_is_learned_from_held_out_or_synthetic_images() -> None:
+    with pytest.raises(LeakageError, match=r"train split only.*val-normal-000000"):
+        learned_from(with_val())
+    with pytest.raises(LeakageError, match=r"real images only.*train-normal-000000"):
+        learned_from(POOL)
 
 
 def test_the_firewall_stops_real_images_in_pools() -> None:

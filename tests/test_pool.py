@@ -25,9 +25,10 @@ class Noise:
     """A generator whose images are noise from the request's seed; keeps count of its work."""
 
     name: str = "noise"
-    block: int = field(default=4, metadata={"identity": False})
+    block: int | None = field(default=4, metadata={"identity": False})
     stop_after: int | None = field(default=None, metadata={"identity": False})
     outcomes: dict[str, str] = field(default_factory=dict)
+    record: dict[str, list[str]] = field(default_factory=dict, metadata={"identity": False})
     made: list[str] = field(default_factory=list, metadata={"identity": False})
 
     @property
@@ -45,6 +46,9 @@ class Noise:
             price="none",
         )
 
+    def learned(self) -> dict[str, object]:
+        return self.record
+
     def measured(self) -> dict[str, object]:
         return {"engine": "numpy"}
 
@@ -56,7 +60,14 @@ class Noise:
             outcome = self.outcomes.get(request.image_id, "image")
             rng = np.random.default_rng(request.seed)
             pixels = rng.integers(0, 255, (16, 16)).astype(np.uint8) if outcome == "image" else None
-            yield Generated(request, outcome, pixels, reason="" if pixels is not None else "why")
+            yield Generated(
+                request,
+                outcome,
+                pixels,
+                reason="" if pixels is not None else "why",
+                facts={"seconds": 0.1},
+                archive={"json": request.prompt.encode()} if self.block is None else {},
+            )
 
 
 def wanted(count):
@@ -151,3 +162,38 @@ def test_the_recipe_names_the_pool(tmp_path):
     assert one.key != other.key
     assert place(Noise(block=8), tmp_path).key == one.key
     assert pool.pool_store(Noise(), BANK, seed=1, parent=tmp_path).key != one.key
+
+
+def test_of_independent_images_only_the_missing_are_asked_for(tmp_path):
+    outcomes = {"normal-000000": "possibly_billed", "normal-000002": "failed"}
+    fill(tmp_path, outcomes=outcomes, block=None)
+    generator = Noise(outcomes=outcomes, block=None)
+    store = place(generator, tmp_path)
+    pool.fill(store, generator, wanted(11))
+    assert set(generator.made) == {*outcomes, "normal-000010", "covid19-000010"}
+    kept = store.folder / "archive" / "normal-000001.json"
+    assert kept.read_text() == wanted(2)[1].prompt
+    assert pool.ledger(store)["attempts"] == 24  # both tries of the two are remembered
+
+
+def test_the_ledger_adds_up_sessions_also_one_that_was_stopped(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path, stop_after=6)
+    store, _ = fill(tmp_path)
+    found = pool.ledger(store)
+    assert found["images"] == 20
+    assert found["engine"] == "numpy"
+    assert found["seconds_p50"] == pytest.approx(0.1)
+    assert found["images_per_hour"] > 0
+    sessions = (store.folder / pool.SESSIONS).read_text().splitlines()
+    assert len(sessions) == 2
+    fill(tmp_path)  # nothing to do: no session
+    assert (store.folder / pool.SESSIONS).read_text().splitlines() == sessions
+
+
+def test_what_the_generator_has_learned_from_stays_with_the_pool(tmp_path):
+    record = {"patients": ["a/1"], "sha256": ["00"]}
+    store, _ = fill(tmp_path / "one", record=record)
+    assert pool.learned(store) == record
+    store, _ = fill(tmp_path / "two")
+    assert pool.learned(store) == {}

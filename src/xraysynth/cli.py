@@ -4,6 +4,7 @@ import sys
 
 STAGES = {
     "prepare": "real images to one audited, split cohort",
+    "finetune": "generators that learn, on the real train split",
     "generate": "prompts to pools of synthetic images",
     "train": "a classifier on real images, synthetic ones, or both",
     "evaluate": "pools against real images: fidelity and diversity",

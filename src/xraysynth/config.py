@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xraysynth.errors import ConfigError
+from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.prompts import PromptBank
 from xraysynth.recipes import ClassifierRecipe, DataRecipe, TrainerRecipe
 from xraysynth.records import CLASSES
@@ -112,12 +112,16 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Study:
-    """Every generator x share x mode x seed; share 0 is the real-only arm and is always run."""
+    """Every generator x share x mode x seed; share 0 is the real-only arm and is always run.
+
+    Up to `workers` jobs run at once, in processes of their own; one GPU wants one.
+    """
 
     name: str = "study"
     shares: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
     modes: list[str] = field(default_factory=lambda: ["replace"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -126,6 +130,8 @@ class Study:
             )
         if not self.seeds:
             raise ConfigError("study.seeds must hold at least one seed; got none")
+        if self.workers < 1:
+            raise ConfigError(f"study.workers must be at least 1; got {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -209,12 +215,11 @@ def _build(group: str, key: str, node: Any) -> Any:
     target = get_class(node["_target_"])
     values = {name: value for name, value in node.items() if name != "_target_"}
     try:
-        typed = OmegaConf.merge(schema(target), values)
-        arguments = OmegaConf.to_container(typed, throw_on_missing=True)
+        return OmegaConf.to_object(OmegaConf.merge(schema(target), values))
+    except XraysynthError:
+        raise
     except Exception as error:
         raise explained(error, prefix=f"{group}.{key}") from error
-    assert isinstance(arguments, dict)
-    return target(**{str(name): value for name, value in arguments.items()})
 
 
 def checked(composed: Any) -> Config:

@@ -46,11 +46,13 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     return 1 if "failed" in states else 0
 
 
+LONG = ("history", "scores", "fidelity", "diversity", "memorization")
+"""Entries of a result that are left to run.json."""
+
+
 def _headline(result: dict[str, Any]) -> dict[str, Any]:
     """The result without long tables: those are in run.json."""
-    return {
-        k: v for k, v in result.items() if k not in ("history", "scores", "fidelity", "diversity")
-    }
+    return {k: v for k, v in result.items() if k not in LONG}
 
 
 def _fail(error: XraysynthError) -> int:

@@ -106,7 +106,14 @@ def _first(pool: Manifest, name: str, wanted: Mapping[str, int]) -> Manifest:
 
 
 def learned_from(manifest: Manifest) -> dict[str, list[str]]:
-    """The record of what a generator has seen, for `check_firewall`: patients and image hashes."""
+    """The record of what a generator has seen, for `check_firewall`: patients and image hashes.
+
+    Raises `LeakageError` naming images that are not of the train split, or not real.
+    """
+    outside = manifest.table["split"].ne("train").to_numpy()
+    _refuse("a generator learns from the train split only, but got others", manifest, outside)
+    synthetic = manifest.table["is_synthetic"].to_numpy()
+    _refuse("a generator learns from real images only, but got others", manifest, synthetic)
     return {
         "patients": sorted(set(_patients(manifest)) - {""}),
         "sha256": sorted(set(manifest.table["sha256"]) - {""}),
@@ -134,6 +141,8 @@ def check_firewall(
         copies = _is_in(pool.table["sha256"], held_out.table["sha256"])
         _refuse(f"pool {name} holds exact copies of val or test images", pool, copies)
     for name, record in (learned or {}).items():
+        if not record:
+            continue
         rule = f"the generator of pool {name} has learned from val or test"
         _refuse(f"{rule} patients", held_out, _is_in(_patients(held_out), record["patients"]))
         _refuse(f"{rule} images", held_out, _is_in(held_out.table["sha256"], record["sha256"]))

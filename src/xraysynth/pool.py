@@ -1,7 +1,9 @@
 """Pools: a generator's images in a content-addressed folder, filled block by block."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -10,12 +12,23 @@ from typing import Any
 from xraysynth.errors import PoolError
 from xraysynth.generators.base import Generator
 from xraysynth.images import encode_png
+from xraysynth.ledger import metered, summary
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress
 from xraysynth.prompts import PromptBank
-from xraysynth.records import Generated, Request
+from xraysynth.records import LEARNED, Generated, Request
 from xraysynth.seeds import digest, identity
-from xraysynth.store import ImageStore, Writer, verify
+from xraysynth.store import (
+    ImageStore,
+    Writer,
+    append_line,
+    read_lines,
+    verify,
+    write_atomically,
+)
+
+SESSIONS = "ledger.jsonl"
+"""File in a pool's folder: one line for every time it was worked on."""
 
 FINAL = ("image", "refused", "empty")
 """Outcomes that are not asked for again; failures and answers that never came are."""
@@ -38,27 +51,71 @@ def fill(
 
     Work is cut into blocks of one class and `generator.block` consecutive indices. A block that is
     partly there is made whole again and only its missing images are added, so that no image depends
-    on where an earlier run stopped.
+    on where an earlier run stopped. What was spent is added to the pool's ledger, also when the
+    work is stopped.
     """
-    index, count = shard
-    mine = [b for n, b in enumerate(_blocks(requests, generator.block)) if n % count == index]
-    with store.writer(f"shard-{index}-of-{count}") as writer:
+    part = f"shard-{shard[0]}-of-{shard[1]}"
+    with store.writer(part) as writer:
         done = {name for name, entry in store.entries().items() if entry["outcome"] in FINAL}
-        total = sum(len(block) for block in mine)
-        with progress(f"generate {generator.name}", total) as bar:
-            for block in mine:
-                missing = {request.image_id for request in block} - done
-                if missing:
-                    for result in generator.generate(block):
-                        if result.request.image_id in missing:
-                            _commit(writer, store, generator.name, result)
-                bar.update(len(block))
+        blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
+        open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
+        todo = [request for block in open_blocks for request in block]
+        if todo:
+            with _session(store, generator) as session:
+                for result in _shown(generator, todo):
+                    if result.request.image_id not in done:
+                        _commit(writer, store, generator.name, result)
+                        session["images"] += result.outcome == "image"
+    _keep_record(store, generator)
     store.seal()
 
 
-def _blocks(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
+def _blocks(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
     for _, block in groupby(requests, key=lambda r: (r.label, r.index // size)):
         yield list(block)
+
+
+def _is(number: int, shard: tuple[int, int]) -> bool:
+    index, count = shard
+    return number % count == index
+
+
+def _shown(generator: Generator, requests: Sequence[Request]) -> Iterator[Generated]:
+    """The generator's results, with a progress bar."""
+    with progress(f"generate {generator.name}", len(requests)) as bar:
+        for result in generator.generate(requests):
+            yield result
+            bar.update()
+
+
+@contextmanager
+def _session(store: ImageStore, generator: Generator) -> Iterator[dict[str, Any]]:
+    """One line of the pool's ledger."""
+    session: dict[str, Any] = {"images": 0}
+    try:
+        with metered() as found:
+            yield session
+    finally:
+        line = session | found | dict(generator.measured())
+        append_line(store.folder / SESSIONS, line)
+
+
+def _keep_record(store: ImageStore, generator: Generator) -> None:
+    learned = generator.learned()
+    if learned:
+        write_atomically(store.folder / LEARNED, json.dumps(dict(learned)).encode())
+
+
+def learned(store: ImageStore) -> dict[str, Any]:
+    """What the pool's generator has learned from; empty where it has seen none of the study."""
+    path = store.folder / LEARNED
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def ledger(store: ImageStore) -> dict[str, Any]:
+    """What the pool cost so far (`xraysynth.ledger.summary`)."""
+    return summary(store.attempts(), read_lines(store.folder / SESSIONS))
 
 
 def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> None:

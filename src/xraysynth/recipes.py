@@ -155,7 +155,8 @@ class LoraRecipe:
 
     `variants` > 1 keeps that many versions of every image, turned, scaled and shifted a little.
     Every `val_every_steps` steps the loss is measured on the real validation split with fixed noise
-    and timesteps; after `patience` such losses without improvement training stops (0: never).
+    and timesteps; after `patience` such losses without improvement training stops (0: never), and
+    `samples_per_class` images are made for the tracker.
     """
 
     targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
@@ -184,6 +185,7 @@ class LoraRecipe:
     variants: int = 1
     val_every_steps: int = 100
     patience: int = 0
+    samples_per_class: int = 1
     checkpoint_every_steps: int = 100
     precision: str = "auto"
     seed: int = 0
@@ -206,7 +208,7 @@ class LoraRecipe:
         _at_least("lora", self, rank=1, captions_per_image=1, steps=1, batch_size=1, variants=1)
         _at_least("lora", self, weight_decay=0, gradient_clip=0, min_snr_gamma=0, noise_offset=0)
         _at_least("lora", self, prior_images=0, prior_weight=0, val_every_steps=1, patience=0)
-        _at_least("lora", self, checkpoint_every_steps=1)
+        _at_least("lora", self, samples_per_class=0, checkpoint_every_steps=1)
 
 
 def plain(recipe: Any) -> dict[str, Any]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 """The classes the embedded cohort and the prompt bank know; a study may name others."""
 
+LEARNED = "learned.json"
+"""File in the folder of a fine-tuned model, and of its pools, with the record of what it has seen."""
+
 SPLITS = ("train", "val", "test")
 
 

@@ -15,7 +15,7 @@ one store either work on different parts or wait for each other.
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class ImageStore:
     def attempts(self) -> list[dict[str, Any]]:
         """Every journal entry, also those that a later one replaced: each may have cost something."""
         paths = sorted((self.folder / "journal").glob("*.jsonl"))
-        return [entry for path in paths for entry in _lines(path)]
+        return [entry for path in paths for entry in read_lines(path)]
 
     def manifest(self) -> Manifest:
         """The committed images, sorted by id; the classes are those that occur."""
@@ -99,7 +99,7 @@ class Writer:
     def __init__(self, folder: Path, part: str) -> None:
         self._folder = folder
         path = folder / "journal" / f"{part}.jsonl"
-        _cut_half_line(path)
+        cut_half_line(path)
         self._journal = path.open("ab")
 
     def __enter__(self) -> "Writer":
@@ -184,12 +184,21 @@ def exclusive(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    data = path.read_bytes()
-    return (json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines())
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a record to a file of JSON lines; a half-written last line is cut off first."""
+    cut_half_line(path)
+    with path.open("ab") as file:
+        file.write(json.dumps(record, default=str).encode() + b"\n")
 
 
-def _cut_half_line(path: Path) -> None:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of JSON lines; none where there is no file."""
+    data = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+
+
+def cut_half_line(path: Path) -> None:
+    """Drop what was being written when a process was killed."""
     if path.exists():
         data = path.read_bytes()
         if data and not data.endswith(b"\n"):

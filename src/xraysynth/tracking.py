@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,31 @@ def lightning_logger(run: Any) -> Any:
     from pytorch_lightning.loggers import WandbLogger
 
     return WandbLogger(experiment=run)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Curves and sample grids of a fine-tuning, for the W&B run; silent where there is none."""
+
+    run: Any
+
+    def log(self, entry: Mapping[str, float], *, prefix: str) -> None:
+        """Values of a step under `finetune/`."""
+        if self.run is not None:
+            self.run.log({f"finetune/{prefix}{name}": value for name, value in entry.items()})
+
+    def samples(
+        self, images: np.ndarray, captions: Sequence[str], *, step: int, prefix: str
+    ) -> None:
+        """Images `(N, H, W)` in [0, 1] made at a step, with their captions."""
+        if self.run is not None:
+            import wandb
+
+            shown = [
+                wandb.Image((image * 255).clip(0, 255).astype(np.uint8), caption=caption)
+                for image, caption in zip(images, captions, strict=True)
+            ]
+            self.run.log({f"finetune/{prefix}samples": shown, f"finetune/{prefix}step": step})
 
 
 def log_pool(run: Any, pool: Manifest, store: ImageStore, summary: Mapping[str, Any]) -> None:
@@ -130,12 +156,12 @@ def log_training(
 
 
 def log_evaluation(run: Any, summary: Mapping[str, Any]) -> None:
-    """Fidelity and diversity as tables and in the summary."""
+    """Fidelity, diversity and memorisation as tables, fidelity in the summary too."""
     if run is None:
         return
     import wandb
 
-    for name in ("fidelity", "diversity"):
+    for name in ("fidelity", "diversity", "memorization"):
         rows: Sequence[Mapping[str, Any]] = summary[name]
         columns: Any = list(rows[0]) if rows else []
         data: Any = [[row[column] for column in columns] for row in rows]

@@ -1,5 +1,6 @@
 """Images that exist already, from a model that is gone or another lab: a generator like any other."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import pandas as pd
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, some
 from xraysynth.generators.base import Card
 from xraysynth.images import decode
-from xraysynth.records import Generated, Request, require_inside, sha256_bytes
+from xraysynth.records import LEARNED, Generated, Request, require_inside, sha256_bytes
 from xraysynth.seeds import digest
 
 
@@ -48,9 +49,8 @@ class Archive:
         )
 
     @property
-    def block(self) -> int:
-        """Images are independent; a few at a time."""
-        return 16
+    def block(self) -> None:
+        """Images have nothing to do with each other."""
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -97,6 +97,12 @@ class Archive:
                 yield Generated(request, "empty", reason=reason)
                 continue
             yield self._archived(request, rows.iloc[request.index])
+
+    def learned(self) -> Mapping[str, Any]:
+        """What lies beside the images, if they are a pool."""
+        path = Path(self.folder).expanduser() / LEARNED
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
 
     def measured(self) -> Mapping[str, Any]:
         """Nothing is loaded, and nothing computed."""

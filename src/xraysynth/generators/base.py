@@ -1,10 +1,14 @@
 """What a generator promises."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from xraysynth.records import Generated, Request
+
+if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,18 @@ class Generator(Protocol):
         """How this generator can be had and steered."""
 
     @property
-    def block(self) -> int:
-        """How many requests of a class are handed over together; a resumed block is made whole."""
+    def block(self) -> int | None:
+        """How many requests of a class are handed over together; a resumed block is made whole.
+
+        None for a generator whose images cost money or have nothing to do with each other: all that
+        is missing is handed over at once, and nothing else.
+        """
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request, whatever became of it, as soon as it is there."""
+
+    def learned(self) -> Mapping[str, Any]:
+        """The record (`mixing.learned_from`) of the study's images it has learned from, or nothing."""
 
     def measured(self) -> Mapping[str, Any]:
         """What the ledger says of the generator itself; asked after the first image was made.
@@ -50,3 +61,64 @@ class Generator(Protocol):
         Keys, where they apply: `load_seconds`, `parameters`, `trained_parameters`, `bytes_on_disk`,
         `device`, `engine`, `dtype`, `steps`.
         """
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Real images to learn from: `(N, side, side)` uint8, their classes, one or more captions each."""
+
+    images: "np.ndarray"
+    labels: Sequence[str]
+    captions: Sequence[Sequence[str]]
+
+    def of(self, label: str) -> "Examples":
+        """Those of one class."""
+        rows = [n for n, name in enumerate(self.labels) if name == label]
+        return Examples(
+            self.images[rows], [self.labels[n] for n in rows], [self.captions[n] for n in rows]
+        )
+
+
+class Listener(Protocol):
+    """What wants to know how learning goes."""
+
+    def log(self, entry: Mapping[str, float], *, prefix: str) -> None:
+        """Losses and the like at a step."""
+
+    def samples(
+        self, images: "np.ndarray", captions: Sequence[str], *, step: int, prefix: str
+    ) -> None:
+        """Images `(N, H, W)` in [0, 1] made at a step."""
+
+
+@runtime_checkable
+class Learner(Generator, Protocol):
+    """A generator that is fine-tuned on the train split before it makes images."""
+
+    @property
+    def untaught(self) -> bool:
+        """True while it has no weights of its own."""
+
+    @property
+    def caption_column(self) -> str | None:
+        """Column of the manifest with captions; None for the prompt bank."""
+
+    @property
+    def captions_per_image(self) -> int:
+        """Captions from the prompt bank for every image."""
+
+    def lesson(self) -> dict[str, Any]:
+        """What decides its weights, besides images and captions."""
+
+    def teach(
+        self,
+        examples: Callable[[int], tuple[Examples, Examples]],
+        *,
+        folder: Path,
+        cache: Path,
+        listener: Listener,
+    ) -> dict[str, Any]:
+        """Learn from the training and validation images at the side asked for; resumes in `folder`."""
+
+    def taught(self, by: str, folder: Path) -> Self:
+        """This generator with the weights that the job `by` leaves in `folder`."""

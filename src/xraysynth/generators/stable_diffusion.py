@@ -1,17 +1,34 @@
 """Stable Diffusion through diffusers: the embedded model, a local folder, or a pinned hub id."""
 
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.errors import ConfigError
+from xraysynth.generators._engines import (
+    DTYPES,
+    ENGINES,
+    MEMORY,
+    SMALL,
+    convert,
+    resolve_device,
+    resolve_dtype,
+)
+from xraysynth.generators._loading import (
+    Weights,
+    fetched_pipeline,
+    fuse_adapter,
+    parameters,
+    pipeline_files,
+    put_tiny_vae,
+    read_pipeline,
+)
+from xraysynth.generators._sampling import Sampler
 from xraysynth.generators.base import Card
 from xraysynth.records import Generated, Request
 from xraysynth.seeds import digest
@@ -22,19 +39,26 @@ SCHEDULERS = {
     "unipc": ("UniPCMultistepScheduler", {}),
     "ddim": ("DDIMScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
 }
-
-
-_DECISIVE = (".safetensors", ".json", ".txt")
+_UNIDENTIFIED = {"identity": False}
 
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """Text to image with a latent diffusion model (Rombach et al., arXiv:2112.10752).
+    """Text to image with a latent diffusion model (Rombach et al., arXiv:2112.10752): SD 1, 2, XL.
 
     `model` is "embedded" (a tiny model that ships with the package), a diffusers folder, or a hub id,
     for which `revision` must be the commit it is pinned to; `mirrors` are hub ids tried in turn when
-    the first is gone. `size_px` is the side the model draws at; None takes the model's own.
+    the first is gone. `adapter` is a LoRA for fewer steps (LCM-LoRA), fused into the model;
+    `tiny_vae` a small decoder (TAESD); either a local path or a hub id with its own revision.
+    `size_px` is the side the model draws at; None takes the model's own.
+
+    `engine` is torch, compile (torch.compile) or openvino (CPU). `dtype` auto is half precision where
+    the hardware has it, float32 for UNets below 100 M parameters. On a CPU larger ones draw image by
+    image, whatever `batch_size` says, since a batch gains nothing there. `memory` is none, slicing,
+    or on a GPU offload or sequential. A batch that does not fit is halved.
+
     The safety checker is not loaded: it was trained on photographs, takes radiographs for nudity and
     then returns black images. Images that are black or not finite are failures.
     """
@@ -42,29 +66,39 @@ class StableDiffusion:
     name: str = "stable_diffusion"
     model: str = EMBEDDED
     revision: str | None = None
-    mirrors: tuple[str, ...] = field(default=(), metadata={"identity": False})
+    mirrors: tuple[str, ...] = field(default=(), metadata=_UNIDENTIFIED)
+    adapter: str | None = None
+    adapter_revision: str | None = None
+    tiny_vae: str | None = None
+    tiny_vae_revision: str | None = None
     steps: int = 20
     guidance: float = 2.0
     scheduler: str = "dpm-solver++"
-    dtype: str = "float32"
+    engine: str = "torch"
+    dtype: str = "auto"
     size_px: int | None = None
-    batch_size: int = field(default=8, metadata={"identity": False})
-    device: str = field(default="auto", metadata={"identity": False})
+    batch_size: int = field(default=8, metadata=_UNIDENTIFIED)
+    memory: str = field(default="none", metadata=_UNIDENTIFIED)
+    device: str = field(default="auto", metadata=_UNIDENTIFIED)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mirrors", tuple(self.mirrors))
-        rules = {
-            f"generator.{self.name}.scheduler must be one of {', '.join(SCHEDULERS)}; "
-            f"got {self.scheduler!r}": self.scheduler in SCHEDULERS,
-            f"generator.{self.name}.dtype must be float32, bfloat16 or float16; "
-            f"got {self.dtype!r}": self.dtype in ("float32", "bfloat16", "float16"),
-            f"generator.{self.name}.steps must be at least 1; got {self.steps}": self.steps >= 1,
-            f"generator.{self.name}.batch_size must be at least 1; "
-            f"got {self.batch_size}": self.batch_size >= 1,
-        }
-        for message, holds in rules.items():
-            if not holds:
-                raise ConfigError(message)
+        choices = {"scheduler": SCHEDULERS, "engine": ENGINES, "dtype": DTYPES, "memory": MEMORY}
+        for option, known in choices.items():
+            if getattr(self, option) not in known:
+                raise ConfigError(
+                    f"{self._option}.{option} must be one of {', '.join(known)}; "
+                    f"got {getattr(self, option)!r}"
+                )
+        for option in ("steps", "batch_size"):
+            if getattr(self, option) < 1:
+                raise ConfigError(
+                    f"{self._option}.{option} must be at least 1; got {getattr(self, option)}"
+                )
+
+    @property
+    def _option(self) -> str:
+        return f"generator.{self.name}"
 
     @property
     def card(self) -> Card:
@@ -94,128 +128,135 @@ class StableDiffusion:
     @property
     def folder(self) -> Path | None:
         """The local folder of the weights; None for a hub id."""
-        if self.model == EMBEDDED:
-            return Path(__file__).parent.parent / "assets" / "tiny-sd"
-        path = Path(self.model).expanduser()
-        looks_local = self.model.startswith((".", "/", "~")) or self.model.count("/") != 1
-        if looks_local and not path.is_dir():
-            raise DataNotFoundError(
-                f"generator.{self.name}.model: no folder {path}; give a diffusers folder, a hub id "
-                f"such as owner/name with a revision, or {EMBEDDED!r}"
-            )
-        return path if path.is_dir() else None
+        return self._weights.local
+
+    @property
+    def _weights(self) -> Weights:
+        where = self.model
+        if where == EMBEDDED:
+            where = str(Path(__file__).parent.parent / "assets" / "tiny-sd")
+        return Weights(f"{self._option}.model", where, self.revision, self.mirrors)
+
+    @property
+    def _extras(self) -> dict[str, Weights]:
+        """The adapter and the small decoder, as far as they are asked for."""
+        named = {
+            "adapter": (self.adapter, self.adapter_revision),
+            "tiny_vae": (self.tiny_vae, self.tiny_vae_revision),
+        }
+        return {
+            option: Weights(f"{self._option}.{option}", where, revision)
+            for option, (where, revision) in named.items()
+            if where is not None
+        }
 
     def content_digest(self) -> str:
         """SHA-256 of the local weights and settings, or the pinned hub revision."""
-        if self.folder is None:
-            return self._pinned_revision()
-        found = [p for p in sorted(self.folder.rglob("*")) if p.suffix in _DECISIVE]
-        stamps = tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in found)
-        return _files_digest(self.folder, stamps)
+        own = self._weights.content_digest()
+        extras = {option: weights.content_digest() for option, weights in self._extras.items()}
+        return digest([own, extras]) if extras else own
 
-    def _pinned_revision(self) -> str:
-        if self.revision is None or len(self.revision) != 40:
-            raise ConfigError(
-                f"generator.{self.name}.revision must be the 40-digit commit of hub model "
-                f"{self.model!r}, so that the run can be repeated; got {self.revision!r}"
-            )
-        return self.revision
+    def learned(self) -> Mapping[str, Any]:
+        """Nothing of the study's own images."""
+        return {}
 
     @cached_property
-    def pipeline(self) -> Any:
-        """The diffusers pipeline, loaded once, on the device and in the dtype asked for."""
+    def _fetched(self) -> Path:
+        return fetched_pipeline(self._weights)
+
+    def load_pipeline(self, dtype: Any) -> Any:
+        """The diffusers pipeline as it is published: on the CPU, without adapter and engine."""
+        return read_pipeline(self._weights.option, self._fetched, dtype)
+
+    def _adapted(self, pipeline: Any) -> Any:
+        """The pipeline as loaded, before it is moved and converted; for what learns from images."""
+        return pipeline
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, dict[str, Any]]:
+        """The pipeline, ready to draw, and what `measured` says of it."""
         import diffusers
         import torch
-        import transformers
 
-        for library in (diffusers, transformers):  # their bars would break ours
-            library.logging.set_verbosity_error()
-            library.logging.disable_progress_bar()
-        pipeline = self._load(getattr(torch, self.dtype))
+        began = perf_counter()
+        device = resolve_device(
+            self._option, device=self.device, engine=self.engine, memory=self.memory
+        )
+        files = pipeline_files(f"{self._option}.model", self._fetched)
+        size = sum(parameters(file) for file in files["unet"])
+        dtype = resolve_dtype(self.dtype, device=device, parameters=size)
+        # LoRAs are fused in full precision.
+        pipeline = self._with_extras(self.load_pipeline(torch.float32), files)
+        pipeline = self._adapted(pipeline)
         class_name, options = SCHEDULERS[self.scheduler]
         scheduler = getattr(diffusers, class_name)
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **options)
-        pipeline.set_progress_bar_config(disable=True)
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return pipeline.to(device)
+        convert(pipeline, engine=self.engine, dtype=dtype, device=device, memory=self.memory)
+        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        return pipeline, {
+            "load_seconds": perf_counter() - began,
+            "parameters": sum(p.numel() for module in modules for p in module.parameters()),
+            "bytes_on_disk": sum(p.stat().st_size for group in files.values() for p in group),
+            "device": device,
+            "dtype": dtype,
+            "small": size < SMALL,
+        }
+
+    def _with_extras(self, pipeline: Any, files: dict[str, list[Path]]) -> Any:
+        """With the adapter fused and the small decoder in place; `files` is brought up to date."""
+        extras = self._extras
+        if "adapter" in extras:
+            files["adapter"] = [fuse_adapter(pipeline, extras["adapter"])]
+        if "tiny_vae" in extras:
+            files["vae"] = [put_tiny_vae(pipeline, extras["tiny_vae"])]
+        return pipeline
+
+    @property
+    def pipeline(self) -> Any:
+        """The diffusers pipeline, loaded once, on its device, in its dtype, with its engine."""
+        return self._loaded[0]
+
+    def _side_px(self, pipeline: Any) -> int:
+        own = pipeline.unet.config.sample_size
+        own = own if isinstance(own, int) else own[0]
+        return self.size_px or own * pipeline.vae_scale_factor
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        import torch
+
+        pipeline, facts = self._loaded
+        on_cpu = facts["device"] == "cpu"
+        return Sampler(
+            pipeline,
+            steps=self.steps,
+            guidance=self.guidance,
+            side_px=self._side_px(pipeline),
+            batch_size=1 if on_cpu and not facts["small"] else self.batch_size,
+            filled=on_cpu or self.engine != "torch",
+            in_turn=self.memory in ("offload", "sequential")
+            or (on_cpu and torch.get_num_threads() > 1),  # they would wait for one another
+            remedy=f"set {self._option}.memory, or a smaller {self._option}.size_px",
+        )
 
     def measured(self) -> dict[str, Any]:
-        """Engine, dtype and steps."""
-        return {"engine": "torch", "dtype": self.dtype, "steps": self.steps}
-
-    def _load(self, dtype: Any) -> Any:
-        import diffusers
-
-        pipeline: Any = diffusers.DiffusionPipeline
-        options = {"dtype": dtype, "safety_checker": None, "use_safetensors": True}
-        if self.folder is not None:
-            return pipeline.from_pretrained(self.folder, local_files_only=True, **options)
-        tried = []
-        for model in (self.model, *self.mirrors):
-            try:
-                return pipeline.from_pretrained(
-                    model,
-                    revision=self._pinned_revision(),
-                    local_files_only=bool(os.environ.get("HF_HUB_OFFLINE")),
-                    **options,
-                )
-            except OSError as error:
-                tried.append(f"{model} ({str(error).splitlines()[0]})")
-        raise DataNotFoundError(
-            f"generator.{self.name}.model could not be loaded from {'; '.join(tried)}. Connect to the "
-            f"hub, name a mirror, or download it and set generator.{self.name}.model to its folder"
-        )
+        """What is known of the model once it is loaded; engine and steps before."""
+        known = {"engine": self.engine, "steps": self.steps}
+        if "_loaded" not in vars(self):
+            return known | {"dtype": self.dtype}
+        return known | {name: fact for name, fact in self._loaded[1].items() if name != "small"}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request, in order; an image depends on nothing but its own request."""
-        for start in range(0, len(requests), self.batch_size):
-            batch = requests[start : start + self.batch_size]
-            began = perf_counter()
-            images = self._sample(batch)
-            seconds = (perf_counter() - began) / len(batch)
-            for request, image in zip(batch, images, strict=True):
-                yield judge(request, image, seconds=seconds)
-
-    def _sample(self, batch: Sequence[Request]) -> np.ndarray:
-        """`(B, H, W, C)` float32 in [0, 1]; noise is drawn on the CPU, one generator an image."""
-        import torch
-
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
-        pipeline, unet = self.pipeline, self.pipeline.unet
-        side = self.size_px or unet.config.sample_size * pipeline.vae_scale_factor
-        latent_side = side // pipeline.vae_scale_factor
-        shape = (1, unet.config.in_channels, latent_side, latent_side)
-        noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
-        result = pipeline(
-            prompt=[request.prompt for request in batch],
-            negative_prompt=[request.negative_prompt for request in batch],
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            height=side,
-            width=side,
-            latents=noise.to(pipeline.device, unet.dtype),
-            generator=generators,
-            output_type="np",
-        )
-        return np.asarray(result.images, dtype=np.float32)
+        for batch in self._sampler.draw(requests):
+            count = len(batch.requests)
+            facts = {"seconds": batch.seconds / count, "batch": count}
+            for request, image in zip(batch.requests, batch.values, strict=False):
+                yield judge(request, image, **facts)
 
 
-@cache
-def _files_digest(folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> str:
-    """One digest over names and contents; the stamps keep gigabytes from being read again."""
-    return digest([[str(path.relative_to(folder)), _sha256(path)] for path, _, _ in stamps])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def judge(request: Request, image: np.ndarray, *, seconds: float) -> Generated:
+def judge(request: Request, image: np.ndarray, **facts: float) -> Generated:
     """An image `(H, W, C)` in [0, 1] as grey pixels; black or non-finite output is a failure."""
-    facts = {"seconds": seconds}
     if not np.isfinite(image).all():
         return Generated(
             request, "failed", reason="the model returned NaN or infinity", facts=facts

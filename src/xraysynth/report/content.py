@@ -49,6 +49,10 @@ class PoolView:
     `fidelity` has one row per encoder with columns encoder, metric (such as "FD(classifier)"), value,
     low, high, n, floor, floor_low, floor_high: `floor` is real against real at the same n.
     `diversity` has one row per class and metric: metric, label, value, low, high, pairs, real.
+    `memorization` has one entry per encoder: the share of images flagged (value, low, high, n), the
+    share expected of real ones, and how many held-out images say so; or a note why there is none.
+    `ledger` is what the images cost (`xraysynth.ledger.summary`), `taught` the result of the
+    generator's fine-tuning, empty where there was none.
     """
 
     generator: str
@@ -57,7 +61,9 @@ class PoolView:
     outcomes: Mapping[str, int]
     fidelity: pd.DataFrame
     diversity: pd.DataFrame
-    seconds_per_image: float
+    memorization: Sequence[Mapping[str, Any]]
+    ledger: Mapping[str, Any]
+    taught: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def _environment() -> Environment:
         "measured": measured,
         "percent": percent,
         "time": duration,
+        "of_kind": of_kind,
         "breakable": breakable,
     }
     return environment
@@ -207,6 +208,17 @@ def duration(seconds: Any) -> str:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def of_kind(value: Any, kind: str) -> str:
+    """A cell of the ledger: `text`, `time` in seconds, `count` with thousands, or `number`."""
+    if kind == "text":
+        return UNKNOWN if value is None else str(value)
+    if kind == "time":
+        return duration(value)
+    if kind == "count":
+        return f"{float(value):,.0f}" if _known(value) else UNKNOWN
+    return f"{float(value):.3g}" if _known(value) else UNKNOWN
 
 
 def measured(value: Any, size: Any) -> str:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xraysynth.metrics import classification
-from xraysynth.report.content import Arm, Content
+from xraysynth.report.content import Arm, Content, PoolView
 
 SUMMARY = {
     "macro_f1": "macro-F1",
@@ -25,6 +26,74 @@ RESULT_COLUMNS = [
     *("n_test", "n_seeds", "real_images", "synthetic_images"),
     *("difference", "difference_low", "difference_high", "simulated"),
 ]
+
+
+ACCESS = {
+    "access": "access",
+    "licence": "licence",
+    "offline": "offline",
+    "seeds_reproducible": "seeds reproducible",
+    "prompt_control": "prompt control",
+    "fine_tunable": "fine-tunable",
+    "hardware": "hardware",
+    "set_up": "set-up",
+    "price": "price",
+}
+"""Fields of a generator's card, with their titles."""
+
+LEDGER = {
+    "images": ("images", "count"),
+    "attempts": ("requests, retries included", "count"),
+    "seconds_p50": ("time per image, median", "time"),
+    "seconds_p95": ("time per image, 95th percentile", "time"),
+    "images_per_hour": ("images per hour", "count"),
+    "load_seconds": ("loading the model", "time"),
+    "finetune_seconds": ("fine-tuning", "time"),
+    "finetune_steps": ("fine-tuning steps", "count"),
+    "peak_rss_mb": ("peak memory, MB", "count"),
+    "peak_vram_mb": ("peak GPU memory, MB", "count"),
+    "energy_wh_per_1000": ("energy per 1,000 images, Wh", "number"),
+    "energy_method": ("energy is", "text"),
+    "cost_usd": ("paid, US dollars", "number"),
+    "possible_usd": ("possibly billed besides, US dollars", "number"),
+    "parameters": ("parameters", "count"),
+    "trained_parameters": ("of these trained here", "count"),
+    "bytes_on_disk": ("weights on disk, bytes", "count"),
+    "device": ("device", "text"),
+    "engine": ("engine", "text"),
+    "dtype": ("precision", "text"),
+    "steps": ("denoising steps", "count"),
+}
+"""Entries of a generator's ledger, with their titles and kinds."""
+
+
+def access(pools: Sequence[PoolView]) -> list[tuple[str, list[str]]]:
+    """Rows of the access table: a title, and a value per generator."""
+    cards = [asdict(pool.card) for pool in pools]
+    words = {True: "yes", False: "no"}
+    return [
+        (title, [str(words.get(card[name], card[name])) for card in cards])
+        for name, title in ACCESS.items()
+    ]
+
+
+def ledger(pools: Sequence[PoolView]) -> list[tuple[str, str, list[Any]]]:
+    """Rows of the cost table: a title, a kind and a value per generator; none without any value."""
+    entries = [_entries(pool) for pool in pools]
+    rows = [
+        (title, kind, [entry.get(name) for entry in entries])
+        for name, (title, kind) in LEDGER.items()
+    ]
+    return [row for row in rows if any(value not in (None, 0, 0.0) for value in row[2])]
+
+
+def _entries(pool: PoolView) -> dict[str, Any]:
+    found = dict(pool.ledger)
+    per_thousand = found.get("energy_kwh_per_1000")
+    found["energy_wh_per_1000"] = None if per_thousand is None else per_thousand * 1000
+    found["finetune_seconds"] = pool.taught.get("seconds")
+    found["finetune_steps"] = pool.taught.get("steps")
+    return found
 
 
 def results(content: Content) -> pd.DataFrame:

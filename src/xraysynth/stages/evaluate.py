@@ -1,8 +1,9 @@
-"""Pools against real images: fidelity (FD, KID) and diversity within class (SSIM, MS-SSIM).
+"""Pools against real images: fidelity (FD, KID), memorisation, diversity within class (SSIM).
 
-The reference are the real test images, which no generator and no encoder has learned from. Without
-any downloaded weights the encoder is the classifier of the real-only arm, and the result is called
-FD(classifier), never FID. Each value stands beside real against real at the same N.
+The reference are the real test images; a pool whose generator has learned from any of them, or from
+their patients, is refused. Without any downloaded weights the encoder is the classifier of the
+real-only arm, and the result is called FD(classifier), never FID. Each value stands beside real against real at the same N, and what the
+pool cost beside it.
 """
 
 from collections.abc import Sequence
@@ -10,15 +11,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xraysynth import tracking
+from xraysynth import pool, tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.stages import generate, prepare, train
+from xraysynth.mixing import check_firewall
+from xraysynth.stages import finetune, generate, prepare, train
 
 SECTIONS = ("generator", "evaluate", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare and generate."""
+
+
+MEASURES = ("fidelity", "memorization", "diversity")
+"""Tables in the result, part of the job's identity: a new one is measured on old pools too."""
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -28,31 +34,36 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     classifier = train.job(train.real_only(config), cohort)
     weights = Path(classifier.result(command)["weights"])
     counts = generate.counts(config, overrides)
+    stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
     results = {}
-    for name, pool in generate.pools(config, overrides, counts).items():
-        this = job(config, cohort, pool, classifier)
+    for name, images in generate.pools(config, overrides, counts).items():
+        learned = pool.learned(stores[name])
+        check_firewall(cohort, {name: images}, {name: learned})
+        this = job(config, cohort, images, classifier)
         results[name] = this.run(
-            lambda pool=pool, this=this: _work(config, cohort, pool, weights, this),  # type: ignore[misc]
+            lambda images=images, this=this: _work(config, cohort, images, weights, this),  # type: ignore[misc]
             config=config.plain(),
             overrides=overrides,
         )
+        results[name]["ledger"] = pool.ledger(stores[name])
     return {"stage": "evaluate", "state": "done", "pools": results}
 
 
-def job(config: Config, cohort: Manifest, pool: Manifest, classifier: Job) -> Job:
+def job(config: Config, cohort: Manifest, images: Manifest, classifier: Job) -> Job:
     """The job that measures this pool against this cohort."""
     decides = {
         "cohort": cohort.digest(),
-        "pool": pool.digest(),
+        "pool": images.digest(),
         "size_px": config.size_px,
         "classifier": classifier.key,
         "evaluate": asdict(config.evaluate),
+        "measures": MEASURES,
     }
     return Job("evaluate", decides, config.output)
 
 
 def _work(
-    config: Config, cohort: Manifest, pool: Manifest, weights: Path, this: Job
+    config: Config, cohort: Manifest, images: Manifest, weights: Path, this: Job
 ) -> dict[str, Any]:
     from xraysynth.data import pixels
     from xraysynth.metrics.diversity import within_class
@@ -60,7 +71,7 @@ def _work(
     test = cohort.split("test")
     cache = config.output / "cache"
     real = pixels(test, size_px=config.size_px, folder=cache)
-    synthetic = pixels(pool, size_px=config.size_px, folder=cache)
+    synthetic = pixels(images, size_px=config.size_px, folder=cache)
     patients = train.patient_keys(test.table).to_numpy()
     options: dict[str, Any] = {
         "classes": config.classes,
@@ -68,12 +79,12 @@ def _work(
         "replicates": config.evaluate.replicates,
     }
     with tracking.tracked(config, this) as run:
-        alike = within_class(synthetic, pool.targets, **options)
+        alike = within_class(synthetic, images.targets, **options)
         real_alike = within_class(real, test.targets, patients=patients, **options)
         summary = {
-            "pool": str(pool.folder),
-            "images": len(pool),
-            "fidelity": _fidelity(config, test, pool, real, synthetic, weights),
+            "pool": str(images.folder),
+            "images": len(images),
+            **_measured(config, cohort, images, weights),
             "diversity": [
                 dict(zip(("metric", "label"), name.split("/", 1), strict=True))
                 | found.as_dict()
@@ -85,31 +96,61 @@ def _work(
     return summary
 
 
-def _fidelity(
-    config: Config, test: Manifest, pool: Manifest, real: Any, synthetic: Any, weights: Path
-) -> list[dict[str, Any]]:
-    from xraysynth.metrics.features import cached_features
+def _measured(config: Config, cohort: Manifest, made: Manifest, weights: Path) -> dict[str, Any]:
+    """Fidelity, and memorisation of the train split, by every encoder."""
     from xraysynth.metrics.fidelity import fidelity
 
-    folder = config.output / "cache" / "features"
-    patients = train.patient_keys(test.table)
-    rows = []
+    held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
+    test, train_split = cohort.split("test"), cohort.split("train")
+    rows, copies = [], []
     for encoder in _encoders(config, weights):
-        sides = [
-            cached_features(encoder, images, digest=manifest.digest(), folder=folder)
-            for images, manifest in ((real, test), (synthetic, pool))
-        ]
-        found = fidelity(real=sides[0], synthetic=sides[1], patients=patients)
-        measured = {
-            found.name: (found.distance, found.floor, found.excess),
-            found.kernel_name: (found.kernel, found.kernel_floor, found.kernel_excess),
-        }
-        for metric, (value, floor, excess) in measured.items():
-            floors = {"floor": floor.value, "floor_low": floor.low, "floor_high": floor.high}
-            excesses = {"excess_low": excess.low, "excess_high": excess.high}
-            facts = {"encoder": encoder.name, "dimensions": found.dimensions}
-            rows.append({"metric": metric, **facts, **value.as_dict(), **floors, **excesses})
+        real, synthetic = (_features(config, encoder, m) for m in (test, made))
+        found = fidelity(real=real, synthetic=synthetic, patients=train.patient_keys(test.table))
+        rows += _fidelity_rows(encoder.name, found)
+        seen, held = (_features(config, encoder, m) for m in (train_split, held_out))
+        copies.append(_memorization(encoder.name, seen, held, synthetic, held_out, config))
+    return {"fidelity": rows, "memorization": copies}
+
+
+def _features(config: Config, encoder: Any, manifest: Manifest) -> Any:
+    from xraysynth.data import pixels
+    from xraysynth.metrics.features import cached_features
+
+    cache = config.output / "cache"
+    images = pixels(manifest, size_px=config.size_px, folder=cache)
+    return cached_features(encoder, images, digest=manifest.digest(), folder=cache / "features")
+
+
+def _fidelity_rows(encoder: str, found: Any) -> list[dict[str, Any]]:
+    measured = {
+        found.name: (found.distance, found.floor, found.excess),
+        found.kernel_name: (found.kernel, found.kernel_floor, found.kernel_excess),
+    }
+    rows = []
+    for metric, (value, floor, excess) in measured.items():
+        floors = {"floor": floor.value, "floor_low": floor.low, "floor_high": floor.high}
+        excesses = {"excess_low": excess.low, "excess_high": excess.high}
+        facts = {"encoder": encoder, "dimensions": found.dimensions}
+        rows.append({"metric": metric, **facts, **value.as_dict(), **floors, **excesses})
     return rows
+
+
+def _memorization(
+    encoder: str, seen: Any, held: Any, synthetic: Any, held_out: Manifest, config: Config
+) -> dict[str, Any]:
+    from xraysynth.metrics.memorization import LEVEL, memorization
+
+    if len(held_out) < 1 / LEVEL:
+        return {"encoder": encoder, "note": f"needs 100 held-out images, there are {len(held_out)}"}
+    found = memorization(
+        train=seen,
+        held_out=held,
+        synthetic=synthetic,
+        patients=train.patient_keys(held_out.table),
+        replicates=config.evaluate.replicates,
+    )
+    facts = {"expected": LEVEL, "held_out": found.n_null, "train": len(seen.values)}
+    return {"encoder": encoder, **found.flagged.as_dict(), **facts}
 
 
 def _encoders(config: Config, classifier: Path) -> list[Any]:

@@ -8,7 +8,6 @@ and generate.shard_count.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from statistics import median
 from typing import Any
 
 from xraysynth import pool, tracking
@@ -21,7 +20,7 @@ from xraysynth.mixing import required_per_class
 from xraysynth.prompts import requests
 from xraysynth.recipes import MixMode
 from xraysynth.seeds import digest, identity
-from xraysynth.stages import prepare
+from xraysynth.stages import finetune, prepare
 from xraysynth.store import ImageStore
 
 SECTIONS = ("classes", "generator", "prompts", "generate", "data", "tracking")
@@ -30,13 +29,16 @@ SECTIONS = ("classes", "generator", "prompts", "generate", "data", "tracking")
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Fill the pool of every selected generator, or find it filled."""
-    generators = config.generators()
-    if not generators:
+    if not config.generator:
         raise ConfigError(
             "generator must name at least one; for example generator=stable_diffusion"
         )
+    finetune.require_taught(config, overrides)
     per_class = counts(config, overrides)
-    results = {name: _fill(config, g, per_class, overrides) for name, g in generators.items()}
+    results = {
+        name: _fill(config, generator, per_class, overrides)
+        for name, generator in finetune.generators(config, overrides).items()
+    }
     return {"stage": "generate", "state": "done", "pools": results}
 
 
@@ -67,7 +69,7 @@ def pools(
     command = " ".join(["xraysynth generate", *overrides])
     return {
         name: pool.read(store(config, g), config.classes, per_class=per_class, command=command)
-        for name, g in config.generators().items()
+        for name, g in finetune.generators(config, overrides).items()
     }
 
 
@@ -106,12 +108,11 @@ def _work(
         if not len(manifest):
             reasons = sorted({str(fact["reason"]) for fact in facts})
             raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
-        seconds = [fact["seconds"] for fact in facts if "seconds" in fact]
         summary = {
             "pool": str(place.folder),
             "images": len(manifest),
             "outcomes": pool.outcomes(place),
-            "seconds_per_image": median(seconds) if seconds else None,
+            "ledger": pool.ledger(place),
         }
         tracking.log_pool(run, manifest, place, summary)
     return summary

@@ -1,47 +1,67 @@
 """The jobs of a study: which there are, in which order, and under which configuration."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 
 from xraysynth.config import Config
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.recipes import MixMode
-from xraysynth.stages import evaluate, generate, train
+from xraysynth.stages import finetune, train
+
+REAL_ONLY = "real only"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage with its own configuration."""
+    """One stage with its own configuration; `needs` are the titles of steps that come before it."""
 
     title: str
-    stage: ModuleType
+    stage: str
     config: Config
     overrides: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
-def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> Iterator[Step]:
-    """The jobs after prepare, in dependency order."""
+def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[Step]:
+    """The jobs after prepare: those on which most others wait come first."""
     kept = tuple(
         text for text in overrides if not text.startswith(("study.", "generator=", "seed="))
     )
     config = with_count(config, cohort)
     count = f"generate.per_class={config.generate.per_class}"
+    found = []
     for key in config.generator:
-        one = replace(config, generator={key: config.generator[key]})
-        yield Step(f"generate {key}", generate, one, (*kept, f"generator={key}", count))
+        found += _making(only(config, key), (*kept, f"generator={key}", count))
     for arm in arms(config):
+        needs: tuple[str, ...] = (f"generate {arm.generator}",) if arm.generator else ()
         for seed in config.study.seeds:
+            title = f"train {arm.title}, seed {seed}"
             own = (*kept, *arm.overrides, count, f"seed={seed}")
-            yield Step(
-                f"train {arm.title}, seed {seed}", train, replace(arm.config, seed=seed), own
-            )
+            found.append(Step(title, "train", replace(arm.config, seed=seed), own, needs))
     first = config.study.seeds[0]
     for key in config.generator:
-        one = replace(config, generator={key: config.generator[key]}, seed=first)
+        one = replace(only(config, key), seed=first)
         own = (*kept, f"generator={key}", count, f"seed={first}")
-        yield Step(f"evaluate {key}", evaluate, one, own)
+        needs = (f"generate {key}", f"train {REAL_ONLY}, seed {first}")
+        found.append(Step(f"evaluate {key}", "evaluate", one, own, needs))
+    order = {"finetune": 0, "generate": 1, "train": 2, "evaluate": 3}
+    return sorted(found, key=lambda step: order[step.stage])
+
+
+def only(config: Config, key: str) -> Config:
+    """The configuration with one of its generators."""
+    return replace(config, generator={key: config.generator[key]})
+
+
+def _making(config: Config, overrides: tuple[str, ...]) -> list[Step]:
+    """A generator's pool, and before it the generator's own training where it learns."""
+    (key,) = config.generator
+    making = Step(f"generate {key}", "generate", config, overrides)
+    if not finetune.untaught(config):
+        return [making]
+    first = Step(f"finetune {key}", "finetune", config, overrides)
+    return [first, replace(making, needs=(first.title,))]
 
 
 @dataclass(frozen=True)
@@ -55,9 +75,7 @@ class ArmConfig:
     def title(self) -> str:
         """For progress lines."""
         data = self.config.data
-        return (
-            f"{self.generator} {data.share:g} {data.mode.value}" if self.generator else "real only"
-        )
+        return f"{self.generator} {data.share:g} {data.mode.value}" if self.generator else REAL_ONLY
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -71,7 +89,7 @@ def arms(config: Config) -> list[ArmConfig]:
     """Real-only, then every generator x mode x share; synthetic-only is in replace mode alone."""
     found = [ArmConfig("", train.real_only(config))]
     for key in config.generator:
-        one = replace(config, generator={key: config.generator[key]})
+        one = only(config, key)
         for mode in map(MixMode, config.study.modes):
             for share in sorted(set(config.study.shares)):
                 if share > 0 and not (share == 1 and mode is MixMode.add):

@@ -20,7 +20,7 @@ from xraysynth.generators.base import Generator
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import Arm, Content, PoolView
-from xraysynth.stages import evaluate, generate, plan, prepare, train
+from xraysynth.stages import evaluate, finetune, generate, plan, prepare, train
 from xraysynth.store import exclusive
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
@@ -36,6 +36,8 @@ class _Pool:
     generator: Generator
     manifest: Manifest
     outcomes: Mapping[str, Mapping[str, int]]
+    ledger: Mapping[str, Any]
+    taught: Job | None
     made: Job
     measured: Job
 
@@ -56,9 +58,10 @@ class _Jobs:
             for arm, jobs in self.arms
             for seed, job in jobs.items()
         ]
+        taught = [(p.generator.name, p.taught) for p in self.pools if p.taught]
         made = [(p.generator.name, p.made) for p in self.pools]
         measured = [(p.generator.name, p.measured) for p in self.pools]
-        return [("cohort", self.prepared), *made, *trained, *measured]
+        return [("cohort", self.prepared), *taught, *made, *trained, *measured]
 
 
 def run(
@@ -72,7 +75,7 @@ def run(
     decides = {
         "jobs": {name: job.key for name, job in jobs.named()},
         "failures": list(failures),
-        "study": config.plain()["study"],
+        "study": {k: v for k, v in config.plain()["study"].items() if k != "workers"},
         "replicates": config.evaluate.replicates,
     }
     this = Job("report", decides, config.output, leaves=FILES)
@@ -95,7 +98,7 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Job
         ]
     pools = []
     for key in config.generator:
-        one = replace(config, generator={key: config.generator[key]}, seed=config.study.seeds[0])
+        one = replace(plan.only(config, key), seed=config.study.seeds[0])
         try:
             pools += _pools(one, cohort, overrides)
         except XraysynthError as error:
@@ -114,12 +117,23 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[_
     classifier = train.job(train.real_only(config), cohort)
     manifests = generate.pools(config, overrides, counts)
     found = []
-    for name, generator in config.generators().items():
+    taught = {n: finetune.job(config, g, cohort) for n, g in finetune.untaught(config).items()}
+    for name, generator in finetune.bound(config, cohort).items():
         measured = evaluate.job(config, cohort, manifests[name], classifier)
         measured.result(" ".join(["xraysynth evaluate", *overrides]))
         made = generate.job(config, generator, counts)
-        outcomes = pool.outcomes(generate.store(config, generator))
-        found.append(_Pool(generator, manifests[name], outcomes, made, measured))
+        store = generate.store(config, generator)
+        found.append(
+            _Pool(
+                generator,
+                manifests[name],
+                pool.outcomes(store),
+                pool.ledger(store),
+                taught.get(name),
+                made,
+                measured,
+            )
+        )
     return found
 
 
@@ -211,7 +225,7 @@ def _arm(
 
 
 def _view(found: _Pool) -> PoolView:
-    made, measured = found.made.record()["result"], found.measured.record()["result"]
+    measured = found.measured.record()["result"]
     totals: dict[str, int] = {}
     for outcomes in found.outcomes.values():
         for outcome, number in outcomes.items():
@@ -223,7 +237,9 @@ def _view(found: _Pool) -> PoolView:
         outcomes=totals,
         fidelity=pd.DataFrame(measured["fidelity"]),
         diversity=pd.DataFrame(measured["diversity"]).rename(columns={"n": "pairs"}),
-        seconds_per_image=made["seconds_per_image"] or float("nan"),
+        memorization=measured["memorization"],
+        ledger=found.ledger,
+        taught=found.taught.record()["result"] if found.taught else {},
     )
 
 

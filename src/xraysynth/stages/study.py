@@ -5,8 +5,12 @@ that are missing (prepare, generate, train, evaluate), skips what is done, goes 
 and ends in one HTML page below paths.output/studies/<study.name>.
 """
 
+import importlib
+import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from xraysynth.config import Config
@@ -20,15 +24,61 @@ SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "ev
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Run what is missing and write the report; a failed step makes the study's state failed."""
     cohort, _ = prepare.cohort(config, overrides)
-    steps = list(plan.steps(config, cohort, overrides))
-    failures = []
-    for number, step in enumerate(steps, start=1):
-        print(f"[{number}/{len(steps)}] {step.title}", file=sys.stderr, flush=True)
-        try:
-            step.stage.run(step.config, step.overrides)
-        except XraysynthError as error:
-            failures.append(f"{step.title}: {error}")
-            print(f"failed: {error}", file=sys.stderr, flush=True)
+    failures = _run_all(plan.steps(config, cohort, overrides), config.study.workers)
     result = report.run(config, overrides, failures=failures)
     state = "failed" if failures else "done"
     return result | {"stage": "study", "state": state, "failures": failures}
+
+
+def _run_all(steps: Sequence[plan.Step], workers: int) -> list[str]:
+    """Every step once those it needs have ended, well or not; the messages of those that failed."""
+    waiting, failures = list(steps), []
+    running: dict[Future[None], plan.Step] = {}
+    with _executor(workers) as executor:
+        while waiting or running:
+            unfinished = {step.title for step in [*waiting, *running.values()]}
+            ready = [step for step in waiting if unfinished.isdisjoint(step.needs)]
+            for step in ready[: workers - len(running)]:
+                waiting.remove(step)
+                number = len(steps) - len(waiting)
+                print(f"[{number}/{len(steps)}] {step.title}", file=sys.stderr, flush=True)
+                running[executor.submit(_run, step)] = step
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            failures += [m for future in ended if (m := _failure(future, running.pop(future)))]
+    return failures
+
+
+def _run(step: plan.Step) -> None:
+    importlib.import_module(f"xraysynth.stages.{step.stage}").run(step.config, step.overrides)
+
+
+def _failure(future: "Future[None]", step: plan.Step) -> str:
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise XraysynthError(
+            f"a process was killed, perhaps for want of memory, while {step.title} ran; start again, "
+            "with fewer study.workers if need be: what is done is kept"
+        ) from error
+    except XraysynthError as error:
+        print(f"failed: {step.title}: {error}", file=sys.stderr, flush=True)
+        return f"{step.title}: {error}"
+    return ""
+
+
+def _executor(workers: int) -> Executor:
+    # Forking a process that has used torch can hang; spawned workers cost seconds, once.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context) if workers > 1 else _Inline()
+
+
+class _Inline(Executor):
+    """Runs at once, in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future

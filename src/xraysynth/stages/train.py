@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth import tracking
+from xraysynth import pool, tracking
 from xraysynth.audit import require_no_copies
 from xraysynth.config import Config
 from xraysynth.job import Job
@@ -20,7 +20,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.recipes import MixMode, plain
 from xraysynth.seeds import key12
-from xraysynth.stages import generate, prepare
+from xraysynth.stages import finetune, generate, prepare
 
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare."""
@@ -53,7 +53,7 @@ def job(config: Config, cohort: Manifest) -> Job:
         "data": data,
         "classifier": plain(config.classifier),
         "trainer": trainer,
-        "mix": _mix(config),
+        "mix": _mix(config, cohort),
     }
     return Job("train", decides, config.output, leaves=(PREDICTIONS, WEIGHTS))
 
@@ -63,10 +63,11 @@ def real_only(config: Config) -> Config:
     return replace(config, data=replace(config.data, share=0.0, mode=MixMode.replace))
 
 
-def _mix(config: Config) -> dict[str, Any]:
+def _mix(config: Config, cohort: Manifest) -> dict[str, Any]:
     if config.data.share == 0:
         return {}
-    pools = {name: generate.store(config, g).key for name, g in config.generators().items()}
+    found = finetune.bound(config, cohort)
+    pools = {name: generate.store(config, g).key for name, g in found.items()}
     return {"pools": pools, "share": config.data.share, "mode": config.data.mode.value}
 
 
@@ -91,11 +92,11 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[s
 def _require_no_copies(config: Config, cohort: Manifest, pools: Mapping[str, Manifest]) -> None:
     """The part of the firewall that looks at pixels; passed once for the same images."""
     held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
-    for name, pool in pools.items():
-        key = key12([held_out.digest(), pool.digest()])
+    for name, images in pools.items():
+        key = key12([held_out.digest(), images.digest()])
         passed = config.output / "cache" / f"firewall-{key}.passed"
         if not passed.exists():
-            require_no_copies(held_out, pool, name=name)
+            require_no_copies(held_out, images, name=name)
             passed.parent.mkdir(parents=True, exist_ok=True)
             passed.touch()
 
@@ -106,9 +107,11 @@ def _work(
     from xraysynth.classifier import XrayClassifier, fit, predict
     from xraysynth.data import XrayDataModule
 
+    stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
     datamodule = XrayDataModule(
         real=cohort,
         synthetic=synthetic,
+        learned={name: pool.learned(stores[name]) for name in synthetic},
         recipe=config.data,
         size_px=config.size_px,
         cache_folder=config.output / "cache",
@@ -137,9 +140,7 @@ def _work(
             "weights": str(this.folder / WEIGHTS),
             "history": fitted.history,
         }
-        pools = (
-            [generate.store(config, g) for g in config.generators().values()] if synthetic else []
-        )
+        pools = [stores[name] for name in synthetic]
         tracking.log_training(
             run, summary, probabilities, targets, job=this, cohort=cohort, pools=pools
         )

@@ -1,0 +1,253 @@
+"""Stable Diffusion with low-rank adaptation to the study's own training images."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.generators._loading import parameters
+from xraysynth.generators.base import Card, Examples, Listener
+from xraysynth.generators.stable_diffusion import StableDiffusion
+from xraysynth.recipes import LoraRecipe, plain
+from xraysynth.records import LEARNED, Generated, Request, sha256_bytes
+from xraysynth.seeds import digest
+from xraysynth.store import write_atomically
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+BASE = "base.json"
+"""File beside the weights that says which model they adapt."""
+
+
+@dataclass(frozen=True)
+class SdLora(StableDiffusion):
+    """Stable Diffusion whose UNet carries a LoRA (Hu et al., arXiv:2106.09685).
+
+    Without `weights` it learns from the train split by the recipe `lora` (`xraysynth finetune`);
+    `weights` names the folder of one that exists: of an earlier run, or any that diffusers reads.
+    `scale` is the strength of the adaptation. `taught_by` is the key of the job that made the
+    weights, set by the stages: it stands for them before they exist.
+    """
+
+    name: str = "sd_lora"
+    weights: str | None = field(default=None, metadata={"identity": False})
+    scale: float = 1.0
+    lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"identity": False})
+    taught_by: str | None = None
+
+    @property
+    def card(self) -> Card:
+        """How this generator can be had and steered."""
+        return replace(
+            super().card,
+            title=f"{super().card.title} with LoRA",
+            set_up="fine-tune once on the train split",
+            hardware="two CPU cores" if self.folder else "a GPU of 12 GB",
+        )
+
+    def content_digest(self) -> str:
+        """Of the base model, and of the weights or of the job that makes them."""
+        if self.taught_by is not None:
+            return digest([super().content_digest(), self.taught_by])
+        files = [sha256_bytes(path.read_bytes()) for path in self._weight_files()]
+        return digest([super().content_digest(), files])
+
+    def lesson(self) -> dict[str, Any]:
+        """What decides the weights, besides the images and captions."""
+        return {"base": super().content_digest(), "recipe": plain(self.lora)}
+
+    def taught(self, by: str, folder: Path) -> "SdLora":
+        """This generator with the weights that job `by` leaves in `folder`."""
+        return replace(self, weights=str(folder), taught_by=by)
+
+    @property
+    def untaught(self) -> bool:
+        """True while nobody has said where the weights are."""
+        return self.weights is None
+
+    @property
+    def caption_column(self) -> str | None:
+        """Column of the manifest with captions; None for the prompt bank."""
+        return None if self.lora.captions == "prompts" else self.lora.captions
+
+    @property
+    def captions_per_image(self) -> int:
+        """Captions from the prompt bank for every image."""
+        return self.lora.captions_per_image
+
+    def learned(self) -> Mapping[str, Any]:
+        """The record beside the weights; empty for a LoRA that came without."""
+        path = self._place() / LEARNED
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
+
+    def measured(self) -> dict[str, Any]:
+        """As for the base, and how many parameters were trained."""
+        known = super().measured()
+        for part in self._by_class.values():
+            known |= StableDiffusion.measured(part)
+        return known | {"trained_parameters": sum(map(parameters, self._weight_files()))}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """One result per request, in order; with one LoRA a class, each class by its own."""
+        if not self._by_class:
+            yield from super().generate(requests)
+            return
+        for label, group in groupby(requests, key=lambda r: r.label):
+            if label not in self._by_class:
+                raise ConfigError(
+                    f"generator.{self.name}.weights: {self._place()} has a LoRA for "
+                    f"{', '.join(self._by_class)}, but none for class {label}; fine-tune again"
+                )
+            yield from self._by_class[label].generate(list(group))
+
+    @cached_property
+    def _by_class(self) -> "dict[str, SdLora]":
+        """A generator a class where every class has a LoRA of its own, else none."""
+        files = self._weight_files()
+        if files[0].parent == self._place():
+            return {}
+        return {path.parent.name: replace(self, weights=str(path)) for path in files}
+
+    def teach(
+        self,
+        examples: Callable[[int], tuple[Examples, Examples]],
+        *,
+        folder: Path,
+        cache: Path,
+        listener: Listener,
+    ) -> dict[str, Any]:
+        """Fine-tune on `examples(side_px)`, a training and a validation set; weights go to `folder`.
+
+        Killed and started again with the same folder, it goes on from its last checkpoint.
+        """
+        import torch
+
+        pipeline = self.load_pipeline(torch.float32)
+        training, validation = examples(self._side_px(pipeline))
+        results = {}
+        for part in sorted(set(training.labels)) if self.lora.per_class else [""]:
+            own, held = ((e.of(part) if part else e) for e in (training, validation))
+            results[part] = self._teach_one(pipeline, own, held, folder / part, cache, listener)
+        write_atomically(folder / BASE, json.dumps(self.lesson()).encode())
+        return _summed(results)
+
+    def _teach_one(
+        self,
+        pipeline: Any,
+        training: Examples,
+        validation: Examples,
+        folder: Path,
+        cache: Path,
+        listener: Listener,
+    ) -> Any:
+        from xraysynth import lora
+
+        prefix = f"{folder.name}/" if self.lora.per_class else ""
+
+        def show(tuned: Any, step: int) -> None:
+            listener.samples(*self._samples(tuned, training), step=step, prefix=prefix)
+
+        return lora.train(
+            pipeline,
+            lora.Captioned(training.images, training.captions),
+            lora.Captioned(validation.images, validation.captions),
+            self.lora,
+            folder=folder,
+            cache=cache,
+            on_log=lambda entry: listener.log(entry, prefix=prefix),
+            on_validation=show if self.lora.samples_per_class else None,
+        )
+
+    def _samples(self, pipeline: Any, training: Examples) -> tuple[np.ndarray, list[str]]:
+        """A few images of every class by the weights so far, always from the same noise."""
+        import torch
+
+        captions = [
+            caption
+            for label in sorted(set(training.labels))
+            for caption in training.of(label).captions[0][: self.lora.samples_per_class]
+        ]
+        images = pipeline(
+            captions,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=[torch.Generator("cpu").manual_seed(n) for n in range(len(captions))],
+            output_type="np",
+        ).images
+        return np.asarray(images).mean(axis=-1), captions
+
+    def _adapted(self, pipeline: Any) -> Any:
+        """The pipeline with the LoRA fused into its weights, so that it costs no time."""
+        self._require_same_base()
+        (path,) = self._weight_files()
+        try:
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+        except Exception as error:  # safetensors and torch raise different kinds
+            raise ConfigError(
+                f"generator.{self.name}.weights: {path} cannot be put on {self.model}: "
+                f"{str(error).splitlines()[0]}. The file is damaged, or the LoRA of another model; "
+                "fine-tune again or name its own base in "
+                f"generator.{self.name}.model"
+            ) from error
+        pipeline.fuse_lora(lora_scale=self.scale)
+        pipeline.unload_lora_weights()
+        return pipeline
+
+    def _require_same_base(self) -> None:
+        place = self._place()
+        path = next((f / BASE for f in (place, place.parent) if (f / BASE).is_file()), None)
+        if path is None:
+            return  # a LoRA from elsewhere; shapes are checked when it is loaded
+        base = json.loads(path.read_text())["base"]
+        if base != super().content_digest():
+            raise ConfigError(
+                f"generator.{self.name}.weights: the LoRA in {self._place()} adapts another model than "
+                f"generator.{self.name}.model={self.model} (weights {base[:12]}, not "
+                f"{super().content_digest()[:12]}); name its base, or fine-tune again"
+            )
+
+    def _place(self) -> Path:
+        if self.weights is None:
+            raise ConfigError(
+                f"generator.{self.name} has no LoRA yet; make it with `xraysynth finetune`, or name one "
+                f"in generator.{self.name}.weights"
+            )
+        path = Path(self.weights).expanduser()
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
+            raise ConfigError(
+                f"generator.{self.name}.weights: {path.name} is a pickle, which can run code when it is "
+                "read; only safetensors are loaded. Convert it where you trust it"
+            )
+        return path.parent if path.suffix == ".safetensors" else path
+
+    def _weight_files(self) -> list[Path]:
+        """The LoRA, or one per class."""
+        place = self._place()
+        name = Path(str(self.weights)).name
+        own = place / (name if name.endswith(".safetensors") else WEIGHTS)
+        files = [own] if own.exists() else sorted(place.glob(f"*/{WEIGHTS}"))
+        if not files:
+            pickles = [p.name for p in place.glob("*.bin")]
+            hint = f"; {pickles[0]} is a pickle and is not read" if pickles else ""
+            raise DataNotFoundError(
+                f"generator.{self.name}.weights: no {own.name} in {place}{hint}; make it with "
+                "`xraysynth finetune`, or name the folder or file of a LoRA"
+            )
+        return files
+
+
+def _summed(results: Mapping[str, Any]) -> dict[str, Any]:
+    """One LoRA's figures, or those of one a class together."""
+    found = list(results.values())
+    return {
+        "steps": sum(r.steps for r in found),
+        "seconds": sum(r.seconds for r in found),
+        "trained_parameters": sum(r.trained_parameters for r in found),
+        "history": [{"part": part} | entry for part, r in results.items() for entry in r.history],
+    }

@@ -1,0 +1,204 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_study import overrides_for, write_cohort
+
+from xraysynth import pool
+from xraysynth.config import compose
+from xraysynth.errors import ConfigError, LeakageError, XraysynthError
+from xraysynth.manifest import Manifest
+from xraysynth.records import LEARNED
+from xraysynth.stages import evaluate, finetune, generate, prepare, study, train
+
+LORA = [
+    "generator=sd_lora",
+    "generator.sd_lora.steps=1",
+    "generator.sd_lora.lora.steps=4",
+    "generator.sd_lora.lora.rank=2",
+    "generator.sd_lora.lora.targets=[to_q,to_v]",
+    "generator.sd_lora.lora.val_every_steps=2",
+    "generator.sd_lora.lora.per_class=false",
+    "generate.per_class=6",
+]
+
+
+def overrides_of(folder, tiny_sd, *more):
+    plain = overrides_for(folder, tiny_sd)
+    kept = [text for text in plain if not text.startswith("generator.")]
+    return [*kept, *LORA, f"generator.sd_lora.model={tiny_sd}", *more]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny_sd):
+    """Folder, overrides and result of a finished study with a LoRA; tests must not change it."""
+    folder = tmp_path_factory.mktemp("lora-study")
+    write_cohort(folder / "cohort")
+    overrides = overrides_of(folder, tiny_sd, "study.workers=2", "study.seeds=[0]")
+    return folder, overrides, study.run(compose(overrides), overrides)
+
+
+@pytest.fixture
+def copy(done, tmp_path, tiny_sd):
+    """The same in a folder of its own, to be changed at will."""
+    shutil.copytree(done[0], tmp_path / "study")
+
+    def composed(*more):
+        overrides = overrides_of(tmp_path / "study", tiny_sd, *more)
+        return compose(overrides), overrides
+
+    return composed
+
+
+def only(folder, pattern):
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def test_the_study_teaches_generates_and_compares_in_two_processes(done):
+    _, _, result = done
+    assert result["state"] == "done"
+    assert set(result["macro_f1"]) == {"real only", "sd_lora 50% (replace)"}
+    page = Path(result["report"]).read_text()
+    assert "fine-tuning steps" in page
+    assert "Stable Diffusion with LoRA" in page
+
+
+def test_it_records_what_it_saw_and_how_it_went(done):
+    folder, overrides, _ = done
+    cohort, _ = prepare.cohort(compose(overrides), overrides)
+    learned = json.loads(only(folder, f"outputs/finetune/*/{LEARNED}").read_text())
+    seen = cohort.split("train").table
+    assert learned["sha256"] == sorted(seen["sha256"])
+    assert learned["patients"] == sorted(set(seen["source"] + "/" + seen["patient_id"]))
+    record = json.loads(only(folder, "outputs/finetune/*/run.json").read_text())["result"]
+    assert record["images"] == len(seen)
+    assert [entry["step"] for entry in record["history"]] == [1, 2, 3, 4]
+    assert [n for n, e in enumerate(record["history"], 1) if "val_loss" in e] == [2, 4]
+    assert record["ledger"]["peak_rss_mb"] > 100
+
+
+def test_the_record_stays_with_the_pool_and_reaches_the_ledger(done):
+    _, overrides, _ = done
+    config = compose([*overrides, "data.share=0.5"])
+    (generator,) = finetune.generators(config, overrides).values()
+    store = generate.store(config, generator)
+    assert pool.learned(store) == generator.learned() != {}
+    found = pool.ledger(store)
+    assert found["trained_parameters"] > 0
+    assert found["images_per_hour"] > 0
+    assert found["dtype"] == "float32"
+
+
+def spoil(config, overrides):
+    """Let the pool's record name a test patient: as if it had been made from another split."""
+    cohort, _ = prepare.cohort(config, overrides)
+    test = cohort.split("test").table.iloc[0]
+    (generator,) = finetune.generators(config, overrides).values()
+    path = generate.store(config, generator).folder / LEARNED
+    record = json.loads(path.read_text())
+    record["patients"].append(f"{test['source']}/{test['patient_id']}")
+    path.write_text(json.dumps(record))
+    return test["image_id"]
+
+
+def test_a_pool_whose_lora_saw_test_patients_is_not_trained_with(copy):
+    config, overrides = copy("data.share=0.5", "data.batch_size=15")
+    image_id = spoil(config, overrides)
+    with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
+        train.run(config, overrides)
+
+
+def test_a_distance_to_images_the_lora_saw_is_refused(copy):
+    config, overrides = copy()
+    image_id = spoil(config, overrides)
+    with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
+        evaluate.run(config, overrides)
+
+
+def test_weights_of_one_split_are_refused_on_another(copy, done):
+    weights = only(done[0], "outputs/finetune/*/run.json").parent
+    config, overrides = copy(f"generator.sd_lora.weights={weights}", "splits.seed=1")
+    train.run(train.real_only(config), overrides)
+    generate.run(config, overrides)
+    with pytest.raises(LeakageError, match="learned from val or test patients"):
+        evaluate.run(config, overrides)
+    config, overrides = copy(
+        f"generator.sd_lora.weights={weights}", "splits.seed=1", "data.share=0.5"
+    )
+    with pytest.raises(LeakageError, match="learned from val or test patients"):
+        train.run(config, overrides)
+
+
+def test_generation_before_fine_tuning_says_what_to_run(copy):
+    config, overrides = copy("generator.sd_lora.lora.rank=3")
+    with pytest.raises(XraysynthError, match=r"run: xraysynth finetune .*rank=3"):
+        generate.run(config, overrides)
+
+
+def test_killed_and_continued_it_ends_the_same(copy, done, monkeypatch):
+    config, overrides = copy()
+    finished = only(Path(config.paths.output), "finetune/*/run.json").parent
+    expected = (
+        only(done[0], "outputs/finetune/*") / "pytorch_lora_weights.safetensors"
+    ).read_bytes()
+    shutil.rmtree(finished)
+    from xraysynth import tracking
+
+    class Killed(BaseException):
+        pass
+
+    def stop(self, entry, *, prefix):
+        if entry["step"] == 3:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.Learning, "log", stop)
+        with pytest.raises(Killed):
+            finetune.run(config, overrides)
+    result = finetune.run(config, overrides)["generators"]["sd_lora"]
+    assert result["state"] == "done"
+    weights = Path(result["weights"])
+    assert (weights / "pytorch_lora_weights.safetensors").read_bytes() == expected
+
+
+def test_captions_may_come_from_the_source(tmp_path, tiny_sd):
+    write_cohort(tmp_path / "cohort")
+    path = tmp_path / "cohort" / "manifest.csv"
+    table = pd.read_csv(path)
+    table.assign(caption=["film of " + label for label in table["label"]]).to_csv(path, index=False)
+    named = ["source.table.columns.prompt=caption", "generator.sd_lora.lora.captions=prompt"]
+    overrides = overrides_of(tmp_path, tiny_sd, *named)
+    config = compose(overrides)
+    cohort, _ = prepare.cohort(config, overrides)
+    (learner,) = finetune.untaught(config).values()
+    captions = finetune.captions(learner, cohort, config.prompts)
+    assert captions[0] == [f"film of {cohort.table['label'].iloc[0]}"]
+    empty = Manifest(cohort.table.assign(prompt=""), cohort.folder, cohort.classes)
+    with pytest.raises(ConfigError, match=r"lora.captions=prompt: the cohort has no such column"):
+        finetune.captions(learner, empty, config.prompts)
+
+
+def test_captions_of_the_bank_differ_and_repeat(done):
+    _, overrides, _ = done
+    config = compose(overrides)
+    cohort, _ = prepare.cohort(config, overrides)
+    (learner,) = finetune.untaught(config).values()
+    found = finetune.captions(learner, cohort, config.prompts)
+    assert found == finetune.captions(learner, cohort, config.prompts)
+    assert {len(own) for own in found} == {learner.captions_per_image}
+    assert len({tuple(own) for own in found}) > len(found) / 2
+
+
+def test_a_class_without_prompts_is_named(copy):
+    config, overrides = copy("prompts.findings.covid19=[]")
+    with pytest.raises(ConfigError, match=r"prompts.findings has no phrase for class 'covid19'"):
+        finetune.run(config, overrides)
+
+
+def test_a_generator_that_does_not_learn_is_no_reason_to_run(tmp_path):
+    config = compose([f"paths.output={tmp_path}"])
+    with pytest.raises(ConfigError, match="generator names none that is fine-tuned"):
+        finetune.run(config, [])
