@@ -36,14 +36,14 @@ from torchvision import transforms
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-from xraysynth.examples import Examples
 from xraysynth.generators.stable_diffusion import StableDiffusion
 from xraysynth.images import encode_png
-from xraysynth.latents import Latents
-from xraysynth.lora import Captioned, train
+from xraysynth.lora.examples import Examples
+from xraysynth.lora.latents import Latents
+from xraysynth.lora.training import train
 from xraysynth.prompts import PromptBank
 from xraysynth.recipes import LoraRecipe
-from xraysynth.records import CLASSES
+from xraysynth.records import CLASSES, Captioned
 from xraysynth.sources.simulated import Simulated
 
 PROMPTS = Path(__file__).parents[1] / "conf" / "prompts" / "curated.yaml"

@@ -62,7 +62,7 @@ def breaches():
             yield from (f"{name} imports {i}" for i in siblings - allowed)
         if package != "stages" and name not in ("cli", "launch"):
             yield from (f"{name} imports {i}" for i in own(name) if i.startswith("stages"))
-        if name in ("classifier", "lora"):
+        if name == "classifier" or package == "lora":
             yield from (f"{name} imports {i}" for i in own(name) & {"data", "mixing"})
         outside = {i.split(".")[0] for i in imports(MODULES[name])}
         if outside & {"hydra", "omegaconf"} and name not in ("config", "cli", "launch"):

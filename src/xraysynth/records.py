@@ -1,12 +1,12 @@
 """The class vocabulary, and what passes between prompts, generators and pools."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from xraysynth.errors import ManifestError
+from xraysynth.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
     import numpy as np
@@ -75,3 +75,31 @@ class Generated:
     def __post_init__(self) -> None:
         if (self.outcome == "image") != (self.pixels is not None):
             raise ValueError(f"outcome {self.outcome!r}: exactly an image has pixels")
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Images to learn from: `(N, H, W)` uint8 grey, one caption or more each, and their classes.
+
+    `labels` may be left out where nothing is asked by class.
+    """
+
+    images: "np.ndarray"
+    captions: Sequence[Sequence[str]]
+    labels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.captions) or not all(self.captions):
+            raise ConfigError(
+                f"every image needs a caption; got {len(self.images)} images and captions for "
+                f"{sum(map(bool, self.captions))}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def of(self, label: str) -> "Captioned":
+        """Those of one class."""
+        rows = [n for n, name in enumerate(self.labels) if name == label]
+        captions = [self.captions[n] for n in rows]
+        return Captioned(self.images[rows], captions, [label] * len(rows))

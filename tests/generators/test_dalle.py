@@ -11,6 +11,7 @@ from images_server import USAGE, Answer, ImagesServer, error_answer, image_answe
 
 from xraysynth.errors import ConfigError
 from xraysynth.generators import _api_limits
+from xraysynth.generators._api_background import READY
 from xraysynth.generators._api_outcomes import ApiError
 from xraysynth.generators.dalle import BudgetError, Dalle
 from xraysynth.records import Request
@@ -91,6 +92,8 @@ AZURE = {
 NO_IMAGE = json.dumps({"data": [{"b64_json": "QUJD"}], "usage": USAGE}).encode()
 NO_BASE64 = json.dumps({"data": [{"b64_json": "%%%"}], "usage": USAGE}).encode()
 EMPTY = json.dumps({"data": [], "usage": USAGE}).encode()
+BARE = json.dumps({"data": json.loads(GOOD.body)["data"]}).encode()
+NO_TOKENS = json.dumps(json.loads(GOOD.body) | {"usage": {"output_tokens": 0}}).encode()
 LINK = json.dumps({"data": [{"url": "https://example.org/1.png"}], "usage": USAGE}).encode()
 SERVER_ERROR = error_answer(500, "server_error")
 
@@ -113,6 +116,12 @@ CASES = {
     "cut image": ([image_answer(picture(1)[:-300])], "failed", 1, PAID, 0, "no image"),
     "empty": ([Answer(body=EMPTY)], "empty", 1, PAID, 0, "no image"),
     "no usage, no image": ([Answer(body=b'{"data": []}')], "empty", 1, 0, "most", ""),
+    "image, no usage": ([Answer(body=BARE)], "image", 1, 0, "most", ""),
+    "image, empty usage": ([Answer(body=NO_TOKENS)], "image", 1, 0, "most", ""),
+    "blocked behind a proxy": (
+        [error_answer(400, "400", "BadRequestError: OpenAIException - safety_violations=[gore]")],
+        *("refused", 1, 0, 0, "safety_violations"),
+    ),
     "a link": ([Answer(body=LINK)], "failed", 1, PAID, 0, "link"),
     "blocked prompt": (
         [error_answer(400, "moderation_blocked", INPUT, extra=BLOCKED)],
@@ -487,6 +496,18 @@ def test_an_interrupt_waits_for_what_is_paid_for():
             taken.extend(generator.generate(wanted(20)))
         assert len(server.images) == len(taken)
     assert 1 <= len(taken) <= 8
+
+
+def test_no_more_is_asked_for_than_is_taken():
+    """Memory stays flat when the images are taken slowly."""
+    with ImagesServer() as server:
+        generator = Dalle(base_url=server.address, budget_usd=10.0, concurrency=4)
+        results = generator.generate(wanted(100))
+        for taken in range(1, 4):
+            next(results)
+            time.sleep(0.2)
+            assert len(server.images) <= taken + 4 + READY
+        results.close()
 
 
 def test_the_sdk_is_not_needed_to_configure():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_server import USAGE
 
-from xraysynth.generators import _api_client, _api_limits
+from xraysynth.generators import _api_background, _api_client, _api_limits
 from xraysynth.generators._api_catalogue import Pricing, model
 from xraysynth.generators._api_limits import Bucket, Budget, Gate
 from xraysynth.generators._api_outcomes import retry_after
@@ -105,7 +105,7 @@ def run(service, pricing, *, count, concurrency, budget_usd, clock):
     gate = Gate(concurrency, {"images": 1000.0}, clock=clock)
     this = _api_client.Run(call, gate, Budget(budget_usd), Spool(None))
     wanted = [Request("normal", n, f"{n}" * (n % 7), "", n) for n in range(count)]
-    return list(_api_client.results(this, wanted, in_flight=concurrency)), this
+    return list(_api_background.results(this, wanted, in_flight=concurrency)), this
 
 
 @settings(max_examples=60, deadline=None)
@@ -238,13 +238,16 @@ def test_retry_after_is_read_in_all_its_forms(headers, seconds):
 
 def test_cost_is_usage_times_the_dated_price():
     pricing = Pricing(declared_usd=None, prices=RATES, output_tokens=1756)
-    assert pricing.cost_usd(USAGE) == pytest.approx((20 * 5 + 439 * 30) / 1e6)
+    assert pricing.cost_usd(USAGE, image=True) == pytest.approx((20 * 5 + 439 * 30) / 1e6)
     half = Pricing(declared_usd=None, prices=RATES, output_tokens=1756, discount=0.5)
-    assert half.cost_usd(USAGE) == pytest.approx((20 * 5 + 439 * 30) / 2e6)
+    assert half.cost_usd(USAGE, image=True) == pytest.approx((20 * 5 + 439 * 30) / 2e6)
     edits = {"input_tokens": 30, "input_tokens_details": {"image_tokens": 10}, "output_tokens": 0}
-    assert pricing.cost_usd(edits) == pytest.approx((20 * 5 + 10 * 8) / 1e6)
-    assert pricing.cost_usd({"output_tokens": "many"}) == 0
-    assert pricing.cost_usd(None) is None
+    assert pricing.cost_usd(edits, image=False) == pytest.approx((20 * 5 + 10 * 8) / 1e6)
+    for silent in ({"output_tokens": "many"}, {"output_tokens": 0}, {}, None):
+        assert pricing.cost_usd(silent, image=True) is None
+    declared = Pricing(declared_usd=0.04, prices=RATES, output_tokens=1756)
+    assert declared.cost_usd(None, image=True) == 0.04
+    assert declared.cost_usd(None, image=False) is None
 
 
 @pytest.mark.parametrize(

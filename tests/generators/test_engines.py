@@ -1,10 +1,13 @@
 """Engines, number formats, adapters, and weights that are not there or not whole."""
 
+import json
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +35,7 @@ def test_openvino_in_bfloat16_draws_what_torch_draws(tiny_sd):
     assert 0 < np.abs(ours - drawn(model=str(tiny_sd))).max() <= 12
 
 
+@pytest.mark.slow
 def test_openvino_in_float32_takes_the_conditions_of_xl(tiny_xl):
     pytest.importorskip("openvino")
     ours = drawn(model=str(tiny_xl), engine="openvino")
@@ -48,6 +52,17 @@ def test_openvino_that_is_not_installed_is_named_with_its_extra(tiny_sd, monkeyp
 def test_a_compiled_unet_draws_what_torch_draws(tiny_sd):
     difference = np.abs(drawn(model=str(tiny_sd), engine="compile") - drawn(model=str(tiny_sd)))
     assert difference.max() <= 1
+
+
+@pytest.mark.slow
+def test_the_benchmark_ends_with_one_line_of_json():
+    script = Path(__file__).parents[2] / "benchmarks" / "generation.py"
+    done = subprocess.run(
+        [sys.executable, script, "--tiny"], capture_output=True, text=True, check=True
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert {"name", "ratio", "ours", "theirs", "unit", "device", "n"} <= set(result)
+    assert result["prediction_error"] < 3e-2
 
 
 def test_auto_is_half_precision_only_where_it_saves_time(monkeypatch):

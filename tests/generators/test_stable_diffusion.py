@@ -65,6 +65,9 @@ def test_colour_becomes_luma():
         ({"dtype": "int8"}, "dtype must be"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"size_px": 500}, "size_px must be a multiple of 8"),
+        ({"engine": "onnx"}, "engine must be one of torch, compile, openvino"),
+        ({"memory": "some"}, "memory must be one of"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_loaded(options, message):

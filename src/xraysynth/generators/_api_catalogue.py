@@ -93,19 +93,23 @@ class Pricing:
         output = (self.output_tokens or 0) * self.prices["image_out"]
         return (text_tokens * self.prices["text_in"] + output) / 1e6 * self.discount
 
-    def cost_usd(self, usage: Mapping[str, Any] | None) -> float | None:
+    def cost_usd(self, usage: Mapping[str, Any] | None, *, image: bool) -> float | None:
         """Returned usage times the dated price; None when the answer does not say.
+
+        An image without output tokens, as some relays report it, says nothing; nor does an answer that
+        holds neither an image nor its usage.
 
         >>> tokens = {"text_in": 5, "image_in": 8, "image_out": 30}
         >>> pricing = Pricing(declared_usd=None, prices=tokens, output_tokens=1756)
-        >>> pricing.cost_usd({"input_tokens": 40, "output_tokens": 1756})
+        >>> pricing.cost_usd({"input_tokens": 40, "output_tokens": 1756}, image=True)
         0.05288
         """
-        if self.declared_usd is not None:
+        if self.declared_usd is not None and (image or usage is not None):
             return self.declared_usd * self.discount
-        if not usage or not self.prices:
+        if not usage or not self.prices or (image and not _count(usage.get("output_tokens"))):
             return None
-        details = usage.get("input_tokens_details") or {}
+        details = usage.get("input_tokens_details")
+        details = details if isinstance(details, Mapping) else {}
         images = _count(details.get("image_tokens"))
         text = max(0, _count(usage.get("input_tokens")) - images)
         output = _count(usage.get("output_tokens"))

@@ -44,7 +44,8 @@ def judge_status(status: int, headers: Mapping[str, str], body: Any) -> Verdict:
     """The meaning of an answer that is not 2xx."""
     error = _error(body)
     code = str(error.get("code") or "")
-    reason = f"HTTP {status} {code}: {error.get('message') or 'no message'}"
+    named = f" {code}" if code not in ("", str(status)) else ""
+    reason = f"HTTP {status}{named}: {error.get('message') or 'no message'}"
     if _refuses(code, error):
         stage, categories = _moderation(error)
         return Verdict(outcome="refused", reason=reason, stage=stage, categories=categories)
@@ -96,20 +97,28 @@ def _error(body: Any) -> Mapping[str, Any]:
 
 
 def _refuses(code: str, error: Mapping[str, Any]) -> bool:
-    inner = error.get("innererror") or error.get("inner_error") or {}
-    codes = {code.lower(), str(inner.get("code", "")).lower()}
-    return bool(codes & {*REFUSALS, "responsibleaipolicyviolation"})
+    """By the code; by the message where a proxy has put a code of its own in its place."""
+    codes = {code.lower(), str(_inner(error).get("code", "")).lower()}
+    said = re.search(rf"safety_violations=\[|{'|'.join(REFUSALS)}", str(error.get("message", "")))
+    return bool(codes & {*REFUSALS, "responsibleaipolicyviolation"}) or said is not None
+
+
+def _inner(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = error.get("innererror") or error.get("inner_error")
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def _moderation(error: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     """Stage and categories, wherever the service puts them; None and () where it does not say."""
-    details = error.get("moderation_details") or error
+    details = error.get("moderation_details")
+    details = details if isinstance(details, Mapping) else error
     stage = details.get("moderation_stage") or details.get("stage")
-    found = list(details.get("categories") or details.get("safety_violations") or [])
+    named = details.get("categories") or details.get("safety_violations")
+    found = list(named) if isinstance(named, list) else []
     listed = re.search(r"safety_violations=\[([^\]]*)\]", str(error.get("message", "")))
     if listed:
         found += [name.strip(" '\"") for name in listed[1].split(",") if name.strip(" '\"")]
-    inner = error.get("innererror") or error.get("inner_error") or {}
+    inner = _inner(error)
     found += filtered(inner.get("content_filter_results") or inner.get("content_filter_result"))
     if stage is None and re.search(r"\b(generated image|output)\b", str(error.get("message", ""))):
         stage = "output"
@@ -145,6 +154,7 @@ def read_answer(content: bytes) -> Answer:
         length = {"unreadable_bytes": len(content)}
         return Answer(base64=None, verdict=broken, usage=None, slim=length)
     image = items[0].get("b64_json") if items and isinstance(items[0], Mapping) else None
+    image = str(image) if image else None
     verdict = None if image else _why_no_image(items)
     slim = {**body, "data": [_without_image(item) for item in items]}
     usage = body.get("usage") if isinstance(body.get("usage"), Mapping) else None

@@ -28,8 +28,7 @@ class Call:
 def understood(call: Call, request: Request, content: bytes, facts: Mapping[str, Any]) -> Generated:
     """The result of an answer 200: work for a processor, so not for the event loop's thread."""
     answer = read_answer(content)
-    told = answer.verdict is None or answer.usage is not None
-    cost = call.pricing.cost_usd(answer.usage) if told else None
+    cost = call.pricing.cost_usd(answer.usage, image=answer.base64 is not None)
     at_most = call.pricing.at_most_usd(request.prompt)
     facts = {k: v for k, v in facts.items() if k != "lost_usd"} | {
         "cost_usd": 0.0 if cost is None else cost,
@@ -40,7 +39,7 @@ def understood(call: Call, request: Request, content: bytes, facts: Mapping[str,
     if answer.verdict is not None:
         return _result(call, request, answer.verdict, facts, answer.slim)
     try:
-        data = decode_base64(str(answer.base64))
+        data = decode_base64(answer.base64 or "")
         pixels, suffix, measured = grey_pixels(data)
     except ImageError as error:
         verdict = Verdict(outcome="failed", reason=str(error))

@@ -46,6 +46,11 @@ def resolve_dtype(dtype: str, *, device: str, parameters: int) -> str:
     return "bfloat16" if device == "cpu" and fast else "float32"
 
 
+def count_parameters(component: Any) -> int:
+    """Of a torch module; 0 for a tokenizer and the like."""
+    return sum(p.numel() for p in component.parameters()) if hasattr(component, "parameters") else 0
+
+
 def convert(pipeline: Any, *, engine: str, dtype: str, device: str, memory: str) -> Any:
     """The pipeline on its device, in its number format and with its engine."""
     import torch
@@ -145,7 +150,9 @@ class OpenVino:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing: shapes are fixed here, which is meant
             flat = Flat(self._module).eval()
-            model = self._openvino.convert_model(flat, example_input=tuple(inputs))
+            # Traced here, since OpenVINO would have the trace checked by three more passes.
+            traced = torch.jit.trace(flat, tuple(inputs), check_trace=False, strict=False)
+            model = self._openvino.convert_model(traced, example_input=tuple(inputs))
         shape = self._openvino.PartialShape
         model.reshape({n: shape(list(tensor.shape)) for n, tensor in enumerate(inputs)})
         precision = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[self._dtype]

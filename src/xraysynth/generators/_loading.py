@@ -209,7 +209,7 @@ def pipeline_files(option: str, folder: Path) -> dict[str, list[Path]]:
     names = [n for n in _COMPONENTS if isinstance(listed.get(n), list) and listed[n][0]]
     files = {name: list(_component_files(option, folder / name)) for name in names}
     for file in (file for group in files.values() for file in group):
-        parameters(file)
+        parameters(file)  # raises for one that is not whole
     return files
 
 
@@ -232,7 +232,7 @@ def single_file(option: str, path: Path) -> Path:
     found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(found) != 1 or found[0].suffix != ".safetensors":
         raise _missing(option, path, f"needs exactly one safetensors file, found {len(found)}")
-    parameters(found[0])
+    parameters(found[0])  # raises for one that is not whole
     return found[0]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from xraysynth.records import Generated, Request
+from xraysynth.records import Captioned, Generated, Request
 
 if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
     import numpy as np
@@ -63,22 +63,6 @@ class Generator(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Real images to learn from: `(N, side, side)` uint8, their classes, one or more captions each."""
-
-    images: "np.ndarray"
-    labels: Sequence[str]
-    captions: Sequence[Sequence[str]]
-
-    def of(self, label: str) -> "Examples":
-        """Those of one class."""
-        rows = [n for n, name in enumerate(self.labels) if name == label]
-        return Examples(
-            self.images[rows], [self.labels[n] for n in rows], [self.captions[n] for n in rows]
-        )
-
-
 class Listener(Protocol):
     """What wants to know how learning goes."""
 
@@ -112,7 +96,7 @@ class Learner(Generator, Protocol):
 
     def teach(
         self,
-        examples: Callable[[int], tuple[Examples, Examples]],
+        examples: Callable[[int], tuple[Captioned, Captioned]],
         *,
         folder: Path,
         cache: Path,

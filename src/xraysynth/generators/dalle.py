@@ -1,19 +1,20 @@
 """Images from an API: OpenAI's, Azure's, or any server that speaks /v1/images/generations."""
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
-from xraysynth.generators import _api_batch, _api_client
+from xraysynth.generators import _api_background, _api_batch, _api_client
 from xraysynth.generators._api_catalogue import Model, Pricing, catalogue
 from xraysynth.generators._api_catalogue import model as catalogued
+from xraysynth.generators._api_endpoint import OPENAI, Endpoint
+from xraysynth.generators._api_estimate import TOO_LONG, Estimate, estimate, sendable
 from xraysynth.generators._api_limits import Budget
 from xraysynth.generators._api_outcomes import ApiError
 from xraysynth.generators._api_results import Call
@@ -21,36 +22,18 @@ from xraysynth.generators._api_spool import Spool
 from xraysynth.generators.base import Card
 from xraysynth.records import Generated, Request
 
-OPENAI = "https://api.openai.com/v1"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-BATCH_SECONDS = 24 * 3600.0
+REMEDIES = {
+    "401": "check the key in {0.api_key_env}",
+    "403": "the account behind {0.api_key_env} may not use {0.model}",
+    "404": "{0.served_by} has no model {0.model}: it may have been withdrawn; choose another with "
+    "generator.{0.name}.model, or score images made earlier with generator=archive",
+    "429": "the account has no money left: add some",
+}
+"""What to do when the service will answer no further call."""
 
 
 class BudgetError(ApiError):
     """The budget does not allow the next call."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a run would cost before any call. `seconds` is None where no limit is known."""
-
-    per_class: Mapping[str, Mapping[str, float]]
-    images: int
-    usd: float
-    usd_at_most: float
-    seconds: float | None
-    refused: Mapping[str, int]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{n}: {c['images']:.0f} images, ${c['usd']:.2f}" for n, c in self.per_class.items()
-        ]
-        time = "unknown (no limit per minute is given)"
-        if self.seconds is not None:
-            time = f"{timedelta(seconds=round(self.seconds))} at the given limits"
-        total = f"total: {self.images} images, ${self.usd:.2f} (at most ${self.usd_at_most:.2f})"
-        refused = [f"not sent: {count} ({reason})" for reason, count in self.refused.items()]
-        return "\n".join([*lines, f"{total}, time {time}", *refused])
 
 
 @dataclass(frozen=True)
@@ -61,8 +44,9 @@ class Dalle:
     an id that is not there takes prompt, size and `extra_body`, and needs `price_usd_per_image`.
     `base_url` or `azure_endpoint` name another server than OpenAI's. In `extra_body` the texts
     "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and a null leaves a
-    parameter out. The key is read from
-    the environment variable that `api_key_env` names. `batch` uses the Batch API for half the price.
+    parameter out. The key is read from the environment variable that `api_key_env` names. `batch` uses
+    the Batch API for half the price. What is in flight is kept in `state_folder`, so that an answer
+    that came is not paid for again after a restart.
     """
 
     name: str = "dalle"
@@ -139,23 +123,20 @@ class Dalle:
         return catalogued(self.model)
 
     @property
-    def _address(self) -> str:
-        return self.base_url or self.azure_endpoint or OPENAI
+    def endpoint(self) -> Endpoint:
+        """Who is asked."""
+        return Endpoint(
+            base_url=self.base_url,
+            azure_endpoint=self.azure_endpoint,
+            azure_api_version=self.azure_api_version,
+            key_env=self.api_key_env,
+            timeout_seconds=self.timeout_seconds,
+        )
 
     @property
     def served_by(self) -> str:
-        """Who answers: host and port, or OpenAI or Azure OpenAI."""
-        if self.azure_endpoint:
-            return f"Azure OpenAI ({urlsplit(self.azure_endpoint).netloc})"
-        return "OpenAI" if self._vendor else urlsplit(self._address).netloc
-
-    @property
-    def _vendor(self) -> bool:
-        return urlsplit(self._address).hostname == urlsplit(OPENAI).hostname
-
-    @property
-    def _local(self) -> bool:
-        return urlsplit(self._address).hostname in LOOPBACK
+        """Who answers: OpenAI, Azure OpenAI, or host and port."""
+        return self.endpoint.label
 
     @property
     def pricing(self) -> Pricing:
@@ -169,12 +150,14 @@ class Dalle:
         )
 
     @property
-    def _free(self) -> bool:
-        return self._local and self.price_usd_per_image == 0
-
-    @property
-    def _images_per_minute(self) -> float | None:
-        return self.images_per_minute or (self._entry.images_per_minute if self._vendor else None)
+    def per_minute(self) -> dict[str, float | None]:
+        """Limits: those given, and of OpenAI the lowest that the catalogue knows."""
+        known = self._entry.images_per_minute if self.endpoint.vendor else None
+        return {
+            "requests": self.requests_per_minute,
+            "images": self.images_per_minute or known,
+            "tokens": self.tokens_per_minute,
+        }
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent for a request: only parameters that the model takes."""
@@ -203,23 +186,21 @@ class Dalle:
     def card(self) -> Card:
         """How this generator can be had and steered."""
         sent = [str(value) for value in self.extra_body.values()]
-        seeds = any(value.startswith("{seed") for value in sent)
         negative = ", negative prompt" if "{negative_prompt}" in sent else ""
-        as_of = f"catalogue of {catalogue()['as_of']}"
-        declared = f"${self.price_usd_per_image} per image, as declared"
+        local, price = self.endpoint.local, f"catalogue of {catalogue()['as_of']}"
+        if self.price_usd_per_image is not None:
+            price = f"${self.price_usd_per_image:g} per image, as declared"
         return Card(
             title=f"{self.model} served by {self.served_by}",
-            access="local server" if self._local else "API",
-            licence="the model's own" if self._local else "terms of the service",
-            offline=self._local,
-            seeds_reproducible=seeds,
+            access="local server" if local else "API",
+            licence="the model's own" if local else "terms of the service",
+            offline=local,
+            seeds_reproducible=any(value.startswith("{seed") for value in sent),
             prompt_control=f"prompt{negative}",
             fine_tunable="no",
-            hardware="that of the server" if self._local else "none",
-            set_up="start the server"
-            if self._local
-            else f"an account and a key ({self.api_key_env})",
-            price=as_of if self.price_usd_per_image is None else declared,
+            hardware="that of the server" if local else "none",
+            set_up="start the server" if local else f"an account and a key in {self.api_key_env}",
+            price=price,
         )
 
     @property
@@ -247,22 +228,19 @@ class Dalle:
                 f"{catalogue()['as_of']} has no price of {self.model} at {self.size}, {self.quality}. "
                 "Give the highest price of an image, 0 for a server of your own"
             )
-        self._key()
+        self.endpoint.key()
 
     def _check_model(self) -> None:
         entry, own = self._entry, f"generator.{self.name}.model"
         if not entry.known:
-            print(
-                f"warning: {own}={self.model} is not in the catalogue of {catalogue()['as_of']}; "
-                "it is sent as it is",
-                file=sys.stderr,
-            )
-        if entry.retired is None or not self._vendor:
+            as_of = catalogue()["as_of"]
+            _warn(f"{own}={self.model} is not in the catalogue of {as_of}; it is sent as it is")
+        if entry.retired is None or not self.endpoint.vendor:
             return
         advice = f"use {own}={entry.successor}, or score images made earlier with generator=archive"
         if entry.retired <= date.today():
             raise ConfigError(f"{own}={self.model} was shut down on {entry.retired}; {advice}")
-        print(f"warning: {self.model} is shut down on {entry.retired}; {advice}", file=sys.stderr)
+        _warn(f"{self.model} is shut down on {entry.retired}; {advice}")
 
     def _check_parameters(self) -> None:
         entry = self._entry
@@ -274,32 +252,14 @@ class Dalle:
                     f"{self.model}; got {value!r}"
                 )
         if not entry.takes_size(self.size):
+            multiple = entry.size_multiple_px
+            free = f", sides divisible by {multiple} up to an aspect of 1:3" if multiple else ""
             raise ConfigError(
                 f"generator.{self.name}.size={self.size} is not to be had from {self.model}; it takes "
-                f"{', '.join(entry.sizes)}"
-                + (
-                    f", sides divisible by {entry.size_multiple_px}"
-                    if entry.size_multiple_px
-                    else ""
-                )
+                f"{', '.join(entry.sizes)}{free}"
             )
         if self.azure_endpoint and self.output_format == "webp":
             raise ConfigError(f"generator.{self.name}.output_format=webp: Azure has png and jpeg")
-
-    def _key(self) -> str:
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key and self._local:
-            return "none"
-        if not key:
-            raise ConfigError(
-                f"generator.{self.name}: the environment variable {self.api_key_env} holds no key; "
-                f"set it (export {self.api_key_env}=…) or name another variable with "
-                f"generator.{self.name}.api_key_env; images made earlier can be scored without a key "
-                "by generator=archive"
-            )
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigError(f"the key in {self.api_key_env} has characters that no key has")
-        return key
 
     # Money
 
@@ -309,39 +269,7 @@ class Dalle:
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """Images, dollars and time of a run, and what would not be sent."""
-        sendable = [request for request in requests if self._sendable(request)]
-        per_class = {
-            label: {
-                "images": float(len(of_class)),
-                "usd": sum(self.pricing.expected_usd(r.prompt) for r in of_class),
-            }
-            for label in dict.fromkeys(r.label for r in sendable)
-            for of_class in [[r for r in sendable if r.label == label]]
-        }
-        too_long = len(requests) - len(sendable)
-        return Estimate(
-            per_class=per_class,
-            images=len(sendable),
-            usd=sum(entry["usd"] for entry in per_class.values()),
-            usd_at_most=sum(self.pricing.at_most_usd(r.prompt) for r in sendable),
-            seconds=self._seconds(sendable),
-            refused={_TOO_LONG: too_long} if too_long else {},
-        )
-
-    def _sendable(self, request: Request) -> bool:
-        limit: int = catalogue()["maximum_prompt_characters"]
-        return len(request.prompt) <= limit
-
-    def _seconds(self, requests: Sequence[Request]) -> float | None:
-        if self.batch:
-            return BATCH_SECONDS
-        tokens = sum(self.pricing.tokens(r.prompt) for r in requests)
-        given = (
-            (len(requests), self.requests_per_minute),
-            (len(requests), self._images_per_minute),
-            (tokens, self.tokens_per_minute),
-        )
-        return max((60 * amount / rate for amount, rate in given if rate), default=None)
+        return estimate(requests, self.pricing, per_minute=self.per_minute, batch=self.batch)
 
     # The run
 
@@ -349,28 +277,24 @@ class Dalle:
         """Results as they come, in any order. Raises `BudgetError` or `ApiError` at the end when some
         requests could not be made; those before it are results all the same."""
         self.check()
-        if self.budget_usd is None and not self._free:
+        free = self.endpoint.local and self.price_usd_per_image == 0
+        if self.budget_usd is None and not free:
             raise ConfigError(
                 f"generator.{self.name}.budget_usd must be given for a service that costs money. "
                 f"This run would cost:\n{self.estimate(requests)}"
             )
         for request in requests:
-            if not self._sendable(request):
+            if not sendable(request):
                 facts = {"cost_usd": 0.0, "cost_possible_usd": 0.0, "stage": "before sending"}
-                yield Generated(request, "refused", reason=_TOO_LONG, facts=facts)
-        sendable = [request for request in requests if self._sendable(request)]
-        yield from self._in_batches(sendable) if self.batch else self._at_once(sendable)
+                yield Generated(request, "refused", reason=TOO_LONG, facts=facts)
+        sent = [request for request in requests if sendable(request)]
+        yield from self._in_batches(sent) if self.batch else self._at_once(sent)
 
     def _at_once(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        gate = _api_client.gate(
-            self.concurrency,
-            requests=self.requests_per_minute,
-            images=self._images_per_minute,
-            tokens=self.tokens_per_minute,
-        )
         budget = Budget(self.budget_usd, self.spent_usd)
+        gate = _api_client.gate(self.concurrency, self.per_minute)
         run = _api_client.Run(self.call, gate, budget, Spool(self.state_folder))
-        yield from _api_client.results(run, requests, in_flight=self.concurrency)
+        yield from _api_background.results(run, requests, in_flight=self.concurrency)
         if run.out_of_budget:
             raise self._over_budget(budget, run.not_asked)
         if run.stopped:
@@ -380,7 +304,7 @@ class Dalle:
         budget = Budget(self.budget_usd, self.spent_usd)
         batches = _api_batch.Batches(
             call=self.call,
-            client=self._client(asynchronous=False),
+            client=self.endpoint.client(asynchronous=False),
             budget=budget,
             folder=self.state_folder,
             lines=self.batch_lines,
@@ -398,16 +322,8 @@ class Dalle:
         )
 
     def _stop_message(self, reason: str, not_asked: int) -> str:
-        remedies = {
-            "401": f"check the key in {self.api_key_env}",
-            "403": f"the account behind {self.api_key_env} may not use {self.model}",
-            "404": f"{self.served_by} has no model {self.model}: it may have been withdrawn; choose "
-            f"another with generator.{self.name}.model, or score images made earlier with "
-            "generator=archive",
-            "429": "the account has no money left: add some",
-        }
         found = re.match(r"HTTP (\d{3})", reason)
-        remedy = remedies.get(found[1] if found else "", "mend the cause")
+        remedy = REMEDIES.get(found[1] if found else "", "mend the cause").format(self)
         return (
             f"generator.{self.name} ({self.served_by}) stopped: {reason}. {remedy}, and start again: "
             f"what came is kept, {not_asked} requests were not made"
@@ -416,49 +332,19 @@ class Dalle:
     @property
     def call(self) -> Call:
         """What all calls have in common."""
+        endpoint = self.endpoint
         return Call(
-            client=lambda: self._client(asynchronous=True),
+            client=lambda: endpoint.client(asynchronous=True),
             body=self.body,
             served_by=self.served_by,
             pricing=self.pricing,
-            secret=os.environ.get(self.api_key_env, "").strip() or None,
+            secret=endpoint.secret,
             attempts=self.attempts,
             give_up_after=self.give_up_after,
         )
 
-    def _client(self, *, asynchronous: bool) -> Any:
-        """The SDK's client, which neither tries again, nor follows redirects, nor reads other
-        settings from the environment."""
-        import httpx2
-        import openai
-
-        timeout = httpx2.Timeout(self.timeout_seconds, connect=20.0, pool=None)
-        http = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
-        options: dict[str, Any] = {
-            "api_key": self._key(),
-            "max_retries": 0,
-            "timeout": timeout,
-            "http_client": http(
-                timeout=timeout,
-                verify=_certificates(),
-                follow_redirects=False,
-                trust_env=not self._local,
-            ),
-        }
-        if self.azure_endpoint:
-            return openai.AsyncAzureOpenAI(
-                azure_endpoint=self.azure_endpoint, api_version=self.azure_api_version, **options
-            )
-        kind = openai.AsyncOpenAI if asynchronous else openai.OpenAI
-        return kind(base_url=self._address, **options)
-
 
 @cache
-def _certificates() -> Any:
-    """Reading them takes longer than a call to a server nearby."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
-
-
-_TOO_LONG = "the prompt is longer than the endpoint takes"
+def _warn(text: str) -> None:
+    """Once per process."""
+    print(f"warning: {text}", file=sys.stderr)

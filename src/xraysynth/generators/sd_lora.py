@@ -12,16 +12,16 @@ import numpy as np
 
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.generators._loading import parameters
-from xraysynth.generators.base import Card, Examples, Listener
+from xraysynth.generators.base import Card, Listener
 from xraysynth.generators.stable_diffusion import StableDiffusion
 from xraysynth.recipes import LoraRecipe, plain
-from xraysynth.records import LEARNED, Generated, Request, sha256_bytes
+from xraysynth.records import LEARNED, Captioned, Generated, Request, sha256_bytes
 from xraysynth.seeds import digest
 from xraysynth.store import write_atomically
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-BASE = "base.json"
-"""File beside the weights that says which model they adapt."""
+BASE = "lesson.json"
+"""File beside the weights that says which model they adapt, and by which recipe."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class SdLora(StableDiffusion):
 
     def teach(
         self,
-        examples: Callable[[int], tuple[Examples, Examples]],
+        examples: Callable[[int], tuple[Captioned, Captioned]],
         *,
         folder: Path,
         cache: Path,
@@ -128,35 +128,36 @@ class SdLora(StableDiffusion):
         """
         import torch
 
-        pipeline = self.load_pipeline(torch.float32)
-        training, validation = examples(self._side_px(pipeline))
+        side_px = self._side_px(self.load_pipeline(torch.float32))
+        training, validation = examples(side_px)
         results = {}
         for part in sorted(set(training.labels)) if self.lora.per_class else [""]:
             own, held = ((e.of(part) if part else e) for e in (training, validation))
-            results[part] = self._teach_one(pipeline, own, held, folder / part, cache, listener)
+            results[part] = self._teach_one(own, held, folder / part, cache, listener)
         write_atomically(folder / BASE, json.dumps(self.lesson()).encode())
         return _summed(results)
 
     def _teach_one(
         self,
-        pipeline: Any,
-        training: Examples,
-        validation: Examples,
+        training: Captioned,
+        validation: Captioned,
         folder: Path,
         cache: Path,
         listener: Listener,
     ) -> Any:
-        from xraysynth import lora
+        import torch
+
+        from xraysynth.lora.training import train
 
         prefix = f"{folder.name}/" if self.lora.per_class else ""
 
         def show(tuned: Any, step: int) -> None:
             listener.samples(*self._samples(tuned, training), step=step, prefix=prefix)
 
-        return lora.train(
-            pipeline,
-            lora.Captioned(training.images, training.captions),
-            lora.Captioned(validation.images, validation.captions),
+        return train(
+            self.load_pipeline(torch.float32),
+            training,
+            validation,
             self.lora,
             folder=folder,
             cache=cache,
@@ -164,7 +165,7 @@ class SdLora(StableDiffusion):
             on_validation=show if self.lora.samples_per_class else None,
         )
 
-    def _samples(self, pipeline: Any, training: Examples) -> tuple[np.ndarray, list[str]]:
+    def _samples(self, pipeline: Any, training: Captioned) -> tuple[np.ndarray, list[str]]:
         """A few images of every class by the weights so far, always from the same noise."""
         import torch
 
@@ -197,19 +198,27 @@ class SdLora(StableDiffusion):
             ) from error
         pipeline.fuse_lora(lora_scale=self.scale)
         pipeline.unload_lora_weights()
+        if self._base().get("recipe", {}).get("zero_terminal_snr"):
+            from xraysynth.lora.denoising import terminal
+
+            pipeline.scheduler = terminal(pipeline.scheduler)
         return pipeline
 
-    def _require_same_base(self) -> None:
+    def _base(self) -> dict[str, Any]:
+        """The lesson of the LoRA; empty for one from elsewhere."""
         place = self._place()
         path = next((f / BASE for f in (place, place.parent) if (f / BASE).is_file()), None)
-        if path is None:
-            return  # a LoRA from elsewhere; shapes are checked when it is loaded
-        base = json.loads(path.read_text())["base"]
-        if base != super().content_digest():
+        found: dict[str, Any] = json.loads(path.read_text()) if path else {}
+        return found
+
+    def _require_same_base(self) -> None:
+        own = StableDiffusion.content_digest(self)
+        base = self._base().get("base", own)  # else the shapes are checked when it is loaded
+        if base != own:
             raise ConfigError(
                 f"generator.{self.name}.weights: the LoRA in {self._place()} adapts another model than "
-                f"generator.{self.name}.model={self.model} (weights {base[:12]}, not "
-                f"{super().content_digest()[:12]}); name its base, or fine-tune again"
+                f"generator.{self.name}.model={self.model} (weights {base[:12]}, not {own[:12]}); name "
+                "its base, or fine-tune again"
             )
 
     def _place(self) -> Path:

@@ -16,6 +16,7 @@ from xraysynth.generators._engines import (
     MEMORY,
     SMALL,
     convert,
+    count_parameters,
     resolve_device,
     resolve_dtype,
 )
@@ -23,7 +24,6 @@ from xraysynth.generators._loading import (
     Weights,
     fetched_pipeline,
     fuse_adapter,
-    parameters,
     pipeline_files,
     put_tiny_vae,
     read_pipeline,
@@ -95,6 +95,8 @@ class StableDiffusion:
                 raise ConfigError(
                     f"{self._option}.{option} must be at least 1; got {getattr(self, option)}"
                 )
+        if self.size_px is not None and (self.size_px < 8 or self.size_px % 8):
+            raise ConfigError(f"{self._option}.size_px must be a multiple of 8; got {self.size_px}")
 
     @property
     def _option(self) -> str:
@@ -179,27 +181,24 @@ class StableDiffusion:
         import torch
 
         began = perf_counter()
-        device = resolve_device(
-            self._option, device=self.device, engine=self.engine, memory=self.memory
-        )
-        files = pipeline_files(f"{self._option}.model", self._fetched)
-        size = sum(parameters(file) for file in files["unet"])
-        dtype = resolve_dtype(self.dtype, device=device, parameters=size)
-        # LoRAs are fused in full precision.
+        asked = {"engine": self.engine, "memory": self.memory}
+        device = resolve_device(self._option, device=self.device, **asked)
+        files = pipeline_files(self._weights.option, self._fetched)
+        # In full precision until the LoRAs are fused.
         pipeline = self._with_extras(self.load_pipeline(torch.float32), files)
         pipeline = self._adapted(pipeline)
+        size = count_parameters(pipeline.unet)
+        dtype = resolve_dtype(self.dtype, device=device, parameters=size)
         class_name, options = SCHEDULERS[self.scheduler]
         scheduler = getattr(diffusers, class_name)
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **options)
-        convert(pipeline, engine=self.engine, dtype=dtype, device=device, memory=self.memory)
-        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        convert(pipeline, dtype=dtype, device=device, **asked)
         return pipeline, {
             "load_seconds": perf_counter() - began,
-            "parameters": sum(p.numel() for module in modules for p in module.parameters()),
+            "parameters": sum(count_parameters(part) for part in pipeline.components.values()),
             "bytes_on_disk": sum(p.stat().st_size for group in files.values() for p in group),
             "device": device,
             "dtype": dtype,
-            "small": size < SMALL,
         }
 
     def _with_extras(self, pipeline: Any, files: dict[str, list[Path]]) -> Any:
@@ -227,12 +226,13 @@ class StableDiffusion:
 
         pipeline, facts = self._loaded
         on_cpu = facts["device"] == "cpu"
+        small = count_parameters(pipeline.unet) < SMALL
         return Sampler(
             pipeline,
             steps=self.steps,
             guidance=self.guidance,
             side_px=self._side_px(pipeline),
-            batch_size=1 if on_cpu and not facts["small"] else self.batch_size,
+            batch_size=self.batch_size if small or not on_cpu else 1,
             filled=on_cpu or self.engine != "torch",
             in_turn=self.memory in ("offload", "sequential")
             or (on_cpu and torch.get_num_threads() > 1),  # they would wait for one another
@@ -242,9 +242,7 @@ class StableDiffusion:
     def measured(self) -> dict[str, Any]:
         """What is known of the model once it is loaded; engine and steps before."""
         known = {"engine": self.engine, "steps": self.steps}
-        if "_loaded" not in vars(self):
-            return known | {"dtype": self.dtype}
-        return known | {name: fact for name, fact in self._loaded[1].items() if name != "small"}
+        return known | (self._loaded[1] if "_loaded" in vars(self) else {"dtype": self.dtype})
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request, in order; an image depends on nothing but its own request."""

@@ -2,8 +2,8 @@
 
 The reference are the real test images; a pool whose generator has learned from any of them, or from
 their patients, is refused. Without any downloaded weights the encoder is the classifier of the
-real-only arm, and the result is called FD(classifier), never FID. Each value stands beside real against real at the same N, and what the
-pool cost beside it.
+real-only arm, and the result is called FD(classifier), never FID. Each value stands beside real
+against real at the same N, and what the pool cost beside it.
 """
 
 from collections.abc import Sequence

@@ -12,13 +12,13 @@ from typing import Any
 from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
-from xraysynth.generators.base import Examples, Generator, Learner
+from xraysynth.generators.base import Generator, Learner
 from xraysynth.job import Job
 from xraysynth.ledger import metered
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import learned_from
 from xraysynth.prompts import PromptBank
-from xraysynth.records import LEARNED
+from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import prepare
 from xraysynth.store import write_atomically
@@ -90,7 +90,7 @@ def require_taught(config: Config, overrides: Sequence[str]) -> None:
 def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
     from xraysynth.data import pixels
 
-    def examples(side_px: int) -> tuple[Examples, Examples]:
+    def examples(side_px: int) -> tuple[Captioned, Captioned]:
         train, val = (
             _examples(learner, cohort.split(name), config, side_px, pixels)
             for name in ("train", "val")
@@ -120,10 +120,10 @@ def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict
 
 def _examples(
     learner: Learner, manifest: Manifest, config: Config, side_px: int, pixels: Any
-) -> Examples:
+) -> Captioned:
     images = pixels(manifest, size_px=side_px, folder=config.output / "cache")
     found = captions(learner, manifest, config.prompts)
-    return Examples(images, list(manifest.table["label"]), found)
+    return Captioned(images, found, list(manifest.table["label"]))
 
 
 def captions(learner: Learner, manifest: Manifest, bank: PromptBank) -> list[list[str]]:

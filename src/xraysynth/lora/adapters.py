@@ -12,7 +12,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from xraysynth.errors import ConfigError, some
-from xraysynth.latents import text_encoders
+from xraysynth.lora.latents import text_encoders
 from xraysynth.recipes import LoraRecipe
 from xraysynth.seeds import derive_seed
 from xraysynth.store import write_atomically

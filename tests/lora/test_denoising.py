@@ -3,8 +3,8 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from xraysynth.denoising import noise_schedule
 from xraysynth.errors import ConfigError
+from xraysynth.lora.denoising import noise_schedule
 from xraysynth.recipes import LoraRecipe
 
 CONFIG = {

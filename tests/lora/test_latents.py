@@ -6,9 +6,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from tiny_sd import save_tiny_sd
 
-from xraysynth import latents
 from xraysynth.errors import XraysynthError
-from xraysynth.latents import encode_captions, encode_images, motions, moved, prior_latents
+from xraysynth.lora import latents
+from xraysynth.lora.latents import encode_captions, encode_images, motions, moved, prior_latents
 from xraysynth.recipes import LoraRecipe
 
 torch.set_num_threads(1)

@@ -24,17 +24,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor
 
-from xraysynth.adapters import WEIGHTS, check_targets, save_adapters
-from xraysynth.denoising import noise_schedule, terminal
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.examples import Captioned, material_digest, prepare
-from xraysynth.latents import read_tensors, tensors_digest, text_encoders, write_tensors
-from xraysynth.learner import Learner
+from xraysynth.lora.adapters import WEIGHTS, check_targets, save_adapters
+from xraysynth.lora.denoising import noise_schedule, terminal
+from xraysynth.lora.examples import material_digest, prepare
+from xraysynth.lora.latents import read_tensors, tensors_digest, text_encoders, write_tensors
+from xraysynth.lora.learner import Learner
 from xraysynth.progress import progress
 from xraysynth.recipes import LoraRecipe, plain
+from xraysynth.records import Captioned
 from xraysynth.seeds import digest
-
-__all__ = ["Captioned", "LoraResult", "train"]
 
 CHECKPOINT = "checkpoint.safetensors"
 FEWEST_IMAGES = 8

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from xraysynth.errors import ConfigError
-from xraysynth.examples import Captioned, Examples
-from xraysynth.latents import Latents
+from xraysynth.lora.examples import Examples
+from xraysynth.lora.latents import Latents
 from xraysynth.recipes import LoraRecipe
+from xraysynth.records import Captioned
 
 N, EMPTY = 10, 20
 

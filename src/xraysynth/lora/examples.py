@@ -6,12 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from xraysynth.errors import ConfigError
-from xraysynth.latents import (
+from xraysynth.lora.latents import (
     Embeddings,
     Latents,
     encode_captions,
@@ -20,31 +18,11 @@ from xraysynth.latents import (
     prior_latents,
 )
 from xraysynth.recipes import LoraRecipe
+from xraysynth.records import Captioned
 from xraysynth.seeds import derive_seed, digest
 
 FEWEST_DRAWS, MOST_DRAWS = 64, 256
 """Bounds on the (image, timestep) pairs of a validation loss."""
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """Images and what they show: `(N, H, W)` uint8 grey at the side the model draws at.
-
-    Every image has one caption or more.
-    """
-
-    images: np.ndarray
-    captions: Sequence[Sequence[str]]
-
-    def __post_init__(self) -> None:
-        if len(self.images) != len(self.captions) or not all(self.captions):
-            raise ConfigError(
-                f"every image needs a caption; got {len(self.images)} images and captions for "
-                f"{sum(map(bool, self.captions))}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @dataclass(frozen=True)

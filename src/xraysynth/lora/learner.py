@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from xraysynth.adapters import adapted, add_adapters
-from xraysynth.denoising import noise_schedule
 from xraysynth.errors import DataNotFoundError
-from xraysynth.examples import Batch, Material
-from xraysynth.latents import Embeddings, encode_prompts, lent, text_encoders
+from xraysynth.lora.adapters import adapted, add_adapters
+from xraysynth.lora.denoising import noise_schedule
+from xraysynth.lora.examples import Batch, Material
+from xraysynth.lora.latents import Embeddings, encode_prompts, lent, text_encoders
 from xraysynth.recipes import LoraOptimizer, LoraRecipe
 from xraysynth.seeds import derive_seed
 

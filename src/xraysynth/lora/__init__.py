@@ -1,0 +1,1 @@
+"""Low-rank adaptation of Stable Diffusion: `training.train`, and what it is made of."""
