@@ -73,12 +73,16 @@ class Splits:
 
 @dataclass(frozen=True)
 class Generate:
-    """`per_class` images of each class; null makes what training needs. Retries only failures."""
+    """`per_class` images of each class; null makes what training needs. Retries only failures.
+
+    `dry_run` says what a paid service would cost, and makes no call.
+    """
 
     per_class: int | None = None
     seed: int = 0
     shard_index: int = 0
     shard_count: int = 1
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.per_class is not None and self.per_class < 1:

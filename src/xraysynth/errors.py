@@ -35,6 +35,10 @@ class PoolError(XraysynthError):
     """A pool of generated images is missing, incomplete or damaged."""
 
 
+class PrivacyError(XraysynthError):
+    """Something of a protected data set would leave this machine."""
+
+
 def some(values: Iterable[object], limit: int = 5) -> str:
     """The first few values as text, and how many more there are."""
     items = [str(value) for value in values]

@@ -113,6 +113,12 @@ def learned(store: ImageStore) -> dict[str, Any]:
     return found
 
 
+def spent_usd(store: ImageStore) -> float:
+    """Dollars that all attempts so far have cost, and those they may have cost."""
+    amounts = ("cost_usd", "cost_possible_usd")
+    return float(sum(e["facts"].get(a) or 0.0 for e in store.attempts() for a in amounts))
+
+
 def ledger(store: ImageStore) -> dict[str, Any]:
     """What the pool cost so far (`xraysynth.ledger.summary`)."""
     return summary(store.attempts(), read_lines(store.folder / SESSIONS))

@@ -36,6 +36,7 @@ def config(request, tiny_sd, tiny_lora, archive, images_api):
         "dalle": [f"base_url={images_api}", "model=local", "price_usd_per_image=0"],
         "sd_lora": [f"model={tiny_sd}", f"weights={tiny_lora}", "steps=2", "batch_size=3"],
         "stable_diffusion": [f"model={tiny_sd}", "steps=2", "batch_size=3"],
+        "sd15_lora": [f"model={tiny_sd}", f"weights={tiny_lora}", "steps=2", "batch_size=3"],
         "sd15": [f"model={tiny_sd}", "steps=2", "batch_size=3"],
         "sd15_lcm": [f"model={tiny_sd}", "batch_size=3", f"adapter={tiny_lora}"],
         "sd_turbo": [f"model={tiny_sd}", "batch_size=3"],

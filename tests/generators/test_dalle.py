@@ -304,16 +304,19 @@ def test_the_budget_stops_before_the_call_that_could_exceed_it():
     assert "13 requests were not made" in str(error)
 
 
-def test_earlier_runs_count():
+def test_earlier_runs_count(tmp_path):
     with ImagesServer() as server:
         generator = Dalle(base_url=server.address, budget_usd=0.1)
         with pytest.raises(BudgetError, match="20 requests"):
             list(generator.continued(0.095).generate(wanted(20)))
         assert server.images == []
-    assert identity(generator.continued(1.0)) == identity(generator)
+    there = generator.continued(1.0, folder=tmp_path)
+    assert (there.spent_usd, there.state_folder) == (1.0, str(tmp_path))
+    assert identity(there) == identity(generator)
 
 
-def test_an_estimate_is_per_class_and_in_total_with_time_and_what_is_not_sent():
+def test_an_estimate_is_per_class_and_in_total_with_time_and_what_is_not_sent(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
     long = Request("covid19", 0, "x" * 33000, "", 0)
     generator = Dalle(images_per_minute=5)
     estimate = generator.estimate([*wanted(10), *wanted(5, "covid19"), long])
@@ -324,6 +327,8 @@ def test_an_estimate_is_per_class_and_in_total_with_time_and_what_is_not_sent():
     assert estimate.seconds == 180
     assert sum(estimate.refused.values()) == 1
     assert "0:03:00 at the given limits" in str(estimate)
+    with pytest.raises(ConfigError, match="shut down"):
+        Dalle(model="dall-e-3").estimate(wanted())
     half = Dalle(batch=True).estimate(wanted(10))
     assert half.usd == pytest.approx(estimate.per_class["normal"]["usd"] / 2)
 

@@ -94,7 +94,7 @@ def test_a_batch_is_joined_on_custom_id_at_half_the_price(server, tmp_path, caps
     (asked,) = server.batches.values()
     assert (asked["endpoint"], asked["completion_window"]) == ("/v1/images/generations", "24h")
     assert "completed" in capsys.readouterr().err
-    assert json.loads((tmp_path / "api" / "batches.json").read_text()) == []
+    assert list((tmp_path / "api").iterdir()) == []
 
 
 def test_large_runs_are_cut_into_batches(server, tmp_path):
@@ -151,12 +151,12 @@ def test_a_restart_in_the_middle_of_handing_on_pays_nothing_twice(server, tmp_pa
 def test_a_batch_whose_submission_broke_off_is_found_by_its_mark(server, tmp_path):
     list(dalle(server, tmp_path).generate(wanted()))
     (batch,) = server.batches.values()
-    state = [{"mark": batch["metadata"]["mark"], "ids": [r.image_id for r in wanted()]}]
-    (tmp_path / "api" / "batches.json").write_text(json.dumps(state))
+    state = {"mark": batch["metadata"]["mark"], "ids": [r.image_id for r in wanted()]}
+    (tmp_path / "api" / f"{state['mark']}.batch").write_text(json.dumps(state))
     assert len(list(dalle(server, tmp_path).generate(wanted()))) == 6
     assert len(server.batches) == 1
-    state[0]["mark"] = "never arrived"
-    (tmp_path / "api" / "batches.json").write_text(json.dumps(state))
+    state["mark"] = "never-arrived"
+    (tmp_path / "api" / "never-arrived.batch").write_text(json.dumps(state))
     assert len(list(dalle(server, tmp_path).generate(wanted()))) == 6
     assert len(server.batches) == 2
 
@@ -176,3 +176,13 @@ def test_the_budget_limits_what_is_submitted(server, tmp_path):
         results.extend(generator.generate(wanted()))
     (batch,) = server.batches.values()
     assert server.files[batch["input_file_id"]].count(b"\n") == 4
+
+
+def test_batches_of_another_shard_are_left_alone(server, tmp_path):
+    shards = wanted()[::2], wanted()[1::2]
+    other = dalle(server, tmp_path).generate(shards[0])
+    next(other)
+    assert len(list(dalle(server, tmp_path).generate(shards[1]))) == 3
+    assert len(list((tmp_path / "api").glob("*.batch"))) == 1
+    assert len(list(other)) == 2
+    assert len(server.batches) == 2

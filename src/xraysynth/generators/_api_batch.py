@@ -1,16 +1,17 @@
 """The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
 
-    <folder>/api/batches.json        batches that were submitted and not yet handed on in full
-    <folder>/api/<batch id>.jsonl    the answers of a finished batch, until they are handed on
+    <folder>/api/<mark>.batch        a batch that was submitted and not yet handed on in full
+    <folder>/api/<file id>.jsonl     the answers of a finished batch, until they are handed on
 
-Lines are joined on `custom_id`, which is the image id.
+Lines are joined on `custom_id`, which is the image id. Processes that share the folder work on
+different images, and so on different batches.
 """
 
 import json
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from typing import Any
 from xraysynth.generators._api_limits import Budget
 from xraysynth.generators._api_outcomes import ApiError, Verdict, judge_status, scrubbed
 from xraysynth.generators._api_results import Call, understood, without_image
+from xraysynth.generators._api_spool import write_whole
 from xraysynth.records import Generated, Request
 
 ENDPOINT = "/v1/images/generations"
@@ -45,13 +47,12 @@ class Batches:
             self._temporary = TemporaryDirectory()
         self._place = Path(self.folder or self._temporary.name) / "api"  # type: ignore[union-attr]
         self._place.mkdir(parents=True, exist_ok=True)
-        if (self._place / "batches.json").exists():
-            self._state = json.loads((self._place / "batches.json").read_text())
 
     def results(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request that is, or could be put, into a batch."""
         wanted = {request.image_id: request for request in requests}
         try:
+            self._remembered(wanted)
             self._find_lost()
             self._submit(wanted)
             for batch in list(self._state):
@@ -66,10 +67,20 @@ class Batches:
         finally:
             self.client.close()
 
-    def _remember(self) -> None:
-        partial = self._place / "batches.json.partial"
-        partial.write_text(json.dumps(self._state, indent=1))
-        partial.replace(self._place / "batches.json")
+    def _remembered(self, wanted: Mapping[str, Request]) -> None:
+        """The batches of an earlier process that hold any of these requests."""
+        found = [json.loads(path.read_text()) for path in sorted(self._place.glob("*.batch"))]
+        self._state = [batch for batch in found if not wanted.keys().isdisjoint(batch["ids"])]
+
+    def _remember(self, batch: Mapping[str, Any]) -> None:
+        write_whole(self._file(batch), json.dumps(batch).encode())
+
+    def _forget(self, batch: dict[str, Any]) -> None:
+        self._state.remove(batch)
+        self._file(batch).unlink(missing_ok=True)
+
+    def _file(self, batch: Mapping[str, Any]) -> Path:
+        return self._place / f"{batch['mark']}.batch"
 
     def _find_lost(self) -> None:
         """A batch whose submission broke off is looked for by its mark; what is not there is sent
@@ -84,11 +95,11 @@ class Batches:
         for batch in lost:
             if batch["mark"] in there:
                 batch["id"] = there[batch["mark"]]
+                self._remember(batch)
             else:
-                self._state.remove(batch)
-        self._remember()
+                self._forget(batch)
 
-    def _submit(self, wanted: dict[str, Request]) -> None:
+    def _submit(self, wanted: Mapping[str, Request]) -> None:
         """Put what is in no batch yet into new ones, as far as the budget reaches."""
         submitted = {name for batch in self._state for name in batch["ids"]}
         for name in submitted & set(wanted):
@@ -131,16 +142,18 @@ class Batches:
         retrying = self.client.with_options(max_retries=2)  # an upload costs nothing
         file = retrying.files.create(file=("requests.jsonl", content), purpose="batch")
         self._state.append(batch)
-        self._remember()
+        self._remember(batch)
         batch["id"] = self.client.batches.create(
             input_file_id=file.id,
             endpoint=ENDPOINT,
             completion_window="24h",
             metadata={"mark": batch["mark"]},
         ).id
-        self._remember()
+        self._remember(batch)
 
-    def _handed_on(self, batch: dict[str, Any], wanted: dict[str, Request]) -> Iterator[Generated]:
+    def _handed_on(
+        self, batch: dict[str, Any], wanted: Mapping[str, Request]
+    ) -> Iterator[Generated]:
         finished = self._finished(batch["id"])
         open_ids = [name for name in batch["ids"] if name in wanted]
         for file_id in (finished.output_file_id, finished.error_file_id):
@@ -153,10 +166,6 @@ class Batches:
             reason = f"batch {batch['id']} {finished.status} without an answer to this line"
             yield self._without(wanted[name], Verdict(outcome="failed", reason=reason))
         self._forget(batch)
-
-    def _forget(self, batch: dict[str, Any]) -> None:
-        self._state.remove(batch)
-        self._remember()
 
     def _finished(self, batch_id: str) -> Any:
         """Wait for the end of a batch, saying on stderr how it stands."""
@@ -178,7 +187,7 @@ class Batches:
         return scrubbed("; ".join(found[:3]) or "no reason given", self.call.secret)
 
     def _joined(
-        self, file_id: str, open_ids: list[str], wanted: dict[str, Request]
+        self, file_id: str, open_ids: list[str], wanted: Mapping[str, Request]
     ) -> Iterator[Generated]:
         """Results of a file's lines; `open_ids` loses those that were answered."""
         path = self._place / f"{file_id}.jsonl"

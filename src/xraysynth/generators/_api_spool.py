@@ -53,11 +53,16 @@ class Spool:
 
     def _write(self, name: str, data: bytes) -> None:
         if self._folder is not None:
-            partial = self._folder / f".{name}.partial"
-            partial.write_bytes(data)
-            os.replace(partial, self._folder / name)
+            write_whole(self._folder / name, data)
 
     def _path(self, name: str) -> Path:
         if self._folder is None:
             raise FileNotFoundError(name)
         return self._folder / name
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is seen whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)

@@ -151,7 +151,8 @@ class OpenVino:
             warnings.simplefilter("ignore")  # of tracing: shapes are fixed here, which is meant
             flat = Flat(self._module).eval()
             # Traced here, since OpenVINO would have the trace checked by three more passes.
-            traced = torch.jit.trace(flat, tuple(inputs), check_trace=False, strict=False)
+            trace: Any = torch.jit.trace
+            traced = trace(flat, tuple(inputs), check_trace=False, strict=False)
             model = self._openvino.convert_model(traced, example_input=tuple(inputs))
         shape = self._openvino.PartialShape
         model.reshape({n: shape(list(tensor.shape)) for n, tensor in enumerate(inputs)})

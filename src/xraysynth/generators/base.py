@@ -106,3 +106,17 @@ class Learner(Generator, Protocol):
 
     def taught(self, by: str, folder: Path) -> Self:
         """This generator with the weights that the job `by` leaves in `folder`."""
+
+
+@runtime_checkable
+class Paid(Generator, Protocol):
+    """A generator behind an API: prompts leave this machine, and every image may cost money."""
+
+    def check(self) -> None:
+        """Raise before any call for whatever would make calls fail or cost without bounds."""
+
+    def estimate(self, requests: Sequence[Request]) -> Any:
+        """What these requests would cost; its text is for people, its fields for records."""
+
+    def continued(self, spent_usd: float, *, folder: Path) -> Self:
+        """This generator, knowing what its pool in `folder` has cost or may have cost so far."""

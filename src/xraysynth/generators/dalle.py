@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
@@ -220,6 +221,10 @@ class Dalle:
     def check(self) -> None:
         """Raise `ConfigError` for whatever would make calls fail or cost without bounds; warn of
         models that are unknown or about to go."""
+        self._check_recipe()
+        self.endpoint.key()
+
+    def _check_recipe(self) -> None:
         self._check_model()
         self._check_parameters()
         if not self.pricing.known:
@@ -228,7 +233,6 @@ class Dalle:
                 f"{catalogue()['as_of']} has no price of {self.model} at {self.size}, {self.quality}. "
                 "Give the highest price of an image, 0 for a server of your own"
             )
-        self.endpoint.key()
 
     def _check_model(self) -> None:
         entry, own = self._entry, f"generator.{self.name}.model"
@@ -263,12 +267,14 @@ class Dalle:
 
     # Money
 
-    def continued(self, spent_usd: float) -> "Dalle":
-        """The same generator, knowing what earlier runs have spent."""
-        return replace(self, spent_usd=spent_usd)
+    def continued(self, spent_usd: float, *, folder: Path | None = None) -> Self:
+        """The same generator, knowing what earlier runs have spent and where their calls are kept."""
+        kept = self.state_folder if folder is None else str(folder)
+        return replace(self, spent_usd=spent_usd, state_folder=kept)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
-        """Images, dollars and time of a run, and what would not be sent."""
+        """Images, dollars and time of a run, and what would not be sent; needs no key."""
+        self._check_recipe()
         return estimate(requests, self.pricing, per_minute=self.per_minute, batch=self.batch)
 
     # The run

@@ -40,6 +40,10 @@ class Source(Protocol):
     def simulated(self) -> bool:
         """True when the images are simulated, which every report then says."""
 
+    @property
+    def credentialed(self) -> bool:
+        """True when a data use agreement lets nothing of it reach third parties."""
+
     def rows(self) -> pd.DataFrame:
         """One row an image, without reading pixels.
 

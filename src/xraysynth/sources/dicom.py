@@ -42,6 +42,7 @@ class DicomSource:
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
+    credentialed: bool = field(default=False, metadata={"identity": False})
     simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -31,6 +31,7 @@ class FolderSource:
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
+    credentialed: bool = field(default=False, metadata={"identity": False})
     simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

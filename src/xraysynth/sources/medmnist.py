@@ -31,6 +31,7 @@ class MedMnistSource:
     license: str = ""
     homepage: str = "https://medmnist.com"
     how_to_get: str = ""
+    credentialed: ClassVar[bool] = False
     simulated: ClassVar[bool] = False
 
     def rows(self) -> pd.DataFrame:

@@ -66,6 +66,11 @@ class Simulated:
         """Always true."""
         return True
 
+    @property
+    def credentialed(self) -> bool:
+        """Nothing here needs protection."""
+        return False
+
     def rows(self) -> pd.DataFrame:
         """One row an image; `locator` is "seed/label/patient/image". Renders nothing."""
         _phantom.ct_folder()

@@ -46,6 +46,7 @@ class TableSource:
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
+    credentialed: bool = field(default=False, metadata={"identity": False})
     simulated: ClassVar[bool] = False
 
     def rows(self) -> pd.DataFrame:

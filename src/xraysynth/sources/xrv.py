@@ -38,7 +38,12 @@ class XrvSource:
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
+    credentialed: bool = field(default=False, metadata={"identity": False})
     simulated: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.dataset.startswith("MIMIC"):  # PhysioNet's agreement says so, whatever the config
+            object.__setattr__(self, "credentialed", True)
 
     def rows(self) -> pd.DataFrame:
         """One row a kept image; the stamp follows its record and the image folder's mtime."""

@@ -6,14 +6,15 @@ it only grows, can be killed at any moment, and can be split over processes by g
 and generate.shard_count.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from xraysynth import pool, tracking
 from xraysynth.config import Config
-from xraysynth.errors import ConfigError, PoolError
-from xraysynth.generators.base import Generator
+from xraysynth.errors import ConfigError, PoolError, PrivacyError
+from xraysynth.generators.base import Generator, Paid
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
@@ -33,8 +34,10 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(
             "generator must name at least one; for example generator=stable_diffusion"
         )
-    finetune.require_taught(config, overrides)
     per_class = counts(config, overrides)
+    if config.generate.dry_run:
+        return {"stage": "generate", "state": "done", "estimates": _estimates(config, per_class)}
+    finetune.require_taught(config, overrides)
     results = {
         name: _fill(config, generator, per_class, overrides)
         for name, generator in finetune.generators(config, overrides).items()
@@ -102,6 +105,10 @@ def _work(
     place = store(config, generator)
     shard = (config.generate.shard_index, config.generate.shard_count)
     wanted = list(requests(config.prompts, per_class, seed=config.generate.seed))
+    if isinstance(generator, Paid):
+        _require_free_sources(config, generator)
+        generator = generator.continued(pool.spent_usd(place), folder=place.folder)
+        generator.check()
     with tracking.tracked(config, this) as run:
         pool.fill(place, generator, wanted, shard=shard)
         manifest, facts = place.manifest(), pool.facts(place)
@@ -116,3 +123,33 @@ def _work(
         }
         tracking.log_pool(run, manifest, place, summary)
     return summary
+
+
+def _estimates(config: Config, per_class: Mapping[str, int]) -> dict[str, Any]:
+    """What the paid generators would cost; nothing is called and nothing is written."""
+    wanted = list(requests(config.prompts, per_class, seed=config.generate.seed))
+    found = {}
+    for name, generator in config.generators().items():
+        if isinstance(generator, Paid):
+            generator.check()
+            estimate = generator.estimate(wanted)
+            print(f"{name}\n{estimate}", file=sys.stderr, flush=True)
+            found[name] = asdict(estimate)
+    if not found:
+        raise ConfigError(
+            "generate.dry_run=true estimates paid services, and none is selected; for example "
+            "generator=dalle"
+        )
+    return found
+
+
+def _require_free_sources(config: Config, generator: Generator) -> None:
+    """Nothing that knows of credentialed data talks to a service outside, not even a count."""
+    bound = [source.name for source in config.sources() if source.credentialed]
+    if bound:
+        raise PrivacyError(
+            f"generator {generator.name} sends prompts to a service outside, and source "
+            f"{', '.join(bound)} is under a data use agreement that lets nothing of it reach third "
+            "parties. Make the pool without that source (source=simulated generate.per_class=N): "
+            "prompts come from the prompt bank alone, so it is the same pool, and found again here"
+        )
