@@ -12,6 +12,7 @@ import json
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,6 +76,7 @@ class ImagesServer:
         self.respond = respond
         self.seen: list[dict] = []
         self.answered = 0
+        self._asked: Counter[str] = Counter()
         self.batches: dict[str, dict] = {}
         self.files: dict[str, bytes] = {}
         self._ready = threading.Event()
@@ -147,9 +149,9 @@ class ImagesServer:
         record = {"method": method, "path": path, "headers": headers, "time": time.monotonic()}
         if path.endswith("/images/generations"):
             body = json.loads(content)
-            number = self.prompts.count(body["prompt"]) if len(self.seen) < 1000 else 0
             self.seen.append(record | {"body": body})
-            return self.respond(body, number)
+            self._asked[body["prompt"]] += 1
+            return self.respond(body, self._asked[body["prompt"]] - 1)
         self.seen.append(record | {"body": {}, "content": content})
         return self._batch_api(method, path.removeprefix("/v1/"), headers, content)
 

@@ -79,7 +79,6 @@ def save_tiny_lora(model: Path, folder: Path, *, seed: int = 0, targets: tuple =
     """Write a LoRA of rank 2 for `model` with random weights, alpha not equal to the rank."""
     import torch
     from diffusers import StableDiffusionPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
@@ -90,7 +89,7 @@ def save_tiny_lora(model: Path, folder: Path, *, seed: int = 0, targets: tuple =
     for name, weight in pipeline.unet.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
+    layers = get_peft_model_state_dict(pipeline.unet)
     metadata = pipeline.unet.peft_config["default"].to_dict()
     pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=metadata)
     return folder

@@ -115,6 +115,22 @@ def test_a_truncated_file_is_named(tiny_sd, tiny_lora, tmp_path):
         drawn(SdLora(model=str(tiny_sd), weights=str(tmp_path), **OPTIONS))
 
 
+def test_a_file_of_which_diffusers_would_drop_a_part_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    embedded = StableDiffusion().folder  # its first layers are convolutions, which misleads
+    save_tiny_lora(embedded, tmp_path / "whole", targets=("to_q", "conv1"))
+    drawn(SdLora(weights=str(tmp_path / "whole"), **OPTIONS))
+    old = {  # as diffusers' converter names attention, beside convolutions in peft's names
+        k.replace("lora_A", "lora.down").replace("lora_B", "lora.up") if "attn" in k else k: v
+        for k, v in load_file(tmp_path / "whole" / WEIGHTS).items()
+    }
+    (tmp_path / "mixed").mkdir()
+    save_file(old, tmp_path / "mixed" / WEIGHTS)
+    with pytest.raises(ConfigError, match=r"of \d+ weights .* has put \d+ on the model"):
+        drawn(SdLora(weights=str(tmp_path / "mixed"), **OPTIONS))
+
+
 def test_a_lora_of_another_base_is_refused(tiny_sd, tiny_lora, tmp_path):
     copy = shutil.copytree(tiny_lora, tmp_path / "lora")
     (copy / BASE).write_text(json.dumps({"base": "0" * 64}))

@@ -14,8 +14,10 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch.multiprocessing import start_processes
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
+import xraysynth
 from xraysynth.errors import ConfigError, DataNotFoundError, XraysynthError
 from xraysynth.lora import examples, latents
+from xraysynth.lora.adapters import add_adapters, save_adapters
 from xraysynth.lora.training import CHECKPOINT, learning_rate, train
 from xraysynth.recipes import LoraOptimizer, LoraRecipe
 from xraysynth.records import Captioned
@@ -153,10 +155,35 @@ def test_diffusers_draws_the_same_from_the_file(trained, tiny_sd, options):
     untuned = images(fresh)
     fresh.load_lora_weights(result.weights.parent)
     pipeline.unet.float()
+    assert layers(fresh) == layers(pipeline)
     found, expected = images(fresh), images(pipeline)
     tolerance = 0.02 if options.get("precision") else 1e-5
     assert np.abs(found - expected).max() < tolerance
     assert np.abs(found - untuned).max() > tolerance
+
+
+def layers(pipeline):
+    """Sums of the LoRA's matrices by the name of their module: one that is lost is missed."""
+    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    return {
+        f"{part}.{name}".replace(".default_0", "").replace(".default", ""): float(weight.sum())
+        for part, module in parts.items()
+        for name, weight in module.named_parameters()
+        if "lora_" in name
+    }
+
+
+def test_every_layer_of_the_embedded_model_comes_back(tmp_path):
+    folder = Path(xraysynth.__file__).parent / "assets" / "tiny-sd"
+    pipeline, fresh = load(folder), load(folder)
+    own = recipe(targets=EVERYTHING, rank=2, alpha=6)
+    weights = add_adapters(pipeline, own)
+    for number, weight in enumerate(weights):
+        torch.nn.init.constant_(weight, number)
+    save_adapters(pipeline, own, tmp_path)
+    fresh.load_lora_weights(tmp_path)
+    assert len(layers(fresh)) == len(weights)
+    assert layers(fresh) == layers(pipeline)
 
 
 @pytest.mark.parametrize("text_encoder", [False, True])
@@ -521,4 +548,5 @@ def test_a_gpu_trains_in_lower_precision_and_keeps_encoders_off_it(trained, tiny
     fresh = load(tiny_sd).to("cuda")
     fresh.load_lora_weights(result.weights.parent)
     pipeline.unet.float()
+    assert layers(fresh) == layers(pipeline)
     assert np.abs(images(fresh) - images(pipeline)).max() < 0.05

@@ -23,7 +23,7 @@ from xraysynth.records import Generated, Request
 
 KEPT_HEADERS = ("date", "openai-model", "openai-processing-ms", "openai-version", "x-request-id")
 RATE_LIMITED_ATTEMPTS = 50
-CONNECTIONS = 5
+CONNECTIONS = 1
 """Connections per client: for every request a client looks at all that it has."""
 
 

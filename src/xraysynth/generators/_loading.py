@@ -253,11 +253,16 @@ def parameters(file: Path) -> int:
     """Number of parameters in a safetensors file, from its header; a damaged file raises."""
     from math import prod
 
+    return sum(prod(shape) for shape in shapes(file).values())
+
+
+def shapes(file: Path) -> dict[str, list[int]]:
+    """Tensor -> shape in a safetensors file, from its header; a damaged file raises."""
     from safetensors import safe_open
 
     try:
         with safe_open(file, "np") as opened:
-            return sum(prod(opened.get_slice(key).get_shape()) for key in opened.keys())  # noqa: SIM118
+            return {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118
     except Exception as error:  # SafetensorError derives from nothing nearer
         raise DataNotFoundError(
             f"{file} is damaged or cut short ({error}); delete it and download it again"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.generators._loading import parameters
+from xraysynth.generators._loading import parameters, shapes
 from xraysynth.generators.base import Card, Listener
 from xraysynth.generators.stable_diffusion import StableDiffusion
 from xraysynth.recipes import LoraRecipe, plain
@@ -196,6 +196,7 @@ class SdLora(StableDiffusion):
                 "fine-tune again or name its own base in "
                 f"generator.{self.name}.model"
             ) from error
+        self._require_all_loaded(pipeline, path)
         pipeline.fuse_lora(lora_scale=self.scale)
         pipeline.unload_lora_weights()
         if self._base().get("recipe", {}).get("zero_terminal_snr"):
@@ -203,6 +204,18 @@ class SdLora(StableDiffusion):
 
             pipeline.scheduler = terminal(pipeline.scheduler)
         return pipeline
+
+    def _require_all_loaded(self, pipeline: Any, path: Path) -> None:
+        """Diffusers passes over weights whose names it cannot place, and says nothing."""
+        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        placed = sum("lora_" in name for part in modules for name, _ in part.named_parameters())
+        weights = sum(not name.endswith("alpha") for name in shapes(path))
+        if placed != weights:
+            raise ConfigError(
+                f"generator.{self.name}.weights: of {weights} weights in {path} diffusers has put {placed} "
+                "on the model, and passed over the others; save the LoRA in peft's names "
+                "(lora_A, lora_B) throughout"
+            )
 
     def _base(self) -> dict[str, Any]:
         """The lesson of the LoRA; empty for one from elsewhere."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
@@ -76,7 +75,9 @@ def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
     """
     options: dict[str, Any] = {}
     for name, module in adapted(pipeline, recipe).items():
-        layers: Any = convert_state_dict_to_diffusers(get_peft_model_state_dict(module))  # type: ignore[no-untyped-call]
+        # In peft's names: in diffusers' own, attention is named in one way and convolutions in another,
+        # and its reader then drops the attention without a word.
+        layers = get_peft_model_state_dict(module)
         settings = module.peft_config["default"].to_dict()
         settings["target_modules"] = sorted(settings["target_modules"])
         options[f"{name}_lora_layers"] = layers

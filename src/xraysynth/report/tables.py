@@ -57,7 +57,7 @@ LEDGER = {
     "cost_usd": ("paid, US dollars", "number"),
     "possible_usd": ("possibly billed besides, US dollars", "number"),
     "parameters": ("parameters", "count"),
-    "trained_parameters": ("of these trained here", "count"),
+    "trained_parameters": ("parameters trained here", "count"),
     "bytes_on_disk": ("weights on disk, bytes", "count"),
     "device": ("device", "text"),
     "engine": ("engine", "text"),
