@@ -20,6 +20,8 @@ $(STAMP): requirements.lock pyproject.toml
 
 quickstart: setup
 	$(BIN)/xraysynth study experiment=quickstart
+	@echo "The DALL·E arm was not run: it needs a key and a budget. Its price: OPENAI_API_KEY=… $(BIN)/xraysynth \
+	generate experiment=quickstart generator=dalle generate.dry_run=true"
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q

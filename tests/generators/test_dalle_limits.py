@@ -40,7 +40,6 @@ class FakeService:
     def __init__(self, plan, pricing, budget_usd):
         self.plan, self.pricing, self.budget_usd = list(plan), pricing, budget_usd
         self.billed, self.open, self.calls = 0.0, 0.0, 0
-        self.images = SimpleNamespace(with_raw_response=self)
 
     async def __aenter__(self):
         return self
@@ -48,7 +47,9 @@ class FakeService:
     async def __aexit__(self, *_):
         pass
 
-    async def generate(self, *, prompt, **_):
+    async def post(self, path, *, cast_to, body):
+        assert path == "/images/generations"
+        prompt = body["prompt"]
         kind, turns, share = self.plan[self.calls % len(self.plan)]
         self.calls += 1
         at_most = self.pricing.at_most_usd(prompt)

@@ -1,7 +1,6 @@
 """Many calls at once from one background event loop: retries, money, and results as they come."""
 
 import asyncio
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,8 @@ from xraysynth.generators._api_spool import Spool
 from xraysynth.records import Generated, Request
 
 KEPT_HEADERS = ("date", "openai-model", "openai-processing-ms", "openai-version", "x-request-id")
+PATH = "/images/generations"
 RATE_LIMITED_ATTEMPTS = 50
-CONNECTIONS = 1
-"""Connections per client: for every request a client looks at all that it has."""
 
 
 class _Stopped(Exception):
@@ -74,7 +72,8 @@ class Run:
         self._count_earlier(requests)
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-                count = math.ceil(self.gate.concurrency / CONNECTIONS)
+                # One for each call in flight: for every call a client looks at all its connections.
+                count = self.gate.concurrency
                 clients = [
                     await stack.enter_async_context(self.call.client()) for _ in range(count)
                 ]
@@ -192,16 +191,15 @@ class Run:
 
     async def _sent(self, client: Any, question: _Question, began: float) -> Generated:
         """One call and what it means; raises `_Again` where another attempt is due."""
+        import httpx2
         import openai
 
-        body = self.call.body(question.request)
-        extra = {k: v for k, v in body.items() if k not in ("prompt", "model")}
         raw: Any = None
         said: Any = None
         verdict: Verdict | None = None
         try:
-            raw = await client.images.with_raw_response.generate(
-                prompt=body["prompt"], model=body["model"], extra_body=extra
+            raw = await client.post(
+                PATH, cast_to=httpx2.Response, body=self.call.body(question.request)
             )
         except openai.APIStatusError as error:
             raw, said = error.response, error.body

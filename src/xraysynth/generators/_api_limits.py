@@ -170,6 +170,8 @@ class Gate:
             self._slowed_at = now
             self.pace = max(self.pace / 2, 1 / (4 * self.concurrency))
             self._in_a_row += 1
-        wait = retry_after if retry_after is not None else min(60.0, 2.0 ** (self._in_a_row - 1))
+        wait = (
+            retry_after if retry_after is not None else min(60.0, 2.0 ** min(self._in_a_row - 1, 6))
+        )
         self.waits.append(wait)
         self._resume_at = max(self._resume_at, now + wait)
