@@ -3,9 +3,11 @@
 Writes the weights below paths.output/finetune, beside a record of every image and patient they have
 seen, by which later stages refuse to test on any of them. Killed at any step, it goes on from its
 last checkpoint. Validation images only measure the loss. Generators that do not learn are passed by.
+Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth finetune …
 """
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +38,10 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     results = {}
     for name, learner in learners.items():
         this = job(config, learner, cohort)
+        if os.environ.get("RANK", "0") != "0":  # beside the process that keeps the records
+            if not this.done:
+                _teach(config, learner, cohort, this, None)
+            continue
         results[name] = this.run(
             lambda learner=learner, this=this: _work(config, learner, cohort, this),  # type: ignore[misc]
             config=config.plain(),
@@ -87,24 +93,23 @@ def require_taught(config: Config, overrides: Sequence[str]) -> None:
             job(config, learner, cohort).result(" ".join(["xraysynth finetune", *overrides]))
 
 
-def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
-    from xraysynth.data import pixels
-
+def _teach(
+    config: Config, learner: Learner, cohort: Manifest, this: Job, run: Any
+) -> dict[str, Any]:
     def examples(side_px: int) -> tuple[Captioned, Captioned]:
         train, val = (
-            _examples(learner, cohort.split(name), config, side_px, pixels)
-            for name in ("train", "val")
+            _examples(learner, cohort.split(name), config, side_px) for name in ("train", "val")
         )
         return train, val
 
+    cache, listener = config.output / "cache", tracking.Learning(run)
+    return learner.teach(examples, folder=this.folder, cache=cache, listener=listener)
+
+
+def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
     record = learned_from(cohort.split("train"))
     with tracking.tracked(config, this) as run, metered() as spent:
-        taught = learner.teach(
-            examples,
-            folder=this.folder,
-            cache=config.output / "cache",
-            listener=tracking.Learning(run),
-        )
+        taught = _teach(config, learner, cohort, this, run)
     # Last: with it the weights count as there.
     write_atomically(this.folder / LEARNED, json.dumps(record).encode())
     history = taught.pop("history")
@@ -118,9 +123,9 @@ def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict
     }
 
 
-def _examples(
-    learner: Learner, manifest: Manifest, config: Config, side_px: int, pixels: Any
-) -> Captioned:
+def _examples(learner: Learner, manifest: Manifest, config: Config, side_px: int) -> Captioned:
+    from xraysynth.data import pixels
+
     images = pixels(manifest, size_px=side_px, folder=config.output / "cache")
     found = captions(learner, manifest, config.prompts)
     return Captioned(images, found, list(manifest.table["label"]))
