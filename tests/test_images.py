@@ -144,3 +144,9 @@ def test_png_bytes_are_deterministic_and_bare(grey):
     assert data == images.encode_png(grey.copy())
     assert np.array_equal(images.decode(data, "a.png"), grey)
     assert set(Image.open(io.BytesIO(data)).info) == set()
+
+
+def test_colour_is_kept_where_it_is_asked_for(tmp_path):
+    for mode, shape in (("L", (4, 5)), ("RGB", (4, 5, 3)), ("RGBA", (4, 5, 3))):
+        Image.new(mode, (5, 4)).save(tmp_path / "x.png")
+        assert images.read_colour(tmp_path / "x.png").shape == shape

@@ -68,6 +68,12 @@ def read(path: Path) -> np.ndarray:
         raise ImageError(f"{path}: no such file; check the path in the manifest") from None
 
 
+def read_colour(path: Path) -> np.ndarray:
+    """Pixels `(H, W)` uint8 of a grey file, `(H, W, 3)` of any other, its alpha left out."""
+    with Image.open(path) as image:
+        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+
+
 def study_format(pixels: np.ndarray, size_px: int) -> np.ndarray:
     """`(H, W)` uint8 -> `(size_px, size_px)` uint8: padded with black to a square, then resized.
 

@@ -46,7 +46,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     return 1 if "failed" in states else 0
 
 
-LONG = ("history", "scores", "fidelity", "diversity", "memorization")
+LONG = ("history", "scores", "fidelity", "diversity", "memorization", "appearance")
 """Entries of a result that are left to run.json."""
 
 

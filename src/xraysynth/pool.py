@@ -113,6 +113,16 @@ def learned(store: ImageStore) -> dict[str, Any]:
     return found
 
 
+def originals(manifest: Manifest) -> list[Path]:
+    """The file of every image as it came from its generator; the pool's own where none was kept."""
+    kept = {
+        path.stem: path
+        for path in (manifest.folder / "archive").glob("*")
+        if path.suffix in (".png", ".jpg", ".webp")
+    }
+    return [kept.get(path.stem, path) for path in manifest.files]
+
+
 def spent_usd(store: ImageStore) -> float:
     """Dollars that all attempts so far have cost, and those they may have cost."""
     amounts = ("cost_usd", "cost_possible_usd")

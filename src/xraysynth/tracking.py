@@ -156,12 +156,12 @@ def log_training(
 
 
 def log_evaluation(run: Any, summary: Mapping[str, Any]) -> None:
-    """Fidelity, diversity and memorisation as tables, fidelity in the summary too."""
+    """Fidelity, diversity, memorisation and appearance as tables, fidelity in the summary too."""
     if run is None:
         return
     import wandb
 
-    for name in ("fidelity", "diversity", "memorization"):
+    for name in ("fidelity", "diversity", "memorization", "appearance"):
         rows: Sequence[Mapping[str, Any]] = summary[name]
         columns: Any = list(rows[0]) if rows else []
         data: Any = [[row[column] for column in columns] for row in rows]

@@ -6,6 +6,7 @@ import pytest
 from xraysynth.errors import ManifestError, XraysynthError
 from xraysynth.metrics.statistics import (
     Interval,
+    bootstrap_mean,
     cluster_weights,
     holm,
     interval,
@@ -106,3 +107,12 @@ def test_p_value_and_holm():
     assert p_value(np.linspace(-1, 1, 1001)) == 1
     assert holm({"a": 0.04, "b": 0.01, "c": 0.9}) == pytest.approx({"a": 0.08, "b": 0.03, "c": 0.9})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
+
+
+def test_the_bootstrap_interval_of_a_mean_is_that_of_theory():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    found = bootstrap_mean(values, 2000)
+    assert found.value == values.mean()
+    assert found.n == 400
+    half = 1.96 * values.std(ddof=1) / 20
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)

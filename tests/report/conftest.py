@@ -192,7 +192,17 @@ def _pool(folder: Path, name: str, images: int, size_px: int) -> PoolView:
     taught = {"seconds": 90.0, "steps": 1000} if name == "sd_lora" else {}
     copies = {"encoder": "classifier", "value": 0.012, "low": 0.0, "high": 0.03, "n": 400}
     memorization = [copies | {"expected": 0.01, "held_out": 300}]
-    return PoolView(name, card, pool, outcomes, fidelity, diversity, memorization, ledger, taught)
+    cast = {
+        "measure": "colour_cast",
+        "meaning": "0 is grey",
+        "value": 0.1,
+        "low": 0.05,
+        "high": 0.2,
+    }
+    appearance = [cast | {"n": 400, "real": 0.0}]
+    return PoolView(
+        name, card, pool, outcomes, fidelity, diversity, memorization, appearance, ledger, taught
+    )
 
 
 AUDIT = {

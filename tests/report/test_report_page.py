@@ -209,9 +209,15 @@ def test_a_study_that_has_hardly_anything_is_still_a_page(bare: Content) -> None
 def test_a_pool_without_measurements_says_so(content: Content, bare: Content) -> None:
     empty = pd.DataFrame()
     pool = replace(
-        content.pools[0], fidelity=empty, diversity=empty, memorization=[], ledger={}, taught={}
+        content.pools[0],
+        fidelity=empty,
+        diversity=empty,
+        memorization=[],
+        appearance=[],
+        ledger={},
+        taught={},
     )
-    assert plain(page.render(replace(bare, pools=[pool]))).count("not measured") == 3
+    assert plain(page.render(replace(bare, pools=[pool]))).count("not measured") == 4
 
 
 def test_galleries_are_in_hash_order_and_survive_a_lost_file(

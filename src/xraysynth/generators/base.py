@@ -116,7 +116,10 @@ class Paid(Generator, Protocol):
         """Raise before any call for whatever would make calls fail or cost without bounds."""
 
     def estimate(self, requests: Sequence[Request]) -> Any:
-        """What these requests would cost; its text is for people, its fields for records."""
+        """What these requests would cost, without a key and without a call.
+
+        Its text is for people, its fields for records. Raises for what `check` would refuse.
+        """
 
     def continued(self, spent_usd: float, *, folder: Path) -> Self:
         """This generator, knowing what its pool in `folder` has cost or may have cost so far."""

@@ -12,6 +12,8 @@ from scipy import ndimage
 
 from xraysynth.errors import ImageError
 
+SMALLEST_PX = 32
+
 MEASURES = {
     "colour_cast": "mean channel spread, 0 is grey; lower is more like a radiograph",
     "aspect": "width / height",
@@ -44,8 +46,10 @@ def luma(image: np.ndarray) -> np.ndarray:
             f"appearance needs (H, W) or (H, W, 3) uint8, got {image.shape} {image.dtype}; flatten an "
             "alpha channel first"
         )
-    if min(image.shape[:2]) < 32:
-        raise ImageError(f"appearance needs at least 32 px a side, got {image.shape[:2]}")
+    if min(image.shape[:2]) < SMALLEST_PX:
+        raise ImageError(
+            f"appearance needs at least {SMALLEST_PX} px a side, got {image.shape[:2]}"
+        )
     return image.astype(np.float64) @ [0.299, 0.587, 0.114] if image.ndim == 3 else image * 1.0
 
 

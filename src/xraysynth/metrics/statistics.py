@@ -93,6 +93,13 @@ def interval(value: float, replicates: np.ndarray, *, n: int, level: float = LEV
     return Interval(float(value), float(low), float(high), n)
 
 
+def bootstrap_mean(values: np.ndarray, replicates: int = REPLICATES, seed: int = 0) -> Interval:
+    """Mean of independent values `(N,)`, with its percentile bootstrap interval."""
+    n = len(values)
+    draws = np.random.default_rng(seed).integers(n, size=(replicates, n))
+    return interval(float(values.mean()), values[draws].mean(axis=1), n=n)
+
+
 def paired_difference(
     arm: np.ndarray, reference: np.ndarray, *, n: int, level: float = LEVEL
 ) -> Interval:

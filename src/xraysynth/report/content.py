@@ -51,6 +51,7 @@ class PoolView:
     `diversity` has one row per class and metric: metric, label, value, low, high, pairs, real.
     `memorization` has one entry per encoder: the share of images flagged (value, low, high, n), the
     share expected of real ones, and how many held-out images say so; or a note why there is none.
+    `appearance` has one entry per measure: its meaning, value, low, high, n, and that of real images.
     `ledger` is what the images cost (`xraysynth.ledger.summary`), `taught` the result of the
     generator's fine-tuning, empty where there was none.
     """
@@ -62,6 +63,7 @@ class PoolView:
     fidelity: pd.DataFrame
     diversity: pd.DataFrame
     memorization: Sequence[Mapping[str, Any]]
+    appearance: Sequence[Mapping[str, Any]]
     ledger: Mapping[str, Any]
     taught: Mapping[str, Any]
 

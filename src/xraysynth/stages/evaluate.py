@@ -14,6 +14,7 @@ from typing import Any
 from xraysynth import pool, tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
+from xraysynth.images import read_colour
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall
@@ -23,7 +24,7 @@ SECTIONS = ("generator", "evaluate", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare and generate."""
 
 
-MEASURES = ("fidelity", "memorization", "diversity")
+MEASURES = ("fidelity", "memorization", "diversity", "appearance")
 """Tables in the result, part of the job's identity: a new one is measured on old pools too."""
 
 
@@ -92,6 +93,7 @@ def _work(
                 for name, found in alike.items()
             ],
         }
+        summary["appearance"] = _appearance(config, test, images)
         tracking.log_evaluation(run, summary)
     return summary
 
@@ -151,6 +153,24 @@ def _memorization(
     )
     facts = {"expected": LEVEL, "held_out": found.n_null, "train": len(seen.values)}
     return {"encoder": encoder, **found.flagged.as_dict(), **facts}
+
+
+def _appearance(config: Config, test: Manifest, made: Manifest) -> list[dict[str, Any]]:
+    """What gives images away, on originals where the pool has kept them, beside real test images."""
+    from xraysynth.metrics.appearance import MEASURES, SMALLEST_PX, of_images
+    from xraysynth.metrics.statistics import bootstrap_mean
+
+    if config.size_px < SMALLEST_PX:
+        return []
+    replicates = config.evaluate.replicates
+    synthetic = of_images(read_colour(path) for path in pool.originals(made))
+    real = of_images(read_colour(path) for path in test.files)
+    return [
+        {"measure": name, "meaning": meaning}
+        | bootstrap_mean(synthetic[name], replicates).as_dict()
+        | {"real": float(real[name].mean())}
+        for name, meaning in MEASURES.items()
+    ]
 
 
 def _encoders(config: Config, classifier: Path) -> list[Any]:

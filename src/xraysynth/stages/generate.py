@@ -131,7 +131,6 @@ def _estimates(config: Config, per_class: Mapping[str, int]) -> dict[str, Any]:
     found = {}
     for name, generator in config.generators().items():
         if isinstance(generator, Paid):
-            generator.check()
             estimate = generator.estimate(wanted)
             print(f"{name}\n{estimate}", file=sys.stderr, flush=True)
             found[name] = asdict(estimate)

@@ -238,6 +238,7 @@ def _view(found: _Pool) -> PoolView:
         fidelity=pd.DataFrame(measured["fidelity"]),
         diversity=pd.DataFrame(measured["diversity"]).rename(columns={"n": "pairs"}),
         memorization=measured["memorization"],
+        appearance=measured["appearance"],
         ledger=found.ledger,
         taught=found.taught.record()["result"] if found.taught else {},
     )
