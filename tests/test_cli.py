@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from xraysynth.usage import stage_help
+from xraysynth.cli import main; main()"]
 
 
 def call(*arguments, cwd=None):
@@ -21,6 +22,14 @@ def test_help_lists_the_stages():
     assert found.returncode == 0
     for stage in ("prepare", "generate", "train", "evaluate", "study", "report"):
         assert f"\n  {stage} " in found.stdout
+
+
+def test_the_help_of_fine_tuning_explains_the_recipe_and_tells_numbers_from_truths():
+    found = stage_help("finetune")
+    assert "generator.<key>.lora.rank=16" in found
+    assert "generator.<key>.lora.patience=0" in found
+    assert "generator.<key>.lora.variants=1" in found
+    assert "generator.<key>.lora.per_class=false" in found
 
 
 def test_help_imports_nothing_heavy():

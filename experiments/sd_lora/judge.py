@@ -57,7 +57,8 @@ def recipe(output: Path, store: dict) -> dict:
         return {}
     identity = json.loads((output / "finetune" / by / "run.json").read_text())["identity"]
     chosen = identity["learner"]["recipe"]
-    return {name: chosen[name] for name in ("per_class", "steps", "rank", "targets")}
+    found = {name: chosen[name] for name in ("per_class", "steps", "rank", "learning_rate")}
+    return found | {"targets": " ".join(chosen["targets"])}
 
 
 def row(model: torch.nn.Module, folder: Path, output: Path, real: np.ndarray) -> dict:

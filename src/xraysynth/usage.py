@@ -2,20 +2,28 @@
 
 import ast
 import inspect
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from xraysynth.config import Config, options
+from xraysynth.recipes import LoraRecipe
 
 GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
+
+
+@dataclass(frozen=True)
+class _Recipes:
+    """Options that lie inside plug-ins, but that a stage's page has to explain."""
+
+    lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"at": "generator.<key>.lora"})
 
 
 def stage_help(stage: str) -> str:
     """What the stage does, the options it reads with their defaults, and the groups to choose from."""
     purpose, sections = _described(stage)
-    known = {f.name: f for f in fields(Config)}
+    known = {f.name: f for f in (*fields(Config), *fields(_Recipes))}
     lines = [f"usage: xraysynth {stage} [option=value ...]", "", purpose.strip(), "", "options:"]
     for name in sections:
         lines += _section(known[name])
@@ -43,10 +51,9 @@ def _section(option: "Field[Any]") -> list[str]:
     if not is_dataclass(option.type):
         return [f"  {option.name}={_shown(_default(option))}"]
     note = " ".join(inspect.getdoc(option.type).split())  # type: ignore[union-attr]
-    lines = [f"  {option.name}: {note}"]
-    return lines + [
-        f"    {option.name}.{f.name}={_shown(_default(f))}" for f in fields(option.type)
-    ]
+    name = option.metadata.get("at", option.name)
+    lines = [f"  {name}: {note}"]
+    return lines + [f"    {name}.{f.name}={_shown(_default(f))}" for f in fields(option.type)]
 
 
 def _default(option: "Field[Any]") -> Any:
@@ -60,8 +67,6 @@ def _shown(value: Any) -> str:
         return f"{value.value}  ({', '.join(str(m.value) for m in type(value))})"
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if not isinstance(value, dict)
-        else "{…}"
-    )
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "{…}" if isinstance(value, dict) else str(value)

@@ -25,7 +25,7 @@ from xraysynth.seeds import derive_seed
 from xraysynth.stages import prepare
 from xraysynth.store import write_atomically
 
-SECTIONS = ("classes", "generator", "prompts", "tracking")
+SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
 
