@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "from xraysynth.usage import stage_help
-from xraysynth.cli import main; main()"]
+from xraysynth.usage import stage_help
+
+COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
 
 
 def call(*arguments, cwd=None):
