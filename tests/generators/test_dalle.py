@@ -10,10 +10,10 @@ import pytest
 from images_server import USAGE, Answer, ImagesServer, error_answer, image_answer, picture
 
 from xraysynth.errors import ConfigError
-from xraysynth.generators import _api_limits
-from xraysynth.generators._api_background import READY
-from xraysynth.generators._api_outcomes import ApiError
 from xraysynth.generators.dalle import BudgetError, Dalle
+from xraysynth.images_api import limits
+from xraysynth.images_api.background import READY
+from xraysynth.images_api.outcomes import ApiError
 from xraysynth.records import Request
 from xraysynth.seeds import identity
 
@@ -36,7 +36,7 @@ def key(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/must-not-be-read")
 
 
-class FakeClock(_api_limits.Clock):
+class FakeClock(limits.Clock):
     """Skips what it is asked to sleep."""
 
     def __init__(self):
@@ -53,7 +53,7 @@ class FakeClock(_api_limits.Clock):
 @pytest.fixture
 def clock(monkeypatch):
     clock = FakeClock()
-    monkeypatch.setattr(_api_limits, "CLOCK", clock)
+    monkeypatch.setattr(limits, "CLOCK", clock)
     return clock
 
 
@@ -265,7 +265,7 @@ def test_transparency_becomes_black_and_a_black_image_is_none():
 
 
 def test_provenance_marks_are_seen():
-    from xraysynth.generators._api_pixels import has_c2pa
+    from xraysynth.images_api.pixels import has_c2pa
 
     plain = picture(1)
     box = b"\x00\x00\x00\x04caBXjumb"

@@ -5,8 +5,8 @@ import json
 import pytest
 from images_server import USAGE, ImagesServer, by_prompt, error_answer
 
-from xraysynth.generators._api_outcomes import ApiError
 from xraysynth.generators.dalle import BudgetError, Dalle
+from xraysynth.images_api.outcomes import ApiError
 from xraysynth.records import Request
 
 KEY = "sk-batch-0123456789"

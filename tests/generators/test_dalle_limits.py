@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_server import USAGE
 
-from xraysynth.generators import _api_background, _api_client, _api_limits
-from xraysynth.generators._api_catalogue import Pricing, model
-from xraysynth.generators._api_limits import Bucket, Budget, Gate
-from xraysynth.generators._api_outcomes import retry_after
-from xraysynth.generators._api_results import Call
-from xraysynth.generators._api_spool import Spool
+from xraysynth.images_api import background, client, limits
+from xraysynth.images_api.catalogue import Pricing, model
+from xraysynth.images_api.limits import Bucket, Budget, Gate
+from xraysynth.images_api.outcomes import retry_after
+from xraysynth.images_api.results import Call
+from xraysynth.images_api.spool import Spool
 from xraysynth.records import Request
 
 RATES = {"text_in": 5, "image_in": 8, "image_out": 30}
 
 
-class VirtualClock(_api_limits.Clock):
+class VirtualClock(limits.Clock):
     """Time that passes only by sleeping."""
 
     def __init__(self):
@@ -104,9 +104,9 @@ def run(service, pricing, *, count, concurrency, budget_usd, clock):
         give_up_after=10**6,
     )
     gate = Gate(concurrency, {"images": 1000.0}, clock=clock)
-    this = _api_client.Run(call, gate, Budget(budget_usd), Spool(None))
+    this = client.Run(call, gate, Budget(budget_usd), Spool(None))
     wanted = [Request("normal", n, f"{n}" * (n % 7), "", n) for n in range(count)]
-    return list(_api_background.results(this, wanted, in_flight=concurrency)), this
+    return list(background.results(this, wanted, in_flight=concurrency)), this
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,9 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xraysynth.generators._api_catalogue import Pricing
-from xraysynth.generators._api_outcomes import judge_status, read_answer, scrubbed
-from xraysynth.generators._api_results import Call, understood
+from xraysynth.images_api.catalogue import Pricing
+from xraysynth.images_api.outcomes import judge_status, read_answer, scrubbed
+from xraysynth.images_api.results import Call, understood
 from xraysynth.records import Request
 
 NAMES = [

@@ -11,16 +11,16 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
-from xraysynth.generators import _api_background, _api_batch, _api_client
-from xraysynth.generators._api_catalogue import Model, Pricing, catalogue
-from xraysynth.generators._api_catalogue import model as catalogued
-from xraysynth.generators._api_endpoint import OPENAI, Endpoint
-from xraysynth.generators._api_estimate import TOO_LONG, Estimate, estimate, sendable
-from xraysynth.generators._api_limits import Budget
-from xraysynth.generators._api_outcomes import ApiError
-from xraysynth.generators._api_results import Call
-from xraysynth.generators._api_spool import Spool
 from xraysynth.generators.base import Card
+from xraysynth.images_api import background, batch, client
+from xraysynth.images_api.catalogue import Model, Pricing, catalogue
+from xraysynth.images_api.catalogue import model as catalogued
+from xraysynth.images_api.endpoint import OPENAI, Endpoint
+from xraysynth.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
+from xraysynth.images_api.limits import Budget
+from xraysynth.images_api.outcomes import ApiError
+from xraysynth.images_api.results import Call
+from xraysynth.images_api.spool import Spool
 from xraysynth.records import Generated, Request
 
 REMEDIES = {
@@ -41,7 +41,7 @@ class BudgetError(ApiError):
 class Dalle:
     """Text to image through an images API, with a budget, limits and an account of every outcome.
 
-    `model` is looked up in the dated catalogue image_models.yaml, which says what it takes and costs;
+    `model` is looked up in the dated catalogue models.yaml, which says what it takes and costs;
     an id that is not there takes prompt, size and `extra_body`, and needs `price_usd_per_image`.
     `base_url` or `azure_endpoint` name another server than OpenAI's. In `extra_body` the texts
     "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and a null leaves a
@@ -298,9 +298,9 @@ class Dalle:
 
     def _at_once(self, requests: Sequence[Request]) -> Iterator[Generated]:
         budget = Budget(self.budget_usd, self.spent_usd)
-        gate = _api_client.gate(self.concurrency, self.per_minute)
-        run = _api_client.Run(self.call, gate, budget, Spool(self.state_folder))
-        yield from _api_background.results(run, requests, in_flight=self.concurrency)
+        gate = client.gate(self.concurrency, self.per_minute)
+        run = client.Run(self.call, gate, budget, Spool(self.state_folder))
+        yield from background.results(run, requests, in_flight=self.concurrency)
         if run.out_of_budget:
             raise self._over_budget(budget, run.not_asked)
         if run.stopped:
@@ -308,7 +308,7 @@ class Dalle:
 
     def _in_batches(self, requests: Sequence[Request]) -> Iterator[Generated]:
         budget = Budget(self.budget_usd, self.spent_usd)
-        batches = _api_batch.Batches(
+        batches = batch.Batches(
             call=self.call,
             client=self.endpoint.client(asynchronous=False),
             budget=budget,

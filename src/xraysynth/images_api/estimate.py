@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from xraysynth.generators._api_catalogue import Pricing, catalogue
+from xraysynth.images_api.catalogue import Pricing, catalogue
 from xraysynth.records import Request
 
 BATCH_SECONDS = 24 * 3600.0

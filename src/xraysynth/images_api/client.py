@@ -8,16 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from xraysynth.generators import _api_limits
-from xraysynth.generators._api_limits import Budget, BudgetExhausted, Gate
-from xraysynth.generators._api_outcomes import (
+from xraysynth.images_api import limits
+from xraysynth.images_api.limits import Budget, BudgetExhausted, Gate
+from xraysynth.images_api.outcomes import (
     Verdict,
     judge_exception,
     judge_status,
     scrubbed,
 )
-from xraysynth.generators._api_results import Call, understood, without_image
-from xraysynth.generators._api_spool import Spool
+from xraysynth.images_api.results import Call, understood, without_image
+from xraysynth.images_api.spool import Spool
 from xraysynth.records import Generated, Request
 
 KEPT_HEADERS = ("date", "openai-model", "openai-processing-ms", "openai-version", "x-request-id")
@@ -266,4 +266,4 @@ def _wait_seconds(state: Any) -> float:
 def gate(concurrency: int, per_minute: Mapping[str, float | None]) -> Gate:
     """A gate with those rates that are known."""
     known = {what: rate for what, rate in per_minute.items() if rate is not None}
-    return Gate(concurrency, known, clock=_api_limits.CLOCK)
+    return Gate(concurrency, known, clock=limits.CLOCK)

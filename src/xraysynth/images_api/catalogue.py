@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-CATALOGUE = Path(__file__).with_name("image_models.yaml")
+CATALOGUE = Path(__file__).with_name("models.yaml")
 
 
 @dataclass(frozen=True, kw_only=True)

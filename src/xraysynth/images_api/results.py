@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xraysynth.errors import ImageError
-from xraysynth.generators._api_catalogue import Pricing
-from xraysynth.generators._api_outcomes import Verdict, read_answer, scrubbed
-from xraysynth.generators._api_pixels import decode_base64, grey_pixels
+from xraysynth.images_api.catalogue import Pricing
+from xraysynth.images_api.outcomes import Verdict, read_answer, scrubbed
+from xraysynth.images_api.pixels import decode_base64, grey_pixels
 from xraysynth.records import Generated, Request
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from xraysynth.generators._api_limits import Budget
-from xraysynth.generators._api_outcomes import ApiError, Verdict, judge_status, scrubbed
-from xraysynth.generators._api_results import Call, understood, without_image
-from xraysynth.generators._api_spool import write_whole
+from xraysynth.images_api.limits import Budget
+from xraysynth.images_api.outcomes import ApiError, Verdict, judge_status, scrubbed
+from xraysynth.images_api.results import Call, understood, without_image
+from xraysynth.images_api.spool import write_whole
 from xraysynth.records import Generated, Request
 
 ENDPOINT = "/v1/images/generations"

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from xraysynth.generators._api_client import Run
-from xraysynth.generators._api_outcomes import ApiError, scrubbed
+from xraysynth.images_api.client import Run
+from xraysynth.images_api.outcomes import ApiError, scrubbed
 from xraysynth.records import Generated, Request
 
 READY = 24
