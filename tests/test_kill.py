@@ -18,7 +18,9 @@ def start(folder: Path, model: Path) -> "subprocess.Popen[bytes]":
 
 
 def lines(folder: Path) -> list[str]:
-    return [line for p in folder.rglob("*.jsonl") for line in p.read_text().splitlines()]
+    return [
+        line for p in folder.rglob("pools/*/journal/*.jsonl") for line in p.read_text().splitlines()
+    ]
 
 
 def pool(folder: Path) -> dict[str, bytes]:

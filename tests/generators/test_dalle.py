@@ -488,15 +488,24 @@ def test_an_answer_that_came_is_not_asked_for_again_and_a_lost_one_is_counted(tm
     assert list((tmp_path / "api").iterdir()) == []
 
 
-def test_an_interrupt_waits_for_what_is_paid_for():
+def test_an_interrupt_waits_for_what_is_paid_for(request):
     import signal
     import threading
 
+    # Background jobs of a shell ignore the signal unless they ask for it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     answer = image_answer(picture(1), delay=0.5)
     with ImagesServer(lambda body, n: answer) as server:
         generator = Dalle(base_url=server.address, budget_usd=1.0, concurrency=3)
         taken = []
-        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+        def interrupt():
+            while len(server.images) < 3:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             taken.extend(generator.generate(wanted(20)))
         assert len(server.images) == len(taken)

@@ -166,7 +166,7 @@ def layers(pipeline):
     """Sums of the LoRA's matrices by the name of their module: one that is lost is missed."""
     parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
     return {
-        f"{part}.{name}".replace(".default_0", "").replace(".default", ""): float(weight.sum())
+        f"{part}.{name}".replace(".default_0", "").replace(".default", ""): weight.sum().item()
         for part, module in parts.items()
         for name, weight in module.named_parameters()
         if "lora_" in name

@@ -125,3 +125,13 @@ def test_smoothing_removes_fine_grain():
 def test_other_arrays_are_refused(wrong):
     with pytest.raises(ImageError, match="appearance needs"):
         luma(wrong)
+
+
+def test_the_smallest_images_have_a_slope_too():
+    import warnings
+
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = appearance.appearance(rng.integers(0, 255, (32, 32)).astype(np.uint8))
+    assert abs(found["spectral_slope"]) < 0.5

@@ -116,8 +116,9 @@ def grain(grey: np.ndarray) -> tuple[float, float]:
     share = float(power[frequency > 0.25].sum() / power.sum())
     edges = np.geomspace(0.05, 0.45, 13)
     ring = np.digitize(frequency, edges)
-    means = [power[ring == n].mean() for n in range(1, len(edges))]
-    centres = np.sqrt(edges[1:] * edges[:-1])
+    rings = [n for n in range(1, len(edges)) if (ring == n).any()]  # small images lack some
+    means = [power[ring == n].mean() for n in rings]
+    centres = [np.sqrt(edges[n] * edges[n - 1]) for n in rings]
     slope = np.polyfit(np.log(centres), np.log(np.maximum(means, 1e-12)), 1)[0]
     return float(-slope), share
 
