@@ -4,14 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 make quickstart
 shared="experiment=quickstart generator=sd_lora tracking=none generate.per_class=92"
-recipe=generator.sd_lora.lora
+lora=generator.sd_lora.lora guidance=generator.sd_lora.guidance
 make_pool() { .venv/bin/xraysynth finetune $shared "$@" && .venv/bin/xraysynth generate $shared "$@"; }
 make_pool
-make_pool generator.sd_lora.guidance=1
-make_pool $recipe.steps=150
-make_pool $recipe.steps=400
-make_pool $recipe.learning_rate=0.0015
-make_pool $recipe.rank=4 $recipe.alpha=4
-make_pool "$recipe.targets=[to_q,to_k,to_v,to_out.0]"
-make_pool $recipe.per_class=false $recipe.steps=1000 $recipe.val_every_steps=500
+make_pool $guidance=2
+make_pool $guidance=1
+make_pool $guidance=2 $lora.steps=150
+make_pool $guidance=2 $lora.steps=400
+make_pool $guidance=2 $lora.learning_rate=0.0015
+make_pool $lora.steps=200 $lora.learning_rate=0.002
+make_pool "$lora.targets=[to_q,to_k,to_v,to_out.0]"
+make_pool $lora.per_class=false $lora.steps=1000 $lora.val_every_steps=500
 .venv/bin/python experiments/sd_lora/judge.py --csv experiments/sd_lora/results.csv
