@@ -11,7 +11,7 @@ from xraysynth.generators.base import Learner
 from xraysynth.generators.sd_lora import BASE, WEIGHTS, SdLora
 from xraysynth.generators.stable_diffusion import StableDiffusion
 from xraysynth.recipes import LoraRecipe
-from xraysynth.records import Request
+from xraysynth.records import LEARNED, Request
 from xraysynth.seeds import identity
 
 OPTIONS = {"steps": 2, "batch_size": 2}
@@ -77,6 +77,13 @@ def test_with_a_lora_a_class_each_class_is_drawn_by_its_own(tiny_sd, tmp_path):
     assert both.measured()["load_seconds"] > 0
     with pytest.raises(ConfigError, match="none for class pneumonia"):
         drawn(both, "pneumonia")
+
+
+def test_the_record_of_what_was_seen_counts_for_each_class_too(tiny_sd, tmp_path):
+    save_tiny_lora(tiny_sd, tmp_path / "normal")
+    (tmp_path / LEARNED).write_text(json.dumps({"patients": ["a/1"], "sha256": []}))
+    for weights in (tmp_path, tmp_path / "normal", tmp_path / "normal" / WEIGHTS):
+        assert SdLora(model=str(tiny_sd), weights=str(weights)).learned()["patients"] == ["a/1"]
 
 
 def test_the_identity_follows_the_weights_and_not_their_place(tiny_sd, tiny_lora, tmp_path):

@@ -81,10 +81,8 @@ class SdLora(StableDiffusion):
         return self.lora.captions_per_image
 
     def learned(self) -> Mapping[str, Any]:
-        """The record beside the weights; empty for a LoRA that came without."""
-        path = self._place() / LEARNED
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return found
+        """The record of what it has seen; empty for a LoRA that came without."""
+        return self._record(LEARNED)
 
     def measured(self) -> dict[str, Any]:
         """As for the base, and how many parameters were trained."""
@@ -199,7 +197,7 @@ class SdLora(StableDiffusion):
         self._require_all_loaded(pipeline, path)
         pipeline.fuse_lora(lora_scale=self.scale)
         pipeline.unload_lora_weights()
-        if self._base().get("recipe", {}).get("zero_terminal_snr"):
+        if self._record(BASE).get("recipe", {}).get("zero_terminal_snr"):
             from xraysynth.lora.denoising import terminal
 
             pipeline.scheduler = terminal(pipeline.scheduler)
@@ -217,16 +215,16 @@ class SdLora(StableDiffusion):
                 "(lora_A, lora_B) throughout"
             )
 
-    def _base(self) -> dict[str, Any]:
-        """The lesson of the LoRA; empty for one from elsewhere."""
+    def _record(self, name: str) -> dict[str, Any]:
+        """What lies beside the LoRA, or beside all of those of the classes; else empty."""
         place = self._place()
-        path = next((f / BASE for f in (place, place.parent) if (f / BASE).is_file()), None)
+        path = next((f / name for f in (place, place.parent) if (f / name).is_file()), None)
         found: dict[str, Any] = json.loads(path.read_text()) if path else {}
         return found
 
     def _require_same_base(self) -> None:
         own = StableDiffusion.content_digest(self)
-        base = self._base().get("base", own)  # else the shapes are checked when it is loaded
+        base = self._record(BASE).get("base", own)  # else the shapes are checked when it is loaded
         if base != own:
             raise ConfigError(
                 f"generator.{self.name}.weights: the LoRA in {self._place()} adapts another model than "

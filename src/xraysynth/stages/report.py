@@ -16,7 +16,7 @@ import pandas as pd
 from xraysynth import pool
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
-from xraysynth.generators.base import Generator
+from xraysynth.generators.base import Generator, Learner
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import Arm, Content, PoolView
@@ -278,6 +278,11 @@ def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
         f"{len(config.study.seeds)} training seeds per arm; intervals cover the choice of test patients "
         "and of seeds, not that of the training images or of the pool's seed."
     )
+    limits += [
+        f"What {p.generator.name} was fine-tuned on is not recorded; it may have seen test images."
+        for p in jobs.pools
+        if isinstance(p.generator, Learner) and not p.generator.learned()
+    ]
     if config.evaluate.encoders == ["classifier"]:
         limits.append(
             "Fidelity is measured with the study's own classifier; it is no FID and cannot be compared "
