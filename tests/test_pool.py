@@ -197,3 +197,13 @@ def test_what_the_generator_has_learned_from_stays_with_the_pool(tmp_path):
     assert pool.learned(store) == record
     store, _ = fill(tmp_path / "two")
     assert pool.learned(store) == {}
+
+
+def test_refusals_are_counted_by_class_and_prompt(tmp_path):
+    outcomes = {"normal-000000": "refused", "normal-000001": "failed"}
+    store, _ = fill(tmp_path, outcomes=outcomes)
+    found = pool.refusals(store)
+    assert found["label"] == {"normal": (1, 10)}
+    ((prompt, (refused, asked)),) = found["prompt"].items()
+    assert prompt == wanted(1)[0].prompt
+    assert refused == 1 <= asked

@@ -167,6 +167,20 @@ def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
     return table
 
 
+def refusals(store: ImageStore) -> dict[str, dict[str, tuple[int, int]]]:
+    """Refused requests and all requests, per class and per prompt that was ever refused.
+
+    Keys are `label` and `prompt`; values map a class or a prompt to (refused, asked).
+    """
+    entries = list(store.entries().values())
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for column in ("label", "prompt"):
+        asked = Counter(e["columns"][column] for e in entries)
+        refused = Counter(e["columns"][column] for e in entries if e["outcome"] == "refused")
+        found[column] = {name: (n, asked[name]) for name, n in refused.most_common()}
+    return found
+
+
 def facts(store: ImageStore) -> list[Mapping[str, Any]]:
     """What was measured while each image was made."""
     return [entry["facts"] for entry in store.entries().values()]

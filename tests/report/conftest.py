@@ -201,7 +201,17 @@ def _pool(folder: Path, name: str, images: int, size_px: int) -> PoolView:
     }
     appearance = [cast | {"n": 400, "real": 0.0}]
     return PoolView(
-        name, card, pool, outcomes, fidelity, diversity, memorization, appearance, ledger, taught
+        name,
+        card,
+        pool,
+        outcomes,
+        {"label": {"covid19": (3, 100)}, "prompt": {"a refused prompt": (3, 4)}},
+        fidelity,
+        diversity,
+        memorization,
+        appearance,
+        ledger,
+        taught,
     )
 
 

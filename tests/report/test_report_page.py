@@ -309,3 +309,12 @@ def test_numbers_read_well(value: Any, text: str) -> None:
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert page.duration(seconds) == text
+
+
+def test_refusals_are_shown_by_class_and_prompt(content: Content) -> None:
+    text = plain(page.render(content))
+    assert "refused, by class and by prompt" in text
+    assert "a refused prompt" in text
+    assert "75%" in text
+    none = [replace(pool, refusals={"label": {}, "prompt": {}}) for pool in content.pools]
+    assert "by class and by prompt" not in plain(page.render(replace(content, pools=none)))

@@ -46,6 +46,7 @@ class Arm:
 class PoolView:
     """One generator's images and what was measured on them.
 
+    `refusals` maps `label` and `prompt` to what was refused: name to (refused, asked).
     `fidelity` has one row per encoder with columns encoder, metric (such as "FD(classifier)"), value,
     low, high, n, floor, floor_low, floor_high: `floor` is real against real at the same n.
     `diversity` has one row per class and metric: metric, label, value, low, high, pairs, real.
@@ -60,6 +61,7 @@ class PoolView:
     card: Card
     manifest: Manifest
     outcomes: Mapping[str, int]
+    refusals: Mapping[str, Mapping[str, tuple[int, int]]]
     fidelity: pd.DataFrame
     diversity: pd.DataFrame
     memorization: Sequence[Mapping[str, Any]]

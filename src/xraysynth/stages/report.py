@@ -36,6 +36,7 @@ class _Pool:
     generator: Generator
     manifest: Manifest
     outcomes: Mapping[str, Mapping[str, int]]
+    refusals: Mapping[str, Mapping[str, tuple[int, int]]]
     ledger: Mapping[str, Any]
     taught: Job | None
     made: Job
@@ -128,6 +129,7 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[_
                 generator,
                 manifests[name],
                 pool.outcomes(store),
+                pool.refusals(store),
                 pool.ledger(store),
                 taught.get(name),
                 made,
@@ -235,6 +237,7 @@ def _view(found: _Pool) -> PoolView:
         card=found.generator.card,
         manifest=found.manifest,
         outcomes=totals,
+        refusals=found.refusals,
         fidelity=pd.DataFrame(measured["fidelity"]),
         diversity=pd.DataFrame(measured["diversity"]).rename(columns={"n": "pairs"}),
         memorization=measured["memorization"],
