@@ -203,7 +203,8 @@ def test_what_no_request_can_pass_stops_the_run_and_keeps_what_came(case):
     results, server, _, error = run(
         [lambda body: fatal if body["prompt"] >= last else GOOD], count=40, concurrency=1
     )
-    assert [r.outcome for r in results] == ["image", "image", "failed"]
+    outcomes = sorted(r.outcome for r in results)  # the refusal may be told before a decoded image
+    assert outcomes == ["failed", "image", "image"]
     assert len(server.images) == 3
     assert case in str(error)
     assert remedy in str(error)

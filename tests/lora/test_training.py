@@ -173,6 +173,15 @@ def layers(pipeline):
     }
 
 
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(trained):
+    curves = []
+    for compiled in (False, True):
+        _, result = trained(recipe(compile=compiled, learning_rate=1e-2))
+        curves.append([entry["loss"] for entry in result.history])
+    assert np.allclose(*curves, atol=1e-4)
+
+
 def test_every_layer_of_the_embedded_model_comes_back(tmp_path):
     folder = Path(xraysynth.__file__).parent / "assets" / "tiny-sd"
     pipeline, fresh = load(folder), load(folder)

@@ -41,6 +41,7 @@ class Learner:
         for parameter in pipeline.unet.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(self.dtype)
+        self.compiled: Any = torch.compile(pipeline.unet) if recipe.compile else pipeline.unet
         self.optimizer = accelerator.prepare(_optimizer(self.parameters, recipe))
         self.averages: Any = None
         if recipe.ema_decay:
@@ -79,8 +80,10 @@ class Learner:
     def _losses(self, batch: Batch) -> Tensor:
         captions, batch = self._embedded(batch.captions), batch.to(self.device)
         noisy = self.schedule.noisy(batch.latents, batch.noise, batch.timesteps)
+        # Validation has batches of other sizes, for which it would be compiled again.
+        unet = self.compiled if torch.is_grad_enabled() else self.pipeline.unet
         with self.accelerator.autocast():
-            prediction = self.pipeline.unet(
+            prediction = unet(
                 noisy.to(self.dtype),
                 batch.timesteps,
                 captions.states.to(self.device, self.dtype),
