@@ -77,9 +77,6 @@ class Dalle:
     poll_seconds: float = field(default=60.0, metadata={"identity": False})
     state_folder: str | None = field(default=None, metadata={"identity": False})
 
-    external = True
-    """Prompts leave this machine."""
-
     def __post_init__(self) -> None:
         address = urlsplit(self.base_url or self.azure_endpoint or OPENAI)
         at_least_1 = ("concurrency", "attempts", "give_up_after", "batch_lines")
