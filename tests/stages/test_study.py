@@ -11,7 +11,7 @@ from small_study import overrides_for, write_cohort, write_image
 
 from xraysynth.config import compose
 from xraysynth.errors import LeakageError, PoolError, XraysynthError
-from xraysynth.stages import evaluate, generate, prepare, report, study, train
+from xraysynth.stages import evaluate, generate, plan, prepare, report, study, train
 
 
 def records(folder, stage):
@@ -179,3 +179,20 @@ def test_prepared_images_are_read_once(copied, monkeypatch):
     config, overrides = copied("splits.seed=1")  # other splits of the same images
     monkeypatch.setattr(prepare, "_load_one", lambda work: pytest.fail("read again"))
     prepare.run(config, overrides)
+
+
+def test_the_command_of_every_job_of_a_study_can_be_typed(copied):
+    config, overrides = copied(
+        "generator=[stable_diffusion,sd_lora]",
+        "generator.sd_lora.lora.rank=2",
+        "study.shares=[0,0.5,1]",
+    )
+    cohort, _ = prepare.cohort(config, overrides)
+    steps = plan.steps(config, cohort, overrides)
+    assert [step.stage for step in steps[:3]] == ["finetune", "generate", "generate"]
+    for step in steps:
+        again = compose(step.overrides)
+        if step.stage == "train":
+            assert train.job(again, cohort).key == train.job(step.config, cohort).key
+        else:
+            assert again.generator == step.config.generator

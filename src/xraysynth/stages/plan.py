@@ -32,21 +32,31 @@ def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[St
     count = f"generate.per_class={config.generate.per_class}"
     found = []
     for key in config.generator:
-        found += _making(only(config, key), (*kept, f"generator={key}", count))
+        own = (*_of(key, kept), f"generator={key}", count)
+        found += _making(only(config, key), own)
     for arm in arms(config):
         needs: tuple[str, ...] = (f"generate {arm.generator}",) if arm.generator else ()
         for seed in config.study.seeds:
             title = f"train {arm.title}, seed {seed}"
-            own = (*kept, *arm.overrides, count, f"seed={seed}")
+            own = (*_of(arm.generator, kept), *arm.overrides, count, f"seed={seed}")
             found.append(Step(title, "train", replace(arm.config, seed=seed), own, needs))
     first = config.study.seeds[0]
     for key in config.generator:
         one = replace(only(config, key), seed=first)
-        own = (*kept, f"generator={key}", count, f"seed={first}")
+        own = (*_of(key, kept), f"generator={key}", count, f"seed={first}")
         needs = (f"generate {key}", f"train {REAL_ONLY}, seed {first}")
         found.append(Step(f"evaluate {key}", "evaluate", one, own, needs))
     order = {"finetune": 0, "generate": 1, "train": 2, "evaluate": 3}
     return sorted(found, key=lambda step: order[step.stage])
+
+
+def _of(key: str, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Without the options of other generators, which cannot be set where these are not selected."""
+    return tuple(
+        text
+        for text in overrides
+        if not text.startswith("generator.") or text.startswith(f"generator.{key}.")
+    )
 
 
 def only(config: Config, key: str) -> Config:
