@@ -113,6 +113,15 @@ def test_what_was_spent_before_counts_against_the_budget(tmp_path, tiny_sd, serv
     assert pool.spent_usd(store) == pytest.approx(0.1)
 
 
+def test_a_budget_is_not_spent_once_a_shard(tmp_path, tiny_sd, server, monkeypatch):
+    monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
+    options = ["generate.per_class=2", "generate.shard_count=2"]
+    config, overrides = only_dalle(tmp_path, tiny_sd, server, *options)
+    with pytest.raises(ConfigError, match=r"shard_count=2: the budget of generator dalle"):
+        generate.run(config, overrides)
+    assert server.images == []
+
+
 def test_credentialed_data_and_services_do_not_meet_in_one_run(
     tmp_path, tiny_sd, server, monkeypatch
 ):

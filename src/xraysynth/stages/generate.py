@@ -7,7 +7,8 @@ and generate.shard_count.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,7 @@ from xraysynth.prompts import requests
 from xraysynth.recipes import MixMode
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import finetune, prepare
-from xraysynth.store import ImageStore
+from xraysynth.store import ImageStore, exclusive
 
 SECTIONS = ("classes", "generator", "prompts", "generate", "data", "tracking")
 """The options that this stage reads, besides those of prepare."""
@@ -105,12 +106,8 @@ def _work(
     place = store(config, generator)
     shard = (config.generate.shard_index, config.generate.shard_count)
     wanted = list(requests(config.prompts, per_class, seed=config.generate.seed))
-    if isinstance(generator, Paid):
-        _require_free_sources(config, generator)
-        generator = generator.continued(pool.spent_usd(place), folder=place.folder)
-        generator.check()
-    with tracking.tracked(config, this) as run:
-        pool.fill(place, generator, wanted, shard=shard)
+    with _ready(config, generator, place) as able, tracking.tracked(config, this) as run:
+        pool.fill(place, able, wanted, shard=shard)
         manifest, facts = place.manifest(), pool.facts(place)
         if not len(manifest):
             reasons = sorted({str(fact["reason"]) for fact in facts})
@@ -123,6 +120,25 @@ def _work(
         }
         tracking.log_pool(run, manifest, place, summary)
     return summary
+
+
+@contextmanager
+def _ready(config: Config, generator: Generator, place: ImageStore) -> Iterator[Generator]:
+    """The generator; one that costs money works alone on its pool, knowing what was spent on it."""
+    if not isinstance(generator, Paid):
+        yield generator
+        return
+    _require_free_sources(config, generator)
+    if config.generate.shard_count > 1:
+        raise ConfigError(
+            f"generate.shard_count={config.generate.shard_count}: the budget of generator "
+            f"{generator.name} holds within one process; use one shard and a higher "
+            f"generator.{generator.name}.concurrency"
+        )
+    generator.check()
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(place.folder / ".budget.lock"):
+        yield generator.continued(pool.spent_usd(place), folder=place.folder)
 
 
 def _estimates(config: Config, per_class: Mapping[str, int]) -> dict[str, Any]:
