@@ -197,6 +197,9 @@ def test_what_the_generator_has_learned_from_stays_with_the_pool(tmp_path):
     assert pool.learned(store) == record
     store, _ = fill(tmp_path / "two")
     assert pool.learned(store) == {}
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "three", record=record, stop_after=6)
+    assert pool.learned(place(Noise(), tmp_path / "three")) == record
 
 
 def test_refusals_are_counted_by_class_and_prompt(tmp_path):

@@ -56,6 +56,7 @@ def fill(
     """
     part = f"shard-{shard[0]}-of-{shard[1]}"
     with store.writer(part) as writer:
+        _keep_record(store, generator)  # first: a pool that was cut short needs it just as much
         done = {name for name, entry in store.entries().items() if entry["outcome"] in FINAL}
         blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
         open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
@@ -66,7 +67,6 @@ def fill(
                     if result.request.image_id not in done:
                         _commit(writer, store, generator.name, result)
                         session["images"] += result.outcome == "image"
-    _keep_record(store, generator)
     store.seal()
 
 

@@ -20,7 +20,6 @@ from typing import Any
 from xraysynth.images_api.limits import Budget
 from xraysynth.images_api.outcomes import ApiError, Verdict, judge_status, scrubbed
 from xraysynth.images_api.results import Call, understood, without_image
-from xraysynth.images_api.spool import write_whole
 from xraysynth.records import Generated, Request
 
 ENDPOINT = "/v1/images/generations"
@@ -73,7 +72,9 @@ class Batches:
         self._state = [batch for batch in found if not wanted.keys().isdisjoint(batch["ids"])]
 
     def _remember(self, batch: Mapping[str, Any]) -> None:
-        write_whole(self._file(batch), json.dumps(batch).encode())
+        from xraysynth.store import write_atomically  # with pandas, which a config check spares
+
+        write_atomically(self._file(batch), json.dumps(batch).encode())
 
     def _forget(self, batch: dict[str, Any]) -> None:
         self._state.remove(batch)

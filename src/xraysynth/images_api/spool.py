@@ -7,7 +7,6 @@ Both are removed when the pool has committed the result.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,16 +52,11 @@ class Spool:
 
     def _write(self, name: str, data: bytes) -> None:
         if self._folder is not None:
-            write_whole(self._folder / name, data)
+            from xraysynth.store import write_atomically  # with pandas, which a config check spares
+
+            write_atomically(self._folder / name, data)
 
     def _path(self, name: str) -> Path:
         if self._folder is None:
             raise FileNotFoundError(name)
         return self._folder / name
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is seen whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
