@@ -19,7 +19,10 @@ PURE = {
     "mixing": BASE | {"manifest", "recipes"},
     "audit": BASE | {"manifest", "images"},
 }
-SIBLINGS = {"generators.sd_lora": {"generators.stable_diffusion"}}
+SIBLINGS = {
+    "generators.sd_lora": {"generators.stable_diffusion"},
+    "encoders": {"encoders.weights"},
+}
 HEAVY = {"torch", "diffusers", "transformers", "openai", "wandb", "timm", "pytorch_lightning"}
 
 
@@ -52,13 +55,13 @@ def breaches():
             allowed = PURE[name]
         if allowed is not None:
             yield from (f"{name} imports {i}" for i in own(name) - allowed)
-        if package in ("sources", "generators"):
+        if package in ("sources", "generators", "encoders"):
             siblings = {
                 i
                 for i in own(name)
                 if i.startswith(f"{package}.") and not i.split(".")[1].startswith("_")
             }
-            allowed = {f"{package}.base", name} | SIBLINGS.get(name, set())
+            allowed = {f"{package}.base", name} | SIBLINGS.get(name, SIBLINGS.get(package, set()))
             yield from (f"{name} imports {i}" for i in siblings - allowed)
         if package != "stages" and name not in ("cli", "launch"):
             yield from (f"{name} imports {i}" for i in own(name) if i.startswith("stages"))
@@ -67,7 +70,7 @@ def breaches():
         outside = {i.split(".")[0] for i in imports(MODULES[name])}
         if outside & {"hydra", "omegaconf"} and name not in ("config", "cli", "launch"):
             yield f"{name} imports Hydra"
-        if "wandb" in outside and name != "tracking":
+        if "wandb" in outside and package != "tracking":
             yield f"{name} imports wandb"
 
 
@@ -88,6 +91,22 @@ def test_a_wrong_import_is_found(monkeypatch, tmp_path):
 def test_plugins_import_heavy_libraries_only_where_used(name):
     top = {i.split(".")[0] for i in imports(MODULES[name], top_level_only=True)}
     assert not top & HEAVY
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.startswith("encoders")])
+def test_encoders_import_what_they_wrap_only_where_used(name):
+    wrapped = HEAVY - {"torch"} | {"torch_fidelity", "torchxrayvision", "huggingface_hub"}
+    top = {i.split(".")[0] for i in imports(MODULES[name], top_level_only=True)}
+    assert not top & wrapped
+
+
+def test_the_names_of_the_encoders_are_known_without_any_heavy_library():
+    code = (
+        "import sys; from xraysynth.encoders import NAMES; assert NAMES; "
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_composing_a_configuration_loads_no_heavy_library():

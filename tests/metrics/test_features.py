@@ -1,11 +1,15 @@
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from xraysynth.errors import XraysynthError
 from xraysynth.metrics.features import Features, cached_features, pooled, require_same
 from xraysynth.metrics.fidelity import frechet_distance
+from xraysynth.seeds import digest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
 
@@ -65,6 +69,43 @@ def test_a_damaged_file_is_made_again(tmp_path, position):
     assert (found.values == expected.values).all()
     cached_features(again, IMAGES, digest="a", folder=tmp_path)
     assert again.calls == [6]
+
+
+def test_the_file_says_what_its_features_are_of(tmp_path):
+    encoder = Counting()
+    found = cached_features(encoder, IMAGES, digest="a", folder=tmp_path)
+    (path,) = tmp_path.iterdir()
+    with safe_open(path, "np") as file:
+        facts = file.metadata()
+    assert facts["encoder"] == "counting"
+    assert facts["images"] == "a"
+    assert facts["weights"] == "w"
+    assert facts["preprocessing"] == digest({"size_px": 8})
+    assert facts["sha256"] == hashlib.sha256(found.values.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("fact", ["encoder", "images", "weights", "preprocessing", "sha256"])
+def test_a_file_with_another_header_is_not_believed(tmp_path, fact):
+    cached_features(Counting(), IMAGES, digest="a", folder=tmp_path)
+    (path,) = tmp_path.iterdir()
+    with safe_open(path, "np") as file:
+        facts, values = file.metadata(), file.get_tensor("features")
+    path.write_bytes(save({"features": values}, metadata=facts | {fact: "other"}))
+    again = Counting()
+    cached_features(again, IMAGES, digest="a", folder=tmp_path)
+    assert again.calls == [6]
+
+
+def test_memory_mapped_images_are_taken_and_not_read_again(tmp_path):
+    stored = np.memmap(tmp_path / "images", np.uint8, "w+", shape=IMAGES.shape)
+    stored[:] = IMAGES
+    encoder = Counting()
+    folder = tmp_path / "features"
+    first = cached_features(encoder, stored, digest="a", folder=folder)
+    assert (first.values == Counting().features(IMAGES)).all()
+    second = cached_features(encoder, stored, digest="a", folder=folder)
+    assert (second.values == first.values).all()
+    assert encoder.calls == [6]
 
 
 def test_a_file_under_the_name_of_another_is_not_believed(tmp_path):

@@ -1,10 +1,15 @@
-"""Features of an image set, bound to the encoder they are from, and their cache on disk."""
+"""Features of an image set, bound to the encoder they are from, and their cache on disk.
+
+A cached file is named by the digests of the images and of what decides the features. Its header
+repeats them (`images`, `encoder`, `weights`, `preprocessing`) with the SHA-256 of the values, so that
+a file which is damaged, or lies under the name of another, is computed again.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -12,8 +17,10 @@ from safetensors.numpy import save
 
 from xraysynth import seeds
 from xraysynth.errors import XraysynthError
-from xraysynth.metrics.encoders import Encoder
 from xraysynth.store import write_atomically
+
+if TYPE_CHECKING:
+    from xraysynth.encoders.base import Encoder
 
 
 @dataclass(frozen=True)
@@ -28,22 +35,28 @@ class Features:
         """The encoder's name."""
         return str(self.identity["encoder"])
 
+    def of(self, rows: np.ndarray) -> "Features":
+        """Those of some of the images."""
+        return replace(self, values=self.values[rows])
 
-def cached_features(encoder: Encoder, images: np.ndarray, *, digest: str, folder: Path) -> Features:
+
+def cached_features(
+    encoder: "Encoder", images: np.ndarray, *, digest: str, folder: Path
+) -> Features:
     """Features of `images` `(N, H, W)` uint8, read from `folder` where they are known.
 
-    `digest` identifies the image set, such as `Manifest.digest()`. A cached file is checked against
-    the SHA-256 in its header; a damaged one is made again.
+    `digest` identifies the image set, such as `Manifest.digest()`. Images may be memory-mapped: a
+    batch is read at a time, and none where the features are known.
     """
     identity = encoder.identity
-    key = seeds.digest({"images": digest, "encoder": identity})
-    path = Path(folder) / f"{encoder.name}-{key[:16]}.safetensors"
-    values = _read(path, key)
+    facts = _facts(identity, digest)
+    path = Path(folder) / f"{encoder.name}-{seeds.digest(facts)[:16]}.safetensors"
+    values = _read(path, facts)
     if values is None:
-        values = encoder.features(images)
+        values = np.ascontiguousarray(encoder.features(images), np.float64)
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"key": key, "sha256": _array_digest(values)}
-        write_atomically(path, save({"features": values}, metadata=facts))
+        metadata = facts | {"sha256": _array_digest(values)}
+        write_atomically(path, save({"features": values}, metadata=metadata))
     if len(values) != len(images):
         raise XraysynthError(
             f"{path} holds features of {len(values)} images, but {len(images)} were given under "
@@ -75,15 +88,23 @@ def _describe(identity: Mapping[str, Any]) -> str:
     return f"{identity['encoder']} ({', '.join(hashes)})"
 
 
-def _read(path: Path, key: str) -> np.ndarray | None:
+def _facts(identity: Mapping[str, Any], images: str) -> dict[str, str]:
+    return {
+        "images": images,
+        "encoder": str(identity["encoder"]),
+        "weights": str(identity["weights"]),
+        "preprocessing": seeds.digest(identity["preprocessing"]),
+    }
+
+
+def _read(path: Path, facts: Mapping[str, str]) -> np.ndarray | None:
     try:
         with safe_open(path, framework="np") as file:
             values: np.ndarray = file.get_tensor("features")
-            facts = file.metadata() or {}
+            found = file.metadata() or {}
     except (OSError, SafetensorError):
         return None
-    intact = facts.get("key") == key and facts.get("sha256") == _array_digest(values)
-    return values if intact else None
+    return values if found == {**facts, "sha256": _array_digest(values)} else None
 
 
 def _array_digest(values: np.ndarray) -> str:
