@@ -1,19 +1,23 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     structural_similarity_index_measure,
 )
 
-from xraysynth.errors import ImageError
+from xraysynth.errors import ImageError, XraysynthError
+from xraysynth.images import read
 from xraysynth.metrics.diversity import (
     BETAS,
     ms_ssim_name,
+    nearest_real_similarity,
     pair_similarity,
     random_pairs,
     scale_count,
+    vendi,
     within_class,
 )
 
@@ -163,3 +167,128 @@ def test_targets_and_patients_of_other_images_are_refused(n_targets, n_patients)
     given = {"classes": ("normal",), "patients": np.arange(n_patients)}
     with pytest.raises(ImageError, match="N of each"):
         within_class(images(3), np.zeros(n_targets, int), **given)
+
+
+def test_a_grey_picture_has_the_same_ssim_from_a_colour_file(tmp_path):
+    x, y = images(2)
+    for mode in ("L", "RGB"):
+        for name, pixels in (("x", x), ("y", y)):
+            Image.fromarray(pixels).convert(mode).save(tmp_path / f"{name}-{mode}.png")
+    x_grey, y_grey, x_colour, y_colour = (
+        read(tmp_path / f"{name}.png")[None] for name in ("x-L", "y-L", "x-RGB", "y-RGB")
+    )
+    expected = pair_similarity(x[None], y[None])
+    for first in (x_grey, x_colour):
+        for second in (y_grey, y_colour):
+            assert (pair_similarity(first, second) == expected).all()
+    tinted = np.stack([y, y, np.zeros_like(y)], 2)
+    Image.fromarray(tinted).save(tmp_path / "tinted.png")
+    assert (pair_similarity(x_grey, read(tmp_path / "tinted.png")[None]) != expected).all()
+
+
+def test_near_copies_are_alike_and_unrelated_neighbours_are_not():
+    real = images(6, noise=120)
+    synthetic = np.clip(real[[4, 1, 1]].astype(int) + 2, 0, 255).astype(np.uint8)
+    found = nearest_real_similarity(synthetic, real, np.array([4, 1, 0]))
+    assert found.shape == (3, 2)
+    assert (found[:2] > 0.98).all()
+    assert (found[2] < 0.6).all()
+    assert (found[2] == pair_similarity(synthetic[2:], real[:1])[0]).all()
+    wrapped = (synthetic - np.uint8(4) - real[[4, 1, 1]]).astype(
+        float
+    )  # what uint8 would make of it
+    assert abs(wrapped).mean() > 100
+
+
+def test_neighbours_are_looked_up_batch_by_batch(monkeypatch):
+    synthetic, real, rows = images(5), images(7, seed=1), np.array([6, 0, 3, 3, 1])
+    whole = nearest_real_similarity(synthetic, real, rows)
+    monkeypatch.setattr("xraysynth.metrics.diversity._BATCH_PIXELS", 1)
+    assert nearest_real_similarity(synthetic, real, rows) == pytest.approx(whole, abs=1e-6)
+    assert nearest_real_similarity(synthetic[:0], real, rows[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("real", "rows", "message"),
+    [
+        (images(3, 32), [0, 1], "bring both to one size"),
+        (images(3), [0, 3], "at least 0 and below 3"),
+        (images(3), [0, -1], "at least 0 and below 3"),
+        (images(3), [0], r"must be \(2,\)"),
+        (images(3).astype(float), [0, 1], "uint8"),
+    ],
+)
+def test_neighbours_that_do_not_fit_are_refused(real, rows, message):
+    with pytest.raises(ImageError, match=message):
+        nearest_real_similarity(images(2), real, np.array(rows))
+
+
+ORDERS = (0.5, 1, 2, 4, np.inf)
+
+
+@pytest.mark.parametrize("q", ORDERS)
+def test_vendi_counts_what_is_different(q):
+    assert vendi(np.ones((9, 4)), q=q) == pytest.approx(1)
+    assert vendi(np.eye(9, 12), q=q) == pytest.approx(9)
+    assert vendi(np.repeat(np.eye(4), 5, axis=0), q=q) == pytest.approx(4)  # more images than d
+
+
+def by_kernel(features, q):
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    values = np.linalg.eigvalsh(unit @ unit.T / len(unit))
+    values = values[values > 1e-12]
+    if q == 1:
+        return np.exp(-(values * np.log(values)).sum())
+    return 1 / values.max() if q == np.inf else (values**q).sum() ** (1 / (1 - q))
+
+
+@pytest.mark.parametrize("q", ORDERS)
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (30, 30)])
+def test_vendi_by_definition_from_either_side(q, shape, monkeypatch):
+    features = np.random.default_rng(0).normal(size=shape) + 0.5
+    monkeypatch.setattr("xraysynth.metrics.diversity._ROWS", 7)
+    assert vendi(features, q=q) == pytest.approx(by_kernel(features, q), rel=1e-9)
+    assert vendi(features * np.arange(1, len(features) + 1)[:, None], q=q) == pytest.approx(
+        vendi(features, q=q)
+    )
+
+
+def test_the_order_matters_where_some_images_are_rare():
+    """Ten kinds, of which the first holds 11 images of 20 and the others one each."""
+    features = np.eye(10)[[0] * 11 + list(range(1, 10))]
+    p = np.array([11] + [1] * 9) / 20
+    found = {q: vendi(features, q=q) for q in ORDERS}
+    assert found[1] == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+    assert found[2] == pytest.approx(1 / (p**2).sum())
+    assert found[np.inf] == pytest.approx(20 / 11)
+    assert (np.diff(list(found.values())) < -0.1).all()
+    even = np.eye(10)[np.arange(20) % 10]
+    assert vendi(even, q=1) == pytest.approx(vendi(even, q=2))
+
+
+def test_rounding_adds_no_kinds_at_a_small_order():
+    kinds = np.random.default_rng(0).normal(size=(5, 20))
+    for times in (3, 10):  # fewer and more images than d
+        assert vendi(np.repeat(kinds, times, axis=0), q=0.1) == pytest.approx(vendi(kinds, q=0.1))
+
+
+def test_vendi_of_a_large_order_approaches_the_limit():
+    features = np.random.default_rng(0).normal(size=(20, 6))
+    assert vendi(features, q=200) == pytest.approx(vendi(features, q=np.inf), rel=0.02)
+    assert vendi(features, q=1 + 1e-6) == pytest.approx(vendi(features), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("features", "q", "message"),
+    [
+        (np.eye(3), 0, "q=0 must be above 0"),
+        (np.eye(3), -1, "must be above 0"),
+        (np.eye(3), float("nan"), "must be above 0"),
+        (np.zeros((3, 2)), 1, "have no direction"),
+        (np.full((3, 2), np.nan), 1, "have no direction"),
+        (np.zeros((0, 2)), 1, r"must be \(N, d\)"),
+    ],
+)
+def test_vendi_refuses_what_has_no_score(features, q, message):
+    with pytest.raises(XraysynthError, match=message):
+        vendi(features, q=q)

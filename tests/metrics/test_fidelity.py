@@ -7,25 +7,29 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
+from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 
 from xraysynth.errors import XraysynthError
-from xraysynth.metrics.features import Features
+from xraysynth.metrics import fidelity
 from xraysynth.metrics.fidelity import (
+    Moments,
+    cmmd,
+    cmmd_name,
+    fd_infinity_name,
     fd_name,
-    fidelity,
+    frechet,
     frechet_distance,
+    frechet_infinity,
     kd_name,
     kernel_distance,
+    memorisation_distance,
+    mifd,
+    mifd_name,
 )
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12))
 Y = rng.normal(size=(250, 12)) @ rng.normal(size=(12, 12)) + 0.5
-
-
-def features(values, encoder="classifier", **differing):
-    identity = {"encoder": encoder, "weights": "w", "preprocessing": {"size_px": 64}}
-    return Features(values, identity | differing)
 
 
 def torch_fidelity_fid(x, y):
@@ -53,14 +57,50 @@ def test_diagonal_gaussians_have_the_closed_form():
     assert found == pytest.approx(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2))
 
 
-@pytest.mark.parametrize("n", [300, 9])  # 9 images in 12 dimensions: singular covariances
+def torchmetrics_fid(x, y):
+    moments = [t for s in (x, y) for t in (torch.tensor(s.mean(0)), torch.tensor(np.cov(s.T)))]
+    return float(_compute_fid(*moments))
+
+
+def dead_units(x):
+    """Two units that are always 0 and one that is another's copy, as after a ReLU."""
+    return np.hstack([x, np.zeros((len(x), 2)), x[:, :1]])
+
+
+@pytest.mark.parametrize("deficient", [False, True])
+@pytest.mark.parametrize("n", [300, 13, 12, 9])  # up to 12 images in 12 dimensions: singular
 @pytest.mark.filterwarnings("ignore:Frechet distance")
-def test_equals_torch_fidelity_and_torchmetrics_on_the_same_features(n):
-    x, y = X[:n], Y[:n]
+def test_equals_torch_fidelity_and_torchmetrics_on_the_same_features(n, deficient):
+    x, y = (dead_units(s[:n]) if deficient else s[:n] for s in (X, Y))
     found = frechet_distance(real=x, synthetic=y)
     assert found == pytest.approx(torch_fidelity_fid(x, y), rel=1e-6)
-    moments = [t for s in (x, y) for t in (torch.tensor(s.mean(0)), torch.tensor(np.cov(s.T)))]
-    assert found == pytest.approx(float(_compute_fid(*moments)), rel=1e-6)
+    assert found == pytest.approx(torchmetrics_fid(x, y), rel=1e-6)
+
+
+def test_sides_that_are_singular_in_different_directions_agree_too():
+    flat, tilted = X.copy(), Y.copy()
+    flat[:, 0], tilted[:, 3] = 1, tilted[:, 4]
+    found = frechet_distance(real=flat, synthetic=tilted)
+    assert found == pytest.approx(torchmetrics_fid(flat, tilted), rel=1e-6)
+
+
+@pytest.mark.parametrize("x", [X, X[:9], dead_units(X)])
+def test_moments_hold_mean_and_covariance(x, monkeypatch):
+    monkeypatch.setattr(fidelity, "_BLOCK_BYTES", 8 * x.shape[1] * 7)  # blocks of 7 images
+    found = Moments.of(x.astype(np.float32))
+    assert found.root.dtype == np.float64
+    assert found.n == len(x)
+    assert found.mean == pytest.approx(x.mean(0), abs=1e-6)
+    assert found.root.T @ found.root == pytest.approx(np.cov(x.T), abs=1e-5)
+    assert found.variance == pytest.approx(np.trace(np.cov(x.T)))
+    assert len(found.root) <= x.shape[1]
+
+
+def test_moments_are_used_again():
+    real = Moments.of(X)
+    for other in (Y, Y + 1):
+        expected = frechet_distance(real=X, synthetic=other)
+        assert frechet(real, Moments.of(other)) == pytest.approx(expected)
 
 
 def test_symmetric_and_blind_to_order():
@@ -92,9 +132,11 @@ def test_few_images_are_warned_about():
     ],
 )
 def test_unusable_features_are_refused(real, synthetic, message):
-    for distance in (frechet_distance, kernel_distance):
+    for distance in (frechet_distance, frechet_infinity, kernel_distance, cmmd):
         with pytest.raises(XraysynthError, match=message):
             distance(real=real, synthetic=synthetic)
+    with pytest.raises(XraysynthError, match=message):
+        mifd(train=real, synthetic=synthetic)
 
 
 def test_kernel_distance_equals_torchmetrics_and_torch_fidelity():
@@ -138,84 +180,96 @@ def test_no_subsets_are_refused():
         kernel_distance(real=X, synthetic=Y, subsets=0)
 
 
-def test_only_inception_is_called_fid():
-    assert (fd_name("inception"), kd_name("inception")) == ("FID", "KID")
-    assert (fd_name("rad-dino"), kd_name("classifier")) == ("FD(rad-dino)", "KD(classifier)")
+def test_only_the_published_encoder_has_the_published_name():
+    names = fd_name, fd_infinity_name, kd_name, mifd_name, cmmd_name
+    assert [name("inception") for name in names[:4]] == ["FID", "FID∞", "KID", "MiFID"]
+    assert cmmd_name("clip") == "CMMD"
+    assert [name("xrv") for name in names] == [
+        "FD(xrv)",
+        "FD∞(xrv)",
+        "KD(xrv)",
+        "MiFD(xrv)",
+        "CMMD(xrv)",
+    ]
+    assert cmmd_name("inception") == "CMMD(inception)"
+    assert (fd_name("clip"), mifd_name("clip")) == ("FD(clip)", "MiFD(clip)")
 
 
-def test_images_like_the_real_ones_show_no_excess_over_the_floor():
-    draw = np.random.default_rng(2)
-    real, alike, unlike = (features(draw.normal(size=(n, 6))) for n in (200, 150, 150))
-    unlike = features(unlike.values + 1)
-    patients = np.arange(200) // 2
-    same = fidelity(real=real, synthetic=alike, patients=patients)
-    assert same.excess.low < 0 < same.excess.high
-    assert same.kernel_excess.low < 0 < same.kernel_excess.high
-    assert same.floor.low <= same.floor.value <= same.floor.high
-    assert same.floor.value > 0
-    other = fidelity(real=real, synthetic=unlike, patients=patients)
-    assert other.excess.low > 4
-    assert other.kernel_excess.low > 0
-    assert other.floor == same.floor
-    assert other.excess.value == pytest.approx(other.distance.value - other.floor.value)
+def test_extrapolation_takes_the_bias_out():
+    draw = np.random.default_rng(5)
+    x, y = draw.normal(size=(2, 2000, 8))
+    shifted = y + np.eye(8)[0]
+    few = x[:200], y[:200]
+    biased = frechet_distance(real=few[0], synthetic=few[1])
+    found = frechet_infinity(real=few[0], synthetic=few[1])
+    assert abs(found.value) < biased / 2
+    assert found.low <= found.value <= found.high
+    assert found.n == 200
+    far = frechet_infinity(real=x, synthetic=shifted, draws=4)
+    assert far.value == pytest.approx(1, abs=0.15)
 
 
-def test_all_sides_have_the_same_number_of_images():
-    draw = np.random.default_rng(2)
-    real = features(draw.normal(size=(100, 3)))
-    patients = np.arange(100)
-    for m, n in ((500, 50), (50, 50), (30, 30)):
-        found = fidelity(real=real, synthetic=features(draw.normal(size=(m, 3))), patients=patients)
-        assert {found.distance.n, found.floor.n, found.kernel.n, found.excess.n} == {n}
+def test_extrapolation_is_the_intercept_of_a_line_over_one_by_n(monkeypatch):
+    sizes = []
+
+    def line(real, synthetic):
+        sizes.append(real.n)
+        assert real.n == synthetic.n
+        return 7 + 300 / real.n
+
+    monkeypatch.setattr(fidelity, "frechet", line)
+    assert frechet_infinity(real=X, synthetic=Y, draws=1).value == pytest.approx(7)
+    assert (len(sizes), sizes[0], sizes[-1]) == (15, 25, 250)
+    assert np.ptp(np.diff(sizes)) <= 1
 
 
-def test_matched_n_takes_the_bias_out_of_the_comparison():
-    draw = np.random.default_rng(4)
-    real, few, many = (features(draw.normal(size=(n, 40))) for n in (120, 60, 2000))
-    patients = np.arange(120)
-    first, second = (
-        fidelity(real=real, synthetic=side, patients=patients).distance.value
-        for side in (few, many)
-    )
-    assert first == pytest.approx(second, rel=0.1)
-    unmatched = [frechet_distance(real=real.values, synthetic=s.values) for s in (few, many)]
-    assert unmatched[0] > 1.3 * unmatched[1]
+def test_extrapolation_is_seeded():
+    given = {"real": X, "synthetic": Y, "draws": 3}
+    assert frechet_infinity(**given, seed=1) == frechet_infinity(**given, seed=1)
+    assert frechet_infinity(**given, seed=1) != frechet_infinity(**given, seed=2)
+    with pytest.raises(XraysynthError, match="2 images and points=15"):
+        frechet_infinity(real=X[:2], synthetic=Y)
 
 
-def test_halves_share_no_patient():
-    # one patient has half the images: were they torn apart, both halves would hold copies of it
-    values = np.vstack([np.zeros((10, 2)), rng.normal(size=(10, 2)) + 10])
-    patients = ["a"] * 10 + [f"b{i}" for i in range(10)]
-    found = fidelity(real=features(values), synthetic=features(values), patients=patients)
-    assert found.floor.low > 50
+def published_cmmd(x, y):
+    """As in the paper's code: gamma = 1 / (2 sigma^2), means over all pairs, times 1000."""
+    x, y = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y))
+
+    def mean(a, b):
+        return np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / (2 * 10**2)).mean()
+
+    return 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
 
 
-def test_few_images_are_flagged():
-    values = rng.normal(size=(40, 30))
-    found = fidelity(real=features(values), synthetic=features(values), patients=np.arange(40))
-    assert (found.few_images, found.dimensions) == (True, 30)
-    found = fidelity(
-        real=features(values[:, :5]), synthetic=features(values[:, :5]), patients=np.arange(40)
-    )
-    assert not found.few_images
+def test_cmmd_follows_its_definition(monkeypatch):
+    assert cmmd(real=X, synthetic=Y) == pytest.approx(published_cmmd(X, Y), rel=1e-6)
+    assert cmmd(real=X, synthetic=X) == pytest.approx(0, abs=1e-9)
+    assert cmmd(real=X, synthetic=Y * 5) == pytest.approx(cmmd(real=X, synthetic=Y))
+    whole = cmmd(real=X, synthetic=Y)
+    monkeypatch.setattr(fidelity, "_BLOCK_BYTES", 8 * 250 * 11)
+    assert cmmd(real=X, synthetic=Y) == pytest.approx(whole)
+    with pytest.raises(XraysynthError, match="all 0"):
+        cmmd(real=X, synthetic=np.vstack([Y, np.zeros(12)]))
 
 
-def test_the_seed_decides():
-    given = {"real": features(X), "synthetic": features(Y), "patients": np.arange(300)}
-    assert fidelity(**given, seed=1) == fidelity(**given, seed=1)
-    assert fidelity(**given, seed=1) != fidelity(**given, seed=2)
+@pytest.mark.parametrize("closeness", [1e-3, 0.3, 10])
+def test_mifd_equals_torchmetrics_on_the_same_features(closeness):
+    draw = np.random.default_rng(6)
+    train = np.vstack([draw.normal(size=(90, 12)), np.zeros(12)]) + 0.0
+    copies = train[draw.integers(91, size=400)] + closeness * draw.normal(size=(400, 12))
+    metric = MemorizationInformedFrechetInceptionDistance(feature=torch.nn.Identity())
+    metric.set_dtype(torch.float64)
+    metric.update(torch.tensor(train), real=True)
+    metric.update(torch.tensor(copies), real=False)
+    assert mifd(train=train, synthetic=copies) == pytest.approx(float(metric.compute()), rel=1e-6)
 
 
-def test_two_preprocessings_are_refused():
-    with pytest.raises(XraysynthError, match="differ in preprocessing"):
-        fidelity(
-            real=features(X),
-            synthetic=features(Y, preprocessing={"size_px": 65}),
-            patients=np.arange(300),
-        )
-
-
-@pytest.mark.parametrize("patients", [np.arange(299), np.zeros(300)])
-def test_patients_that_cannot_be_halved_are_refused(patients):
-    with pytest.raises(XraysynthError, match="patient"):
-        fidelity(real=features(X), synthetic=features(Y), patients=patients)
+def test_mifd_punishes_copies():
+    draw = np.random.default_rng(6)
+    train, fresh = draw.normal(size=(2, 300, 12))
+    copies = train + 0.01 * draw.normal(size=train.shape)
+    assert memorisation_distance(train=train, synthetic=copies) < 1e-3
+    assert memorisation_distance(train=train, synthetic=fresh) == 1
+    distance = frechet_distance(real=train, synthetic=copies)
+    assert mifd(train=train, synthetic=copies) > 1000 * distance
+    assert mifd(train=train, synthetic=train) == 0

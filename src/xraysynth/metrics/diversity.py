@@ -1,7 +1,8 @@
-"""How alike the images of one class are among themselves: SSIM and MS-SSIM over pairs of one set.
+"""How varied a set of images is: SSIM and MS-SSIM over pairs of one class, and the Vendi score.
 
-Higher is less diverse. The values mean something only beside those of real images of the same class
-and size. Between unpaired real and synthetic images SSIM means nothing and is not offered.
+The values mean something only beside those of real images of the same class, number and size.
+Between unpaired real and synthetic images SSIM means nothing: it is offered within one set, and
+between a synthetic image and its nearest real neighbour.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch.nn.functional import avg_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from xraysynth.errors import ImageError
+from xraysynth.errors import ImageError, XraysynthError
 from xraysynth.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
 from xraysynth.seeds import derive_seed
 
@@ -21,6 +22,7 @@ BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 WINDOW_PX = 11
 _BATCH_PIXELS = 2**20
+_ROWS = 4096
 
 
 def scale_count(side_px: int) -> int:
@@ -137,3 +139,83 @@ def _pair_intervals(
         drawn = (weights @ values) / weights.sum(1, keepdims=True)
     means = values.mean(0)
     return [interval(m, column, n=len(pairs)) for m, column in zip(means, drawn.T, strict=True)]
+
+
+def nearest_real_similarity(
+    synthetic: np.ndarray, real: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """SSIM and MS-SSIM of each synthetic image to its nearest real neighbour, `(N, 2)` float64.
+
+    `synthetic` is `(N, H, W)` uint8, `real` `(M, H, W)` uint8, and `rows` `(N,)` are the neighbours'
+    rows of `real`, by whatever encoder. Near 1 is a copy; otherwise to be read beside the same
+    values of held-out real images. See `pair_similarity`.
+    """
+    if synthetic.shape[1:] != real.shape[1:]:
+        raise ImageError(
+            f"synthetic images of {synthetic.shape[1:]} px and real ones of {real.shape[1:]} px: "
+            "bring both to one size with study_format"
+        )
+    rows = np.asarray(rows)
+    if rows.shape != (len(synthetic),) or (
+        rows.size and not 0 <= rows.min() <= rows.max() < len(real)
+    ):
+        raise ImageError(
+            f"rows of shape {rows.shape} for {len(synthetic)} synthetic and {len(real)} real images: "
+            f"must be ({len(synthetic)},), each at least 0 and below {len(real)}"
+        )
+    size = max(1, 8 * _BATCH_PIXELS // max(1, synthetic[:1].size))
+    parts = [
+        pair_similarity(synthetic[at : at + size], real[rows[at : at + size]])
+        for at in range(0, len(rows), size)
+    ]
+    return np.concatenate([np.zeros((0, 2)), *parts])
+
+
+def vendi(features: np.ndarray, *, q: float = 1.0) -> float:
+    """Vendi score of order `q` of features `(N, d)`, from 1 (all alike) to N; higher is more diverse.
+
+    exp of the Renyi entropy of order q of the eigenvalues l of K / N, where K is the cosine
+    similarity: (sum l^q)^(1 / (1 - q)), exp(-sum l log l) at q = 1 and 1 / max l at q = inf (Friedman
+    & Dieng, arXiv:2210.02410; Pasarkar & Dieng, arXiv:2310.12952). A larger q counts rare images
+    less. Sets compare at equal N only, and at most d of them can be told apart.
+
+    >>> round(vendi(np.eye(4)), 6), round(vendi(np.ones((4, 2))), 6)
+    (4.0, 1.0)
+    """
+    if not q > 0:
+        raise XraysynthError(f"Vendi score: q={q} must be above 0; 1 is the usual order")
+    values = _spectrum(np.asarray(features))
+    if q == np.inf:
+        return float(1 / values.max())
+    if q == 1:
+        return float(np.exp(-np.sum(values * np.log(values))))
+    return float(np.sum(values**q) ** (1 / (1 - q)))
+
+
+def _spectrum(features: np.ndarray) -> np.ndarray:
+    """The positive eigenvalues of K / N, which the `(d, d)` mean of x'x shares; they sum to 1."""
+    if features.ndim != 2 or not len(features):
+        raise XraysynthError(f"Vendi score: features of shape {features.shape} must be (N, d)")
+    n, d = features.shape
+    if n <= d:
+        unit = _unit(features)
+        matrix = unit @ unit.T
+    else:
+        matrix = np.zeros((d, d))
+        for at in range(0, n, _ROWS):
+            unit = _unit(features[at : at + _ROWS])
+            matrix += unit.T @ unit
+    values = np.linalg.eigvalsh(matrix / n)
+    values = values[values > len(values) * np.finfo(np.float64).eps]  # the others are rounding
+    return np.asarray(values / values.sum())
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    x = features.astype(np.float64)
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        raise XraysynthError(
+            "Vendi score: features that are all zero or not finite have no direction; look for images "
+            "that the encoder cannot read"
+        )
+    return np.asarray(x / norms)
