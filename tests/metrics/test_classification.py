@@ -173,8 +173,34 @@ def test_an_arm_is_the_mean_of_its_runs_and_wider_for_their_spread():
     single = [evaluate(r, targets, patients, classes=CLASSES, replicates=300) for r in runs]
     for name in ("accuracy", "macro_f1", "auroc/covid19", "ece"):
         assert arm[name].value == pytest.approx(np.mean([one[name].value for one in single]))
-    assert arm["accuracy"].low < 0.1  # replicates which drew the bad run only
+    assert arm["accuracy"].low < 0.1  # three runs as different as these say almost nothing
     assert arm["accuracy"].high > 0.9
+
+
+def test_replicates_spread_between_runs_as_student_t_does():
+    """Runs that are right on all images of so many patients; the patients themselves are all alike."""
+    targets = np.zeros(400, int)
+    runs = []
+    for right in (300, 320, 380):
+        rows = np.full((400, 4), [0.1, 0.7, 0.1, 0.1])
+        rows[:right] = [0.7, 0.1, 0.1, 0.1]
+        runs.append(rows)
+    drawn = arm_replicates(runs, targets, np.zeros(400), classes=CLASSES, replicates=20_000)
+    accuracy = drawn["accuracy"]
+    assert accuracy[0] == pytest.approx(1000 / 1200)
+    error = np.std([0.75, 0.8, 0.95], ddof=1) / np.sqrt(3)
+    quartile, tail = 0.8165, 4.3027  # of t with 2 degrees of freedom, at 75 % and 97.5 %
+    found = (np.quantile(accuracy[1:], [0.75, 0.975]) - accuracy[0]) / error
+    assert found == pytest.approx([quartile, tail], rel=0.05)
+
+
+def test_one_run_has_no_spread_between_runs():
+    probabilities, targets = predictions()
+    weights = cluster_weights(np.arange(120), 30, 0, targets=targets)
+    found = arm_replicates([probabilities], targets, np.arange(120), classes=CLASSES, replicates=30)
+    expected = replicate_scores(probabilities, targets, weights, classes=CLASSES)
+    for name in expected:
+        assert found[name][1:] == pytest.approx(expected[name]), name
 
 
 def test_an_arm_against_itself_differs_by_exactly_nothing():

@@ -3,7 +3,7 @@ import pytest
 
 from xraysynth.errors import XraysynthError
 from xraysynth.metrics.features import Features
-from xraysynth.metrics.memorization import memorization
+from xraysynth.metrics.memorization import memorization, weighted_quantile
 
 
 def drawn(seed, n, dimensions=8):
@@ -54,6 +54,32 @@ def test_images_of_the_same_distribution_are_flagged_as_often_as_real_ones():
         )
         shares.append(result.flagged.value)
     assert 0.005 < np.mean(shares) < 0.02
+
+
+@pytest.mark.parametrize("n", [100, 120, 150, 199, 400])
+def test_one_percent_of_further_values_lie_below_the_threshold_whatever_n(n):
+    """Of uniform values, the threshold is itself the share below it; NumPy's default gives up to 2 %."""
+    values = np.random.default_rng(n).random((4000, n))
+    ones = np.ones((1, n))
+    found = np.mean([weighted_quantile(row, ones, 0.01)[0] for row in values])
+    assert found == pytest.approx(0.01, abs=0.0007)
+    if n == 100:
+        assert np.quantile(values, 0.01, axis=1).mean() > 0.018
+
+
+def test_a_weighted_quantile_counts_values_as_often_as_they_were_drawn():
+    values = np.random.default_rng(0).random(50)
+    weights = np.random.default_rng(1).multinomial(200, np.ones(50) / 50, size=20)
+    found = weighted_quantile(values, weights, 0.1)
+    for row, quantile in zip(weights, found, strict=True):
+        expected = np.quantile(np.repeat(values, row), 0.1, method="weibull")
+        assert quantile == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("copies", [15, 60])  # 5 and 20 %
+def test_the_interval_excludes_one_percent_where_copies_were_planted(copies):
+    assert found(mixed(copies)).flagged.low > 0.01
+    assert found(mixed(0)).flagged.low <= 0.01
 
 
 def test_the_interval_covers_the_uncertainty_of_the_threshold():

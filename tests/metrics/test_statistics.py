@@ -1,4 +1,8 @@
+import importlib.util
 import math
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,13 +10,29 @@ import pytest
 from xraysynth.errors import ManifestError, XraysynthError
 from xraysynth.metrics.statistics import (
     Interval,
+    between_seeds,
     bootstrap_mean,
     cluster_weights,
+    errors_removed,
     holm,
     interval,
     p_value,
     paired_difference,
+    score_interval,
 )
+
+SIMULATION = Path(__file__).parents[2] / "experiments/interval_coverage/simulate.py"
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    """The experiment on coverage, of which the tests run a small part."""
+    spec = importlib.util.spec_from_file_location("interval_coverage", SIMULATION)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
 
 
 def test_images_of_a_patient_come_and_go_together():
@@ -39,6 +59,16 @@ def test_stratified_draw_keeps_every_class():
     stratified = cluster_weights(patients, 300, 0, targets=targets)
     assert (free[:, 40:].sum(1) == 0).any()
     assert (stratified[:, 40:].sum(1) == 2).all()
+
+
+def test_a_small_stratum_has_the_variance_of_its_mean():
+    """s^2 / n over three patients; drawing three of them would give two thirds of that."""
+    values = np.array([0.0, 1.0, 5.0, 7.0, 8.0])
+    weights = cluster_weights(np.arange(5), 20_000, 0, targets=np.array([0, 0, 0, 1, 1]))
+    assert weights[:, :3].sum(1) == pytest.approx(3)
+    means = weights[:, :3] @ values[:3] / 3
+    assert means.var() == pytest.approx(values[:3].var(ddof=1) / 3, rel=0.03)
+    assert (cluster_weights(np.array(["a", "b"]), 5, targets=np.array([0, 1])) == 1).all()
 
 
 def test_patients_with_several_classes_are_one_stratum_and_keep_every_class():
@@ -102,11 +132,91 @@ def test_bootstrap_interval_covers_the_mean_at_the_stated_rate():
     assert np.mean(covered["by image"]) < 0.85
 
 
+def test_score_intervals_cover_at_the_stated_rate_and_image_level_ones_do_not(simulation):
+    """200 test sets of 75 patients with up to five images, which are much alike."""
+    cell = replace(simulation.SINGLE[0], most_images=5, of_patient=0.8, of_image=0.2)
+    rows = simulation.measure(cell, sets=200, replicates=150, arms=False, population=10_000)
+    covered = {(row["method"], row["score"]): row["coverage"] for row in rows}
+    for name in simulation.SCORES:
+        assert 0.9 <= covered["logit", name] <= 0.99, name
+        assert covered["logit by image", name] < 0.88, name
+        assert covered["percentile by image", name] < 0.88, name
+
+
+def test_intervals_of_three_runs_cover_the_mean_over_all_seeds_and_of_their_patients_do_not(
+    simulation,
+):
+    cell = simulation.SEEDS[2]
+    rows = simulation.measure(cell, sets=50, replicates=100, arms=True, population=4000)
+    covered = {(row["method"], row["score"]): row["coverage"] for row in rows}
+    for name in ("accuracy", "macro_f1"):
+        assert covered["difference", name] >= 0.9, name
+        assert covered["arm", name] >= 0.9, name
+        assert covered["difference, runs drawn", name] < 0.9, name
+        assert covered["difference, runs given", name] < 0.7, name
+
+
+def test_score_interval_is_symmetric_on_the_logit_scale_and_stays_within_bounds():
+    replicates = np.clip(np.random.default_rng(0).normal(0.97, 0.02, 2000), 0, 1)
+    found = score_interval(0.97, replicates, n=90, patients=50)
+    low, value, high = (np.log(x / (1 - x)) for x in (found.low, 0.97, found.high))
+    assert high - value == pytest.approx(value - low)
+    assert 0 < found.low < 0.97 < found.high < 1
+    assert found.low < interval(0.97, replicates, n=90).low
+    assert found.n == 90
+
+
+def test_score_interval_takes_deviations_between_runs_by_their_tangent():
+    steady = np.full(1001, 0.8)
+    deviations = np.linspace(-0.04, 0.04, 1001)
+    found = score_interval(0.8, steady, n=9, patients=9, between_runs=deviations)
+    half = 0.95 * 0.04 / (0.8 * 0.2)
+    logits = np.log(4) + np.array([-half, half])
+    assert (found.low, found.high) == pytest.approx(tuple(1 / (1 + np.exp(-logits))))
+
+
+def test_a_perfect_score_is_not_certain():
+    ones = np.ones(100)
+    perfect = score_interval(1.0, ones, n=100, patients=50)
+    assert (perfect.low, perfect.high) == (pytest.approx(0.9287, abs=1e-4), 1.0)  # Wilson, 50 of 50
+    none = score_interval(0.0, 0 * ones, n=100, patients=50)
+    assert (none.low, none.high) == (0.0, pytest.approx(0.0713, abs=1e-4))
+
+
+def test_a_score_that_is_not_defined_has_no_interval():
+    nan = np.full(5, np.nan)
+    assert math.isnan(score_interval(0.5, nan, n=1, patients=1).low)
+    assert math.isnan(score_interval(math.nan, nan, n=0, patients=0).high)
+    assert math.isnan(score_interval(0.0, np.zeros(5), n=0, patients=0).high)
+
+
+def test_errors_removed_is_the_difference_as_a_share_of_the_errors_left():
+    reference = np.array([0.8, 0.7, 0.9, 0.8])
+    arm = reference + np.array([0.05, 0.01, 0.09, 0.05])
+    found = errors_removed(arm, reference, n=7)
+    difference = paired_difference(arm, reference, n=7)
+    assert found.value == pytest.approx(0.25)
+    assert found.low == pytest.approx(5 * difference.low)
+    assert found.high == pytest.approx(5 * difference.high)
+    assert errors_removed(reference, arm, n=7).value == pytest.approx(-0.05 / 0.15)
+    assert math.isnan(errors_removed(arm, np.ones(4), n=7).value)
+
+
+def test_seeds_are_summed_up_one_by_one():
+    found = between_seeds([0.5, 0.75, 1.0])
+    assert found.values == (0.5, 0.75, 1.0)
+    assert (found.mean, found.sd) == (0.75, 0.25)
+    assert math.isnan(between_seeds([0.5]).sd)
+    with pytest.raises(XraysynthError, match="without runs"):
+        between_seeds([])
+
+
 def test_p_value_and_holm():
     assert p_value(np.full(999, 0.3)) == pytest.approx(0.002)
     assert p_value(np.linspace(-1, 1, 1001)) == 1
     assert holm({"a": 0.04, "b": 0.01, "c": 0.9}) == pytest.approx({"a": 0.08, "b": 0.03, "c": 0.9})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
+    assert holm({}) == {}
 
 
 def test_the_bootstrap_interval_of_a_mean_is_that_of_theory():

@@ -20,13 +20,16 @@ from xraysynth.metrics.statistics import (
     REPLICATES,
     Interval,
     cluster_weights,
-    count_draws,
     interval,
     paired_difference,
+    score_interval,
 )
 from xraysynth.seeds import derive_seed
 
 CALIBRATION_BINS = 15
+UNBOUNDED = ("ece", "brier")
+"""Scores whose intervals are percentiles: errors, of which 1 is not the natural end."""
+
 _BLOCK = 2_000_000  # weights held as float64 at a time: 16 MB a temporary array
 
 
@@ -60,18 +63,31 @@ def arm_scores(
 ) -> dict[str, Interval]:
     """Scores averaged over the runs (training seeds) of one arm, with two-level intervals.
 
-    Each replicate draws the patients once, jointly for all runs, and the runs with replacement. One
-    run alone gives the interval over patients. With S runs the spread between seeds is understated
-    by about (S - 1) / S, as any bootstrap of S items does.
+    The interval is about the expected score over training seeds and patients (see `arm_replicates`);
+    one run alone gives that over patients. It is `score_interval`, but plain percentiles for the
+    calibration error and Brier's score.
     """
-    scores = arm_replicates(
-        runs, targets, patients, classes=classes, replicates=replicates, seed=seed
-    )
-    n = _counts(targets, classes)
-    return {
-        name: interval(values[0], values[1:], n=n[name.partition("/")[2]])
-        for name, values in scores.items()
+    levels = _levels(runs, targets, patients, classes=classes, replicates=replicates, seed=seed)
+    images = _counts(targets, classes)
+    owners = np.asarray(patients).astype(str)
+    people = {"": len(np.unique(owners))} | {
+        label: len(np.unique(owners[targets == c])) for c, label in enumerate(classes)
     }
+    found = {}
+    for name, (scores, deviations) in levels.items():
+        label = name.partition("/")[2]
+        given = {"n": images[label]}
+        if name in UNBOUNDED:
+            found[name] = interval(scores[0], (scores + deviations)[1:], **given)
+        else:
+            found[name] = score_interval(
+                scores[0],
+                scores[1:],
+                patients=people[label],
+                between_runs=deviations[1:],
+                **given,
+            )
+    return found
 
 
 def arm_difference(
@@ -86,7 +102,7 @@ def arm_difference(
 ) -> dict[str, Interval]:
     """Arm minus reference on the same test images, paired: both see the same drawn patients.
 
-    Arms with equally many runs also share the drawn runs, so run k of both should have one seed.
+    Arms with equally many runs also share how these are combined: run k of both should have one seed.
     """
     arm, reference = (
         arm_replicates(runs, targets, patients, classes=classes, replicates=replicates, seed=seed)
@@ -108,10 +124,31 @@ def arm_replicates(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Per score `(1 + R,)`: the mean over runs, then its replicates (see `arm_scores`).
+    """Per score `(1 + R,)`: the mean over runs, then its replicates.
+
+    Each replicate draws the patients once, jointly for all runs, and adds a deviation between runs:
+    Student's t with S - 1 degrees of freedom times the standard error of the S runs' own scores.
+    Drawing the runs themselves would understate their spread, of three by a third and without
+    tails. Being a linear combination of the runs' scores, the same for all arms, it is paired in a
+    difference of arms. A replicate may leave [0, 1].
 
     Depends on the seed, the patients and the number of runs alone, so that arms are comparable.
     """
+    levels = _levels(runs, targets, patients, classes=classes, replicates=replicates, seed=seed)
+    return {name: scores + deviations for name, (scores, deviations) in levels.items()}
+
+
+def _levels(
+    runs: Sequence[np.ndarray],
+    targets: np.ndarray,
+    patients: ArrayLike,
+    *,
+    classes: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Per score the mean over runs under each draw of patients, and deviations of that mean between
+    runs, `(1 + R,)` each, the first of either belonging to the point value."""
     if not len(runs):
         raise XraysynthError("an arm without runs has no scores; train at least one run of it")
     targets = np.asarray(targets)
@@ -120,12 +157,22 @@ def arm_replicates(
     weights = np.vstack([np.ones_like(weights[:1]), weights])
     scores = [replicate_scores(run, targets, weights, classes=classes) for run in runs]
     rng = np.random.default_rng(derive_seed(seed, "runs", len(runs)))
-    draws = rng.integers(len(runs), size=(replicates, len(runs)))
-    shares = np.vstack([np.ones(len(runs)), count_draws(draws, len(runs))]) / len(runs)
-    return {
-        name: np.einsum("rs,sr->r", shares, np.stack([score[name] for score in scores]))
-        for name in scores[0]
-    }
+    mixtures = np.vstack([np.zeros(len(runs)), _mixtures(rng, replicates, len(runs))])
+    levels = {}
+    for name in scores[0]:
+        by_run = np.stack([score[name] for score in scores])  # (S, 1 + R)
+        levels[name] = by_run.mean(0), mixtures @ by_run[:, 0]
+    return levels
+
+
+def _mixtures(rng: np.random.Generator, replicates: int, runs: int) -> np.ndarray:
+    """Weights `(R, S)`, 0 in sum, whose combination of S values x is t_(S-1) sd(x) / sqrt(S)."""
+    if runs == 1:
+        return np.zeros((replicates, 1))
+    normal = rng.normal(size=(replicates, runs))
+    normal -= normal.mean(1, keepdims=True)
+    mixtures: np.ndarray = normal / np.sqrt(runs * rng.chisquare(runs - 1, size=(replicates, 1)))
+    return mixtures
 
 
 def replicate_scores(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.neighbors import NearestNeighbors
 
 from xraysynth.errors import XraysynthError
 from xraysynth.metrics.features import Features, require_same
+from xraysynth.metrics.neighbours import nearest
 from xraysynth.metrics.statistics import (
     REPLICATES,
     Interval,
@@ -65,10 +65,9 @@ def memorization(
             f"memorisation: the 1 % quantile needs at least {1 / LEVEL:.0f} held-out images, got "
             f"{len(held_out.values)}; enlarge splits.val_fraction and splits.test_fraction"
         )
-    index = NearestNeighbors(n_neighbors=1).fit(train.values)
-    null = index.kneighbors(held_out.values)[0][:, 0]
-    distances, nearest = (found[:, 0] for found in index.kneighbors(synthetic.values))
-    threshold = float(np.quantile(null, LEVEL))
+    null = nearest(held_out.values, train.values)[0][:, 0]
+    distances, originals = (found[:, 0] for found in nearest(synthetic.values, train.values))
+    threshold = float(weighted_quantile(null, np.ones((1, len(null))), LEVEL)[0])
     weights = cluster_weights(patients, replicates, seed)
     thresholds = weighted_quantile(null, weights, LEVEL)
     m = len(distances)
@@ -76,19 +75,26 @@ def memorization(
     below = distances[None, :] < thresholds[:, None]
     shares = (count_draws(draws, m) * below).sum(1) / m
     flagged = interval(float((distances < threshold).mean()), shares, n=m)
-    return Memorization(flagged, threshold, len(null), distances, nearest)
+    return Memorization(flagged, threshold, len(null), distances, originals)
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> np.ndarray:
-    """The `level` quantile of `values` `(N,)` under each row of `weights` `(R, N)`: `(R,)`.
+    """The `level` quantile of `values` `(N,)` under each row of `weights` `(R, N)`, counts: `(R,)`.
 
-    The smallest value up to which at least `level` of the weight lies.
+    The value of rank level (n + 1), interpolated between whole ranks (Hyndman & Fan 1996, type 6): a
+    further value lies below it with probability `level`, whatever the distribution, for any
+    n >= 1 / level. The common type 7 would put 2 % below the 1 % quantile of 100 values.
 
     >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), np.array([[1, 1, 1], [9, 1, 0]]), 0.5)
     array([2., 3.])
     """
     order = np.argsort(values, kind="stable")
     cumulated = np.cumsum(weights[:, order], axis=1)
-    reached = cumulated >= level * cumulated[:, -1:]
-    chosen: np.ndarray = values[order][np.argmax(reached, axis=1)]
+    total = cumulated[:, -1]
+    rank = np.clip(level * (total + 1), 1, total)
+    below, above = (
+        values[order][np.argmax(cumulated >= np.minimum(whole, total)[:, None], axis=1)]
+        for whole in (np.floor(rank), np.floor(rank) + 1)
+    )
+    chosen: np.ndarray = below + (rank - np.floor(rank)) * (above - below)
     return chosen
