@@ -1,0 +1,87 @@
+"""Shortcuts: what gives away the source of real images, or their class without the lungs.
+
+Linear probes look at thumbnails, at borders, at what lies around the lungs, and at the grain, and
+are scored on patients they have not seen. The class told from anything but the lungs, or the source
+told at all, is what a classifier could learn instead of the disease. Prepares the cohort if needed;
+nothing is trained that a study would use.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from xraysynth.config import Config
+from xraysynth.job import Job
+from xraysynth.manifest import Manifest
+from xraysynth.recipes import Cache
+from xraysynth.stages import prepare, train
+
+if TYPE_CHECKING:
+    from xraysynth.metrics.probes import Shortcut
+
+SECTIONS = (
+    "classes",
+    "size_px",
+    "missing_patient_id",
+    "acknowledge_confounding",
+    "source",
+    "splits",
+)
+"""The options that this stage reads."""
+
+SEED = 0
+
+
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """Probe the cohort, or find it probed."""
+    cohort, _ = prepare.cohort(config, overrides)
+    this = job(config, cohort)
+    return this.run(lambda: _work(config, cohort), config=config.plain(), overrides=overrides)
+
+
+def job(config: Config, cohort: Manifest) -> Job:
+    """The job that probes this cohort."""
+    from xraysynth.metrics import probes
+
+    decides = {
+        "cohort": cohort.digest(),
+        "size_px": config.size_px,
+        "views": list(probes.VIEWS),
+        "folds": probes.FOLDS,
+        "at_most": probes.AT_MOST,
+        "replicates": config.evaluate.replicates,
+        "seed": SEED,
+    }
+    return Job("probe", decides, config.output)
+
+
+def _work(config: Config, cohort: Manifest) -> dict[str, Any]:
+    from xraysynth.data import pixels
+    from xraysynth.metrics.probes import shortcuts
+
+    folder, table = config.output / "cache", cohort.table
+    images = pixels(cohort, size_px=config.size_px, folder=folder, cache=Cache.memmap)
+    found = shortcuts(
+        images,
+        table["source"].to_numpy(),
+        table["label"].to_numpy(),
+        train.patient_keys(table).to_numpy(),
+        seed=SEED,
+        replicates=config.evaluate.replicates,
+    )
+    return {
+        "images": len(cohort),
+        "told": [_sentence(row) for row in found if _gives_away(row)],
+        "shortcuts": [row.as_dict() for row in found],
+    }
+
+
+def _gives_away(row: "Shortcut") -> bool:
+    """True above chance, except for the class from the whole image, which is no shortcut."""
+    return row.low > row.chance and (row.question, row.view) != ("class", "thumbnail")
+
+
+def _sentence(row: "Shortcut") -> str:
+    return (
+        f"{row.question} from {row.view}: {row.measure} {row.value:.2f} "
+        f"({row.low:.2f} to {row.high:.2f}; chance {row.chance:.2f})"
+    )

@@ -1,0 +1,89 @@
+"""The stage `probe`: what it finds in a cohort, and that it finds it once."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_study import CLASSES
+
+from xraysynth.cli import STAGES
+from xraysynth.config import compose
+from xraysynth.errors import ConfoundingError
+from xraysynth.stages import probe
+
+NOISE = np.random.default_rng(0)
+
+
+def written(folder, *, marked):
+    """160 images of noise, half of each source; `marked` are (source, class) pairs with a corner."""
+    rows = []
+    for number in range(160):
+        label, source = CLASSES[number % 2], "ab"[number // 2 % 2]
+        pixels = NOISE.integers(0, 200, (48, 48)).astype(np.uint8)
+        if (source, label) in marked:
+            pixels[:3, :20] = 220
+        name = f"{number}.png"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+        rows.append({"path": name, "label": label, "source": source, "patient_id": number // 4})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+
+
+def found(folder, *more):
+    overrides = [
+        "source=table",
+        f"source.table.path={folder / 'cohort' / 'manifest.csv'}",
+        "classes=[normal,pneumonia]",
+        f"paths.output={folder / 'outputs'}",
+        "size_px=48",
+        "evaluate.replicates=100",
+        *more,
+    ]
+    return probe.run(compose(overrides), overrides)
+
+
+def test_a_mark_of_a_class_is_reported_and_not_probed_twice(tmp_path, capfd):
+    written(tmp_path / "cohort", marked=[("a", "pneumonia"), ("b", "pneumonia")])
+    result = found(tmp_path)
+    assert result["state"] == "done"
+    assert result["images"] == 160
+    told = {(row["question"], row["view"]): row for row in result["shortcuts"]}
+    assert told["class", "borders"]["low"] > 0.8
+    assert told["class", "borders"]["chance"] == 0.5
+    assert any(text.startswith("class from borders: AUROC ") for text in result["told"])
+    assert not any(text.startswith("class from thumbnail") for text in result["told"])
+    assert "probe" in capfd.readouterr().err
+    again = found(tmp_path)
+    assert again["skipped"]
+    assert again["shortcuts"] == result["shortcuts"]
+    assert found(tmp_path, "evaluate.replicates=50")["key"] != result["key"]
+
+
+def test_nothing_is_told_where_nothing_is_marked(tmp_path):
+    written(tmp_path / "cohort", marked=[])
+    result = found(tmp_path)
+    assert result["told"] == []
+    assert {row["view"] for row in result["shortcuts"]} == {
+        "thumbnail", "borders", "background", "grain",
+    }  # fmt: skip
+
+
+def test_the_rules_of_a_cohort_hold(shared_data, tmp_path):
+    """Real collections, each mostly of one class, are not probed unless that is acknowledged."""
+    overrides = [
+        "source=table",
+        f"source.table.path={shared_data / 'cxr-mini' / 'manifest.csv'}",
+        "classes=[normal,pneumonia,covid19]",
+        "source.table.labels={tuberculosis: null}",
+        f"paths.output={tmp_path / 'outputs'}",
+        "size_px=32",
+    ]
+    with pytest.raises(ConfoundingError, match="acknowledge_confounding=true"):
+        probe.run(compose(overrides), overrides)
+    overrides += ["acknowledge_confounding=true", "evaluate.replicates=100"]
+    result = probe.run(compose(overrides), overrides)
+    assert any(text.startswith("source from borders") for text in result["told"])
+
+
+def test_the_stage_is_listed():
+    assert "shortcuts" in STAGES["probe"]
