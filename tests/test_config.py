@@ -4,7 +4,7 @@ import re
 import pytest
 import yaml
 
-from xraysynth.config import PLUGINS, Config, compose, options
+from xraysynth.config import ENCODERS, PLUGINS, Config, compose, options, plugin_overrides
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.usage import GROUPS, stage_help
 
@@ -64,7 +64,10 @@ def test_a_misspelt_argument_of_any_plugin_is_refused(group, option, prefix):
         ("generator=stable_difusion", "did you mean 'stable_diffusion'"),
         ("source=tabel", "did you mean 'table'"),
         ("generaotr=x", "did you mean 'generator'"),
-        ("data.mode=replac", "replace, add"),
+        ("data.mode=replac", "replace, add, pretrain"),
+        ("data.control=none_", "none, duplicate, permuted"),
+        ("data.control=duplicate", r"data.share=0 has none"),
+        ("data.real_fraction=0", r"data.real_fraction must lie in \(0, 1\]; got 0"),
         ("data.share=1.5", r"data.share must lie in \[0, 1\]; got 1.5"),
         ("classes=[a]", "classes must name two or more"),
         ("classes=[a,a]", "different classes"),
@@ -73,16 +76,83 @@ def test_a_misspelt_argument_of_any_plugin_is_refused(group, option, prefix):
         ("generate.per_class=0", "generate.per_class must be at least 1"),
         ("generate.shard_index=2", r"shard_index must lie in \[0, generate.shard_count\)"),
         ("evaluate.encoders=[resnet]", "evaluate.encoders must be among"),
+        ("evaluate.encoders=[inceptio]", "did you mean 'inception'"),
+        (
+            "evaluate.weights.rad_dinno=x",
+            "evaluate.weights must be among .*did you mean 'rad_dino'",
+        ),
+        ("evaluate.splits=1", "evaluate.splits must be at least 2; got 1"),
+        ("evaluate.replicates=0", "evaluate.replicates must be at least 1"),
+        ("evaluate.size_px=4", "evaluate.size_px must be at least 16"),
         ("study.seeds=[]", "study.seeds must hold at least one"),
         ("study.name=a/b", "study.name is used as a folder name"),
         ("study.shares=[a]", "study.shares"),
+        ("study.shares=[2]", r"study.shares must lie in \[0, 1\]"),
+        ("study.modes=[replac]", "study.modes must be among .*did you mean 'replace'"),
+        ("study.modes=[]", "study.modes must hold at least one"),
+        ("study.controls=[none]", "study.controls must be among duplicate, permuted"),
+        ("study.real_fractions=[0]", r"study.real_fractions must lie in \(0, 1\]"),
+        ("study.real_fractions=[]", "study.real_fractions must hold at least one"),
         ("source.table.path=x", "source=table is not selected"),
         ("source=table", "source.table.path must be given"),
+        ("test_source=tabel", "did you mean 'table'"),
+        ("test_source=table", "test_source.table.path must be given"),
+        ("test_source.table.path=x", "select it with 'test_source=table'"),
     ],
 )
 def test_a_wrong_option_is_refused_with_the_remedy(override, message):
     with pytest.raises(ConfigError, match=message):
         compose([override])
+
+
+def test_pretraining_keeps_nothing_from_before_the_real_images():
+    chosen = ["data.mode=pretrain", "data.share=0.5"]
+    assert compose(chosen).data.mode.value == "pretrain"
+    for option in ("trainer.patience=3", "trainer.keep=best"):
+        with pytest.raises(ConfigError, match=r"trainer.patience=0 and trainer.keep=last"):
+            compose([*chosen, option])
+        compose(["data.mode=pretrain", option])  # nothing comes first at share 0
+
+
+def test_test_sources_are_chosen_among_the_sources_and_apart_from_them():
+    assert compose().test_sources() == []
+    one = compose(
+        [
+            *("source=folder", "source.folder.root=here"),
+            *(
+                "test_source=folder",
+                "test_source.folder.root=there",
+                "test_source.folder.name=other",
+            ),
+        ]
+    )
+    assert [(s.name, s.root) for s in one.sources()] == [("folder", "here")]
+    assert [(s.name, s.root) for s in one.test_sources()] == [("other", "there")]
+    two = compose(["test_source=[montgomery,shenzhen]", "test_source.shenzhen.root=x"])
+    assert [s.name for s in two.test_sources()] == ["montgomery", "shenzhen"]
+    assert two.test_sources()[1].root == "x"
+    assert [s.name for s in two.sources()] == ["simulated"]
+    with pytest.raises(ConfigError, match=r"test_source\.folder\.nmae"):
+        compose(["test_source=folder", "test_source.folder.root=x", "test_source.folder.nmae=x"])
+
+
+def test_the_words_of_a_test_source_can_be_typed_again():
+    typed = plugin_overrides(["test_source=table", "test_source.table.path=x"])
+    assert compose([text.removeprefix("++") for text in typed]).test_source["table"]["path"] == "x"
+
+
+def test_weights_are_given_by_encoder():
+    one = compose(["evaluate.weights.inception=a.pth", "evaluate.weights.xrv=b"])
+    assert one.evaluate.weights == {"inception": "a.pth", "xrv": "b"}
+    assert compose(["evaluate.weights={inception: a.pth}"]).evaluate.weights == {
+        "inception": "a.pth"
+    }
+
+
+def test_known_encoders_are_those_that_can_be_built():
+    from xraysynth import encoders
+
+    assert set(ENCODERS) == set(encoders.NAMES)
 
 
 @pytest.fixture
@@ -99,6 +169,8 @@ def experiment(tmp_path, monkeypatch):
 
 def test_an_experiment_outside_the_package_works(experiment):
     assert experiment("seed: 5\n").seed == 5
+    chosen = "defaults:\n  - override /source@test_source: [montgomery]\nsize_px: 32\n"
+    assert list(experiment(chosen).test_source) == ["montgomery"]
 
 
 @pytest.mark.parametrize(

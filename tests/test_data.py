@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from xraysynth.data import StepSampler, XrayDataModule, augment, pixels
 from xraysynth.errors import ConfigError, ImageError, LeakageError
 from xraysynth.images import encode_png, read
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import Cache, DataRecipe
+from xraysynth.recipes import Cache, Control, DataRecipe, MixMode
 from xraysynth.records import sha256_bytes
 
 CLASSES = ("normal", "pneumonia")
@@ -123,6 +124,91 @@ def test_the_sampler_resumes_and_shards() -> None:
         for r in (0, 1)
     ]
     assert [sorted(a + b) for a, b in zip(*ranks, strict=True)] == [sorted(b) for b in whole]
+
+
+def test_the_sampler_can_begin_with_the_last_images_alone() -> None:
+    def batches(**more: Any) -> list[list[int]]:
+        sampler = StepSampler(12, batch_size=4, seed=1, first=(7, 6), **more)
+        return list(itertools.islice(sampler, 20))
+
+    whole = batches()
+    assert set(np.concatenate(whole[:6])) == set(range(7, 12))
+    assert set(np.concatenate(whole[6:])) == set(range(7))
+    for start in (1, 5, 6, 7, 13):
+        assert batches(start=lambda: start)[: 20 - start] == whole[start:]  # noqa: B023
+    ranks = [batches(shard=(r, 2)) for r in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*ranks, strict=True)] == [sorted(b) for b in whole]
+    later = [sorted(batch) for batch in sampled(7, 14)]
+    assert later == [sorted(batch) for batch in whole[6:]]  # real images come as without others
+
+
+def sampled(n: int, steps: int) -> list[list[int]]:
+    return list(itertools.islice(StepSampler(n, batch_size=4, seed=1), steps))
+
+
+class _Trainer:
+    """As much of a trainer as a data module asks for."""
+
+    global_rank, world_size, training = 0, 1, True
+
+    def __init__(self, max_steps: int, step: int = 0) -> None:
+        self.max_steps, self.global_step = max_steps, step
+
+
+def test_pretraining_shows_synthetic_images_first_and_then_all_real_ones(
+    real: Manifest, tmp_path: Path
+) -> None:
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
+    settings = {"share": 0.5, "mode": MixMode.pretrain, "batch_size": 5}
+    data = module(real, tmp_path, synthetic={"a": pool}, pretrain_fraction=0.3, **settings)
+    with pytest.raises(ConfigError, match=r"mode=pretrain needs a trainer with max_steps"):
+        data.train_dataloader()
+    data.trainer = _Trainer(10)  # type: ignore[assignment]
+    rows = [b["index"].numpy() for b in itertools.islice(data.train_dataloader(), 10)]
+    assert all((batch >= 10).all() for batch in rows[:3])
+    assert set(np.concatenate(rows[3:])) == set(range(10))
+    data.trainer = _Trainer(10, step=7)  # type: ignore[assignment]
+    again = [b["index"].numpy() for b in itertools.islice(data.train_dataloader(), 3)]
+    assert np.array_equal(again, rows[7:])
+    assert data.class_counts == [10, 10]
+
+
+def test_controls_show_the_pixels_of_their_files_under_their_own_labels(
+    real: Manifest, tmp_path: Path
+) -> None:
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
+    settings = {"share": 0.5, "mode": MixMode.add}
+    repeats = module(real, tmp_path, control=Control.duplicate, **settings)
+    permuted = module(real, tmp_path, control=Control.permuted, synthetic={"a": pool}, **settings)
+    for data in (repeats, permuted):
+        own, other = data.train_manifests
+        dataset = data.dataset("train")
+        shown = (dataset.__getitems__(range(20))["image"][:, 0] * 255).round().byte().numpy()
+        assert np.array_equal(shown, [read(path) for path in [*own.files, *other.files]])
+        assert dataset.targets.tolist() == [*own.targets, *other.targets]
+        assert data.class_counts == [10, 10]
+        assert np.array_equal(np.concatenate(data.images("train")), shown)
+    table = permuted.train_manifests[1].table
+    told = [image_id.split("-")[1] for image_id in table["image_id"]]
+    assert table["label"].tolist() != told
+    assert sorted(table["label"]) == sorted(told)
+
+
+def test_only_what_is_used_of_the_real_images_is_trained_on(real: Manifest, tmp_path: Path) -> None:
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
+    data = module(
+        real, tmp_path, synthetic={"a": pool}, share=0.5, mode=MixMode.add, real_fraction=0.4
+    )
+    assert [len(part) for part in data.train_manifests] == [4, 4]
+    assert len(data.dataset("val")) == len(data.dataset("test")) == 4
+    table = real.table.assign(source=["a", "b"] * 9)
+    swapped = table["source"].where(table.index % 4 < 2, table["source"].map({"a": "b", "b": "a"}))
+    two = Manifest(table.assign(source=swapped), real.folder, CLASSES)
+    left = module(two, tmp_path, leave_out="b")
+    for split in ("train", "val"):
+        assert 0 < len(left.dataset(split)) < len(two.split(split))
+    assert set(left.train_manifests[0].table["source"]) == {"a"}
+    assert len(left.dataset("test")) == len(two.split("test"))
 
 
 def test_batches_hold_the_pixels_and_targets_of_their_rows(real: Manifest, tmp_path: Path) -> None:

@@ -8,8 +8,23 @@ import pytest
 
 from xraysynth.errors import ConfigError, LeakageError, PoolError
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import check_firewall, learned_from, mix, required_per_class
-from xraysynth.recipes import ClassifierRecipe, DataRecipe, MixMode, TrainerRecipe, plain
+from xraysynth.mixing import (
+    check_firewall,
+    check_left_out,
+    gone,
+    learned_from,
+    mix,
+    required_per_class,
+    usable,
+)
+from xraysynth.recipes import (
+    ClassifierRecipe,
+    Control,
+    DataRecipe,
+    MixMode,
+    TrainerRecipe,
+    plain,
+)
 
 CLASSES = ("normal", "pneumonia", "covid19")
 SHARES = (0.0, 0.1, 0.25, 0.29, 0.5, 0.57, 0.75, 0.9, 1.0)
@@ -51,10 +66,11 @@ def test_replace_keeps_the_number_of_images_and_the_class_proportions(share: flo
         assert abs(synthetic.counts()[label] - share * n) <= 1
 
 
+@pytest.mark.parametrize("mode", [MixMode.add, MixMode.pretrain])
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.75, 0.9])
-def test_add_keeps_all_real_images_and_reaches_the_share(share: float) -> None:
+def test_add_keeps_all_real_images_and_reaches_the_share(share: float, mode: MixMode) -> None:
     pool = manifest(dict.fromkeys(CLASSES, 500), synthetic=True)
-    real, synthetic = mix(REAL, {"a": pool}, share=share, mode=MixMode.add, seed=0)
+    real, synthetic = mix(REAL, {"a": pool}, share=share, mode=mode, seed=0)
     assert ids(real) == ids(REAL)
     total = len(real) + len(synthetic)
     assert abs(len(synthetic) - share * total) <= 1
@@ -101,13 +117,115 @@ def test_required_per_class_is_enough_and_not_more() -> None:
 
 
 def test_what_cannot_be_mixed_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data\.mode=replace"):
-        mix(REAL, {"a": POOL}, share=1.0, mode=MixMode.add, seed=0)
+    for mode in (MixMode.add, MixMode.pretrain):
+        with pytest.raises(ConfigError, match=r"data\.mode=replace"):
+            mix(REAL, {"a": POOL}, share=1.0, mode=mode, seed=0)
     with pytest.raises(ConfigError, match="needs a pool"):
         mix(REAL, {}, share=0.5, mode=MixMode.add, seed=0)
     without = REAL.where(REAL.table["label"] != "covid19")
     with pytest.raises(ConfigError, match="covid19 has no image in the real train split"):
         mix(without, {"a": POOL}, share=0.5, mode=MixMode.replace, seed=0)
+
+
+@pytest.mark.parametrize("mode", [MixMode.replace, MixMode.add])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
+def test_the_duplicate_control_repeats_the_arms_own_real_images_evenly(
+    share: float, mode: MixMode
+) -> None:
+    def mixed(control: Control) -> list[Manifest]:
+        return mix(REAL, {"a": POOL}, share=share, mode=mode, seed=1, control=control)
+
+    real, synthetic = mixed(Control.none)
+    kept, repeats = mix(REAL, {}, share=share, mode=mode, seed=1, control=Control.duplicate)
+    assert ids(kept) == ids(real)
+    assert repeats.counts() == synthetic.counts()
+    assert not repeats.table["is_synthetic"].any()
+    assert set(repeats.table["path"]) <= set(kept.table["path"])
+    times = repeats.table["path"].value_counts().reindex(kept.table["path"], fill_value=0)
+    labels = dict(zip(kept.table["path"], kept.table["label"], strict=True))
+    for _, group in times.groupby(lambda path: labels[path]):
+        assert group.max() - group.min() <= 1
+    assert ids(mix(REAL, {}, share=share, mode=mode, seed=1, control=Control.duplicate)[1]) == ids(
+        repeats
+    )
+
+
+def test_a_class_without_a_real_image_left_cannot_be_repeated() -> None:
+    few = manifest({"normal": 40, "pneumonia": 20, "covid19": 1})
+    with pytest.raises(ConfigError, match=r"duplicate has no real image of covid19"):
+        mix(few, {}, share=0.9, mode=MixMode.replace, seed=0, control=Control.duplicate)
+
+
+def test_the_permuted_control_deals_the_labels_of_synthetic_images_anew() -> None:
+    def mixed(control: Control, seed: int = 0) -> list[Manifest]:
+        pools = {"a": POOL, "b": POOL}
+        return mix(REAL, pools, share=0.5, mode=MixMode.add, seed=seed, control=control)
+
+    plain_real, *plain_made = mixed(Control.none)
+    real, *made = mixed(Control.permuted)
+    assert real.table.equals(plain_real.table)
+    before, after = (pd.concat([part.table for part in parts]) for parts in (plain_made, made))
+    assert before["image_id"].tolist() == after["image_id"].tolist()
+    assert before["label"].value_counts().to_dict() == after["label"].value_counts().to_dict()
+    moved = (before["label"] != after["label"]).mean()
+    assert 0.3 < moved < 0.8  # at these proportions 56 % of the labels are expected to change
+    again = pd.concat([part.table for part in mixed(Control.permuted)[1:]])
+    other = pd.concat([part.table for part in mixed(Control.permuted, seed=5)[1:]])
+    assert after["label"].tolist() == again["label"].tolist()
+    assert after["label"].tolist() != other["label"].tolist()
+
+
+def test_fractions_of_the_real_images_are_nested_and_apportioned_by_class() -> None:
+    fractions = (0.25, 0.5, 0.8, 1.0)
+    parts = [usable(with_val(), real_fraction=f, seed=2) for f in fractions]
+    for fraction, part in zip(fractions, parts, strict=True):
+        assert ids(part.split("val")) == ids(with_val().split("val"))
+        for label, n in REAL.counts().items():
+            assert abs(part.split("train").counts()[label] - fraction * n) <= 1
+    assert all(ids(low) < ids(high) for low, high in pairwise(parts))
+    assert ids(parts[1]) != ids(usable(with_val(), real_fraction=0.5, seed=3))
+    counts = usable(with_val(), real_fraction=0.5, seed=3).counts()
+    assert counts == parts[1].counts()
+    with pytest.raises(ConfigError, match=r"real_fraction=0\.05 .*covid19 \(of 7\)"):
+        usable(with_val(), real_fraction=0.05, seed=0)
+
+
+def test_synthetic_images_are_counted_against_the_real_ones_used() -> None:
+    half = usable(with_val(), real_fraction=0.5, seed=0).split("train")
+    real, synthetic = mix(half, {"a": POOL}, share=0.5, mode=MixMode.add, seed=0)
+    assert len(real) == len(synthetic) == len(half) == round(len(REAL) / 2)
+
+
+def test_a_data_set_is_left_out_of_train_and_val_but_not_of_test() -> None:
+    table = pd.concat(
+        [
+            manifest(dict.fromkeys(CLASSES, 6), split=split).table.assign(
+                source=["here", "there"] * 9
+            )
+            for split in ("train", "val", "test")
+        ]
+    )
+    real = Manifest(table, Path("data"), CLASSES)
+    rest = usable(real, leave_out="there", seed=0)
+    sources = rest.table.groupby("split")["source"].unique().map(sorted).to_dict()
+    assert sources == {"train": ["here"], "val": ["here"], "test": ["here", "there"]}
+    with pytest.raises(ConfigError, match=r"'ther' is no data set.*there is here, there"):
+        usable(real, leave_out="ther", seed=0)
+    assert gone(real, "there") == []
+    torn = Manifest(
+        table.assign(source=["there" if x == "covid19" else "here" for x in table["label"]]),
+        Path("d"),
+        CLASSES,
+    )
+    with pytest.raises(ConfigError, match=r"leaves no image of covid19 in train, covid19 in val"):
+        usable(torn, leave_out="there", seed=0)
+
+
+def test_a_generator_that_learned_from_what_is_left_out_is_refused() -> None:
+    check_left_out("there", {"a": {}})
+    check_left_out("", {"a": learned_from(REAL)})
+    with pytest.raises(LeakageError, match=r"leave_out=there, but the generator of pool a"):
+        check_left_out("there", {"a": learned_from(REAL), "b": {}})
 
 
 def with_val() -> Manifest:
@@ -163,4 +281,17 @@ def test_recipes_refuse_values_out_of_range_by_name() -> None:
         TrainerRecipe(precision="64")
     with pytest.raises(ConfigError, match=r"data\.share"):
         DataRecipe(share=float("nan"))
+    with pytest.raises(ConfigError, match=r"data\.real_fraction must lie in \(0, 1\]; got 0"):
+        DataRecipe(real_fraction=0.0)
+    with pytest.raises(ConfigError, match=r"data\.pretrain_fraction must lie in \(0, 1\)"):
+        DataRecipe(pretrain_fraction=1.0)
+    for control in (Control.duplicate, Control.permuted):
+        with pytest.raises(
+            ConfigError, match=rf"control={control.value} .* data\.share=0 has none"
+        ):
+            DataRecipe(control=control)
+    with pytest.raises(ConfigError, match="it would be the real-only arm"):
+        DataRecipe(share=0.5, mode=MixMode.pretrain, control=Control.duplicate)
+    with pytest.raises(ConfigError, match=r"data\.share=1 has none"):
+        DataRecipe(share=1.0, control=Control.duplicate)
     assert plain(DataRecipe())["mode"] == "replace"

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from functools import cache
@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.prompts import PromptBank
-from xraysynth.recipes import ClassifierRecipe, DataRecipe, TrainerRecipe
+from xraysynth.recipes import (
+    ClassifierRecipe,
+    Control,
+    DataRecipe,
+    Keep,
+    MixMode,
+    TrainerRecipe,
+)
 from xraysynth.records import CLASSES
+from xraysynth.release.recipe import ReleaseRecipe
 
 if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
     from xraysynth.generators.base import Generator
@@ -21,6 +29,12 @@ if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
 
 PLUGINS = ("source", "generator")
 """Groups whose options are classes of their own; several can be selected at once."""
+
+TEST_SOURCE = "test_source"
+"""A second choice among the sources: external test sets."""
+
+ENCODERS = ("classifier", "embedded", "inception", "xrv", "rad_dino", "dinov2", "clip")
+"""What `evaluate.encoders` may name (here, so that a wrong name is refused before torch is there)."""
 
 
 class MissingPatientId(Enum):
@@ -96,35 +110,53 @@ class Generate:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Encoders by name; all but `classifier` need weights on disk at `<encoder>_weights`."""
+    """Encoders by name; all but `classifier` and `embedded` need downloaded weights.
 
-    encoders: list[str] = field(default_factory=lambda: ["classifier"])
-    inception_weights: str | None = None
-    xrv_weights: str | None = None
-    rad_dino_weights: str | None = None
-    pairs_per_class: int = 200
+    `weights` maps an encoder to a local file or folder with its weights. `splits` is how often the
+    real images are halved for the real-real floor, `replicates` how many bootstrap samples there
+    are, `pairs_per_class` how many pairs are compared for diversity. `classifier_seeds` are the
+    training seeds of the real-only classifiers that are tested on each pool (none: the run's own
+    seed). `size_px` is the side at which two folders are compared (null: the shortest of theirs).
+    """
+
+    encoders: list[str] = field(default_factory=lambda: ["classifier", "embedded"])
+    weights: dict[str, str] = field(default_factory=dict)
+    splits: int = 20
     replicates: int = 1000
+    pairs_per_class: int = 200
+    classifier_seeds: list[int] = field(default_factory=list)
+    size_px: int | None = None
 
     def __post_init__(self) -> None:
-        known = ("classifier", "inception", "xrv", "rad_dino")
-        for name in self.encoders:
-            if name not in known:
+        _among("evaluate.encoders", self.encoders, ENCODERS)
+        _among("evaluate.weights", self.weights, ENCODERS)
+        for name, low in {"splits": 2, "replicates": 1, "pairs_per_class": 1}.items():
+            if getattr(self, name) < low:
                 raise ConfigError(
-                    f"evaluate.encoders must be among {', '.join(known)}; got {name!r}"
+                    f"evaluate.{name} must be at least {low}; got {getattr(self, name)}"
                 )
+        if self.size_px is not None and self.size_px < 16:
+            raise ConfigError(f"evaluate.size_px must be at least 16; got {self.size_px}")
 
 
 @dataclass(frozen=True)
 class Study:
-    """Every generator x share x mode x seed; share 0 is the real-only arm and is always run.
+    """Every generator x share x mode x seed, for each of `real_fractions` of the real images.
 
-    Up to `workers` jobs run at once, in processes of their own; one GPU wants one.
+    Share 0 is the real-only arm and is always run. `controls` are arms without anything to learn
+    from a generator: duplicate repeats real images instead of adding synthetic ones, permuted deals
+    out the labels of the synthetic images anew. `leave_one_source_out` trains on real images of all
+    data sets but one, for each of them. Up to `workers` jobs run at once, in processes of their own;
+    one GPU wants one.
     """
 
     name: str = "study"
     shares: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
     modes: list[str] = field(default_factory=lambda: ["replace"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    controls: list[str] = field(default_factory=lambda: ["duplicate", "permuted"])
+    real_fractions: list[float] = field(default_factory=lambda: [1.0])
+    leave_one_source_out: bool = False
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -132,10 +164,25 @@ class Study:
             raise ConfigError(
                 f"study.name is used as a folder name: letters, digits, '.', '_' and '-'; got {self.name!r}"
             )
-        if not self.seeds:
-            raise ConfigError("study.seeds must hold at least one seed; got none")
+        for name in ("modes", "seeds", "real_fractions"):
+            if not getattr(self, name):
+                raise ConfigError(f"study.{name} must hold at least one value; got none")
+        _among("study.modes", self.modes, [mode.value for mode in MixMode])
+        _among("study.controls", self.controls, [c.value for c in Control if c is not Control.none])
+        if not all(0 <= share <= 1 for share in self.shares):
+            raise ConfigError(f"study.shares must lie in [0, 1]; got {self.shares}")
+        if not all(0 < fraction <= 1 for fraction in self.real_fractions):
+            raise ConfigError(f"study.real_fractions must lie in (0, 1]; got {self.real_fractions}")
         if self.workers < 1:
             raise ConfigError(f"study.workers must be at least 1; got {self.workers}")
+
+
+def _among(option: str, values: Iterable[str], known: Sequence[str]) -> None:
+    for value in values:
+        if value not in known:
+            close = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+            nearest = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{option} must be among {', '.join(known)}; got {value!r}{nearest}")
 
 
 @dataclass(frozen=True)
@@ -150,7 +197,11 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a stage may read. `seed` is the seed of training; splits and pools have their own."""
+    """Everything a stage may read. `seed` is the seed of training; splits and pools have their own.
+
+    `test_source` holds sources of external test images. `real`, `synthetic` and `trained_on` are
+    folders of images for `xraysynth evaluate` without a study.
+    """
 
     classes: list[str] = field(default_factory=lambda: list(CLASSES))
     size_px: int = 64
@@ -158,6 +209,7 @@ class Config:
     missing_patient_id: MissingPatientId = MissingPatientId.error
     acknowledge_confounding: bool = False
     source: dict[str, Any] = field(default_factory=dict)
+    test_source: dict[str, Any] = field(default_factory=dict)
     generator: dict[str, Any] = field(default_factory=dict)
     prompts: PromptBank = field(default_factory=PromptBank)
     splits: Splits = field(default_factory=Splits)
@@ -167,8 +219,12 @@ class Config:
     trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
     evaluate: Evaluate = field(default_factory=Evaluate)
     study: Study = field(default_factory=Study)
+    release: ReleaseRecipe = field(default_factory=ReleaseRecipe)
     tracking: Tracking = field(default_factory=Tracking)
     paths: Paths = field(default_factory=Paths)
+    real: str | None = None
+    synthetic: str | None = None
+    trained_on: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
@@ -177,6 +233,12 @@ class Config:
             )
         if self.size_px < 16:
             raise ConfigError(f"size_px must be at least 16; got {self.size_px}")
+        whole = self.trainer.patience == 0 and self.trainer.keep is Keep.last
+        if self.data.mode is MixMode.pretrain and self.data.share and not whole:
+            raise ConfigError(
+                "data.mode=pretrain comes to the real images in the end, so that nothing before may be "
+                "kept: set trainer.patience=0 and trainer.keep=last"
+            )
 
     @property
     def output(self) -> Path:
@@ -192,6 +254,11 @@ class Config:
         """The selected sources."""
         return [_build("source", key, node) for key, node in self.source.items()]
 
+    def test_sources(self) -> "list[Source]":
+        """The selected sources of external test images."""
+        found = self.test_source.items()
+        return [_build("source", key, node, chosen_as=TEST_SOURCE) for key, node in found]
+
     def generators(self) -> "dict[str, Generator]":
         """The selected generators by name."""
         built = [_build("generator", key, node) for key, node in self.generator.items()]
@@ -206,15 +273,16 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _build(group: str, key: str, node: Any) -> Any:
+def _build(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any:
     """The plug-in that a node describes, its values checked against the constructor's types."""
+    chosen_as = chosen_as or group
     from hydra.utils import get_class
     from omegaconf import OmegaConf
 
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ConfigError(
-            f"{group}.{key} is set, but {group}={key} is not selected; select it with '{group}={key}' or "
-            f"'{group}=[…,{key}]' (there is {', '.join(options(group))})"
+            f"{chosen_as}.{key} is set, but {chosen_as}={key} is not selected; select it with "
+            f"'{chosen_as}={key}' or '{chosen_as}=[…,{key}]' (there is {', '.join(options(group))})"
         )
     target = get_class(node["_target_"])
     values = {name: value for name, value in node.items() if name != "_target_"}
@@ -223,7 +291,7 @@ def _build(group: str, key: str, node: Any) -> Any:
     except XraysynthError:
         raise
     except Exception as error:
-        raise explained(error, prefix=f"{group}.{key}") from error
+        raise explained(error, prefix=f"{chosen_as}.{key}") from error
 
 
 def checked(composed: Any) -> Config:
@@ -243,6 +311,7 @@ def checked(composed: Any) -> Config:
         raise explained(error) from error
     assert isinstance(config, Config)
     config.sources()
+    config.test_sources()
     config.generators()
     return config
 
@@ -289,9 +358,15 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 
 
 def plugin_overrides(overrides: Sequence[str]) -> list[str]:
-    """Lets an option of a plug-in be set that its yaml does not mention; types are checked later."""
-    pattern = re.compile(rf"({'|'.join(PLUGINS)}|prompts)\.[\w-]+(\.[\w.-]+)?=")
-    return [f"++{text}" if pattern.match(text) else text for text in overrides]
+    """What Hydra makes of the command line's words.
+
+    Options of plug-ins that their yaml does not mention can be set, and `test_source=…` chooses
+    from the group of sources; types are checked later.
+    """
+    groups = "|".join([*PLUGINS, TEST_SOURCE, "prompts"])
+    free = re.compile(rf"(({groups})\.[\w-]+(\.[\w.-]+)?|evaluate\.weights(\.[\w-]+)?)=")
+    chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
+    return [f"++{text}" if free.match(text) else text for text in chosen]
 
 
 @cache

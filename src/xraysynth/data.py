@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from xraysynth.errors import ConfigError, ImageError, some
 from xraysynth.images import decode, study_format
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import check_firewall, mix
+from xraysynth.mixing import check_firewall, check_left_out, mix, usable
 from xraysynth.progress import progress
-from xraysynth.recipes import Cache, DataRecipe
+from xraysynth.recipes import Cache, Control, DataRecipe, MixMode
 from xraysynth.records import sha256_bytes
 from xraysynth.seeds import derive_seed, key12
 
@@ -142,6 +143,8 @@ class StepSampler(Sampler[list[int]]):
     The data set is reshuffled on every pass and passes follow each other without a gap, so every
     arm of a study takes the same number of equally large steps however many images it has.
     `start` gives the step to begin with, and rank `r` of `world` gets every `world`-th image.
+    With `first=(row, steps)` the first `steps` steps draw from the images from `row` on alone, and
+    all later ones from those before it alone.
     """
 
     def __init__(
@@ -152,22 +155,32 @@ class StepSampler(Sampler[list[int]]):
         seed: int,
         start: Callable[[], int] = lambda: 0,
         shard: tuple[int, int] = (0, 1),
+        first: tuple[int, int] = (0, 0),
     ) -> None:
-        self._n, self._size, self._seed, self._start = n_images, batch_size, seed, start
+        self._size, self._seed, self._start = batch_size, seed, start
         self._rank, self._world = shard
+        row, self._first_steps = first
+        self._first = np.arange(row, n_images)
+        self._rest = np.arange(row if self._first_steps else n_images)
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, offset = divmod(self._start() * self._size, self._n)
-        stream = self._shuffled(epoch)[offset:]
+        step = self._start()
+        if step < self._first_steps:
+            yield from islice(self._batches(self._first, step), self._first_steps - step)
+        yield from self._batches(self._rest, max(0, step - self._first_steps))
+
+    def _batches(self, rows: np.ndarray, step: int) -> Iterator[list[int]]:
+        epoch, offset = divmod(step * self._size, len(rows))
+        stream = self._shuffled(rows, epoch)[offset:]
         while True:
             while len(stream) < self._size:
                 epoch += 1
-                stream = np.concatenate([stream, self._shuffled(epoch)])
+                stream = np.concatenate([stream, self._shuffled(rows, epoch)])
             yield stream[self._rank : self._size : self._world].tolist()
             stream = stream[self._size :]
 
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng(derive_seed(self._seed, "epoch", epoch)).permutation(self._n)
+    def _shuffled(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+        return np.random.default_rng(derive_seed(self._seed, "epoch", epoch)).permutation(rows)
 
 
 def augment(images: torch.Tensor, recipe: DataRecipe, *, seed: int) -> torch.Tensor:
@@ -210,9 +223,10 @@ def _affine_grid(matrices: torch.Tensor, height: int, width: int) -> torch.Tenso
 class XrayDataModule(pl.LightningDataModule):
     """Real splits and synthetic pools as loaders; synthetic images are only ever trained on.
 
-    `real` holds the splits train, val and test. `synthetic` are pools by name; how many of their
-    images are used is up to `recipe.share` and `recipe.mode` (`mixing.mix`). `learned` are the
-    records of what the generators have seen. Files are read when a loader is first asked for.
+    `real` holds the splits train, val and test; `recipe` says what of them is used
+    (`mixing.usable`). `synthetic` are pools by name; how many of their images are used is up to
+    `recipe.share`, `recipe.mode` and `recipe.control` (`mixing.mix`). `learned` are the records of
+    what the generators have seen. Files are read when a loader is first asked for.
     """
 
     def __init__(
@@ -232,15 +246,32 @@ class XrayDataModule(pl.LightningDataModule):
         self._cache_folder = Path(cache_folder)
         self._wholes = [real, *synthetic.values()]
         check_firewall(real, synthetic, learned)
-        train, val, test = (_split(real, name) for name in ("train", "val", "test"))
-        training = mix(train, synthetic, share=recipe.share, mode=recipe.mode, seed=seed)
-        self._wanted = {"train": training, "val": [val], "test": [test]}
+        check_left_out(recipe.leave_out, learned)
+        used = usable(
+            real, leave_out=recipe.leave_out, real_fraction=recipe.real_fraction, seed=seed
+        )
+        train, val, test = (_split(used, name) for name in ("train", "val", "test"))
+        chosen = mix(
+            train,
+            synthetic,
+            share=recipe.share,
+            mode=recipe.mode,
+            seed=seed,
+            control=recipe.control,
+        )
+        # Beside each manifest the number of the whole one that it is a part of: repeats are real.
+        wholes = [0, 0] if recipe.control is Control.duplicate else range(len(chosen))
+        self._wanted = {
+            "train": list(zip(wholes, chosen, strict=True)),
+            "val": [(0, val)],
+            "test": [(0, test)],
+        }
         self._decoded: dict[int, np.ndarray] = {}
 
     @property
     def train_manifests(self) -> list[Manifest]:
-        """What is trained on: the real rows, then those of each pool."""
-        return self._wanted["train"]
+        """What is trained on: the real rows, then those of each pool, or their repeats."""
+        return [part for _, part in self._wanted["train"]]
 
     @property
     def class_counts(self) -> list[int]:
@@ -250,8 +281,12 @@ class XrayDataModule(pl.LightningDataModule):
 
     def dataset(self, split: str) -> XrayDataset:
         """The decoded images of `train` (mixed), `val` or `test`."""
-        wanted = [(n, part) for n, part in enumerate(self._wanted[split]) if len(part)]
+        wanted = [(n, part) for n, part in self._wanted[split] if len(part)]
         return XrayDataset([(self._pixels(n), self._rows(n, p), p.targets) for n, p in wanted])
+
+    def images(self, split: str) -> list[np.ndarray]:
+        """Pixels `(N, H, W)` uint8 of each manifest of a split; of `train`, the real ones first."""
+        return [self._pixels(n)[self._rows(n, part)] for n, part in self._wanted[split]]
 
     def _pixels(self, number: int) -> np.ndarray:
         # Whole manifests are decoded, so that every share and seed of a study reads one cache.
@@ -265,9 +300,9 @@ class XrayDataModule(pl.LightningDataModule):
         return self._decoded[number]
 
     def _rows(self, number: int, part: Manifest) -> np.ndarray:
-        ids = self._wholes[number].table["image_id"]
-        row_of = {image_id: row for row, image_id in enumerate(ids)}
-        return np.array([row_of[image_id] for image_id in part.table["image_id"]], np.int64)
+        # By path: a repeat has an id of its own, but shows the same file.
+        row_of = {path: row for row, path in enumerate(self._wholes[number].table["path"])}
+        return np.array([row_of[path] for path in part.table["path"]], np.int64)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless augmented batches, from the trainer's current step on."""
@@ -279,8 +314,21 @@ class XrayDataModule(pl.LightningDataModule):
             seed=self.seed,
             start=(lambda: trainer.global_step) if trainer else (lambda: 0),
             shard=(trainer.global_rank, trainer.world_size) if trainer else (0, 1),
+            first=self._first(),
         )
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_is)
+
+    def _first(self) -> tuple[int, int]:
+        """In mode pretrain, the first synthetic row and how many steps are the synthetic images'."""
+        real, *made = map(len, self.train_manifests)
+        if self.recipe.mode is not MixMode.pretrain or not sum(made):
+            return 0, 0
+        steps = self.trainer.max_steps if self.trainer else -1
+        if steps < 2:
+            raise ConfigError(
+                f"data.mode=pretrain needs a trainer with max_steps of 2 or more; got {steps}"
+            )
+        return real, min(steps - 1, max(1, round(self.recipe.pretrain_fraction * steps)))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The real validation images, in order."""
@@ -295,8 +343,7 @@ class XrayDataModule(pl.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, split: str) -> DataLoader[Any]:
-        size = max(64, self.recipe.batch_size)
-        return DataLoader(self.dataset(split), batch_size=size, collate_fn=_as_is)
+        return in_order(self.dataset(split), batch_size=self.recipe.batch_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches; the draw depends on the seed, the step and the rank alone."""
@@ -305,6 +352,11 @@ class XrayDataModule(pl.LightningDataModule):
             return batch
         seed = derive_seed(self.seed, "augment", trainer.global_step, trainer.global_rank)
         return batch | {"image": augment(batch["image"], self.recipe, seed=seed)}
+
+
+def in_order(dataset: XrayDataset, *, batch_size: int = 64) -> DataLoader[Any]:
+    """Every image once, in the order of the data set."""
+    return DataLoader(dataset, batch_size=max(64, batch_size), collate_fn=_as_is)
 
 
 def _as_is(batch: Any) -> Any:

@@ -1,14 +1,72 @@
 """Which images a classifier is trained on at a synthetic share, and what must not be among them."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from xraysynth.errors import ConfigError, LeakageError, PoolError, some
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import MixMode
+from xraysynth.recipes import Control, MixMode
 from xraysynth.seeds import derive_seed
+
+
+def usable(
+    real: Manifest, *, leave_out: str = "", real_fraction: float = 1.0, seed: int
+) -> Manifest:
+    """What of a cohort is trained, validated and tested on.
+
+    The data set `leave_out` goes from train and val. Of the train split `real_fraction` stays, class
+    by class; the parts of one seed are nested, and their sizes do not depend on it. Raises
+    `ConfigError` naming the classes that would go.
+    """
+    return _fraction(_without(real, leave_out), real_fraction, seed)
+
+
+def _without(real: Manifest, source: str) -> Manifest:
+    if not source:
+        return real
+    known = sorted(real.table["source"].unique())
+    if source not in known:
+        raise ConfigError(
+            f"data.leave_out={source!r} is no data set of this cohort; there is {', '.join(known)}"
+        )
+    gaps = gone(real, source)
+    if gaps:
+        raise ConfigError(
+            f"data.leave_out={source} leaves no image of {', '.join(gaps)}; only a data set whose "
+            "classes are in others too can be left out"
+        )
+    return real.where(~_leaves(real, source))
+
+
+def gone(real: Manifest, source: str) -> list[str]:
+    """Classes that the train or the val split would lose with a data set, as "class in split"."""
+    rest = real.table[~_leaves(real, source)]
+    counts = rest.groupby(["label", "split"]).size()
+    return [f"{c} in {s}" for s in ("train", "val") for c in real.classes if (c, s) not in counts]
+
+
+def _leaves(real: Manifest, source: str) -> np.ndarray:
+    table = real.table
+    return np.asarray((table["source"] == source) & table["split"].isin(["train", "val"]))
+
+
+def _fraction(real: Manifest, fraction: float, seed: int) -> Manifest:
+    if fraction == 1:
+        return real
+    counts = real.split("train").counts()
+    kept = _apportion(counts, round(fraction * sum(counts.values())))
+    empty = [label for label, n in kept.items() if n == 0]
+    if empty:
+        raise ConfigError(
+            f"data.real_fraction={fraction} leaves no training image of {some(empty)} "
+            f"(of {', '.join(str(counts[label]) for label in empty)}); use a larger fraction"
+        )
+    train = real.table["split"] == "train"
+    rank = _rank(real.table[train], seed, "fraction").reindex(real.table.index)
+    return real.where(~train | (rank <= real.table["label"].map(kept)))
 
 
 def mix(
@@ -18,25 +76,62 @@ def mix(
     share: float,
     mode: MixMode,
     seed: int,
+    control: Control = Control.none,
 ) -> list[Manifest]:
     """The training images: real rows first, then the rows taken from each pool.
 
-    `replace` keeps the number of images and swaps `share` of them; `add` keeps all real rows and
-    adds synthetic ones until they are `share` of the total. The same fraction of every class is
-    synthetic (to one image), so that being synthetic says nothing about the class and the real
-    split's class proportions stay. Choices are nested: the real rows kept at a higher share are
+    `replace` keeps the number of images and swaps `share` of them; `add` and `pretrain` keep all
+    real rows and add synthetic ones until they are `share` of the total. The same fraction of every
+    class is synthetic (to one image), so that being synthetic says nothing about the class and the
+    real split's class proportions stay. Choices are nested: the real rows kept at a higher share are
     among those kept at a lower one, and the synthetic rows of a lower share are among those of a
     higher one. Pools share equally and give their first images in order of image id.
+
+    Control `duplicate` puts repeats of the real rows kept in the place of the synthetic ones, needs
+    no pool and gives two manifests: those rows, and the repeats. Control `permuted` deals the labels
+    of the synthetic rows out anew among them, so that the number of each class stays.
     """
     wanted = synthetic_per_class(real_train, share=share, mode=mode)
+    given_up = wanted if mode is MixMode.replace else dict.fromkeys(wanted, 0)
+    kept = _keep(real_train, given_up, seed)
+    if control is Control.duplicate:
+        return [kept, _repeats(kept, wanted, seed)]
     if sum(wanted.values()) and not synthetic:
         raise ConfigError(f"data.share={share} needs a pool; name a generator or set data.share=0")
-    given_up = wanted if mode is MixMode.replace else dict.fromkeys(wanted, 0)
     parts = [_part(wanted, n, len(synthetic)) for n in range(len(synthetic))]
     pools = zip(synthetic.items(), parts, strict=True)
+    made = [_first(p, name, part) for (name, p), part in pools]
+    return [kept, *(_permuted(made, seed) if control is Control.permuted and made else made)]
+
+
+def _repeats(real: Manifest, wanted: Mapping[str, int], seed: int) -> Manifest:
+    """So many rows of each class once more, each as often as any other to one; `id#n` is a repeat."""
+    order = _rank(real.table, seed, "duplicate").sort_values().index
+    labels = real.table["label"].reindex(order)
+    rows, turns = [], []
+    for label, n in wanted.items():
+        own = order[labels == label]
+        if n and not len(own):
+            raise ConfigError(
+                f"data.control=duplicate has no real image of {label} left to repeat; use a smaller "
+                "data.share, or data.mode=add"
+            )
+        turn = np.arange(n)
+        rows.append(own.to_numpy()[turn % max(1, len(own))])
+        turns.append(turn // max(1, len(own)) + 1)
+    repeated = real.table.loc[np.concatenate(rows)].reset_index(drop=True)
+    times = pd.Series(np.concatenate(turns)).astype("str")
+    return replace(real, table=repeated.assign(image_id=repeated["image_id"] + "#" + times))
+
+
+def _permuted(parts: Sequence[Manifest], seed: int) -> list[Manifest]:
+    """The same rows, their labels dealt out anew among all of them."""
+    labels = np.concatenate([part.table["label"].to_numpy() for part in parts])
+    dealt = np.random.default_rng(derive_seed(seed, "permuted")).permutation(labels)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
     return [
-        _keep(real_train, given_up, seed),
-        *(_first(p, name, part) for (name, p), part in pools),
+        replace(part, table=part.table.assign(label=own))
+        for part, own in zip(parts, np.split(dealt, ends), strict=True)
     ]
 
 
@@ -68,22 +163,33 @@ def synthetic_per_class(real_train: Manifest, *, share: float, mode: MixMode) ->
 def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
     # Webster's method with the real counts as populations. Unlike largest remainders it never takes
     # an image from a class when the total grows, which keeps the choices of all shares nested.
-    rounds = total // sum(counts.values()) + 1
+    # Turn t of a class of n comes at (t + 0.5) / n. Of k classes, all turns before `sure` are among
+    # the first `total`, and these end before total / sum(n) + k / sum(n): only the few between are
+    # put in order.
+    whole, k = sum(counts.values()), len(counts)
+    sure = (total - k) / whole
+    taken = {label: max(0, int(n * sure) - 2) for label, n in counts.items()}
     turns = [
         ((turn + 0.5) / n, position, label)
         for position, (label, n) in enumerate(counts.items())
-        for turn in range(n * rounds)
+        for turn in range(taken[label], taken[label] + 2 * k * n // whole + 5)
+        if n
     ]
-    taken = Counter(label for _, _, label in sorted(turns)[:total])
-    return {label: taken[label] for label in counts}
+    for _, _, label in sorted(turns)[: total - sum(taken.values())]:
+        taken[label] += 1
+    return taken
 
 
 def _keep(real_train: Manifest, given_up: Mapping[str, int], seed: int) -> Manifest:
     """Drop so many rows of each class: those whose hash with the seed comes first."""
     table = real_train.table
-    keys = [derive_seed(seed, "mixing", image_id) for image_id in table["image_id"]]
-    rank = table.assign(key=keys).groupby("label")["key"].rank(method="first")
-    return real_train.where(rank > table["label"].map(given_up))
+    return real_train.where(_rank(table, seed, "mixing") > table["label"].map(given_up))
+
+
+def _rank(table: pd.DataFrame, seed: int, purpose: str) -> pd.Series:
+    """Place of every row among those of its class in an order by hash, from 1."""
+    keys = [derive_seed(seed, purpose, image_id) for image_id in table["image_id"]]
+    return table.assign(key=keys).groupby("label")["key"].rank(method="first")
 
 
 def _part(wanted: Mapping[str, int], n: int, n_pools: int) -> dict[str, int]:
@@ -100,7 +206,7 @@ def _first(pool: Manifest, name: str, wanted: Mapping[str, int]) -> Manifest:
                 f"{needed} are needed at this share; make more with generate.per_class="
                 f"{max(wanted.values())}"
             )
-    ordered = pool.table.sort_values("image_id")
+    ordered = pool.table[["image_id", "label"]].sort_values("image_id")
     order = ordered.groupby("label").cumcount().reindex(pool.table.index)
     return pool.where(order < pool.table["label"].map(wanted).fillna(0))
 
@@ -146,6 +252,22 @@ def check_firewall(
         rule = f"the generator of pool {name} has learned from val or test"
         _refuse(f"{rule} patients", held_out, _is_in(_patients(held_out), record["patients"]))
         _refuse(f"{rule} images", held_out, _is_in(held_out.table["sha256"], record["sha256"]))
+
+
+def check_left_out(
+    leave_out: str, learned: Mapping[str, Mapping[str, Sequence[str]]] | None
+) -> None:
+    """What is left out of training reaches it through no generator either.
+
+    A generator that has learned did so from the whole train split. Raises `LeakageError`.
+    """
+    taught = [name for name, record in (learned or {}).items() if record]
+    if leave_out and taught:
+        raise LeakageError(
+            f"data.leave_out={leave_out}, but the generator of pool {some(taught)} has learned from the "
+            "train split with that data set in it; use a generator that does not learn, or train on "
+            "real images alone"
+        )
 
 
 def _patients(manifest: Manifest) -> list[str]:

@@ -10,10 +10,19 @@ from xraysynth.errors import ConfigError
 
 
 class MixMode(Enum):
-    """Synthetic images take the place of real ones, or come on top of them."""
+    """Synthetic images take the place of real ones, come on top of them, or before them."""
 
     replace = "replace"
     add = "add"
+    pretrain = "pretrain"
+
+
+class Control(Enum):
+    """What stands in for the synthetic images of an arm: nothing, or what it is compared with."""
+
+    none = "none"
+    duplicate = "duplicate"
+    permuted = "permuted"
 
 
 class Cache(Enum):
@@ -48,14 +57,29 @@ class LoraOptimizer(Enum):
 class DataRecipe:
     """What the classifier is trained on.
 
-    `share` is the synthetic fraction of the training images. Augmentations are drawn uniformly in
-    plus or minus their magnitude: `rotation` in degrees, `translation` as a fraction of the side,
-    `scale`, `brightness` and `contrast` as fractions; `noise` is the largest standard deviation of
-    Gaussian noise. No horizontal flip by default: the heart lies on the left.
+    `share` is the synthetic fraction of the training images, and `real_fraction` the part of the
+    real train split that is used at all; smaller parts are nested in larger ones. In mode pretrain
+    all synthetic images come first, for `pretrain_fraction` of the optimiser steps, and then real
+    ones alone (Moroianu et al., arXiv:2508.16783); steps and learning rates are those of every other
+    arm, so that arms differ in their images alone. `leave_out` is a data set (column `source` of the
+    cohort) that is neither trained nor validated on, but tested on.
+
+    `control` duplicate puts repeats of the arm's own real images in the place of the synthetic ones:
+    more of the same, for nothing. permuted deals the labels of the synthetic images out anew among
+    them, so that they teach nothing but their looks.
+
+    Augmentations are drawn uniformly in plus or minus their magnitude: `rotation` in degrees,
+    `translation` as a fraction of the side, `scale`, `brightness` and `contrast` as fractions;
+    `noise` is the largest standard deviation of Gaussian noise. No horizontal flip by default: the
+    heart lies on the left.
     """
 
     share: float = 0.0
     mode: MixMode = MixMode.replace
+    pretrain_fraction: float = 0.5
+    real_fraction: float = 1.0
+    control: Control = Control.none
+    leave_out: str = ""
     batch_size: int = 32
     cache: Cache = Cache.memory
     augment: bool = True
@@ -71,6 +95,32 @@ class DataRecipe:
         _within("data", self, share=(0, 1), rotation=(0, 180), translation=(0, 1))
         _within("data", self, scale=(0, 0.9), brightness=(0, 1), contrast=(0, 1), noise=(0, 1))
         _at_least("data", self, batch_size=1)
+        if not 0 < self.real_fraction <= 1:
+            raise ConfigError(f"data.real_fraction must lie in (0, 1]; got {self.real_fraction}")
+        if not 0 < self.pretrain_fraction < 1:
+            raise ConfigError(
+                f"data.pretrain_fraction must lie in (0, 1); got {self.pretrain_fraction}"
+            )
+        if self.control is not Control.none:
+            self._require_something_to_control()
+
+    def _require_something_to_control(self) -> None:
+        name = self.control.value
+        if self.share == 0:
+            raise ConfigError(
+                f"data.control={name} stands in for synthetic images, and data.share=0 has none; set "
+                "data.share above 0, or data.control=none"
+            )
+        if self.control is Control.duplicate and self.mode is MixMode.pretrain:
+            raise ConfigError(
+                "data.control=duplicate repeats real images, and with data.mode=pretrain these are "
+                "all there is: it would be the real-only arm; use data.mode=add or replace"
+            )
+        if self.control is Control.duplicate and self.share == 1:
+            raise ConfigError(
+                "data.control=duplicate repeats real images, and data.share=1 has none; use a share "
+                "below 1"
+            )
 
 
 @dataclass(frozen=True)

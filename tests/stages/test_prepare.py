@@ -187,6 +187,121 @@ def test_labels_can_be_mapped(cohort):
     assert result["splits"]["train"]["normal"] > 0
 
 
+@pytest.fixture
+def outside(cohort, tmp_path):
+    """A collection of other people, and a function that prepares it as an external test set."""
+    _, prepared = cohort
+    folder = tmp_path / "outside"
+    rows = []
+    for label in ("normal", "covid19"):
+        for number in range(4):
+            write_image(folder / f"{label}-{number}.png", label=label, seed=500 + len(rows))
+            rows.append(
+                {"path": f"{label}-{number}.png", "label": label, "patient_id": f"p{number}"}
+            )
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+
+    def run(*more: str):
+        overrides = [
+            *("source=table", f"source.table.path={tmp_path / 'cohort' / 'manifest.csv'}"),
+            *("test_source=table", f"test_source.table.path={folder / 'manifest.csv'}"),
+            *(
+                "test_source.table.name=clinic",
+                f"paths.output={tmp_path / 'outputs'}",
+                "size_px=32",
+            ),
+            *more,
+        ]
+        config = compose(overrides)
+        return prepare.external(config, overrides), config, overrides
+
+    prepared()
+    return folder, run
+
+
+def test_an_external_test_set_stands_beside_the_cohort(outside):
+    _, run = outside
+    found, config, overrides = run()
+    assert set(found.table["split"]) == {"test"}
+    assert set(found.table["source"]) == {"clinic"}
+    assert found.counts() == {"normal": 4, "pneumonia": 0, "covid19": 4, "tuberculosis": 0}
+    assert all(path.exists() for path in found.files)
+    result = prepare.run(config, overrides)
+    assert result["images"] == 96
+    assert result["external"]["skipped"]
+    assert result["external"]["counts"] == {"clinic": {"normal": 4, "covid19": 4}}
+    beside, _ = prepare.cohort(config, overrides)
+    this = prepare.external_job(config, beside)
+    assert this.done
+    assert this.leaves[0].name == f"external-{this.key}.parquet"
+
+
+def test_without_a_test_source_there_is_none(cohort):
+    _, run = cohort
+    assert "external" not in run()
+    assert prepare.external(compose(), []) is None
+
+
+def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, tmp_path):
+    folder, run = outside
+    with Image.open(tmp_path / "cohort" / "normal" / "002.png") as image:
+        image.save(folder / "normal-1.png", quality=90)
+    with pytest.raises(
+        LeakageError, match=r"1 pairs .*external-clinic-.* ~ table-.*drop_duplicates"
+    ):
+        run()
+    found, config, overrides = run("splits.drop_duplicates=true")
+    assert found.counts()["normal"] == 3
+    assert prepare.run(config, overrides)["external"]["dropped"] == 1
+
+
+def test_an_external_patient_of_the_cohort_stops_or_is_left_out(outside):
+    folder, run = outside
+    same = "test_source.table.name=table"
+    run(same)  # of the same collection, but other people
+    edit(folder, lambda t: t.assign(patient_id=[f"normal{n}" for n in range(8)]))
+    run()  # ids that mean something else in another collection
+    with pytest.raises(
+        LeakageError, match=r"8 patients are in both: table/normal0.*name of its own"
+    ):
+        run(same)
+    edit(folder, lambda t: t.assign(patient_id=["normal0", *(f"new{n}" for n in range(7))]))
+    found, *_ = run(same, "splits.drop_duplicates=true")
+    assert len(found) == 7
+    edit(folder, lambda t: t.assign(patient_id="normal0"))
+    with pytest.raises(LeakageError, match="every external test image is left out"):
+        run(same, "splits.drop_duplicates=true")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda t: t.replace({"label": {"normal": "nromal"}}), ManifestError, "unknown label"),
+        (lambda t: t.assign(patient_id=""), ManifestError, "missing_patient_id=cluster"),
+        (lambda t: t.assign(image_id="same"), ManifestError, "image ids must be unique"),
+    ],
+)
+def test_a_bad_external_table_is_refused(outside, change, error, message):
+    folder, run = outside
+    edit(folder, change)
+    with pytest.raises(error, match=message):
+        run()
+
+
+def test_external_images_without_a_patient_are_grouped_by_likeness_when_asked(outside):
+    folder, run = outside
+    edit(folder, lambda t: t.assign(patient_id=""))
+    found, *_ = run("missing_patient_id=cluster")
+    assert found.table["patient_id"].nunique() == 8
+
+
+def test_an_unusable_external_image_is_named(outside):
+    folder, run = outside
+    write("zero-byte", folder / "covid19-0.png")
+    with pytest.raises(ImageError, match=r"source clinic: 1 of 8 .*\n.*covid19-0\.png"):
+        run()
+
+
 def test_the_real_mini_cohort_stops_on_rare_classes_then_on_confounding(shared_data, tmp_path):
     def run(*more: str):
         path = shared_data / "cxr-mini" / "manifest.csv"

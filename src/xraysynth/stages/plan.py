@@ -1,12 +1,14 @@
 """The jobs of a study: which there are, in which order, and under which configuration."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from xraysynth.config import Config
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import required_per_class
-from xraysynth.recipes import MixMode
+from xraysynth.mixing import gone, required_per_class
+from xraysynth.recipes import Control, MixMode
 from xraysynth.stages import finetune, train
 
 REAL_ONLY = "real only"
@@ -30,24 +32,36 @@ def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[St
     )
     config = with_count(config, cohort)
     count = f"generate.per_class={config.generate.per_class}"
-    found = []
+    chosen = tuple(text for text in overrides if not text.startswith(("study.", "seed=")))
+    found = [Step("probe cohort", "probe", config, chosen)]
     for key in config.generator:
         own = (*_of(key, kept), f"generator={key}", count)
         found += _making(only(config, key), own)
-    for arm in arms(config):
+    for arm in arms(config, cohort):
         needs: tuple[str, ...] = (f"generate {arm.generator}",) if arm.generator else ()
         for seed in config.study.seeds:
             title = f"train {arm.title}, seed {seed}"
             own = (*_of(arm.generator, kept), *arm.overrides, count, f"seed={seed}")
             found.append(Step(title, "train", replace(arm.config, seed=seed), own, needs))
-    first = config.study.seeds[0]
-    for key in config.generator:
-        one = replace(only(config, key), seed=first)
-        own = (*_of(key, kept), f"generator={key}", count, f"seed={first}")
-        needs = (f"generate {key}", f"train {REAL_ONLY}, seed {first}")
-        found.append(Step(f"evaluate {key}", "evaluate", one, own, needs))
-    order = {"finetune": 0, "generate": 1, "train": 2, "evaluate": 3}
+    found += [_measuring_step(config, key, kept, count) for key in config.generator]
+    order = {"probe": 0, "finetune": 1, "generate": 2, "train": 3, "evaluate": 4}
     return sorted(found, key=lambda step: order[step.stage])
+
+
+def _measuring_step(config: Config, key: str, kept: tuple[str, ...], count: str) -> Step:
+    one = measuring(config, key)
+    seeds = one.evaluate.classifier_seeds
+    listed = f"evaluate.classifier_seeds=[{','.join(map(str, seeds))}]"
+    own = (*_of(key, kept), f"generator={key}", count, listed, f"seed={one.seed}")
+    trained = (f"train {REAL_ONLY}, seed {seed}" for seed in seeds)
+    return Step(f"evaluate {key}", "evaluate", one, own, (f"generate {key}", *trained))
+
+
+def measuring(config: Config, key: str) -> Config:
+    """The configuration that a generator's pool is measured with: by the real-only runs of all seeds."""
+    seeds = list(config.study.seeds)
+    evaluate = replace(config.evaluate, classifier_seeds=seeds)
+    return replace(only(config, key), evaluate=evaluate, seed=seeds[0])
 
 
 def _of(key: str, overrides: Sequence[str]) -> tuple[str, ...]:
@@ -76,7 +90,7 @@ def _making(config: Config, overrides: tuple[str, ...]) -> list[Step]:
 
 @dataclass(frozen=True)
 class ArmConfig:
-    """One way to train, for every seed."""
+    """One way to train, for every seed; `generator` is empty where only real images are seen."""
 
     generator: str
     config: Config
@@ -85,37 +99,128 @@ class ArmConfig:
     def title(self) -> str:
         """For progress lines."""
         data = self.config.data
-        return f"{self.generator} {data.share:g} {data.mode.value}" if self.generator else REAL_ONLY
+        title = REAL_ONLY
+        if data.share:
+            who = self.generator or data.control.value
+            title = f"{who} {data.share:g} {data.mode.value}"
+        if data.control is Control.permuted:
+            title += ", labels permuted"
+        if data.real_fraction < 1:
+            title += f", {data.real_fraction:g} of the real images"
+        return f"{title}, without {data.leave_out}" if data.leave_out else title
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """What tells this arm from the others."""
         data = self.config.data
         chosen = (f"generator={self.generator}",) if self.generator else ()
-        return (*chosen, f"data.share={data.share:g}", f"data.mode={data.mode.value}")
+        return (
+            *chosen,
+            f"data.share={data.share}",
+            f"data.mode={data.mode.value}",
+            f"data.control={data.control.value}",
+            f"data.real_fraction={data.real_fraction}",
+            f"data.leave_out={_quoted(data.leave_out)}",
+        )
 
 
-def arms(config: Config) -> list[ArmConfig]:
-    """Real-only, then every generator x mode x share; synthetic-only is in replace mode alone."""
-    found = [ArmConfig("", train.real_only(config))]
+def _quoted(text: str) -> str:
+    """A text as Hydra reads it back, whatever is in it."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)  # backslashes count only before a quote
+    return f"'{escaped}'"
+
+
+def arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
+    """Every arm of the study, the real-only one of all real images first.
+
+    For each fraction of the real images: real only, then the duplicate controls, then every
+    generator x mode x share. Synthetic-only is in replace mode alone, and alone where no real image
+    is kept from it (fraction 1). The permuted control is one per generator: of the largest share
+    below 1 in the first mode. Last, real-only arms without one data set each.
+    """
+    study = config.study
+    fractions = sorted(set(study.real_fractions), reverse=True)
+    found = [_arm(config, real_fraction=fraction) for fraction in sorted({1.0, *fractions})[::-1]]
+    if "duplicate" in study.controls:
+        mixes = _mixes(config, _repeated(config))
+        found += [_arm(config, control=Control.duplicate, **mix) for mix in mixes]
     for key in config.generator:
-        one = only(config, key)
-        for mode in map(MixMode, config.study.modes):
-            for share in sorted(set(config.study.shares)):
-                if share > 0 and not (share == 1 and mode is MixMode.add):
-                    data = replace(config.data, share=share, mode=mode)
-                    found.append(ArmConfig(key, replace(one, data=data)))
-    return found
+        found += [_arm(config, key, **mix) for mix in _mixes(config, _modes(config))]
+        if 1 in study.shares and 1 in fractions:
+            found.append(_arm(config, key, share=1.0))
+        if "permuted" in study.controls and any(study.shares):
+            found.append(_permuted(config, key))
+    return found + [_arm(config, leave_out=source) for source in left_out(config, cohort)]
+
+
+def _arm(config: Config, key: str = "", **changes: Any) -> ArmConfig:
+    """Real only, but for the changes to its data."""
+    base = train.real_only(only(config, key) if key else config)
+    return ArmConfig(key, replace(base, data=replace(base.data, **changes)))
+
+
+def _mixes(config: Config, modes: Sequence[MixMode]) -> list[dict[str, Any]]:
+    """Every fraction x mode x share at which real and synthetic images meet."""
+    fractions = sorted(set(config.study.real_fractions), reverse=True)
+    return [
+        {"real_fraction": fraction, "mode": mode, "share": share}
+        for fraction in fractions
+        for mode in modes
+        for share in _hybrid(config)
+    ]
+
+
+def _hybrid(config: Config) -> list[float]:
+    return [share for share in sorted(set(config.study.shares)) if 0 < share < 1]
+
+
+def _modes(config: Config) -> list[MixMode]:
+    return [MixMode(name) for name in dict.fromkeys(config.study.modes)]
+
+
+def _repeated(config: Config) -> list[MixMode]:
+    """Modes of the duplicate controls: those of pretrain have as many repeats as those of add."""
+    replaces = [mode is MixMode.replace for mode in _modes(config)]
+    return [MixMode.replace] * any(replaces) + [MixMode.add] * (not all(replaces))
+
+
+def _permuted(config: Config, key: str) -> ArmConfig:
+    hybrid = _hybrid(config)
+    share, mode = (hybrid[-1], _modes(config)[0]) if hybrid else (1.0, MixMode.replace)
+    fraction = max(config.study.real_fractions) if hybrid else 1.0
+    return _arm(
+        config, key, share=share, mode=mode, real_fraction=fraction, control=Control.permuted
+    )
+
+
+def left_out(config: Config, cohort: Manifest) -> list[str]:
+    """Data sets that arms of the study are trained without."""
+    sources = sorted(cohort.table["source"].unique()) if config.study.leave_one_source_out else []
+    return [source for source in sources if not gone(cohort, source)]
+
+
+def kept_in(config: Config, cohort: Manifest) -> dict[str, str]:
+    """Data sets that study.leave_one_source_out cannot leave out, and why."""
+    sources = sorted(cohort.table["source"].unique()) if config.study.leave_one_source_out else []
+    gaps = {source: gone(cohort, source) for source in sources}
+    return {
+        source: f"no arm without {source}: it would leave no {', no '.join(missing)}"
+        for source, missing in gaps.items()
+        if missing
+    }
 
 
 def with_count(config: Config, cohort: Manifest) -> Config:
     """The configuration with as many images per class as the most demanding arm needs."""
     if config.generate.per_class is not None:
         return config
-    real = cohort.split("train")
-    needs = [
-        required_per_class(real, share=arm.config.data.share, mode=arm.config.data.mode)
-        for arm in arms(config)
-    ]
-    most = max(max(need.values()) for need in needs) or max(real.counts().values())
+    most = max(
+        (_needs(arm.config, cohort) for arm in arms(config, cohort) if arm.generator), default=0
+    )
+    most = most or max(cohort.split("train").counts().values())
     return replace(config, generate=replace(config.generate, per_class=most))
+
+
+def _needs(config: Config, cohort: Manifest) -> int:
+    data, real = config.data, train.used(config, cohort).split("train")
+    return max(required_per_class(real, share=data.share, mode=data.mode).values())

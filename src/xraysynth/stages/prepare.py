@@ -2,7 +2,9 @@
 
 Reads the selected sources, puts every image into the study's format (grey, square, size_px),
 splits by patient, and looks for leakage and source confounding. Writes below paths.output/cohorts:
-a folder of images per source, cohort-<key>.parquet and audit-<key>.json.
+a folder of images per source, cohort-<key>.parquet and audit-<key>.json. Sources chosen with
+test_source=… become external test sets, external-<key>.parquet: only ever tested on, and refused
+where they share patients or images with the cohort.
 """
 
 import json
@@ -26,7 +28,14 @@ from xraysynth.audit import (
     require_no_leakage,
 )
 from xraysynth.config import Config
-from xraysynth.errors import ConfigError, ImageError, ManifestError, XraysynthError, some
+from xraysynth.errors import (
+    ConfigError,
+    ImageError,
+    LeakageError,
+    ManifestError,
+    XraysynthError,
+    some,
+)
 from xraysynth.images import encode_png, study_format
 from xraysynth.job import Job
 from xraysynth.manifest import COLUMNS, Manifest
@@ -42,13 +51,20 @@ SECTIONS = (
     "missing_patient_id",
     "acknowledge_confounding",
     "source",
+    "test_source",
     "splits",
 )
 """The options that this stage reads."""
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Prepare the cohort, or find it prepared."""
+    """Prepare the cohort and the external test sets, or find them prepared."""
+    result = _run(config, overrides)
+    outside = _run_external(config, overrides)
+    return result | ({"external": outside} if outside else {})
+
+
+def _run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     sources = config.sources()
     rows = _rows(config, sources)
     this = _job(config, sources, rows)
@@ -61,9 +77,27 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 def cohort(config: Config, overrides: Sequence[str]) -> tuple[Manifest, dict[str, Any]]:
     """The prepared cohort and its audit; prepares what is missing."""
-    result = run(config, overrides)
+    result = _run(config, overrides)
     manifest = Manifest.read(Path(result["manifest"]), classes=config.classes)
     return manifest, json.loads(Path(result["audit"]).read_text())
+
+
+def external(config: Config, overrides: Sequence[str]) -> Manifest | None:
+    """The external test sets, all in split test; None where none is chosen.
+
+    Raises `LeakageError` naming patients and images that are in the cohort too;
+    splits.drop_duplicates leaves these out.
+    """
+    result = _run_external(config, overrides)
+    if not result:
+        return None
+    return Manifest.read(Path(result["manifest"]), classes=config.classes)
+
+
+def external_job(config: Config, cohort: Manifest) -> Job:
+    """The job that prepares the external test sets beside this cohort."""
+    sources = config.test_sources()
+    return _external_job(config, sources, _rows(config, sources), cohort)
 
 
 def job(config: Config) -> Job:
@@ -75,6 +109,11 @@ def job(config: Config) -> Job:
 def _rows(config: Config, sources: Sequence[Source]) -> dict[str, pd.DataFrame]:
     if not sources:
         raise ConfigError("source must name at least one source; for example source=simulated")
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"sources need names of their own; got {', '.join(names)} (set source.<key>.name)"
+        )
     return {source.name: _wanted(source, config.classes) for source in sources}
 
 
@@ -91,18 +130,26 @@ def _wanted(source: Source, classes: Sequence[str]) -> pd.DataFrame:
 
 def _job(config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFrame]) -> Job:
     decides = {
+        **_decides(config, sources, rows),
+        "acknowledged": config.acknowledge_confounding,
+        "splits": asdict(config.splits),
+    }
+    this = Job("prepare", decides, config.output)
+    return replace(this, leaves=_leaves(config, this.key))
+
+
+def _decides(
+    config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    return {
         "classes": config.classes,
         "size_px": config.size_px,
         "missing_patient_id": config.missing_patient_id.value,
-        "acknowledged": config.acknowledge_confounding,
-        "splits": asdict(config.splits),
         "sources": [identity(source) for source in sources],
         "rows": {
             name: digest(table.astype(str).to_numpy().tolist()) for name, table in rows.items()
         },
     }
-    this = Job("prepare", decides, config.output)
-    return replace(this, leaves=_leaves(config, this.key))
 
 
 def _leaves(config: Config, key: str) -> tuple[Path, Path]:
@@ -147,6 +194,112 @@ def _prepare(
         "simulated": report["simulated"],
         "confounding": report["acknowledged"],
     }
+
+
+def _external_job(
+    config: Config,
+    sources: Sequence[Source],
+    rows: Mapping[str, pd.DataFrame],
+    cohort: Manifest,
+) -> Job:
+    decides = {
+        **_decides(config, sources, rows),
+        "beside": cohort.digest(),
+        "drop_duplicates": config.splits.drop_duplicates,
+    }
+    this = Job("prepare", decides, config.output)
+    return replace(this, leaves=(config.output / "cohorts" / f"external-{this.key}.parquet",))
+
+
+def _run_external(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    if not config.test_source:
+        return {}
+    beside, _ = cohort(config, overrides)
+    sources = config.test_sources()
+    rows = _rows(config, sources)
+    this = _external_job(config, sources, rows, beside)
+    return this.run(
+        lambda: _prepare_external(config, sources, rows, beside, this),
+        config=config.plain(),
+        overrides=overrides,
+    )
+
+
+def _prepare_external(
+    config: Config,
+    sources: Sequence[Source],
+    rows: Mapping[str, pd.DataFrame],
+    beside: Manifest,
+    this: Job,
+) -> dict[str, Any]:
+    folder = config.output / "cohorts"
+    tables = [_read_all(s, rows[s.name], config.size_px, folder) for s in sources]
+    table = pd.concat(tables, ignore_index=True)
+    prints = fingerprint([*beside.files, *(folder / path for path in table["path"])])
+    pairs = near_duplicates(prints)
+    n = len(beside)
+    own = [(i - n, j - n) for i, j in pairs if i >= n]
+    # Files of one name may lie in several collections, whose images must stay apart.
+    table["image_id"] = "external-" + table["image_id"]
+    table["patient_id"] = _patients(table, own, config)
+    table["split"] = "test"
+    table, dropped = _apart(
+        table, beside, [(i, j - n) for i, j in pairs if i < n <= j], config.splits.drop_duplicates
+    )
+    manifest = Manifest(table, folder, tuple(config.classes))
+    (path,) = this.leaves
+    manifest.write(Path(path))
+    return {
+        "manifest": str(path),
+        "digest": manifest.digest(),
+        "images": len(manifest),
+        "patients": int(table.groupby("source")["patient_id"].nunique().sum()),
+        "counts": {
+            str(name): part["label"].value_counts().to_dict()
+            for name, part in table.groupby("source")
+        },
+        "dropped": dropped,
+        "simulated": [s.name for s in sources if s.simulated],
+    }
+
+
+def _apart(
+    table: pd.DataFrame, beside: Manifest, pairs: Sequence[tuple[int, int]], drop: bool
+) -> tuple[pd.DataFrame, int]:
+    """The external images that share neither patient nor picture with the cohort, or an error."""
+    known = set(zip(beside.table["source"], beside.table["patient_id"], strict=True))
+    patients = zip(table["source"], table["patient_id"], strict=True)
+    shared = pd.Series([patient in known for patient in patients], table.index)
+    alike = table.index.isin([j for _, j in pairs])
+    if (shared | alike).any() and not drop:
+        raise LeakageError(_shared_with(table, shared, beside, pairs))
+    kept = table[~(shared | alike)].reset_index(drop=True)
+    if kept.empty:
+        raise LeakageError(
+            "every external test image is left out: each shares its patient or picture with the cohort; "
+            "choose another test_source"
+        )
+    return kept, len(table) - len(kept)
+
+
+def _shared_with(
+    table: pd.DataFrame, shared: pd.Series, beside: Manifest, pairs: Sequence[tuple[int, int]]
+) -> str:
+    ids, others = table["image_id"], beside.table["image_id"]
+    found = []
+    if shared.any():
+        who = (table["source"] + "/" + table["patient_id"])[shared].unique()
+        found.append(
+            f"{len(who)} patients are in both: {some(who)} (if they are other people, give the external "
+            "data set a name of its own: test_source.<key>.name=…)"
+        )
+    if pairs:
+        copies = some(f"{ids[j]} ~ {others[i]}" for i, j in pairs)
+        found.append(f"{len(pairs)} pairs of images are near-duplicates: {copies}")
+    return (
+        f"external test sets must be apart from the cohort, but {'; '.join(found)}. Set "
+        "splits.drop_duplicates=true to leave these external images out"
+    )
 
 
 def _read_all(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """The whole comparison: every generator x share x mode x seed, and a report.
 
-Expands study.shares, study.modes and study.seeds over the selected generators into jobs, runs those
-that are missing (prepare, generate, train, evaluate), skips what is done, goes on when a job fails,
-and ends in one HTML page below paths.output/studies/<study.name>.
+Expands study.shares, study.modes, study.real_fractions and study.seeds over the selected generators
+into jobs, beside them real-only arms and the controls, runs those that are missing (prepare, probe,
+finetune, generate, train, evaluate), skips what is done, goes on when a job fails, and ends in one
+HTML page below paths.output/studies/<study.name>.
 """
 
 import importlib
@@ -24,6 +25,8 @@ SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "ev
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Run what is missing and write the report; a failed step makes the study's state failed."""
     cohort, _ = prepare.cohort(config, overrides)
+    for reason in plan.kept_in(config, cohort).values():
+        print(reason, file=sys.stderr, flush=True)
     failures = _run_all(plan.steps(config, cohort, overrides), config.study.workers)
     result = report.run(config, overrides, failures=failures)
     state = "failed" if failures else "done"

@@ -2,12 +2,13 @@
 
 data.share is the synthetic fraction of the training images, data.mode how they come in. The pools
 are those of the selected generators and must exist; validation and test are always real. Writes
-weights (safetensors), predictions.parquet and the scores below paths.output/train.
+weights (safetensors), predictions.parquet and the scores below paths.output/train; with external
+test sets (test_source=…) also external.parquet.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -17,65 +18,104 @@ from xraysynth.audit import require_no_copies
 from xraysynth.config import Config
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import required_per_class
-from xraysynth.recipes import MixMode, plain
+from xraysynth.mixing import check_firewall, required_per_class, usable
+from xraysynth.recipes import Control, Keep, MixMode, plain
 from xraysynth.seeds import key12
-from xraysynth.stages import finetune, generate, prepare
+from xraysynth.stages import finetune, fitting, generate, prepare
 
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
 PREDICTIONS, WEIGHTS = "predictions.parquet", "classifier.safetensors"
+EXTERNAL = "external.parquet"
+
+patient_keys = fitting.patient_keys
+_MIX = ("share", "mode", "control", "pretrain_fraction")  # mean nothing where nothing is mixed in
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Train and test one classifier, or find it done."""
     cohort, _ = prepare.cohort(config, overrides)
-    this = job(config, cohort)
+    external = prepare.external(config, overrides)
+    this = job(config, cohort, external)
     if this.done:
         return this.run(dict, config={}, overrides=())
     synthetic = _pools(config, cohort, overrides)
+    _require_no_copies(config, [cohort, external], synthetic)
     return this.run(
-        lambda: _work(config, cohort, synthetic, this), config=config.plain(), overrides=overrides
+        lambda: _work(config, cohort, synthetic, external, this),
+        config=config.plain(),
+        overrides=overrides,
     )
 
 
-def job(config: Config, cohort: Manifest) -> Job:
-    """The training job of this configuration on this cohort."""
-    data = {k: v for k, v in plain(config.data).items() if k not in ("cache", "share", "mode")}
+def job(config: Config, cohort: Manifest, external: Manifest | None = None) -> Job:
+    """The training job of this configuration on this cohort, tested on `external` images too."""
+    decides = {**_fitting(config, cohort), "mix": _mix(config, cohort)}
+    leaves: tuple[str, ...] = (PREDICTIONS, WEIGHTS)
+    if external is not None:
+        decides["external"] = external.digest()
+        leaves = (*leaves, EXTERNAL)
+    return Job("train", decides, config.output, leaves=leaves)
+
+
+def _fitting(config: Config, cohort: Manifest) -> dict[str, Any]:
+    """What decides the weights of a classifier of real images."""
+    data = {k: v for k, v in plain(config.data).items() if k not in ("cache", *_MIX)}
     trainer = {
         k: v for k, v in plain(config.trainer).items() if k not in ("accelerator", "devices")
     }
-    decides = {
+    return {
         "cohort": cohort.digest(),
         "size_px": config.size_px,
         "seed": config.seed,
         "data": data,
         "classifier": plain(config.classifier),
         "trainer": trainer,
-        "mix": _mix(config, cohort),
     }
-    return Job("train", decides, config.output, leaves=(PREDICTIONS, WEIGHTS))
 
 
-def real_only(config: Config) -> Config:
-    """The same configuration without synthetic images."""
-    return replace(config, data=replace(config.data, share=0.0, mode=MixMode.replace))
+def real_only(config: Config, seed: int | None = None) -> Config:
+    """The arm that all others are compared with: every real training image, and nothing else."""
+    data = replace(
+        config.data,
+        share=0.0,
+        mode=MixMode.replace,
+        control=Control.none,
+        real_fraction=1.0,
+        leave_out="",
+    )
+    return replace(config, data=data, seed=config.seed if seed is None else seed)
 
 
 def _mix(config: Config, cohort: Manifest) -> dict[str, Any]:
-    if config.data.share == 0:
+    data = config.data
+    if data.share == 0:
         return {}
-    found = finetune.bound(config, cohort)
-    pools = {name: generate.store(config, g).key for name, g in found.items()}
-    return {"pools": pools, "share": config.data.share, "mode": config.data.mode.value}
+    found: dict[str, Any] = {"share": data.share, "mode": data.mode.value}
+    if data.mode is MixMode.pretrain:
+        found["pretrain_fraction"] = data.pretrain_fraction
+    if data.control is not Control.none:
+        found["control"] = data.control.value
+    if data.control is not Control.duplicate:
+        generators = finetune.bound(config, cohort)
+        found["pools"] = {n: generate.store(config, g).key for n, g in generators.items()}
+    return found
+
+
+def used(config: Config, cohort: Manifest) -> Manifest:
+    """What of the cohort this configuration trains, validates and tests on."""
+    data = config.data
+    return usable(
+        cohort, leave_out=data.leave_out, real_fraction=data.real_fraction, seed=config.seed
+    )
 
 
 def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[str, Manifest]:
-    if config.data.share == 0:
+    if config.data.share == 0 or config.data.control is Control.duplicate:
         return {}
     needed = required_per_class(
-        cohort.split("train"),
+        used(config, cohort).split("train"),
         share=config.data.share,
         mode=config.data.mode,
         n_pools=len(config.generator),
@@ -84,15 +124,15 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[s
     fixed = config.generate.per_class
     if fixed is not None and fixed >= max(needed.values()):
         needed = dict.fromkeys(config.classes, fixed)
-    pools = generate.pools(config, overrides, needed)
-    _require_no_copies(config, cohort, pools)
-    return pools
+    return generate.pools(config, overrides, needed)
 
 
-def _require_no_copies(config: Config, cohort: Manifest, pools: Mapping[str, Manifest]) -> None:
+def _require_no_copies(
+    config: Config, tested_on: Sequence[Manifest | None], pools: Mapping[str, Manifest]
+) -> None:
     """The part of the firewall that looks at pixels; passed once for the same images."""
-    held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
-    for name, images in pools.items():
+    apart = [m.where(m.table["split"].isin(["val", "test"])) for m in tested_on if m is not None]
+    for held_out, (name, images) in product(apart, pools.items()):
         key = key12([held_out.digest(), images.digest()])
         passed = config.output / "cache" / f"firewall-{key}.passed"
         if not passed.exists():
@@ -102,81 +142,94 @@ def _require_no_copies(config: Config, cohort: Manifest, pools: Mapping[str, Man
 
 
 def _work(
-    config: Config, cohort: Manifest, synthetic: Mapping[str, Manifest], this: Job
+    config: Config,
+    cohort: Manifest,
+    synthetic: Mapping[str, Manifest],
+    external: Manifest | None,
+    this: Job,
 ) -> dict[str, Any]:
-    from xraysynth.classifier import XrayClassifier, fit, predict
-    from xraysynth.data import XrayDataModule
+    from xraysynth.classifier import predict
 
     stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
-    datamodule = XrayDataModule(
-        real=cohort,
-        synthetic=synthetic,
-        learned={name: pool.learned(stores[name]) for name in synthetic},
-        recipe=config.data,
-        size_px=config.size_px,
-        cache_folder=config.output / "cache",
-        seed=config.seed,
-    )
-    module = XrayClassifier(
-        classes=list(config.classes),
-        recipe=plain(config.classifier),
-        max_steps=config.trainer.max_steps,
-        class_counts=datamodule.class_counts,
-        seed=config.seed,
-    )
+    learned = {name: pool.learned(stores[name]) for name in synthetic}
+    if external is not None:
+        check_firewall(external, synthetic, learned)
+    datamodule = fitting.data(config, cohort, synthetic, learned)
     with tracking.tracked(config, this) as run:
-        logger = tracking.lightning_logger(run)
-        fitted = fit(module, datamodule, config.trainer, folder=this.folder, logger=logger)
-        module.save(this.folder / WEIGHTS)
+        module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-        images = [len(part) for part in datamodule.train_manifests]
+        test = cohort.split("test")
         summary = {
-            **_tested(config, cohort.split("test"), probabilities, targets, this.folder),
-            "real_images": images[0],
-            "synthetic_images": sum(images[1:]),
-            "kept_step": fitted.step,
-            "optimiser_steps": fitted.history[-1]["step"],
-            "fit_seconds": round(fitted.seconds, 2),
-            "weights": str(this.folder / WEIGHTS),
-            "history": fitted.history,
+            **fitting.tested(config, test, probabilities, targets, path=this.folder / PREDICTIONS),
+            **fitting.sizes(datamodule.train_manifests),
+            **facts,
+            "probes": fitting.probes(config, datamodule, module, test),
         }
+        if external is not None:
+            path = this.folder / EXTERNAL
+            summary |= fitting.tested_outside(config, external, module, path=path)
         pools = [stores[name] for name in synthetic]
         tracking.log_training(
             run, summary, probabilities, targets, job=this, cohort=cohort, pools=pools
         )
-    for name in ("last.ckpt", "best.safetensors"):  # only needed to resume
-        (this.folder / name).unlink(missing_ok=True)
+    fitting.forget_steps(this.folder)
     return summary
 
 
-def _tested(
-    config: Config, test: Manifest, probabilities: Any, targets: Any, folder: Path
+def judge(config: Config, cohort: Manifest, external: Manifest | None) -> tuple[Job, Manifest]:
+    """The classifier that says which class it sees in synthetic images, and what it is trained on.
+
+    It has seen no patient whom a generator may have learned from: the test patients train it, and
+    the train patients test it. An external set that holds enough of every class trains it in their
+    place, so that it comes from other sources as well.
+    """
+    own = _judging(config)
+    roles = _roles(cohort, external, config.splits.minimum_per_class)
+    this = Job("judge", _fitting(own, roles), config.output, leaves=(PREDICTIONS, WEIGHTS))
+    return this, roles
+
+
+def _judging(config: Config) -> Config:
+    own = real_only(config)
+    return replace(own, trainer=replace(own.trainer, keep=Keep.last, patience=0))
+
+
+def _roles(cohort: Manifest, external: Manifest | None, minimum: int) -> Manifest:
+    table = cohort.table
+    teacher = table[table["split"] == "test"]
+    if external is not None and min(external.counts().values()) >= minimum:
+        teacher = external.table
+    parts = [
+        teacher.assign(split="train"),
+        table[table["split"] == "val"],
+        table[table["split"] == "train"].assign(split="test"),
+    ]
+    return replace(cohort, table=pd.concat(parts, ignore_index=True))
+
+
+def run_judge(
+    config: Config, cohort: Manifest, external: Manifest | None, overrides: Sequence[str]
 ) -> dict[str, Any]:
-    """Predictions on disk, and the scores of the one test."""
-    from xraysynth.metrics.classification import evaluate
-
-    columns = ["image_id", "patient_id", "source", "label"]
-    table = test.table[columns].reset_index(drop=True)
-    for index, name in enumerate(test.classes):
-        table[f"p_{name}"] = probabilities[:, index]
-    table.to_parquet(folder / PREDICTIONS, index=False)
-    scores = evaluate(
-        probabilities,
-        targets,
-        patient_keys(table),
-        classes=config.classes,
-        replicates=config.evaluate.replicates,
+    """Train the judge, or find it trained: its weights, and its scores on the real train patients."""
+    this, roles = judge(config, cohort, external)
+    return this.run(
+        lambda: _judge(_judging(config), roles, this), config=config.plain(), overrides=overrides
     )
+
+
+def _judge(config: Config, roles: Manifest, this: Job) -> dict[str, Any]:
+    from xraysynth.classifier import predict
+
+    datamodule = fitting.data(config, roles)
+    with tracking.tracked(config, this) as run:
+        module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
+    probabilities, targets, _ = predict(module, datamodule.test_dataloader())
+    tested, taught = roles.split("test"), roles.split("train").table
+    sources = ", ".join(sorted(taught["source"].unique()))
+    fitting.forget_steps(this.folder)
     return {
-        "accuracy": scores["accuracy"].value,
-        "macro_f1": scores["macro_f1"].value,
-        "test_images": len(test),
-        "test_evaluations": 1,
-        "predictions": str(folder / PREDICTIONS),
-        "scores": {name: found.as_dict() for name, found in scores.items()},
+        **fitting.tested(config, tested, probabilities, targets, path=this.folder / PREDICTIONS),
+        **facts,
+        "trained_on": f"{len(taught)} real images of {patient_keys(taught).nunique()} other patients "
+        f"({sources})",
     }
-
-
-def patient_keys(table: pd.DataFrame) -> pd.Series:
-    """Patient ids that are unique across data sets."""
-    return table["source"] + "/" + table["patient_id"]

@@ -1,0 +1,188 @@
+"""A classifier fitted to a data module, tested, and asked what it has learned."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from xraysynth import tracking
+from xraysynth.config import Config
+from xraysynth.manifest import Manifest
+from xraysynth.recipes import Control, plain
+
+if TYPE_CHECKING:  # a wrong option must be refused before torch is there
+    from xraysynth.classifier import XrayClassifier
+    from xraysynth.data import XrayDataModule
+
+
+def data(
+    config: Config,
+    cohort: Manifest,
+    synthetic: Mapping[str, Manifest] | None = None,
+    learned: Mapping[str, Any] | None = None,
+) -> "XrayDataModule":
+    """The images of this configuration as loaders; `learned` are the records of the generators."""
+    from xraysynth.data import XrayDataModule
+
+    return XrayDataModule(
+        real=cohort,
+        synthetic=synthetic or {},
+        learned=learned,
+        recipe=config.data,
+        size_px=config.size_px,
+        cache_folder=config.output / "cache",
+        seed=config.seed,
+    )
+
+
+def fitted(
+    config: Config, datamodule: "XrayDataModule", run: Any, *, weights: Path
+) -> tuple["XrayClassifier", dict[str, Any]]:
+    """The trained classifier, its weights saved, and how its training went; resumes beside them."""
+    from xraysynth.classifier import XrayClassifier, fit
+
+    module = XrayClassifier(
+        classes=list(config.classes),
+        recipe=plain(config.classifier),
+        max_steps=config.trainer.max_steps,
+        class_counts=datamodule.class_counts,
+        seed=config.seed,
+    )
+    logger = tracking.lightning_logger(run)
+    fitted = fit(module, datamodule, config.trainer, folder=weights.parent, logger=logger)
+    module.save(weights)
+    return module, {
+        "kept_step": fitted.step,
+        "optimiser_steps": fitted.history[-1]["step"],
+        "fit_seconds": round(fitted.seconds, 2),
+        "weights": str(weights),
+        "history": fitted.history,
+    }
+
+
+def forget_steps(folder: Path) -> None:
+    """Delete what was only needed to resume."""
+    for name in ("last.ckpt", "best.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def sizes(trained_on: Sequence[Manifest]) -> dict[str, int]:
+    """Images by kind; `real_images` are distinct ones, whose repeats are counted beside them."""
+    real, *others = trained_on
+    made = [int(part.table["is_synthetic"].sum()) for part in others]
+    repeats = sum(map(len, others)) - sum(made)
+    return {"real_images": len(real), "real_repeats": repeats, "synthetic_images": sum(made)}
+
+
+def tested(
+    config: Config, test: Manifest, probabilities: np.ndarray, targets: np.ndarray, *, path: Path
+) -> dict[str, Any]:
+    """Predictions on disk, and the scores of the one test."""
+    table = _predictions(test, probabilities)
+    table.to_parquet(path, index=False)
+    scores = _scores(config, table, probabilities, targets)
+    return {
+        "accuracy": scores["accuracy"]["value"],
+        "macro_f1": scores["macro_f1"]["value"],
+        "test_images": len(test),
+        "test_evaluations": 1,
+        "predictions": str(path),
+        "scores": scores,
+    }
+
+
+def tested_outside(
+    config: Config, external: Manifest, module: "XrayClassifier", *, path: Path
+) -> dict[str, Any]:
+    """The same on external test sets, by data set; of one without all classes, fewer scores."""
+    probabilities = predicted(config, external, module)
+    table = _predictions(external, probabilities)
+    table.to_parquet(path, index=False)
+    found = {}
+    for source, part in table.groupby("source"):
+        rows = part.index.to_numpy()
+        scores = _scores(config, part, probabilities[rows], external.targets[rows])
+        found[str(source)] = {
+            name: score
+            for name, score in scores.items()
+            if told(name, set(part["label"]), config.classes)
+        }
+    return {"external": found, "external_test_evaluations": 1}
+
+
+def told(score: str, labels: set[str], classes: Sequence[str]) -> bool:
+    """Whether a score says something where only these classes occur: means over absent ones do not."""
+    metric, _, label = score.partition("/")
+    averaged = metric in ("macro_precision", "macro_recall", "macro_f1")
+    return label in labels if label else not averaged or labels == set(classes)
+
+
+def predicted(config: Config, images: Manifest, module: "XrayClassifier | Path") -> np.ndarray:
+    """Class probabilities `(N, C)` by a classifier or its file, in the order of the manifest."""
+    from xraysynth.classifier import XrayClassifier, predict
+    from xraysynth.data import XrayDataset, in_order, pixels
+
+    if isinstance(module, Path):
+        module = XrayClassifier.load(module, config.classes)
+    arrays = pixels(images, size_px=config.size_px, folder=config.output / "cache")
+    dataset = XrayDataset([(arrays, np.arange(len(images)), images.targets)])
+    return predict(module, in_order(dataset))[0]
+
+
+def _predictions(images: Manifest, probabilities: np.ndarray) -> pd.DataFrame:
+    columns = ["image_id", "patient_id", "source", "label"]
+    table = images.table[columns].reset_index(drop=True)
+    return table.assign(
+        **{f"p_{name}": p for name, p in zip(images.classes, probabilities.T, strict=True)}
+    )
+
+
+def _scores(
+    config: Config, table: pd.DataFrame, probabilities: np.ndarray, targets: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    from xraysynth.metrics.classification import evaluate
+
+    found = evaluate(
+        probabilities,
+        targets,
+        patient_keys(table),
+        classes=config.classes,
+        replicates=config.evaluate.replicates,
+    )
+    return {name: score.as_dict() for name, score in found.items()}
+
+
+def probes(
+    config: Config, datamodule: "XrayDataModule", module: "XrayClassifier", test: Manifest
+) -> dict[str, Any]:
+    """What the classifier tells that it should not, and whether it looks where the finding is.
+
+    Empty for controls, which are no arms of their own interest.
+    """
+    from xraysynth.metrics.probes import arm_probes
+
+    if config.data.control is not Control.none:
+        return {}
+    real, *made = datamodule.images("train")
+    (tested,) = datamodule.images("test")
+    found: dict[str, Any] = arm_probes(
+        module,
+        real,
+        np.concatenate([real[:0], *made]),
+        patient_keys(datamodule.train_manifests[0].table),
+        tested,
+        test.targets,
+        [json.loads(boxes) if boxes else [] for boxes in test.table["boxes"]],
+        patient_keys(test.table),
+        replicates=config.evaluate.replicates,
+        seed=config.seed,
+    )
+    return found
+
+
+def patient_keys(table: pd.DataFrame) -> pd.Series:
+    """Patient ids that are unique across data sets."""
+    return table["source"] + "/" + table["patient_id"]

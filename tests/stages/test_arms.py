@@ -1,0 +1,415 @@
+"""The arms of a study: which there are, that each takes equal steps, and what the judge has seen."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+from small_study import CLASSES, write_image
+
+from xraysynth import classifier
+from xraysynth.config import Config, compose
+from xraysynth.errors import ConfigError, LeakageError, XraysynthError
+from xraysynth.manifest import Manifest
+from xraysynth.records import LEARNED
+from xraysynth.stages import generate, plan, prepare, train
+
+STEPS = 6
+
+
+def write_images(
+    folder: Path, per_class: int, *, seed: int, classes: tuple[str, ...] = CLASSES
+) -> None:
+    """A collection of images of two hospitals, which both have every class."""
+    rows = []
+    for label in classes:
+        for number in range(per_class):
+            name = f"{label}-{number:03d}.png"
+            write_image(folder / name, label=label, seed=seed + len(rows))
+            hospital = "here" if number % 2 else "there"
+            row = {"path": name, "label": label, "patient_id": f"{label}{number}"}
+            rows.append(row | {"source_dataset": hospital})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of 96 images, a pool of 160 and an external set of 32, prepared."""
+    found = tmp_path_factory.mktemp("arms")
+    write_images(found / "cohort", 24, seed=0)
+    write_images(found / "archive", 40, seed=1000)
+    write_images(found / "outside", 8, seed=2000)
+    table = pd.read_csv(found / "outside" / "manifest.csv").assign(source_dataset="clinic")
+    table.to_csv(found / "outside" / "manifest.csv", index=False)
+    generate.run(*composed(found, "generate.per_class=40"))
+    return found
+
+
+def composed(folder: Path, *more: str) -> tuple[Config, list[str]]:
+    overrides = [
+        *("source=table", f"source.table.path={folder / 'cohort' / 'manifest.csv'}"),
+        *("generator=archive", f"generator.archive.folder={folder / 'archive'}"),
+        *(f"paths.output={folder / 'outputs'}", "tracking=none", "size_px=32"),
+        *("splits.val_fraction=0.2", "splits.test_fraction=0.3", "classifier=test_resnet"),
+        *(f"trainer.max_steps={STEPS}", "trainer.val_every_steps=3", "data.batch_size=8"),
+        *("evaluate.replicates=20", "study.seeds=[0,1]", "study.shares=[0,0.5,1]"),
+        *more,
+    ]
+    return compose(overrides), overrides
+
+
+def outside(folder: Path) -> list[str]:
+    return ["test_source=table", f"test_source.table.path={folder / 'outside' / 'manifest.csv'}"]
+
+
+def cohort_of(folder: Path) -> Manifest:
+    return prepare.cohort(*composed(folder))[0]
+
+
+def titles(folder: Path, *more: str) -> list[str]:
+    config, _ = composed(folder, *more)
+    found = plan.arms(config, cohort_of(folder))
+    assert len({arm.title for arm in found}) == len(found)
+    return [arm.title for arm in found]
+
+
+def test_a_study_has_controls_beside_its_arms(folder: Path) -> None:
+    assert titles(folder) == [
+        "real only",
+        "duplicate 0.5 replace",
+        "archive 0.5 replace",
+        "archive 1 replace",
+        "archive 0.5 replace, labels permuted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["study.controls=[]", "study.shares=[0]"], ["real only"]),
+        (
+            ["study.controls=[permuted]", "study.shares=[0.25,0.75]"],
+            ["archive 0.75 replace, labels permuted"],
+        ),
+        (
+            ["study.shares=[1]"],
+            ["real only", "archive 1 replace", "archive 1 replace, labels permuted"],
+        ),
+        (
+            ["study.modes=[pretrain]", "study.shares=[0.5]"],
+            [
+                "real only",
+                "duplicate 0.5 add",
+                "archive 0.5 pretrain",
+                "archive 0.5 pretrain, labels permuted",
+            ],
+        ),
+        (
+            ["study.modes=[pretrain,replace,add]", "study.controls=[duplicate]"],
+            ["duplicate 0.5 replace", "duplicate 0.5 add", "archive 0.5 pretrain"],
+        ),
+        (
+            ["study.real_fractions=[0.25,1]", "study.controls=[duplicate]"],
+            [
+                "real only",
+                "real only, 0.25 of the real images",
+                "duplicate 0.5 replace",
+                "duplicate 0.5 replace, 0.25 of the real images",
+                "archive 0.5 replace",
+                "archive 0.5 replace, 0.25 of the real images",
+                "archive 1 replace",
+            ],
+        ),
+        (
+            ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"],
+            ["real only", "real only, without here", "real only, without there"],
+        ),
+    ],
+)
+def test_arms_follow_shares_modes_fractions_and_sources(
+    folder: Path, more: list[str], expected: list[str]
+) -> None:
+    found = titles(folder, *more)
+    assert found[0] == "real only"
+    assert [title for title in found if title in expected] == expected
+    if expected[0] == "real only":
+        assert found == expected
+
+
+def test_a_data_set_that_has_a_class_alone_is_not_left_out(folder: Path) -> None:
+    config, _ = composed(folder, "study.leave_one_source_out=true")
+    real = cohort_of(folder)
+    table = real.table
+    torn = table["source"].mask(table["label"] == "covid19", "there")
+    torn = Manifest(table.assign(source=torn), real.folder, real.classes)
+    assert plan.left_out(config, torn) == ["here"]
+    (reason,) = plan.kept_in(config, torn).values()
+    assert reason == "no arm without there: it would leave no covid19 in train, no covid19 in val"
+    assert plan.kept_in(composed(folder)[0], torn) == {}
+
+
+def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
+    config, overrides = composed(
+        folder,
+        "study.modes=[add,replace,pretrain]",
+        "study.shares=[0,0.3333333,1]",
+        "study.real_fractions=[0.5,1]",
+        "study.leave_one_source_out=true",
+        "study.seeds=[5]",
+        "data.share=0.9",
+    )
+    real = cohort_of(folder)
+    steps = plan.steps(config, real, overrides)
+    assert [step.stage for step in steps[:2]] == ["probe", "generate"]
+    known = {step.title for step in steps}
+    keys = set()
+    for step in steps:
+        assert known.issuperset(step.needs)
+        again = compose(step.overrides)
+        assert again.generator == step.config.generator or step.stage == "train"
+        assert again.evaluate == step.config.evaluate
+        if step.stage == "train":
+            keys.add(train.job(again, real).key)
+            assert train.job(again, real).key == train.job(step.config, real).key
+    assert len(keys) == len([step for step in steps if step.stage == "train"])
+
+
+def test_a_name_with_any_character_is_quoted(folder: Path) -> None:
+    for name in ("COVID-19 (Radiography)", "St. John's", "a\\'b", "=,[]{}:"):
+        config, _ = composed(folder)
+        arm = plan._arm(config, leave_out=name)
+        assert compose(arm.overrides).data.leave_out == name
+
+
+def test_a_pool_is_measured_by_the_real_only_runs_of_all_seeds(folder: Path) -> None:
+    config, overrides = composed(folder)
+    step = plan.steps(config, cohort_of(folder), overrides)[-1]
+    assert step.stage == "evaluate"
+    assert step.config == plan.measuring(plan.with_count(config, cohort_of(folder)), "archive")
+    assert step.config.evaluate.classifier_seeds == [0, 1]
+    assert step.needs == (
+        "generate archive",
+        "train real only, seed 0",
+        "train real only, seed 1",
+    )
+
+
+def test_pools_are_made_for_the_most_demanding_arm(folder: Path) -> None:
+    def count(*more: str) -> int | None:
+        config, _ = composed(folder, *more)
+        return plan.with_count(config, cohort_of(folder)).generate.per_class
+
+    real = max(cohort_of(folder).split("train").counts().values())
+    assert count("study.shares=[0.5]") == -(-real // 2)
+    assert count("study.shares=[0,1]") == real
+    assert count("study.shares=[0.75]", "study.modes=[replace,pretrain]") == 3 * real
+    fraction = count("study.shares=[0.5]", "study.modes=[add]", "study.real_fractions=[0.5]")
+    assert fraction == -(-real // 2)
+    assert count("study.shares=[0]") == real
+    assert count("generate.per_class=3") == 3
+
+
+def test_every_arm_takes_the_same_number_of_steps_and_tests_once(folder: Path) -> None:
+    config, overrides = composed(
+        folder,
+        "study.modes=[replace,pretrain]",
+        "study.real_fractions=[0.5,1]",
+        "study.leave_one_source_out=true",
+        "study.seeds=[0]",
+    )
+    found = {
+        step.title.removeprefix("train ").removesuffix(", seed 0"): train.run(
+            step.config, step.overrides
+        )
+        for step in plan.steps(config, cohort_of(folder), overrides)
+        if step.stage == "train"
+    }
+    assert {result["optimiser_steps"] for result in found.values()} == {STEPS}
+    assert {result["kept_step"] for result in found.values()} == {STEPS}
+    assert {result["test_evaluations"] for result in found.values()} == {1}
+    assert len({json.dumps(result["scores"]) for result in found.values()}) > len(found) / 2
+    sizes = {
+        title: tuple(result[name] for name in ("real_images", "real_repeats", "synthetic_images"))
+        for title, result in found.items()
+    }
+    assert sizes == {
+        "real only": (48, 0, 0),
+        "real only, 0.5 of the real images": (24, 0, 0),
+        "duplicate 0.5 replace": (24, 24, 0),
+        "duplicate 0.5 add": (48, 48, 0),
+        "duplicate 0.5 replace, 0.5 of the real images": (12, 12, 0),
+        "duplicate 0.5 add, 0.5 of the real images": (24, 24, 0),
+        "archive 0.5 replace": (24, 0, 24),
+        "archive 0.5 pretrain": (48, 0, 48),
+        "archive 0.5 replace, 0.5 of the real images": (12, 0, 12),
+        "archive 0.5 pretrain, 0.5 of the real images": (24, 0, 24),
+        "archive 1 replace": (0, 0, 48),
+        "archive 0.5 replace, labels permuted": (24, 0, 24),
+        "real only, without here": (sizes["real only, without here"][0], 0, 0),
+        "real only, without there": (sizes["real only, without there"][0], 0, 0),
+    }
+    assert sum(sizes[f"real only, without {name}"][0] for name in ("here", "there")) == 48
+    for title, result in found.items():
+        control = "duplicate" in title or "permuted" in title
+        assert set(result["probes"]) == (set() if control else {"told_synthetic", "pointing"})
+
+
+def test_a_share_of_zero_is_one_arm_whatever_the_mode(folder: Path) -> None:
+    real = cohort_of(folder)
+    keys = {
+        train.job(
+            composed(folder, f"data.mode={mode}", f"data.pretrain_fraction={part}")[0], real
+        ).key
+        for mode in ("replace", "add", "pretrain")
+        for part in (0.3, 0.5)
+    }
+    assert len(keys) == 1
+    chosen = ["data.share=0.5", "data.mode=pretrain"]
+    parts = [
+        train.job(composed(folder, *chosen, f"data.pretrain_fraction={part}")[0], real).key
+        for part in (0.3, 0.5)
+    ]
+    assert len({*parts, *keys}) == 3
+
+
+class Kill(Callback):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_train_batch_end(self, trainer, *_) -> None:  # type: ignore[no-untyped-def]
+        if trainer.global_step == self._step:
+            raise XraysynthError("killed")
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_pretraining_killed_in_either_part_ends_as_if_it_had_not_been(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    chosen = ["data.share=0.5", "data.mode=pretrain", "trainer.val_every_steps=1", "seed=3"]
+    whole = train.run(*composed(folder, *chosen))
+    more = [*chosen, f"seed={3}", f"paths.output={tmp_path}"]
+    generate.run(*composed(folder, *more, "generate.per_class=40"))
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "_stopping", lambda recipe: [Kill(step)])
+        with pytest.raises(XraysynthError, match="killed"):
+            train.run(*composed(folder, *more))
+    resumed = train.run(*composed(folder, *more))
+    pair = [pd.read_parquet(result["predictions"]) for result in (whole, resumed)]
+    pd.testing.assert_frame_equal(*pair)
+    losses = [[entry["val/loss"] for entry in result["history"]] for result in (whole, resumed)]
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_external_images_are_tested_on_once_more_and_only_then_name_the_job(folder: Path) -> None:
+    alone, _ = composed(folder)
+    config, overrides = composed(folder, *outside(folder))
+    real = cohort_of(folder)
+    external = prepare.external(config, overrides)
+    assert external is not None
+    assert train.job(config, real).key == train.job(alone, real).key
+    this = train.job(config, real, external)
+    assert this.key != train.job(alone, real).key
+    result = train.run(config, overrides)
+    assert result["key"] == this.key
+    assert result["external_test_evaluations"] == result["test_evaluations"] == 1
+    table = pd.read_parquet(this.folder / train.EXTERNAL)
+    assert table["image_id"].tolist() == external.table["image_id"].tolist()
+    assert np.allclose(table[[f"p_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-5)
+    assert set(result["external"]) == {"clinic"}
+    assert result["external"]["clinic"]["macro_f1"]["n"] == 32
+    assert pd.read_parquet(this.folder / train.PREDICTIONS)["source"].isin(["here", "there"]).all()
+    assert train.run(config, overrides)["skipped"]
+    (this.folder / train.EXTERNAL).unlink()
+    assert not train.job(config, real, external).done
+
+
+def test_a_pool_with_an_external_test_image_or_patient_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "archive", 12, seed=5000)
+    chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.share=0.5"]
+    external = prepare.external(*composed(folder, *outside(folder)))
+    assert external is not None
+    (stolen,) = external.where(external.table["patient_id"] == "covid193").files
+    with Image.open(stolen) as image:
+        image.save(tmp_path / "archive" / "covid19-000.png", compress_level=1)
+    generate.run(*composed(folder, *chosen, "generate.per_class=12"))
+    train.run(*composed(folder, *chosen))
+    with pytest.raises(LeakageError, match=r"near-duplicates .*external-table-covid19-003"):
+        train.run(*composed(folder, *chosen, *outside(folder)))
+    write_images(tmp_path / "archive", 12, seed=5000)
+    taught = {"patients": ["clinic/covid193"], "sha256": []}
+    (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
+    generate.run(*composed(folder, *chosen, "generate.per_class=12"))
+    with pytest.raises(
+        LeakageError, match=r"learned from val or test patients: external-table-covid19-003"
+    ):
+        train.run(*composed(folder, *chosen, *outside(folder)))
+
+
+def test_scores_that_mean_over_absent_classes_are_left_out(folder: Path, tmp_path: Path) -> None:
+    write_images(tmp_path, 6, seed=3000, classes=("normal", "tuberculosis"))
+    chosen = ["test_source=table", f"test_source.table.path={tmp_path / 'manifest.csv'}"]
+    table = pd.read_csv(tmp_path / "manifest.csv")
+    table["source_dataset"] += "-abroad"
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    result = train.run(*composed(folder, *chosen))
+    assert set(result["external"]) == {"here-abroad", "there-abroad"}
+    scores = result["external"]["here-abroad"]
+    assert {"accuracy", "balanced_accuracy", "macro_auroc", "recall/normal"} <= set(scores)
+    assert not {"macro_f1", "recall/covid19"} & set(scores)
+    assert scores["accuracy"]["n"] == 6
+
+
+def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(folder: Path) -> None:
+    config, overrides = composed(folder, "trainer.keep=best", "data.share=0.5", "seed=4")
+    real = cohort_of(folder)
+    this, roles = train.judge(config, real, None)
+    assert this.stage == "judge"
+    assert set(roles.split("train").table["sha256"]) == set(real.split("test").table["sha256"])
+    assert set(roles.split("test").table["sha256"]) == set(real.split("train").table["sha256"])
+    assert roles.split("val").digest() == real.split("val").digest()
+    result = train.run_judge(config, real, None, overrides)
+    assert result["folder"] == str(this.folder)
+    assert Path(result["weights"]).exists()
+    table = pd.read_parquet(result["predictions"])
+    assert set(table["image_id"]) == set(real.split("train").table["image_id"])
+    assert result["kept_step"] == STEPS
+    assert result["scores"]["accuracy"]["n"] == len(real.split("train"))
+    n = len(real.split("test"))
+    assert result["trained_on"] == f"{n} real images of {n} other patients (here, there)"
+    assert train.run_judge(config, real, None, overrides)["skipped"]
+    same, _ = composed(folder, "seed=4", "data.real_fraction=0.5", "trainer.patience=2")
+    assert train.judge(same, real, None)[0].key == this.key
+
+
+def test_an_external_set_with_enough_of_every_class_trains_the_judge(folder: Path) -> None:
+    config, overrides = composed(folder, *outside(folder))
+    real, external = cohort_of(folder), prepare.external(config, overrides)
+    assert external is not None
+    few, _ = train.judge(config, real, external)  # 8 of a class, where 15 are asked for
+    assert few.key == train.judge(config, real, None)[0].key
+    config, overrides = composed(folder, *outside(folder), "splits.minimum_per_class=8")
+    this, roles = train.judge(config, real, external)
+    assert this.key != few.key
+    assert set(roles.split("train").table["source"]) == {"clinic"}
+    assert len(roles) == len(external) + len(real) - len(real.split("test"))
+    result = train.run_judge(config, real, external, overrides)
+    assert result["trained_on"] == "32 real images of 32 other patients (clinic)"
+
+
+def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "archive", 12, seed=4000)
+    taught = {"patients": ["elsewhere/1"], "sha256": []}
+    (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
+    chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.share=0.5"]
+    generate.run(*composed(folder, *chosen, "generate.per_class=12"))
+    with pytest.raises(LeakageError, match=r"leave_out=here, but the generator of pool archive"):
+        train.run(*composed(folder, *chosen, "data.leave_out=here"))
+    result = train.run(*composed(folder, "data.share=0.5", "data.leave_out=here"))
+    assert result["real_images"] + result["synthetic_images"] < 48
+    with pytest.raises(ConfigError, match="'hree' is no data set of this cohort; there is here"):
+        train.run(*composed(folder, "data.leave_out=hree"))
