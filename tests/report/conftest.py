@@ -1,7 +1,9 @@
 """A fabricated study: random predictions and noise images for the page to show."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from xraysynth.generators.base import Card
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.metrics.classification import arm_difference, arm_scores, evaluate
+from xraysynth.metrics.statistics import Interval
 from xraysynth.records import CLASSES, sha256_bytes
 from xraysynth.report.content import Arm, Content, PoolView
 
@@ -28,12 +31,9 @@ def fabricate(
     size_px: int = 32,
 ) -> Content:
     """A `Content` whose numbers mean nothing; the second generator does harm."""
-    truth = np.arange(n_test) % len(CLASSES)
-    arms = [_arm("", 0.0, "", truth, seeds, 1.1, replicates, None)]
-    for name, skill in zip(GENERATORS, (1.35, 0.5), strict=True):
-        for share, mode in [*((0.5, mode) for mode in modes), (1.0, "replace")]:
-            gained = skill if share < 1 else 0.4 * skill
-            arms.append(_arm(name, share, mode, truth, seeds, gained, replicates, arms[0]))
+    make = Maker(np.arange(n_test) % len(CLASSES), seeds, replicates)
+    cohort = _images(folder / "cohort", "", images, size_px)
+    arms = _arms(make, modes)
     return Content(
         title="Fabricated study",
         created="2026-01-01 12:00 UTC",
@@ -41,10 +41,10 @@ def fabricate(
         classes=CLASSES,
         simulated=True,
         acknowledged_confounding=(),
-        cohort=_images(folder / "cohort", "", images, size_px),
+        cohort=cohort,
         audit=AUDIT,
         arms=arms,
-        pools=[_pool(folder, name, images, size_px) for name in GENERATORS],
+        pools=[_pool(folder, name, cohort, images, size_px) for name in GENERATORS],
         stages=STAGES,
         environment={
             "xraysynth": "0.1.0",
@@ -54,47 +54,108 @@ def fabricate(
         },
         limits=["One cohort; no outside test set.", "Two seeds understate the spread of training."],
         failures=(),
-    )
-
-
-def _arm(
-    generator: str,
-    share: float,
-    mode: str,
-    truth: np.ndarray,
-    seeds: Sequence[int],
-    skill: float,
-    replicates: int,
-    reference: Arm | None,
-) -> Arm:
-    runs = [
-        _probabilities(truth, skill, seed + 100 * int(10 * share) + len(mode)) for seed in seeds
-    ]
-    patients = np.array([f"patient-{i // 2}" for i in range(len(truth))])
-    options = {"classes": CLASSES, "replicates": replicates}
-    difference = (
-        arm_difference(runs, _runs(reference), truth, patients, **options) if reference else {}
-    )
-    real = 400 if mode == "add" else round(400 * (1 - share))
-    return Arm(
-        generator=generator,
-        share=share,
-        mode=mode,
-        seeds=seeds,
-        real_images=real,
-        synthetic_images=400 if mode == "add" else 400 - real,
-        predictions=[_table(run, truth, patients) for run in runs],
-        scores=arm_scores(runs, truth, patients, **options),
-        difference=difference,
-        scores_by_seed=[
-            {
-                k: i.value
-                for k, i in evaluate(r, truth, patients, classes=CLASSES, replicates=1).items()
-            }
-            for r in runs
+        worth=[_worth(arm) for arm in arms if 0 < arm.share < 1 and not arm.control],
+        left_out=[LEFT_OUT],
+        shortcuts=[
+            {"question": "class", "view": "borders", "value": 0.41, "low": 0.36, "high": 0.46}
+            | {"n": 300, "chance": 0.25}
         ],
-        seconds=[31.0] * len(seeds),
+        agreement=[{"first": "classifier", "second": "embedded", "kendall_tau": 1.0, "n": 2}],
     )
+
+
+def _arms(make: "Maker", modes: Sequence[str]) -> list[Arm]:
+    """Real only, its fraction, the controls, and per generator its hybrids and itself alone."""
+    real = make.arm(skill=1.1)
+    half = make.arm(skill=0.8, real_fraction=0.5)
+    arms = [
+        real,
+        half,
+        make.arm(skill=0.9, left_out="site-a", reference=real),
+        *(make.arm(0.5, mode, 2.5, "", "duplicate", reference=real) for mode in modes),
+    ]
+    control = arms[3]
+    for name, skill in zip(GENERATORS, (1.35, 0.5), strict=True):
+        hybrids = [make.arm(0.5, mode, skill, name, reference=real) for mode in modes]
+        arms += [
+            replace(arm, over_control=make.difference(arm, control), p_holm=0.042, **PROBED)
+            for arm in hybrids
+        ]
+        arms.append(make.arm(1.0, "replace", 0.4 * skill, name, reference=real))
+        arms.append(make.arm(0.5, "replace", 0.1, name, "permuted", reference=real))
+        arms.append(make.arm(0.5, "replace", 0.9, name, reference=half, real_fraction=0.5))
+    return arms
+
+
+def _worth(arm: Arm) -> dict[str, Any]:
+    return {"arm": arm.name, "value": 0.31, "low": 0.1, "high": 0.52, "n": 48, "censored": ""}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes arms that are tested on the same images, two of each patient."""
+
+    truth: np.ndarray
+    seeds: Sequence[int]
+    replicates: int
+
+    @property
+    def patients(self) -> np.ndarray:
+        """`(N,)`."""
+        return np.array([f"patient-{i // 2}" for i in range(len(self.truth))])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What scores and differences are computed with."""
+        return {"classes": CLASSES, "replicates": self.replicates}
+
+    def difference(self, arm: Arm, other: Arm) -> dict[str, Interval]:
+        """One arm minus the other."""
+        return arm_difference(_runs(arm), _runs(other), self.truth, self.patients, **self.options)
+
+    def arm(
+        self,
+        share: float = 0.0,
+        mode: str = "",
+        skill: float = 1.0,
+        generator: str = "",
+        control: str = "",
+        *,
+        reference: Arm | None = None,
+        real_fraction: float = 1.0,
+        left_out: str = "",
+    ) -> Arm:
+        """An arm of made-up predictions, better with more `skill`."""
+        start = 100 * int(10 * share) + len(mode) + int(40 * skill)
+        runs = [_probabilities(self.truth, skill, seed + start) for seed in self.seeds]
+        total = round(400 * real_fraction)
+        real = total if mode in ("add", "pretrain") else round(total * (1 - share))
+        found = Arm(
+            generator=generator,
+            share=share,
+            mode=mode,
+            seeds=self.seeds,
+            real_images=real,
+            synthetic_images=0 if not share else total if real == total else total - real,
+            predictions=[_table(run, self.truth, self.patients) for run in runs],
+            scores=arm_scores(runs, self.truth, self.patients, **self.options),
+            difference={},
+            scores_by_seed=[self._one(run) for run in runs],
+            seconds=[31.0] * len(self.seeds),
+            control=control,
+            real_fraction=real_fraction,
+            left_out=left_out,
+            external={"shenzhen": {"macro_f1": Interval(0.4 + share / 10, 0.35, 0.51, 66)}},
+        )
+        if reference is None:
+            return found
+        gain = self.difference(found, reference)
+        removed = Interval(gain["macro_f1"].value / 0.6, -0.1, 0.3, len(self.truth))
+        return replace(found, difference=gain, errors_removed=removed)
+
+    def _one(self, run: np.ndarray) -> dict[str, float]:
+        scores = evaluate(run, self.truth, self.patients, classes=CLASSES, replicates=1)
+        return {name: found.value for name, found in scores.items()}
 
 
 def _probabilities(truth: np.ndarray, skill: float, seed: int) -> np.ndarray:
@@ -148,72 +209,121 @@ def _images(folder: Path, generator: str, count: int, size_px: int) -> Manifest:
     return Manifest(pd.DataFrame(rows), folder, CLASSES)
 
 
-def _pool(folder: Path, name: str, images: int, size_px: int) -> PoolView:
-    fidelity = pd.DataFrame(
-        [
-            ("classifier", "FD(classifier)", 41.2, 37.5, 45.9, 200, 6.3, 5.1, 7.9),
-            ("classifier", "KD(classifier)", 0.0312, 0.021, 0.042, 200, 0.0004, -0.0011, 0.002),
-        ],
-        columns=[
-            "encoder",
-            "metric",
-            "value",
-            "low",
-            "high",
-            "n",
-            "floor",
-            "floor_low",
-            "floor_high",
-        ],
-    )
-    diversity = pd.DataFrame(
-        [
-            (metric, label, 0.41, 0.39, 0.44, 300, 0.36)
-            for metric in ("SSIM", "MS-SSIM")
-            for label in CLASSES
-        ],
-        columns=["metric", "label", "value", "low", "high", "pairs", "real"],
-    )
-    card = Card(
-        title="Stable Diffusion 1.5",
-        access="weights, local",
-        licence="CreativeML OpenRAIL-M",
-        offline=True,
-        seeds_reproducible=True,
-        prompt_control="text",
-        fine_tunable="yes",
-        hardware="a GPU of 8 GB",
-        set_up="download the weights",
-        price="electricity",
-    )
+def _measures() -> pd.DataFrame:
+    """Two encoders, with all classes and one class."""
+    rows = []
+    for encoder, size in (("classifier", 40.0), ("embedded", 300.0)):
+        excess = {"excess_low": 20.0, "excess_high": 40.0}
+        for metric, better, value in (
+            (f"FD({encoder})", "lower", size),
+            (f"KD({encoder})", "lower", size / 1e4),
+            ("precision", "floor", 0.6),
+            ("memorised share", "lower", 0.013),
+            ("AuthPct", "floor", 0.53),
+            ("C_T", "floor", np.nan),
+        ):
+            row = {"encoder": encoder, "metric": metric, "better": better}
+            row |= {"value": value, "low": 0.9 * value, "high": 1.1 * value, "n": 200}
+            row |= {"floor": value / 5, "floor_low": value / 6, "floor_high": value / 4} | excess
+            note = "few images" if metric.startswith("FD") else ""
+            rows.append(row | {"label": "", "note": note if value > 0 else "too few to compare"})
+            if metric.startswith(("FD", "precision")):
+                rows += [row | {"label": name, "n": 50, "note": note} for name in CLASSES[:2]]
+    return pd.DataFrame(rows)
+
+
+def _faithfulness() -> list[dict[str, Any]]:
+    real = {"real": 0.81, "real_low": 0.75, "real_high": 0.86, "real_n": 220}
+    return [
+        {"label": label, "value": 0.62, "low": 0.55, "high": 0.68, "n": 200} | real
+        for label in ("", *CLASSES)
+    ]
+
+
+def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) -> PoolView:
     pool = _images(folder / name, name, images, size_px)
-    outcomes = {"image": 400, "refused": 3, "failed": 1}
-    ledger = {"images": 400, "seconds_p50": 0.42, "images_per_hour": 8000.0, "engine": "torch"}
-    taught = {"seconds": 90.0, "steps": 1000} if name == "sd_lora" else {}
-    copies = {"encoder": "classifier", "value": 0.012, "low": 0.0, "high": 0.03, "n": 400}
-    memorization = [copies | {"expected": 0.01, "held_out": 300}]
-    cast = {
-        "measure": "colour_cast",
-        "meaning": "0 is grey",
-        "value": 0.1,
-        "low": 0.05,
-        "high": 0.2,
-    }
-    appearance = [cast | {"n": 400, "real": 0.0}]
+    hosted = name == GENERATORS[1]
     return PoolView(
-        name,
-        card,
-        pool,
-        outcomes,
-        {"label": {"covid19": (3, 100)}, "prompt": {"a refused prompt": (3, 4)}},
-        fidelity,
-        diversity,
-        memorization,
-        appearance,
-        ledger,
-        taught,
+        generator=name,
+        card=CARD,
+        manifest=pool,
+        outcomes={"image": 400, "refused": 3, "failed": 1},
+        refusals={"label": {"covid19": (3, 100)}, "prompt": {"a refused prompt": (3, 4)}},
+        measures=_measures() if not hosted else _without_copying(_measures()),
+        diversity=pd.DataFrame(
+            [
+                (metric, label, 0.41, 0.39, 0.44, 300, 0.36)
+                for metric in ("SSIM", "MS-SSIM")
+                for label in CLASSES
+            ],
+            columns=["metric", "label", "value", "low", "high", "pairs", "real"],
+        ),
+        nearest_similarity=[]
+        if hosted
+        else [
+            {"metric": "SSIM", "value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "real": 0.45},
+        ],
+        assessable="training set unknown: not assessable" if hosted else "",
+        closest=[] if hosted else _closest(pool, cohort),
+        faithfulness=_faithfulness(),
+        seen=np.diag([60, 55, 50, 45]) + 3,
+        judge="real images of site-bb",
+        tested_on={
+            "macro_f1": Interval(0.71, 0.66, 0.75, 200),
+            "accuracy": Interval(0.73, 0.68, 0.77, 200),
+        },
+        appearance=[
+            {"measure": "colour_cast", "meaning": "0 is grey", "value": 0.1, "low": 0.05}
+            | {"high": 0.2, "n": 400, "real": 0.0}
+        ],
+        ledger={"images": 400, "seconds_p50": 0.42, "images_per_hour": 8000.0, "engine": "torch"},
+        taught={"seconds": 90.0, "steps": 1000} if name == "sd_lora" else {},
     )
 
+
+def _without_copying(measures: pd.DataFrame) -> pd.DataFrame:
+    return measures[~measures["metric"].isin(["memorised share", "AuthPct", "C_T"])]
+
+
+def _closest(pool: Manifest, cohort: Manifest) -> list[dict[str, Any]]:
+    files = zip(pool.files, cohort.files, strict=True)
+    return [
+        {"synthetic": str(made), "train": str(real), "distance": 0.5 + n / 4, "threshold": 1.0}
+        | {"flagged": n < 2}
+        for n, (made, real) in enumerate(files)
+    ]
+
+
+CARD = Card(
+    title="Stable Diffusion 1.5",
+    access="weights, local",
+    licence="CreativeML OpenRAIL-M",
+    offline=True,
+    seeds_reproducible=True,
+    prompt_control="text",
+    fine_tunable="yes",
+    hardware="a GPU of 8 GB",
+    set_up="download the weights",
+    price="electricity",
+)
+
+PROBED: dict[str, Any] = {
+    "told_synthetic": [
+        {"value": value, "low": 0.8, "high": 0.95, "n": 160} for value in (0.86, 0.9)
+    ],
+    "pointing": [
+        {"value": value, "low": 0.3, "high": 0.5, "n": 40, "chance": 0.12, "elsewhere": 0.2}
+        for value in (0.38, 0.42)
+    ],
+}
+
+LEFT_OUT = {
+    "source": "site-a",
+    "n": 24,
+    "inside": Interval(0.8, 0.7, 0.9, 24),
+    "outside": Interval(0.6, 0.5, 0.7, 24),
+    "drop": Interval(-0.2, -0.3, -0.1, 24),
+}
 
 AUDIT = {
     "counts": [

@@ -10,14 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from xraysynth.metrics.statistics import Interval
 from xraysynth.records import CLASSES
-from xraysynth.report import figures, page, tables
-from xraysynth.report.content import Arm, Content
+from xraysynth.report import figures, page, tables, thumbnails, words
+from xraysynth.report.content import Content, Evaluation
+from xraysynth.report.findings import findings
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" $x^$"
-
-MINUSES = "macro-F1 \u2212{} [\u2212{}, \u2212{}] against real only, worse."
 
 
 class Tags(HTMLParser):
@@ -47,12 +45,7 @@ def tags(html: str) -> Tags:
 
 def plain(html: str) -> str:
     """The text of a piece of HTML in one line."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
-
-
-def with_difference(arm: Arm, low: float, high: float) -> Arm:
-    gain = Interval((low + high) / 2, low, high, 48)
-    return replace(arm, difference=dict(arm.difference) | {"macro_f1": gain})
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html.replace("<wbr>", ""))).split())
 
 
 def test_page_loads_nothing(html: str, tags: Tags) -> None:
@@ -77,9 +70,9 @@ def test_figures_take_their_colours_from_the_page(html: str) -> None:
 
 
 def test_images_and_figures_have_words(tags: Tags) -> None:
-    images = [attrs for tag, attrs in tags.found if tag == "img"]
-    assert len(images) == 3 * len(CLASSES) * 2
-    assert all("SHA-256" in attrs["alt"] for attrs in images)
+    images = [attrs["alt"] for tag, attrs in tags.found if tag == "img"]
+    assert sum("SHA-256" in alt for alt in images) == 3 * len(CLASSES) * 2
+    assert sum("pair" in alt for alt in images) == len(images) - 3 * len(CLASSES) * 2
     figures_drawn = [attrs for tag, attrs in tags.found if tag == "svg" and "role" in attrs]
     assert all(attrs["aria-label"] for attrs in figures_drawn)
 
@@ -95,6 +88,10 @@ def bare(content: Content) -> Content:
         stages=content.stages.iloc[:0],
         environment={},
         limits=[],
+        worth=[],
+        left_out=[],
+        shortcuts=[],
+        agreement=[],
     )
 
 
@@ -111,72 +108,174 @@ def test_acknowledged_confounding_stands_before_the_findings(bare: Content, html
     assert shown.index("covid19 is from site-a alone") < shown.index("What was found")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "word", "said"),
-    [
-        (0.004, 0.058, "better", "macro-F1 +0.031 [0.004, 0.058] over real only."),
-        (
-            -0.01,
-            0.03,
-            page.NO_DIFFERENCE,
-            "no difference shown in macro-F1 against real only, +0.010",
-        ),
-        (0.0, 0.03, page.NO_DIFFERENCE, "no difference shown"),
-        (
-            -0.06,
-            -0.02,
-            "worse",
-            MINUSES.format("0.040", "0.060", "0.020"),
-        ),
-        (float("nan"), float("nan"), "not compared", "not compared with real only."),
-    ],
-)
-def test_headline_follows_the_interval(
-    content: Content, low: float, high: float, word: str, said: str
-) -> None:
-    real, hybrid = content.arms[0], with_difference(content.arms[1], low, high)
-    found = page.headline([real, hybrid], hybrid.generator)
-    assert found["verdict"] == word
-    assert found["sentence"].startswith("Hybrid 50% stable_diffusion (replace): ")
-    assert said in found["sentence"]
-    assert (page.NO_DIFFERENCE in found["sentence"]) == (word == page.NO_DIFFERENCE)
-    assert "48 test images, 24 patients, 2 seeds." in found["basis"]
-
-
-def test_headline_owns_up_to_choosing_the_best_arm(content: Content) -> None:
-    small = with_difference(content.arms[1], 0.01, 0.02)
-    large = with_difference(replace(content.arms[1], share=0.25), 0.05, 0.06)
-    found = page.headline([content.arms[0], small, large], small.generator)
-    assert found["sentence"].startswith("Hybrid 25%")
-    assert "best of 2 hybrid arms" in found["basis"]
+def test_findings_stand_before_everything_else(content: Content, html: str) -> None:
+    start = html[: html.index('aria-label="Sections"')]
+    for finding in findings(content):
+        item = start[start.index(f'data-generator="{finding.generator}"') :]
+        text = plain(item[: item.index("</li>")])
+        gain, _, controls = finding.utility.sentence.partition("; ")
+        assert f"{gain}." in text
+        assert controls[1:] in text
+        assert finding.basis in text
+        for title, verdict in finding.others:
+            assert f"{title} {verdict.sentence}" in text
 
 
 def test_every_arm_and_class_is_in_every_section(content: Content, html: str) -> None:
-    for arm in content.arms:
-        assert html.count(f'data-arm="{arm.name}"') == 1 + len(CLASSES) + 1
+    for arm in content.arms:  # gains, scores, external, the classes, confusion; and the probes
+        expected = 3 + len(CLASSES) + 1 + bool(arm.told_synthetic)
+        assert html.count(f'data-arm="{arm.name}"') == expected
     for label in CLASSES:
         assert f"<b>{label}</b> against the rest" in html
         assert f"<h3>{label}</h3>" in html
 
 
+def rows_of(html: str, table: str) -> dict[str, str]:
+    """The rows of a table of arms, by the name of the arm."""
+    piece = html[html.index(f'id="{table}"') :]
+    found = re.findall(
+        r'<tr data-arm="(.*?)"[^>]*>(.*?)</tr>', piece[: piece.index("</table>")], re.S
+    )
+    return {unescape(name): row for name, row in found}
+
+
+def values(row: str) -> list[float]:
+    return [float(value) for value in re.findall(r'<data value="(.*?)"', row)]
+
+
 def test_numbers_in_the_table_are_the_intervals(content: Content, html: str) -> None:
-    scores = html[html.index('id="scores"') : html.index('id="per-class"')]
-    rows = re.findall(r'<tr data-arm="(.*?)">(.*?)</tr>', scores, flags=re.S)
-    by_name = {arm.name: arm for arm in content.arms}
-    for name, row in rows:
-        arm = by_name[unescape(name)]
-        shown = [arm.difference["macro_f1"]] if arm.share else []
-        shown += [arm.scores[metric] for metric in tables.SUMMARY]
-        assert [float(v) for v in re.findall(r'<data value="(.*?)"', row)] == [
-            i.value for i in shown
-        ]
-        ranges = re.findall(r'"range">(\[.*?\])<', row)
-        assert ranges == [f"[{page.number(i.low)}, {page.number(i.high)}]" for i in shown]
+    rows = rows_of(html, "scores")
+    for arm in content.arms:
+        shown = [arm.scores[metric] for metric in tables.SUMMARY]
+        assert values(rows[arm.name]) == [interval.value for interval in shown]
+        ranges = re.findall(r'"range">(\[.*?\])<', rows[arm.name])
+        assert ranges == [f"[{words.number(i.low)}, {words.number(i.high)}]" for i in shown]
     assert len(rows) == len(content.arms)
 
 
+def test_gains_stand_beside_real_only_and_the_control(content: Content, html: str) -> None:
+    rows = rows_of(html, "gains")
+    hybrid = next(arm for arm in content.arms if arm.over_control)
+    assert hybrid.errors_removed
+    expected = [hybrid.scores["macro_f1"], hybrid.difference["macro_f1"]]
+    expected += [hybrid.over_control["macro_f1"], hybrid.errors_removed]
+    assert values(rows[hybrid.name]) == [interval.value for interval in expected]
+    text = plain(rows[hybrid.name])
+    assert text.endswith("0.042")
+    for scores in hybrid.scores_by_seed:
+        assert words.number(scores["macro_f1"]) in text
+    assert "reference" in plain(rows["real only"])
+
+
+def test_controls_and_fractions_stand_apart_and_are_called_so(content: Content, html: str) -> None:
+    names = list(rows_of(html, "gains"))
+    for arm in content.arms:
+        assert ('class="tag">control<' in rows_of(html, "gains")[arm.name]) == bool(arm.control)
+    own = [names.index(arm.name) for arm in content.arms if not tables.group(arm)]
+    apart = [names.index(arm.name) for arm in content.arms if tables.group(arm)]
+    assert max(own) < min(apart)
+    for title in list(tables.GROUPS.values())[1:]:
+        assert title in plain(html)
+
+
+def test_external_scores_name_their_test_set_and_its_size(content: Content, html: str) -> None:
+    rows = rows_of(html, "external")
+    assert {name: values(row) for name, row in rows.items()} == {
+        arm.name: [arm.external["shenzhen"]["macro_f1"].value] for arm in content.arms
+    }
+    assert "shenzhen N = 66" in plain(html)
+    none = [replace(arm, external={}) for arm in content.arms]
+    assert 'id="external"' not in page.render(replace(content, arms=none))
+
+
+def test_probes_show_every_seed_and_chance(content: Content, html: str) -> None:
+    rows = rows_of(html, "probes")
+    assert list(rows) == [a.name for a in tables.ordered(content.arms) if a.told_synthetic]
+    text = plain(next(iter(rows.values())))
+    for shown in ("0.880", "seed 0: 0.860", "seed 1: 0.900", "0.400", "0.120", "160"):
+        assert shown in text
+
+
+def section(html: str, table: str) -> str:
+    """The text of a table."""
+    piece = html[html.index(f'id="{table}"') :]
+    return plain(piece[piece.index(">") + 1 : piece.index("</table>")])
+
+
+def test_measures_have_encoders_side_by_side_with_floor_and_n(html: str) -> None:
+    text = section(html, "measures")
+    assert "images of classifier embedded" in text
+    assert "FD lower is better" in text
+    assert "40.0 1 [36.0, 44.0] floor 8.0 [6.7, 10.0] N = 200" in text
+    assert "300.0 1 [270.0, 330.0]" in text
+    assert "precision the nearer to the floor the better" in text
+    assert "memorised" not in text
+    assert "No number here is an FID." in text
+    assert "Measures of sd_lora by class" in plain(html)
+
+
+def test_an_fid_is_called_one_only_where_there_is_one(content: Content) -> None:
+    fid = content.pools[0].measures.replace({"FD(embedded)": "FID", "embedded": "inception"})
+    html = page.render(replace(content, pools=[replace(content.pools[0], measures=fid)]))
+    assert "No number here is an FID." not in html
+    assert section(html, "measures").count("FD lower is better") == 1
+
+
+def test_copies_are_shown_in_pairs_or_said_not_to_be_assessable(html: str) -> None:
+    text = section(html, "copying")
+    assert "memorised share lower is better stable_diffusion 0.01300" in text
+    assert "C_T the nearer to the floor the better stable_diffusion – 1 – 1" in text
+    assert "sd_lora" not in text
+    assert "sd_lora : training set unknown: not assessable" in plain(html)
+    assert html.count('<figure data-flagged="yes">') == 2
+    assert html.count('<figure data-flagged="no">') == thumbnails.PAIRS - 2
+    assert "0.50× the threshold, flagged" in html
+
+
+def test_faithfulness_stands_beside_real_images(html: str) -> None:
+    text = section(html, "faithfulness")
+    assert "judge: real images of site-bb" in text
+    assert "62% [55%, 68%] N = 200 real 81% [75%, 86%] N = 220" in text
+    assert "intended class (rows)" in plain(html)
+    tested = section(html, "tested-on")
+    assert "sd_lora 200 0.710 [0.660, 0.750] 0.730 [0.680, 0.770] –" in tested
+
+
+def test_worth_says_where_the_curve_ends(content: Content) -> None:
+    row = {"arm": "x 50% (add)", "value": 0.5, "low": float("-inf"), "high": float("inf"), "n": 200}
+    row |= {"censored": "reaches above the largest number of real images"}
+    text = section(page.render(replace(content, worth=[row])), "worth")
+    assert text.endswith(
+        f"+0.50 [{words.MINUS}∞, +∞] 200 reaches above the largest number of real images"
+    )
+
+
+def test_the_learning_curve_needs_two_numbers_of_real_images(content: Content, html: str) -> None:
+    assert "macro-F1 against the number of real training images" in html
+    whole = [arm for arm in content.arms if arm.real_fraction == 1 and not arm.control]
+    assert "there is no learning curve" in page.render(replace(content, arms=whole))
+
+
+def test_repeats_of_real_images_do_not_stand_in_for_a_fraction_of_them(content: Content) -> None:
+    found = figures.real_alone(content.arms)
+    assert [(arm.real_images, arm.name) for arm in found] == [
+        (200, "real only of 50% of the real images"),
+        (400, "real only"),
+    ]
+    without = [arm for arm in content.arms if arm.real_fraction == 1]
+    assert [arm.control for arm in figures.real_alone(without)] == ["duplicate", ""]
+
+
+def test_shortcuts_left_out_sources_and_agreement_have_their_numbers(html: str) -> None:
+    assert "class borders 0.410 [0.360, 0.460] 0.250 300" in section(html, "shortcuts")
+    left_out = section(html, "left-out")
+    assert "site-a 24 0.800 [0.700, 0.900] 0.600 [0.500, 0.700]" in left_out
+    assert "classifier embedded 1.00 2" in section(html, "agreement")
+
+
 def test_hostile_text_stays_text(content: Content) -> None:
-    pool, arm = content.pools[0], content.arms[1]
+    pool = content.pools[0]
+    arm = next(arm for arm in content.arms if arm.over_control)
     table = pool.manifest.table.assign(prompt=HOSTILE)
     html = page.render(
         replace(
@@ -186,8 +285,25 @@ def test_hostile_text_stays_text(content: Content) -> None:
             failures=[HOSTILE],
             environment={HOSTILE: HOSTILE},
             acknowledged_confounding=[HOSTILE],
-            pools=[replace(pool, generator=HOSTILE, manifest=replace(pool.manifest, table=table))],
-            arms=[content.arms[0], replace(arm, generator=HOSTILE)],
+            pools=[
+                replace(
+                    pool,
+                    generator=HOSTILE,
+                    manifest=replace(pool.manifest, table=table),
+                    measures=pool.measures.assign(note=HOSTILE, encoder=HOSTILE),
+                    judge=HOSTILE,
+                ),
+                replace(content.pools[1], assessable=HOSTILE),
+            ],
+            arms=[
+                content.arms[0],
+                replace(arm, generator=HOSTILE, external={HOSTILE: {}}),
+                replace(content.arms[0], left_out=HOSTILE),
+            ],
+            worth=[{**content.worth[0], "arm": HOSTILE, "censored": HOSTILE}],
+            left_out=[{**content.left_out[0], "source": HOSTILE}],
+            shortcuts=[{**content.shortcuts[0], "view": HOSTILE, "note": HOSTILE}],
+            agreement=[{**content.agreement[0], "first": HOSTILE}],
         )
     )
     assert "<script" not in html
@@ -206,29 +322,85 @@ def test_a_study_that_has_hardly_anything_is_still_a_page(bare: Content) -> None
     assert "No arm was trained" in nothing
 
 
+NOTHING: dict[str, Any] = {
+    "measures": pd.DataFrame(),
+    "diversity": pd.DataFrame(),
+    "nearest_similarity": [],
+    "closest": [],
+    "appearance": [],
+}
+
+
 def test_a_pool_without_measurements_says_so(content: Content, bare: Content) -> None:
-    empty = pd.DataFrame()
-    pool = replace(
-        content.pools[0],
-        fidelity=empty,
-        diversity=empty,
-        memorization=[],
-        appearance=[],
-        ledger={},
-        taught={},
+    more = {
+        "faithfulness": [],
+        "seen": [],
+        "judge": "",
+        "tested_on": {},
+        "ledger": {},
+        "taught": {},
+    }
+    pool = replace(content.pools[0], **NOTHING, **more)
+    html = page.render(replace(bare, pools=[pool]))
+    for table in ("measures", "copying", "nearest", "faithfulness", "tested-on", "appearance"):
+        assert "not measured" in section(html, table), table
+    for table in ("diversity", "shortcuts", "probes", "worth"):
+        assert "not measured" in section(html, table), table
+    assert "closest pairs: not measured" in plain(html)
+    assert 'id="left-out"' not in html
+
+
+@pytest.fixture(scope="module")
+def evaluation(content: Content) -> Evaluation:
+    """One of the study's pools, as two folders that are compared without a study."""
+    pool = content.pools[0]
+    return Evaluation(
+        title=HOSTILE,
+        created="2026-01-01",
+        command="xraysynth evaluate real=a synthetic=b",
+        real=content.cohort,
+        synthetic=pool.manifest,
+        train=content.cohort,
+        measures=pool.measures,
+        diversity=pool.diversity,
+        nearest_similarity=pool.nearest_similarity,
+        assessable="",
+        closest=pool.closest,
+        appearance=pool.appearance,
+        limits=["The folders do not tell patients."],
     )
-    assert plain(page.render(replace(bare, pools=[pool]))).count("not measured") == 4
+
+
+def test_the_page_of_two_folders_has_their_sizes_and_measures(evaluation: Evaluation) -> None:
+    html = page.render_evaluation(evaluation)
+    assert "<script" not in html
+    assert "default-src 'none'" in html
+    assert "synthetic stable_diffusion 2 2 2 2 8 training cohort" in section(html, "folders")
+    assert "stable_diffusion 40.0 1 [36.0, 44.0]" in section(html, "measures")
+    assert html.count("<figure data-flagged") == thumbnails.PAIRS
+    assert "The folders do not tell patients." in html
+    ids = Tags(html).values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_of_two_folders_without_training_images_says_so(evaluation: Evaluation) -> None:
+    view = replace(evaluation, train=None, assessable="no training images", **NOTHING)
+    html = page.render_evaluation(view)
+    assert "stable_diffusion : no training images" in plain(html)
+    assert 'id="copying"' not in html
+    assert "training" not in section(html, "folders")
+    assert section(html, "measures").endswith("not measured")
 
 
 def test_galleries_are_in_hash_order_and_survive_a_lost_file(
     content: Content, bare: Content, tmp_path: Path
 ) -> None:
     pool = content.pools[0].manifest
-    thumbnails = figures.grid(pool, "covid19", who="stable_diffusion")
-    hashes = [t.alt.rpartition(" ")[2] for t in thumbnails]
+    shown = thumbnails.grid(pool, "covid19", who="stable_diffusion")
+    hashes = [t.alt.rpartition(" ")[2] for t in shown]
     own = pool.table.loc[pool.table["label"] == "covid19", "sha256"]
     assert hashes == sorted(sha[:8] for sha in own)
-    lost = figures.grid(replace(pool, folder=tmp_path), "covid19", who="stable_diffusion")
+    lost = thumbnails.grid(replace(pool, folder=tmp_path), "covid19", who="stable_diffusion")
     assert [t.src for t in lost] == ["", ""]
     html = page.render(replace(bare, cohort=replace(bare.cohort, folder=tmp_path)))
     assert html.count("not readable") == 2 * len(CLASSES)
@@ -252,6 +424,25 @@ def test_precision_at_a_recall_is_that_of_the_threshold_which_reaches_it(content
     assert curve[50:] == pytest.approx([2 / 3] * 50)
     absent = replace(content.arms[0], predictions=[table.assign(label="b")])
     assert figures.mean_precision(absent, "a") is None
+
+
+def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
+    hybrid = next(arm for arm in content.arms if arm.over_control)
+    modes = [replace(hybrid, mode=mode) for mode in ("replace", "add", "pretrain")]
+    strokes = [figures.stroke(arm, [hybrid.generator]) for arm in modes]
+    assert len({stroke.dashes for stroke in strokes}) == 3
+    assert len({stroke.colour for stroke in strokes}) == 1
+    duplicate = next(arm for arm in content.arms if arm.control == "duplicate")
+    for control in (duplicate, replace(hybrid, control="permuted")):
+        grey = figures.stroke(control, [hybrid.generator])
+        assert grey.css.startswith("stroke:var(--muted)")
+    arms = [content.arms[0], *modes, duplicate, replace(hybrid, control="permuted")]
+    names = [hybrid.generator]
+    svg = figures.against_share(arms, names[0], names, "macro_f1", "macro-F1")
+    for mode in ("replace", "add", "pretrain"):
+        assert f">{mode}<" in svg
+    curve = figures.learning_curve(arms, names, "macro_f1", "macro-F1")
+    assert "3 hybrid arms beside" in curve
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -287,14 +478,14 @@ def _contrast(one: str, other: str) -> float:
     ("value", "text"),
     [
         (0.1234, "0.123"),
-        (-0.5, page.MINUS + "0.500"),
+        (-0.5, words.MINUS + "0.500"),
         (-0.0001, "0.000"),
-        (float("nan"), page.UNKNOWN),
-        (pd.NA, page.UNKNOWN),
+        (float("nan"), words.UNKNOWN),
+        (pd.NA, words.UNKNOWN),
     ],
 )
 def test_numbers_read_well(value: Any, text: str) -> None:
-    assert page.number(value) == text
+    assert words.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -304,11 +495,11 @@ def test_numbers_read_well(value: Any, text: str) -> None:
         (31.2, "31 s"),
         (200, "3 min 20 s"),
         (7500, "2 h 5 min"),
-        (None, page.UNKNOWN),
+        (None, words.UNKNOWN),
     ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert page.duration(seconds) == text
+    assert words.duration(seconds) == text
 
 
 def test_refusals_are_shown_by_class_and_prompt(content: Content) -> None:

@@ -1,24 +1,21 @@
 """The long table, and the small ones on the page, against the fabricated study."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from xraysynth.records import CLASSES
-from xraysynth.report import tables
-from xraysynth.report.content import Content
+from xraysynth.report import rows, tables
+from xraysynth.report.content import Arm, Content
 
 
 def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Content) -> None:
     table = tables.results(content)
     assert list(table.columns) == tables.RESULT_COLUMNS
-    arm = content.arms[1]
-    own = table[
-        (table["generator"] == arm.generator)
-        & (table["share"] == arm.share)
-        & (table["metric"] == "macro_f1")
-    ]
+    arm = next(arm for arm in content.arms if arm.over_control)
+    own = of_arm(table[table["test_set"] == ""], arm)
     mean = own[own["seed"].isna()].squeeze()
     score, gain = arm.scores["macro_f1"], arm.difference["macro_f1"]
     assert (mean["value"], mean["low"], mean["high"]) == (score.value, score.low, score.high)
@@ -31,8 +28,82 @@ def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Conte
 
 def test_real_only_has_no_difference(content: Content) -> None:
     table = tables.results(content)
-    assert table.loc[table["share"] == 0, "difference"].isna().all()
-    assert table.loc[(table["share"] > 0) & table["seed"].isna(), "difference"].notna().all()
+    real = (table["share"] == 0) & (table["left_out"] == "")
+    assert table.loc[real, "difference"].isna().all()
+    means = table["seed"].isna() & (table["test_set"] == "")
+    assert table.loc[~real & means, "difference"].notna().all()
+
+
+def test_results_tell_controls_fractions_and_what_was_left_out(content: Content) -> None:
+    table = tables.results(content)
+    key = ["generator", "share", "mode", "control", "real_fraction", "left_out"]
+    assert len(table[key].drop_duplicates()) == len(content.arms)
+    old = ["simulated", "control", "real_fraction", "left_out", "test_set"]
+    assert tables.RESULT_COLUMNS[-5:] == old
+
+
+def test_results_of_external_test_sets_are_rows_of_their_own(content: Content) -> None:
+    table = tables.results(content)
+    arm = next(arm for arm in content.arms if arm.over_control)
+    row = of_arm(table[table["test_set"] == "shenzhen"], arm).squeeze()
+    score = arm.external["shenzhen"]["macro_f1"]
+    assert (row["value"], row["low"], row["high"]) == (score.value, score.low, score.high)
+    assert row["n_test"] == 66
+    assert pd.isna(row["seed"])
+    assert pd.isna(row["difference"])
+
+
+def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+    """The rows of an arm's macro-F1."""
+    key = {"generator", "share", "mode", "control", "real_fraction", "left_out"}
+    rows = (table[list(key)] == pd.Series({name: getattr(arm, name) for name in key})).all(axis=1)
+    return table[rows & (table["metric"] == "macro_f1")]
+
+
+def test_measures_of_every_kind_stand_in_one_table_beside_their_floor(content: Content) -> None:
+    table = tables.measures(content)
+    assert list(table.columns) == tables.MEASURE_COLUMNS
+    own = table[table["generator"] == "stable_diffusion"].set_index(["metric", "label", "encoder"])
+    assert own.loc[("FD(classifier)", "", "classifier"), ["value", "floor"]].tolist() == [40.0, 8.0]
+    faithful = own.loc[("label faithfulness", "normal", "")]
+    assert faithful[["value", "floor", "floor_low", "n"]].tolist() == [0.62, 0.81, 0.75, 200]
+    assert faithful["better"] == "higher"
+    tested = own.loc[("trained on real, tested on these: macro_f1", "", "")]
+    assert tested[["value", "n", "better"]].tolist() == [0.71, 200, "higher"]
+    assert own.loc[("SSIM to the nearest training image", "", ""), "floor"] == 0.45
+    assert own.loc[("MS-SSIM within a class", "covid19", ""), ["floor", "n"]].tolist() == [
+        0.36,
+        300,
+    ]
+    assert own.loc[("colour_cast", "", ""), "value"] == 0.1
+    assert not table[["encoder", "metric", "label", "better", "note"]].isna().any().any()
+
+
+def test_measures_of_nothing_are_an_empty_table(content: Content) -> None:
+    table = tables.measures(replace(content, pools=[]))
+    assert len(table) == 0
+    assert list(table.columns) == tables.MEASURE_COLUMNS
+
+
+def test_encoders_stand_side_by_side_whatever_the_metric_is_called_there(content: Content) -> None:
+    fid = content.pools[0].measures.replace({"FD(embedded)": "FID", "embedded": "inception"})
+    pools = [replace(content.pools[0], measures=fid), content.pools[1]]
+    assert rows.encoders(pools, copying=False) == ["classifier", "inception", "embedded"]
+    found = rows.families(pools, copying=False)[0]
+    assert (found.name, found.direction) == ("FD", "lower is better")
+    cells = {name: [row and row["value"] for row in cells] for name, cells in found.rows}
+    assert cells == {"stable_diffusion": [40.0, 300.0, None], "sd_lora": [40.0, None, 300.0]}
+
+
+def test_measures_by_class_keep_encoders_apart(content: Content) -> None:
+    found = rows.by_class(content.pools[0], CLASSES)
+    assert [(metric, encoder) for metric, encoder, _ in found] == [
+        ("FD(classifier)", "classifier"),
+        ("precision", "classifier"),
+        ("FD(embedded)", "embedded"),
+        ("precision", "embedded"),
+    ]
+    assert [cell and cell["label"] for cell in found[1][2]] == [*CLASSES[:2], None, None]
 
 
 def test_results_survive_parquet_and_csv(content: Content, tmp_path: Path) -> None:
@@ -49,8 +120,6 @@ def test_results_survive_parquet_and_csv(content: Content, tmp_path: Path) -> No
 
 
 def test_results_of_no_arms_are_an_empty_table(content: Content) -> None:
-    from dataclasses import replace
-
     table = tables.results(replace(content, arms=[]))
     assert len(table) == 0
     assert list(table.columns) == tables.RESULT_COLUMNS
@@ -67,14 +136,11 @@ def test_confusion_counts_every_test_image_once_a_seed(content: Content) -> None
     assert np.trace(counts) == sum(hits)
 
 
-def test_shares_of_row_of_a_class_without_images_are_zero() -> None:
-    shares = tables.shares_of_row(np.array([[3, 1], [0, 0]]))
-    assert shares.tolist() == [[0.75, 0.25], [0.0, 0.0]]
+def test_shares_of_a_class_without_images_are_zero() -> None:
+    assert rows.seen([[3, 1], [0, 0]]) == [[(3, 0.75), (1, 0.25)], [(0, 0.0), (0, 0.0)]]
 
 
 def test_patients_of_two_sources_with_one_id_are_two(content: Content) -> None:
-    from dataclasses import replace
-
     arm = content.arms[0]
     halves = [t.assign(source=["a", "b"] * (len(t) // 2)) for t in arm.predictions]
     assert tables.test_patients(replace(arm, predictions=halves)) == 2 * tables.test_patients(arm)
@@ -84,10 +150,13 @@ def test_arms_are_ordered_real_only_first(content: Content) -> None:
     names = [arm.name for arm in tables.ordered(content.arms[::-1])]
     assert names[0] == "real only"
     assert names[1:3] == ["sd_lora 50% (replace)", "sd_lora only"]
+    kinds = [tables.group(arm) for arm in tables.ordered(content.arms[::-1])]
+    assert kinds == sorted(kinds, key=list(tables.GROUPS).index)
+    assert set(kinds) == set(tables.GROUPS)
 
 
 def test_stages_add_up_and_name_what_failed(content: Content) -> None:
-    train = tables.stages(content.stages)[-1]
+    train = rows.stages(content.stages)[-1]
     assert train["seconds"] == 61.3
     assert train["memory"] == 1210.0
     assert train["states"] == "1 done, 1 failed"

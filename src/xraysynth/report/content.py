@@ -1,7 +1,7 @@
 """What a study's report shows, as plain values: the stages collect it, the page draws it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -15,9 +15,20 @@ from xraysynth.metrics.statistics import Interval
 class Arm:
     """One way to train, over several seeds, tested on the same real images.
 
+    `generator` is empty for arms that see real images alone. `control` is "" for an arm of its own
+    interest, "duplicate" where repeats of real images stand in for the synthetic ones, "permuted"
+    where the labels of the synthetic images are. `real_fraction` is the share of the real train split
+    that is used, and `left_out` the data set that is not trained on.
     `predictions` has one table per seed: image_id, patient_id, source, label and a probability column
-    `p_<class>` per class. `scores` are means over seeds; `difference` is this arm minus real-only,
-    paired by patient, and empty for real-only itself. Both are keyed as in `metrics.classification`.
+    `p_<class>` per class. `scores` are means over seeds; `difference` is this arm minus real-only of
+    the same `real_fraction`, `over_control` this arm minus the duplicate control of its share and mode,
+    both paired by patient and empty where there is nothing to compare with. All are keyed as in
+    `metrics.classification`. `errors_removed` is the difference in macro-F1 over 1 - macro-F1 of
+    real-only; `p_holm` the p-value of that difference, adjusted over the arms of all generators.
+    `external` has the scores on each external test set. `told_synthetic` is the AUROC of a probe that
+    tells synthetic from real training images in the classifier's features (value, low, high, n), one
+    per seed; `pointing` how often Grad-CAM peaks in a known finding, one per seed (value, low, high, n,
+    chance: that of a random point, elsewhere: how often it would in the findings of other images).
     """
 
     generator: str
@@ -31,15 +42,29 @@ class Arm:
     difference: Mapping[str, Interval]
     scores_by_seed: Sequence[Mapping[str, float]]
     seconds: Sequence[float]
+    control: str = ""
+    real_fraction: float = 1.0
+    left_out: str = ""
+    over_control: Mapping[str, Interval] = field(default_factory=dict)
+    errors_removed: Interval | None = None
+    p_holm: float | None = None
+    external: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    told_synthetic: Sequence[Mapping[str, Any]] = ()
+    pointing: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
         """Name in tables and legends."""
+        if self.left_out:
+            return f"real only without {self.left_out}"
+        of = "" if self.real_fraction == 1 else f" of {self.real_fraction:.0%} of the real images"
         if self.share == 0:
-            return "real only"
+            return f"real only{of}"
+        who = "duplicate real" if self.control == "duplicate" else self.generator
+        mark = ", labels permuted" if self.control == "permuted" else ""
         if self.share == 1:
-            return f"{self.generator} only"
-        return f"{self.generator} {self.share:.0%} ({self.mode})"
+            return f"{who} only{mark}{of}"
+        return f"{who} {self.share:.0%} ({self.mode}){mark}{of}"
 
 
 @dataclass(frozen=True)
@@ -47,11 +72,21 @@ class PoolView:
     """One generator's images and what was measured on them.
 
     `refusals` maps `label` and `prompt` to what was refused: name to (refused, asked).
-    `fidelity` has one row per encoder with columns encoder, metric (such as "FD(classifier)"), value,
-    low, high, n, floor, floor_low, floor_high: `floor` is real against real at the same n.
+    `measures` has one row per encoder, metric and label (`metrics.measures.Measure`): encoder, metric
+    (such as "FD(classifier)"), label ("" for all classes), value, low, high, n, floor, floor_low,
+    floor_high, excess_low, excess_high, better ("lower", "higher" or "floor"), note. The floor is real
+    against real at the same n.
     `diversity` has one row per class and metric: metric, label, value, low, high, pairs, real.
-    `memorization` has one entry per encoder: the share of images flagged (value, low, high, n), the
-    share expected of real ones, and how many held-out images say so; or a note why there is none.
+    `nearest_similarity` has one entry per metric (SSIM, MS-SSIM) of images to their nearest training
+    image: metric, value, low, high, n, real (the same of held-out real images).
+    `assessable` is empty where the study's train split is all that copies could be of, or says why
+    memorisation cannot be assessed. `closest` holds the closest pairs, nearest first: synthetic and
+    train (paths of images), distance, threshold, flagged.
+    `faithfulness` has one entry per class and one for all (label ""): the share of images in which a
+    classifier of other patients sees the intended class (label, value, low, high, n), and the same of
+    real images (real, real_low, real_high, real_n); `seen` are the counts by intended (row) and seen
+    (column) class, `(C, C)`, and `judge` says what the judge was trained on.
+    `tested_on` are the scores of real-only classifiers on this pool (train on real, test on synthetic).
     `appearance` has one entry per measure: its meaning, value, low, high, n, and that of real images.
     `ledger` is what the images cost (`xraysynth.ledger.summary`), `taught` the result of the
     generator's fine-tuning, empty where there was none.
@@ -62,18 +97,62 @@ class PoolView:
     manifest: Manifest
     outcomes: Mapping[str, int]
     refusals: Mapping[str, Mapping[str, tuple[int, int]]]
-    fidelity: pd.DataFrame
+    measures: pd.DataFrame
     diversity: pd.DataFrame
-    memorization: Sequence[Mapping[str, Any]]
+    nearest_similarity: Sequence[Mapping[str, Any]]
+    assessable: str
+    closest: Sequence[Mapping[str, Any]]
+    faithfulness: Sequence[Mapping[str, Any]]
+    seen: Sequence[Sequence[int]]
+    judge: str
+    tested_on: Mapping[str, Interval]
     appearance: Sequence[Mapping[str, Any]]
     ledger: Mapping[str, Any]
     taught: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """One folder of synthetic images measured beside real ones, for a page of its own.
+
+    `real` are the images compared with, `train` those that may have been copied, or None where
+    nobody said; `assessable` is as in `PoolView`, and so are the measures.
+    """
+
+    title: str
+    created: str
+    command: str
+    real: Manifest
+    synthetic: Manifest
+    train: Manifest | None
+    measures: pd.DataFrame
+    diversity: pd.DataFrame
+    nearest_similarity: Sequence[Mapping[str, Any]]
+    assessable: str
+    closest: Sequence[Mapping[str, Any]]
+    appearance: Sequence[Mapping[str, Any]]
+    limits: Sequence[str]
+
+    @property
+    def generator(self) -> str:
+        """Name of the synthetic images in tables."""
+        return self.synthetic.folder.name or "synthetic"
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything on the page. `audit` is the audit of `prepare`; `stages` has columns stage, job,
-    seconds, peak_memory_mb, state; `failures` are the messages of jobs that failed."""
+    seconds, peak_memory_mb, state; `failures` are the messages of jobs that failed.
+
+    `worth` has one entry per arm that mixes real and synthetic images: arm (its name), and how many
+    real images one synthetic image is worth (value, low, high, n, censored), read off the learning
+    curve of the real-only arms. `left_out` has one entry per data set that was left out of training:
+    source, n, and balanced accuracy on its test images of the classifier that was trained with it
+    (inside) and without it (outside), and their paired difference (drop, without minus with).
+    `shortcuts` are the probes of the cohort: question, view, value, low, high, n, chance.
+    `agreement` says per pair of encoders how far they rank the generators alike: first, second,
+    kendall_tau, n.
+    """
 
     title: str
     created: str
@@ -89,3 +168,7 @@ class Content:
     environment: Mapping[str, str]
     limits: Sequence[str]
     failures: Sequence[str]
+    worth: Sequence[Mapping[str, Any]] = ()
+    left_out: Sequence[Mapping[str, Any]] = ()
+    shortcuts: Sequence[Mapping[str, Any]] = ()
+    agreement: Sequence[Mapping[str, Any]] = ()

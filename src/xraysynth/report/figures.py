@@ -1,6 +1,5 @@
-"""Figures as inline SVG that follow the page's colours and font, and image grids as thumbnails."""
+"""Figures as inline SVG that follow the page's colours and font."""
 
-import base64
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -8,19 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from xraysynth.errors import ImageError
-from xraysynth.images import read, study_format
-from xraysynth.manifest import Manifest
 from xraysynth.metrics.classification import pr_band
 from xraysynth.report.content import Arm
 
-THUMBNAIL_PX = 112
-GRID_SIZE = 8
-
-_PAGE_COLOURS = {"#010203": "var(--ink)", "#040506": "var(--muted)", "#070809": "var(--line)"}
-_INK, _MUTED, _LINE = _PAGE_COLOURS
+_PAGE_COLOURS = {
+    "#010203": "var(--ink)",
+    "#040506": "var(--muted)",
+    "#070809": "var(--line)",
+    "#0c0d0e": "var(--page)",
+}
+_INK, _MUTED, _LINE, _GROUND = _PAGE_COLOURS
 _SERIES = tuple(
     f"#0a0b{i:02x}" for i in range(1, 7)
 )  # stand-ins: the page says what they look like
@@ -42,6 +39,8 @@ _RC: dict[Any, Any] = {
 }
 _TEXT: dict[str, Any] = {"color": _INK, "fontsize": 11, "parse_math": False}
 _RECALL = np.linspace(0.01, 1, 100)
+_DASHES: dict[str, tuple[int, int]] = {"add": (4, 2), "pretrain": (1, 2)}
+_MARKERS = {"add": "s", "pretrain": "^"}
 
 
 @dataclass(frozen=True)
@@ -67,23 +66,41 @@ class Stroke:
 
 
 def stroke(arm: Arm, generators: Sequence[str]) -> Stroke:
-    """The stroke of one arm; real-only is the page's ink."""
+    """The stroke of one arm; real-only is the page's ink, and a control is grey."""
     if arm.share == 0:
         return Stroke(_INK, 2.4, None)
+    if arm.control or arm.generator not in generators:
+        return Stroke(_MUTED, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
     colour = _SERIES[list(generators).index(arm.generator) % len(_SERIES)]
-    return Stroke(colour, 0.8 + 2 * arm.share, (4, 2) if arm.mode == "add" else None)
+    return Stroke(colour, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
+
+
+def swatch(generator: str, generators: Sequence[str]) -> str:
+    """SVG presentation attributes of a generator's colour, for a legend."""
+    place = list(generators).index(generator) % len(_SERIES)
+    return Stroke(_SERIES[place], 2.4, None).css
+
+
+def _marker(arm: Arm) -> dict[str, str]:
+    """Keyword arguments of a dot: its form says the mode, and a hollow grey one is a control."""
+    if arm.control:
+        return {"marker": "X" if arm.control == "permuted" else "D", "mfc": _GROUND}
+    hollow = {"mfc": _GROUND} if arm.mode in _MARKERS else {}
+    return {"marker": _MARKERS.get(arm.mode, "o")} | hollow
 
 
 def differences(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
-    """Each arm minus real-only with its interval, zero marked."""
+    """Each arm minus real-only with its interval, zero marked; controls are grey and hollow."""
     rows = [arm for arm in arms if metric in arm.difference]
     figure, axes = _canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
     axes.axvline(0, color=_INK, linewidth=1)
     for y, arm in enumerate(reversed(rows)):
         interval, colour = arm.difference[metric], stroke(arm, generators).colour
         axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2)
-        axes.plot([interval.value], [y], "o", color=colour, markersize=7)
-        axes.text(0, y + 0.22, arm.name, transform=axes.get_yaxis_transform(), **_TEXT)
+        marker = {"mfc": _GROUND} if arm.control else {}
+        axes.plot([interval.value], [y], "o", color=colour, markersize=7, **marker)
+        place, ground = axes.get_yaxis_transform(), {"fc": _GROUND, "ec": "none", "pad": 0.6}
+        axes.text(0, y + 0.22, arm.name, transform=place, bbox=ground, **_TEXT)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.5, len(rows) - 0.3)
@@ -95,44 +112,115 @@ def differences(arms: Sequence[Arm], generators: Sequence[str], metric: str, nam
 def against_share(
     arms: Sequence[Arm], generator: str, generators: Sequence[str], metric: str, name: str
 ) -> str:
-    """One generator's score against synthetic share: band, mean and every seed, by mode."""
-    figure, axes = _canvas(height=3.1, left=0.14, bottom=0.55, top=0.12, right=0.17)
+    """One generator's score against synthetic share: band, mean and every seed, by mode.
+
+    Controls of the same shares are grey, hollow dots without a line.
+    """
+    figure, axes = _canvas(height=3.1, left=0.14, bottom=0.55, top=0.12, right=0.19)
     baseline = [arm for arm in arms if arm.share == 0]
-    own = [arm for arm in arms if arm.share > 0 and arm.generator == generator]
+    mixed = [arm for arm in arms if arm.share > 0]
+    own = [arm for arm in mixed if arm.generator == generator and not arm.control]
+    controls = [arm for arm in mixed if arm.control and arm.generator in ("", generator)]
     for arm in baseline:
         axes.axhline(arm.scores[metric].value, color=_INK, linewidth=1, linestyle=(0, (2, 2)))
         _draw_seeds(axes, arm, _INK, metric)
-    for mode in dict.fromkeys(arm.mode for arm in own):
+    modes = list(dict.fromkeys(arm.mode for arm in own if arm.share < 1)) or [own[0].mode]
+    ends = []
+    for mode in modes:
         line = baseline + sorted((a for a in own if a.mode == mode), key=lambda a: a.share)
-        _draw_mode(axes, line, mode, stroke(own[0], generators).colour, metric)
+        ends.append(_draw_mode(axes, line, mode, stroke(own[0], generators).colour, metric))
+    for arm in own:
+        if arm.mode not in modes:  # synthetic only, beside hybrids of other modes
+            _draw_seeds(axes, arm, stroke(arm, generators).colour, metric)
+    for arm in controls:
+        _draw_point(axes, arm.share + 0.02, arm, _MUTED, metric)
     shares = sorted({arm.share for arm in baseline + own})
     axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
     axes.set_xlim(-0.04, 1.04)
-    axes.set_ylim(*_range(arms, metric))
+    axes.set_ylim(*_range(baseline + own + controls, metric))
+    _label_ends(axes, ends)
     axes.set_xlabel("synthetic share of the training images")
     axes.set_ylabel(name)
     return _svg(figure, f"share-{generator}", f"{name} against synthetic share for {generator}")
 
 
-def _draw_mode(axes: Any, line: Sequence[Arm], mode: str, colour: str, metric: str) -> None:
+def _draw_mode(
+    axes: Any, line: Sequence[Arm], mode: str, colour: str, metric: str
+) -> tuple[float, float, str]:
+    """Band, line and seeds of one mode; returns where the line ends, and the mode."""
     x = [arm.share for arm in line]
     intervals = [arm.scores[metric] for arm in line]
-    dashes = (0, (4, 2)) if mode == "add" else "-"
+    dashes = (0, _DASHES[mode]) if mode in _DASHES else "-"
     low, high = [i.low for i in intervals], [i.high for i in intervals]
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, [i.value for i in intervals], color=colour, linewidth=2, linestyle=dashes)
     for arm in line:
         if arm.share > 0:
             _draw_seeds(axes, arm, colour, metric)
-    end = line[-1]
-    place = (end.share, end.scores[metric].value)
-    axes.annotate(mode, place, (7, 0), textcoords="offset points", va="center", **_TEXT)
+    return line[-1].share, line[-1].scores[metric].value, mode
+
+
+def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
+    """The names of the modes at the ends of their lines, apart enough to be read."""
+    low, high = axes.get_ylim()
+    least, last = 0.07 * (high - low), -np.inf
+    for x, y, mode in sorted(ends, key=lambda end: end[1]):
+        last = max(y, last + least)
+        axes.annotate(mode, (x, last), (9, 0), textcoords="offset points", va="center", **_TEXT)
 
 
 def _draw_seeds(axes: Any, arm: Arm, colour: str, metric: str) -> None:
     values = [scores[metric] for scores in arm.scores_by_seed if metric in scores]
-    style = {"marker": "s", "mfc": "none"} if arm.mode == "add" else {"marker": "o"}
-    axes.plot([arm.share] * len(values), values, linestyle="", color=colour, **style)
+    axes.plot([arm.share] * len(values), values, linestyle="", color=colour, **_marker(arm))
+
+
+def _draw_point(axes: Any, x: float, arm: Arm, colour: str, metric: str) -> None:
+    """An arm's mean with its interval."""
+    interval = arm.scores[metric]
+    axes.plot([x, x], [interval.low, interval.high], color=colour, linewidth=1)
+    axes.plot([x], [interval.value], linestyle="", color=colour, **_marker(arm))
+
+
+def real_alone(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms of the learning curve, by their number of real images, which repeats do not raise.
+
+    Of arms with as many real images, the one that has no repeats.
+    """
+    found: dict[int, Arm] = {}
+    for arm in sorted(arms, key=lambda arm: arm.share):
+        repeats = arm.control == "duplicate" and arm.mode == "replace"
+        if not arm.left_out and (arm.share == 0 or repeats):
+            found.setdefault(arm.real_images, arm)
+    return [found[count] for count in sorted(found)]
+
+
+def learning_curve(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
+    """Score against the number of real images, and where hybrids of as many real images lie."""
+    figure, axes = _canvas(height=3.4, left=0.14, bottom=0.55, top=0.12)
+    curve = real_alone(arms)
+    hybrids = [a for a in arms if 0 < a.share < 1 and not a.control and not a.left_out]
+    x = [arm.real_images for arm in curve]
+    bounds = [arm.scores[metric] for arm in curve]
+    axes.fill_between(
+        x, [i.low for i in bounds], [i.high for i in bounds], color=_INK, alpha=0.1, lw=0
+    )
+    axes.plot(x, [i.value for i in bounds], color=_INK, linewidth=1.6)
+    for arm in curve:
+        _draw_point(axes, arm.real_images, arm, _MUTED if arm.control else _INK, metric)
+    for arm in hybrids:  # beside each other, where several have as many real images
+        place = 1.03 ** (1 + list(generators).index(arm.generator) + 3 * arm.share)
+        colour = stroke(arm, generators).colour
+        _draw_point(axes, arm.real_images * place, arm, colour, metric)
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    counts = sorted({arm.real_images for arm in curve + hybrids})
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    axes.set_ylim(*_range(curve + hybrids, metric))
+    axes.set_xlabel("real training images (logarithmic)")
+    axes.set_ylabel(name)
+    label = f"{name} against the number of real training images, {len(hybrids)} hybrid arms beside"
+    return _svg(figure, "learning", label)
 
 
 def _range(arms: Iterable[Arm], metric: str) -> tuple[float, float]:
@@ -223,36 +311,3 @@ def _escape(text: str) -> str:
     from html import escape
 
     return escape(text, quote=True)
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """One image of a grid; `src` is a data address, empty where the file cannot be read."""
-
-    src: str
-    alt: str
-    prompt: str
-
-
-def grid(manifest: Manifest, label: str, *, who: str) -> list[Thumbnail]:
-    """The first `GRID_SIZE` images of a class in the order of their SHA-256, which nobody picks."""
-    rows = manifest.where(manifest.table["label"] == label)
-    table = rows.table.assign(file=rows.files).sort_values(["sha256", "image_id"]).head(GRID_SIZE)
-    return [
-        Thumbnail(
-            src=_thumbnail(row.file),
-            alt=f"{who}, {label}, image {number} of {len(table)}, SHA-256 {str(row.sha256)[:8]}",
-            prompt=str(row.prompt),
-        )
-        for number, row in enumerate(table.itertuples(), 1)
-    ]
-
-
-def _thumbnail(file: Any) -> str:
-    try:
-        pixels = study_format(read(file), THUMBNAIL_PX)
-    except ImageError:
-        return ""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,15 +1,14 @@
-"""A study's results as tables: the long one for files, and the small ones on the page."""
+"""A study's results as tables: the long ones for files, and what the arms are to each other."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xraysynth.metrics import classification
-from xraysynth.report.content import Arm, Content, PoolView
+from xraysynth.report.content import Arm, Content, Evaluation, PoolView
+from xraysynth.report.rows import records
 
 SUMMARY = {
     "macro_f1": "macro-F1",
@@ -25,102 +24,58 @@ RESULT_COLUMNS = [
     *("generator", "share", "mode", "seed", "metric", "value", "low", "high"),
     *("n_test", "n_seeds", "real_images", "synthetic_images"),
     *("difference", "difference_low", "difference_high", "simulated"),
+    *("control", "real_fraction", "left_out", "test_set"),
 ]
 
+MEASURE_COLUMNS = [
+    *("generator", "encoder", "metric", "label", "value", "low", "high", "n"),
+    *("floor", "floor_low", "floor_high", "excess_low", "excess_high", "better", "note"),
+]
 
-ACCESS = {
-    "access": "access",
-    "licence": "licence",
-    "offline": "offline",
-    "seeds_reproducible": "seeds reproducible",
-    "prompt_control": "prompt control",
-    "fine_tunable": "fine-tunable",
-    "hardware": "hardware",
-    "set_up": "set-up",
-    "price": "price",
+GROUPS = {
+    "": "",
+    "control": "Controls: repeats of real images, or synthetic images under permuted labels, "
+    "in place of the synthetic ones",
+    "fraction": "A fraction of the real images",
+    "left out": "Trained without one data set",
 }
-"""Fields of a generator's card, with their titles."""
-
-LEDGER = {
-    "images": ("images", "count"),
-    "attempts": ("requests, retries included", "count"),
-    "seconds_p50": ("time per image, median", "time"),
-    "seconds_p95": ("time per image, 95th percentile", "time"),
-    "images_per_hour": ("images per hour", "count"),
-    "load_seconds": ("loading the model", "time"),
-    "finetune_seconds": ("fine-tuning", "time"),
-    "finetune_steps": ("fine-tuning steps", "count"),
-    "peak_rss_mb": ("peak memory, MB", "count"),
-    "peak_vram_mb": ("peak GPU memory, MB", "count"),
-    "energy_wh_per_1000": ("energy per 1,000 images, Wh", "number"),
-    "energy_method": ("energy is", "text"),
-    "cost_usd": ("paid, US dollars", "number"),
-    "possible_usd": ("possibly billed besides, US dollars", "number"),
-    "parameters": ("parameters", "count"),
-    "trained_parameters": ("parameters trained here", "count"),
-    "bytes_on_disk": ("weights on disk, bytes", "count"),
-    "device": ("device", "text"),
-    "engine": ("engine", "text"),
-    "dtype": ("precision", "text"),
-    "steps": ("denoising steps", "count"),
-}
-"""Entries of a generator's ledger, with their titles and kinds."""
-
-
-def access(pools: Sequence[PoolView]) -> list[tuple[str, list[str]]]:
-    """Rows of the access table: a title, and a value per generator."""
-    cards = [asdict(pool.card) for pool in pools]
-    words = {True: "yes", False: "no"}
-    return [
-        (title, [str(words.get(card[name], card[name])) for card in cards])
-        for name, title in ACCESS.items()
-    ]
-
-
-def ledger(pools: Sequence[PoolView]) -> list[tuple[str, str, list[Any]]]:
-    """Rows of the cost table: a title, a kind and a value per generator; none without any value."""
-    entries = [_entries(pool) for pool in pools]
-    rows = [
-        (title, kind, [entry.get(name) for entry in entries])
-        for name, (title, kind) in LEDGER.items()
-    ]
-    return [row for row in rows if any(value not in (None, 0, 0.0) for value in row[2])]
-
-
-def _entries(pool: PoolView) -> dict[str, Any]:
-    found = dict(pool.ledger)
-    per_thousand = found.get("energy_kwh_per_1000")
-    found["energy_wh_per_1000"] = None if per_thousand is None else per_thousand * 1000
-    found["finetune_seconds"] = pool.taught.get("seconds")
-    found["finetune_steps"] = pool.taught.get("steps")
-    return found
+"""Groups of arms in order, with their titles."""
 
 
 def results(content: Content) -> pd.DataFrame:
     """One row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
 
-    Only the mean rows have an interval; only those of arms with synthetic images have a difference
-    (arm minus real only).
+    Only the mean rows have an interval; only those that are compared with real only have a difference
+    (arm minus real only). `test_set` is empty for the study's own test images, and names an external
+    test set in the rows, means alone, of its scores.
     """
-    rows = [row for arm in content.arms for row in _arm_rows(arm)]
+    rows = [row for arm in content.arms for row in (*_arm_rows(arm), *_external_rows(arm))]
     table = pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(simulated=content.simulated)
     integers = dict.fromkeys(
         ["seed", "n_test", "n_seeds", "real_images", "synthetic_images"], "Int64"
     )
     floats = ["share", "value", "low", "high", "difference", "difference_low", "difference_high"]
+    floats.append("real_fraction")
     return table.astype(integers | dict.fromkeys(floats, "float64"))
 
 
-def _arm_rows(arm: Arm) -> Iterator[dict[str, Any]]:
-    shared = {
+def _shared(arm: Arm) -> dict[str, Any]:
+    """What the rows of one arm have in common."""
+    return {
         "generator": arm.generator,
         "share": arm.share,
         "mode": arm.mode,
-        "n_test": test_images(arm),
         "n_seeds": len(arm.seeds),
         "real_images": arm.real_images,
         "synthetic_images": arm.synthetic_images,
+        "control": arm.control,
+        "real_fraction": arm.real_fraction,
+        "left_out": arm.left_out,
     }
+
+
+def _arm_rows(arm: Arm) -> Iterator[dict[str, Any]]:
+    shared = _shared(arm) | {"n_test": test_images(arm), "test_set": ""}
     for metric, interval in arm.scores.items():
         row = shared | {"seed": pd.NA, "metric": metric}
         row |= {"value": interval.value, "low": interval.low, "high": interval.high}
@@ -136,6 +91,73 @@ def _arm_rows(arm: Arm) -> Iterator[dict[str, Any]]:
             yield shared | {"seed": seed, "metric": metric, "value": value}
 
 
+def _external_rows(arm: Arm) -> Iterator[dict[str, Any]]:
+    for name, scores in arm.external.items():
+        n_test = max((interval.n for interval in scores.values()), default=0)
+        for metric, interval in scores.items():
+            row = _shared(arm) | {"test_set": name, "n_test": n_test, "seed": pd.NA}
+            row |= {"metric": metric, "value": interval.value}
+            yield row | {"low": interval.low, "high": interval.high}
+
+
+def measures(content: Content | Evaluation) -> pd.DataFrame:
+    """Everything measured on the generators' images, a row each, with its floor where it has one.
+
+    Columns are `MEASURE_COLUMNS`: those of `metrics.measures.Measure` behind the generator's name.
+    The floor of what is no distance is the same of real images.
+    """
+    pools = content.pools if isinstance(content, Content) else [content]
+    rows = [{"generator": pool.generator} | row for pool in pools for row in _measured(pool)]
+    table = pd.DataFrame(rows, columns=MEASURE_COLUMNS)
+    texts = ["generator", "encoder", "metric", "label", "better", "note"]
+    floats = [name for name in MEASURE_COLUMNS if name not in (*texts, "n")]
+    table[texts] = table[texts].astype(object).fillna("")
+    return table.astype(dict.fromkeys(floats, "float64") | {"n": "Int64"})
+
+
+def _measured(pool: PoolView | Evaluation) -> Iterator[dict[str, Any]]:
+    yield from records(pool.measures)
+    for row in pool.nearest_similarity:
+        yield _beside_real(row, f"{row['metric']} to the nearest training image")
+    for row in records(pool.diversity):
+        yield _beside_real(row, f"{row['metric']} within a class") | {"n": row["pairs"]}
+    for row in pool.appearance:
+        yield _beside_real(row, row["measure"])
+    if isinstance(pool, PoolView):
+        for row in pool.faithfulness:
+            yield _beside_real(row, "label faithfulness") | {"better": "higher"}
+        yield from _tested_on(pool)
+
+
+def _beside_real(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    kept = {name: row.get(name) for name in ("label", "value", "low", "high", "n")}
+    real = {f"floor{end}": row.get(f"real{end}") for end in ("", "_low", "_high")}
+    return kept | real | {"metric": metric, "better": "floor"}
+
+
+def _tested_on(pool: PoolView) -> Iterator[dict[str, Any]]:
+    for name, interval in pool.tested_on.items():
+        metric, _, label = name.partition("/")
+        better = "lower" if metric in ("ece", "brier") else "higher"
+        row = {"metric": f"trained on real, tested on these: {metric}", "label": label}
+        yield row | interval.as_dict() | {"better": better}
+
+
+def group(arm: Arm) -> str:
+    """The key in `GROUPS` of an arm; "" where its gain is of interest for its own sake."""
+    if arm.left_out:
+        return "left out"
+    if arm.control:
+        return "control"
+    return "fraction" if arm.real_fraction != 1 else ""
+
+
+def grouped(arms: Sequence[Arm]) -> list[tuple[str, list[Arm]]]:
+    """The arms in order, by the title of their group; groups without arms are left out."""
+    found = [(title, [arm for arm in arms if group(arm) == key]) for key, title in GROUPS.items()]
+    return [(title, own) for title, own in found if own]
+
+
 def test_images(arm: Arm) -> int:
     """Test images of an arm, the same for each of its seeds."""
     return len(arm.predictions[0]) if arm.predictions else 0
@@ -149,11 +171,14 @@ def test_patients(arm: Arm) -> int:
 
 
 def ordered(arms: Sequence[Arm]) -> list[Arm]:
-    """Real only first, then generator by generator as they come, by mode and share."""
-    generators = list(dict.fromkeys(arm.generator for arm in arms))
+    """By group; real only first, then generator by generator as they come, by mode and share."""
+    generators, groups = list(dict.fromkeys(arm.generator for arm in arms)), list(GROUPS)
     return sorted(
         arms,
-        key=lambda a: (a.share > 0, generators.index(a.generator), a.share == 1, a.mode, a.share),
+        key=lambda a: (
+            *(groups.index(group(a)), a.control, -a.real_fraction, a.share > 0),
+            *(generators.index(a.generator), a.share == 1, a.mode, a.share),
+        ),
     )
 
 
@@ -164,43 +189,3 @@ def confusion(arm: Arm, classes: Sequence[str]) -> np.ndarray:
         targets = pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64)
         counts += classification.confusion(table[[f"p_{c}" for c in classes]].to_numpy(), targets)
     return counts
-
-
-def shares_of_row(counts: np.ndarray) -> np.ndarray:
-    """Each row of a table of counts divided by its sum; a row of zeros stays zero."""
-    total = counts.sum(axis=1, keepdims=True)
-    return counts / np.where(total, total, 1)
-
-
-def crossed(
-    rows: Sequence[Mapping[str, Any]], row: str, column: str, *, order: Sequence[str]
-) -> tuple[list[str], list[tuple[str, list[Mapping[str, Any] | None]]]]:
-    """Records as a table: the column names, and per value of `row` the records in that order."""
-    columns = list(dict.fromkeys(str(record[column]) for record in rows))
-    columns.sort(key=lambda name: order.index(name) if name in order else len(order))
-    cells = {(str(record[row]), str(record[column])): record for record in rows}
-    names = dict.fromkeys(str(record[row]) for record in rows)
-    return columns, [(name, [cells.get((name, c)) for c in columns]) for name in names]
-
-
-def stages(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per stage: jobs, their states, total and longest seconds, and the peak of memory in MB."""
-    found = []
-    for name, jobs in table.groupby("stage", sort=False):
-        states = jobs["state"].value_counts().to_dict()
-        found.append(
-            {
-                "stage": name,
-                "jobs": len(jobs),
-                "states": ", ".join(f"{count} {state}" for state, count in states.items()),
-                "seconds": float(jobs["seconds"].sum()),
-                "longest": float(jobs["seconds"].max()),
-                "memory": _maximum(jobs["peak_memory_mb"]),
-            }
-        )
-    return found
-
-
-def _maximum(values: pd.Series) -> float:
-    known = [float(value) for value in values if value is not None and not pd.isna(value)]
-    return max(known, default=math.nan)

@@ -19,14 +19,15 @@ from xraysynth.errors import XraysynthError
 from xraysynth.generators.base import Generator, Learner
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.report.content import Arm, Content, PoolView
-from xraysynth.stages import evaluate, finetune, generate, plan, prepare, train
+from xraysynth.metrics.statistics import Interval
+from xraysynth.report.content import Content, PoolView
+from xraysynth.stages import arms, evaluate, finetune, generate, plan, prepare, probe, train
 from xraysynth.store import exclusive
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
 
-FILES = ("report.html", "results.csv", "results.parquet")
+FILES = ("report.html", "results.csv", "results.parquet", "measures.csv")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Jobs:
     prepared: Job
     arms: Sequence[tuple[plan.ArmConfig, Mapping[int, Job]]]
     pools: Sequence[_Pool]
+    probed: Job | None
     missing: Sequence[str]
 
     def named(self) -> list[tuple[str, Job]]:
@@ -62,7 +64,8 @@ class _Jobs:
         taught = [(p.generator.name, p.taught) for p in self.pools if p.taught]
         made = [(p.generator.name, p.made) for p in self.pools]
         measured = [(p.generator.name, p.measured) for p in self.pools]
-        return [("cohort", self.prepared), *taught, *made, *trained, *measured]
+        probed = [("shortcuts", self.probed)] if self.probed else []
+        return [("cohort", self.prepared), *probed, *taught, *made, *trained, *measured]
 
 
 def run(
@@ -90,37 +93,44 @@ def run(
 
 
 def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Jobs:
-    arms, missing = [], []
-    for arm in plan.arms(config):
-        jobs = {s: train.job(replace(arm.config, seed=s), cohort) for s in config.study.seeds}
-        arms.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
+    external = prepare.external(config, overrides)
+    planned, missing = [], []
+    for arm in plan.arms(config, cohort):
+        jobs = {
+            s: train.job(replace(arm.config, seed=s), cohort, external) for s in config.study.seeds
+        }
+        planned.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
         missing += [
             f"train {arm.title}, seed {s}: not done" for s, job in jobs.items() if not job.done
         ]
     pools = []
     for key in config.generator:
-        one = replace(plan.only(config, key), seed=config.study.seeds[0])
+        one = plan.measuring(config, key)
         try:
-            pools += _pools(one, cohort, overrides)
+            pools += _pools(one, cohort, external, overrides)
         except XraysynthError as error:
             missing.append(f"{key}: {error}")
-    done = [(arm, jobs) for arm, jobs in arms if jobs]
+    done = [(arm, jobs) for arm, jobs in planned if jobs]
     if not done or done[0][0].config.data.share:
         raise XraysynthError(
             "the report compares with the real-only arm, of which no training is done; run: "
             + " ".join(["xraysynth study", *overrides])
         )
-    return _Jobs(prepare.job(config), done, pools, missing)
+    probed = probe.job(config, cohort)
+    if not probed.done:
+        missing.append("probe: not done")
+    return _Jobs(prepare.job(config), done, pools, probed if probed.done else None, missing)
 
 
-def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[_Pool]:
+def _pools(
+    config: Config, cohort: Manifest, external: Manifest | None, overrides: Sequence[str]
+) -> list[_Pool]:
     counts = generate.counts(config, overrides)
-    classifier = train.job(train.real_only(config), cohort)
     manifests = generate.pools(config, overrides, counts)
     found = []
     taught = {n: finetune.job(config, g, cohort) for n, g in finetune.untaught(config).items()}
     for name, generator in finetune.bound(config, cohort).items():
-        measured = evaluate.job(config, cohort, manifests[name], classifier)
+        measured = evaluate.job(config, cohort, manifests[name], external)
         measured.result(" ".join(["xraysynth evaluate", *overrides]))
         made = generate.job(config, generator, counts)
         store = generate.store(config, generator)
@@ -150,7 +160,11 @@ def _work(
 ) -> dict[str, Any]:
     from xraysynth.report import page, tables
 
-    reference = [_predictions(job) for job in jobs.arms[0][1].values()]
+    tested = [arms.Tested.of(arm, found) for arm, found in jobs.arms]
+    scorer = arms.Scorer(config, tested)
+    p_values = arms.adjusted(scorer, tested)
+    compared = [arms.arm(scorer, one, p) for one, p in zip(tested, p_values, strict=True)]
+    pools = [_view(found) for found in jobs.pools]
     content = Content(
         title=config.study.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -160,17 +174,22 @@ def _work(
         acknowledged_confounding=audit["acknowledged"],
         cohort=cohort,
         audit=audit,
-        arms=[_arm(config, arm, found, reference) for arm, found in jobs.arms],
-        pools=[_view(found) for found in jobs.pools],
+        arms=compared,
+        pools=pools,
         stages=_stages(jobs),
         environment=_environment(jobs),
         limits=_limits(config, audit, jobs),
         failures=failures,
+        worth=arms.worth(scorer, tested, compared),
+        left_out=arms.left_out(scorer, tested),
+        shortcuts=jobs.probed.record()["result"]["shortcuts"] if jobs.probed else [],
+        agreement=_agreement(pools),
     )
     (this.folder / "report.html").write_text(page.render(content), encoding="utf-8")
     results = tables.results(content)
     results.to_csv(this.folder / "results.csv", index=False)
     results.to_parquet(this.folder / "results.parquet", index=False)
+    tables.measures(content).to_csv(this.folder / "measures.csv", index=False)
     scores = {arm.name: arm.scores["macro_f1"].as_dict() for arm in content.arms}
     return {"macro_f1": scores}
 
@@ -187,45 +206,6 @@ def _publish(config: Config, this: Job) -> dict[str, str]:
     return {"report": str(folder / FILES[0]), "results": str(folder / FILES[1])}
 
 
-def _predictions(job: Job) -> pd.DataFrame:
-    return pd.read_parquet(job.folder / train.PREDICTIONS)
-
-
-def _arm(
-    config: Config, arm: plan.ArmConfig, jobs: Mapping[int, Job], reference: Sequence[pd.DataFrame]
-) -> Arm:
-    from xraysynth.metrics.classification import arm_difference, arm_scores
-
-    columns = [f"p_{name}" for name in config.classes]
-    tables = [_predictions(job) for job in jobs.values()]
-    runs = [table[columns].to_numpy() for table in tables]
-    targets = pd.Categorical(tables[0]["label"], categories=config.classes).codes.astype(int)
-    patients = train.patient_keys(tables[0])
-    options: dict[str, Any] = {
-        "classes": config.classes,
-        "replicates": config.evaluate.replicates,
-    }
-    others = [table[columns].to_numpy() for table in reference]
-    results = [job.record()["result"] for job in jobs.values()]
-    share = arm.config.data.share
-    difference = arm_difference(runs, others, targets, patients, **options) if share else {}
-    return Arm(
-        generator=arm.generator,
-        share=share,
-        mode=arm.config.data.mode.value,
-        seeds=list(jobs),
-        real_images=results[0]["real_images"],
-        synthetic_images=results[0]["synthetic_images"],
-        predictions=tables,
-        scores=arm_scores(runs, targets, patients, **options),
-        difference=difference,
-        scores_by_seed=[
-            {name: found["value"] for name, found in result["scores"].items()} for result in results
-        ],
-        seconds=[job.record()["seconds"] for job in jobs.values()],
-    )
-
-
 def _view(found: _Pool) -> PoolView:
     measured = found.measured.record()["result"]
     totals: dict[str, int] = {}
@@ -238,13 +218,49 @@ def _view(found: _Pool) -> PoolView:
         manifest=found.manifest,
         outcomes=totals,
         refusals=found.refusals,
-        fidelity=pd.DataFrame(measured["fidelity"]),
+        measures=pd.DataFrame(measured["measures"]),
         diversity=pd.DataFrame(measured["diversity"]).rename(columns={"n": "pairs"}),
-        memorization=measured["memorization"],
+        nearest_similarity=measured["nearest_similarity"],
+        assessable=measured["assessable"],
+        closest=measured["closest"],
+        faithfulness=measured["faithfulness"],
+        seen=measured["seen"],
+        judge=measured["judge"],
+        tested_on=_intervals(measured["tested_on"]),
         appearance=measured["appearance"],
         ledger=found.ledger,
         taught=found.taught.record()["result"] if found.taught else {},
     )
+
+
+def _agreement(pools: Sequence[PoolView]) -> list[dict[str, Any]]:
+    """How far encoders rank the generators alike, by the Frechet distance of all classes."""
+    from itertools import combinations
+
+    from scipy.stats import kendalltau
+
+    found: dict[str, list[float]] = {}
+    for view in pools:
+        rows = view.measures
+        overall = rows[(rows["label"] == "") & rows["metric"].str.match(r"FID$|FD\(")]
+        for encoder, value in zip(overall["encoder"], overall["value"], strict=True):
+            found.setdefault(encoder, []).append(value)
+    complete = {name: values for name, values in found.items() if len(values) == len(pools)}
+    if len(pools) < 2:
+        return []
+    return [
+        {
+            "first": one,
+            "second": other,
+            "kendall_tau": float(kendalltau(complete[one], complete[other]).statistic),
+            "n": len(pools),
+        }
+        for one, other in combinations(complete, 2)
+    ]
+
+
+def _intervals(scores: Mapping[str, Any]) -> dict[str, Interval]:
+    return {name: Interval(**found) for name, found in scores.items() if isinstance(found, dict)}
 
 
 def _stages(jobs: _Jobs) -> pd.DataFrame:
@@ -286,9 +302,16 @@ def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
         for p in jobs.pools
         if isinstance(p.generator, Learner) and not p.generator.learned()
     ]
-    if config.evaluate.encoders == ["classifier"]:
+    if set(config.evaluate.encoders) <= {"classifier", "embedded"}:
         limits.append(
-            "Fidelity is measured with the study's own classifier; it is no FID and cannot be compared "
-            "with published values."
+            "Fidelity is measured with the study's own classifier and with the embedded autoencoder; this "
+            "is no FID and cannot be compared with published values."
         )
+    if any(arm.config.data.real_fraction < 1 for arm, _ in jobs.arms):
+        limits += [
+            f"{p.generator.name} was fine-tuned on the whole train split, also for the arms that train their "
+            "classifier on a part of it."
+            for p in jobs.pools
+            if p.taught
+        ]
     return limits

@@ -1,0 +1,228 @@
+"""The arms of a study scored on the same test images and compared: gains, controls, what images are worth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xraysynth.config import Config
+from xraysynth.job import Job
+from xraysynth.metrics.statistics import Interval
+from xraysynth.recipes import Control, DataRecipe, MixMode
+from xraysynth.report.content import Arm
+from xraysynth.stages import fitting, plan, train
+
+PRIMARY = "macro_f1"
+"""The score that arms are compared by."""
+
+
+def predictions(job: Job, name: str = train.PREDICTIONS) -> pd.DataFrame:
+    """What a training job predicted of the study's test images, or of the external ones."""
+    return pd.read_parquet(job.folder / name)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """An arm of the study, its finished jobs and what they predicted, one table per seed."""
+
+    config: plan.ArmConfig
+    jobs: Mapping[int, Job]
+    tables: Sequence[pd.DataFrame]
+
+    @classmethod
+    def of(cls, config: plan.ArmConfig, jobs: Mapping[int, Job]) -> "Tested":
+        """The arm with the predictions of its jobs."""
+        return cls(config, jobs, [predictions(job) for job in jobs.values()])
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What each job says of itself."""
+        return [job.record()["result"] for job in self.jobs.values()]
+
+    @property
+    def data(self) -> DataRecipe:
+        """What it was trained on."""
+        return self.config.config.data
+
+    @property
+    def real_only(self) -> bool:
+        """True for the arms that others are compared with."""
+        return not self.data.share and not self.data.leave_out
+
+    def is_control_of(self, other: "Tested") -> bool:
+        """True when this arm has repeats of real images where the other has synthetic ones."""
+        mine, its = self.data, other.data
+        alike = (mine.share, mine.real_fraction) == (its.share, its.real_fraction)
+        # Synthetic images that come first, or on top, have the same control.
+        modes = (mine.mode is MixMode.replace) == (its.mode is MixMode.replace)
+        return mine.control is Control.duplicate and alike and modes
+
+
+class Scorer:
+    """Scores of arms on the study's test images, all on the same drawn patients."""
+
+    def __init__(self, config: Config, tested: Sequence[Tested]) -> None:
+        self._classes, self._replicates = config.classes, config.evaluate.replicates
+        self._tested = tested
+
+    def scores(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
+        """Means over the tables (seeds); only those that their classes allow."""
+        from xraysynth.metrics.classification import arm_scores
+
+        found = arm_scores(self._runs(tables), *self._truth(tables[0]), **self._options)
+        labels = set(tables[0]["label"])
+        return {n: s for n, s in found.items() if fitting.told(n, labels, self._classes)}
+
+    def difference(
+        self, tables: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame]
+    ) -> dict[str, Interval]:
+        """The first minus the others, paired."""
+        from xraysynth.metrics.classification import arm_difference
+
+        runs = self._runs(tables), self._runs(others)
+        return arm_difference(*runs, *self._truth(tables[0]), **self._options)
+
+    def replicates(self, tables: Sequence[pd.DataFrame]) -> np.ndarray:
+        """Macro-F1 `(1 + R,)`: its value, then its replicates."""
+        from xraysynth.metrics.classification import arm_replicates
+
+        truth = self._truth(tables[0])
+        return arm_replicates(self._runs(tables), *truth, **self._options)[PRIMARY]
+
+    def reference(self, tested: Tested) -> Tested | None:
+        """The real-only arm with the same real images, for arms that add synthetic ones."""
+        if tested.real_only:
+            return None
+        fraction = tested.data.real_fraction
+        same = [t for t in self._tested if t.real_only and t.data.real_fraction == fraction]
+        return same[0] if same else None
+
+    def control(self, tested: Tested) -> Tested | None:
+        """Its duplicate control, for arms that mix real and synthetic images."""
+        if tested.data.control is not Control.none or not 0 < tested.data.share < 1:
+            return None
+        return next((t for t in self._tested if t.is_control_of(tested)), None)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"classes": self._classes, "replicates": self._replicates}
+
+    def _runs(self, tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
+        return [table[[f"p_{name}" for name in self._classes]].to_numpy() for table in tables]
+
+    def _truth(self, table: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:
+        codes = pd.Categorical(table["label"], categories=self._classes).codes
+        return codes.astype(int), train.patient_keys(table)
+
+
+def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
+    """The arm as the report shows it."""
+    from xraysynth.metrics.statistics import errors_removed
+
+    data, results = tested.data, tested.results
+    reference, control = scorer.reference(tested), scorer.control(tested)
+    removed = None
+    if reference:
+        own, other = (scorer.replicates(t.tables) for t in (tested, reference))
+        removed = errors_removed(own, other, n=len(tested.tables[0]))
+    probes = [result.get("probes") or {} for result in results]
+    return Arm(
+        generator=tested.config.generator,
+        share=data.share,
+        mode=data.mode.value,
+        control="" if data.control is Control.none else data.control.value,
+        real_fraction=data.real_fraction,
+        left_out=data.leave_out,
+        seeds=list(tested.jobs),
+        real_images=results[0]["real_images"],
+        synthetic_images=results[0]["synthetic_images"],
+        predictions=tested.tables,
+        scores=scorer.scores(tested.tables),
+        difference=scorer.difference(tested.tables, reference.tables) if reference else {},
+        over_control=scorer.difference(tested.tables, control.tables) if control else {},
+        errors_removed=removed,
+        p_holm=p_holm,
+        external=_external(scorer, tested),
+        told_synthetic=[p["told_synthetic"] for p in probes if p.get("told_synthetic")],
+        pointing=[_pointing(p["pointing"]) for p in probes if p.get("pointing")],
+        scores_by_seed=[
+            {name: found["value"] for name, found in result["scores"].items()} for result in results
+        ],
+        seconds=[job.record()["seconds"] for job in tested.jobs.values()],
+    )
+
+
+def _pointing(found: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(found["hits"]) | {"chance": found["chance"], "elsewhere": found["elsewhere"]}
+
+
+def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
+    """Scores on every external data set."""
+    jobs = list(tested.jobs.values())
+    if not all((job.folder / train.EXTERNAL).exists() for job in jobs):
+        return {}
+    tables = [predictions(job, train.EXTERNAL) for job in jobs]
+    return {
+        source: scorer.scores([table[table["source"] == source] for table in tables])
+        for source in sorted(set(tables[0]["source"]))
+    }
+
+
+def adjusted(scorer: Scorer, tested: Sequence[Tested]) -> list[float | None]:
+    """Holm-adjusted p-values of the difference to real only, of all arms with a generator's images."""
+    from xraysynth.metrics.statistics import holm, p_value
+
+    found = {}
+    for n, one in enumerate(tested):
+        reference = scorer.reference(one)
+        if reference and one.data.control is Control.none and not one.data.leave_out:
+            own, other = (scorer.replicates(t.tables) for t in (one, reference))
+            found[str(n)] = p_value((own - other)[1:])
+    adjusted = holm(found)
+    return [adjusted.get(str(n)) for n in range(len(tested))]
+
+
+def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """How many real images one synthetic image is worth, arm by arm."""
+    from xraysynth.metrics.utility import Curve, per_synthetic_image
+
+    points: dict[int, np.ndarray] = {}
+    for one, arm in zip(tested, arms, strict=True):
+        if not arm.generator and not arm.left_out:
+            points.setdefault(arm.real_images, scorer.replicates(one.tables))
+    if len(points) < 2:
+        return []
+    sizes = sorted(points)
+    curve = Curve(np.array(sizes), np.stack([points[size] for size in sizes]))
+    rows = []
+    for one, arm in zip(tested, arms, strict=True):
+        if arm.generator and not arm.control and 0 < arm.share < 1:
+            found = per_synthetic_image(
+                curve,
+                scorer.replicates(one.tables),
+                real_images=arm.real_images,
+                synthetic_images=arm.synthetic_images,
+            )
+            rows.append({"arm": arm.name, **asdict(found)})
+    return rows
+
+
+def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[dict[str, Any]]:
+    """Balanced accuracy on each data set's test images, of training with and without it."""
+    inside = next(t for t in tested if t.real_only and t.data.real_fraction == 1)
+    rows = []
+    for one in tested:
+        if source := one.data.leave_out:
+            with_it, without = (
+                [table[table["source"] == source] for table in t.tables] for t in (inside, one)
+            )
+            if not len(with_it[0]):
+                continue
+            drop = scorer.difference(without, with_it)
+            found = {"inside": scorer.scores(with_it), "outside": scorer.scores(without)}
+            row = {name: scores["balanced_accuracy"] for name, scores in found.items()}
+            n = len(with_it[0])
+            rows.append({"source": source, "n": n, **row, "drop": drop["balanced_accuracy"]})
+    return rows

@@ -1,0 +1,131 @@
+"""Findings choose the right arm, stand beside the right control, and own up to the choice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xraysynth.metrics.statistics import Interval
+from xraysynth.report import verdicts
+from xraysynth.report.content import Arm, Content
+from xraysynth.report.findings import Finding, findings
+
+
+def gaining(arm: Arm, value: float, width: float = 0.01) -> Arm:
+    gain = Interval(value, value - width, value + width, 48)
+    return replace(arm, difference={**arm.difference, "macro_f1": gain})
+
+
+def of(content: Content, arms: Sequence[Arm] | None = None) -> Finding:
+    """What was found of the first generator."""
+    return findings(replace(content, arms=content.arms if arms is None else arms))[0]
+
+
+@pytest.fixture
+def hybrid(content: Content) -> Arm:
+    return next(arm for arm in content.arms if arm.over_control)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"control": "permuted"},
+        {"real_fraction": 0.5},
+        {"control": "duplicate", "generator": ""},
+        {"left_out": "site-a"},
+    ],
+)
+def test_neither_a_control_nor_a_fraction_is_ever_the_headline(
+    content: Content, hybrid: Arm, change: dict[str, object]
+) -> None:
+    huge = gaining(replace(hybrid, share=0.25, **change), 0.9)
+    arms = [content.arms[0], gaining(hybrid, 0.02), huge]
+    assert of(content, arms).utility.sentence.startswith("stable_diffusion 50% (replace): ")
+    arms[2] = gaining(replace(hybrid, share=0.25), 0.9)
+    assert of(content, arms).utility.sentence.startswith("stable_diffusion 25% (replace): ")
+
+
+def test_a_gain_that_does_not_survive_the_adjustment_is_no_difference(
+    content: Content, hybrid: Arm
+) -> None:
+    for p, word in ((0.01, verdicts.BETTER), (0.2, verdicts.NO_DIFFERENCE)):
+        arm = replace(gaining(hybrid, 0.05), p_holm=p)
+        assert of(content, [content.arms[0], arm]).utility.word == word
+
+
+def test_the_largest_gain_is_chosen_and_the_choice_owned_up_to(
+    content: Content, hybrid: Arm
+) -> None:
+    small, unknown = gaining(hybrid, 0.02), gaining(replace(hybrid, share=0.75), np.nan)
+    large = gaining(replace(hybrid, share=0.25), 0.06)
+    found = of(content, [content.arms[0], small, unknown, large])
+    assert found.utility.sentence.startswith("stable_diffusion 25%")
+    assert "largest gain of 3 arms; p, but not the interval, corrects" in found.basis
+    assert "48 test images, 24 patients, 2 seeds." in found.basis
+    found = of(content, [content.arms[0], replace(small, p_holm=None), large])
+    assert found.utility.sentence.startswith("stable_diffusion 25%")
+    alone = of(content, [content.arms[0], small])
+    assert "largest" not in alone.basis
+
+
+def test_synthetic_only_is_the_headline_where_nothing_is_mixed(
+    content: Content, hybrid: Arm
+) -> None:
+    alone = gaining(replace(hybrid, share=1.0), 0.3)
+    mixed = of(content, [content.arms[0], gaining(hybrid, 0.02), alone])
+    assert mixed.utility.sentence.startswith("stable_diffusion 50%")
+    assert dict(mixed.others)["Alone"].sentence.startswith("stable_diffusion only: macro-F1 +0.300")
+    assert of(content, [alone]).utility.sentence.startswith("stable_diffusion only: ")
+
+
+def test_the_duplicate_control_is_that_of_the_same_share_mode_and_fraction(
+    content: Content, hybrid: Arm
+) -> None:
+    control = replace(hybrid, generator="", control="duplicate")
+    right, noise = gaining(control, 0.011), gaining(control, 0.099)
+    others = [
+        replace(noise, share=0.25),
+        replace(noise, mode="add"),
+        replace(noise, real_fraction=0.5),
+    ]
+    found = of(content, [*others, right, gaining(hybrid, 0.05)])
+    assert "the duplicate-real control gives +0.011" in found.utility.sentence
+    assert "0.099" not in found.utility.sentence
+    first = gaining(replace(hybrid, mode="pretrain"), 0.05)
+    found = of(content, [replace(right, mode="add"), first])
+    assert "the duplicate-real control gives +0.011" in found.utility.sentence
+
+
+def test_the_permuted_control_is_that_of_the_same_generator(content: Content, hybrid: Arm) -> None:
+    permuted = gaining(replace(hybrid, control="permuted"), -0.2)
+    other = gaining(replace(permuted, generator="sd_lora"), -0.7)
+    sentence = of(content, [gaining(hybrid, 0.05), other, permuted]).utility.sentence
+    assert f"with its labels permuted {verdicts.signed(-0.2)}" in sentence
+
+
+def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) -> None:
+    first, second = (dict(finding.others) for finding in findings(content))
+    assert list(first) == ["Images", "Copies", "Labels", "Worth", "Alone"]
+    assert "FD(classifier) 40.0 [36.0, 44.0], floor 8.0, N = 200" in first["Images"].sentence
+    assert first["Copies"].sentence.startswith("copies its training images: 1.3%")
+    assert second["Copies"].sentence == "not assessable: training set unknown"
+    assert "62% [55, 68] (real images: 81% [75, 86])" in first["Labels"].sentence
+    assert "0.3 [0.1, 0.5]" in first["Worth"].sentence
+
+
+def test_a_pool_that_nobody_trained_with_and_nobody_measured_is_a_finding_too(
+    content: Content,
+) -> None:
+    pool = replace(content.pools[0], measures=pd.DataFrame(), faithfulness=[], assessable="")
+    (found,) = findings(replace(content, arms=content.arms[:1], pools=[pool]))
+    assert found.utility == verdicts.Verdict(
+        verdicts.NOT_COMPARED, "stable_diffusion: no classifier was trained with it"
+    )
+    assert dict(found.others)["Copies"].sentence == "not assessable: not measured"
+    assert "Images" not in dict(found.others)
+
+
+def test_a_study_of_real_images_alone_has_no_findings(content: Content) -> None:
+    assert findings(replace(content, arms=content.arms[:1], pools=[])) == []
