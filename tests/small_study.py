@@ -37,6 +37,8 @@ def overrides_for(folder: Path, model: Path, *more: str) -> list[str]:
         "evaluate.replicates=50",
         "study.seeds=[0,1]",
         "study.shares=[0,0.5]",
+        "study.controls=[]",
+        "evaluate.splits=3",
         *more,
     ]
 

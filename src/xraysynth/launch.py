@@ -4,55 +4,126 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from xraysynth.config import checked, explained, plugin_overrides, register
 from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.sweeps import Outcome, announce, score
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
     """Run a stage with Hydra's command line arguments; the exit code."""
     import hydra
-    from hydra.core.hydra_config import HydraConfig
 
-    states = []
-
-    def task(composed: Any) -> None:
-        config = checked(composed)
-        overrides = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
-        result = importlib.import_module(f"xraysynth.stages.{stage}").run(config, overrides)
-        states.append(result["state"])
-        print(json.dumps(_headline(result), default=str), flush=True)
+    from xraysynth import launchers
 
     register()
+    launchers.register(stage)
     # Hydra prints tracebacks of its own unless it is told to let exceptions pass.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"xraysynth {stage}", *plugin_overrides(arguments)]
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
+    task = Task(stage)
     try:
         main(task)()
-    except XraysynthError as error:
-        return _fail(error)
     except KeyboardInterrupt:
         print("interrupted; start it again to go on", file=sys.stderr)
         return 130
     except Exception as error:
-        if _is_hydra(error):
-            return _fail(explained(error))
-        if isinstance(error, OSError) and error.errno:
-            return _fail(_explained_os(error))
-        raise
-    return 1 if "failed" in states else 0
+        understood = _understood(error)
+        return max(_ended(task), _fail(understood))
+    return _ended(task)
 
 
-LONG = ("history", "scores", "fidelity", "diversity", "memorization", "appearance")
+class Task:
+    """What Hydra calls for every job, in whichever process; jobs of a multirun do not raise.
+
+    The value of a job counts as the macro-F1 on validation, for sweepers that optimise it.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.failed = stage, False
+
+    def __call__(self, composed: Any) -> Outcome:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        hydra = HydraConfig.get()
+        overrides = [text.removeprefix("++") for text in hydra.overrides.task]
+        if hydra.mode is RunMode.RUN:
+            _require_multirun(self.stage, hydra.runtime.choices["hydra/launcher"])
+            result = self._result(composed, overrides)
+            self.failed = result["state"] == "failed"
+            print(json.dumps(_headline(result), default=str), flush=True)
+            return Outcome(result)
+        result = {"job": hydra.job.num, "overrides": overrides} | self._kept(composed, overrides)
+        outcome = Outcome(_headline(result), score(result))
+        outcome.leave(Path(hydra.runtime.output_dir))
+        return outcome
+
+    def _result(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:
+        stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
+        result: dict[str, Any] = stage.run(checked(composed), overrides)
+        return result
+
+    def _kept(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:
+        """The result, also where it is an error: the other jobs go on."""
+        try:
+            return self._result(composed, overrides)
+        except Exception as error:
+            if not isinstance(error, XraysynthError):
+                traceback.print_exc()
+            why = f"{type(error).__name__}: {error}"
+            return {"stage": self.stage, "state": "failed", "error": why}
+
+
+def _require_multirun(stage: str, launcher: str) -> None:
+    if launcher != "basic" and stage != "study":
+        raise ConfigError(
+            f"hydra/launcher={launcher} runs the jobs of a multirun, and the steps of a study; "
+            f"for several jobs add -m: xraysynth {stage} -m …"
+        )
+
+
+def _ended(task: Task) -> int:
+    """The exit code, after the results of a multirun have been printed."""
+    from xraysynth import launchers
+
+    follower = launchers.Watch.end()
+    if follower is None:
+        return int(task.failed)
+    announce(follower.folder, follower.lines)
+    return int(any(line["state"] == "failed" for line in follower.lines))
+
+
+LONG = (
+    *("history", "scores", "external", "probes", "measures", "diversity", "nearest_similarity"),
+    *("closest", "faithfulness", "seen", "tested_on", "appearance", "shortcuts"),
+)
 """Entries of a result that are left to run.json."""
 
 
 def _headline(result: dict[str, Any]) -> dict[str, Any]:
     """The result without long tables: those are in run.json."""
     return {k: v for k, v in result.items() if k not in LONG}
+
+
+def _understood(error: Exception) -> XraysynthError:
+    """The error as one of ours; one that nobody foresaw is raised as it is."""
+    from xraysynth import launchers
+
+    if isinstance(error, XraysynthError):
+        return error
+    if _is_hydra(error):
+        return explained(error)
+    if isinstance(error, OSError) and error.errno:
+        return _explained_os(error)
+    if launchers.Watch.follower is not None:
+        return launchers.stopped(error)
+    raise error
 
 
 def _fail(error: XraysynthError) -> int:

@@ -162,9 +162,39 @@ def test_evaluation_needs_the_real_only_classifier_and_says_so(copied):
 def test_fidelity_is_never_called_fid_without_inception(finished):
     folder, _, _ = finished
     (record,) = records(folder, "evaluate")
-    metrics = [row["metric"] for row in record["result"]["fidelity"]]
-    assert metrics == ["FD(classifier)", "KD(classifier)"]
-    assert all(row["n"] > 0 and row["floor"] is not None for row in record["result"]["fidelity"])
+    metrics = [row["metric"] for row in record["result"]["measures"]]
+    assert {"FD(classifier)", "KD(classifier)", "FD(embedded)", "CMMD(embedded)"} <= set(metrics)
+    assert not {"FID", "KID", "MiFID", "CMMD"} & set(metrics)
+    for row in record["result"]["measures"]:
+        assert row["n"] > 0 or row["note"]
+
+
+def test_a_judge_of_other_patients_and_the_real_only_classifiers_see_the_pool(finished):
+    folder, _, _ = finished
+    (record,) = records(folder, "evaluate")
+    (judge,) = records(folder, "judge")
+    result = record["result"]
+    whole, *by_class = result["faithfulness"]
+    assert whole["label"] == ""
+    assert whole["n"] == sum(map(sum, result["seen"])) == result["images"]
+    assert [row["n"] for row in by_class] == [sum(row) for row in result["seen"]]
+    assert whole["real_n"] == judge["result"]["test_images"] == 48  # the train split's
+    assert "28 other patients" in result["judge"]
+    assert result["tested_on"]["seeds"] == 2
+
+
+def test_controls_stand_beside_the_arms_and_are_no_finding(copied):
+    config, overrides = copied(
+        "study.controls=[duplicate,permuted]", "evaluate.encoders=[embedded]"
+    )
+    result = study.run(config, overrides)
+    table = pd.read_csv(result["results"], keep_default_na=False)
+    controls = table[table["control"] != ""]
+    assert set(controls["control"]) == {"duplicate", "permuted"}
+    page = Path(result["report"]).read_text()
+    (headline,) = re.findall(r'<li data-verdict="[^"]*">.*?</strong>', page, re.DOTALL)
+    assert "permuted" not in headline
+    assert "duplicate" in page
 
 
 def test_a_report_without_any_training_says_what_to_run(copied):
@@ -189,7 +219,7 @@ def test_the_command_of_every_job_of_a_study_can_be_typed(copied):
     )
     cohort, _ = prepare.cohort(config, overrides)
     steps = plan.steps(config, cohort, overrides)
-    assert [step.stage for step in steps[:3]] == ["finetune", "generate", "generate"]
+    assert [step.stage for step in steps[:4]] == ["probe", "finetune", "generate", "generate"]
     for step in steps:
         again = compose(step.overrides)
         if step.stage == "train":

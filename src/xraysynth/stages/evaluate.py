@@ -1,198 +1,298 @@
-"""Pools against real images: fidelity (FD, KID), memorisation, diversity within class (SSIM).
+"""Synthetic images against real ones: how near, how diverse, whether copied, and of the right class.
 
-The reference are the real test images; a pool whose generator has learned from any of them, or from
-their patients, is refused. Without any downloaded weights the encoder is the classifier of the
-real-only arm, and the result is called FD(classifier), never FID. Each value stands beside real
-against real at the same N, and what the pool cost beside it.
+Of a study's pools, the reference are the real test images; a pool whose generator has learned from any
+of them, or from their patients, is refused. Without any downloaded weights the encoders are the
+classifier of the real-only arm and the embedded autoencoder, and the results are called
+FD(classifier) and FD(embedded), never FID. Each value stands beside real against real at the same N.
+A judge that has been trained on other patients says which class it sees, and the real-only
+classifiers are tested on the pool.
+
+Any two folders are compared without a study: xraysynth evaluate real=DIR synthetic=DIR, with
+trained_on=DIR also for copies. Classes are sub-folders, or the column label of a manifest.csv.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from xraysynth import pool, tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
-from xraysynth.images import read_colour
+from xraysynth.generators.base import Generator, Paid
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall
-from xraysynth.stages import finetune, generate, prepare, train
+from xraysynth.stages import finetune, fitting, generate, prepare, train
 
-SECTIONS = ("generator", "evaluate", "classifier", "trainer", "tracking")
+SECTIONS = (
+    "real",
+    "synthetic",
+    "trained_on",
+    "generator",
+    "evaluate",
+    "classifier",
+    "trainer",
+    "tracking",
+)
 """The options that this stage reads, besides those of prepare and generate."""
 
+MEASURES = 2
+"""Raised whenever a measure is added or changed, so that old pools are measured anew."""
 
-MEASURES = ("fidelity", "memorization", "diversity", "appearance")
-"""Tables in the result, part of the job's identity: a new one is measured on old pools too."""
+PAGE, TABLE = "evaluation.html", "measures.csv"
+
+UNKNOWN = "training set unknown: not assessable"
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Measure the pool of every selected generator."""
+    """Measure the pool of every selected generator, or one folder against another."""
+    if config.real is not None or config.synthetic is not None:
+        return _folders(config, overrides)
     cohort, _ = prepare.cohort(config, overrides)
-    command = " ".join(["xraysynth train", *overrides, "data.share=0"])
-    classifier = train.job(train.real_only(config), cohort)
-    weights = Path(classifier.result(command)["weights"])
+    external = prepare.external(config, overrides)
+    judge = train.run_judge(config, cohort, external, overrides)
+    classifiers = _classifiers(config, cohort, external, overrides)
     counts = generate.counts(config, overrides)
-    stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
+    bound = finetune.bound(config, cohort)
     results = {}
     for name, images in generate.pools(config, overrides, counts).items():
-        learned = pool.learned(stores[name])
-        check_firewall(cohort, {name: images}, {name: learned})
-        this = job(config, cohort, images, classifier)
+        store = generate.store(config, bound[name])
+        check_firewall(cohort, {name: images}, {name: pool.learned(store)})
+        this = job(config, cohort, images, external)
         results[name] = this.run(
-            lambda images=images, this=this: _work(config, cohort, images, weights, this),  # type: ignore[misc]
+            lambda name=name, images=images, this=this: _work(  # type: ignore[misc]
+                config, cohort, images, bound[name], classifiers, judge, this
+            ),
             config=config.plain(),
             overrides=overrides,
         )
-        results[name]["ledger"] = pool.ledger(stores[name])
+        results[name]["ledger"] = pool.ledger(store)
     return {"stage": "evaluate", "state": "done", "pools": results}
 
 
-def job(config: Config, cohort: Manifest, images: Manifest, classifier: Job) -> Job:
+def job(config: Config, cohort: Manifest, images: Manifest, external: Manifest | None) -> Job:
     """The job that measures this pool against this cohort."""
     decides = {
         "cohort": cohort.digest(),
         "pool": images.digest(),
         "size_px": config.size_px,
-        "classifier": classifier.key,
+        "classifiers": [found.key for found in _jobs(config, cohort, external)],
+        "judge": train.judge(config, cohort, external)[0].key,
         "evaluate": asdict(config.evaluate),
         "measures": MEASURES,
     }
     return Job("evaluate", decides, config.output)
 
 
-def _work(
-    config: Config, cohort: Manifest, images: Manifest, weights: Path, this: Job
-) -> dict[str, Any]:
-    from xraysynth.data import pixels
-    from xraysynth.metrics.diversity import within_class
+def _jobs(config: Config, cohort: Manifest, external: Manifest | None) -> list[Job]:
+    """Of the real-only classifiers; features are those of the first."""
+    seeds = config.evaluate.classifier_seeds or [config.seed]
+    return [train.job(train.real_only(config, seed), cohort, external) for seed in seeds]
 
-    test = cohort.split("test")
-    cache = config.output / "cache"
-    real = pixels(test, size_px=config.size_px, folder=cache)
-    synthetic = pixels(images, size_px=config.size_px, folder=cache)
-    patients = train.patient_keys(test.table).to_numpy()
-    options: dict[str, Any] = {
-        "classes": config.classes,
-        "max_pairs": config.evaluate.pairs_per_class,
-        "replicates": config.evaluate.replicates,
-    }
+
+def _classifiers(
+    config: Config, cohort: Manifest, external: Manifest | None, overrides: Sequence[str]
+) -> list[Path]:
+    command = " ".join(["xraysynth train", *overrides, "data.share=0"])
+    jobs = _jobs(config, cohort, external)
+    return [Path(found.result(command)["weights"]) for found in jobs]
+
+
+def _work(
+    config: Config,
+    cohort: Manifest,
+    images: Manifest,
+    generator: Generator,
+    classifiers: Sequence[Path],
+    judge: Mapping[str, Any],
+    this: Job,
+) -> dict[str, Any]:
+    from xraysynth.evaluation import Precision, evaluate
+
+    held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
+    copies = {"train": cohort.split("train"), "held_out": held_out}
+    assessable = UNKNOWN if isinstance(generator, Paid) else ""
     with tracking.tracked(config, this) as run:
-        alike = within_class(synthetic, images.targets, **options)
-        real_alike = within_class(real, test.targets, patients=patients, **options)
+        found = evaluate(
+            real=cohort.split("test"),
+            synthetic=images,
+            encoders=_encoders(config, config.evaluate.encoders, classifiers[0]),
+            size_px=config.size_px,
+            cache=config.output / "cache",
+            originals=pool.originals(images),
+            precision=_precision(config, Precision),
+            **({} if assessable else copies),
+        )
         summary = {
             "pool": str(images.folder),
-            "images": len(images),
-            **_measured(config, cohort, images, weights),
-            "diversity": [
-                dict(zip(("metric", "label"), name.split("/", 1), strict=True))
-                | found.as_dict()
-                | {"real": real_alike[name].value}
-                for name, found in alike.items()
-            ],
+            "assessable": assessable,
+            **found,
+            **_faithfulness(config, images, judge),
+            "tested_on": _tested_on(config, images, classifiers),
         }
-        summary["appearance"] = _appearance(config, test, images)
         tracking.log_evaluation(run, summary)
     return summary
 
 
-def _measured(config: Config, cohort: Manifest, made: Manifest, weights: Path) -> dict[str, Any]:
-    """Fidelity, and memorisation of the train split, by every encoder."""
-    from xraysynth.metrics.fidelity import fidelity
-
-    held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
-    test, train_split = cohort.split("test"), cohort.split("train")
-    rows, copies = [], []
-    for encoder in _encoders(config, weights):
-        real, synthetic = (_features(config, encoder, m) for m in (test, made))
-        found = fidelity(real=real, synthetic=synthetic, patients=train.patient_keys(test.table))
-        rows += _fidelity_rows(encoder.name, found)
-        seen, held = (_features(config, encoder, m) for m in (train_split, held_out))
-        copies.append(_memorization(encoder.name, seen, held, synthetic, held_out, config))
-    return {"fidelity": rows, "memorization": copies}
+def _precision(config: Config, kind: Any) -> Any:
+    names = ("splits", "replicates", "pairs_per_class")
+    return kind(**{name: getattr(config.evaluate, name) for name in names})
 
 
-def _features(config: Config, encoder: Any, manifest: Manifest) -> Any:
-    from xraysynth.data import pixels
-    from xraysynth.metrics.features import cached_features
+def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> list[Any]:
+    from xraysynth.classifier import XrayClassifier
+    from xraysynth.encoders import build
 
-    cache = config.output / "cache"
-    images = pixels(manifest, size_px=config.size_px, folder=cache)
-    return cached_features(encoder, images, digest=manifest.digest(), folder=cache / "features")
+    unknown = sorted(set(config.evaluate.weights) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"evaluate.weights names {', '.join(unknown)}, which evaluate.encoders="
+            f"{list(names)} does not; add it there"
+        )
+    module = XrayClassifier.load(classifier) if classifier else None
+    paths = {n: Path(p) for n, p in config.evaluate.weights.items() if n != "classifier"}
+    return [build(name, weights=paths.get(name), classifier=module) for name in names]
 
 
-def _fidelity_rows(encoder: str, found: Any) -> list[dict[str, Any]]:
-    measured = {
-        found.name: (found.distance, found.floor, found.excess),
-        found.kernel_name: (found.kernel, found.kernel_floor, found.kernel_excess),
-    }
+def _faithfulness(config: Config, made: Manifest, judge: Mapping[str, Any]) -> dict[str, Any]:
+    """Which class a classifier of other patients sees, beside real images of these patients."""
+    from xraysynth.metrics.classification import confusion, evaluate
+
+    seen = fitting.predicted(config, made, Path(judge["weights"]))
+    replicates, classes = config.evaluate.replicates, config.classes
+    ids = made.table["image_id"].to_numpy()
+    scores = evaluate(seen, made.targets, ids, classes=classes, replicates=replicates)
     rows = []
-    for metric, (value, floor, excess) in measured.items():
-        floors = {"floor": floor.value, "floor_low": floor.low, "floor_high": floor.high}
-        excesses = {"excess_low": excess.low, "excess_high": excess.high}
-        facts = {"encoder": encoder, "dimensions": found.dimensions}
-        rows.append({"metric": metric, **facts, **value.as_dict(), **floors, **excesses})
-    return rows
+    for label, name in [("", "accuracy"), *((label, f"recall/{label}") for label in classes)]:
+        real = judge["scores"][name]
+        beside = {"real": real["value"]} | {f"real_{k}": real[k] for k in ("low", "high", "n")}
+        rows.append({"label": label, **scores[name].as_dict(), **beside})
+    counts = confusion(seen, made.targets).tolist()
+    return {"faithfulness": rows, "seen": counts, "judge": judge["trained_on"]}
 
 
-def _memorization(
-    encoder: str, seen: Any, held: Any, synthetic: Any, held_out: Manifest, config: Config
-) -> dict[str, Any]:
-    from xraysynth.metrics.memorization import LEVEL, memorization
+def _tested_on(config: Config, made: Manifest, classifiers: Sequence[Path]) -> dict[str, Any]:
+    """Scores of real-only classifiers on the pool: train on real, test on synthetic."""
+    from xraysynth.metrics.classification import arm_scores
 
-    if len(held_out) < 1 / LEVEL:
-        return {"encoder": encoder, "note": f"needs 100 held-out images, there are {len(held_out)}"}
-    found = memorization(
-        train=seen,
-        held_out=held,
-        synthetic=synthetic,
-        patients=train.patient_keys(held_out.table),
+    scores = arm_scores(
+        [fitting.predicted(config, made, weights) for weights in classifiers],
+        made.targets,
+        made.table["image_id"].to_numpy(),
+        classes=config.classes,
         replicates=config.evaluate.replicates,
     )
-    facts = {"expected": LEVEL, "held_out": found.n_null, "train": len(seen.values)}
-    return {"encoder": encoder, **found.flagged.as_dict(), **facts}
+    kept = ("accuracy", "macro_f1", "macro_auroc")
+    return {name: scores[name].as_dict() for name in kept} | {"seeds": len(classifiers)}
 
 
-def _appearance(config: Config, test: Manifest, made: Manifest) -> list[dict[str, Any]]:
-    """What gives images away, on originals where the pool has kept them, beside real test images."""
-    from xraysynth.metrics.appearance import MEASURES, SMALLEST_PX, of_images
-    from xraysynth.metrics.statistics import bootstrap_mean
+def _folders(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """One folder of synthetic images against one of real images."""
+    from xraysynth.evaluation import common_size, from_folder, same_classes
 
-    if config.size_px < SMALLEST_PX:
-        return []
-    replicates = config.evaluate.replicates
-    synthetic = of_images(read_colour(path) for path in pool.originals(made))
-    real = of_images(read_colour(path) for path in test.files)
-    return [
-        {"measure": name, "meaning": meaning}
-        | bootstrap_mean(synthetic[name], replicates).as_dict()
-        | {"real": float(real[name].mean())}
-        for name, meaning in MEASURES.items()
-    ]
-
-
-def _encoders(config: Config, classifier: Path) -> list[Any]:
-    from xraysynth.classifier import XrayClassifier
-    from xraysynth.metrics import encoders
-
-    makers = {
-        "inception": encoders.Inception,
-        "xrv": encoders.XrvDenseNet,
-        "rad_dino": encoders.RadDino,
+    if config.real is None or config.synthetic is None:
+        raise ConfigError(
+            "real and synthetic must both be given: xraysynth evaluate real=DIR synthetic=DIR"
+        )
+    found = [from_folder(Path(config.real)), from_folder(Path(config.synthetic), is_synthetic=True)]
+    if config.trained_on is not None:
+        found.append(from_folder(Path(config.trained_on)))
+    found = same_classes(*found)
+    size_px = config.evaluate.size_px or common_size(*found)
+    classifier = config.evaluate.weights.get("classifier")
+    names = [n for n in config.evaluate.encoders if n != "classifier" or classifier]
+    if not names:
+        raise ConfigError(
+            "evaluate.encoders=[classifier] needs a classifier for two folders: "
+            "evaluate.weights.classifier=<classifier.safetensors>; or take evaluate.encoders=[embedded]"
+        )
+    decides = {
+        "sets": [manifest.digest() for manifest in found],
+        "size_px": size_px,
+        "evaluate": asdict(config.evaluate),
+        "measures": MEASURES,
     }
-    chosen: list[Any] = []
-    for name in config.evaluate.encoders:
-        if name == "classifier":
-            module = XrayClassifier.load(classifier, config.classes)
-            chosen.append(encoders.ClassifierEncoder(module))
-            continue
-        path = getattr(config.evaluate, f"{name}_weights")
-        if path is None:
-            raise ConfigError(
-                f"evaluate.{name}_weights must name the local weights of encoder {name!r}; or leave it "
-                "out: evaluate.encoders=[classifier]"
-            )
-        chosen.append(makers[name](Path(path)))
-    return chosen
+    this = Job("evaluate", decides, config.output, leaves=(PAGE, TABLE))
+    encoders = _encoders(config, names, Path(classifier) if classifier else None)
+    return this.run(
+        lambda: _compare(config, found, encoders, size_px, overrides, this),
+        config=config.plain(),
+        overrides=overrides,
+    )
+
+
+def _compare(
+    config: Config,
+    found: Sequence[Manifest],
+    encoders: Sequence[Any],
+    size_px: int,
+    overrides: Sequence[str],
+    this: Job,
+) -> dict[str, Any]:
+    import pandas as pd
+
+    from xraysynth.evaluation import Precision, evaluate
+    from xraysynth.report import page
+    from xraysynth.report.content import Evaluation
+
+    real, synthetic = found[:2]
+    train_set = found[2] if len(found) > 2 else None
+    summary = evaluate(
+        real=real,
+        synthetic=synthetic,
+        train=train_set,
+        encoders=encoders,
+        size_px=size_px,
+        cache=config.output / "cache",
+        precision=_precision(config, Precision),
+    )
+    view = Evaluation(
+        title=f"{synthetic.folder.name} against {real.folder.name}",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=" ".join(["xraysynth evaluate", *overrides]),
+        real=real,
+        synthetic=synthetic,
+        train=train_set,
+        measures=pd.DataFrame(summary["measures"]),
+        diversity=pd.DataFrame(summary["diversity"]).rename(columns={"n": "pairs"}),
+        nearest_similarity=summary["nearest_similarity"],
+        assessable="" if train_set else "no training images given (trained_on=DIR): not assessed",
+        closest=summary["closest"],
+        appearance=summary["appearance"],
+        limits=_limits(config, found, encoders, size_px),
+    )
+    (this.folder / PAGE).write_text(page.render_evaluation(view), encoding="utf-8")
+    view.measures.to_csv(this.folder / TABLE, index=False)
+    paths = {"page": str(this.folder / PAGE), "table": str(this.folder / TABLE)}
+    return {**summary, "size_px": size_px, **paths, "headline": _headline(summary["measures"])}
+
+
+def _limits(
+    config: Config, found: Sequence[Manifest], encoders: Sequence[Any], size_px: int
+) -> list[str]:
+    limits = [f"All images were put into one format: grey, padded to a square, {size_px} px."]
+    if (found[0].table["patient_id"] == found[0].table["path"]).all():
+        limits.append(
+            "The patients of the real images are not known, so that each image counts as a patient of "
+            "its own, and intervals are too narrow where a patient has several."
+        )
+    if found[0].classes == ("all",):
+        limits.append("The folders do not tell classes apart, so nothing is said by class.")
+    if {encoder.name for encoder in encoders} <= {"embedded", "classifier"}:
+        limits.append(
+            "Without downloaded weights these distances are no FID and cannot be compared with "
+            "published values: evaluate.encoders=[inception,rad_dino] gives those."
+        )
+    return limits
+
+
+def _headline(measures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The measures of all classes in a line each, for the terminal."""
+    return {
+        f"{row['metric']} ({row['encoder']})": f"{row['value']:.4g} [{row['low']:.4g}, "
+        f"{row['high']:.4g}], floor {row['floor']:.4g}, N {row['n']}"
+        for row in measures
+        if not row["label"] and row["value"] == row["value"]
+    }

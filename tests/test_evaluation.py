@@ -1,0 +1,179 @@
+"""Any two folders of images against each other."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_study import CLASSES, write_cohort
+
+from xraysynth.config import compose
+from xraysynth.encoders import build
+from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
+from xraysynth.evaluation import Precision, common_size, evaluate, from_folder, same_classes
+from xraysynth.stages import evaluate as stage
+
+QUICK = Precision(splits=4, replicates=50, pairs_per_class=10)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Real images of four classes, others of the same kind, and noise."""
+    parent = tmp_path_factory.mktemp("folders")
+    for name in ("real", "others"):
+        write_cohort(parent / name, per_class=26)
+        (parent / name / "manifest.csv").unlink()
+    rng = np.random.default_rng(5)
+    for path in sorted((parent / "others").rglob("*.png")):
+        pixels = np.asarray(Image.open(path)).astype(int) + rng.integers(-40, 40, (48, 48))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+        noise = parent / "noise" / path.relative_to(parent / "others")
+        noise.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (48, 48)).astype(np.uint8)).save(noise)
+    return parent
+
+
+def overall(found, metric):
+    (row,) = [r for r in found["measures"] if r["metric"] == metric and not r["label"]]
+    return row
+
+
+def measured(folders, name, tmp_path, **more):
+    return evaluate(
+        real=from_folder(folders / "real"),
+        synthetic=from_folder(folders / name, is_synthetic=True),
+        encoders=[build("embedded")],
+        size_px=48,
+        cache=tmp_path,
+        precision=QUICK,
+        **more,
+    )
+
+
+def test_noise_is_farther_from_real_images_than_their_like(folders, tmp_path):
+    others, noise = (
+        overall(measured(folders, n, tmp_path), "FD(embedded)") for n in ("others", "noise")
+    )
+    assert noise["value"] > 5 * others["value"]
+    assert noise["excess_low"] > 0
+    assert noise["n"] == others["n"] == 52
+
+
+def test_every_class_is_measured_by_itself(folders, tmp_path):
+    found = measured(folders, "others", tmp_path)
+    assert {row["label"] for row in found["measures"]} == {"", *CLASSES}
+    assert found["images"] == 104
+    assert found["closest"] == []
+
+
+def test_copies_of_the_training_images_are_found_and_shown(folders, tmp_path):
+    train, held_out = from_folder(folders / "others"), from_folder(folders / "real")
+    copies = measured(folders, "others", tmp_path, train=train, held_out=held_out)
+    assert overall(copies, "memorised share")["value"] == 1
+    assert overall(copies, "AuthPct")["value"] == 0
+    pair = copies["closest"][0]
+    assert pair["distance"] == 0
+    assert pair["flagged"]
+    assert pair["synthetic"].rpartition("/")[2] == pair["train"].rpartition("/")[2]
+    clean = measured(folders, "noise", tmp_path, train=train, held_out=held_out)
+    assert overall(clean, "memorised share")["value"] < 0.1
+
+
+def test_images_differ_by_size_in_the_cache(folders, tmp_path):
+    real = from_folder(folders / "real")
+    arguments = {
+        "real": real,
+        "encoders": [build("embedded")],
+        "cache": tmp_path,
+        "precision": QUICK,
+    }
+    synthetic = from_folder(folders / "others", is_synthetic=True)
+    large, small = (evaluate(synthetic=synthetic, size_px=px, **arguments) for px in (48, 16))
+    assert overall(large, "FD(embedded)")["value"] != overall(small, "FD(embedded)")["value"]
+
+
+def test_a_manifest_beside_the_images_gives_labels_and_patients(folders, tmp_path):
+    shutil.copytree(folders / "real", tmp_path / "real")
+    paths = sorted(p.name for p in (tmp_path / "real" / "normal").glob("*.png"))
+    table = pd.DataFrame({"path": [f"normal/{n}" for n in paths], "label": "healthy"})
+    table.assign(patient_id="one").to_csv(tmp_path / "real" / "manifest.csv", index=False)
+    found = from_folder(tmp_path / "real")
+    assert found.classes == ("healthy",)
+    assert set(found.table["patient_id"]) == {"one"}
+    table.assign(path="../outside.png").to_csv(tmp_path / "real" / "manifest.csv", index=False)
+    with pytest.raises(ManifestError, match="stay inside"):
+        from_folder(tmp_path / "real")
+
+
+def test_a_damaged_image_stops_the_run_by_name(folders, tmp_path):
+    shutil.copytree(folders / "others", tmp_path / "others")
+    (tmp_path / "others" / "normal" / "000.png").write_bytes(b"no image")
+    shutil.copytree(folders / "real", tmp_path / "real")
+    with pytest.raises(ImageError, match=r"normal/000\.png"):
+        measured(tmp_path, "others", tmp_path / "cache")
+
+
+def test_a_folder_without_images_and_one_that_is_not_there_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataNotFoundError, match="no images"):
+        from_folder(tmp_path / "empty")
+    with pytest.raises(DataNotFoundError, match="is no folder"):
+        from_folder(tmp_path / "gone")
+
+
+def test_classes_count_only_where_all_folders_have_them(folders, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in (folders / "noise" / "normal").glob("*.png"):
+        shutil.copy(path, flat)
+    one, other = same_classes(from_folder(folders / "real"), from_folder(flat, is_synthetic=True))
+    assert one.classes == other.classes == ("all",)
+    part = tmp_path / "part"
+    shutil.copytree(folders / "noise" / "normal", part / "normal")
+    with pytest.raises(ManifestError, match="different classes"):
+        same_classes(from_folder(folders / "real"), from_folder(part))
+
+
+def test_no_image_is_enlarged_to_be_compared(folders, tmp_path):
+    large = tmp_path / "large"
+    large.mkdir()
+    Image.new("L", (900, 700), 90).save(large / "a.png")
+    assert common_size(from_folder(large)) == 512
+    assert common_size(from_folder(large), from_folder(folders / "real")) == 48
+
+
+def run_stage(folders, tmp_path, *more):
+    overrides = [
+        f"real={folders / 'real'}",
+        f"synthetic={folders / 'noise'}",
+        f"paths.output={tmp_path}",
+        "evaluate.splits=3",
+        "evaluate.replicates=50",
+        *more,
+    ]
+    return stage.run(compose(overrides), overrides)
+
+
+def test_the_stage_compares_two_folders_without_a_study(folders, tmp_path):
+    result = run_stage(folders, tmp_path, f"trained_on={folders / 'others'}")
+    page = Path(result["page"]).read_text()
+    assert "noise" in page
+    assert "FD(embedded)" in page
+    assert "https://" not in page.replace("https://www.w3.org", "")
+    table = pd.read_csv(result["table"])
+    assert {"FD(embedded)", "memorised share", "C_T"} <= set(table["metric"])
+    assert result["size_px"] == 48
+    assert not (tmp_path / "cohorts").exists()
+    json.dumps(result)
+    assert run_stage(folders, tmp_path, f"trained_on={folders / 'others'}")["skipped"]
+
+
+def test_the_stage_says_what_is_missing(folders, tmp_path):
+    overrides = [f"real={folders / 'real'}", f"paths.output={tmp_path}"]
+    with pytest.raises(ConfigError, match="real and synthetic must both be given"):
+        stage.run(compose(overrides), overrides)
+    with pytest.raises(ConfigError, match="needs a classifier for two folders"):
+        run_stage(folders, tmp_path, "evaluate.encoders=[classifier]")
