@@ -4,12 +4,15 @@ import sys
 
 STAGES = {
     "prepare": "real images to one audited, split cohort",
+    "probe": "shortcuts: what gives away the source, or the class without the lungs",
     "finetune": "generators that learn, on the real train split",
     "generate": "prompts to pools of synthetic images",
     "train": "a classifier on real images, synthetic ones, or both",
     "evaluate": "pools against real images: fidelity and diversity",
     "study": "the whole comparison, from images to a report",
     "report": "the report of a study from the jobs that are done",
+    "selftest": "whether the measures measure, on images whose answers are known",
+    "release": "weights, pools and study with their cards, ready for the Hugging Face Hub",
 }
 
 HELP = f"""\

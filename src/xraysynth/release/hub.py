@@ -1,0 +1,81 @@
+"""Sending a release to the Hugging Face Hub."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xraysynth.errors import ConfigError, DataNotFoundError, XraysynthError
+
+TOKEN = "HF_TOKEN"
+
+
+def token() -> str:
+    """The token in the environment, which is the only place it is read from."""
+    found = os.environ.get(TOKEN, "").strip()
+    if not found:
+        raise ConfigError(
+            f"release.push=true needs a token with write access in the environment variable {TOKEN}, "
+            "which is not set; make one at https://huggingface.co/settings/tokens, or leave out "
+            "release.push to write the folder only"
+        )
+    return found
+
+
+def kind(part: str) -> str:
+    """What a part is on the Hub: a model, or a data set (a study is one too)."""
+    return "model" if part.startswith("model-") else "dataset"
+
+
+def repository(repo: str, part: str) -> str:
+    """The repository of a part: `owner/name-<part>`."""
+    return f"{repo}-{part}"
+
+
+def url(repo: str, part: str) -> str:
+    """Where a part can be seen; empty without a repository."""
+    if not repo:
+        return ""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    place = "datasets/" if kind(part) == "dataset" else ""
+    return f"{endpoint.rstrip('/')}/{place}{repository(repo, part)}"
+
+
+def push(
+    folder: Path, parts: Sequence[str], *, repo: str, private: bool, token: str
+) -> dict[str, str]:
+    """Send every part to its repository; part -> address.
+
+    Started again it goes on: what is there already is not sent twice. An existing repository keeps
+    its visibility.
+    """
+    api = _api(token)
+    for part in parts:
+        name, what = repository(repo, part), kind(part)
+        try:
+            api.create_repo(name, repo_type=what, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=name,
+                folder_path=folder / part,
+                repo_type=what,
+                commit_message="Release by xraysynth",
+            )
+        except Exception as error:  # httpx, the hub and its storage raise kinds of their own
+            first = (str(error).strip() or repr(error)).splitlines()[0].replace(token, "***")
+            raise XraysynthError(
+                f"{part} could not be sent to {name}: {first}; the folder {folder} is complete, and "
+                "started again only what is missing is sent"
+            ) from None
+    return {part: url(repo, part) for part in parts}
+
+
+def _api(token: str) -> Any:
+    try:
+        from huggingface_hub import HfApi, constants
+    except ImportError as error:
+        raise DataNotFoundError(
+            "release.push=true needs huggingface_hub; install it with: pip install 'xraysynth[hub]'"
+        ) from error
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("release.push=true needs the Hub, but HF_HUB_OFFLINE is set; unset it")
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)

@@ -1,0 +1,127 @@
+"""Where images come from, in words that hold on any machine."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from xraysynth import __version__
+from xraysynth.generators.base import Generator
+from xraysynth.manifest import Manifest
+from xraysynth.release.images import AI_MADE, NOTICE
+from xraysynth.seeds import digest, identity
+
+EMBEDDED = "embedded"
+_NAMED_ELSEWHERE = ("type", "name", "content", "model", "revision", "mirrors", "taught_by")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A generator: `model` is a hub id, "embedded", or the name of a local folder (`is_local`).
+
+    `revision` is the commit of a hub id, else the start of the digest of what it was made with.
+    """
+
+    name: str
+    title: str
+    model: str
+    revision: str
+    is_local: bool
+    seeds_reproducible: bool
+    settings: Mapping[str, Any]
+
+    @property
+    def on_hub(self) -> bool:
+        """True when the model is a hub id."""
+        return "/" in self.model
+
+    def png_text(self, licence: str) -> dict[str, str]:
+        """What every image of this generator says of itself."""
+        return {
+            "Software": f"xraysynth {__version__}",
+            "Disclaimer": NOTICE,
+            "DigitalSourceType": AI_MADE,
+            "Copyright": licence,
+            "Generator": f"{self.name}: {self.title}",
+            "Model": self.model,
+            "Revision": self.revision,
+        }
+
+
+def origin(generator: Generator) -> Origin:
+    """What a generator is, without the folders of this machine."""
+    decides = identity(generator)
+    model = str(getattr(generator, "model", "") or getattr(generator, "origin", generator.name))
+    is_local = model != EMBEDDED and (Path(model).expanduser().exists() or model[0] in "./~")
+    commit = None if is_local else getattr(generator, "revision", None)
+    settings = {
+        name: value
+        for name, value in decides.items()
+        if name not in _NAMED_ELSEWHERE and isinstance(value, str | int | float)
+    }
+    return Origin(
+        name=generator.name,
+        title=generator.card.title,
+        model=Path(model).name if is_local else model,
+        revision=str(commit or f"digest {digest(decides)[:12]}"),
+        is_local=is_local,
+        seeds_reproducible=generator.card.seeds_reproducible,
+        settings=settings,
+    )
+
+
+def trained_on(cohort: Manifest) -> dict[str, Any]:
+    """What a generator of this study has learned from, in numbers.
+
+    Keys: `classes` and `sources`, one row each with images and patients, and `licence` of a source;
+    `images`; `patients`; `digest`, the `seen_digest` of a generator that saw all of it.
+    """
+    table = cohort.split("train").table
+    table = table.assign(patient=table["source"] + "/" + table["patient_id"])
+    return {
+        "classes": _counted(table, "label"),
+        "sources": [
+            row | {"licence": _licence(table[table["source"] == row["name"]])}
+            for row in _counted(table, "source")
+        ],
+        "images": len(table),
+        "patients": int(table["patient"].nunique()),
+        "digest": seen_digest({"sha256": set(table["sha256"]) - {""}}),
+    }
+
+
+def _counted(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
+    return [
+        {"name": str(name), "images": len(rows), "patients": int(rows["patient"].nunique())}
+        for name, rows in table.groupby(column)
+    ]
+
+
+def _licence(rows: pd.DataFrame) -> str:
+    named = sorted(set(rows["license"]) - {""})
+    return "; ".join(named[:20]) or "not recorded"
+
+
+def seen_digest(learned: Mapping[str, Any]) -> str:
+    """One SHA-256 over the sorted list of the hashes of all images that were learned from.
+
+    Whoever holds the same cohort can make the list and compare; nobody else learns anything from it.
+    It is one digest of the whole list, so no single image or patient can be looked up in it, and
+    patient ids, of which there are few enough to be guessed, are not part of it.
+    """
+    return digest(sorted(learned.get("sha256", [])))
+
+
+def adapter_settings(weights: Path) -> dict[str, dict[str, Any]]:
+    """The adapters' settings in the header of a LoRA file: module -> options of peft's LoraConfig."""
+    data = weights.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    flat = json.loads(header.get("__metadata__", {}).get("lora_adapter_metadata", "{}"))
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        module, _, option = name.partition(".")
+        found.setdefault(module, {})[option] = value
+    return found
