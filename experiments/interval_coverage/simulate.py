@@ -8,11 +8,12 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from xraysynth.metrics.classification import arm_replicates, arm_scores, replicate_scores
+from xraysynth.metrics.classification import Resampled, arm_scores, replicate_scores
 from xraysynth.metrics.statistics import Interval, interval, paired_difference, score_interval
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
@@ -20,6 +21,12 @@ SCORES = ("accuracy", "macro_f1", "macro_auroc")
 BALANCED, UNBALANCED = (0.25, 0.25, 0.25, 0.25), (0.55, 0.25, 0.14, 0.06)
 RUNS = 3
 Found = dict[tuple[str, str], Interval]  # by method and score
+
+
+def arm_replicates(runs: Any, *given: Any, **options: Any) -> dict[str, np.ndarray]:
+    """Every score of an arm `(1 + R,)`: its value, then its replicates."""
+    arm = Resampled.of(runs, *given, **options)
+    return {name: arm.replicates(name) for name in arm.levels}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ STAGES = {
     "evaluate": "pools against real images: fidelity and diversity",
     "study": "the whole comparison, from images to a report",
     "report": "the report of a study from the jobs that are done",
+    "dashboard": "a W&B workspace and report of a study, made by code",
     "selftest": "whether the measures measure, on images whose answers are known",
     "release": "weights, pools and study with their cards, ready for the Hugging Face Hub",
 }
@@ -47,7 +48,7 @@ def main() -> None:
 
         print(__version__)
         return
-    stage, *overrides = arguments
+    stage, *overrides = ["release.push=true" if word == "--push" else word for word in arguments]
     if stage not in STAGES:
         sys.exit(_unknown_stage(stage))
     if "--help" in overrides or "-h" in overrides:

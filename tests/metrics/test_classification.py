@@ -8,8 +8,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from xraysynth.errors import XraysynthError
 from xraysynth.metrics.classification import (
+    Resampled,
     arm_difference,
-    arm_replicates,
     arm_scores,
     confusion,
     evaluate,
@@ -20,6 +20,11 @@ from xraysynth.metrics.classification import (
 from xraysynth.metrics.statistics import cluster_weights
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
+
+
+def arm_replicates(*given, **options):
+    arm = Resampled.of(*given, **options)
+    return {name: arm.replicates(name) for name in arm.levels}
 
 
 def predictions(n=120, seed=0, decimals=None, skill=1.0):

@@ -10,7 +10,9 @@ NaN without positives or without negatives, AUPRC without positives, and their m
 NaN out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,41 +55,10 @@ def evaluate(
 
 
 def arm_scores(
-    runs: Sequence[np.ndarray],
-    targets: np.ndarray,
-    patients: ArrayLike,
-    *,
-    classes: Sequence[str],
-    replicates: int = REPLICATES,
-    seed: int = 0,
+    runs: Sequence[np.ndarray], targets: np.ndarray, patients: ArrayLike, **options: Any
 ) -> dict[str, Interval]:
-    """Scores averaged over the runs (training seeds) of one arm, with two-level intervals.
-
-    The interval is about the expected score over training seeds and patients (see `arm_replicates`);
-    one run alone gives that over patients. It is `score_interval`, but plain percentiles for the
-    calibration error and Brier's score.
-    """
-    levels = _levels(runs, targets, patients, classes=classes, replicates=replicates, seed=seed)
-    images = _counts(targets, classes)
-    owners = np.asarray(patients).astype(str)
-    people = {"": len(np.unique(owners))} | {
-        label: len(np.unique(owners[targets == c])) for c, label in enumerate(classes)
-    }
-    found = {}
-    for name, (scores, deviations) in levels.items():
-        label = name.partition("/")[2]
-        given = {"n": images[label]}
-        if name in UNBOUNDED:
-            found[name] = interval(scores[0], (scores + deviations)[1:], **given)
-        else:
-            found[name] = score_interval(
-                scores[0],
-                scores[1:],
-                patients=people[label],
-                between_runs=deviations[1:],
-                **given,
-            )
-    return found
+    """`Resampled.scores` of one arm; the options are those of `Resampled.of`."""
+    return Resampled.of(runs, targets, patients, **options).scores()
 
 
 def arm_difference(
@@ -95,74 +66,110 @@ def arm_difference(
     reference_runs: Sequence[np.ndarray],
     targets: np.ndarray,
     patients: ArrayLike,
-    *,
-    classes: Sequence[str],
-    replicates: int = REPLICATES,
-    seed: int = 0,
+    **options: Any,
 ) -> dict[str, Interval]:
-    """Arm minus reference on the same test images, paired: both see the same drawn patients.
-
-    Arms with equally many runs also share how these are combined: run k of both should have one seed.
-    """
+    """`Resampled.minus` of two arms; the options are those of `Resampled.of`."""
     arm, reference = (
-        arm_replicates(runs, targets, patients, classes=classes, replicates=replicates, seed=seed)
-        for runs in (arm_runs, reference_runs)
+        Resampled.of(runs, targets, patients, **options) for runs in (arm_runs, reference_runs)
     )
-    n = _counts(targets, classes)
-    return {
-        name: paired_difference(arm[name], reference[name], n=n[name.partition("/")[2]])
-        for name in arm
-    }
+    return arm.minus(reference)
 
 
-def arm_replicates(
-    runs: Sequence[np.ndarray],
-    targets: np.ndarray,
-    patients: ArrayLike,
-    *,
-    classes: Sequence[str],
-    replicates: int = REPLICATES,
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
-    """Per score `(1 + R,)`: the mean over runs, then its replicates.
+@dataclass(frozen=True)
+class Resampled:
+    """All scores of one arm, averaged over its runs (training seeds), under every draw of patients.
 
-    Each replicate draws the patients once, jointly for all runs, and adds a deviation between runs:
-    Student's t with S - 1 degrees of freedom times the standard error of the S runs' own scores.
-    Drawing the runs themselves would understate their spread, of three by a third and without
-    tails. Being a linear combination of the runs' scores, the same for all arms, it is paired in a
-    difference of arms. A replicate may leave [0, 1].
-
-    Depends on the seed, the patients and the number of runs alone, so that arms are comparable.
+    `levels` has two rows `(1 + R,)` for each score: its mean over runs, and deviations of that mean
+    between runs, the first of either belonging to the point value. `images` and `people` count by
+    class, and overall under "".
     """
-    levels = _levels(runs, targets, patients, classes=classes, replicates=replicates, seed=seed)
-    return {name: scores + deviations for name, (scores, deviations) in levels.items()}
 
+    levels: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    images: Mapping[str, int]
+    people: Mapping[str, int]
 
-def _levels(
-    runs: Sequence[np.ndarray],
-    targets: np.ndarray,
-    patients: ArrayLike,
-    *,
-    classes: Sequence[str],
-    replicates: int,
-    seed: int,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per score the mean over runs under each draw of patients, and deviations of that mean between
-    runs, `(1 + R,)` each, the first of either belonging to the point value."""
-    if not len(runs):
-        raise XraysynthError("an arm without runs has no scores; train at least one run of it")
-    targets = np.asarray(targets)
-    _check(runs[0], targets, classes)  # before the targets choose the strata
-    weights = cluster_weights(patients, replicates, seed, targets=targets)
-    weights = np.vstack([np.ones_like(weights[:1]), weights])
-    scores = [replicate_scores(run, targets, weights, classes=classes) for run in runs]
-    rng = np.random.default_rng(derive_seed(seed, "runs", len(runs)))
-    mixtures = np.vstack([np.zeros(len(runs)), _mixtures(rng, replicates, len(runs))])
-    levels = {}
-    for name in scores[0]:
-        by_run = np.stack([score[name] for score in scores])  # (S, 1 + R)
-        levels[name] = by_run.mean(0), mixtures @ by_run[:, 0]
-    return levels
+    @classmethod
+    def of(
+        cls,
+        runs: Sequence[np.ndarray],
+        targets: np.ndarray,
+        patients: ArrayLike,
+        *,
+        classes: Sequence[str],
+        replicates: int = REPLICATES,
+        seed: int = 0,
+    ) -> "Resampled":
+        """The arm of these runs, each `(N, C)` probabilities of the same images.
+
+        What is drawn depends on the seed, the patients and the number of runs alone, so that arms
+        are comparable.
+        """
+        if not len(runs):
+            raise XraysynthError("an arm without runs has no scores; train at least one run of it")
+        targets = np.asarray(targets)
+        _check(runs[0], targets, classes)  # before the targets choose the strata
+        weights = cluster_weights(patients, replicates, seed, targets=targets)
+        weights = np.vstack([np.ones_like(weights[:1]), weights])
+        scores = [replicate_scores(run, targets, weights, classes=classes) for run in runs]
+        rng = np.random.default_rng(derive_seed(seed, "runs", len(runs)))
+        mixtures = np.vstack([np.zeros(len(runs)), _mixtures(rng, replicates, len(runs))])
+        levels = {}
+        for name in scores[0]:
+            by_run = np.stack([score[name] for score in scores])  # (S, 1 + R)
+            levels[name] = by_run.mean(0), mixtures @ by_run[:, 0]
+        owners = np.asarray(patients).astype(str)
+        people = {label: len(np.unique(owners[targets == c])) for c, label in enumerate(classes)}
+        people[""] = len(np.unique(owners))
+        return cls(levels, _counts(targets, classes), people)
+
+    def replicates(self, name: str) -> np.ndarray:
+        """One score `(1 + R,)`: the mean over runs, then its replicates.
+
+        Each replicate draws the patients once, jointly for all runs, and adds a deviation between
+        runs: Student's t with S - 1 degrees of freedom times the standard error of the S runs' own
+        scores. Drawing the runs themselves would understate their spread, of three by a third and
+        without tails. Being a linear combination of the runs' scores, the same for all arms, it is
+        paired in a difference of arms. A replicate may leave [0, 1].
+        """
+        scores, deviations = self.levels[name]
+        found: np.ndarray = scores + deviations
+        return found
+
+    def scores(self) -> dict[str, Interval]:
+        """Every score with its interval, about the expected score over training seeds and patients.
+
+        One run alone gives that over patients. It is `score_interval`, but plain percentiles for
+        the calibration error and Brier's score.
+        """
+        return {name: self._interval(name) for name in self.levels}
+
+    def _interval(self, name: str) -> Interval:
+        label = name.partition("/")[2]
+        n, (scores, deviations) = self.images[label], self.levels[name]
+        if name in UNBOUNDED:
+            return interval(scores[0], self.replicates(name)[1:], n=n)
+        return score_interval(
+            scores[0],
+            scores[1:],
+            patients=self.people[label],
+            between_runs=deviations[1:],
+            n=n,
+        )
+
+    def minus(self, reference: "Resampled") -> dict[str, Interval]:
+        """This arm minus another on the same test images, paired: both see the same drawn patients.
+
+        Arms with equally many runs also share how these are combined: run k of both should have
+        one seed.
+        """
+        return {
+            name: paired_difference(
+                self.replicates(name),
+                reference.replicates(name),
+                n=self.images[name.partition("/")[2]],
+            )
+            for name in self.levels
+        }
 
 
 def _mixtures(rng: np.random.Generator, replicates: int, runs: int) -> np.ndarray:

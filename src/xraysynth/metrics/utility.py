@@ -13,7 +13,7 @@ class Curve:
     """Scores of training on real images alone, by their number; higher is better.
 
     `sizes` `(K,)` are at least two numbers of real images, ascending; `scores` `(K, 1 + R)` are
-    `classification.arm_replicates` of one score: the value, then its replicates. Arms of one study
+    `classification.Resampled.replicates` of one score: the value, then its replicates. Arms of one study
     with one number of runs share the drawn patients, so that replicates match column by column.
     """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from xraysynth.metrics.statistics import Interval
 from xraysynth.recipes import Control, DataRecipe, MixMode
 from xraysynth.report.content import Arm
 from xraysynth.stages import fitting, plan, train
+
+if TYPE_CHECKING:
+    from xraysynth.metrics.classification import Resampled
 
 PRIMARY = "macro_f1"
 """The score that arms are compared by."""
@@ -66,30 +69,30 @@ class Scorer:
     def __init__(self, config: Config, tested: Sequence[Tested]) -> None:
         self._classes, self._replicates = config.classes, config.evaluate.replicates
         self._tested = tested
+        self._known: dict[int, Resampled] = {}
 
-    def scores(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
-        """Means over the tables (seeds); only those that their classes allow."""
-        from xraysynth.metrics.classification import arm_scores
+    def resampled(self, tested: Tested) -> "Resampled":
+        """Scores of the arm under every draw of patients, worked out once."""
+        if id(tested) not in self._known:
+            self._known[id(tested)] = self.of(tested.tables)
+        return self._known[id(tested)]
 
-        found = arm_scores(self._runs(tables), *self._truth(tables[0]), **self._options)
+    def of(self, tables: Sequence[pd.DataFrame]) -> "Resampled":
+        """The same of some predictions, one table per seed."""
+        from xraysynth.metrics.classification import Resampled
+
+        columns = [f"p_{name}" for name in self._classes]
+        runs = [table[columns].to_numpy() for table in tables]
+        targets = pd.Categorical(tables[0]["label"], categories=self._classes).codes.astype(int)
+        patients = train.patient_keys(tables[0])
+        options: dict[str, Any] = {"classes": self._classes, "replicates": self._replicates}
+        return Resampled.of(runs, targets, patients, **options)
+
+    def told(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
+        """Scores of predictions where some classes may be missing: those that can be told."""
         labels = set(tables[0]["label"])
-        return {n: s for n, s in found.items() if fitting.told(n, labels, self._classes)}
-
-    def difference(
-        self, tables: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame]
-    ) -> dict[str, Interval]:
-        """The first minus the others, paired."""
-        from xraysynth.metrics.classification import arm_difference
-
-        runs = self._runs(tables), self._runs(others)
-        return arm_difference(*runs, *self._truth(tables[0]), **self._options)
-
-    def replicates(self, tables: Sequence[pd.DataFrame]) -> np.ndarray:
-        """Macro-F1 `(1 + R,)`: its value, then its replicates."""
-        from xraysynth.metrics.classification import arm_replicates
-
-        truth = self._truth(tables[0])
-        return arm_replicates(self._runs(tables), *truth, **self._options)[PRIMARY]
+        found = self.of(tables).scores().items()
+        return {name: s for name, s in found if fitting.told(name, labels, self._classes)}
 
     def reference(self, tested: Tested) -> Tested | None:
         """The real-only arm with the same real images, for arms that add synthetic ones."""
@@ -105,17 +108,6 @@ class Scorer:
             return None
         return next((t for t in self._tested if t.is_control_of(tested)), None)
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"classes": self._classes, "replicates": self._replicates}
-
-    def _runs(self, tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
-        return [table[[f"p_{name}" for name in self._classes]].to_numpy() for table in tables]
-
-    def _truth(self, table: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:
-        codes = pd.Categorical(table["label"], categories=self._classes).codes
-        return codes.astype(int), train.patient_keys(table)
-
 
 def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
     """The arm as the report shows it."""
@@ -124,9 +116,10 @@ def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
     data, results = tested.data, tested.results
     reference, control = scorer.reference(tested), scorer.control(tested)
     removed = None
+    own = scorer.resampled(tested)
     if reference:
-        own, other = (scorer.replicates(t.tables) for t in (tested, reference))
-        removed = errors_removed(own, other, n=len(tested.tables[0]))
+        both = (scorer.resampled(t).replicates(PRIMARY) for t in (tested, reference))
+        removed = errors_removed(*both, n=len(tested.tables[0]))
     probes = [result.get("probes") or {} for result in results]
     return Arm(
         generator=tested.config.generator,
@@ -139,9 +132,9 @@ def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
         real_images=results[0]["real_images"],
         synthetic_images=results[0]["synthetic_images"],
         predictions=tested.tables,
-        scores=scorer.scores(tested.tables),
-        difference=scorer.difference(tested.tables, reference.tables) if reference else {},
-        over_control=scorer.difference(tested.tables, control.tables) if control else {},
+        scores=own.scores(),
+        difference=own.minus(scorer.resampled(reference)) if reference else {},
+        over_control=own.minus(scorer.resampled(control)) if control else {},
         errors_removed=removed,
         p_holm=p_holm,
         external=_external(scorer, tested),
@@ -165,7 +158,7 @@ def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
         return {}
     tables = [predictions(job, train.EXTERNAL) for job in jobs]
     return {
-        source: scorer.scores([table[table["source"] == source] for table in tables])
+        source: scorer.told([table[table["source"] == source] for table in tables])
         for source in sorted(set(tables[0]["source"]))
     }
 
@@ -178,7 +171,7 @@ def adjusted(scorer: Scorer, tested: Sequence[Tested]) -> list[float | None]:
     for n, one in enumerate(tested):
         reference = scorer.reference(one)
         if reference and one.data.control is Control.none and not one.data.leave_out:
-            own, other = (scorer.replicates(t.tables) for t in (one, reference))
+            own, other = (scorer.resampled(t).replicates(PRIMARY) for t in (one, reference))
             found[str(n)] = p_value((own - other)[1:])
     adjusted = holm(found)
     return [adjusted.get(str(n)) for n in range(len(tested))]
@@ -191,7 +184,7 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
     points: dict[int, np.ndarray] = {}
     for one, arm in zip(tested, arms, strict=True):
         if not arm.generator and not arm.left_out:
-            points.setdefault(arm.real_images, scorer.replicates(one.tables))
+            points.setdefault(arm.real_images, scorer.resampled(one).replicates(PRIMARY))
     if len(points) < 2:
         return []
     sizes = sorted(points)
@@ -201,7 +194,7 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
         if arm.generator and not arm.control and 0 < arm.share < 1:
             found = per_synthetic_image(
                 curve,
-                scorer.replicates(one.tables),
+                scorer.resampled(one).replicates(PRIMARY),
                 real_images=arm.real_images,
                 synthetic_images=arm.synthetic_images,
             )
@@ -220,9 +213,8 @@ def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[dict[str, Any]]:
             )
             if not len(with_it[0]):
                 continue
-            drop = scorer.difference(without, with_it)
-            found = {"inside": scorer.scores(with_it), "outside": scorer.scores(without)}
-            row = {name: scores["balanced_accuracy"] for name, scores in found.items()}
-            n = len(with_it[0])
-            rows.append({"source": source, "n": n, **row, "drop": drop["balanced_accuracy"]})
+            kept, lost = scorer.of(with_it), scorer.of(without)
+            row = {"inside": kept.scores(), "outside": lost.scores(), "drop": lost.minus(kept)}
+            chosen = {name: scores["balanced_accuracy"] for name, scores in row.items()}
+            rows.append({"source": source, "n": len(with_it[0]), **chosen})
     return rows
