@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from small_study import overrides_for, write_cohort
 from xraysynth import pool
 from xraysynth.config import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
-from xraysynth.stages import generate, study, train
+from xraysynth.stages import evaluate, generate, study, train
 
 SECRET = "sk-test-0123456789abcdefghij"
 
@@ -39,6 +40,11 @@ def only_dalle(folder, tiny_sd, server, *more):
     return compose([*kept, "generator=dalle"]), [*kept, "generator=dalle"]
 
 
+def evaluated(folder):
+    paths = (folder / "outputs" / "evaluate").glob("*/run.json")
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     tmp_path, tiny_sd, server, monkeypatch
 ):
@@ -50,6 +56,9 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     page = Path(result["report"]).read_text()
     assert f"served by {server.address.split('/')[2]}" in page.replace("<wbr>", "")
     assert "paid, US dollars" in page
+    assert page.count(evaluate.UNKNOWN.removesuffix(": not assessable")) >= 1  # of dalle alone
+    found = [r["result"]["assessable"] for r in evaluated(tmp_path)]
+    assert sorted(found) == ["", evaluate.UNKNOWN]
     store = generate.store(config, config.generators()["dalle"])
     found = pool.ledger(store)
     assert found["images"] == len(server.images) == 24

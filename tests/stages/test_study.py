@@ -192,9 +192,23 @@ def test_controls_stand_beside_the_arms_and_are_no_finding(copied):
     controls = table[table["control"] != ""]
     assert set(controls["control"]) == {"duplicate", "permuted"}
     page = Path(result["report"]).read_text()
-    (headline,) = re.findall(r'<li data-verdict="[^"]*">.*?</strong>', page, re.DOTALL)
+    (headline,) = re.findall(r"<li data-generator=.*?</strong>", page, re.DOTALL)
     assert "permuted" not in headline
     assert "duplicate" in page
+
+
+def test_a_generator_with_a_name_of_its_own_is_called_by_it_throughout(copied, tmp_path):
+    write_cohort(tmp_path / "mine", per_class=12)
+    _, given = copied("evaluate.encoders=[embedded]", "study.seeds=[0]")
+    overrides = [text for text in given if not text.startswith("generator.stable_diffusion")]
+    overrides += [
+        "generator=archive",
+        f"generator.archive.folder={tmp_path / 'mine'}",
+        "generator.archive.name=mine",
+    ]
+    page = Path(study.run(compose(overrides), overrides)["report"]).read_text()
+    assert "mine 50% (replace)" in page.replace("<wbr>", "")
+    assert "no classifier was trained with it" not in page
 
 
 def test_a_report_without_any_training_says_what_to_run(copied):

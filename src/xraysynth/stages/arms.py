@@ -45,6 +45,11 @@ class Tested:
         return [job.record()["result"] for job in self.jobs.values()]
 
     @property
+    def generator(self) -> str:
+        """Name of the generator whose images it sees; empty where there are none."""
+        return next(iter(self.config.config.generators())) if self.config.generator else ""
+
+    @property
     def data(self) -> DataRecipe:
         """What it was trained on."""
         return self.config.config.data
@@ -122,7 +127,7 @@ def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
         removed = errors_removed(*both, n=len(tested.tables[0]))
     probes = [result.get("probes") or {} for result in results]
     return Arm(
-        generator=tested.config.generator,
+        generator=tested.generator,
         share=data.share,
         mode=data.mode.value,
         control="" if data.control is Control.none else data.control.value,

@@ -113,7 +113,7 @@ def _work(
 
     held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
     copies = {"train": cohort.split("train"), "held_out": held_out}
-    assessable = UNKNOWN if isinstance(generator, Paid) else ""
+    assessable = why_not_assessable(generator)
     with tracking.tracked(config, this) as run:
         found = evaluate(
             real=cohort.split("test"),
@@ -134,6 +134,11 @@ def _work(
         }
         tracking.log_evaluation(run, summary)
     return summary
+
+
+def why_not_assessable(generator: Generator) -> str:
+    """Why copies cannot be looked for: of a model behind an API nobody knows what it has seen."""
+    return UNKNOWN if isinstance(generator, Paid) else ""
 
 
 def _precision(config: Config, kind: Any) -> Any:
