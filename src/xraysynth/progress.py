@@ -5,9 +5,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+LATE_SECONDS = 3.0
+"""Delay of bars for work that is mostly done at once."""
 
-def progress(what: str, total: int, unit: str = "image") -> Any:
-    """A tqdm bar; where stderr is a file it prints a line every few seconds instead of redrawing."""
+
+def progress(what: str, total: int, unit: str = "image", *, delay: float = 0.0) -> Any:
+    """A tqdm bar; where stderr is a file it prints a line every few seconds instead of redrawing.
+
+    Nothing is shown before `delay` seconds have passed.
+    """
     interactive = sys.stderr.isatty()
     return tqdm(
         desc=what,
@@ -17,4 +23,5 @@ def progress(what: str, total: int, unit: str = "image") -> Any:
         mininterval=0.2 if interactive else 10,
         dynamic_ncols=interactive,
         smoothing=0.1,
+        delay=delay,
     )

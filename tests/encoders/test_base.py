@@ -87,7 +87,7 @@ def test_a_bar_appears_where_it_takes_long_only(images, monkeypatch, capsys):
     encoder.features(images)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(base, "BATCH", 2)
-    monkeypatch.setattr(base, "SECONDS_BEFORE_PROGRESS", 0.0)
+    monkeypatch.setattr(base, "LATE_SECONDS", 0.0)
     encoder.features(images)
     shown = capsys.readouterr().err
     assert "features of classifier" in shown

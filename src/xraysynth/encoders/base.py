@@ -1,6 +1,5 @@
 """What every encoder shares: its interface, the preprocessing, and running a network in batches."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ import torch
 
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, XraysynthError
 from xraysynth.images import study_format
-from xraysynth.progress import progress
+from xraysynth.progress import LATE_SECONDS, progress
 from xraysynth.seeds import digest
 
 BATCH = 32
-SECONDS_BEFORE_PROGRESS = 3.0
 
 
 class Encoder(Protocol):
@@ -117,20 +115,11 @@ def run(
 
 
 def _batches(name: str, images: np.ndarray) -> Iterator[np.ndarray]:
-    """Batch by batch, with a bar from the moment it takes long."""
-    started, bar = time.monotonic(), None
-    try:
+    with progress(f"features of {name}", len(images), delay=LATE_SECONDS) as bar:
         for start in range(0, len(images), BATCH):
-            if bar is None and start and time.monotonic() - started > SECONDS_BEFORE_PROGRESS:
-                bar = progress(f"features of {name}", len(images))
-                bar.initial = bar.n = bar.last_print_n = start  # not counted into the rate
             batch = np.asarray(images[start : start + BATCH])
             yield batch
-            if bar is not None:
-                bar.update(len(batch))
-    finally:
-        if bar is not None:
-            bar.close()
+            bar.update(len(batch))
 
 
 def check_images(images: np.ndarray) -> None:

@@ -11,7 +11,6 @@ interval around 0 means that no difference from real images is shown.
 """
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +44,7 @@ from xraysynth.metrics.statistics import (
     count_draws,
     interval,
 )
-from xraysynth.progress import progress
+from xraysynth.progress import LATE_SECONDS, progress
 from xraysynth.seeds import derive_seed
 
 FEWEST = 10
@@ -54,8 +53,6 @@ FEWEST = 10
 SPLITS = 20
 NEAR_THE_FLOOR = ("precision", "recall", "density", "coverage", "Vendi", "AuthPct", "C_T")
 """Measures that are best where real images lie, too much being as wrong as too little."""
-
-_SECONDS_BEFORE_PROGRESS = 3.0
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows of the reference half, of the floor half and of the synthetic images drawn, `(n,)` each."""
@@ -426,14 +423,7 @@ def _half(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shown(items: Sequence[Rows], what: str) -> Iterator[Rows]:
-    """The items, with a progress bar from the moment they take long."""
-    started, bar = time.monotonic(), None
-    for done, item in enumerate(items):
-        if bar is None and done and time.monotonic() - started > _SECONDS_BEFORE_PROGRESS:
-            bar = progress(what, len(items), unit="split")
-            bar.initial = bar.n = bar.last_print_n = done  # not counted into the rate
-        yield item
-        if bar is not None:
+    with progress(what, len(items), "split", delay=LATE_SECONDS) as bar:
+        for item in items:
+            yield item
             bar.update()
-    if bar is not None:
-        bar.close()

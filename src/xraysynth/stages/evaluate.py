@@ -147,6 +147,8 @@ def _precision(config: Config, kind: Any) -> Any:
 
 
 def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> list[Any]:
+    import torch
+
     from xraysynth.classifier import XrayClassifier
     from xraysynth.encoders import build
 
@@ -158,7 +160,10 @@ def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> 
         )
     module = XrayClassifier.load(classifier) if classifier else None
     paths = {n: Path(p) for n, p in config.evaluate.weights.items() if n != "classifier"}
-    return [build(name, weights=paths.get(name), classifier=module) for name in names]
+    device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
+    return [
+        build(name, weights=paths.get(name), classifier=module, device=device) for name in names
+    ]
 
 
 def _faithfulness(config: Config, made: Manifest, judge: Mapping[str, Any]) -> dict[str, Any]:
