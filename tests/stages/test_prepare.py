@@ -355,6 +355,7 @@ def test_a_full_disk_loses_nothing(cohort, small_disk):
             "source=table",
         ],
         *[f"source.table.path={folder / 'manifest.csv'}", f"paths.output={place}", "size_px=64"],
+        "tracking=none",
     ]
     full = subprocess.run(command, capture_output=True, text=True)
     assert full.returncode == 1

@@ -132,7 +132,11 @@ def _work(
             **_faithfulness(config, images, judge),
             "tested_on": _tested_on(config, images, classifiers),
         }
-        tracking.log_evaluation(run, summary)
+        made_from = [
+            tracking.of_cohort(cohort),
+            tracking.of_pool(generate.store(config, generator)),
+        ]
+        tracking.log_evaluation(run, summary, images=images, made_from=made_from, job=this)
     return summary
 
 
@@ -244,7 +248,7 @@ def _compare(
     import pandas as pd
 
     from xraysynth.evaluation import Precision, evaluate
-    from xraysynth.report import page
+    from xraysynth.report import page, tables
     from xraysynth.report.content import Evaluation
 
     real, synthetic = found[:2]
@@ -274,7 +278,7 @@ def _compare(
         limits=_limits(config, found, encoders, size_px),
     )
     (this.folder / PAGE).write_text(page.render_evaluation(view), encoding="utf-8")
-    view.measures.to_csv(this.folder / TABLE, index=False)
+    tables.measures(view).to_csv(this.folder / TABLE, index=False)
     paths = {"page": str(this.folder / PAGE), "table": str(this.folder / TABLE)}
     return {**summary, "size_px": size_px, **paths, "headline": _headline(summary["measures"])}
 
@@ -298,10 +302,15 @@ def _limits(
     return limits
 
 
+def _title(row: Mapping[str, Any]) -> str:
+    metric, encoder = row["metric"], row["encoder"]
+    return str(metric if f"({encoder})" in metric else f"{metric} ({encoder})")
+
+
 def _headline(measures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The measures of all classes in a line each, for the terminal."""
     return {
-        f"{row['metric']} ({row['encoder']})": f"{row['value']:.4g} [{row['low']:.4g}, "
+        _title(row): f"{row['value']:.4g} [{row['low']:.4g}, "
         f"{row['high']:.4g}], floor {row['floor']:.4g}, N {row['n']}"
         for row in measures
         if not row["label"] and row["value"] == row["value"]

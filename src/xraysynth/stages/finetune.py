@@ -108,19 +108,22 @@ def _teach(
 
 def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
     record = learned_from(cohort.split("train"))
-    with tracking.tracked(config, this) as run, metered() as spent:
-        taught = _teach(config, learner, cohort, this, run)
+    with tracking.tracked(config, this) as run:
+        with metered() as spent:
+            taught = _teach(config, learner, cohort, this, run)
+        history = taught.pop("history")
+        summary = {
+            "weights": str(this.folder),
+            "images": len(cohort.split("train")),
+            "patients": len(record["patients"]),
+            **taught,
+            "ledger": spent,
+            "history": history,
+        }
+        tracking.log_lora(run, summary, job=this, cohort=cohort)
     # Last: with it the weights count as there.
     write_atomically(this.folder / LEARNED, json.dumps(record).encode())
-    history = taught.pop("history")
-    return {
-        "weights": str(this.folder),
-        "images": len(cohort.split("train")),
-        "patients": len(record["patients"]),
-        **taught,
-        "ledger": spent,
-        "history": history,
-    }
+    return summary
 
 
 def _examples(learner: Learner, manifest: Manifest, config: Config, side_px: int) -> Captioned:

@@ -118,7 +118,8 @@ def _work(
             "outcomes": pool.outcomes(place),
             "ledger": pool.ledger(place),
         }
-        tracking.log_pool(run, manifest, place, summary)
+        lora = getattr(generator, "taught_by", None) or ""
+        tracking.log_pool(run, manifest, place, summary, lora=lora)
     return summary
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from xraysynth import tracking
 from xraysynth.audit import (
     audit,
     clusters,
@@ -69,7 +70,7 @@ def _run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     rows = _rows(config, sources)
     this = _job(config, sources, rows)
     return this.run(
-        lambda: _prepare(config, sources, rows, this.key),
+        lambda: _prepare(config, sources, rows, this),
         config=config.plain(),
         overrides=overrides,
     )
@@ -159,7 +160,7 @@ def _leaves(config: Config, key: str) -> tuple[Path, Path]:
 
 
 def _prepare(
-    config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFrame], key: str
+    config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFrame], this: Job
 ) -> dict[str, Any]:
     labels = pd.concat([table["label"] for table in rows.values()])
     require_images(labels, config.classes, minimum=config.splits.minimum_per_class)
@@ -180,10 +181,10 @@ def _prepare(
     report["acknowledged"] = require_no_confounding(
         report, acknowledged=config.acknowledge_confounding
     )
-    manifest_path, audit_path = _leaves(config, key)
+    manifest_path, audit_path = _leaves(config, this.key)
     manifest.write(manifest_path)
     write_atomically(audit_path, json.dumps(report, indent=1).encode())
-    return {
+    summary = {
         "manifest": str(manifest_path),
         "audit": str(audit_path),
         "digest": manifest.digest(),
@@ -194,6 +195,9 @@ def _prepare(
         "simulated": report["simulated"],
         "confounding": report["acknowledged"],
     }
+    with tracking.tracked(config, this) as run:
+        tracking.log_cohort(run, manifest, summary)
+    return summary
 
 
 def _external_job(

@@ -9,6 +9,7 @@ nothing is trained that a study would use.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
@@ -35,7 +36,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Probe the cohort, or find it probed."""
     cohort, _ = prepare.cohort(config, overrides)
     this = job(config, cohort)
-    return this.run(lambda: _work(config, cohort), config=config.plain(), overrides=overrides)
+    return this.run(lambda: _work(config, cohort, this), config=config.plain(), overrides=overrides)
 
 
 def job(config: Config, cohort: Manifest) -> Job:
@@ -54,7 +55,7 @@ def job(config: Config, cohort: Manifest) -> Job:
     return Job("probe", decides, config.output)
 
 
-def _work(config: Config, cohort: Manifest) -> dict[str, Any]:
+def _work(config: Config, cohort: Manifest, this: Job) -> dict[str, Any]:
     from xraysynth.data import pixels
     from xraysynth.metrics.probes import shortcuts
 
@@ -68,11 +69,14 @@ def _work(config: Config, cohort: Manifest) -> dict[str, Any]:
         seed=SEED,
         replicates=config.evaluate.replicates,
     )
-    return {
+    summary = {
         "images": len(cohort),
         "told": [_sentence(row) for row in found if _gives_away(row)],
         "shortcuts": [row.as_dict() for row in found],
     }
+    with tracking.tracked(config, this) as run:
+        tracking.log_shortcuts(run, summary)
+    return summary
 
 
 def _gives_away(row: "Shortcut") -> bool:

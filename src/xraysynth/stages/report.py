@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth import pool
+from xraysynth import pool, tracking
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.generators.base import Generator, Learner
@@ -189,7 +189,10 @@ def _work(
     results = tables.results(content)
     results.to_csv(this.folder / "results.csv", index=False)
     results.to_parquet(this.folder / "results.parquet", index=False)
-    tables.measures(content).to_csv(this.folder / "measures.csv", index=False)
+    measures = tables.measures(content)
+    measures.to_csv(this.folder / "measures.csv", index=False)
+    with tracking.tracked(config, this) as run:
+        tracking.log_report(run, results, measures)
     scores = {arm.name: arm.scores["macro_f1"].as_dict() for arm in content.arms}
     return {"macro_f1": scores}
 

@@ -223,12 +223,17 @@ def _judge(config: Config, roles: Manifest, this: Job) -> dict[str, Any]:
     datamodule = fitting.data(config, roles)
     with tracking.tracked(config, this) as run:
         module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
-    probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-    tested, taught = roles.split("test"), roles.split("train").table
+        probabilities, targets, _ = predict(module, datamodule.test_dataloader())
+        path = this.folder / PREDICTIONS
+        scores = fitting.tested(config, roles.split("test"), probabilities, targets, path=path)
+        tracking.log_training(
+            run, scores | facts, probabilities, targets, job=this, cohort=roles, pools=[]
+        )
+    taught = roles.split("train").table
     sources = ", ".join(sorted(taught["source"].unique()))
     fitting.forget_steps(this.folder)
     return {
-        **fitting.tested(config, tested, probabilities, targets, path=this.folder / PREDICTIONS),
+        **scores,
         **facts,
         "trained_on": f"{len(taught)} real images of {patient_keys(taught).nunique()} other patients "
         f"({sources})",

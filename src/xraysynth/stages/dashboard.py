@@ -1,0 +1,38 @@
+"""A W&B workspace and a report of a study, made by code.
+
+Writes both to paths.output/studies/<study.name>/dashboard.json; with tracking=wandb it saves them at
+W&B as well, with the key in WANDB_API_KEY, and over the ones it saved before. They show the runs of
+the study, which need not be there yet. Needs the extra: pip install 'xraysynth[dashboard]'.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xraysynth import dashboard
+from xraysynth.config import Config, TrackingMode
+from xraysynth.store import write_atomically
+
+SECTIONS = ("study", "tracking", "paths")
+"""The options that this stage reads."""
+
+FILE, SAVED = "dashboard.json", "dashboard.saved.json"
+
+
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """Write the dashboard, and save it at W&B where tracking is online."""
+    folder = config.output / "studies" / config.study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / FILE, dashboard.specification(config))
+    result = {"stage": "dashboard", "state": "done", "dashboard": str(folder / FILE)}
+    if config.tracking.mode is not TrackingMode.online:
+        return result
+    known = json.loads((folder / SAVED).read_text()) if (folder / SAVED).exists() else {}
+    saved = dashboard.save(config, known)
+    _write(folder / SAVED, saved)
+    return result | {k: v for k, v in saved.items() if k.endswith("_url")}
+
+
+def _write(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

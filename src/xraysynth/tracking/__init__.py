@@ -1,0 +1,39 @@
+"""One Weights & Biases run per job, inside the job's folder, closed whatever happens.
+
+Offline runs of a whole study are sent later, also from a copy of the folder, by
+
+    cd outputs && wandb sync */*/wandb
+
+What is sent holds no absolute path, no name of user or machine, and no secret. Where a source is
+under a data use agreement it holds numbers alone, and no image.
+"""
+
+from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
+from xraysynth.tracking.runs import lightning_logger, tracked
+from xraysynth.tracking.stages import (
+    Learning,
+    log_cohort,
+    log_evaluation,
+    log_lora,
+    log_pool,
+    log_report,
+    log_shortcuts,
+    log_training,
+)
+
+__all__ = [
+    "Learning",
+    "Record",
+    "lightning_logger",
+    "log_cohort",
+    "log_evaluation",
+    "log_lora",
+    "log_pool",
+    "log_report",
+    "log_shortcuts",
+    "log_training",
+    "of_cohort",
+    "of_lora",
+    "of_pool",
+    "tracked",
+]

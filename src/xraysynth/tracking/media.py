@@ -1,0 +1,65 @@
+"""Images and tables of a W&B run, and the names of its summary."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xraysynth.manifest import Manifest
+
+IMAGES_PER_CLASS = 8
+"""Images of a class in a W&B table, in the order of their hashes: none is picked."""
+
+COST = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_1000")
+"""What of a pool's ledger stands beside the scores of a classifier trained on it."""
+
+
+def flat(scores: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Any]:
+    """Intervals as entries of a summary: the value by its name, its low, high and n beside it.
+
+    >>> flat({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
+    {'test/f1': 0.5, 'test/f1/low': 0.4, 'test/f1/high': 0.6, 'test/f1/n': 9}
+    """
+    found: dict[str, Any] = {}
+    for name, score in scores.items():
+        found[f"{prefix}{name}"] = score["value"]
+        found |= {f"{prefix}{name}/{end}": score[end] for end in ("low", "high", "n")}
+    return found
+
+
+def cost(ledger: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a summary from a ledger, as far as it has them."""
+    known = {name: ledger.get(name) for name in (*COST, "seconds", "peak_vram_mb")}
+    return {f"cost/{name}": value for name, value in known.items() if value is not None}
+
+
+def may_show(run: Any) -> bool:
+    """Images of, or learned from, data under a use agreement reach no third party."""
+    return not run.config["credentialed"]
+
+
+def some(images: Manifest) -> Iterator[tuple[Path, Any]]:
+    """A few images of each class, in the order of their hashes."""
+    chosen = images.table.sort_values("sha256").groupby("label").head(IMAGES_PER_CLASS)
+    for row in chosen.sort_values(["label", "sha256"]).itertuples():
+        yield images.folder / str(row.path), row
+
+
+def image(pixels: Any, caption: str | None = None) -> Any:
+    """A file, whose name goes with it, or pixels `(H, W)` uint8, as real images have to be."""
+    import wandb
+
+    return wandb.Image(str(pixels) if isinstance(pixels, Path) else pixels, caption=caption)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    """Rows under their columns."""
+    import wandb
+
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+
+
+def log_rows(run: Any, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Records as tables."""
+    for name, rows in tables.items():
+        columns = list(rows[0]) if rows else []
+        run.log({name: table(columns, [[row[column] for column in columns] for row in rows])})

@@ -1,0 +1,155 @@
+"""A W&B run: what it is told about a job, and what it keeps to itself."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xraysynth.config import Config, TrackingMode
+from xraysynth.job import Job
+from xraysynth.provenance import environment
+from xraysynth.recipes import Control, MixMode
+from xraysynth.release.scrub import GONE, Scrubber
+
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
+
+
+@contextmanager
+def tracked(config: Config, job: Job) -> Iterator[Any]:
+    """The W&B run of a job, grouped by study; None where tracking is disabled.
+
+    All files stay below the job's folder. The run is closed in any case, or the jobs of a multirun
+    become one run.
+    """
+    if config.tracking.mode is TrackingMode.disabled:
+        yield None
+        return
+    keep_below(job.folder / "wandb")
+    import wandb
+
+    run = wandb.init(
+        mode=config.tracking.mode.value,
+        project=config.tracking.project,
+        entity=config.tracking.entity,
+        group=config.study.name,
+        job_type=job.stage,
+        name=f"{job.stage}-{job.key}",
+        tags=_tags(config, job),
+        config=described(config, job),
+        dir=str(job.folder),
+        settings=wandb.Settings(**_quiet()),
+    )
+    if run.offline:
+        _make_portable(run, config.output)
+    failed = True
+    try:
+        yield run
+        failed = False
+    finally:
+        run.finish(exit_code=int(failed))
+
+
+def keep_below(folder: Path) -> None:
+    """Make W&B write below this folder, and report nothing but runs.
+
+    Left alone, images of offline tables land in the home folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("DATA", "CACHE", "CONFIG"):
+        os.environ[f"WANDB_{name}_DIR"] = str(folder / name.lower())
+    os.environ["WANDB_SILENT"] = "true"  # its address and hints would mix with the progress
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # its reports to W&B hold paths of this machine
+
+
+def _quiet() -> dict[str, Any]:
+    """Settings that leave out what W&B would find out about the machine, and the time that takes."""
+    return {
+        "console": "off",
+        "save_code": False,
+        "symlink": False,  # a copy that follows links would hold every run twice
+        "host": "",
+        "disable_git": True,  # its address may hold a token; the commit is known already
+        "git_commit": environment()["git"].removesuffix("-dirty") or None,
+        "x_disable_stats": True,
+        "x_disable_machine_info": True,
+        "x_save_requirements": False,
+    }
+
+
+def _make_portable(run: Any, output: Path) -> None:
+    """Artifacts of offline runs name their files from `output`, so that they survive a move."""
+    log = run._log_artifact
+
+    def log_artifact(artifact: Any, *args: Any, **options: Any) -> Any:
+        for entry in artifact.manifest.entries.values():
+            if entry.local_path:
+                entry.local_path = os.path.relpath(entry.local_path, output)
+        return log(artifact, *args, **options)
+
+    run._log_artifact = log_artifact
+
+
+def described(config: Config, job: Job) -> dict[str, Any]:
+    """The configuration as it may be sent, with the arm it describes and what it runs on."""
+    options: dict[str, Any] = without_secrets(
+        Scrubber.of(config.output.absolute().parent).values(config.plain())
+    )
+    sources = (*config.sources(), *config.test_sources())
+    facts = {
+        "job": job.key,
+        "environment": environment(),
+        "credentialed": any(source.credentialed for source in sources),
+    }
+    return options | facts | ({"arm": arm(config)} if job.stage == "train" else {})
+
+
+def arm(config: Config) -> dict[str, Any]:
+    """What tells the arms of a study apart; those of a `series` differ by share and seed alone."""
+    data = config.data
+    who = "+".join(config.generator) if data.share else "real only"
+    who = "duplicate real" if data.control is Control.duplicate else who
+    mixed = 0 < data.share < 1 and data.mode is not MixMode.replace
+    notes = {
+        data.mode.value: mixed,
+        "labels permuted": data.control is Control.permuted,
+        f"{data.real_fraction:.0%} of the real images": data.real_fraction < 1,
+        f"without {data.leave_out}": data.leave_out,
+    }
+    return {
+        "series": ", ".join([who, *(note for note, holds in notes.items() if holds)]),
+        "generator": who,
+        "share": data.share,
+        "mode": data.mode.value,
+        "control": data.control.value,
+        "real_fraction": data.real_fraction,
+        "left_out": data.leave_out,
+        "seed": config.seed,
+    }
+
+
+def without_secrets(value: Any) -> Any:
+    """A configuration without the values of this environment's secrets."""
+    secrets = [v for k, v in os.environ.items() if _SECRET.search(k.upper()) and len(v) >= 8]
+    text = json.dumps(value)
+    for secret in secrets:
+        text = text.replace(json.dumps(secret)[1:-1], GONE)
+    return json.loads(text)
+
+
+def _tags(config: Config, job: Job) -> list[str]:
+    trained = job.stage == "train"
+    generators = [arm(config)["generator"]] if trained else list(config.generator)
+    found = [job.stage, *config.source, *generators, *config.tracking.tags]
+    return list(dict.fromkeys(tag[:64] for tag in found))  # W&B takes no longer ones
+
+
+def lightning_logger(run: Any) -> Any:
+    """The run as a Lightning logger, for the curves of training."""
+    if run is None:
+        return None
+    from pytorch_lightning.loggers import WandbLogger
+
+    return WandbLogger(experiment=run)

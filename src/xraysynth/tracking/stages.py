@@ -1,0 +1,276 @@
+"""What the job of each stage tells its W&B run; without a run, all of it is silent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xraysynth.images import read
+from xraysynth.job import Job
+from xraysynth.manifest import Manifest
+from xraysynth.pool import ledger
+from xraysynth.store import ImageStore
+from xraysynth.tracking import records
+from xraysynth.tracking.media import (
+    IMAGES_PER_CLASS,
+    cost,
+    flat,
+    image,
+    log_rows,
+    may_show,
+    some,
+    table,
+)
+from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Curves and sample grids of a fine-tuning, for the W&B run; silent where there is none."""
+
+    run: Any
+
+    def log(self, entry: Mapping[str, float], *, prefix: str) -> None:
+        """Values of a step under `finetune/`."""
+        if self.run is not None:
+            self.run.log({f"finetune/{prefix}{name}": value for name, value in entry.items()})
+
+    def samples(
+        self, images: np.ndarray, captions: Sequence[str], *, step: int, prefix: str
+    ) -> None:
+        """Images `(N, H, W)` in [0, 1] made at a step, with their captions."""
+        if self.run is not None and may_show(self.run):
+            pixels = (images * 255).clip(0, 255).astype(np.uint8)
+            shown = [image(*pair) for pair in zip(pixels, captions, strict=True)]
+            self.run.log({f"finetune/{prefix}samples": shown, f"finetune/{prefix}step": step})
+
+
+def log_cohort(run: Any, cohort: Manifest, summary: Mapping[str, Any]) -> None:
+    """Images by data set, class and split; some of every class; the cohort as an artifact."""
+    if run is None:
+        return
+    counts = cohort.table.groupby(["source", "label", "split"]).size()
+    columns = ["source", "label", "split", "images"]
+    run.log(
+        {"cohort/counts": table(columns, counts.reset_index(name="images").to_numpy().tolist())}
+    )
+    if may_show(run):
+        run.log({"cohort/samples": [image(read(file), row.label) for file, row in some(cohort)]})
+    run.summary.update({name: summary[name] for name in ("images", "patients", "near_duplicates")})
+    records.log(run, of_cohort(cohort))
+
+
+def log_shortcuts(run: Any, summary: Mapping[str, Any]) -> None:
+    """What gives away the source or the class, question by question."""
+    if run is not None:
+        log_rows(run, {"shortcuts": summary["shortcuts"]})
+        found = {f"{row['question']}/{row['view']}": row for row in summary["shortcuts"]}
+        run.summary.update(flat(found, "shortcut/"))
+
+
+def log_lora(run: Any, summary: Mapping[str, Any], *, job: Job, cohort: Manifest) -> None:
+    """What fine-tuning cost, and its weights as an artifact."""
+    if run is not None:
+        run.summary.update(
+            {k: summary[k] for k in ("images", "patients")} | cost(summary["ledger"])
+        )
+        records.use(run, of_cohort(cohort))
+        records.log(run, of_lora(job.key))
+
+
+def log_pool(
+    run: Any, pool: Manifest, store: ImageStore, summary: Mapping[str, Any], *, lora: str = ""
+) -> None:
+    """Images with their prompts, what was refused, what it cost, and the pool as an artifact.
+
+    `lora` is the key of the job that taught the generator.
+    """
+    if run is None:
+        return
+    chosen = list(some(pool)) if may_show(run) else []
+    rows = [[image(f), r.label, r.prompt, "image", "", r.image_id] for f, r in chosen]
+    columns = ["image", "label", "prompt", "outcome", "reason", "image_id"]
+    run.log({"images": table(columns, rows + _without_image(store))})
+    if chosen:
+        run.log({"samples": [image(f, f"{r.label}: {r.prompt}") for f, r in chosen]})
+    outcomes = {f"outcome/{k}": n for k, n in _totals(summary["outcomes"]).items()}
+    run.summary.update({"images": summary["images"]} | outcomes | cost(summary["ledger"]))
+    if lora:
+        records.use(run, of_lora(lora))
+    records.log(run, of_pool(store))
+
+
+def _without_image(store: ImageStore) -> list[list[Any]]:
+    """Rows of requests that brought none, a few of each class and outcome."""
+    found: dict[tuple[str, str], list[list[Any]]] = {}
+    for name, entry in sorted(store.entries().items()):
+        if entry["outcome"] != "image":
+            columns, outcome = entry["columns"], entry["outcome"]
+            label, prompt = str(columns.get("label", "")), str(columns.get("prompt", ""))
+            reason = str(entry["facts"].get("reason", ""))
+            row = [None, label, prompt, outcome, reason, name]
+            found.setdefault((label, outcome), []).append(row)
+    return [row for rows in found.values() for row in rows[:IMAGES_PER_CLASS]]
+
+
+def _totals(outcomes: Mapping[str, Any]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for counts in outcomes.values():
+        for outcome, number in counts.items():
+            totals[outcome] = totals.get(outcome, 0) + number
+    return totals
+
+
+def log_training(
+    run: Any,
+    summary: Mapping[str, Any],
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    *,
+    job: Job,
+    cohort: Manifest,
+    pools: Sequence[ImageStore],
+) -> None:
+    """Loss by step, test scores with intervals, confusion, PR and calibration curves, lineage.
+
+    Of a single pool it also says what its images cost.
+    """
+    if run is None:
+        return
+    for entry in summary["history"]:
+        if "train/loss" in entry:
+            run.log({"train/loss": entry["train/loss"], "trainer/global_step": entry["step"]})
+    scores = flat(summary["scores"], "test/")
+    run.log(_curves(probabilities, targets, cohort.classes))
+    if "arm" in run.config:  # a line over the shares of a study has a run at each of its points
+        run.log({"share": run.config["arm"]["share"], "macro_f1": scores["test/macro_f1"]})
+    sizes = ("real_images", "real_repeats", "synthetic_images", "test_images")
+    facts = {name: summary[name] for name in (*sizes, "fit_seconds") if name in summary}
+    spent = cost(ledger(pools[0])) if len(pools) == 1 else {}
+    run.summary.update(scores | facts | spent | _beside(summary))
+    for source in (of_cohort(cohort), *map(of_pool, pools)):
+        records.use(run, source)
+    records.log(run, Record("classifier", job.key, {"folder": f"{job.stage}/{job.key}"}))
+    records.log(run, Record("predictions", job.key, {"by": f"classifier-{job.key}"}))
+
+
+def _beside(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores on external test sets, and what the classifier tells that it should not."""
+    found: dict[str, Any] = {}
+    for source, scores in summary.get("external", {}).items():
+        found |= flat(scores, f"external/{source}/")
+    probes = summary.get("probes") or {}
+    told, pointing = probes.get("told_synthetic"), probes.get("pointing")
+    found |= flat({"told_synthetic": told}, "probe/") if told else {}
+    return found | (flat({"pointing": pointing["hits"]}, "probe/") if pointing else {})
+
+
+def _curves(
+    probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    from wandb import plot
+
+    labels, seen = list(classes), targets.tolist()
+    guesses = probabilities.argmax(axis=1).tolist()
+    perfect: list[list[Any]] = [[edge, edge, "perfect", None] for edge in (0.0, 1.0)]
+    rows: list[list[Any]] = [
+        [*row[:2], "classifier", row[2]] for row in reliability(probabilities, targets)
+    ]
+    bins = table(["confidence", "accuracy", "line", "images"], rows + perfect)
+    return {
+        "test/confusion": plot.confusion_matrix(y_true=seen, preds=guesses, class_names=labels),
+        "test/pr": plot.pr_curve(seen, probabilities.tolist(), labels=labels),
+        "test/calibration": plot.line(bins, "confidence", "accuracy", "line", "Calibration"),
+    }
+
+
+def reliability(probabilities: np.ndarray, targets: np.ndarray) -> list[tuple[float, float, int]]:
+    """Mean confidence, accuracy and images of each bin that has any: the bins of the ECE."""
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == targets
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    bins = np.clip(np.searchsorted(edges, confidence) - 1, 0, CALIBRATION_BINS - 1)
+    return [
+        (
+            float(confidence[bins == b].mean()),
+            float(right[bins == b].mean()),
+            int((bins == b).sum()),
+        )
+        for b in np.unique(bins)
+    ]
+
+
+def log_evaluation(
+    run: Any,
+    summary: Mapping[str, Any],
+    *,
+    images: Manifest | None = None,
+    made_from: Sequence[Record] = (),
+    job: Job | None = None,
+) -> None:
+    """Every table of measures, the nearest training images, and what holds of all classes.
+
+    `images` are those that were measured; their pool and the cohort are `made_from`.
+    """
+    if run is None:
+        return
+    names = ("measures", "diversity", "nearest_similarity", "faithfulness", "appearance")
+    log_rows(run, {name: summary[name] for name in names})
+    _log_closest(run, summary["closest"], images)
+    overall = {_measure(row): row for row in summary["measures"] if not row["label"]}
+    (seen,) = (row for row in summary["faithfulness"] if not row["label"])
+    tested = {k: v for k, v in summary["tested_on"].items() if isinstance(v, Mapping)}
+    scores = flat(overall | {"faithfulness": seen}, "") | flat(tested, "tested_on/")
+    run.summary.update(scores)
+    for source in made_from:
+        records.use(run, source)
+    if job is not None:
+        records.log(run, Record("measures", job.key, {"folder": f"evaluate/{job.key}"}))
+
+
+def _log_closest(run: Any, closest: Sequence[Mapping[str, Any]], images: Manifest | None) -> None:
+    """The closest pairs of a synthetic image and its nearest real training image."""
+    if not closest or not may_show(run):
+        return
+    rows = (
+        {}
+        if images is None
+        else dict(zip(map(str, images.files), images.table.itertuples(), strict=True))
+    )
+    shown = []
+    for pair in closest:
+        made = rows.get(pair["synthetic"])
+        label, prompt = (getattr(made, name, "") for name in ("label", "prompt"))
+        pictures = [image(Path(pair["synthetic"])), image(read(Path(pair["train"])))]
+        values = [pair[name] for name in ("distance", "threshold", "flagged")]
+        shown.append([pictures[0], label, prompt, "image", pictures[1], *values])
+    columns = ["image", "label", "prompt", "outcome", "nearest real"]
+    run.log({"closest": table([*columns, "distance", "threshold", "flagged"], shown)})
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    """A name that tells encoders apart: some metrics carry theirs, others do not."""
+    metric, encoder = row["metric"], row["encoder"]
+    return str(metric if encoder in metric else f"{metric} ({encoder})")
+
+
+def log_report(run: Any, results: Any, measures: Any) -> None:
+    """The study's tables, and macro-F1 of every arm against its synthetic share."""
+    if run is None:
+        return
+    from wandb import plot
+
+    for name, found in (("results", results), ("measures", measures)):
+        rows = json.loads(found.to_json(orient="values"))  # NaN and <NA> become None
+        run.log({name: table(list(found.columns), rows)})
+    means = results[results["seed"].isna() & (results["metric"] == "macro_f1")]
+    means = means[(means["test_set"] == "") & (means["control"] == "") & (means["left_out"] == "")]
+    rows = means[["share", "value", "generator"]].replace({"generator": {"": "real only"}})
+    points = table(["share", "macro_f1", "generator"], rows.to_numpy().tolist())
+    line = plot.line(points, "share", "macro_f1", "generator", "Macro-F1 against synthetic share")
+    run.log({"macro_f1_against_share": line})
