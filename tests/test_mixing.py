@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xraysynth.errors import ConfigError, LeakageError, PoolError
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import (
+    _apportion,
     check_firewall,
     check_left_out,
     gone,
@@ -25,6 +28,7 @@ from xraysynth.recipes import (
     TrainerRecipe,
     plain,
 )
+from xraysynth.seeds import digest
 
 CLASSES = ("normal", "pneumonia", "covid19")
 SHARES = (0.0, 0.1, 0.25, 0.29, 0.5, 0.57, 0.75, 0.9, 1.0)
@@ -295,3 +299,40 @@ def test_recipes_refuse_values_out_of_range_by_name() -> None:
     with pytest.raises(ConfigError, match=r"data\.share=1 has none"):
         DataRecipe(share=1.0, control=Control.duplicate)
     assert plain(DataRecipe())["mode"] == "replace"
+
+
+@pytest.mark.parametrize(
+    ("share", "mode", "control", "expected"),
+    [
+        (0.29, MixMode.replace, Control.none, "b62186e9d60b"),
+        (0.5, MixMode.add, Control.none, "0fa8512623da"),
+        (0.5, MixMode.add, Control.duplicate, "978a292d20c2"),
+        (0.75, MixMode.replace, Control.duplicate, "bfbc81a801ce"),
+        (0.5, MixMode.replace, Control.permuted, "296a391e955f"),
+    ],
+)
+def test_a_seed_goes_on_choosing_the_rows_it_has_always_chosen(
+    share: float, mode: MixMode, control: Control, expected: str
+) -> None:
+    pools = {} if control is Control.duplicate else {"a": POOL, "b": POOL}
+    parts = mix(REAL, pools, share=share, mode=mode, seed=5, control=control)
+    rows = [part.table[["image_id", "label"]].to_numpy().tolist() for part in parts]
+    assert digest(rows).startswith(expected)
+
+
+def test_a_fraction_goes_on_keeping_the_rows_it_has_always_kept() -> None:
+    kept = usable(with_val(), real_fraction=0.4, seed=2).table["image_id"].tolist()
+    assert digest(kept).startswith("dd3b0492db54")
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=6), st.integers(0, 400))
+def test_apportioning_is_websters_method_turn_by_turn(sizes: list[int], total: int) -> None:
+    sizes[0] += 1
+    counts = {f"c{n}": size for n, size in enumerate(sizes)}
+    turns = sorted(
+        ((turn + 0.5) / n, position, label)
+        for position, (label, n) in enumerate(counts.items())
+        for turn in range(n * (total // sum(sizes) + 1))
+    )
+    taken = [label for _, _, label in turns[:total]]
+    assert _apportion(counts, total) == {label: taken.count(label) for label in counts}

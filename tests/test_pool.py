@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from xraysynth import pool
+from xraysynth import store as store_module
 from xraysynth.errors import PoolError
 from xraysynth.generators.base import Card
 from xraysynth.prompts import PromptBank, requests
@@ -210,3 +211,34 @@ def test_refusals_are_counted_by_class_and_prompt(tmp_path):
     ((prompt, (refused, asked)),) = found["prompt"].items()
     assert prompt == wanted(1)[0].prompt
     assert refused == 1 <= asked
+
+
+def test_refusals_come_most_refused_first_and_a_mended_failure_counts_once(tmp_path):
+    outcomes = dict.fromkeys(("covid19-000001", "normal-000002", "normal-000005"), "refused")
+    store, _ = fill(tmp_path, outcomes=outcomes | {"normal-000000": "failed"})
+    pool.fill(store, Noise(outcomes=outcomes), wanted(10))
+    assert pool.outcomes(store)["normal"] == {"image": 8, "refused": 2}
+    assert list(pool.refusals(store)["label"].items()) == [
+        ("normal", (2, 10)),
+        ("covid19", (1, 10)),
+    ]
+    assert pool.ledger(store)["attempts"] == 21
+    assert len(pool.facts(store)) == 20
+
+
+def test_a_pool_reads_its_journal_twice_to_be_filled_and_never_to_be_used(tmp_path, monkeypatch):
+    read_paths = []
+    stream = store_module.stream_lines
+
+    def counting(path):
+        read_paths.append(path.name)
+        return stream(path)
+
+    monkeypatch.setattr(store_module, "stream_lines", counting)
+    store, _ = fill(tmp_path)
+    assert read_paths == ["shard-0-of-1.jsonl"] * 2  # what is there; the manifest
+    read(store, 10)
+    read(store, 5)
+    assert len(read_paths) == 2
+    fill(tmp_path)
+    assert len(read_paths) == 3

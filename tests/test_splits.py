@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xraysynth.errors import ManifestError
+from xraysynth.seeds import derive_seed, digest
 from xraysynth.splits import assign_splits, require_images, require_splits
 
 FRACTIONS = {"val": 0.15, "test": 0.25}
@@ -56,3 +57,35 @@ def test_a_class_missing_from_a_split_is_named():
     table = pd.DataFrame({"label": ["a", "a", "a"], "split": ["train", "val", "train"]})
     with pytest.raises(ManifestError, match="no a in test"):
         require_splits(table, ["a"])
+
+
+@pytest.mark.parametrize(("seed", "expected"), [(0, "477a2ed44916"), (7, "be407fa652bf")])
+def test_a_seed_goes_on_giving_the_split_it_has_always_given(seed, expected):
+    labels, groups = cohort()
+    splits = assign_splits(labels, groups, fractions=FRACTIONS, seed=seed)
+    assert digest(splits.tolist()).startswith(expected)
+
+
+def one_group_at_a_time(labels, groups, seed):
+    table = pd.DataFrame({"label": labels, "group": groups})
+    common = {name: str(g["label"].mode().iloc[0]) for name, g in table.groupby("group")}
+    sizes = table["group"].value_counts()
+    split = {}
+    for label in sorted(set(common.values())):
+        members = [name for name in sorted(common) if common[name] == label]
+        members.sort(key=lambda name: derive_seed(seed, label, name))
+        before, total = 0, sum(sizes[name] for name in members)
+        for name in members:
+            middle = (before + sizes[name] / 2) / total
+            split[name] = "test" if middle < 0.25 else "val" if middle < 0.25 + 0.15 else "train"
+            before += sizes[name]
+    return [split[name] for name in groups]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9).map(str)), min_size=1, max_size=40)
+)
+def test_it_is_the_split_that_a_loop_over_the_groups_gives(rows):
+    labels, groups = map(list, zip(*rows, strict=True))
+    found = assign_splits(labels, groups, fractions=FRACTIONS, seed=3)
+    assert found.tolist() == one_group_at_a_time(labels, groups, 3)

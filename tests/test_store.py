@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
+from xraysynth import store as module
 from xraysynth.errors import PoolError, XraysynthError
 from xraysynth.images import encode_png
-from xraysynth.store import ImageStore, verify, write_atomically
+from xraysynth.store import ImageStore, cut_half_line, read_lines, verify, write_atomically
 
 PNG = encode_png(np.arange(256, dtype=np.uint8).reshape(16, 16))
 COLUMNS = {"label": "normal", "is_synthetic": True}
@@ -155,3 +156,112 @@ def test_killed_without_warning_it_goes_on_and_gives_the_same_bytes(tmp_path):
             assert (
                 killed.folder / path.relative_to(whole.folder)
             ).read_bytes() == path.read_bytes()
+
+
+def add(store, *names, part="all", **options):
+    with store.writer(part) as writer:
+        for name in names:
+            writer.add(name, PNG, columns=COLUMNS | options)
+
+
+def test_a_sealed_store_is_read_without_its_journal_until_something_is_added(store, monkeypatch):
+    add(store, "b", "a")
+    store.seal()
+    journaled = store.manifest()
+
+    def unread(path):
+        raise AssertionError(f"{path} was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "stream_lines", unread)
+        assert store.manifest().table.equals(journaled.table)
+        store.seal()  # nothing to do
+    add(store, "c")
+    assert store.manifest().table["image_id"].tolist() == ["a", "b", "c"]
+    store.seal()
+    add(store, "d", part="other")
+    assert len(store.manifest()) == 4
+
+
+def test_killed_while_sealing_it_reads_the_journal(store, monkeypatch):
+    add(store, "a")
+    store.seal()
+    add(store, "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError("cut")))
+        with pytest.raises(OSError, match="cut"):
+            store.seal()
+    (store.folder / "manifest.parquet").write_bytes(b"half")
+    assert len(store.manifest()) == 2
+    (store.folder / "manifest.parquet").unlink()
+    assert len(store.manifest()) == 2
+
+
+def test_what_is_added_while_a_store_is_sealed_is_not_missed(store, monkeypatch):
+    add(store, "a")
+    table = ImageStore.table
+
+    def late(self):
+        found = table(self)
+        add(self, "b", part="other")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageStore, "table", late)
+        store.seal()
+    assert len(store.manifest()) == 2
+
+
+def test_of_an_image_made_twice_the_first_counts_in_manifest_and_entries(store):
+    add(store, "a", part="one", prompt="first")
+    add(store, "a", part="two", prompt="second")
+    assert store.manifest().table["prompt"].tolist() == ["first"]
+    assert store.entries()["a"]["columns"]["prompt"] == "first"
+    assert store.committed(lambda entry: entry["columns"]["prompt"]) == {"a": "first"}
+
+
+def test_the_blocks_of_a_journal_make_one_table(store, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 2)
+    add(store, "e", "d", "c")
+    add(store, "b", "a", age=50)
+    found = store.manifest().table
+    assert found["image_id"].tolist() == list("abcde")
+    assert found["age"].fillna(0).tolist() == [50, 50, 0, 0, 0]
+    assert store.table()["path"].tolist() == [f"images/{name}.png" for name in "abcde"]
+
+
+def test_an_empty_store_has_an_empty_manifest(store):
+    with store.writer() as writer:
+        writer.add("a", None, outcome="refused", columns=COLUMNS)
+    store.seal()
+    assert len(store.manifest()) == 0
+
+
+def test_lines_of_a_long_journal_come_one_by_one_and_a_torn_one_does_not(tmp_path):
+    path = tmp_path / "long.jsonl"
+    lines = [{"n": n, "text": "x" * 1000} for n in range(3000)]  # three blocks
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"n": 3000')
+    assert read_lines(path) == lines
+    assert read_lines(tmp_path / "none.jsonl") == []
+    path.write_text('{"n": 1}')
+    assert read_lines(path) == []
+
+
+@pytest.mark.parametrize("half", ["", "x", "x" * 200_000])
+@pytest.mark.parametrize("whole", ["", "a\n", "a\n" + "b" * 100_000 + "\n"])
+def test_only_what_follows_the_last_line_end_is_cut(tmp_path, whole, half):
+    path = tmp_path / "journal"
+    path.write_text(whole + half)
+    cut_half_line(path)
+    assert path.read_text() == whole
+    cut_half_line(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_every_damaged_image_is_found_whichever_thread_has_it(store, monkeypatch):
+    monkeypatch.setattr(module, "FILES", 2)
+    add(store, *"abcde")
+    for name in "ae":
+        (store.folder / "images" / f"{name}.png").write_bytes(b"other")
+    with pytest.raises(PoolError, match=r"2 of 5 images.*a\.png \(changed\).*e\.png \(changed\)"):
+        verify(store.manifest(), remedy="make it again")

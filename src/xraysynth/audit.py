@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +18,123 @@ TELLING = 0.9
 """A class is known by its source when the source alone reaches this balanced accuracy."""
 
 
+Pairs = np.ndarray | Sequence[tuple[int, int]]
+"""Rows (i, j), i < j, of images that are alike: `(P, 2)` integers."""
+
+BLOCK = 2048
+
+
 @dataclass(frozen=True)
 class Fingerprints:
-    """What near duplicates are found by: `hashes` `(N, 32)` uint8, `thumbnails` `(N, 1024)` float32."""
+    """What near duplicates are found by: `hashes` `(N, 32)`, `thumbnails` `(N, 1024)`, both uint8."""
 
     hashes: np.ndarray
     thumbnails: np.ndarray
 
 
 def fingerprint(paths: Iterable[Path]) -> Fingerprints:
-    """A 256-bit perceptual hash and a standardised 32 px thumbnail of every image."""
+    """A 256-bit perceptual hash and a 32 px thumbnail of every image, 1056 bytes in all."""
+    hashes, thumbnails, left = bytearray(), bytearray(), iter(paths)
     with ThreadPoolExecutor() as executor:
-        pairs = list(executor.map(lambda path: fingerprint_pixels(read(path)), paths))
-    hashes, thumbnails = zip(*pairs, strict=True)
-    return Fingerprints(np.stack(hashes), np.stack(thumbnails))
+        while block := list(islice(left, BLOCK)):
+            for bits, small in executor.map(lambda path: fingerprint_pixels(read(path)), block):
+                hashes += bits.tobytes()
+                thumbnails += small.tobytes()
+    return Fingerprints(
+        np.frombuffer(hashes, np.uint8).reshape(-1, 32),
+        np.frombuffer(thumbnails, np.uint8).reshape(-1, 1024),
+    )
 
 
 def fingerprint_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hash `(32,)` uint8 and thumbnail `(1024,)` float32 with mean 0 and norm 1."""
+    """Hash `(32,)` and thumbnail `(1024,)`, both uint8."""
     import imagehash
     from PIL import Image
 
     image = Image.fromarray(pixels)
     bits = imagehash.phash(image, hash_size=16).hash
-    thumbnail = np.asarray(image.resize((32, 32), Image.Resampling.BOX), np.float32).ravel()
-    thumbnail -= thumbnail.mean()
-    return np.packbits(bits), thumbnail / max(float(np.linalg.norm(thumbnail)), 1e-6)
+    thumbnail = np.asarray(image.resize((32, 32), Image.Resampling.BOX), np.uint8)
+    return np.packbits(bits), thumbnail.ravel()
 
 
 def near_duplicates(
     prints: Fingerprints, *, max_bits: int = 24, min_correlation: float = 0.985, window: int = 64
-) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of images alike but for size, compression or exposure.
+) -> np.ndarray:
+    """Pairs (i, j), i < j, of images alike but for size, compression or exposure, `(P, 2)` sorted.
 
     Both must hold: at most `max_bits` of the 256 hash bits differ, and the thumbnails correlate at
     `min_correlation` or more. (In 585 radiographs of different patients the closest two differed in 60
     bits and correlated at 0.974; halving, JPEG at quality 50 and a gamma of 1.2 change at most 14
     bits.) Candidates share one of 16 hash words, which two hashes within 15 bits always do, and lie
-    within `window` of each other there, so the search is not quadratic.
+    within `window` of each other there, so the search is not quadratic. Of two images that both have
+    `window` others with such a hash already, no more is asked: copies without end stay linked.
     """
-    words = prints.hashes.view(np.uint16)
-    found: set[tuple[int, int]] = set()
-    for column in range(words.shape[1]):
-        order = np.lexsort((*words.T, words[:, column]))
-        for step in range(1, min(window, len(order))):
-            one, other = order[:-step], order[step:]
-            same = words[one, column] == words[other, column]
-            if not same.any():
-                break
-            found |= _alike(one[same], other[same], prints, max_bits, min_correlation)
-    return sorted(found)
+    count = len(prints.hashes)
+    compared = np.empty(0, np.int64)
+    partners = np.zeros(count, np.int64)
+    for word in range(16):
+        codes = _candidates(prints.hashes, word, partners < window, max_bits, window)
+        codes = np.setdiff1d(codes, compared, assume_unique=True)
+        compared = np.sort(np.concatenate([compared, codes]), kind="stable")
+        for side in np.divmod(codes, count):
+            partners += np.bincount(side, minlength=count)
+    alike = compared[_correlations(prints.thumbnails, compared) >= min_correlation]
+    return np.stack(np.divmod(alike, max(count, 1)), axis=1)
 
 
-def _alike(
-    one: np.ndarray, other: np.ndarray, prints: Fingerprints, max_bits: int, min_correlation: float
-) -> set[tuple[int, int]]:
-    bits = np.bitwise_count(prints.hashes[one] ^ prints.hashes[other]).sum(axis=1)
-    correlation = np.einsum("nd,nd->n", prints.thumbnails[one], prints.thumbnails[other])
-    keep = (bits <= max_bits) & (correlation >= min_correlation)
-    return {
-        (min(a, b), max(a, b))
-        for a, b in zip(one[keep].tolist(), other[keep].tolist(), strict=True)
-    }
+def _candidates(
+    hashes: np.ndarray, word: int, wanted: np.ndarray, max_bits: int, window: int
+) -> np.ndarray:
+    """i * N + j of the pairs with a like hash that are near each other in the order by one word."""
+    words, long_words, count = hashes.view(np.uint16), hashes.view(np.uint64), len(hashes)
+    order = np.lexsort((*words.T, words[:, word]))
+    key = words[order, word]
+    place = np.arange(count)
+    found = [np.empty(0, np.int64)]
+    for step in range(1, window):
+        place = place[: np.searchsorted(place, count - step)]
+        place = place[key[place] == key[place + step]]  # who has none at this step has none later
+        if not len(place):
+            break
+        one, other = order[place], order[place + step]
+        near = wanted[one] | wanted[other]
+        one, other = one[near], other[near]
+        alike = np.bitwise_count(long_words[one] ^ long_words[other]).sum(axis=1) <= max_bits
+        one, other = one[alike], other[alike]
+        found.append(np.minimum(one, other) * count + np.maximum(one, other))
+    return np.concatenate(found)
 
 
-def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+def _correlations(thumbnails: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Pearson correlation of the thumbnails of each pair i * N + j; 0 where one is blank."""
+    count, pixels = thumbnails.shape  # sums of 1024 products of bytes fit into 32 bits
+    sums = thumbnails.sum(axis=1, dtype=np.int64)
+    squares = np.einsum("nd,nd->n", thumbnails, thumbnails, dtype=np.int32)
+    deviations = np.sqrt(np.maximum(pixels * squares.astype(np.int64) - sums**2, 1))
+    found = np.empty(len(codes))
+    for start in range(0, len(codes), BLOCK):
+        part = slice(start, start + BLOCK)
+        one, other = np.divmod(codes[part], count)
+        products = np.einsum("nd,nd->n", thumbnails[one], thumbnails[other], dtype=np.int32)
+        covariances = pixels * products.astype(np.int64) - sums[one] * sums[other]
+        found[part] = covariances / (deviations[one] * deviations[other])
+    return found
+
+
+def clusters(count: int, pairs: Pairs) -> np.ndarray:
     """Connected components of `count` images linked by pairs: a number per image, `(count,)`."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
+    rows, columns = _sides(pairs)
+    links = np.ones(len(rows), np.int8)
+    graph = coo_array((links, (rows, columns)), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1])
+
+
+def _sides(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    return first, second
 
 
 def source_tells(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -96,10 +142,10 @@ def source_tells(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
     Each source votes for the more probable side, once by count and once by class-weighted count.
     """
+    counts = pd.crosstab(table["source"], table["label"])
     result = {}
-    for label in sorted(table["label"].unique()):
-        counts = pd.crosstab(table["source"], table["label"] == label)
-        inside, outside = counts[True], counts.get(False, pd.Series(0, index=counts.index))
+    for label in counts:
+        inside, outside = counts[label], counts.sum(axis=1) - counts[label]
         accuracy = np.maximum(inside, outside).sum() / len(table)
         shares = [side / side.sum() for side in (inside, outside) if side.sum()]
         balanced = np.maximum(*shares).sum() / 2 if len(shares) == 2 else 0.5
@@ -115,20 +161,20 @@ def cramers_v(table: pd.DataFrame) -> float:
     return float(association(counts, method="cramer")) if min(counts.shape) > 1 else 0.0
 
 
-def audit(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def audit(manifest: Manifest, pairs: Pairs) -> dict[str, Any]:
     """What a reader must know about a cohort; `pairs` are its near duplicates."""
     table = manifest.table
-    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    first, second = _sides(pairs)
     differ = {
         column: table[column].to_numpy()[first] != table[column].to_numpy()[second]
         for column in ("split", "source", "sha256")
     }
     examples = [f"{table['image_id'].iloc[i]} ~ {table['image_id'].iloc[j]}" for i, j in pairs[:20]]
-    groups = table.groupby(["label", "split"])
+    patients = table.groupby(["label", "split"])["patient_id"].agg(["size", "nunique"])
     return {
         "counts": [
-            {"class": c, "split": s, "images": len(g), "patients": g["patient_id"].nunique()}
-            for (c, s), g in groups
+            {"class": label, "split": split, "images": int(images), "patients": int(people)}
+            for (label, split), images, people in patients.itertuples()
         ],
         "by_source": table.groupby(["source", "label"])
         .size()
@@ -145,29 +191,35 @@ def audit(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> dict[str, Any
     }
 
 
-def drop_crossing(
-    table: pd.DataFrame, pairs: Sequence[tuple[int, int]]
-) -> tuple[pd.DataFrame, list[tuple[int, int]]]:
+def drop_crossing(table: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, np.ndarray]:
     """The table without the lesser image of each pair that crosses splits, and the pairs left.
 
     Train gives way to val, and val to test, so that what is tested on stays as it is.
     """
     rank = table["split"].map({"train": 0, "val": 1, "test": 2}).to_numpy()
-    lesser = {i if rank[i] < rank[j] else j for i, j in pairs if rank[i] != rank[j]}
-    kept = [row for row in range(len(table)) if row not in lesser]
-    place = {row: n for n, row in enumerate(kept)}
-    left = [(place[i], place[j]) for i, j in pairs if i in place and j in place]
-    return table.iloc[kept].reset_index(drop=True), left
+    first, second = _sides(pairs)
+    kept = np.ones(len(table), bool)
+    kept[first[rank[first] < rank[second]]] = False
+    kept[second[rank[second] < rank[first]]] = False
+    place = np.cumsum(kept) - 1
+    both = kept[first] & kept[second]
+    left = np.stack([place[first[both]], place[second[both]]], axis=1)
+    return table.loc[kept].reset_index(drop=True), left
 
 
-def require_no_leakage(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> None:
+def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
     """Raise `LeakageError` when (near) duplicates lie in different splits."""
     split, name = manifest.table["split"].to_numpy(), manifest.table["image_id"].to_numpy()
-    crossing = [(i, j) for i, j in pairs if split[i] != split[j]]
-    if crossing:
-        listed = some(f"{name[i]} ({split[i]}) ~ {name[j]} ({split[j]})" for i, j in crossing)
+    first, second = _sides(pairs)
+    crossing = split[first] != split[second]
+    if crossing.any():
+        one, other = first[crossing], second[crossing]
+        listed = some(
+            f"{name[i]} ({split[i]}) ~ {name[j]} ({split[j]})"
+            for i, j in zip(one, other, strict=True)
+        )
         raise LeakageError(
-            f"{len(crossing)} pairs of near-duplicate images lie in different splits: {listed}. They come "
+            f"{len(one)} pairs of near-duplicate images lie in different splits: {listed}. They come "
             "from the source's own splits; set splits.drop_duplicates=true to leave out those of the "
             "training split, or splits.official=false to split anew with duplicates kept together"
         )

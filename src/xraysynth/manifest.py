@@ -1,7 +1,10 @@
 """The manifest: a table of images of one folder, with guarantees that are checked."""
 
+import copy
+import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +15,6 @@ import pandas as pd
 
 from xraysynth.errors import ManifestError, some
 from xraysynth.records import SPLITS, require_inside
-from xraysynth.seeds import digest
 
 _TEXT = "path label source patient_id split view sex license generator prompt pool sha256 boxes"
 COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -26,16 +28,27 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
 """
 
 
+_ABSENT = {"str": "", "bool": False, "Int64": pd.NA, "Float64": pd.NA}
+_SUSPECT = r"^$|^[./]|\.\.|:"
+"""Every path that `require_inside` refuses matches this; hardly any other does."""
+
+_BLOCK = 50_000
+
+
 def conform(table: pd.DataFrame) -> pd.DataFrame:
     """The table with exactly the schema's columns and dtypes; missing columns are filled."""
-    blank = {"str": "", "bool": False, "Int64": pd.NA, "Float64": pd.NA}
-    columns = {}
-    for name, dtype in COLUMNS.items():
-        values = table[name] if name in table else pd.Series([blank[dtype]] * len(table))
-        if dtype == "str":
-            values = values.astype(object).where(values.notna(), "")
-        columns[name] = pd.array(list(values), dtype=dtype)
-    return pd.DataFrame(columns)
+    return pd.DataFrame({name: _column(table, name, dtype) for name, dtype in COLUMNS.items()})
+
+
+def _column(table: pd.DataFrame, name: str, dtype: str) -> Any:
+    if name not in table:
+        return pd.Series(_ABSENT[dtype], index=range(len(table)), dtype=dtype).array
+    values = table[name]
+    if str(values.dtype) == dtype:  # as every manifest that was read, or made of another, has it
+        return values.array.fillna("") if dtype == "str" else values.array
+    if dtype == "str":
+        values = values.astype(object).where(values.notna(), "")
+    return pd.array(list(values), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,8 @@ class Manifest:
                     f"manifest in {self.folder}: {rule}; broken by {len(rows)} of {len(self.table)} "
                     f"rows: {some(values)}"
                 )
-        for path in self.table["path"]:
+        paths = self.table["path"]
+        for path in paths[paths.str.contains(_SUSPECT)]:
             require_inside(self.folder, path)
 
     def __len__(self) -> int:
@@ -83,7 +97,10 @@ class Manifest:
 
     def where(self, mask: Any) -> "Manifest":
         """The rows for which the boolean mask holds."""
-        return replace(self, table=self.table.loc[np.asarray(mask)])
+        chosen = copy.copy(self)  # what was checked for all rows need not be checked for some
+        rows = self.table.loc[np.asarray(mask)].reset_index(drop=True)
+        object.__setattr__(chosen, "table", rows)
+        return chosen
 
     def relabel(self, classes: Sequence[str]) -> "Manifest":
         """The same rows under another class vocabulary, which must know every label."""
@@ -100,8 +117,17 @@ class Manifest:
 
     def digest(self) -> str:
         """SHA-256 over what decides a result: pixels, labels, splits, patients and ids."""
+        # The text of `seeds.digest([classes, rows])`, which as a whole would need much memory.
+        found = hashlib.sha256(f"[{_json(list(self.classes))},[".encode())
+        for number, rows in enumerate(self._deciding()):
+            found.update(("," * bool(number) + _json(rows)[1:-1]).encode())
+        found.update(b"]]")
+        return found.hexdigest()
+
+    def _deciding(self) -> Iterator[list[list[Any]]]:
         columns = ["image_id", "sha256", "label", "split", "patient_id", "is_synthetic"]
-        return digest([list(self.classes), self.table[columns].to_numpy().tolist()])
+        for start in range(0, len(self), _BLOCK):
+            yield self.table[columns].iloc[start : start + _BLOCK].to_numpy().tolist()
 
     def write(self, path: Path) -> None:
         """Write as Parquet, atomically; `path` must lie in `folder`."""
@@ -117,14 +143,11 @@ class Manifest:
         return cls(pd.read_parquet(path), Path(path).parent, tuple(classes))
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def _rules(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
-    split_of_patient = (
-        table.loc[(table["patient_id"] != "") & (table["split"] != "")]
-        .groupby(["source", "patient_id"])["split"]
-        .nunique()
-    )
-    torn = split_of_patient[split_of_patient > 1].index
-    patients = pd.MultiIndex.from_frame(table[["source", "patient_id"]])
     return {
         "image ids are unique": table["image_id"].duplicated(keep=False)
         | (table["image_id"] == ""),
@@ -133,5 +156,17 @@ def _rules(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
         "synthetic images are for training only": table["is_synthetic"]
         & ~table["split"].isin(["", "train"]),
         "a real image has a patient id": ~table["is_synthetic"] & (table["patient_id"] == ""),
-        "no patient is in two splits": pd.Series(patients.isin(torn), index=table.index),
+        "no patient is in two splits": _torn(table),
     }
+
+
+def _torn(table: pd.DataFrame) -> pd.Series:
+    """Rows of the patients who have images in more than one split."""
+    known = table[["source", "patient_id", "split"]]
+    known = known[(known["patient_id"] != "") & (known["split"] != "")]
+    places = known.groupby(["source", "patient_id"], sort=False).ngroup()
+    splits = pd.DataFrame({"patient": places, "split": known["split"]}).drop_duplicates()
+    twice = splits.loc[splits["patient"].duplicated(), "patient"]
+    offends = pd.Series(False, index=table.index)
+    offends[known.index[places.isin(twice)]] = True
+    return offends

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from xraysynth.errors import PoolError
@@ -19,6 +20,7 @@ from xraysynth.prompts import PromptBank
 from xraysynth.records import LEARNED, Generated, Request
 from xraysynth.seeds import digest, identity
 from xraysynth.store import (
+    Entry,
     ImageStore,
     Writer,
     append_line,
@@ -57,7 +59,8 @@ def fill(
     part = f"shard-{shard[0]}-of-{shard[1]}"
     with store.writer(part) as writer:
         _keep_record(store, generator)  # first: a pool that was cut short needs it just as much
-        done = {name for name, entry in store.entries().items() if entry["outcome"] in FINAL}
+        ends = store.committed(lambda entry: entry["outcome"] in FINAL)
+        done = {name for name, final in ends.items() if final}
         blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
         open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
         todo = [request for block in open_blocks for request in block]
@@ -131,7 +134,8 @@ def spent_usd(store: ImageStore) -> float:
 
 def ledger(store: ImageStore) -> dict[str, Any]:
     """What the pool cost so far (`xraysynth.ledger.summary`)."""
-    return summary(store.attempts(), read_lines(store.folder / SESSIONS))
+    spent = [{name: entry[name] for name in ("outcome", "facts")} for entry in store.attempts()]
+    return summary(spent, read_lines(store.folder / SESSIONS))
 
 
 def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> None:
@@ -160,7 +164,9 @@ def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> 
 
 def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
     """Class -> outcome -> how many requests ended so."""
-    counts = Counter((e["columns"]["label"], e["outcome"]) for e in store.entries().values())
+    counts: Counter[tuple[str, str]] = Counter()
+    for (label, _, outcome), number in _ends(store).items():
+        counts[label, outcome] += number
     table: dict[str, dict[str, int]] = {}
     for (label, outcome), number in sorted(counts.items()):
         table.setdefault(label, {})[outcome] = number
@@ -172,18 +178,32 @@ def refusals(store: ImageStore) -> dict[str, dict[str, tuple[int, int]]]:
 
     Keys are `label` and `prompt`; values map a class or a prompt to (refused, asked).
     """
-    entries = list(store.entries().values())
+    ends = _ends(store)
     found: dict[str, dict[str, tuple[int, int]]] = {}
-    for column in ("label", "prompt"):
-        asked = Counter(e["columns"][column] for e in entries)
-        refused = Counter(e["columns"][column] for e in entries if e["outcome"] == "refused")
+    for place, column in enumerate(("label", "prompt")):
+        asked: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        for end, number in ends.items():
+            asked[end[place]] += number
+            if end[2] == "refused":
+                refused[end[place]] += number
         found[column] = {name: (n, asked[name]) for name, n in refused.most_common()}
     return found
 
 
+def _ends(store: ImageStore) -> Counter[tuple[str, ...]]:
+    """How many requests of each class and prompt ended with each outcome."""
+
+    def end(entry: Entry) -> tuple[str, ...]:
+        columns = entry["columns"]  # few different texts in many entries: each is kept once
+        return tuple(map(intern, (columns["label"], columns["prompt"], entry["outcome"])))
+
+    return Counter(store.committed(end).values())
+
+
 def facts(store: ImageStore) -> list[Mapping[str, Any]]:
     """What was measured while each image was made."""
-    return [entry["facts"] for entry in store.entries().values()]
+    return list(store.committed(lambda entry: entry["facts"]).values())
 
 
 def read(

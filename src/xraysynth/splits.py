@@ -22,27 +22,31 @@ def assign_splits(
     >>> assign_splits(["a"] * 4, ["1", "1", "2", "3"], fractions={"test": 0.5}, seed=0).tolist()
     ['test', 'test', 'train', 'train']
     """
-    table = pd.DataFrame({"label": list(labels), "group": list(groups)})
-    chosen: dict[str, str] = {}
-    by_group = table.groupby("group", sort=True)["label"]
-    summary = pd.DataFrame({"label": by_group.agg(_most_frequent), "images": by_group.size()})
-    for label, members in summary.groupby("label", sort=True):
-        order = sorted(members.index, key=lambda group: derive_seed(seed, str(label), str(group)))
-        sizes = members["images"].loc[order].to_numpy()
+    table = pd.DataFrame({"label": pd.Series(labels).array, "group": pd.Series(groups).array})
+    counts = table.groupby(["group", "label"]).size().rename("images").reset_index()
+    chosen = []
+    for label, members in _groups(counts).groupby("label", sort=True):
+        seeds = [derive_seed(seed, str(label), str(group)) for group in members["group"]]
+        members = members.iloc[np.argsort(seeds, kind="stable")]
+        sizes = members["images"].to_numpy()
         middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
-        chosen |= dict(zip(order, _cut(middle, fractions), strict=True))
-    return np.asarray(table["group"].map(chosen), dtype=object)
+        chosen.append(pd.Series(_cut(middle, fractions), index=members["group"].array))
+    return np.asarray(table["group"].map(pd.concat(chosen)), dtype=object)
 
 
-def _most_frequent(labels: pd.Series) -> str:
-    return str(labels.mode().iloc[0])
+def _groups(counts: pd.DataFrame) -> pd.DataFrame:
+    """Per group its most frequent label, the first in the alphabet of several, and its images."""
+    common = counts.sort_values("images", ascending=False, kind="stable").drop_duplicates("group")
+    sizes = counts.groupby("group", as_index=False)["images"].sum()
+    return sizes.merge(common[["group", "label"]], on="group")
 
 
-def _cut(position: np.ndarray, fractions: Mapping[str, float]) -> list[str]:
+def _cut(position: np.ndarray, fractions: Mapping[str, float]) -> np.ndarray:
     """Split name for each position in (0, 1): test first, then val, the rest is train."""
     test = fractions.get("test", 0.0)
     val = fractions.get("val", 0.0)
-    return ["test" if p < test else "val" if p < test + val else "train" for p in position]
+    names = np.array(["test", "val", "train"], dtype=object)
+    return names[np.where(position < test, 0, np.where(position < test + val, 1, 2))]
 
 
 def require_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -> None:

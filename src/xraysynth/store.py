@@ -15,13 +15,14 @@ one store either work on different parts or wait for each other.
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -32,6 +33,17 @@ from xraysynth.records import sha256_bytes
 from xraysynth.seeds import digest
 
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+Entry = dict[str, Any]
+"""A line of the journal: `image_id`, `outcome`, `sha256`, `columns` and `facts`."""
+
+Kept = TypeVar("Kept")
+
+BLOCK = 20_000
+"""Rows that are held as dictionaries at a time."""
+
+FILES = 64
+"""Files that a thread checks in one go."""
 
 
 @dataclass(frozen=True)
@@ -63,34 +75,76 @@ class ImageStore:
         with lock, Writer(self.folder, part) as writer:
             yield writer
 
-    def entries(self) -> dict[str, dict[str, Any]]:
+    def entries(self) -> dict[str, Entry]:
         """What has been committed: image id -> journal entry; a later success replaces a failure."""
-        found: dict[str, dict[str, Any]] = {}
+        return self.committed(lambda entry: entry)
+
+    def committed(self, keep: Callable[[Entry], Kept]) -> dict[str, Kept]:
+        """The same, but only what `keep` takes of each entry stays in memory."""
+        found: dict[str, Kept] = {}
+        made: set[str] = set()
         for entry in self.attempts():
-            if found.get(entry["image_id"], {}).get("outcome") != "image":
-                found[entry["image_id"]] = entry
+            name = entry["image_id"]
+            if name not in made:
+                found[name] = keep(entry)
+            if entry["outcome"] == "image":
+                made.add(name)
         return found
 
-    def attempts(self) -> list[dict[str, Any]]:
+    def attempts(self) -> Iterator[Entry]:
         """Every journal entry, also those that a later one replaced: each may have cost something."""
-        paths = sorted((self.folder / "journal").glob("*.jsonl"))
-        return [entry for path in paths for entry in read_lines(path)]
+        for path in self._journals():
+            yield from stream_lines(path)
+
+    def table(self) -> pd.DataFrame:
+        """One row per committed image, sorted by id: `path`, `sha256` and its columns."""
+        rows = (
+            {"image_id": name, "path": f"images/{name}.png", "sha256": entry["sha256"]}
+            | entry["columns"]
+            for entry in self.attempts()
+            if entry["outcome"] == "image" and (name := entry["image_id"])
+        )
+        parts = [pd.DataFrame()]
+        while block := list(islice(rows, BLOCK)):
+            parts.append(pd.DataFrame(block))
+        whole = pd.concat(parts[1:] or parts, ignore_index=True)
+        if whole.empty:
+            return whole
+        return whole.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
 
     def manifest(self) -> Manifest:
         """The committed images, sorted by id; the classes are those that occur."""
-        rows = [
-            {"image_id": name, "path": f"images/{name}.png", "sha256": entry["sha256"]}
-            | entry["columns"]
-            for name, entry in sorted(self.entries().items())
-            if entry["outcome"] == "image"
-        ]
-        classes = tuple(sorted({row["label"] for row in rows}))
-        return Manifest(pd.DataFrame(rows), self.folder, classes)
+        table = pd.read_parquet(self._sealed) if self._is_sealed() else self.table()
+        classes = tuple(sorted(table["label"].unique())) if len(table) else ()
+        return Manifest(table, self.folder, classes)
 
     def seal(self) -> None:
-        """Write the journal as `manifest.parquet`, for use outside this store."""
+        """Write the journal as `manifest.parquet`, unless nothing was added since."""
         with exclusive(self.folder / "journal" / "seal.lock"):
-            self.manifest().write(self.folder / "manifest.parquet")
+            if self._is_sealed():
+                return
+            lengths = self._lengths()  # taken first: what is added meanwhile makes the seal stale
+            self.manifest().write(self._sealed)
+            write_atomically(self._seal, json.dumps(lengths).encode())
+
+    def _journals(self) -> list[Path]:
+        return sorted((self.folder / "journal").glob("*.jsonl"))
+
+    def _lengths(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in self._journals()}
+
+    @property
+    def _sealed(self) -> Path:
+        return self.folder / "manifest.parquet"
+
+    @property
+    def _seal(self) -> Path:
+        return self.folder / "journal" / "sealed.json"
+
+    def _is_sealed(self) -> bool:
+        if not (self._sealed.is_file() and self._seal.is_file()):
+            return False
+        return bool(json.loads(self._seal.read_text()) == self._lengths())
 
 
 class Writer:
@@ -144,13 +198,14 @@ class Writer:
 
 def verify(manifest: Manifest, *, remedy: str) -> None:
     """Check every file against its SHA-256; raises `PoolError` naming the damaged and the lost."""
+    rows = list(zip(manifest.table["path"], manifest.table["sha256"], strict=True))
+
+    def check(start: int) -> list[str]:
+        part = ((manifest.folder / path, sha256) for path, sha256 in rows[start : start + FILES])
+        return [f"{path} ({fault})" for path, sha256 in part if (fault := _fault(path, sha256))]
+
     with ThreadPoolExecutor() as executor:
-        found = list(executor.map(_sha256_or_none, manifest.files))
-    bad = [
-        f"{path} ({'missing' if sha is None else 'changed'})"
-        for path, sha, expected in zip(manifest.files, found, manifest.table["sha256"], strict=True)
-        if sha != expected
-    ]
+        bad = [one for found in executor.map(check, range(0, len(rows), FILES)) for one in found]
     if bad:
         raise PoolError(
             f"{len(bad)} of {len(manifest)} images differ from the SHA-256 in their manifest: "
@@ -193,20 +248,41 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a file of JSON lines; none where there is no file."""
-    data = path.read_bytes() if path.exists() else b""
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+    return list(stream_lines(path))
+
+
+def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The same one after the other, a block of them in memory."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while lines := file.readlines(2**20):
+            torn = not lines[-1].endswith(b"\n")  # cut short, or still being written
+            yield from json.loads(b"[" + b",".join(lines[: len(lines) - torn]) + b"]")
+            if torn:
+                return
 
 
 def cut_half_line(path: Path) -> None:
-    """Drop what was being written when a process was killed."""
-    if path.exists():
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            os.truncate(path, data.rfind(b"\n") + 1)
+    """Drop what was being written when a process was killed; reads the end of the file alone."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            start = max(0, whole - 2**16)
+            file.seek(start)
+            line_end = file.read(whole - start).rfind(b"\n") + 1
+            if line_end:
+                whole = start + line_end
+                break
+            whole = start
+        if whole < end:
+            file.truncate(whole)
 
 
-def _sha256_or_none(path: Path) -> str | None:
+def _fault(path: Path, sha256: str) -> str:
     try:
-        return sha256_bytes(path.read_bytes())
+        return "" if sha256_bytes(path.read_bytes()) == sha256 else "changed"
     except OSError:
-        return None
+        return "missing"

@@ -20,6 +20,7 @@ import pandas as pd
 
 from xraysynth import tracking
 from xraysynth.audit import (
+    Pairs,
     audit,
     clusters,
     drop_crossing,
@@ -366,7 +367,7 @@ def _load_one(work: tuple[Source, str, int]) -> str | tuple[bytes, dict[str, Any
     return encode_png(study_format(loaded.pixels, size_px)), dict(loaded.columns)
 
 
-def _patients(table: pd.DataFrame, pairs: Sequence[tuple[int, int]], config: Config) -> pd.Series:
+def _patients(table: pd.DataFrame, pairs: Pairs, config: Config) -> pd.Series:
     missing = table["patient_id"].fillna("").astype(str) == ""
     if missing.any() and config.missing_patient_id.value == "error":
         raise ManifestError(
@@ -380,7 +381,7 @@ def _patients(table: pd.DataFrame, pairs: Sequence[tuple[int, int]], config: Con
     return table["patient_id"].astype(object).where(~missing, groups)
 
 
-def _splits(table: pd.DataFrame, pairs: Sequence[tuple[int, int]], splits: Any) -> pd.Series:
+def _splits(table: pd.DataFrame, pairs: Pairs, splits: Any) -> pd.Series:
     """The source's own split where it has one and splits.official holds; else by patient."""
     given = (
         table["split"].fillna("")
