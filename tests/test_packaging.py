@@ -12,13 +12,13 @@ def declared():
 
 
 def test_the_list_of_packages_equals_the_folders():
-    folders = {p.parent for p in (ROOT / "src" / "xraysynth").rglob("__init__.py")}
+    folders = {p.parent for p in (ROOT / "src").rglob("__init__.py")}
     names = {".".join(p.relative_to(ROOT / "src").parts) for p in folders} | {"xraysynth.conf"}
     assert set(declared()["packages"]) == names
 
 
 def test_every_folder_with_code_is_a_package():
-    folders = {p.parent for p in (ROOT / "src" / "xraysynth").rglob("*.py")}
+    folders = {p.parent for p in (ROOT / "src").rglob("*.py")}
     assert all((folder / "__init__.py").exists() for folder in folders)
 
 

@@ -199,7 +199,8 @@ class Tracking:
 class Config:
     """Everything a stage may read. `seed` is the seed of training; splits and pools have their own.
 
-    `test_source` holds sources of external test images. `real`, `synthetic` and `trained_on` are
+    `test_source` holds sources of external test images. `plan` makes `xraysynth study` say what it
+    would do, and do nothing. `real`, `synthetic` and `trained_on` are
     folders of images for `xraysynth evaluate` without a study.
     """
 
@@ -222,6 +223,7 @@ class Config:
     release: ReleaseRecipe = field(default_factory=ReleaseRecipe)
     tracking: Tracking = field(default_factory=Tracking)
     paths: Paths = field(default_factory=Paths)
+    plan: bool = False
     real: str | None = None
     synthetic: str | None = None
     trained_on: str | None = None

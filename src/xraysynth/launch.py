@@ -32,6 +32,8 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; start it again to go on", file=sys.stderr)
         return 130
+    except launchers.Refused as refused:
+        return _fail(refused.error)
     except Exception as error:
         understood = _understood(error)
         return max(_ended(task), _fail(understood))
@@ -51,6 +53,8 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        from xraysynth import launchers
+
         hydra = HydraConfig.get()
         overrides = [text.removeprefix("++") for text in hydra.overrides.task]
         if hydra.mode is RunMode.RUN:
@@ -59,14 +63,18 @@ class Task:
             self.failed = result["state"] == "failed"
             print(json.dumps(_headline(result), default=str), flush=True)
             return Outcome(result)
+        launchers.mend_start_method()
         result = {"job": hydra.job.num, "overrides": overrides} | self._kept(composed, overrides)
         outcome = Outcome(_headline(result), score(result))
         outcome.leave(Path(hydra.runtime.output_dir))
         return outcome
 
     def _result(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:
+        config = checked(composed)
+        if config.plan and self.stage != "study":
+            raise ConfigError("plan=true is for xraysynth study; other stages would do their work")
         stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
-        result: dict[str, Any] = stage.run(checked(composed), overrides)
+        result: dict[str, Any] = stage.run(config, overrides)
         return result
 
     def _kept(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +103,8 @@ def _ended(task: Task) -> int:
     follower = launchers.Watch.end()
     if follower is None:
         return int(task.failed)
-    announce(follower.folder, follower.lines)
+    if follower.lines:
+        announce(follower.folder, follower.lines)
     return int(any(line["state"] == "failed" for line in follower.lines))
 
 

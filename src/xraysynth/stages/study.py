@@ -3,7 +3,9 @@
 Expands study.shares, study.modes, study.real_fractions and study.seeds over the selected generators
 into jobs, beside them real-only arms and the controls, runs those that are missing (prepare, probe,
 finetune, generate, train, evaluate), skips what is done, goes on when a job fails, and ends in one
-HTML page below paths.output/studies/<study.name>.
+HTML page below paths.output/studies/<study.name>. plan=true says what there is to do, and does
+nothing. With hydra/launcher=joblib|submitit_local|slurm|ray the jobs run where that launcher puts
+them, else in study.workers processes.
 """
 
 import importlib
@@ -12,22 +14,39 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
+from xraysynth import launchers
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
-from xraysynth.stages import plan, prepare, report
+from xraysynth.stages import forecast, plan, prepare, report
 
-SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate", "tracking")
+SECTIONS = (
+    "plan",
+    "study",
+    "source",
+    "generator",
+    "data",
+    "classifier",
+    "trainer",
+    "evaluate",
+    "tracking",
+)
 """The options that this stage reads; it hands all of them to the stages it runs."""
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Run what is missing and write the report; a failed step makes the study's state failed."""
+    if config.plan:
+        return forecast.run(config, overrides)
     cohort, _ = prepare.cohort(config, overrides)
+    external = prepare.external(config, overrides)
     for reason in plan.kept_in(config, cohort).values():
         print(reason, file=sys.stderr, flush=True)
-    failures = _run_all(plan.steps(config, cohort, overrides), config.study.workers)
+    steps = plan.steps(config, cohort, overrides)
+    steps = [step for step in steps if not forecast.done(step, cohort, external)]
+    failures = _run_all(steps, config.study.workers)
     result = report.run(config, overrides, failures=failures)
     state = "failed" if failures else "done"
     return result | {"stage": "study", "state": state, "failures": failures}
@@ -35,6 +54,35 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _run_all(steps: Sequence[plan.Step], workers: int) -> list[str]:
     """Every step once those it needs have ended, well or not; the messages of those that failed."""
+    launcher = launchers.chosen()
+    if launcher == launchers.BASIC:
+        return _side_by_side(steps, workers)
+    # This one alone starts at once whatever it gets.
+    return _in_waves(steps, workers if launcher == "submitit_local" else len(steps))
+
+
+def _in_waves(steps: Sequence[plan.Step], at_once: int) -> list[str]:
+    """Through Hydra's launcher: all steps that need none of the others, up to `at_once`; and again."""
+    waiting, failures = list(steps), []
+    while waiting:
+        titles = {step.title for step in waiting}
+        wave = [step for step in waiting if titles.isdisjoint(step.needs)][:at_once]
+        waiting = [step for step in waiting if step not in wave]
+        for step in wave:
+            print(f"[{len(steps) - len(waiting)}/{len(steps)}] {step.title}", file=sys.stderr)
+        errors = launchers.hand_over([partial(_run, step) for step in wave])
+        failures += [_told(step, e) for step, e in zip(wave, errors, strict=True) if e]
+    return failures
+
+
+def _told(step: plan.Step, error: str | XraysynthError) -> str:
+    message = f"{step.title}: {error}"
+    print(f"failed: {message}", file=sys.stderr, flush=True)
+    return message
+
+
+def _side_by_side(steps: Sequence[plan.Step], workers: int) -> list[str]:
+    """In processes of this machine, or one after another in this one."""
     waiting, failures = list(steps), []
     running: dict[Future[None], plan.Step] = {}
     with _executor(workers) as executor:
@@ -64,8 +112,7 @@ def _failure(future: "Future[None]", step: plan.Step) -> str:
             "with fewer study.workers if need be: what is done is kept"
         ) from error
     except XraysynthError as error:
-        print(f"failed: {step.title}: {error}", file=sys.stderr, flush=True)
-        return f"{step.title}: {error}"
+        return _told(step, error)
     return ""
 
 

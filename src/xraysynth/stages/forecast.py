@@ -1,0 +1,190 @@
+"""What a study would do: its steps, which of them are done, and what the others would take."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from xraysynth import pool
+from xraysynth.config import Config
+from xraysynth.errors import XraysynthError
+from xraysynth.generators.base import Generator, Paid
+from xraysynth.job import Job
+from xraysynth.manifest import Manifest
+from xraysynth.prompts import requests
+from xraysynth.records import Request
+from xraysynth.seeds import digest, identity
+from xraysynth.sources.base import map_labels
+from xraysynth.splits import assign_splits
+from xraysynth.stages import evaluate, finetune, generate, plan, prepare, probe, train
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step of the plan; `seconds` is None where no earlier job tells how long it takes."""
+
+    title: str
+    done: bool
+    seconds: float | None = 0.0
+    usd: float = 0.0
+
+    def __str__(self) -> str:
+        if self.done:
+            return f"  done     {self.title}"
+        time = "unknown time" if self.seconds is None else f"about {_clock(self.seconds)}"
+        return f"  missing  {self.title}: {time}" + (f", ${self.usd:.2f}" if self.usd else "")
+
+
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """Print the plan of a study on stderr; nothing is made, called or written."""
+    rows = _rows(config, overrides)
+    missing = [row for row in rows if not row.done]
+    known = [row.seconds for row in missing if row.seconds is not None]
+    seconds = round(sum(known), 1) if len(known) == len(missing) else None
+    usd = round(sum(row.usd for row in missing), 2)
+    time = "unknown time" if seconds is None else f"about {_clock(seconds)} one after another"
+    lines = [f"plan of study {config.study.name}", *map(str, rows)]
+    lines.append(f"{len(missing)} of {len(rows)} steps are missing: {time}, ${usd:.2f}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    return {
+        "stage": "study",
+        "state": "planned",
+        "steps": len(rows),
+        "missing": len(missing),
+        "seconds": seconds,
+        "cost_usd": usd,
+    }
+
+
+def done(step: plan.Step, cohort: Manifest, external: Manifest | None) -> bool:
+    """Whether the step would find all its work done; the cohort must be prepared."""
+    try:
+        return all(job.done for job in _jobs(step, cohort, external))
+    except XraysynthError:  # a pool that is not there, or damaged: the step itself says what it is
+        return False
+
+
+def _jobs(step: plan.Step, cohort: Manifest, external: Manifest | None) -> list[Job]:
+    config = step.config
+    if step.stage == "probe":
+        return [probe.job(config, cohort)]
+    if step.stage == "finetune":
+        return [finetune.job(config, g, cohort) for g in finetune.untaught(config).values()]
+    if step.stage == "generate":
+        counts = generate.counts(config, step.overrides)
+        bound = finetune.bound(config, cohort).values()
+        return [generate.job(config, generator, counts) for generator in bound]
+    if step.stage == "train":
+        return [train.job(config, cohort, external)]
+    counts = generate.counts(config, step.overrides)
+    pools = generate.pools(config, step.overrides, counts).values()
+    measured = [evaluate.job(config, cohort, images, external) for images in pools]
+    return [train.judge(config, cohort, external)[0], *measured]
+
+
+def _rows(config: Config, overrides: Sequence[str]) -> list[Row]:
+    """Prepare, every step of the study, and the training of the judge before the measuring."""
+    past = _past(config.output)
+    prepared = _is_prepared(config)
+    cohort, external = _images(config) if prepared else (_provisional(config), None)
+    rows = [Row("prepare", prepared, _usual(past, "prepare"))]
+    for step in plan.steps(config, cohort, overrides):
+        # without the cohort only a pool that is not learned from it can be there
+        own = step.stage == "generate" and not finetune.untaught(step.config)
+        there = (prepared or own) and done(step, cohort, external)
+        if step.stage == "generate" and not there:
+            rows.append(_making(step, cohort, past))
+        else:
+            rows.append(Row(step.title, there, _usual(past, step.stage)))
+    first = next((i for i, row in enumerate(rows) if row.title.startswith("evaluate ")), None)
+    if first is not None:
+        judge = prepared and train.judge(config, cohort, external)[0].done
+        rows.insert(first, Row("train the judge", judge, _usual(past, "judge")))
+    return rows
+
+
+def _making(step: plan.Step, cohort: Manifest, past: "_Past") -> Row:
+    """A pool that is not complete: seconds and dollars of the images that it lacks."""
+    config = step.config
+    (generator,) = finetune.bound(config, cohort).values()
+    store = generate.store(config, generator)
+    entries = store.entries() if store.folder.exists() else {}
+    final = {name for name, entry in entries.items() if entry["outcome"] in pool.FINAL}
+    per_class = generate.counts(config, step.overrides)
+    wanted = requests(config.prompts, per_class, seed=config.generate.seed)
+    lacking = [request for request in wanted if request.image_id not in final]
+    each = _per_image(past, generator)
+    seconds = None if each is None else each * len(lacking)
+    if isinstance(generator, Paid):
+        return _paid(step.title, generator, lacking, seconds)
+    return Row(step.title, False, seconds)
+
+
+def _paid(title: str, generator: Paid, lacking: Sequence[Request], seconds: float | None) -> Row:
+    found = generator.estimate(lacking)
+    return Row(title, False, found.seconds if seconds is None else seconds, found.usd)
+
+
+_Past = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def _past(output: Path) -> _Past:
+    """run.json of every finished job, by stage."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for path in sorted(output.glob("*/*/run.json")):
+        record = json.loads(path.read_text())
+        if record.get("state") == "done":
+            found.setdefault(record["stage"], []).append(record)
+    return found
+
+
+def _usual(past: _Past, stage: str) -> float | None:
+    seconds = [record["seconds"] for record in past.get(stage, [])]
+    return median(seconds) if seconds else None
+
+
+def _per_image(past: _Past, generator: Generator) -> float | None:
+    """Median seconds per image of this generator with these settings."""
+    own = digest(identity(generator))
+    records = [r for r in past.get("generate", []) if digest(r["identity"]["generator"]) == own]
+    each = [r["seconds"] / r["result"]["images"] for r in records if r["result"]["images"]]
+    return median(each) if each else None
+
+
+def _is_prepared(config: Config) -> bool:
+    if not prepare.job(config).done:
+        return False
+    cohort, _ = prepare.cohort(config, ())
+    return not config.test_source or prepare.external_job(config, cohort).done
+
+
+def _images(config: Config) -> tuple[Manifest, Manifest | None]:
+    return prepare.cohort(config, ())[0], prepare.external(config, ())
+
+
+def _provisional(config: Config) -> Manifest:
+    """The images before any has been read: split by the patients that their sources name."""
+    found = [
+        map_labels(s.rows(), s.labels, config.classes, name=s.name).assign(name=s.name)
+        for s in config.sources()
+    ]
+    rows = pd.concat(found, ignore_index=True)
+    ids = rows["name"] + "-" + rows["image_id"].astype(str)
+    patients = rows.get("patient_id", pd.Series("", rows.index)).fillna("").astype(str)
+    rows = rows.assign(image_id=ids, path=ids, patient_id=patients.where(patients != "", ids))
+    if "source" not in rows:
+        rows = rows.assign(source=rows["name"])
+    fractions = {"val": config.splits.val_fraction, "test": config.splits.test_fraction}
+    groups = rows["source"] + "/" + rows["patient_id"]
+    split = assign_splits(rows["label"], groups, fractions=fractions, seed=config.splits.seed)
+    return Manifest(rows.assign(split=split), Path("."), tuple(config.classes))
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
