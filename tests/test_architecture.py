@@ -68,7 +68,7 @@ def breaches():
         if name == "classifier" or package == "lora":
             yield from (f"{name} imports {i}" for i in own(name) & {"data", "mixing"})
         outside = {i.split(".")[0] for i in imports(MODULES[name])}
-        if outside & {"hydra", "omegaconf"} and name not in ("config", "cli", "launch"):
+        if outside & {"hydra", "omegaconf"} and name not in ("config", "cli", "launch", "launchers"):
             yield f"{name} imports Hydra"
         if "wandb" in outside and package != "tracking":
             yield f"{name} imports wandb"
