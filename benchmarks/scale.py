@@ -11,6 +11,9 @@ the share of these that is found. Theirs compares the hashes of all pairs by Num
 time, timed on --sample images and taken to grow with the square. Worst cases, with --worst: a set of
 copies of one image, all black images, and variants of one image a few bits apart.
 
+With --per-image N, milliseconds of processor time an image of each step that reads or writes images,
+and a line of a pool's journal. Files are read back from the page cache.
+
 Both sides run on one thread. The peaks are of the whole process, its input included.
 """
 
@@ -19,8 +22,9 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +32,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy.stats.contingency import association
 from sklearn.model_selection import StratifiedGroupKFold
 
-from xraysynth import audit
+from xraysynth import audit, pool
+from xraysynth.images import encode_png, read, study_format
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import mix
 from xraysynth.recipes import MixMode
 from xraysynth.splits import assign_splits, require_splits
+from xraysynth.store import ImageStore, verify
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 SHARE = 0.5
@@ -139,13 +146,13 @@ def plain_mix(train: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
 class Clock:
     """Seconds of each step, and of all."""
 
-    def __init__(self, side: str) -> None:
-        self.side, self.seconds = side, dict[str, float]()
+    def __init__(self, side: str, now: Callable[[], float] = time.perf_counter) -> None:
+        self.side, self.now, self.seconds = side, now, dict[str, float]()
 
     def __call__(self, step: str, call: Callable[[], Any]) -> Any:
-        begun = time.perf_counter()
+        begun = self.now()
         found = call()
-        seconds = time.perf_counter() - begun
+        seconds = self.now() - begun
         print(f"{seconds:8.2f} s  {self.side}: {step}", file=sys.stderr, flush=True)
         self.seconds[step] = self.seconds.get(step, 0) + seconds
         return found
@@ -235,6 +242,59 @@ def compare_images(images: int, sample: int, *, worst: bool) -> dict[str, Any]:
     }
 
 
+def per_image(images: int, folder: Path) -> dict[str, float]:
+    """Processor milliseconds an image: a file of 512 px to one of 64 px, and what is done with that."""
+    from xraysynth import encoders  # with torch, which the peaks of the other parts are without
+
+    rng, clock = np.random.default_rng(0), Clock("per image", time.process_time)
+    for number in range(images):
+        small = Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8))
+        small.resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    files = [folder / f"{number}.png" for number in range(images)]
+    store = ImageStore(folder, "store", {})
+    rows = {"label": "normal", "is_synthetic": True, "prompt": "a chest radiograph"}
+    encoded = clock("prepare", lambda: [encode_png(study_format(read(path), 64)) for path in files])
+    clock("store", lambda: commit(store, encoded, rows))
+    manifest = store.manifest()
+    clock("verify", lambda: verify(manifest, remedy="none"))
+    clock("fingerprint", lambda: audit.fingerprint(manifest.files))
+    pixels = np.stack(clock("decode", lambda: [read(path) for path in manifest.files]))
+    embedded = encoders.build("embedded")
+    embedded.features(pixels[:32])
+    clock("embedded features", lambda: embedded.features(pixels))
+    train(pixels[:32])
+    clock("training", lambda: train(pixels))
+    commit(store, [None] * (images * 100), rows)
+    clock("journal", lambda: pool.outcomes(store))
+    clock.seconds["journal"] /= 101  # lines an image
+    return {step: round(seconds / images * 1000, 3) for step, seconds in clock.seconds.items()}
+
+
+def commit(store: ImageStore, encoded: Sequence[bytes | None], columns: dict[str, Any]) -> None:
+    """Images, or requests that were refused."""
+    with store.writer() as writer:
+        for number, png in enumerate(encoded):
+            outcome = "image" if png else "refused"
+            writer.add(f"{outcome}-{number}", png, outcome=outcome, columns=columns)
+
+
+def train(pixels: np.ndarray) -> None:
+    """Steps of 32 images of the default classifier, the data loader left out."""
+    import torch
+
+    from xraysynth.classifier import XrayClassifier
+
+    torch.set_num_threads(1)
+    network = XrayClassifier(classes=list(CLASSES), recipe={}, max_steps=1)
+    optimiser = torch.optim.AdamW(network.parameters())
+    images = torch.from_numpy(pixels)[:, None].float() / 255
+    for start in range(0, len(images), 32):
+        logits = network(images[start : start + 32])
+        optimiser.zero_grad()
+        torch.autograd.backward(logits.logsumexp(dim=1).sum())
+        optimiser.step()
+
+
 def peak_gb() -> float:
     """Of this process so far, in GB of 2^30 bytes."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
@@ -246,6 +306,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--sample", type=int, default=10_000)
     parser.add_argument("--worst", action="store_true")
+    parser.add_argument("--per-image", type=int, default=0, metavar="N")
     options = parser.parse_args()
     result = {
         "name": "scale",
@@ -255,6 +316,9 @@ def main() -> None:
         "n": options.rows,
         **compare_images(options.images, min(options.sample, options.images), worst=options.worst),
     }
+    if options.per_image:
+        with tempfile.TemporaryDirectory() as folder:
+            result["per_image_ms"] = per_image(options.per_image, Path(folder))
     print(json.dumps(result))
 
 

@@ -12,7 +12,14 @@ import pytest
 from xraysynth import store as module
 from xraysynth.errors import PoolError, XraysynthError
 from xraysynth.images import encode_png
-from xraysynth.store import ImageStore, cut_half_line, read_lines, verify, write_atomically
+from xraysynth.store import (
+    ImageStore,
+    cut_half_line,
+    read_lines,
+    stream_lines,
+    verify,
+    write_atomically,
+)
 
 PNG = encode_png(np.arange(256, dtype=np.uint8).reshape(16, 16))
 COLUMNS = {"label": "normal", "is_synthetic": True}
@@ -245,6 +252,17 @@ def test_lines_of_a_long_journal_come_one_by_one_and_a_torn_one_does_not(tmp_pat
     assert read_lines(tmp_path / "none.jsonl") == []
     path.write_text('{"n": 1}')
     assert read_lines(path) == []
+
+
+def test_a_line_that_is_finished_while_others_are_read_waits_for_the_next_reading(tmp_path):
+    path = tmp_path / "growing.jsonl"
+    path.write_text('{"n": 1}\n{"n"')
+    lines = stream_lines(path)
+    assert next(lines) == {"n": 1}
+    with path.open("a") as file:
+        file.write(": 2}\n")
+    assert list(lines) == []
+    assert len(read_lines(path)) == 2
 
 
 @pytest.mark.parametrize("half", ["", "x", "x" * 200_000])

@@ -165,14 +165,8 @@ def worker_of(folder):
     return None
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        "joblib",
-        pytest.param("submitit_local", marks=pytest.mark.slow),
-        pytest.param("ray", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_after_a_kill_only_what_was_not_done_is_repeated(tmp_path, launcher):
     pytest.importorskip(NEEDS[launcher])
     short = prepared(tmp_path)
