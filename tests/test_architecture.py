@@ -26,6 +26,9 @@ SIBLINGS = {
 HEAVY = {"torch", "diffusers", "transformers", "openai", "wandb", "timm", "pytorch_lightning"}
 
 
+HYDRA = {"config", "cli", "launch", "launchers"}
+
+
 def imports(path, *, top_level_only=False):
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else ast.walk(tree)
@@ -68,7 +71,7 @@ def breaches():
         if name == "classifier" or package == "lora":
             yield from (f"{name} imports {i}" for i in own(name) & {"data", "mixing"})
         outside = {i.split(".")[0] for i in imports(MODULES[name])}
-        if outside & {"hydra", "omegaconf"} and name not in ("config", "cli", "launch", "launchers"):
+        if outside & {"hydra", "omegaconf"} and name not in HYDRA:
             yield f"{name} imports Hydra"
         if "wandb" in outside and package != "tracking":
             yield f"{name} imports wandb"
