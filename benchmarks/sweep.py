@@ -3,12 +3,13 @@
 4 shares x 2 generators x 3 seeds on the simulated cohort; cohort and pools are made once and are
 in place for every launcher, which gets a folder of its own with a copy of them. `ours` is joblib
 with two processes, `theirs` Hydra's basic launcher, one job after another; one thread a process in
-both. `--full` trains 300 steps a job instead of 60. submitit starts a process a job, two at once.
+both; `cpu` are their seconds of processor time, which a busy machine changes less. `--full` trains 300 steps a job instead of 100. submitit starts a process a job, two at once.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -76,16 +77,24 @@ def compare(folder: Path, steps: int, launchers: list[str]) -> dict[str, Any]:
     start.mkdir()
     make_pools(start, common)
     sweep = ["-m", *common, *GRID]
-    seconds, tables = {}, {}
+    seconds, cpu, tables = {}, {}, {}
     for name in launchers:
         own = folder / name
         shutil.copytree(start, own)
+        before = processor_seconds()
         seconds[name], lines = call(own, "train", *sweep, *LAUNCHERS[name])
+        cpu[name] = round(processor_seconds() - before, 1)
         tables[name] = table(lines)
         print(f"{seconds[name]:8.1f} s  {name}", file=sys.stderr, flush=True)
     again, _ = call(folder / "basic", "train", *sweep)
     same = all(len(t) == JOBS and t == tables["basic"] for t in tables.values())
-    return {"seconds": seconds, "identical": same, "again": again}
+    return {"seconds": seconds, "cpu": cpu, "identical": same, "again": again}
+
+
+def processor_seconds() -> float:
+    """Of all processes that were started here and have ended; not those that Ray or Slurm start."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -95,7 +104,7 @@ def main() -> None:
     chosen = parser.parse_args()
     launchers = list(dict.fromkeys(["basic", "joblib", *chosen.launchers]))
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(Path(folder), 300 if chosen.full else 60, launchers)
+        found = compare(Path(folder), 300 if chosen.full else 100, launchers)
     seconds = found["seconds"]
     result = {
         "name": "sweep",
@@ -106,6 +115,7 @@ def main() -> None:
         "device": f"{os.cpu_count()} CPU cores",
         "n": JOBS,
         "identical": found["identical"],
+        "cpu": {name: found["cpu"][name] for name in ("basic", "joblib")},
         "again": round(found["again"], 1),
         **{name: round(s, 1) for name, s in seconds.items() if name not in ("basic", "joblib")},
     }
