@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 
 from xraysynth.errors import ConfigError
 from xraysynth.records import Request
@@ -48,8 +49,14 @@ class PromptBank:
 def _pick(options: Sequence[str | int], seed: int, label: str, index: int, what: str) -> str:
     """Stratified choice: every run of len(options) images of a class uses each option once."""
     block, position = divmod(index, len(options))
-    ranks = [derive_seed(seed, label, what, block, i) for i in range(len(options))]
-    return str(options[sorted(range(len(options)), key=ranks.__getitem__)[position]])
+    return str(options[_order(len(options), seed, label, what, block)[position]])
+
+
+@lru_cache(maxsize=256)
+def _order(n: int, seed: int, label: str, what: str, block: int) -> list[int]:
+    """The places 0 … n-1, shuffled for this block."""
+    ranks = [derive_seed(seed, label, what, block, i) for i in range(n)]
+    return sorted(range(n), key=ranks.__getitem__)
 
 
 def requests(bank: PromptBank, per_class: Mapping[str, int], *, seed: int) -> Iterator[Request]:

@@ -6,10 +6,13 @@ from dataclasses import fields
 from typing import Any
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
+"""One for all: making it anew takes longer than encoding a short value."""
+
+
 def digest(value: Any) -> str:
     """SHA-256 (hex) of a JSON-serialisable value, independent of the order of mapping keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_ENCODER.encode(value).encode()).hexdigest()
 
 
 def key12(value: Any) -> str:

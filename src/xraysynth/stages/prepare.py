@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from xraysynth import tracking
@@ -243,14 +244,13 @@ def _prepare_external(
     prints = fingerprint([*beside.files, *(folder / path for path in table["path"])])
     pairs = near_duplicates(prints)
     n = len(beside)
-    own = [(i - n, j - n) for i, j in pairs if i >= n]
+    own = pairs[pairs[:, 0] >= n] - n
+    shared = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)] - [0, n]
     # Files of one name may lie in several collections, whose images must stay apart.
     table["image_id"] = "external-" + table["image_id"]
     table["patient_id"] = _patients(table, own, config)
     table["split"] = "test"
-    table, dropped = _apart(
-        table, beside, [(i, j - n) for i, j in pairs if i < n <= j], config.splits.drop_duplicates
-    )
+    table, dropped = _apart(table, beside, shared, config.splits.drop_duplicates)
     manifest = Manifest(table, folder, tuple(config.classes))
     (path,) = this.leaves
     manifest.write(Path(path))
@@ -269,13 +269,13 @@ def _prepare_external(
 
 
 def _apart(
-    table: pd.DataFrame, beside: Manifest, pairs: Sequence[tuple[int, int]], drop: bool
+    table: pd.DataFrame, beside: Manifest, pairs: np.ndarray, drop: bool
 ) -> tuple[pd.DataFrame, int]:
     """The external images that share neither patient nor picture with the cohort, or an error."""
     known = set(zip(beside.table["source"], beside.table["patient_id"], strict=True))
     patients = zip(table["source"], table["patient_id"], strict=True)
     shared = pd.Series([patient in known for patient in patients], table.index)
-    alike = table.index.isin([j for _, j in pairs])
+    alike = table.index.isin(pairs[:, 1])
     if (shared | alike).any() and not drop:
         raise LeakageError(_shared_with(table, shared, beside, pairs))
     kept = table[~(shared | alike)].reset_index(drop=True)
@@ -288,7 +288,7 @@ def _apart(
 
 
 def _shared_with(
-    table: pd.DataFrame, shared: pd.Series, beside: Manifest, pairs: Sequence[tuple[int, int]]
+    table: pd.DataFrame, shared: pd.Series, beside: Manifest, pairs: np.ndarray
 ) -> str:
     ids, others = table["image_id"], beside.table["image_id"]
     found = []
@@ -298,7 +298,7 @@ def _shared_with(
             f"{len(who)} patients are in both: {some(who)} (if they are other people, give the external "
             "data set a name of its own: test_source.<key>.name=…)"
         )
-    if pairs:
+    if len(pairs):
         copies = some(f"{ids[j]} ~ {others[i]}" for i, j in pairs)
         found.append(f"{len(pairs)} pairs of images are near-duplicates: {copies}")
     return (
@@ -315,8 +315,8 @@ def _read_all(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) ->
     rows = rows.assign(name=names)
     bad = []
     with store.writer() as writer:
-        entries = store.entries()
-        todo = rows.loc[~rows["name"].isin(entries.keys())]
+        done = store.committed(lambda entry: True)
+        todo = rows.loc[~rows["name"].isin(done.keys())]
         with progress(f"read {source.name}", len(todo)) as bar:
             for name, result in zip(todo["name"], _load(source, todo, size_px), strict=True):
                 if isinstance(result, str):
@@ -329,13 +329,13 @@ def _read_all(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) ->
             f"source {source.name}: {len(bad)} of {len(rows)} images cannot be used (the others are kept "
             f"and will not be read again):\n  " + "\n  ".join(bad[:20])
         )
-    entries = store.entries()
+    made = store.table().set_index("image_id").loc[rows["name"]].set_index(rows.index)
     known = rows[[name for name in rows.columns if name in COLUMNS]]
-    found = pd.DataFrame([entries[name]["columns"] for name in rows["name"]], index=rows.index)
+    found = made.drop(columns=["path", "sha256"]).dropna(axis=1, how="all")
     return pd.concat([known.drop(columns=list(found), errors="ignore"), found], axis=1).assign(
         image_id=[f"{source.name}-{image_id}" for image_id in rows["image_id"]],
         path=[f"{store.folder.name}/images/{name}.png" for name in rows["name"]],
-        sha256=[entries[name]["sha256"] for name in rows["name"]],
+        sha256=made["sha256"],
     )
 
 
@@ -381,7 +381,7 @@ def _patients(table: pd.DataFrame, pairs: Pairs, config: Config) -> pd.Series:
     return table["patient_id"].astype(object).where(~missing, groups)
 
 
-def _splits(table: pd.DataFrame, pairs: Pairs, splits: Any) -> pd.Series:
+def _splits(table: pd.DataFrame, pairs: np.ndarray, splits: Any) -> pd.Series:
     """The source's own split where it has one and splits.official holds; else by patient."""
     given = (
         table["split"].fillna("")
@@ -390,9 +390,9 @@ def _splits(table: pd.DataFrame, pairs: Pairs, splits: Any) -> pd.Series:
     )
     open_rows = (given == "").to_numpy()
     codes = pd.factorize(table["source"] + "/" + table["patient_id"])[0]
-    first = {code: row for row, code in reversed(list(enumerate(codes)))}
-    links = [*pairs, *((first[code], row) for row, code in enumerate(codes))]
-    linked = pd.Series(clusters(len(table), links))
+    _, first = np.unique(codes, return_index=True)
+    same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
+    linked = pd.Series(clusters(len(table), np.concatenate([pairs, same_patient])))
     # A group is named after its patients, so that its place does not depend on the row order.
     names = (table["source"] + "/" + table["patient_id"]).groupby(linked).transform("min")
     fractions = {"val": splits.val_fraction, "test": splits.test_fraction}
