@@ -48,6 +48,23 @@ def test_sessions_add_up_and_their_peaks_do_not():
     assert found["peak_rss_mb"] == 300.0
 
 
+def test_an_image_takes_its_part_of_loading_and_of_refusals():
+    sessions = [
+        {"images": 3, "seconds": 70.0, "load_seconds": 10.0},
+        {"images": 0, "seconds": 20.0},
+    ]
+    assert ledger.summary([], sessions)["seconds_per_image"] == pytest.approx(30.0)
+    assert ledger.summary([], sessions[1:])["seconds_per_image"] is None
+
+
+def test_the_machine_is_that_of_all_sessions_or_of_none():
+    sessions = [{"images": 1, "seconds": 1.0, "cpu_cores": 2}] * 2
+    assert ledger.summary([], sessions)["cpu_cores"] == 2
+    other = {"images": 1, "seconds": 1.0, "cpu_cores": 16, "gpu": "H200", "gpu_memory_mb": 143771}
+    found = ledger.summary([], [*sessions, other])
+    assert not {"cpu_cores", "gpu", "gpu_memory_mb"} & set(found)
+
+
 def test_an_empty_pool_has_a_ledger():
     found = ledger.summary([], [])
     assert found["images"] == 0
@@ -64,6 +81,7 @@ def test_time_memory_and_energy_are_measured():
     del block
     assert 0.3 <= found["seconds"] < 5
     assert found["peak_rss_mb"] > 40
+    assert found["cpu_cores"] >= 1
     assert found["energy_kwh"] is None or found["energy_kwh"] > 0
 
 

@@ -1,6 +1,7 @@
 """The typed configuration of every stage, and the checks that let no typo pass."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -22,6 +23,7 @@ from xraysynth.recipes import (
 )
 from xraysynth.records import CLASSES
 from xraysynth.release.recipe import ReleaseRecipe
+from xraysynth.review.recipe import ReviewRecipe
 
 if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
     from xraysynth.generators.base import Generator
@@ -94,17 +96,27 @@ class Generate:
 
     per_class: int | None = None
     seed: int = 0
-    shard_index: int = 0
-    shard_count: int = 1
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.per_class is not None and self.per_class < 1:
             raise ConfigError(f"generate.per_class must be at least 1; got {self.per_class}")
-        if not 0 <= self.shard_index < self.shard_count:
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Do part `index` of `count` alone: each part on any machine that shares paths.output.
+
+    The last part to end puts all of them together. The processes that torchrun starts share a part.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
             raise ConfigError(
-                "generate.shard_index must lie in [0, generate.shard_count); "
-                f"got {self.shard_index} of {self.shard_count}"
+                f"shard.index must lie in [0, shard.count); got {self.index} of {self.count}"
             )
 
 
@@ -147,7 +159,8 @@ class Study:
     from a generator: duplicate repeats real images instead of adding synthetic ones, permuted deals
     out the labels of the synthetic images anew. `leave_one_source_out` trains on real images of all
     data sets but one, for each of them. Up to `workers` jobs run at once, in processes of their own;
-    one GPU wants one.
+    one GPU wants one. `machine_usd_per_hour` turns the seconds of generators that compute here into
+    dollars in the report.
     """
 
     name: str = "study"
@@ -158,6 +171,7 @@ class Study:
     real_fractions: list[float] = field(default_factory=lambda: [1.0])
     leave_one_source_out: bool = False
     workers: int = 1
+    machine_usd_per_hour: float | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -175,6 +189,9 @@ class Study:
             raise ConfigError(f"study.real_fractions must lie in (0, 1]; got {self.real_fractions}")
         if self.workers < 1:
             raise ConfigError(f"study.workers must be at least 1; got {self.workers}")
+        price = self.machine_usd_per_hour
+        if price is not None and not 0 <= price < math.inf:
+            raise ConfigError(f"study.machine_usd_per_hour must be 0 or more; got {price}")
 
 
 def _among(option: str, values: Iterable[str], known: Sequence[str]) -> None:
@@ -215,12 +232,14 @@ class Config:
     prompts: PromptBank = field(default_factory=PromptBank)
     splits: Splits = field(default_factory=Splits)
     generate: Generate = field(default_factory=Generate)
+    shard: Shard = field(default_factory=Shard)
     data: DataRecipe = field(default_factory=DataRecipe)
     classifier: ClassifierRecipe = field(default_factory=ClassifierRecipe)
     trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
     evaluate: Evaluate = field(default_factory=Evaluate)
     study: Study = field(default_factory=Study)
     release: ReleaseRecipe = field(default_factory=ReleaseRecipe)
+    review: ReviewRecipe = field(default_factory=ReviewRecipe)
     tracking: Tracking = field(default_factory=Tracking)
     paths: Paths = field(default_factory=Paths)
     plan: bool = False
@@ -366,7 +385,8 @@ def plugin_overrides(overrides: Sequence[str]) -> list[str]:
     from the group of sources; types are checked later.
     """
     groups = "|".join([*PLUGINS, TEST_SOURCE, "prompts"])
-    free = re.compile(rf"(({groups})\.[\w-]+(\.[\w.-]+)?|evaluate\.weights(\.[\w-]+)?)=")
+    dicts = r"evaluate\.weights(\.[\w-]+)?|review\.own_questions(\.[\w-]+)*"
+    free = re.compile(rf"(({groups})\.[\w-]+(\.[\w.-]+)?|{dicts})=")
     chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
     return [f"++{text}" if free.match(text) else text for text in chosen]
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from xraysynth.provenance import peak_memory_mb
+from xraysynth.provenance import cpu_cores, peak_memory_mb
 
 Entry = Mapping[str, Any]
 """A line of a store's journal: `outcome`, and `facts` with `seconds`, `cost_usd`, …"""
+
+MACHINE = ("cpu_cores", "gpu", "gpu_memory_mb")
+"""What a metered stretch of work says of its machine."""
 
 
 @contextmanager
@@ -22,7 +25,9 @@ def metered() -> Iterator[dict[str, Any]]:
 
     `seconds`, `peak_rss_mb`, `peak_vram_mb` (MB = 10^6 bytes) and, with codecarbon installed,
     `energy_kwh` of this process and `energy_method`: what it reads from the processor's counters
-    where it may, and otherwise an estimate from the processor's rated power and its load.
+    where it may, and otherwise an estimate from the processor's rated power and its load. Of the
+    machine: the `cpu_cores` that this process may use and, where torch sees a GPU, its name `gpu`
+    and all of its memory, `gpu_memory_mb`.
     """
     found: dict[str, Any] = {}
     _reset_peaks()
@@ -35,6 +40,8 @@ def metered() -> Iterator[dict[str, Any]]:
             "seconds": round(time.perf_counter() - began, 3),
             "peak_rss_mb": round(_peak_rss_mb(), 1),
             "peak_vram_mb": _peak_vram_mb(),
+            "cpu_cores": cpu_cores(),
+            **_gpu(),
             **_energy(tracker),
         }
 
@@ -42,7 +49,8 @@ def metered() -> Iterator[dict[str, Any]]:
 def summary(attempts: Sequence[Entry], sessions: Sequence[Entry]) -> dict[str, Any]:
     """The ledger of a pool from every journal entry and from its `metered` sessions.
 
-    `images_per_hour` is over the time of all sessions, loading the model left out;
+    `images_per_hour` is over the time of all sessions, loading the model left out, and
+    `seconds_per_image` the time of all sessions, loading and refusals included, over their images;
     `seconds_p50` and `seconds_p95` are over images; dollars are what the answers said was used, and
     `possible_usd` what an answer that never came may have cost.
     """
@@ -59,6 +67,9 @@ def summary(attempts: Sequence[Entry], sessions: Sequence[Entry]) -> dict[str, A
         "seconds_p50": _percentile(seconds, 50),
         "seconds_p95": _percentile(seconds, 95),
         "images_per_hour": metered_images / working * 3600 if working > 0 else None,
+        "seconds_per_image": _total(sessions, "seconds") / metered_images
+        if metered_images
+        else None,
         "energy_kwh": energy or None,
         "energy_kwh_per_1000": energy / metered_images * 1000
         if energy and metered_images
@@ -71,12 +82,17 @@ def summary(attempts: Sequence[Entry], sessions: Sequence[Entry]) -> dict[str, A
 
 
 def _facts(sessions: Sequence[Entry]) -> dict[str, Any]:
-    """Of the model and the machine: the last session that knows, and the highest of the peaks."""
+    """Of the model and the machine: the last session that knows, and the highest of the peaks.
+
+    The machine is left out where sessions differ in it: what they add up to was measured on none.
+    """
     found: dict[str, Any] = {}
     for session in sessions:
         found |= {name: value for name, value in session.items() if value is not None}
     for name in ("seconds", "images", "started"):
         found.pop(name, None)
+    if len({tuple(session.get(name) for name in MACHINE) for session in sessions}) > 1:
+        found = {name: value for name, value in found.items() if name not in MACHINE}
     for name in ("peak_rss_mb", "peak_vram_mb"):
         found[name] = max((s[name] for s in sessions if s.get(name) is not None), default=None)
     return found
@@ -110,6 +126,13 @@ def _peak_rss_mb() -> float:
 def _peak_vram_mb() -> float | None:
     torch = _torch_on_gpu()
     return round(torch.cuda.max_memory_allocated() / 1e6, 1) if torch else None
+
+
+def _gpu() -> dict[str, Any]:
+    if not (torch := _torch_on_gpu()):
+        return {}
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {"gpu": properties.name, "gpu_memory_mb": round(properties.total_memory / 1e6)}
 
 
 def _torch_on_gpu() -> Any:

@@ -27,12 +27,15 @@ def _fixed() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpu_cores": cpu_cores(),
         "git": _git(),
         "versions": {name: found for name in ("xraysynth", *PACKAGES) if (found := _version(name))},
     }
+
+
+def cpu_cores() -> int | None:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def peak_memory_mb() -> float:

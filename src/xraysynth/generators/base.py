@@ -11,9 +11,19 @@ if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
     import numpy as np
 
 
+SERVICES = ("API", "local server")
+"""`Card.access` of generators that do not compute here: memory and energy of theirs are unknown."""
+
+ARCHIVE = "archive"
+"""`Card.access` of images that were made before: what they cost is unknown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """How a generator can be had and steered; shown beside its results."""
+    """How a generator can be had and steered; shown beside its results.
+
+    `access` is one of `SERVICES`, `ARCHIVE`, or anything else for what computes on this machine.
+    """
 
     title: str
     access: str

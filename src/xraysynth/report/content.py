@@ -9,6 +9,7 @@ import pandas as pd
 from xraysynth.generators.base import Card
 from xraysynth.manifest import Manifest
 from xraysynth.metrics.statistics import Interval
+from xraysynth.report.readers import Reading
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ class Content:
     (inside) and without it (outside), and their paired difference (drop, without minus with).
     `shortcuts` are the probes of the cohort: question, view, value, low, high, n, chance.
     `agreement` says per pair of encoders how far they rank the generators alike: first, second,
-    kendall_tau, n.
+    kendall_tau, n. `machine_usd_per_hour` is what an hour of the machine costs that made the images.
+    `readings` are the blinded readings of these images.
     """
 
     title: str
@@ -172,3 +174,5 @@ class Content:
     left_out: Sequence[Mapping[str, Any]] = ()
     shortcuts: Sequence[Mapping[str, Any]] = ()
     agreement: Sequence[Mapping[str, Any]] = ()
+    machine_usd_per_hour: float | None = None
+    readings: Sequence[Reading] = ()

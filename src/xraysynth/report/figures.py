@@ -17,7 +17,7 @@ _PAGE_COLOURS = {
     "#070809": "var(--line)",
     "#0c0d0e": "var(--page)",
 }
-_INK, _MUTED, _LINE, _GROUND = _PAGE_COLOURS
+INK, MUTED, _LINE, GROUND = _PAGE_COLOURS
 _SERIES = tuple(
     f"#0a0b{i:02x}" for i in range(1, 7)
 )  # stand-ins: the page says what they look like
@@ -27,20 +27,20 @@ _RC: dict[Any, Any] = {
     "svg.hashsalt": "xraysynth",
     "font.family": "DejaVu Sans",
     "font.size": 11,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": _LINE,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
-_TEXT: dict[str, Any] = {"color": _INK, "fontsize": 11, "parse_math": False}
+TEXT: dict[str, Any] = {"color": INK, "fontsize": 11, "parse_math": False}
 _RECALL = np.linspace(0.01, 1, 100)
 _DASHES: dict[str, tuple[int, int]] = {"add": (4, 2), "pretrain": (1, 2)}
-_MARKERS = {"add": "s", "pretrain": "^"}
+MARKERS = {"add": "s", "pretrain": "^"}
 
 
 @dataclass(frozen=True)
@@ -68,45 +68,49 @@ class Stroke:
 def stroke(arm: Arm, generators: Sequence[str]) -> Stroke:
     """The stroke of one arm; real-only is the page's ink, and a control is grey."""
     if arm.share == 0:
-        return Stroke(_INK, 2.4, None)
+        return Stroke(INK, 2.4, None)
     if arm.control or arm.generator not in generators:
-        return Stroke(_MUTED, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
+        return Stroke(MUTED, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
     colour = _SERIES[list(generators).index(arm.generator) % len(_SERIES)]
     return Stroke(colour, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
 
 
 def swatch(generator: str, generators: Sequence[str]) -> str:
     """SVG presentation attributes of a generator's colour, for a legend."""
-    place = list(generators).index(generator) % len(_SERIES)
-    return Stroke(_SERIES[place], 2.4, None).css
+    return Stroke(colour(generator, generators), 2.4, None).css
+
+
+def colour(generator: str, generators: Sequence[str]) -> str:
+    """A generator's colour in figures."""
+    return _SERIES[list(generators).index(generator) % len(_SERIES)]
 
 
 def _marker(arm: Arm) -> dict[str, str]:
     """Keyword arguments of a dot: its form says the mode, and a hollow grey one is a control."""
     if arm.control:
-        return {"marker": "X" if arm.control == "permuted" else "D", "mfc": _GROUND}
-    hollow = {"mfc": _GROUND} if arm.mode in _MARKERS else {}
-    return {"marker": _MARKERS.get(arm.mode, "o")} | hollow
+        return {"marker": "X" if arm.control == "permuted" else "D", "mfc": GROUND}
+    hollow = {"mfc": GROUND} if arm.mode in MARKERS else {}
+    return {"marker": MARKERS.get(arm.mode, "o")} | hollow
 
 
 def differences(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
     """Each arm minus real-only with its interval, zero marked; controls are grey and hollow."""
     rows = [arm for arm in arms if metric in arm.difference]
-    figure, axes = _canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
-    axes.axvline(0, color=_INK, linewidth=1)
+    figure, axes = canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
+    axes.axvline(0, color=INK, linewidth=1)
     for y, arm in enumerate(reversed(rows)):
         interval, colour = arm.difference[metric], stroke(arm, generators).colour
         axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2)
-        marker = {"mfc": _GROUND} if arm.control else {}
+        marker = {"mfc": GROUND} if arm.control else {}
         axes.plot([interval.value], [y], "o", color=colour, markersize=7, **marker)
-        place, ground = axes.get_yaxis_transform(), {"fc": _GROUND, "ec": "none", "pad": 0.6}
-        axes.text(0, y + 0.22, arm.name, transform=place, bbox=ground, **_TEXT)
+        place, ground = axes.get_yaxis_transform(), {"fc": GROUND, "ec": "none", "pad": 0.6}
+        axes.text(0, y + 0.22, arm.name, transform=place, bbox=ground, **TEXT)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.5, len(rows) - 0.3)
     axes.set_xlabel(f"Δ {name} against real only")
     label = f"{name} of {len(rows)} arms minus real only, with 95% intervals"
-    return _svg(figure, "differences", label)
+    return svg(figure, "differences", label)
 
 
 def against_share(
@@ -116,14 +120,14 @@ def against_share(
 
     Controls of the same shares are grey, hollow dots without a line.
     """
-    figure, axes = _canvas(height=3.1, left=0.14, bottom=0.55, top=0.12, right=0.19)
+    figure, axes = canvas(height=3.1, left=0.14, bottom=0.55, top=0.12, right=0.19)
     baseline = [arm for arm in arms if arm.share == 0]
     mixed = [arm for arm in arms if arm.share > 0]
     own = [arm for arm in mixed if arm.generator == generator and not arm.control]
     controls = [arm for arm in mixed if arm.control and arm.generator in ("", generator)]
     for arm in baseline:
-        axes.axhline(arm.scores[metric].value, color=_INK, linewidth=1, linestyle=(0, (2, 2)))
-        _draw_seeds(axes, arm, _INK, metric)
+        axes.axhline(arm.scores[metric].value, color=INK, linewidth=1, linestyle=(0, (2, 2)))
+        _draw_seeds(axes, arm, INK, metric)
     modes = list(dict.fromkeys(arm.mode for arm in own if arm.share < 1)) or [own[0].mode]
     ends = []
     for mode in modes:
@@ -133,7 +137,7 @@ def against_share(
         if arm.mode not in modes:  # synthetic only, beside hybrids of other modes
             _draw_seeds(axes, arm, stroke(arm, generators).colour, metric)
     for arm in controls:
-        _draw_point(axes, arm.share + 0.02, arm, _MUTED, metric)
+        _draw_point(axes, arm.share + 0.02, arm, MUTED, metric)
     shares = sorted({arm.share for arm in baseline + own})
     axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
     axes.set_xlim(-0.04, 1.04)
@@ -141,7 +145,7 @@ def against_share(
     _label_ends(axes, ends)
     axes.set_xlabel("synthetic share of the training images")
     axes.set_ylabel(name)
-    return _svg(figure, f"share-{generator}", f"{name} against synthetic share for {generator}")
+    return svg(figure, f"share-{generator}", f"{name} against synthetic share for {generator}")
 
 
 def _draw_mode(
@@ -166,7 +170,7 @@ def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
     least, last = 0.07 * (high - low), -np.inf
     for x, y, mode in sorted(ends, key=lambda end: end[1]):
         last = max(y, last + least)
-        axes.annotate(mode, (x, last), (9, 0), textcoords="offset points", va="center", **_TEXT)
+        axes.annotate(mode, (x, last), (9, 0), textcoords="offset points", va="center", **TEXT)
 
 
 def _draw_seeds(axes: Any, arm: Arm, colour: str, metric: str) -> None:
@@ -196,17 +200,17 @@ def real_alone(arms: Sequence[Arm]) -> list[Arm]:
 
 def learning_curve(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
     """Score against the number of real images, and where hybrids of as many real images lie."""
-    figure, axes = _canvas(height=3.4, left=0.14, bottom=0.55, top=0.12)
+    figure, axes = canvas(height=3.4, left=0.14, bottom=0.55, top=0.12)
     curve = real_alone(arms)
     hybrids = [a for a in arms if 0 < a.share < 1 and not a.control and not a.left_out]
     x = [arm.real_images for arm in curve]
     bounds = [arm.scores[metric] for arm in curve]
     axes.fill_between(
-        x, [i.low for i in bounds], [i.high for i in bounds], color=_INK, alpha=0.1, lw=0
+        x, [i.low for i in bounds], [i.high for i in bounds], color=INK, alpha=0.1, lw=0
     )
-    axes.plot(x, [i.value for i in bounds], color=_INK, linewidth=1.6)
+    axes.plot(x, [i.value for i in bounds], color=INK, linewidth=1.6)
     for arm in curve:
-        _draw_point(axes, arm.real_images, arm, _MUTED if arm.control else _INK, metric)
+        _draw_point(axes, arm.real_images, arm, MUTED if arm.control else INK, metric)
     for arm in hybrids:  # beside each other, where several have as many real images
         place = 1.03 ** (1 + list(generators).index(arm.generator) + 3 * arm.share)
         colour = stroke(arm, generators).colour
@@ -220,7 +224,7 @@ def learning_curve(arms: Sequence[Arm], generators: Sequence[str], metric: str, 
     axes.set_xlabel("real training images (logarithmic)")
     axes.set_ylabel(name)
     label = f"{name} against the number of real training images, {len(hybrids)} hybrid arms beside"
-    return _svg(figure, "learning", label)
+    return svg(figure, "learning", label)
 
 
 def _range(arms: Iterable[Arm], metric: str) -> tuple[float, float]:
@@ -241,19 +245,19 @@ def _range(arms: Iterable[Arm], metric: str) -> tuple[float, float]:
 
 def precision_recall(arms: Sequence[Arm], label: str, generators: Sequence[str]) -> str:
     """Precision against recall of one class, all arms overlaid, each a mean over its seeds."""
-    figure, axes = _canvas(height=3.1, left=0.14, bottom=0.55, top=0.12)
+    figure, axes = canvas(height=3.1, left=0.14, bottom=0.55, top=0.12)
     for arm in arms:
         curve = mean_precision(arm, label)
         if curve is not None:
             axes.plot(_RECALL, curve, **stroke(arm, generators).line)
     prevalence = [float((table["label"] == label).mean()) for a in arms for table in a.predictions]
     if prevalence:
-        axes.axhline(prevalence[0], color=_MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        axes.axhline(prevalence[0], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
         below = prevalence[0] > 0.1
         y = prevalence[0] + (-0.02 if below else 0.02)
-        axes.text(0.01, y, "chance", **(_TEXT | {"color": _MUTED}), va="top" if below else "bottom")
+        axes.text(0.01, y, "chance", **(TEXT | {"color": MUTED}), va="top" if below else "bottom")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
-    return _svg(figure, f"pr-{label}", f"Precision-recall curves of {len(arms)} arms for {label}")
+    return svg(figure, f"pr-{label}", f"Precision-recall curves of {len(arms)} arms for {label}")
 
 
 def mean_precision(arm: Arm, label: str) -> np.ndarray | None:
@@ -268,7 +272,7 @@ def mean_precision(arm: Arm, label: str) -> np.ndarray | None:
     return np.mean(curves, axis=0) if curves else None
 
 
-def _canvas(
+def canvas(
     *, height: float, left: float, bottom: float, top: float, right: float = 0.03
 ) -> tuple[Any, Any]:
     """A 4.8 inch wide figure; `left`, `right` in fractions of it, `bottom`, `top` in inches."""
@@ -281,7 +285,7 @@ def _canvas(
         return figure, figure.add_axes(box)
 
 
-def _svg(figure: Any, name: str, label: str) -> str:
+def svg(figure: Any, name: str, label: str) -> str:
     """The figure as an `<svg>` element with its own ids and the page's colours and font."""
     import matplotlib as mpl
 

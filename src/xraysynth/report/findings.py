@@ -36,12 +36,12 @@ def findings(content: Content) -> list[Finding]:
 def _finding(
     content: Content, arms: Sequence[Arm], generator: str, pool: PoolView | None
 ) -> Finding:
-    hybrids, alone = _own(arms, generator)
+    hybrids, alone = own_arms(arms, generator)
     others = _of_images(pool, content.classes) if pool else []
     if not (tried := hybrids or alone):
         nothing = Verdict(verdicts.NOT_COMPARED, f"{generator}: no classifier was trained with it")
         return Finding(generator, nothing, "", others)
-    best = max(tried, key=_gain)
+    best = max(tried, key=gain)
     worth = next((row for row in content.worth if row["arm"] == best.name), None)
     if worth:
         others.append(("Worth", verdicts.equivalent(_equivalent(worth))))
@@ -49,7 +49,7 @@ def _finding(
     return Finding(generator, utility(arms, best), _basis(best, len(tried)), others)
 
 
-def _own(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]:
+def own_arms(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]:
     """A generator's arms, hybrid and synthetic only; never controls, nor with fewer real images
     unless there are no others."""
     own = [a for a in arms if a.generator == generator and a.share > 0 and not a.control]
@@ -57,7 +57,8 @@ def _own(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]:
     return [a for a in whole if a.share < 1], [a for a in whole if a.share == 1]
 
 
-def _gain(arm: Arm) -> float:
+def gain(arm: Arm) -> float:
+    """Macro-F1 over real only; minus infinity where it is not known."""
     value = arm.difference[PRIMARY].value if PRIMARY in arm.difference else math.nan
     return value if math.isfinite(value) else -math.inf
 
@@ -112,45 +113,46 @@ def _basis(best: Arm, tried: int) -> str:
 def _of_images(pool: PoolView, classes: Sequence[str]) -> list[tuple[str, Verdict]]:
     """Verdicts on the images themselves."""
     found = []
-    if distance := _first(pool, ("FD(", "FID")):
-        sides = _interval(distance), _interval(distance, "floor"), _excess(distance)
-        value, floor, excess = sides
+    if distance := first_measure(pool, ("FD(", "FID")):
+        sides = interval(distance), interval(distance, "floor"), excess(distance)
+        value, floor, over = sides
         shown = verdicts.images(
             metric=distance["metric"],
             value=value,
             floor=floor,
-            excess=excess,
+            excess=over,
             few=distance["note"],
         )
         found.append(("Images", shown))
-    flagged = _first(pool, ("memorised",))
+    flagged = first_measure(pool, ("memorised",))
     unassessable = pool.assessable.removesuffix(": not assessable")
     copies = verdicts.memorisation(
-        flagged=_interval(flagged) if flagged else None, unassessable=unassessable
+        flagged=interval(flagged) if flagged else None, unassessable=unassessable
     )
     found.append(("Copies", copies))
     seen = next((row for row in pool.faithfulness if not row["label"]), None)
     faithful = verdicts.faithfulness(
-        seen=_interval(seen) if seen else None,
+        seen=interval(seen) if seen else None,
         classes=len(classes),
-        real=_interval(seen, "real") if seen else None,
+        real=interval(seen, "real") if seen else None,
     )
     return [*found, ("Labels", faithful)]
 
 
-def _first(pool: PoolView, names: tuple[str, ...]) -> dict[str, Any] | None:
+def first_measure(pool: PoolView, names: tuple[str, ...]) -> dict[str, Any] | None:
     """The first encoder's measure of all classes by one of these names."""
     rows = (row for row in records(pool.measures) if not row["label"])
     return next((row for row in rows if row["metric"].startswith(names)), None)
 
 
-def _interval(row: Mapping[str, Any], of: str = "") -> Interval:
+def interval(row: Mapping[str, Any], of: str = "") -> Interval:
     """An interval from a record: of its value, or of its `floor` or `real`."""
     low, high = (f"{of}_low", f"{of}_high") if of else ("low", "high")
     return Interval(float(row[of or "value"]), float(row[low]), float(row[high]), int(row["n"]))
 
 
-def _excess(row: Mapping[str, Any]) -> Interval:
+def excess(row: Mapping[str, Any]) -> Interval:
+    """Of a distance over its floor, paired."""
     difference = float(row["value"]) - float(row["floor"])
     return Interval(difference, row["excess_low"], row["excess_high"], int(row["n"]))
 

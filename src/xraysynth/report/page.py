@@ -9,9 +9,22 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from xraysynth.report import figures, findings, rows, tables, thumbnails, verdicts, words
+from xraysynth.report import (
+    costs,
+    figures,
+    findings,
+    pareto,
+    readers,
+    rows,
+    tables,
+    thumbnails,
+    tradeoffs,
+    verdicts,
+    words,
+)
 from xraysynth.report.content import Arm, Content, Evaluation, PoolView
 from xraysynth.report.findings import PRIMARY
+from xraysynth.report.readers import Reading
 
 TESTED_ON = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_auroc": "AUROC"}
 
@@ -30,6 +43,11 @@ def render_evaluation(view: Evaluation) -> str:
     return _environment().get_template("evaluation.html.j2").render(shared | own)
 
 
+def render_reading(reading: Reading) -> str:
+    """The page of a blinded reading, as self-contained as `render`."""
+    return _environment().get_template("readers.html.j2").render(readers.view(reading))
+
+
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
@@ -45,7 +63,7 @@ def _environment() -> Environment:
         "measured": words.measured,
         "percent": words.percent,
         "time": words.duration,
-        "of_kind": words.of_kind,
+        "quantity": words.quantity,
         "breakable": breakable,
         "known": words.known,
         "bound": bound,
@@ -91,10 +109,38 @@ def _view(content: Content) -> dict[str, Any]:
             "credits": _credits(content),
             "real": _real(content),
             "agreement": content.agreement,
+            "readings": [readers.view(reading) for reading in content.readings],
             "limits": content.limits,
+            "tradeoff": _tradeoff(content, generators),
         }
         | _asked(arms)
     )
+
+
+def _tradeoff(content: Content, generators: Sequence[str]) -> dict[str, Any]:
+    points = costs.points(content)
+    drawn = {unit: pareto.drawn(points, unit) for unit in costs.UNITS}
+    return {
+        "groups": tradeoffs.side_by_side(content),
+        "details": tradeoffs.in_detail(content),
+        "machines": tradeoffs.on_machines(content),
+        "points": points,
+        "units": tradeoffs.units(points),
+        "names": costs.UNITS,
+        "verdict": costs.cheapest(points),
+        "plots": [
+            (unit, Markup(pareto.plot(points, generators, unit)) if found else "")
+            for unit, found in drawn.items()
+        ],
+        "left_out": [(unit, found) for unit in costs.UNITS if (found := _undrawn(points, unit))],
+    }
+
+
+def _undrawn(points: Sequence[costs.Point], unit: costs.Unit) -> str:
+    """The generators whose cost has no place in a plot that there is."""
+    drawn = pareto.drawn(points, unit)
+    missing = dict.fromkeys(point.arm.generator for point in points if point not in drawn)
+    return ", ".join(missing) if drawn else ""
 
 
 def _asked(arms: Sequence[Arm]) -> dict[str, Any]:

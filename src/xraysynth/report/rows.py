@@ -3,51 +3,12 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from xraysynth.report.content import Evaluation, PoolView
-
-ACCESS = {
-    "access": "access",
-    "licence": "licence",
-    "offline": "offline",
-    "seeds_reproducible": "seeds reproducible",
-    "prompt_control": "prompt control",
-    "fine_tunable": "fine-tunable",
-    "hardware": "hardware",
-    "set_up": "set-up",
-    "price": "price",
-}
-"""Fields of a generator's card, with their titles."""
-
-LEDGER = {
-    "images": ("images", "count"),
-    "attempts": ("requests, retries included", "count"),
-    "seconds_p50": ("time per image, median", "time"),
-    "seconds_p95": ("time per image, 95th percentile", "time"),
-    "images_per_hour": ("images per hour", "count"),
-    "load_seconds": ("loading the model", "time"),
-    "finetune_seconds": ("fine-tuning", "time"),
-    "finetune_steps": ("fine-tuning steps", "count"),
-    "peak_rss_mb": ("peak memory, MB", "count"),
-    "peak_vram_mb": ("peak GPU memory, MB", "count"),
-    "energy_wh_per_1000": ("energy per 1,000 images, Wh", "number"),
-    "energy_method": ("energy is", "text"),
-    "cost_usd": ("paid, US dollars", "number"),
-    "possible_usd": ("possibly billed besides, US dollars", "number"),
-    "parameters": ("parameters", "count"),
-    "trained_parameters": ("parameters trained here", "count"),
-    "bytes_on_disk": ("weights on disk, bytes", "count"),
-    "device": ("device", "text"),
-    "engine": ("engine", "text"),
-    "dtype": ("precision", "text"),
-    "steps": ("denoising steps", "count"),
-}
-"""Entries of a generator's ledger, with their titles and kinds."""
-
 
 DIRECTIONS = {
     "lower": "lower is better",
@@ -59,35 +20,6 @@ DIRECTIONS = {
 _SAME = (("FID", "FD"), ("KID", "KD"))
 COPYING = ("memorised", "AuthPct", "C_T", "MiFD", "MiFID")
 """What the metrics begin with that ask whether images are copies."""
-
-
-def access(pools: Sequence[PoolView]) -> list[tuple[str, list[str]]]:
-    """Rows of the access table: a title, and a value per generator."""
-    cards = [asdict(pool.card) for pool in pools]
-    words = {True: "yes", False: "no"}
-    return [
-        (title, [str(words.get(card[name], card[name])) for card in cards])
-        for name, title in ACCESS.items()
-    ]
-
-
-def ledger(pools: Sequence[PoolView]) -> list[tuple[str, str, list[Any]]]:
-    """Rows of the cost table: a title, a kind and a value per generator; none without any value."""
-    entries = [_entries(pool) for pool in pools]
-    rows = [
-        (title, kind, [entry.get(name) for entry in entries])
-        for name, (title, kind) in LEDGER.items()
-    ]
-    return [row for row in rows if any(value not in (None, 0, 0.0) for value in row[2])]
-
-
-def _entries(pool: PoolView) -> dict[str, Any]:
-    found = dict(pool.ledger)
-    per_thousand = found.get("energy_kwh_per_1000")
-    found["energy_wh_per_1000"] = None if per_thousand is None else per_thousand * 1000
-    found["finetune_seconds"] = pool.taught.get("seconds")
-    found["finetune_steps"] = pool.taught.get("steps")
-    return found
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

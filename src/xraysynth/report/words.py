@@ -31,22 +31,45 @@ def duration(seconds: Any) -> str:
         return UNKNOWN
     value = float(seconds)
     if value < 10:
-        return f"{value:.2g} s"
+        return f"{significant(value, 2)} s"
     if value < 60:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def of_kind(value: Any, kind: str) -> str:
-    """A cell of the ledger: `text`, `time` in seconds, `count` with thousands, or `number`."""
-    if kind == "text":
-        return UNKNOWN if value is None else str(value)
-    if kind == "time":
-        return duration(value)
-    if kind == "count":
-        return f"{float(value):,.0f}" if known(value) else UNKNOWN
-    return f"{float(value):.3g}" if known(value) else UNKNOWN
+def quantity(value: Any, unit: str) -> str:
+    """A number with its unit, one of s, USD, kWh, MB, share, count, F1 or "" for none.
+
+    >>> quantity(0.00123, "USD"), quantity(0.00004, "kWh"), quantity(1325.1, "MB")
+    ('$0.0012', '0.0400 Wh', '1.33 GB')
+    """
+    if isinstance(value, float) and math.isinf(value):
+        return "∞"
+    if not known(value):
+        return UNKNOWN
+    amount = float(value)
+    plain = {"s": duration, "share": percent, "F1": signed, "USD": dollars, "": significant}
+    if unit in plain:
+        return plain[unit](amount)
+    if unit == "kWh":
+        return f"{significant(amount)} kWh" if amount >= 1 else f"{significant(amount * 1000)} Wh"
+    if unit == "MB":
+        return f"{significant(amount / 1000)} GB" if amount >= 1000 else f"{significant(amount)} MB"
+    return f"{amount:,.0f}"
+
+
+def dollars(value: float) -> str:
+    """Cents from a dollar on, two figures below: $12.40, $0.0021."""
+    return f"${value:,.2f}" if value >= 1 else f"${significant(value, 2)}"
+
+
+def significant(value: float, figures: int = 3) -> str:
+    """So many figures at least, without an exponent: 1,234, 12.3, 0.00123."""
+    if not value:
+        return "0"
+    digits = max(0, figures - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}".replace("-", MINUS)
 
 
 def measured(value: Any, size: Any) -> str:

@@ -21,13 +21,23 @@ from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.metrics.statistics import Interval
 from xraysynth.report.content import Content, PoolView
-from xraysynth.stages import arms, evaluate, finetune, generate, plan, prepare, probe, train
+from xraysynth.stages import (
+    arms,
+    evaluate,
+    finetune,
+    generate,
+    plan,
+    prepare,
+    probe,
+    review_analyse,
+    train,
+)
 from xraysynth.store import exclusive
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
 
-FILES = ("report.html", "results.csv", "results.parquet", "measures.csv")
+FILES = ("report.html", "results.csv", "results.parquet", "measures.csv", "tradeoffs.csv")
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,11 @@ class _Pool:
     taught: Job | None
     made: Job
     measured: Job
+
+    @property
+    def key(self) -> str:
+        """What names the pool's folder besides the generator."""
+        return self.manifest.folder.name.rpartition("-")[2]
 
 
 @dataclass(frozen=True)
@@ -158,7 +173,7 @@ def _work(
     command: str,
     this: Job,
 ) -> dict[str, Any]:
-    from xraysynth.report import page, tables
+    from xraysynth.report import page, tables, tradeoffs
 
     tested = [arms.Tested.of(arm, found) for arm, found in jobs.arms]
     scorer = arms.Scorer(config, tested)
@@ -184,6 +199,7 @@ def _work(
         left_out=arms.left_out(scorer, tested),
         shortcuts=jobs.probed.record()["result"]["shortcuts"] if jobs.probed else [],
         agreement=_agreement(pools),
+        machine_usd_per_hour=config.study.machine_usd_per_hour,
     )
     (this.folder / "report.html").write_text(page.render(content), encoding="utf-8")
     results = tables.results(content)
@@ -191,6 +207,7 @@ def _work(
     results.to_parquet(this.folder / "results.parquet", index=False)
     measures = tables.measures(content)
     measures.to_csv(this.folder / "measures.csv", index=False)
+    tradeoffs.table(content).to_csv(this.folder / "tradeoffs.csv", index=False)
     with tracking.tracked(config, this) as run:
         tracking.log_report(run, results, measures)
     scores = {arm.name: arm.scores["macro_f1"].as_dict() for arm in content.arms}

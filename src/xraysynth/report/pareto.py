@@ -1,0 +1,142 @@
+"""What arms gain against what their images cost, and which of them no other beats."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xraysynth.report import figures
+from xraysynth.report.costs import Point, Unit
+from xraysynth.report.words import significant
+
+AXES: dict[Unit, str] = {
+    "s": "seconds per 1,000 images",
+    "USD": "US dollars per 1,000 images",
+    "kWh": "kWh per 1,000 images",
+}
+_LEAST = 0.19
+"""Inches between two labels."""
+
+
+def drawn(points: Sequence[Point], unit: Unit) -> list[Point]:
+    """The points that have a place: with a gain, and a cost above 0, which is no place on a log axis."""
+    return [p for p in points if math.isfinite(p.gain.value) and (p.each[unit].value or 0) > 0]
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the (cost, gain) that no other beats: none costs as little and gains as much.
+
+    Real images alone cost nothing and gain 0, so that what does not gain is beaten.
+
+    >>> front([(1, 0.1), (2, 0.3), (3, 0.2), (0.5, -0.1)])
+    [0, 1]
+    """
+
+    def beaten(cost: float, gain: float) -> bool:
+        return any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+
+    return [n for n, (cost, gain) in enumerate(points) if gain > 0 and not beaten(cost, gain)]
+
+
+def plot(points: Sequence[Point], generators: Sequence[str], unit: Unit) -> str:
+    """Gain in macro-F1 with its interval against the cost of 1,000 images; the front as a step line."""
+    shown = drawn(points, unit)
+    at = [(1000 * (point.each[unit].value or 0), point.gain.value) for point in shown]
+    best = front(at)
+    height = max(3.3, 0.9 + _LEAST * len(shown))
+    right = 0.04 + 0.0165 * max(len(_short(point)) for point in shown)
+    figure, axes = figures.canvas(height=height, left=0.19, bottom=0.55, top=0.15, right=right)
+    axes.axhline(0, color=figures.INK, linewidth=1)
+    axes.set_xscale("log")
+    _limit(axes, shown, [cost for cost, _ in at])
+    _draw_front(axes, sorted(at[n] for n in best))
+    ends = []
+    for n, point in enumerate(shown):
+        x = at[n][0] * 1.05 ** sum(p.arm.generator == point.arm.generator for p in shown[:n])
+        _draw(axes, x, point, figures.stroke(point.arm, generators).colour, filled=n in best)
+        ends.append((x, point.gain.value, _short(point)))
+    _label(axes, ends, _LEAST / (height - 0.7))
+    axes.set_xlabel(AXES[unit])
+    axes.set_ylabel("Δ macro-F1 against real only")
+    label = (
+        f"Gain in macro-F1 of {len(shown)} arms against {AXES[unit]}; {len(best)} are not beaten"
+    )
+    return figures.svg(figure, f"pareto-{unit}", label)
+
+
+def _limit(axes: Any, shown: Sequence[Point], costs: Sequence[float]) -> None:
+    ends = [end for p in shown for end in (p.gain.low, p.gain.high, 0.0) if math.isfinite(end)]
+    pad = 0.06 * max(0.02, max(ends) - min(ends))
+    axes.set_ylim(min(ends) - pad, max(ends) + pad)
+    axes.set_xlim(min(costs) / 1.6, max(costs) * 2)
+    ticks = _ticks(*axes.get_xlim())
+    axes.set_xticks(ticks, [significant(tick, 1) for tick in ticks])
+    axes.minorticks_off()
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers in between, few enough to be read."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
+        if len(found) <= 3:
+            break
+    return found[:: 1 + len(found) // 5]
+
+
+def _draw_front(axes: Any, best: Sequence[tuple[float, float]]) -> None:
+    if best:
+        x = [axes.get_xlim()[0], *(cost for cost, _ in best), axes.get_xlim()[1]]
+        y = [0.0, *(gain for _, gain in best), best[-1][1]]
+        axes.step(x, y, where="post", color=figures.MUTED, linewidth=1.4)
+
+
+def _draw(axes: Any, x: float, point: Point, colour: str, *, filled: bool) -> None:
+    gain = point.gain
+    axes.plot([x, x], [gain.low, gain.high], color=colour, linewidth=1.2)
+    mark = figures.MARKERS.get(point.arm.mode, "o") if point.arm.share < 1 else "D"
+    axes.plot([x], [gain.value], mark, color=colour, mfc=colour if filled else figures.GROUND)
+
+
+def _label(axes: Any, ends: Sequence[tuple[float, float, str]], least: float) -> None:
+    """Names right of the axes, in the order of the gains, each tied to its point."""
+    low, high = axes.get_ylim()
+    ordered = sorted(ends, key=lambda end: end[1])
+    places = spread([(y - low) / (high - low) for _, y, _ in ordered], least)
+    thin = {"arrowstyle": "-", "color": figures.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
+    for (x, y, name), place in zip(ordered, places, strict=True):
+        axes.annotate(
+            name,
+            (x, y),
+            (1.03, place),
+            textcoords="axes fraction",
+            va="center",
+            arrowprops=thin,
+            **(figures.TEXT | {"fontsize": 9}),
+        )
+
+
+def spread(places: Sequence[float], least: float) -> list[float]:
+    """Rising places in [0, 1], moved as far apart as `least`, from below and then from the top.
+
+    >>> spread([0.5, 0.5, 0.9], 0.25)
+    [0.5, 0.75, 1.0]
+    """
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, found[-1] + least) if found else place)
+    top = 1.0
+    for n in reversed(range(len(found))):
+        found[n] = min(found[n], top)
+        top = found[n] - least
+    return found
+
+
+def _short(point: Point) -> str:
+    """The name of an arm in at most 24 letters."""
+    arm = point.arm
+    mode = "" if arm.mode == "replace" else f" {arm.mode}"
+    rest = " only" if arm.share == 1 else f" {arm.share:.0%}{mode}"
+    room = 24 - len(rest)
+    name = arm.generator if len(arm.generator) <= room else f"{arm.generator[: room - 1]}…"
+    return name + rest

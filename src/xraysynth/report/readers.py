@@ -1,0 +1,259 @@
+"""Pages of a blinded reading: what readers said of a study's images."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xraysynth.report.words import MINUS, known, percent
+
+REAL, ALL = "real", ""
+DETECTION = {
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "d_prime": "d′",
+    "criterion": "criterion",
+    "auc": "AUC",
+}
+ERRORS = {
+    "errors": "any",
+    "errors_omission": "omission",
+    "errors_commission": "commission",
+    "errors_subtle": "subtle discrepancy",
+    "errors_artefact": "artefact",
+}
+SCORES = {"quality": "image quality", "realism": "realism"}
+ASKED = {"origin": "real or synthetic", "diagnosis": "diagnosis", **SCORES}
+AGREEMENT = {
+    "fleiss_kappa": "Fleiss’ κ",
+    "weighted_kappa": "weighted κ",
+    "alpha": "Krippendorff’s α",
+    "same_again": "same answer again",
+    "kappa_again": "κ with own first answer",
+}
+_MOST_MARKS = 400  # points a map draws
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An analysed reading; the tables are those of `review.analysis.Analysis`.
+
+    `exports` has an entry per file: reader, session, answered, of. `simulated_images` and
+    `simulated_readers` are said at the top of the page. `plans` has half-widths by generator and
+    measure, each a list of readers, images and half_width.
+    """
+
+    name: str
+    created: str
+    classes: Sequence[str]
+    simulated_images: bool
+    simulated_readers: bool
+    results: pd.DataFrame
+    readers: pd.DataFrame
+    pairs: pd.DataFrame
+    marks: pd.DataFrame
+    exports: Sequence[Mapping[str, Any]]
+    command: str = ""
+    plans: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def generators(self) -> list[str]:
+        """Generators with answered images, without real images and all together."""
+        rows = self.results[self.results["name"] == "log_seconds"]["generator"]
+        return [name for name in dict.fromkeys(rows) if name not in (ALL, REAL)]
+
+    @property
+    def groups(self) -> list[str]:
+        """Rows of most tables: real images, each generator's, and all together where several."""
+        together = [ALL] if len(self.generators) > 1 else []
+        return [REAL, *self.generators, *together]
+
+    def get(self, name: str, generator: str = ALL, label: str = ALL) -> dict[str, Any] | None:
+        """One result, None where it was not measured."""
+        found = self._index.get((name, generator, label))
+        return dict(found) if found else None
+
+    @property
+    def _index(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        columns = [str(column) for column in self.results]
+        rows = [dict(zip(columns, r, strict=True)) for r in self.results.itertuples(index=False)]
+        return {(row["name"], row["generator"], row["class"]): row for row in rows}
+
+    def has(self, name: str) -> bool:
+        """Whether any row of this measure has a value."""
+        return bool(self.results[self.results["name"] == name]["value"].notna().any())
+
+
+def called(generator: str) -> str:
+    """What a row of images is called."""
+    return {REAL: "real images", ALL: "all synthetic"}.get(generator, generator)
+
+
+def sentences(reading: Reading) -> list[tuple[str, str]]:
+    """What each generator's images were taken for: a headline and the numbers behind it."""
+    found = []
+    real = reading.get("called_real", REAL)
+    for generator in reading.generators:
+        fooled = reading.get("called_real", generator)
+        apart = reading.get("called_real_difference", generator)
+        if fooled and apart and real:
+            numbers = (
+                f"{_share(fooled)} of its images were called real, and {_share(real)} of real images: a "
+                f"difference of {points(apart)}{_holm(apart)}."
+            )
+            found.append((_verdict(generator, apart), numbers))
+    return found
+
+
+def _verdict(generator: str, apart: Mapping[str, Any]) -> str:
+    low, high = apart["low"], apart["high"]
+    if not known(low):
+        return f"{generator}: the answers do not allow an interval"
+    if high < 0:
+        return f"{generator}: readers tell its images from real ones"
+    if low > 0:
+        return f"{generator}: readers call its images real more often than real ones"
+    return f"{generator}: no difference shown between its images and real ones"
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    if not known(row["low"]):
+        return percent(row["value"])
+    return f"{percent(row['value'])} [{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def points(row: Mapping[str, Any]) -> str:
+    """A difference of shares in percentage points, with its interval."""
+    value, low, high = (_hundred(row[name]) for name in ("value", "low", "high"))
+    return f"{value} points [{low}, {high}]" if known(row["low"]) else f"{value} points"
+
+
+def _hundred(value: Any) -> str:
+    if not known(value):
+        return "–"
+    whole = round(100 * float(value))
+    return f"{whole:+d}".replace("-", MINUS) if whole else "0"
+
+
+def _holm(row: Mapping[str, Any]) -> str:
+    return f" ({p_words(row['p_holm'])}, adjusted over generators)" if known(row["p_holm"]) else ""
+
+
+def p_words(p: Any) -> str:
+    """A p-value as text."""
+    if not known(p):
+        return "–"
+    return "p < 0.001" if float(p) < 0.001 else f"p = {float(p):.3f}"
+
+
+def seconds(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A mean logarithm of seconds as a geometric mean."""
+    if row is None:
+        return None
+    return dict(row) | {n: float(np.exp(row[n])) for n in ("value", "low", "high") if known(row[n])}
+
+
+def notes(reading: Reading) -> list[tuple[str, list[str]]]:
+    """What qualifies results of all classes: the note and the results it belongs to."""
+    found: dict[str, list[str]] = {}
+    for row in reading.results[reading.results["class"] == ""].itertuples():
+        if row.note:
+            name = str(row.name if "name" in row._fields else "").replace("_", " ")
+            who = f" ({called(str(row.generator))})" if row.generator else ""
+            found.setdefault(str(row.note), []).append(f"{name}{who}")
+    return list(found.items())
+
+
+def maps(reading: Reading) -> list[dict[str, Any]]:
+    """Per group and error code the marked places: x and y in percent of the image."""
+    rows = []
+    for generator in (REAL, *reading.generators):
+        marks = reading.marks
+        mine = marks[marks["generator"] == ("" if generator == REAL else generator)]
+        panels = []
+        for name, title in list(ERRORS.items())[1:]:
+            here = mine[mine["code"] == name.removeprefix("errors_")]
+            shown = here.head(_MOST_MARKS)[["x", "y"]].to_numpy(float) * 100
+            panels.append({"title": title, "count": len(here), "points": shown.round(1).tolist()})
+        rows.append({"generator": generator, "panels": panels})
+    return rows
+
+
+def forest(reading: Reading) -> str:
+    """The share of images called real, real ones first, each with its interval, as SVG."""
+    from xraysynth.report import figures
+
+    groups = [REAL, *reading.generators]
+    rows = [(called(g), row) for g in groups if (row := reading.get("called_real", g))]
+    figure, axes = figures.canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
+    colours = [figures.INK] + [figures.colour(g, groups[1:]) for g in groups[1:]]
+    for y, ((name, row), colour) in enumerate(zip(reversed(rows), reversed(colours), strict=True)):
+        if known(row["low"]):
+            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2)
+        axes.plot([row["value"]], [y], "o", color=colour, markersize=7)
+        place = axes.get_yaxis_transform()
+        ground = {"fc": figures.GROUND, "ec": "none", "pad": 0.6}
+        axes.text(0, y + 0.27, name, transform=place, bbox=ground, **figures.TEXT)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.5, len(rows) - 0.2)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
+    axes.set_xlabel("images called real")
+    label = "share of images called real, with 95% intervals"
+    return figures.svg(figure, f"reading-{reading.name}", label)
+
+
+def designs(reading: Reading) -> list[dict[str, Any]]:
+    """Per generator a table of half-widths: measure, image numbers, and rows by readers."""
+    found = []
+    for generator, measures in reading.plans.items():
+        for measure, plans in measures.items():
+            sizes = sorted({int(plan["images"]) for plan in plans})
+            cells = {(p["readers"], p["images"]): p["half_width"] for p in plans}
+            counts = sorted({int(plan["readers"]) for plan in plans})
+            rows = [(count, [cells[count, size] for size in sizes]) for count in counts]
+            if rows:
+                found.append(
+                    {"generator": generator, "measure": measure, "sizes": sizes, "rows": rows}
+                )
+    return found
+
+
+def advice(reading: Reading, half_width: float = 0.05) -> list[str]:
+    """The smallest design, of those computed, that knows each generator's share to 5 points."""
+    found = []
+    for generator, measures in reading.plans.items():
+        plans = measures.get("called_real", ())
+        enough = [plan for plan in plans if plan["half_width"] <= half_width]
+        if enough:
+            best = min(enough, key=lambda p: (p["readers"] * p["images"], p["readers"]))
+            found.append(
+                f"{generator}: {best['readers']} readers and {best['images']} of its images give its share "
+                f"of images called real to ±{half_width:.0%} (expected ±{best['half_width']:.1%})."
+            )
+        elif plans:
+            most = max(plans, key=lambda p: (p["readers"], p["images"]))
+            found.append(
+                f"{generator}: even {most['readers']} readers and {most['images']} of its images would not "
+                f"give its share of images called real to ±{half_width:.0%}."
+            )
+        else:
+            found.append(f"{generator}: the answers show no variance to plan with.")
+    return found
+
+
+def view(reading: Reading) -> dict[str, Any]:
+    """What the templates of a reading need."""
+    from markupsafe import Markup
+
+    return {
+        "reading": reading,
+        "readers": sys.modules[__name__],
+        "forest": Markup(forest(reading)) if reading.has("called_real") else "",
+    }

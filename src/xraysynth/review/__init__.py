@@ -1,0 +1,1 @@
+"""The blinded reading kit: what radiologists see, and what their answers say."""

@@ -1,0 +1,320 @@
+"""What generators cost, what a gain costs, and what is known of small machines."""
+
+import math
+import re
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from xraysynth.config import Study
+from xraysynth.errors import ConfigError
+from xraysynth.metrics.statistics import Interval
+from xraysynth.report import costs, machines, page, pareto, tradeoffs
+from xraysynth.report.content import Arm, Content, PoolView
+
+SERVICE = {"images": 170, "seconds_p50": 14.0, "seconds_per_image": 4.0, "images_per_hour": 900.0}
+SERVICE |= {"cost_usd": 3.4, "possible_usd": 0.05, "device": "OpenAI", "peak_rss_mb": 300.0}
+SERVICE |= {"energy_kwh_per_1000": 0.001, "cpu_cores": 2}
+H200 = {"device": "cuda", "gpu": "NVIDIA H200", "gpu_memory_mb": 143771, "cpu_cores": 16}
+
+
+@pytest.fixture
+def plain(content: Content) -> PoolView:
+    return content.pools[0]
+
+
+@pytest.fixture
+def taught(content: Content) -> PoolView:
+    return content.pools[1]
+
+
+@pytest.fixture
+def paid(content: Content) -> PoolView:
+    outcomes = {"image": 170, "refused": 30}
+    api = replace(content.pools[1].card, access="API", offline=False)
+    return replace(content.pools[1], card=api, ledger=SERVICE, taught={}, outcomes=outcomes)
+
+
+def gaining(arm: Arm, value: float, half: float, **changes: Any) -> Arm:
+    gain = Interval(value, value - half, value + half, 48)
+    changes = {"p_holm": 0.01, "over_control": {}} | changes
+    return replace(arm, difference={"macro_f1": gain}, **changes)
+
+
+def with_gains(content: Content, value: float, half: float = 0.05, **changes: Any) -> Content:
+    arms = [
+        gaining(arm, value, half, **changes) if arm.share and not arm.control else arm
+        for arm in content.arms
+    ]
+    return replace(content, arms=arms)
+
+
+def rows(groups: list[tradeoffs.Group], generator: int = 0) -> dict[str, costs.Quantity]:
+    return {title: cells[generator] for group in groups for title, cells in group.rows}
+
+
+def test_fine_tuning_is_spread_over_the_pool_and_shown_apart(taught: PoolView) -> None:
+    found = costs.spent(taught, 3.6)
+    assert found["s"].drawing.value == 0.5
+    assert found["s"].teaching.value == 100
+    assert found["s"].total.value == pytest.approx(0.5 + 100 / 400)
+    assert found["kWh"].total.value == pytest.approx(0.002 / 1000 + 0.004 / 400)
+    assert found["USD"].total.value == pytest.approx(0.75 * 0.001)
+    assert (found["s"].total.how, found["kWh"].total.how) == ("measured", "estimated")
+    assert found["USD"].total.how == "estimated"
+
+
+def test_what_is_known_in_part_has_no_total(taught: PoolView) -> None:
+    unmetered = {
+        name: value for name, value in taught.taught["ledger"].items() if name != "energy_kwh"
+    }
+    found = costs.spent(replace(taught, taught={"ledger": unmetered}), None)["kWh"]
+    assert found.drawing.value == pytest.approx(2e-6)
+    assert found.total.value is None
+    assert found.total.words == costs.NOT_MEASURED
+
+
+def test_weights_that_were_fine_tuned_elsewhere_are_said_to_be(plain: PoolView) -> None:
+    found = costs.spent(replace(plain, ledger={**plain.ledger, "trained_parameters": 9}), None)["s"]
+    assert found.teaching.words == costs.NOT_MEASURED
+    assert "elsewhere" in found.total.note
+
+
+@pytest.mark.parametrize(("price", "value"), [(None, None), (0.0, 0.0), (7.2, 0.001)])
+def test_a_machine_has_the_price_it_is_given(
+    plain: PoolView, price: float | None, value: float | None
+) -> None:
+    found = costs.spent(plain, price)["USD"].total
+    assert found.value == value
+    assert found.words == ("" if price is not None else costs.NOT_APPLICABLE)
+
+
+def test_a_service_costs_what_its_answers_say(paid: PoolView) -> None:
+    found = costs.spent(paid, 100.0)
+    assert found["USD"].total.value == pytest.approx(3.4 / 170)
+    assert "$0.05" in found["USD"].total.note
+    assert found["kWh"].total.words == costs.NOT_MEASURED
+    silent = replace(paid, ledger=SERVICE | {"cost_usd": 0.0})
+    assert costs.spent(silent, 100.0)["USD"].total.words == costs.NOT_MEASURED
+
+
+def test_archived_images_have_no_cost_of_ours(plain: PoolView) -> None:
+    archive = replace(plain, card=replace(plain.card, access="archive"))
+    found = costs.spent(archive, 1.0)
+    assert {one.total.words for one in found.values()} == {costs.NOT_MEASURED}
+
+
+def test_usable_is_of_the_class_and_no_copy(plain: PoolView, taught: PoolView) -> None:
+    found = costs.usable(plain)
+    assert (found.value, found.n) == (pytest.approx(0.62 - 0.013), 200)
+    assert found.low == pytest.approx(0.55 - 1.1 * 0.013)
+    assert found.high == pytest.approx(0.68 - 0.9 * 0.013)
+    unlooked = costs.usable(taught)
+    assert unlooked.value == 0.62
+    assert "not looked for" in unlooked.note
+    assert costs.usable(replace(plain, faithfulness=[])).words == costs.NOT_MEASURED
+
+
+def test_a_usable_image_costs_more_the_fewer_there_are() -> None:
+    cost = costs.Quantity.of(2.0, "s")
+    found = costs.per_usable(cost, costs.Quantity(0.5, 0.25, 0.8, 10, "share"))
+    assert (found.value, found.low, found.high) == (4, 2.5, 8)
+    assert costs.per_usable(cost, costs.Quantity(0.1, 0.0, 0.2, 10)).high == math.inf
+    assert costs.per_usable(cost, costs.Quantity(0.0, 0.0, 0.1, 10)).words == "none is usable"
+
+
+def test_a_point_costs_the_images_over_the_gain(content: Content) -> None:
+    point = costs.points(with_gains(content, 0.1))[0]
+    assert point.arm.synthetic_images == 200
+    assert point.images["s"].value == pytest.approx(200 * 0.5)
+    found = point.per_point["s"]
+    assert found.value == pytest.approx(100 / 10)
+    assert (found.low, found.high) == (pytest.approx(100 / 15), pytest.approx(100 / 5))
+    assert point.per_point["USD"].words == costs.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("gain", "half", "p"), [(0.04, 0.05, 0.01), (-0.2, 0.05, 0.01), (0.1, 0.05, 0.2)]
+)
+def test_without_a_gain_no_point_has_a_cost(
+    content: Content, gain: float, half: float, p: float
+) -> None:
+    for point in costs.points(with_gains(content, gain, half, p_holm=p)):
+        assert {cell.words for cell in point.per_point.values()} == {costs.NO_GAIN}
+        assert point.images["s"].value
+
+
+def test_controls_and_fractions_are_no_choice(content: Content) -> None:
+    names = [point.arm.name for point in costs.points(content)]
+    assert names
+    assert not [
+        name for name in names if "permuted" in name or "duplicate" in name or "of 50" in name
+    ]
+
+
+def test_the_verdict_names_the_cheapest_gain_or_says_there_is_none(content: Content) -> None:
+    def said(shown: Content) -> str:
+        found = costs.cheapest(costs.points(shown))
+        return found.sentence if found else ""
+
+    assert (
+        said(with_gains(content, 0.02))
+        == "no generator shows a gain, so none is worth its cost here"
+    )
+    assert said(replace(content, arms=content.arms[:1])) == ""
+    gains = with_gains(content, 0.1)
+    assert "stable_diffusion 50% (replace): macro-F1 +0.100 [0.050, 0.150]" in said(gains)
+    assert "1 min 40 s (200 synthetic images), 10 s a point" in said(gains)
+    equal = with_gains(content, 0.1, over_control={"macro_f1": Interval(0.01, -0.1, 0.1, 48)})
+    assert "repeats of real images, which cost nothing, are not shown to do worse" in said(equal)
+    assert "repeats" not in said(gains)
+    lost = replace(gains, pools=[replace(gains.pools[0], ledger={}), gains.pools[1]])
+    assert "is that of sd_lora" in said(lost)
+    assert "not known of stable_diffusion" in said(lost)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(1, 0.1), (2, 0.3), (3, 0.2)], [0, 1]),
+        ([(1, 0.1), (1, 0.2)], [1]),
+        ([(1, 0.1), (2, 0.1)], [0]),
+        ([(1, -0.1), (2, 0.0)], []),
+        ([(1, 0.1), (1, 0.1)], [0, 1]),
+    ],
+)
+def test_the_front_is_what_nothing_cheaper_equals(
+    points: list[tuple[float, float]], expected: list[int]
+) -> None:
+    assert pareto.front(points) == expected
+
+
+def many(content: Content, count: int) -> Content:
+    """The same gains from so many generators."""
+    hybrid = next(arm for arm in content.arms if arm.generator and arm.share == 0.5)
+    names = [f"a_generator_of_rank_{n}" for n in range(count)]
+    arms = [content.arms[0]]
+    for n, name in enumerate(names):
+        arms += [
+            gaining(replace(hybrid, generator=name, mode=m), 0.1, 0.05 * n)
+            for m in ("replace", "add")
+        ]
+    pools = [replace(content.pools[0], generator=name) for name in names]
+    return replace(content, arms=arms, pools=pools)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_labels_of_equal_gains_lie_apart(content: Content, count: int) -> None:
+    points = costs.points(many(content, count))
+    svg = pareto.plot(points, [f"a_generator_of_rank_{n}" for n in range(count)], "s")
+    labels = re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>(a_gen[^<]* 50%.*?)</text>', svg)
+    assert len(labels) == 2 * count
+    heights = sorted(float(y) for y, _ in labels)
+    assert all(b - a > 12 for a, b in pairwise(heights))
+    assert max(len(name) for _, name in labels) <= 24
+    assert f"Gain in macro-F1 of {2 * count} arms against seconds" in svg
+
+
+def test_a_plot_without_values_says_why(content: Content, paid: PoolView) -> None:
+    html = page.render(content)
+    assert "No plot against dollars: it is not known of any arm, or is 0." in html
+    assert html.count("Gain in macro-F1 of") == 2
+    assert "nobody said what an hour of the machine costs" in plain_text(html)
+    pools = [replace(content.pools[0], ledger={}), paid]
+    served = plain_text(page.render(replace(content, pools=pools, machine_usd_per_hour=2.5)))
+    assert (
+        "Not in the plot against dollars, where it is not known or 0: stable_diffusion." in served
+    )
+    assert "No plot against energy" in served
+    assert "the time at $2.50 an hour" in served
+
+
+def plain_text(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_the_table_keeps_unknown_apart_from_nothing(content: Content, paid: PoolView) -> None:
+    shown = replace(content, pools=[replace(content.pools[0], ledger={}, outcomes={}), paid])
+    unknown, service = (rows(tradeoffs.side_by_side(shown), n) for n in range(2))
+    for name in ("1,000 images, time", "peak memory", "refused", "time per image, median"):
+        assert (unknown[name].value, unknown[name].words) == (None, costs.NOT_MEASURED), name
+    assert (service["refused"].value, service["refused"].n) == (0.15, 200)
+    assert service["peak memory"].words == costs.NOT_APPLICABLE
+    assert service["1,000 images, dollars"].value == pytest.approx(20)
+    assert service["flagged as copies"].words == "not assessable"
+    assert service["machine"].words == "OpenAI"
+
+
+def test_every_number_of_the_page_is_in_the_file(content: Content) -> None:
+    table = tradeoffs.table(replace(with_gains(content, 0.1), machine_usd_per_hour=1.0))
+    assert list(table) == tradeoffs.COLUMNS
+    assert table["value"].notna().all()
+    assert set(table["how"]) == {"measured", "estimated"}
+    assert not table.duplicated(["generator", "arm", "quantity"]).any()
+    found = table.set_index(["generator", "arm", "quantity"])
+    row = found.loc[
+        ("stable_diffusion", "stable_diffusion 50% (replace)", "a point of macro-F1, time")
+    ]
+    assert (row["value"], row["unit"], row["how"]) == (pytest.approx(10), "s", "measured")
+    assert found.loc[("sd_lora", "", "1,000 images, time"), "value"] == pytest.approx(750)
+    assert found.loc[("sd_lora", "", "1,000 images without fine-tuning, time"), "value"] == 500
+
+
+def on(pool: PoolView, number: int, **ledger: Any) -> dict[str, costs.Quantity]:
+    return machines.on(replace(pool, ledger={**pool.ledger, **ledger}), machines.PROFILES[number])
+
+
+def test_a_small_cpu_is_measured_only_on_a_small_cpu(taught: PoolView) -> None:
+    found = on(taught, 0)
+    assert (found["fits in memory"].words, found["fits in memory"].how) == ("yes", "measured")
+    assert (found["time per image, median"].value, found["fine-tuning"].value) == (0.42, 100)
+    assert found["time per image, median"].note == "CPU, 2 cores"
+    large = on(taught, 0, cpu_cores=16)
+    assert large["time per image, median"].words == machines.NOT_KNOWN
+    assert large["images per hour"].value is None
+    assert large["fits in memory"].how == "estimated"
+    assert "16 cores" in large["fits in memory"].note
+    unnamed = on(taught, 0, cpu_cores=None)
+    assert unnamed["time per image, median"].words == machines.NOT_KNOWN
+    assert on(taught, 0, peak_rss_mb=9000.0)["fits in memory"].words == "no"
+
+
+def test_a_small_gpu_is_measured_only_on_a_small_gpu(plain: PoolView) -> None:
+    small = {"device": "cuda", "gpu": "RTX 3070", "gpu_memory_mb": 8590, "peak_vram_mb": 5000.0}
+    found = on(plain, 1, **small)
+    assert (found["fits in memory"].words, found["fits in memory"].how) == ("yes", "measured")
+    assert found["time per image, median"].value == 0.42
+    assert "RTX 3070" in found["time per image, median"].note
+    assert on(plain, 0, **small)["time per image, median"].words == machines.NOT_KNOWN
+    large = on(plain, 1, **H200, peak_vram_mb=5000.0)
+    assert (large["fits in memory"].words, large["fits in memory"].how) == ("yes", "estimated")
+    assert large["time per image, median"].words == machines.NOT_KNOWN
+    assert on(plain, 1, **H200, peak_vram_mb=7500.0)["fits in memory"].words == machines.NOT_KNOWN
+
+
+def test_from_a_cpu_only_memory_is_estimated_for_a_gpu(plain: PoolView) -> None:
+    found = on(plain, 1)
+    assert (found["fits in memory"].words, found["fits in memory"].how) == ("yes", "estimated")
+    assert found["time per image, median"].words == machines.NOT_KNOWN
+    assert found["fine-tuning"].words == costs.NOT_APPLICABLE
+    unknown = on(plain, 1, peak_rss_mb=None)
+    assert unknown["fits in memory"].words == machines.NOT_KNOWN
+    heavy = on(plain, 1, peak_rss_mb=50_000.0, parameters=12_000_000_000)["fits in memory"]
+    assert (heavy.words, heavy.how) == ("no", "estimated")
+    assert "24.0 GB" in heavy.note
+
+
+def test_a_service_runs_from_any_machine(paid: PoolView) -> None:
+    for profile in machines.PROFILES:
+        found = machines.on(paid, profile)
+        assert found["fits in memory"].words == "yes"
+        assert (found["time per image, median"].value, found["fine-tuning"].value) == (14, None)
+
+
+@pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
+def test_a_machine_hour_costs_nothing_or_more(price: float) -> None:
+    assert Study(machine_usd_per_hour=0.0).machine_usd_per_hour == 0
+    with pytest.raises(ConfigError, match="machine_usd_per_hour must be 0 or more"):
+        Study(machine_usd_per_hour=price)
