@@ -1,0 +1,135 @@
+"""The page a reader sees: one HTML file that loads nothing and sends nothing."""
+
+import base64
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from xraysynth.errors import ConfigError
+
+FORMAT = "xraysynth-review-kit/1"
+FOLDER = Path(__file__).parent
+SCRIPTS = ("kit_record.js", "kit_store.js", "kit_viewer.js", "kit_questions.js", "kit.js")
+KINDS = ("choice", "scale", "errors", "text")
+_IMAGE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/]+=*")
+
+
+def render(spec: Mapping[str, Any]) -> str:
+    """The kit of one reader and session as HTML.
+
+    `spec` is plain JSON: format, study, kit, title, reader, session, sessions, language, side_px,
+    simulated, questions, sheets (data addresses of images that hold many each) and items with the
+    place of theirs: sheet, x, y (pixels). It is embedded as it is and the page holds nothing else
+    about the images. Raises `ConfigError` for a language without texts,
+    a kind of question the page cannot ask, and an image that is not in the file.
+    """
+    texts = read_texts(spec["language"])
+    _require_askable(spec)
+    style = (FOLDER / "kit.css").read_text(encoding="utf-8")
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    page = _environment().get_template("kit.html.j2")
+    return page.render(
+        spec=spec,
+        t=texts,
+        asked={question["id"] for question in spec["questions"]},
+        examples=sum(bool(item["calibration"]) for item in spec["items"]),
+        keys=_keys(spec, texts),
+        style=Markup(style),
+        style_hash=_hash(style),
+        script=Markup(script),
+        script_hash=_hash(script),
+        data=embedded({"spec": spec, "texts": texts}),
+    )
+
+
+def languages() -> list[str]:
+    """Languages that have a file of texts."""
+    return sorted(path.stem for path in (FOLDER / "texts").glob("*.json"))
+
+
+def read_texts(language: str) -> dict[str, str]:
+    """The words of the page in a language, by key."""
+    if language not in languages():
+        raise ConfigError(
+            f"review.language must be one of {', '.join(languages())}; got {language!r}"
+        )
+    path = FOLDER / "texts" / f"{language}.json"
+    texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return texts
+
+
+def embedded(value: Any) -> Markup:
+    """JSON that can stand in a script element: nothing in it ends the element or opens a comment."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _require_askable(spec: Mapping[str, Any]) -> None:
+    if spec["format"] != FORMAT:
+        raise ConfigError(f"the format of a kit must be {FORMAT!r}; got {spec['format']!r}")
+    for question in spec["questions"]:
+        if question["kind"] not in KINDS:
+            raise ConfigError(
+                f"question {question['id']!r}: kind must be one of {', '.join(KINDS)}; "
+                f"got {question['kind']!r}"
+            )
+    for number, sheet in enumerate(spec["sheets"]):
+        if not _IMAGE.fullmatch(sheet):
+            raise ConfigError(
+                f"sheet {number} of images must be embedded as data:image/<type>;base64,…; "
+                f"got {sheet[:40]!r}"
+            )
+    for item in spec["items"]:
+        if not 0 <= item["sheet"] < len(spec["sheets"]) or min(item["x"], item["y"]) < 0:
+            place = [item[name] for name in ("sheet", "x", "y")]
+            raise ConfigError(
+                f"the image of item {item['id']!r} must lie on one of {len(spec['sheets'])} sheets; "
+                f"got sheet, x and y {place}"
+            )
+
+
+def _keys(spec: Mapping[str, Any], texts: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    """The keys of this kit and what they do."""
+    kinds = {question["kind"] for question in spec["questions"]}
+    has_origin = any(question["id"] == "origin" for question in spec["questions"])
+    shift, arrows, tab = texts["keys.shift"], texts["keys.arrows"], texts["keys.tab"]
+    listed = [
+        (["1", "…", "9"], "digits", True),
+        ([texts[f"key.origin.{o}"].upper() for o in ("real", "synthetic")], "origin", has_origin),
+        ([tab, f"{shift} {tab}"], "move", True),
+        (["E"], "errors", "errors" in kinds),
+        (["C"], "comment", "text" in kinds),
+        (["N", texts["keys.enter"]], "next", True),
+        (["B"], "back", True),
+        (["+", "−"], "zoom", True),
+        ([f"{shift} {arrows}"], "pan", True),
+        (["[", "]", "<", ">"], "window", True),
+        (["{", "}", ",", "."], "level", True),
+        (["I", "0"], "invert", True),
+        (["P"], "pause", True),
+        (["M", "O", "?"], "menu", True),
+    ]
+    return [(keys, texts[f"keys.{name}"]) for keys, name, is_there in listed if is_there]
+
+
+def _hash(text: str) -> str:
+    """The source expression by which a Content-Security-Policy allows this text and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
