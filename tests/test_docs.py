@@ -31,8 +31,10 @@ def test_every_command_composes(command):
     assert stage in STAGES
     if "-m" in overrides:
         overrides.remove("-m")
-        overrides = [re.sub(r"=([^,\[]*),.*", r"=\1", text) for text in overrides]
-    compose(overrides)
+        overrides = [re.sub(r"=(?:\w+\()?([^,\[]*),.*", r"=\1", text) for text in overrides]
+    chosen = [text for text in overrides if text.startswith("hydra/")]
+    assert all((ROOT / "conf" / f"{text.replace('=', '/')}.yaml").exists() for text in chosen)
+    compose([text for text in overrides if not text.startswith("hydra")])
 
 
 def test_the_readme_names_every_source_preset_and_generator():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xraysynth import processes
 from xraysynth.config import checked, explained, plugin_overrides, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.sweeps import Outcome, announce, score
@@ -28,6 +29,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
     task = Task(stage)
     try:
+        _require_one_starter(stage, arguments)
         main(task)()
     except KeyboardInterrupt:
         print("interrupted; start it again to go on", file=sys.stderr)
@@ -35,21 +37,37 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     except launchers.Refused as refused:
         return _fail(refused.error)
     except Exception as error:
-        understood = _understood(error)
-        return max(_ended(task), _fail(understood))
-    return _ended(task)
+        task.error = _understood(error)
+    code = _ended(task)
+    return max(code, _fail(task.error)) if task.error else code
+
+
+def _require_one_starter(stage: str, arguments: Sequence[str]) -> None:
+    started = processes.world_size()
+    if started > 1 and (stage == "study" or {"-m", "--multirun"} & set(arguments)):
+        what = "xraysynth study" if stage == "study" else "-m"
+        raise ConfigError(
+            f"{what} starts jobs from one process, and torchrun has started {started}; give each job a "
+            "torchrun of its own, without -m"
+        )
+
+
+SHARDED = ("generate", "features")
+"""Stages whose work can be done in parts."""
 
 
 class Task:
-    """What Hydra calls for every job, in whichever process; jobs of a multirun do not raise.
+    """What Hydra calls for every job, in whichever process; an error that was foreseen is kept.
 
-    The value of a job counts as the macro-F1 on validation, for sweepers that optimise it.
+    Hydra would print a line of its own about it. The value of a job of a multirun counts as the
+    macro-F1 on validation, for sweepers that optimise it.
     """
 
     def __init__(self, stage: str) -> None:
         self.stage, self.failed = stage, False
+        self.error: XraysynthError | None = None
 
-    def __call__(self, composed: Any) -> Outcome:
+    def __call__(self, composed: Any) -> Outcome | None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
@@ -58,10 +76,15 @@ class Task:
         hydra = HydraConfig.get()
         overrides = [text.removeprefix("++") for text in hydra.overrides.task]
         if hydra.mode is RunMode.RUN:
-            _require_multirun(self.stage, hydra.runtime.choices["hydra/launcher"])
-            result = self._result(composed, overrides)
+            try:
+                _require_multirun(self.stage, hydra.runtime.choices["hydra/launcher"])
+                result = self._result(composed, overrides)
+            except XraysynthError as error:
+                self.error = error
+                return None
             self.failed = result["state"] == "failed"
-            print(json.dumps(_headline(result), default=str), flush=True)
+            if processes.is_main():
+                print(json.dumps(_headline(result), default=str), flush=True)
             return Outcome(result)
         launchers.mend_start_method()
         result = {"job": hydra.job.num, "overrides": overrides} | self._kept(composed, overrides)
@@ -73,6 +96,11 @@ class Task:
         config = checked(composed)
         if config.plan and self.stage != "study":
             raise ConfigError("plan=true is for xraysynth study; other stages would do their work")
+        if config.shard.count > 1 and self.stage not in SHARDED:
+            raise ConfigError(
+                f"shard.count={config.shard.count} is for xraysynth {' and '.join(SHARDED)}; "
+                f"leave it out of xraysynth {self.stage}, which does all of its work"
+            )
         stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
         result: dict[str, Any] = stage.run(config, overrides)
         return result
@@ -137,7 +165,8 @@ def _understood(error: Exception) -> XraysynthError:
 
 def _fail(error: XraysynthError) -> int:
     kind = "configuration" if isinstance(error, ConfigError) else type(error).__name__
-    print(f"xraysynth: error ({kind}): {error}", file=sys.stderr)
+    if processes.is_main() or kind != "configuration":  # which all of several processes share
+        print(f"xraysynth: error ({kind}): {error}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 
