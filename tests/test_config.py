@@ -74,7 +74,9 @@ def test_a_misspelt_argument_of_any_plugin_is_refused(group, option, prefix):
         ("size_px=4", "size_px must be at least 16"),
         ("splits.test_fraction=0.9", "sum to less than 1"),
         ("generate.per_class=0", "generate.per_class must be at least 1"),
-        ("generate.shard_index=2", r"shard_index must lie in \[0, generate.shard_count\)"),
+        ("shard.index=2", r"shard.index must lie in \[0, shard.count\); got 2 of 1"),
+        ("shard.count=0", r"shard.index must lie in \[0, shard.count\); got 0 of 0"),
+        ("generate.shard_count=2", "there is no option 'generate.shard_count'"),
         ("evaluate.encoders=[resnet]", "evaluate.encoders must be among"),
         ("evaluate.encoders=[inceptio]", "did you mean 'inception'"),
         (

@@ -75,7 +75,7 @@ def test_pixels_are_those_of_the_files_and_are_decoded_once(
 
 def test_a_damaged_cache_file_is_rebuilt(real: Manifest, tmp_path: Path) -> None:
     first = pixels(real, size_px=24, folder=tmp_path / "cache")
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "cache").glob("*.npy")
     file.write_bytes(file.read_bytes()[:-100])
     assert np.array_equal(pixels(real, size_px=24, folder=tmp_path / "cache"), first)
 
@@ -91,7 +91,7 @@ def test_all_unusable_files_are_named_together_and_no_cache_is_left(
         pixels(real, size_px=24, folder=tmp_path / "cache")
     for path in (changed, lost, broken):
         assert path.name in str(caught.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_files_without_a_hash_are_read_again_when_they_change(
@@ -149,10 +149,11 @@ def sampled(n: int, steps: int) -> list[list[int]]:
 class _Trainer:
     """As much of a trainer as a data module asks for."""
 
-    global_rank, world_size, training = 0, 1, True
+    training = True
 
-    def __init__(self, max_steps: int, step: int = 0) -> None:
+    def __init__(self, max_steps: int, step: int = 0, rank: int = 0, world: int = 1) -> None:
         self.max_steps, self.global_step = max_steps, step
+        self.global_rank, self.world_size = rank, world
 
 
 def test_pretraining_shows_synthetic_images_first_and_then_all_real_ones(
@@ -171,6 +172,40 @@ def test_pretraining_shows_synthetic_images_first_and_then_all_real_ones(
     again = [b["index"].numpy() for b in itertools.islice(data.train_dataloader(), 3)]
     assert np.array_equal(again, rows[7:])
     assert data.class_counts == [10, 10]
+
+
+def test_processes_share_the_batches_of_one_and_augment_each_image_alike(
+    real: Manifest, tmp_path: Path
+) -> None:
+    data = module(real, tmp_path, batch_size=6, horizontal_flip=True)
+
+    def batches(rank: int, world: int) -> list[Any]:
+        data.trainer = _Trainer(10, rank=rank, world=world)  # type: ignore[assignment]
+        found = []
+        for batch in itertools.islice(data.train_dataloader(), 4):
+            found.append(data.on_after_batch_transfer(batch, 0))
+            data.trainer.global_step += 1  # type: ignore[misc]
+        return found
+
+    whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
+    for step, one in enumerate(whole):
+        for name in ("index", "target", "image"):
+            together = torch.stack([part[step][name] for part in parts], 1).flatten(0, 1)
+            assert torch.equal(together, one[name])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 9])
+def test_processes_validate_every_image_once(real: Manifest, tmp_path: Path, world: int) -> None:
+    data = module(real, tmp_path)
+    seen = []
+    for rank in range(world):
+        data.trainer = _Trainer(10, rank=rank, world=world)  # type: ignore[assignment]
+        seen.append([row for batch in data.val_dataloader() for row in batch["index"].tolist()])
+    if world <= 4:
+        assert sorted(itertools.chain(*seen)) == [0, 1, 2, 3]
+    else:  # each of them all, or a process would have nothing to take part with
+        assert seen == [[0, 1, 2, 3]] * world
+    assert [len(batch["index"]) for batch in data.test_dataloader()] == [4]
 
 
 def test_controls_show_the_pixels_of_their_files_under_their_own_labels(

@@ -126,6 +126,9 @@ def test_asking_for_more_later_only_adds(tmp_path):
 def test_shards_make_up_the_whole(tmp_path):
     for index in range(3):
         store, _ = fill(tmp_path / "shards", shard=(index, 3))
+    assert not (store.folder / "manifest.parquet").exists()  # which is made once, of all of them
+    _, last = fill(tmp_path / "shards")
+    assert last.made == []
     whole, _ = fill(tmp_path / "whole")
     assert images(store) == images(whole)
     manifests = [(s.folder / "manifest.parquet").read_bytes() for s in (store, whole)]

@@ -23,7 +23,7 @@ from xraysynth.errors import DataNotFoundError, ManifestError, some
 from xraysynth.images import read_colour
 from xraysynth.manifest import Manifest
 from xraysynth.metrics import appearance, diversity
-from xraysynth.metrics.features import Features, cached_features
+from xraysynth.metrics.features import FEATURES, Features, cached_features, image_set
 from xraysynth.metrics.measures import measure_copying, measure_sets
 from xraysynth.metrics.memorization import LEVEL, Memorization, memorization
 from xraysynth.metrics.neighbours import nearest
@@ -83,8 +83,10 @@ def evaluate(
             if name == "real" and held_rows is not None:  # encoded among the held-out ones
                 found[name] = found["held_out"].of(held_rows)
                 continue
-            digest, folder = f"{one.digest()}-{size_px}", cache / "features"
-            found[name] = cached_features(encoder, images[name], digest=digest, folder=folder)
+            digest = image_set(one.digest(), size_px=size_px)
+            found[name] = cached_features(
+                encoder, images[name], digest=digest, folder=cache / FEATURES
+            )
         return found
 
     measures, copying = [], None

@@ -24,6 +24,7 @@ from xraysynth.store import (
     ImageStore,
     Writer,
     append_line,
+    exclusive,
     read_lines,
     verify,
     write_atomically,
@@ -48,19 +49,21 @@ def fill(
     requests: Sequence[Request],
     *,
     shard: tuple[int, int] = (0, 1),
-) -> None:
+) -> Counter[str]:
     """Make what is missing of this shard (index, count). Killed and restarted, nothing is repeated.
+
+    Returns how many requests of the shard have ended with each outcome. Only the whole, (0, 1),
+    writes the manifest: it makes what all shards have left, and pools them.
 
     Work is cut into blocks of one class and `generator.block` consecutive indices. A block that is
     partly there is made whole again and only its missing images are added, so that no image depends
     on where an earlier run stopped. What was spent is added to the pool's ledger, also when the
     work is stopped.
     """
-    part = f"shard-{shard[0]}-of-{shard[1]}"
-    with store.writer(part) as writer:
+    with store.writer(_part(shard)) as writer:
         _keep_record(store, generator)  # first: a pool that was cut short needs it just as much
-        ends = store.committed(lambda entry: entry["outcome"] in FINAL)
-        done = {name for name, final in ends.items() if final}
+        ends = store.committed(lambda entry: intern(entry["outcome"]))
+        done = {name for name, outcome in ends.items() if outcome in FINAL}
         blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
         open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
         todo = [request for block in open_blocks for request in block]
@@ -69,8 +72,20 @@ def fill(
                 for result in _shown(generator, todo):
                     if result.request.image_id not in done:
                         _commit(writer, store, generator.name, result)
+                        ends[result.request.image_id] = result.outcome
                         session["images"] += result.outcome == "image"
-    store.seal()
+    if shard == (0, 1):
+        store.seal()
+    return Counter(ends[request.image_id] for block in blocks for request in block)
+
+
+def journal(store: ImageStore, shard: tuple[int, int]) -> Path:
+    """The file that is there once a shard has been worked on, and gone with its pool."""
+    return store.folder / "journal" / f"{_part(shard)}.jsonl"
+
+
+def _part(shard: tuple[int, int]) -> str:
+    return f"shard-{shard[0]}-of-{shard[1]}"
 
 
 def _blocks(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
@@ -100,7 +115,8 @@ def _session(store: ImageStore, generator: Generator) -> Iterator[dict[str, Any]
             yield session
     finally:
         line = session | found | dict(generator.measured())
-        append_line(store.folder / SESSIONS, line)
+        with exclusive(store.folder / "journal" / "ledger.lock"):  # all shards write there
+            append_line(store.folder / SESSIONS, line)
 
 
 def _keep_record(store: ImageStore, generator: Generator) -> None:
@@ -210,6 +226,15 @@ def read(
     store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
 ) -> Manifest:
     """The first `per_class[label]` images of each class, verified; `command` is what makes them."""
+    chosen = listed(store, classes, per_class=per_class, command=command)
+    verify(chosen, remedy=f"delete {store.folder} and run: {command}")
+    return chosen
+
+
+def listed(
+    store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
+) -> Manifest:
+    """The same without looking at any file, for those who check what they decode."""
     if not store.folder.exists():
         raise PoolError(f"no pool {store.folder}; make it with: {command}")
     whole = store.manifest()
@@ -223,5 +248,4 @@ def read(
             f"pool {store.folder} has too few images: {short}, outcomes {outcomes(store)}; "
             f"make the rest with: {command}"
         )
-    verify(chosen, remedy=f"delete {store.folder} and run: {command}")
     return chosen

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from platform import node
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -215,7 +216,8 @@ def verify(manifest: Manifest, *, remedy: str) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is seen whole or not at all; nothing stays behind on failure."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # by machine too: containers on several often have one process id
+    partial = path.with_name(f".{path.name}.{node()}.{os.getpid()}.partial")
     try:
         partial.write_bytes(data)
         os.replace(partial, path)

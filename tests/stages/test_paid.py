@@ -124,9 +124,9 @@ def test_what_was_spent_before_counts_against_the_budget(tmp_path, tiny_sd, serv
 
 def test_a_budget_is_not_spent_once_a_shard(tmp_path, tiny_sd, server, monkeypatch):
     monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
-    options = ["generate.per_class=2", "generate.shard_count=2"]
+    options = ["generate.per_class=2", "shard.count=2"]
     config, overrides = only_dalle(tmp_path, tiny_sd, server, *options)
-    with pytest.raises(ConfigError, match=r"shard_count=2: the budget of generator dalle"):
+    with pytest.raises(ConfigError, match=r"budget of generator dalle .* one of 2; leave out shard.count"):
         generate.run(config, overrides)
     assert server.images == []
 

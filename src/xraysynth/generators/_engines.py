@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Any
 
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.processes import gpu
 
 ENGINES = ("torch", "compile", "openvino")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -20,7 +21,7 @@ def resolve_device(option: str, *, device: str, engine: str, memory: str) -> str
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"{option}.device={device}, but torch sees no GPU; use auto or cpu")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() and engine != "openvino" else "cpu"
+        device = gpu() if torch.cuda.is_available() and engine != "openvino" else "cpu"
     if engine == "openvino" and device != "cpu":
         raise ConfigError(f"{option}.engine=openvino runs on the CPU; got {option}.device={device}")
     if memory in ("offload", "sequential") and not device.startswith("cuda"):

@@ -24,6 +24,7 @@ from xraysynth.generators.base import Generator, Paid
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall
+from xraysynth.processes import gpu
 from xraysynth.stages import finetune, fitting, generate, prepare, train
 
 SECTIONS = (
@@ -111,19 +112,16 @@ def _work(
 ) -> dict[str, Any]:
     from xraysynth.evaluation import Precision, evaluate
 
-    held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
-    copies = {"train": cohort.split("train"), "held_out": held_out}
     assessable = why_not_assessable(generator)
     with tracking.tracked(config, this) as run:
         found = evaluate(
-            real=cohort.split("test"),
+            **references(cohort, generator),
             synthetic=images,
             encoders=_encoders(config, config.evaluate.encoders, classifiers[0]),
             size_px=config.size_px,
             cache=config.output / "cache",
             originals=pool.originals(images),
             precision=_precision(config, Precision),
-            **({} if assessable else copies),
         )
         summary = {
             "pool": str(images.folder),
@@ -138,6 +136,24 @@ def _work(
         ]
         tracking.log_evaluation(run, summary, images=images, made_from=made_from, job=this)
     return summary
+
+
+def references(cohort: Manifest, generator: Generator) -> dict[str, Manifest]:
+    """What a pool is measured against: `real`, and for copies `train` and `held_out` with it."""
+    found = {"real": cohort.split("test")}
+    if not why_not_assessable(generator):
+        held_out = cohort.where(cohort.table["split"].isin(["val", "test"]))
+        found |= {"train": cohort.split("train"), "held_out": held_out}
+    return found
+
+
+def encoders(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[Any]:
+    """Those of evaluate.encoders; an error says how to train a classifier that is one of them."""
+    names = config.evaluate.encoders
+    if "classifier" not in names:
+        return _encoders(config, names, None)
+    external = prepare.external(config, overrides)
+    return _encoders(config, names, _classifiers(config, cohort, external, overrides)[0])
 
 
 def why_not_assessable(generator: Generator) -> str:
@@ -164,7 +180,7 @@ def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> 
         )
     module = XrayClassifier.load(classifier) if classifier else None
     paths = {n: Path(p) for n, p in config.evaluate.weights.items() if n != "classifier"}
-    device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
+    device = gpu() if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
     return [
         build(name, weights=paths.get(name), classifier=module, device=device) for name in names
     ]

@@ -114,8 +114,8 @@ def _making(step: plan.Step, cohort: Manifest, past: "_Past") -> Row:
     config = step.config
     (generator,) = finetune.bound(config, cohort).values()
     store = generate.store(config, generator)
-    entries = store.entries() if store.folder.exists() else {}
-    final = {name for name, entry in entries.items() if entry["outcome"] in pool.FINAL}
+    ended = store.committed(lambda entry: entry["outcome"] in pool.FINAL)
+    final = {name for name, is_final in ended.items() if is_final}
     per_class = generate.counts(config, step.overrides)
     wanted = requests(config.prompts, per_class, seed=config.generate.seed)
     lacking = [request for request in wanted if request.image_id not in final]
@@ -153,7 +153,9 @@ def _per_image(past: _Past, generator: Generator) -> float | None:
     """Median seconds per image of this generator with these settings."""
     own = digest(identity(generator))
     records = [r for r in past.get("generate", []) if digest(r["identity"]["generator"]) == own]
-    each = [r["seconds"] / r["result"]["images"] for r in records if r["result"]["images"]]
+    # of the pool's ledger, not of the job: its images may have been made by many jobs, or before
+    rates = [r["result"].get("ledger", {}).get("images_per_hour") for r in records]
+    each = [3600 / rate for rate in rates if rate]
     return median(each) if each else None
 
 

@@ -1,18 +1,20 @@
 """Prompts to pools: each selected generator makes images of every class.
 
 Reads the cohort (to know how many images training needs, unless generate.per_class says so), the
-prompt bank and the generators. A pool is a folder below paths.output/pools named by what made it;
-it only grows, can be killed at any moment, and can be split over processes by generate.shard_index
-and generate.shard_count.
+prompt bank and the generators. A pool is a folder below paths.output/pools named by what made it; it only
+grows and can be killed at any moment. In 64 parts, on as many machines as the launcher has:
+xraysynth generate -m 'shard.index=range(0,64)' shard.count=64 hydra/launcher=slurm; over the GPUs of
+one machine: torchrun --nproc_per_node 8 --no-python xraysynth generate …
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from xraysynth import pool, tracking
+from xraysynth import parts, pool, processes, tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PoolError, PrivacyError
 from xraysynth.generators.base import Generator, Paid
@@ -21,16 +23,17 @@ from xraysynth.manifest import Manifest
 from xraysynth.mixing import required_per_class
 from xraysynth.prompts import requests
 from xraysynth.recipes import MixMode
+from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import finetune, prepare
 from xraysynth.store import ImageStore, exclusive
 
-SECTIONS = ("classes", "generator", "prompts", "generate", "data", "tracking")
+SECTIONS = ("classes", "generator", "prompts", "generate", "shard", "data", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Fill the pool of every selected generator, or find it filled."""
+    """Fill the pool of every selected generator, or this shard of it, or find it filled."""
     if not config.generator:
         raise ConfigError(
             "generator must name at least one; for example generator=stable_diffusion"
@@ -39,10 +42,14 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if config.generate.dry_run:
         return {"stage": "generate", "state": "done", "estimates": _estimates(config, per_class)}
     finetune.require_taught(config, overrides)
-    results = {
-        name: _fill(config, generator, per_class, overrides)
-        for name, generator in finetune.generators(config, overrides).items()
-    }
+    found = finetune.generators(config, overrides)
+    own = parts.own(config.shard)
+    for generator in found.values():
+        _require_one_process(generator, own)
+    fillings = {n: _Filling(config, g, per_class, overrides) for n, g in found.items()}
+    results = {name: filling.of(own) for name, filling in fillings.items()}
+    if own != parts.WHOLE and processes.is_main():
+        results = {name: filling.pooled() for name, filling in fillings.items()}
     return {"stage": "generate", "state": "done", "pools": results}
 
 
@@ -67,50 +74,92 @@ def store(config: Config, generator: Generator) -> ImageStore:
 
 
 def pools(
-    config: Config, overrides: Sequence[str], per_class: Mapping[str, int]
+    config: Config,
+    overrides: Sequence[str],
+    per_class: Mapping[str, int],
+    *,
+    read: Callable[..., Manifest] = pool.read,
 ) -> dict[str, Manifest]:
-    """The verified pools of the selected generators; an error says how to make a missing one."""
+    """The pools of the selected generators, verified; an error says how to make a missing one."""
     command = " ".join(["xraysynth generate", *overrides])
     return {
-        name: pool.read(store(config, g), config.classes, per_class=per_class, command=command)
+        name: read(store(config, g), config.classes, per_class=per_class, command=command)
         for name, g in finetune.generators(config, overrides).items()
     }
 
 
-def job(config: Config, generator: Generator, per_class: Mapping[str, int]) -> Job:
-    """The job that fills a pool up to these counts."""
+def job(
+    config: Config,
+    generator: Generator,
+    per_class: Mapping[str, int],
+    part: parts.Part = parts.WHOLE,
+) -> Job:
+    """The job that fills a pool, or a part of it, up to these counts."""
     decides = {
         "generator": identity(generator),
         "prompts": digest(asdict(config.prompts)),
         "seed": config.generate.seed,
         "per_class": dict(per_class),
-        "shard": [config.generate.shard_index, config.generate.shard_count],
+        "shard": list(part),
     }
-    return Job("generate", decides, config.output, leaves=(store(config, generator).folder,))
+    journal = pool.journal(store(config, generator), part)
+    return Job("generate", decides, config.output, leaves=(journal,))
 
 
-def _fill(
-    config: Config, generator: Generator, per_class: Mapping[str, int], overrides: Sequence[str]
-) -> dict[str, Any]:
-    this = job(config, generator, per_class)
-    return this.run(
-        lambda: _work(config, generator, per_class, this),
-        config=config.plain(),
-        overrides=overrides,
-    )
+@dataclass(frozen=True)
+class _Filling:
+    """A pool to be filled, in parts or as a whole."""
+
+    config: Config
+    generator: Generator
+    per_class: Mapping[str, int]
+    overrides: Sequence[str]
+
+    def of(self, part: parts.Part) -> dict[str, Any]:
+        """Make what is missing of a part; of the whole, as all parts are there, it is pooled."""
+        this = self._job(part)
+        work = partial(self._make, this, part)
+        return this.run(work, config=self.config.plain(), overrides=self.overrides)
+
+    def pooled(self) -> dict[str, Any]:
+        """After this job's parts: the whole pool if all others are there, else what this job made.
+
+        Every job looks once its own part is done, so the last one finds all of them.
+        """
+        own = [self._job(part) for part in parts.group(self.config.shard)]
+        parts.wait(own)
+        if all(self._job(part).done for part in parts.every(self.config.shard)):
+            return self.of(parts.WHOLE)
+        made = [this.record()["result"] for this in own]
+        shard = [self.config.shard.index, self.config.shard.count]
+        return {
+            "pool": made[0]["pool"],
+            "shard": shard,
+            "images": sum(found["images"] for found in made),
+        }
+
+    def _job(self, part: parts.Part) -> Job:
+        return job(self.config, self.generator, self.per_class, part)
+
+    def _make(self, this: Job, part: parts.Part) -> dict[str, Any]:
+        config, generator = self.config, self.generator
+        wanted = list(requests(config.prompts, self.per_class, seed=config.generate.seed))
+        if part == parts.WHOLE:
+            return _work(config, generator, wanted, this)
+        place = store(config, generator)
+        ends = pool.fill(place, generator, wanted, shard=part)
+        return {"pool": str(place.folder), "images": ends["image"], "outcomes": dict(ends)}
 
 
 def _work(
-    config: Config, generator: Generator, per_class: Mapping[str, int], this: Job
+    config: Config, generator: Generator, wanted: Sequence[Request], this: Job
 ) -> dict[str, Any]:
     place = store(config, generator)
-    shard = (config.generate.shard_index, config.generate.shard_count)
-    wanted = list(requests(config.prompts, per_class, seed=config.generate.seed))
     with _ready(config, generator, place) as able, tracking.tracked(config, this) as run:
-        pool.fill(place, able, wanted, shard=shard)
-        manifest, facts = place.manifest(), pool.facts(place)
+        pool.fill(place, able, wanted)
+        manifest = place.manifest()
         if not len(manifest):
-            reasons = sorted({str(fact["reason"]) for fact in facts})
+            reasons = sorted({str(fact["reason"]) for fact in pool.facts(place)})
             raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
         summary = {
             "pool": str(place.folder),
@@ -130,16 +179,19 @@ def _ready(config: Config, generator: Generator, place: ImageStore) -> Iterator[
         yield generator
         return
     _require_free_sources(config, generator)
-    if config.generate.shard_count > 1:
-        raise ConfigError(
-            f"generate.shard_count={config.generate.shard_count}: the budget of generator "
-            f"{generator.name} holds within one process; use one shard and a higher "
-            f"generator.{generator.name}.concurrency"
-        )
     generator.check()
     place.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(place.folder / ".budget.lock"):
         yield generator.continued(pool.spent_usd(place), folder=place.folder)
+
+
+def _require_one_process(generator: Generator, part: parts.Part) -> None:
+    if isinstance(generator, Paid) and part != parts.WHOLE:
+        raise ConfigError(
+            f"the budget of generator {generator.name} holds within one process, and this would be one "
+            f"of {part[1]}; leave out shard.count and torchrun, and use a higher "
+            f"generator.{generator.name}.concurrency"
+        )
 
 
 def _estimates(config: Config, per_class: Mapping[str, int]) -> dict[str, Any]:

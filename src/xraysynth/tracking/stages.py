@@ -108,13 +108,12 @@ def log_pool(
 def _without_image(store: ImageStore) -> list[list[Any]]:
     """Rows of requests that brought none, a few of each class and outcome."""
     found: dict[tuple[str, str], list[list[Any]]] = {}
-    for name, entry in sorted(store.entries().items()):
-        if entry["outcome"] != "image":
-            columns, outcome = entry["columns"], entry["outcome"]
-            label, prompt = str(columns.get("label", "")), str(columns.get("prompt", ""))
-            reason = str(entry["facts"].get("reason", ""))
-            row = [None, label, prompt, outcome, reason, name]
-            found.setdefault((label, outcome), []).append(row)
+    kept = store.committed(lambda entry: None if entry["outcome"] == "image" else entry)
+    for name, entry in sorted((n, e) for n, e in kept.items() if e is not None):
+        columns, outcome = entry["columns"], entry["outcome"]
+        label, prompt = str(columns.get("label", "")), str(columns.get("prompt", ""))
+        row = [None, label, prompt, outcome, str(entry["facts"].get("reason", "")), name]
+        found.setdefault((label, outcome), []).append(row)
     return [row for rows in found.values() for row in rows[:IMAGES_PER_CLASS]]
 
 
@@ -274,3 +273,16 @@ def log_report(run: Any, results: Any, measures: Any) -> None:
     points = table(["share", "macro_f1", "generator"], rows.to_numpy().tolist())
     line = plot.line(points, "share", "macro_f1", "generator", "Macro-F1 against synthetic share")
     run.log({"macro_f1_against_share": line})
+
+
+def log_review(run: Any, results: Any, marks: Any) -> None:
+    """A reading's results and marked errors as tables, and what holds of all classes."""
+    if run is None:
+        return
+    for name, found in (("reading", results), ("marks", marks)):
+        rows = json.loads(found.to_json(orient="values"))
+        run.log({name: table(list(found.columns), rows)})
+    overall = results[(results["class"] == "") & results["value"].notna()]
+    for row in json.loads(overall.to_json(orient="records")):
+        name = "/".join(filter(None, ("reading", row["generator"], row["name"])))
+        run.summary.update({name: row["value"]} | {f"{name}/{e}": row[e] for e in ("low", "high")})
