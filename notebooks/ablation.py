@@ -1,0 +1,192 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # An ablation: score against synthetic share
+#
+# The question of the study: is a classifier better for synthetic images among its training images? First
+# from `results.parquet`, where every number has its interval, then from the Weights & Biases export, run
+# by run. Without options this is `make quickstart`, whose "real" images are **simulated**.
+
+# %%
+import os
+import shlex
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from xraysynth.config import compose
+from xraysynth.metrics.statistics import Interval
+from xraysynth.report.verdicts import utility, verdict
+from xraysynth.stages import study
+from xraysynth.tracking.export import read_runs
+
+# The folder in which the study is run, so that its `outputs` are found: here, the one above.
+os.chdir(os.environ.setdefault("XRAYSYNTH_FOLDER", os.path.abspath("..")))
+overrides = shlex.split(os.environ.get("XRAYSYNTH_OVERRIDES", "experiment=quickstart"))
+config = compose(overrides)
+result = study.run(config, overrides)  # what is done is not done again
+results = pd.read_parquet(Path(result["results"]).with_suffix(".parquet"))
+results.sample(3, random_state=0)
+
+# %% [markdown]
+# ## Every arm
+# A row is an arm, one metric and one training seed; rows without a seed are means over seeds, and these
+# alone have intervals (95 %, over patients and seeds). Choose the metric before looking at the others.
+
+# %%
+METRIC = "macro_f1"
+own = results[
+    (results["test_set"] == "") & (results["left_out"] == "") & (results["real_fraction"] == 1)
+]
+scores = own[own["metric"] == METRIC]
+means, seeds = scores[scores["seed"].isna()], scores[scores["seed"].notna()]
+shown = ["generator", "share", "mode", "control", "value", "low", "high"]
+means[[*shown, "n_test", "n_seeds", "real_images", "synthetic_images"]].round(3)
+
+# %% [markdown]
+# ## Score against share
+# The dotted line is training on real images alone. Small dots are seeds: where they lie as far apart as
+# the arms do, more seeds are needed before anything is said. Crosses are permuted labels and diamonds are
+# repeats of real images: synthetic images that do no better than these teach nothing of their own.
+
+# %%
+MARKERS = {"": "o", "duplicate": "D", "permuted": "x"}
+generators = list(means.loc[means["generator"] != "", "generator"].unique())
+real_only = means[means["share"] == 0].iloc[0]
+arms = means[means["share"] > 0].groupby(["generator", "mode", "control"], sort=False)
+figure, axes = plt.subplots(figsize=(7, 4))
+axes.axhline(real_only["value"], color="black", linestyle=":", label="real only")
+axes.axhspan(real_only["low"], real_only["high"], color="0.93")
+dots = seeds.loc[seeds["share"] == 0, "value"]
+axes.plot([0] * len(dots), dots, "k.", markersize=4)
+for number, ((generator, mode, control), line) in enumerate(arms):
+    line = line.sort_values("share")
+    x = 100 * line["share"] + 1.2 * (number - (len(arms) - 1) / 2)  # side by side, not on top
+    colour = "0.5" if control else f"C{generators.index(generator)}"
+    label = ", ".join(filter(None, [generator, mode, control]))
+    bars = (line["value"] - line["low"], line["high"] - line["value"])
+    style = {"linestyle": "none" if control else "-", "capsize": 3, "markersize": 6}
+    axes.errorbar(x, line["value"], bars, fmt=MARKERS[control], color=colour, label=label, **style)
+    for place, share in zip(x, line["share"], strict=True):
+        same = (seeds[["generator", "mode", "control"]] == [generator, mode, control]).all(axis=1)
+        dots = seeds.loc[same & (seeds["share"] == share), "value"]
+        axes.plot([place + 0.6] * len(dots), dots, ".", color=colour, markersize=4)
+axes.set_xticks([100 * share for share in sorted(means["share"].unique())])
+axes.set_xlabel("synthetic share of the training images, %")
+axes.set_ylabel(METRIC)
+axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+figure.tight_layout()
+
+# %% [markdown]
+# ## Paired differences and the verdict
+# Two arms are tested on the same patients and trained with the same seeds, so their difference is known
+# better than either score: compare the interval of the difference with 0, never two intervals with each
+# other. The verdict is "better" or "worse" only where the interval leaves out 0; "no difference shown" is
+# not "the same". The report's page also adjusts for the number of arms (Holm), which can only take a
+# verdict back.
+
+
+# %%
+def difference(row):
+    """The arm minus real only, as an interval."""
+    names = ("difference", "difference_low", "difference_high")
+    return Interval(*(float(row[name]) for name in names), n=int(row["n_test"]))
+
+
+compared = means[means["share"] > 0]
+pd.DataFrame(
+    {
+        "arm": compared[["generator", "share", "mode", "control"]]
+        .astype(str)
+        .agg(" ".join, axis=1),
+        "difference": compared["difference"].round(3),
+        "low": compared["difference_low"].round(3),
+        "high": compared["difference_high"].round(3),
+        "verdict": [verdict(difference(row)) for _, row in compared.iterrows()],
+    }
+).reset_index(drop=True)
+
+
+# %%
+def control_of(row, kind):
+    """The difference of an arm's control, if the study has it."""
+    same = compared[(compared["control"] == kind) & (compared["share"] == row["share"])]
+    same = same[same["generator"].isin(["", row["generator"]]) & (same["mode"] == row["mode"])]
+    return None if same.empty else difference(same.iloc[0])
+
+
+for _, row in compared[compared["control"] == ""].iterrows():
+    found = utility(
+        arm=f"{row['generator']} {row['share']:.0%}",
+        metric=METRIC,
+        difference=difference(row),
+        duplicates=control_of(row, "duplicate"),
+        permuted=control_of(row, "permuted"),
+    )
+    print(found.sentence)
+
+# %% [markdown]
+# ## The same from the Weights & Biases export
+# `read_runs` takes the folder of outputs, whose runs are offline, or the CSV that the runs table of the
+# W&B page downloads (let it show Group and Job Type). It gives a row a run: `config.` what it was,
+# `summary.` what came of it. Runs of a project that is online give the same columns by
+#
+# ```python
+# runs = wandb.Api().runs("<entity>/xraysynth", filters={"group": "quickstart"})
+# said = [{"name": run.name, "group": run.group, "state": run.state} for run in runs]
+# found = [{"config": run.config, "summary": dict(run.summary_metrics)} for run in runs]
+# runs = pd.json_normalize([one | other for one, other in zip(said, found)])
+# ```
+#
+# which needs a network and a key and is therefore not run here. A run belongs to the group of the study
+# that did it: jobs that an earlier study had done already are found under that study's name.
+
+# %%
+runs = read_runs(config.output)
+runs["state"].value_counts()
+
+# %%
+trained = runs[runs["config.arm.share"].notna() & (runs["state"] == "finished")]
+trained = trained[trained["group"] == config.study.name]
+arm = trained.filter(regex=r"^config\.arm\.").rename(columns=lambda name: name.split(".")[-1])
+logged = arm.assign(wandb=trained[f"summary.test/{METRIC}"])
+logged["generator"] = logged["generator"].replace({"real only": "", "duplicate real": ""})
+logged["control"] = logged["control"].replace({"none": ""})
+keys = ["generator", "share", "mode", "control", "real_fraction", "left_out", "seed"]
+both = seeds.astype({"seed": int}).merge(logged.astype({"seed": int}), on=keys, how="left")
+largest = (both["value"] - both["wandb"]).abs().max()
+print(
+    f"{both['wandb'].count()} of {len(both)} runs; largest difference to results.parquet: {largest}"
+)
+
+# %% [markdown]
+# A run of the export has an interval over patients, but what belongs to several runs, such as the paired
+# interval above, is in `results.parquet` alone. What the export can show is each seed against the
+# real-only run of the same seed: look whether the seeds agree on the sign.
+
+# %%
+by_seed = logged.pivot_table("wandb", ["series", "share"], "seed")
+gain = by_seed.drop("real only") - by_seed.loc[("real only", 0)]
+figure, axes = plt.subplots(figsize=(7, 0.9 + 0.35 * len(gain)))
+axes.axvline(0, color="black", linewidth=1)
+for y, values in enumerate(gain.to_numpy()):
+    axes.plot(values, [y] * len(values), "o", color="C0", alpha=0.7)
+axes.set_yticks(range(len(gain)), [f"{series}, {share:.0%}" for series, share in gain.index])
+axes.set_xlabel(f"{METRIC} minus real only, a dot a seed")
+figure.tight_layout()
+
+# %% [markdown]
+# The export has what the table has not: the cost of the images beside the score.
+
+# %%
+costs = trained.filter(regex=r"^summary\.(cost/|fit_seconds)")
+costs.rename(columns=lambda name: name.split(".", 1)[1]).groupby(arm["series"]).mean().round(4)
