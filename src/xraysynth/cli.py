@@ -1,6 +1,7 @@
 """The command line: `xraysynth <stage> [overrides]`."""
 
 import sys
+from collections.abc import Sequence
 
 STAGES = {
     "prepare": "real images to one audited, split cohort",
@@ -8,13 +9,24 @@ STAGES = {
     "finetune": "generators that learn, on the real train split",
     "generate": "prompts to pools of synthetic images",
     "train": "a classifier on real images, synthetic ones, or both",
+    "features": "what evaluate measures by, in parts over many machines",
     "evaluate": "pools against real images: fidelity and diversity",
     "study": "the whole comparison, from images to a report",
     "report": "the report of a study from the jobs that are done",
     "dashboard": "a W&B workspace and report of a study, made by code",
     "selftest": "whether the measures measure, on images whose answers are known",
     "release": "weights, pools and study with their cards, ready for the Hugging Face Hub",
+    "review": "a blinded reading: kits for radiologists, and what their answers say",
 }
+
+ACTIONS = {
+    "review": {
+        "build": "one HTML file per reader and session, and the answer key",
+        "analyse": "answers and key to accuracy, agreement and opinions",
+        "demo": "a small kit of simulated and generated images to try",
+    },
+}
+"""Stages of several parts: `xraysynth review build` is the module `review_build`."""
 
 HELP = f"""\
 xraysynth: can synthetic chest X-rays train a classifier, and which generator should make them?
@@ -48,9 +60,8 @@ def main() -> None:
 
         print(__version__)
         return
-    stage, *overrides = ["release.push=true" if word == "--push" else word for word in arguments]
-    if stage not in STAGES:
-        sys.exit(_unknown_stage(stage))
+    words = ["release.push=true" if word == "--push" else word for word in arguments]
+    stage, overrides = understood(words)
     if "--help" in overrides or "-h" in overrides:
         from xraysynth.usage import stage_help
 
@@ -58,12 +69,29 @@ def main() -> None:
         return
     from xraysynth.launch import launch
 
-    sys.exit(launch(stage, overrides))
+    sys.exit(launch(stage.replace(" ", "_"), overrides))
 
 
-def _unknown_stage(stage: str) -> str:
+def understood(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The stage, with its action where it has several, and the overrides; exits on a wrong word."""
+    stage, *overrides = words
+    if stage not in STAGES:
+        sys.exit(_unknown("xraysynth", "stage", stage, list(STAGES)))
+    if stage not in ACTIONS:
+        return stage, overrides
+    if not overrides or overrides[0] in ("-h", "--help"):
+        return stage, ["--help"]
+    action, *overrides = overrides
+    if action not in ACTIONS[stage]:
+        sys.exit(_unknown(f"xraysynth {stage}", "action", action, list(ACTIONS[stage])))
+    if action == "demo" and not any(word.startswith("experiment=") for word in overrides):
+        overrides = ["experiment=quickstart", *overrides]
+    return f"{stage} {action}", overrides
+
+
+def _unknown(command: str, what: str, word: str, known: Sequence[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(stage, STAGES, n=1)
+    close = difflib.get_close_matches(word, known, n=1)
     nearest = f"; did you mean {close[0]!r}?" if close else ""
-    return f"xraysynth: there is no stage {stage!r}{nearest} (there is {', '.join(STAGES)})"
+    return f"{command}: there is no {what} {word!r}{nearest} (there is {', '.join(known)})"

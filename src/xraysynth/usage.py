@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from xraysynth.cli import ACTIONS
 from xraysynth.config import Config, options
 from xraysynth.recipes import LoraRecipe
 
@@ -22,9 +23,10 @@ class _Recipes:
 
 def stage_help(stage: str) -> str:
     """What the stage does, the options it reads with their defaults, and the groups to choose from."""
-    purpose, sections = _described(stage)
+    purpose, sections = _of_actions(stage) if stage in ACTIONS else _described(stage)
     known = {f.name: f for f in (*fields(Config), *fields(_Recipes))}
-    lines = [f"usage: xraysynth {stage} [option=value ...]", "", purpose.strip(), "", "options:"]
+    actions = f" {'|'.join(ACTIONS[stage])}" if stage in ACTIONS else ""
+    lines = [f"usage: xraysynth {stage}{actions} [option=value ...]", "", purpose, "", "options:"]
     for name in sections:
         lines += _section(known[name])
     lines += ["", "groups (choose with group=option, or group=[a,b] for source and generator):"]
@@ -32,15 +34,22 @@ def stage_help(stage: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _of_actions(stage: str) -> tuple[str, list[str]]:
+    """What each action of the stage does, and the options that are its own."""
+    lines = [f"  {action:9} {text}" for action, text in ACTIONS[stage].items()]
+    return "\n".join([*lines, "", f"xraysynth {stage} <action> --help says more."]), [stage]
+
+
 def _described(stage: str) -> tuple[str, list[str]]:
     """Docstring and SECTIONS of the stage, read without importing it (and torch)."""
-    tree = ast.parse((Path(__file__).parent / "stages" / f"{stage}.py").read_text())
+    module = stage.replace(" ", "_")
+    tree = ast.parse((Path(__file__).parent / "stages" / f"{module}.py").read_text())
     values = {
         node.targets[0].id: node.value
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }
-    return ast.get_docstring(tree) or "", list(ast.literal_eval(values["SECTIONS"]))
+    return (ast.get_docstring(tree) or "").strip(), list(ast.literal_eval(values["SECTIONS"]))
 
 
 def _section(option: "Field[Any]") -> list[str]:

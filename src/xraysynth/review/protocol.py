@@ -1,0 +1,103 @@
+"""The questions of a reading; the defaults are those of published reader studies, in one sitting.
+
+`origin` with `confidence` is the forced choice that detection accuracy, d' and the area under the
+ROC curve come from (Green and Swets, Signal Detection Theory and Psychophysics, 1966), as asked by
+Tordjman et al., Radiology 2026 (17 radiologists; 75 % right on GPT-4o's radiographs, 70 % on
+RoentGen's), who ask for `diagnosis` and image `quality` too, and in GazeVal (arXiv:2503.20967).
+Whether the prompted finding is there is asked in Schuit et al., arXiv:2508.07128. `quality` and
+`realism` are five-step Likert scales. `errors` are marked where they are seen: an omission (the
+finding asked for is missing), a commission (a finding that nobody asked for), a subtle discrepancy
+(severity, side or extent), or an artefact.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xraysynth.errors import ConfigError
+
+ORIGINS = ("real", "synthetic")
+ERRORS = ("omission", "commission", "subtle", "artefact")
+QUESTIONS = ("origin", "confidence", "diagnosis", "quality", "realism", "errors", "comment")
+"""Ids of the questions whose words are part of the kit."""
+
+LANGUAGES = ("en", "de")
+COLUMNS = (
+    *("format", "study", "kit", "reader", "session", "item", "position", "calibration"),
+    *("seconds", "changes", "answered_at", "answered", "of", "check"),
+)
+"""Columns of an export besides the answers: no question can have such an id."""
+
+_KINDS = ("choice", "scale", "text")
+_FIELDS = ("kind", "text", "options", "low", "high", "required")
+
+
+def questions(
+    ids: Sequence[str], own: Mapping[str, Mapping[str, Any]], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The questions of a kit in the order they are asked, as plain dictionaries."""
+    known = {
+        "origin": {"kind": "choice", "options": list(ORIGINS), "required": True},
+        "confidence": {"kind": "scale", "low": 1, "high": 5, "required": True},
+        "diagnosis": {"kind": "choice", "options": list(classes), "required": True},
+        "quality": {"kind": "scale", "low": -2, "high": 2, "required": True},
+        "realism": {"kind": "scale", "low": -2, "high": 2, "required": True},
+        "errors": {"kind": "errors", "options": list(ERRORS), "required": False},
+        "comment": {"kind": "text", "required": False},
+        **own,
+    }
+    return [{"id": name, "required": True, **known[name]} for name in (*ids, *own)]
+
+
+def require_sound(own: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for an own question that no kit could ask."""
+    for name, question in own.items():
+        place = f"review.own_questions.{name}"
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*QUESTIONS, *COLUMNS):
+            raise ConfigError(
+                f"{place}: an id is lower-case letters, digits and '_', and no question or column of "
+                f"the kit ({', '.join((*QUESTIONS, *COLUMNS))}); choose another"
+            )
+        if not isinstance(question, Mapping):
+            raise ConfigError(f"{place} must be a mapping with kind and text; got {question!r}")
+        unknown = sorted(set(question) - set(_FIELDS))
+        if unknown or question.get("kind") not in _KINDS:
+            raise ConfigError(
+                f"{place} takes {', '.join(_FIELDS)}, kind being one of {', '.join(_KINDS)}; "
+                f"got {dict(question)}"
+            )
+        _require_words(place, question.get("text"))
+        if not isinstance(question.get("required", True), bool):
+            raise ConfigError(
+                f"{place}.required must be true or false; got {question['required']!r}"
+            )
+        _require_answers(place, question)
+
+
+def _require_words(place: str, text: Any) -> None:
+    words = list(text.values()) if isinstance(text, Mapping) else [text]
+    languages = set(text) if isinstance(text, Mapping) else set()
+    if not words or not all(isinstance(w, str) and w.strip() for w in words):
+        raise ConfigError(f"{place}.text must be the question, or one per language; got {text!r}")
+    if not languages <= set(LANGUAGES):
+        raise ConfigError(
+            f"{place}.text knows the languages {', '.join(LANGUAGES)}; got {sorted(languages)}"
+        )
+
+
+def _require_answers(place: str, question: Mapping[str, Any]) -> None:
+    options, low, high = (question.get(name) for name in ("options", "low", "high"))
+    if question["kind"] == "choice" and not (
+        isinstance(options, Sequence)
+        and not isinstance(options, str)
+        and len(options) >= 2
+        and all(isinstance(o, str) and o for o in options)
+        and len(set(options)) == len(options)
+    ):
+        raise ConfigError(f"{place}.options must be two or more different texts; got {options!r}")
+    if question["kind"] == "scale" and not (
+        isinstance(low, int) and isinstance(high, int) and 1 <= high - low <= 10
+    ):
+        raise ConfigError(
+            f"{place}: low and high must be whole numbers, 1 to 10 apart; got {low!r} and {high!r}"
+        )

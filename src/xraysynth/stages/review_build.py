@@ -1,0 +1,203 @@
+"""A blinded reading: one self-contained HTML file per reader and session, and the answer key.
+
+Draws real images of the test split and images of every selected generator's pool, as many of each
+class, and writes below paths.output/reviews/<review.name>: kits/ to send to the readers, who need a
+browser and nothing else, and owner/key.json to keep. Nothing in a kit tells real from synthetic:
+ids and orders come from a secret in the key, and all images go through one path into sheets without
+a file of their own. A name stands for one set of kits for ever: other settings need another
+review.name. `xraysynth review analyse` joins what comes back with the key.
+"""
+
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from xraysynth import pool
+from xraysynth.config import Config
+from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
+from xraysynth.job import Job
+from xraysynth.manifest import Manifest
+from xraysynth.mixing import check_firewall
+from xraysynth.progress import progress
+from xraysynth.review.key import Key
+from xraysynth.stages import finetune, generate, plan, prepare
+from xraysynth.store import exclusive, write_atomically
+
+SECTIONS = ("review", "classes", "size_px", "source", "generator", "prompts", "generate", "data")
+"""The options that this stage reads, besides those of prepare and generate."""
+
+KITS = 1
+"""Raised whenever the drawing or the pixels change, so that no kit is rebuilt as another one."""
+
+LARGE_MB, SMALLER = 30, "a lower review.session_size makes smaller ones"
+
+
+def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """Write kits and key, or find them written."""
+    _require_terms(config)
+    if not config.generator:
+        raise ConfigError("generator must name at least one; for example generator=sd_lora")
+    cohort, audit = prepare.cohort(config, overrides)
+    pools = _pools(config, cohort, overrides)
+    simulated = len(audit["simulated"]) == len(config.sources())
+    this = _job(config, cohort, pools)
+    with _held(folder(config)):
+        _require_same(config, this)
+        result = this.run(
+            lambda: _work(config, cohort, pools, simulated, this),
+            config=config.plain(),
+            overrides=overrides,
+        )
+    print(_advice(result), file=sys.stderr, flush=True)
+    return result
+
+
+def folder(config: Config) -> Path:
+    """Where the reading lies."""
+    return config.output / "reviews" / config.review.name
+
+
+def key_path(config: Config) -> Path:
+    """The answer key of the reading."""
+    return folder(config) / "owner" / "key.json"
+
+
+def _require_terms(config: Config) -> None:
+    """A kit leaves the house, and images of bound sources with it."""
+    bound = [source.name for source in config.sources() if source.credentialed]
+    if bound and not config.review.acknowledge_terms:
+        raise PrivacyError(
+            f"source {', '.join(bound)} is under a data use agreement that lets nothing of it reach third "
+            "parties, and a kit holds its images. If every reader is covered by the agreement, say so "
+            "with review.acknowledge_terms=true"
+        )
+
+
+def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[str, Manifest]:
+    """The study's pools, none of them made from what the reading tests."""
+    counts = generate.counts(plan.with_count(config, cohort), overrides)
+    found = generate.pools(config, overrides, counts)
+    bound = finetune.bound(config, cohort)
+    learned = {name: pool.learned(generate.store(config, bound[name])) for name in found}
+    check_firewall(cohort, found, learned)
+    return found
+
+
+def _job(config: Config, cohort: Manifest, pools: Mapping[str, Manifest]) -> Job:
+    apart = ("exports", "replicates", "acknowledge_terms")
+    decides = {
+        "review": {k: v for k, v in asdict(config.review).items() if k not in apart},
+        "classes": config.classes,
+        "side_px": _side_px(config),
+        "cohort": cohort.digest(),
+        "pools": {name: images.digest() for name, images in pools.items()},
+        "kits": KITS,
+    }
+    this = Job("review_build", decides, config.output)
+    key = _known(config)
+    kits = [folder(config) / "kits" / kit.file for kit in key.kits.values()] if key else []
+    return replace(this, leaves=(key_path(config), *kits))
+
+
+def _side_px(config: Config) -> int:
+    return config.review.side_px or config.size_px
+
+
+def _known(config: Config) -> Key | None:
+    return Key.read(key_path(config)) if key_path(config).exists() else None
+
+
+def _held(place: Path) -> Any:
+    place.mkdir(parents=True, exist_ok=True)
+    return exclusive(place / ".lock")
+
+
+def _require_same(config: Config, this: Job) -> None:
+    """A key is never overwritten: answers to its kits may be on their way."""
+    known = _known(config)
+    if known is not None and known.made_by != this.key:
+        raise XraysynthError(
+            f"{key_path(config)} is the key of kits that were built from other settings or images, and "
+            "answers to them may still come; choose another review.name for the new ones, or move "
+            f"{folder(config)} away if no kit was handed out"
+        )
+
+
+def _work(
+    config: Config, cohort: Manifest, pools: Mapping[str, Manifest], simulated: bool, this: Job
+) -> dict[str, Any]:
+    from xraysynth.review import build, sample
+
+    recipe, known = config.review, _known(config)
+    drawn = sample.draw(
+        cohort,
+        pools,
+        per_cell=recipe.per_cell,
+        calibration=recipe.calibration,
+        seed=recipe.seed,
+    )
+    key = build.key_of(
+        recipe,
+        drawn,
+        classes=config.classes,
+        pools={name: images.folder.name.rpartition("-")[2] for name, images in pools.items()},
+        cohort=cohort.digest(),
+        simulated=simulated,
+        made_by=this.key,
+        secret=known.secret if known else secrets.token_hex(32),
+    )
+    if known is None:
+        key.write(key_path(config))  # before any kit: one without its key would be lost work
+    elif replace(key, created=known.created) != known:
+        raise XraysynthError(
+            f"{key_path(config)} was written by another version of xraysynth and its kits cannot be "
+            "built again; build new ones under another review.name"
+        )
+    files = {name: one.path for name, one in build.case_ids(drawn).items()}
+    sizes = _write_kits(config, key, files)
+    return {
+        "send": [str(path) for path in sizes],
+        "keep": str(key_path(config)),
+        "images": len(drawn.cases),
+        "showings": sum(len(kit.items) for kit in key.kits.values()),
+        "largest_mb": round(max(sizes.values()) / 1e6, 1),
+    }
+
+
+def _write_kits(config: Config, key: Key, files: Mapping[str, Path]) -> dict[Path, int]:
+    """Every kit's file and its size in bytes."""
+    from xraysynth.review.build import page
+
+    place = folder(config) / "kits"
+    place.mkdir(parents=True, exist_ok=True)
+    sizes = {}
+    with progress("kits", len(key.kits), unit="kit") as bar:
+        for name, kit in key.kits.items():
+            html = page(
+                key,
+                name,
+                files,
+                title=config.review.name,
+                language=config.review.language,
+                side_px=_side_px(config),
+            ).encode()
+            write_atomically(place / kit.file, html)
+            sizes[place / kit.file] = len(html)
+            bar.update()
+    return sizes
+
+
+def _advice(result: Mapping[str, Any]) -> str:
+    large = result["largest_mb"] > LARGE_MB
+    return "\n".join(
+        [
+            *([f"the largest kit has {result['largest_mb']} MB; {SMALLER}"] if large else []),
+            "send to the readers, each their own file (they open it in a browser):",
+            *(f"  {path}" for path in result["send"]),
+            "keep, and show no reader (without it the answers say nothing; make a copy):",
+            f"  {result['keep']}",
+        ]
+    )
