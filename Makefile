@@ -24,7 +24,7 @@ quickstart: setup
 	generate experiment=quickstart generator=dalle generate.dry_run=true"
 
 test: setup
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

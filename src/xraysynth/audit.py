@@ -225,9 +225,19 @@ def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
         )
 
 
-def require_no_copies(held_out: Manifest, pool: Manifest, *, name: str) -> None:
-    """Raise `LeakageError` when a pool holds a near-duplicate of a validation or test image."""
-    pairs = near_duplicates(fingerprint([*held_out.files, *pool.files]))
+def require_no_copies(
+    held_out: Manifest, pool: Manifest, *, name: str, known: Fingerprints | None = None
+) -> None:
+    """Raise `LeakageError` when a pool holds a near-duplicate of a validation or test image.
+
+    `known` are the fingerprints of the images held out, where they have been taken before.
+    """
+    both = known or fingerprint(held_out.files), fingerprint(pool.files)
+    hashes, thumbnails = (
+        np.concatenate([getattr(prints, part) for prints in both])
+        for part in ("hashes", "thumbnails")
+    )
+    pairs = near_duplicates(Fingerprints(hashes, thumbnails))
     ids = [*held_out.table["image_id"], *pool.table["image_id"]]
     copies = [f"{ids[j]} ~ {ids[i]}" for i, j in pairs if i < len(held_out) <= j]
     if copies:

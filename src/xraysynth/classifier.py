@@ -18,14 +18,20 @@ import timm
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+    TorchElasticEnvironment,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.process_group import local_world_size
+from xraysynth.processes import is_main
 from xraysynth.progress import progress
 from xraysynth.recipes import ClassifierRecipe, Keep, TrainerRecipe, plain
 from xraysynth.seeds import derive_seed
@@ -102,15 +108,28 @@ class XrayClassifier(pl.LightningModule):
         loss = F.cross_entropy(
             logits.float(), target, self.class_weights, label_smoothing=smoothing
         )
-        if stage != "train":
-            self.scores[stage].update(logits, target)
-            self.log_dict(self.scores[stage], on_step=False, on_epoch=True)
-            self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        if stage == "train":
+            return loss * self._part_of_batch(target)
+        self.scores[stage].update(logits, target)
+        self.log_dict(self.scores[stage], on_step=False, on_epoch=True)
+        # A mean weighted by class: that over all batches does not depend on how they are cut.
+        options: Any = {"sync_dist": True, "batch_size": self.class_weights[target].sum().item()}
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, **options)
         return loss
 
+    def _part_of_batch(self, target: torch.Tensor) -> torch.Tensor | float:
+        """What a mean over a process's images counts in that over all: the ratio of class weights."""
+        if self.recipe["class_weighting"] == "none" or _processes() == 1:
+            return 1.0
+        own = self.class_weights[target].sum()
+        whole = own.clone()
+        torch.distributed.all_reduce(whole)
+        return own * _processes() / whole
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Dropout that depends on the step alone, so that a resumed run repeats it."""
-        torch.manual_seed(derive_seed(self.seed, "step", self.global_step))
+        """Dropout that depends on step and process alone, so that a resumed run repeats it."""
+        process = [self.global_rank] if self.global_rank else []
+        torch.manual_seed(derive_seed(self.seed, "step", self.global_step, *process))
 
     def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Loss of a training batch."""
@@ -198,12 +217,13 @@ def _backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How training went: validation score and step of the weights kept, and every score."""
+    """How training went: validation score and step of the weights kept, every score, processes."""
 
     score: float
     step: int
     seconds: float
     history: list[dict[str, float]]
+    processes: int
 
 
 def fit(
@@ -217,14 +237,21 @@ def fit(
     """Train `module`, and leave the weights that `recipe.keep` asks for in it.
 
     `folder` gets `best.safetensors` and `last.ckpt`. A run that was killed and is started again
-    with the same folder goes on from `last.ckpt`.
+    with the same folder goes on from `last.ckpt`, also in another number of processes.
+
+    All processes of a process group train together (DDP), and the first one writes: its module and
+    its result count. Steps, learning rates, images and their augmentation are those of one process,
+    and so is the gradient, but for two things: dropout, and the statistics of BatchNorm, which are
+    those of the whole batch on GPUs and of each process's images on CPUs.
     """
     begun = time.monotonic()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     keeper = _Keeper(folder)
-    with _quiet(), torch.random.fork_rng(), progress("train", recipe.max_steps, "step") as bar:
-        trainer = _trainer(recipe, [_Bar(bar), *_stopping(recipe), keeper], logger)
+    if _processes() > 1 and not on_cpu(recipe):  # Lightning's own loses timm's fused activations
+        module.backbone = convert_sync_batchnorm(module.backbone)  # type: ignore[no-untyped-call]
+    with _quiet(), torch.random.fork_rng(), _bars(recipe.max_steps) as bars:
+        trainer = _trainer(recipe, [*bars, *_stopping(recipe), keeper], logger)
         last = folder / "last.ckpt"
         resume = str(last) if last.exists() else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
@@ -233,13 +260,24 @@ def fit(
     kept = keeper.history[-1]
     if recipe.keep is Keep.best:
         kept = keeper.best
+    if recipe.keep is Keep.best and trainer.is_global_zero:
         module.load_state_dict(load_file(folder / "best.safetensors"))
-    return FitResult(kept[MONITOR], int(kept["step"]), time.monotonic() - begun, keeper.history)
+    seconds = time.monotonic() - begun
+    return FitResult(kept[MONITOR], int(kept["step"]), seconds, keeper.history, _processes())
+
+
+def on_cpu(recipe: TrainerRecipe) -> bool:
+    """Whether training runs without a GPU."""
+    return recipe.accelerator == "cpu" or not torch.cuda.is_available()
+
+
+def _processes() -> int:
+    group = torch.distributed
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
 
 
 def _trainer(recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | None) -> pl.Trainer:
-    on_cpu = recipe.accelerator == "cpu" or not torch.cuda.is_available()
-    auto = "32-true" if on_cpu else "bf16-mixed"
+    auto = "32-true" if on_cpu(recipe) else "bf16-mixed"
     return pl.Trainer(
         max_steps=recipe.max_steps,
         val_check_interval=min(recipe.val_every_steps, recipe.max_steps),
@@ -247,7 +285,6 @@ def _trainer(recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | 
         num_sanity_val_steps=0,
         precision=auto if recipe.precision == "auto" else recipe.precision,  # type: ignore[arg-type]
         accelerator=recipe.accelerator,
-        devices=recipe.devices,
         deterministic="warn",
         callbacks=callbacks,
         logger=logger or False,
@@ -255,7 +292,21 @@ def _trainer(recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | 
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **_together(),
     )
+
+
+def _together() -> dict[str, Any]:
+    """How Lightning finds the processes that train together: they and their group are there."""
+    if _processes() == 1:
+        return {"devices": 1}
+    here = local_world_size()
+    return {
+        "devices": here,
+        "num_nodes": _processes() // here,
+        "strategy": "ddp",
+        "plugins": [TorchElasticEnvironment()],
+    }
 
 
 def _stopping(recipe: TrainerRecipe) -> list[Callback]:
@@ -290,15 +341,27 @@ class _Keeper(Callback):
         entry = {"step": trainer.global_step, "seconds": time.time()}
         entry |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self._losses:
-            entry["train/loss"] = float(torch.stack(self._losses).mean())
+            own = torch.stack(self._losses).mean()
+            entry["train/loss"] = float(trainer.strategy.reduce(own, reduce_op="mean"))
             self._losses = []
         self.history.append(entry)
-        if self.best is entry:
+        if self.best is entry and trainer.is_global_zero:
             module.save(self._folder / "best.safetensors")
         if trainer.state.fn == "fit":
             partial = self._folder / f"last.{os.getpid()}.partial"
-            trainer.save_checkpoint(partial)
-            os.replace(partial, self._folder / "last.ckpt")
+            trainer.save_checkpoint(partial)  # by the first process, while the others wait
+            if trainer.is_global_zero:
+                os.replace(partial, self._folder / "last.ckpt")
+
+
+@contextmanager
+def _bars(max_steps: int) -> Iterator[list[Callback]]:
+    """Progress of training; of several processes the first one shows it."""
+    if not is_main():
+        yield []
+        return
+    with progress("train", max_steps, "step") as bar:
+        yield [_Bar(bar)]
 
 
 class _Bar(Callback):

@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from xraysynth.errors import ConfigError, ImageError, some
 from xraysynth.images import decode, study_format
@@ -21,6 +21,7 @@ from xraysynth.progress import progress
 from xraysynth.recipes import Cache, Control, DataRecipe, MixMode
 from xraysynth.records import sha256_bytes
 from xraysynth.seeds import derive_seed, key12
+from xraysynth.store import exclusive
 
 Batch = dict[str, torch.Tensor]
 """`image` `(B, 1, H, W)` float32 in [0, 1], `target` `(B,)` int64, `index` `(B,)` int64."""
@@ -36,10 +37,13 @@ def pixels(
     """
     path = Path(folder) / f"pixels-{_key(manifest)}-{size_px}.npy"
     shape = (len(manifest), size_px, size_px)
-    kept = _open(path, cache)
-    if kept is None or kept.shape != shape or kept.dtype != np.uint8:
-        _build(manifest, path, shape)
-        kept = _open(path, cache)
+    kept = _open(path, shape, cache)
+    if kept is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path.with_suffix(".lock")):  # who waited finds it decoded
+            if _open(path, shape, Cache.memmap) is None:
+                _build(manifest, path, shape)
+        kept = _open(path, shape, cache)
     if kept is None:
         raise ImageError(f"{path}: cannot be read back; check the disk")
     return kept
@@ -54,16 +58,15 @@ def _key(manifest: Manifest) -> str:
     return key12([manifest.digest(), stats])
 
 
-def _open(path: Path, cache: Cache) -> np.ndarray | None:
+def _open(path: Path, shape: tuple[int, int, int], cache: Cache) -> np.ndarray | None:
     try:
         array: np.ndarray = np.load(path, mmap_mode="r" if cache is Cache.memmap else None)
-        return array
     except (OSError, ValueError, EOFError):  # not there yet, or cut short
         return None
+    return array if array.shape == shape and array.dtype == np.uint8 else None
 
 
 def _build(manifest: Manifest, path: Path, shape: tuple[int, int, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
@@ -142,7 +145,8 @@ class StepSampler(Sampler[list[int]]):
 
     The data set is reshuffled on every pass and passes follow each other without a gap, so every
     arm of a study takes the same number of equally large steps however many images it has.
-    `start` gives the step to begin with, and rank `r` of `world` gets every `world`-th image.
+    `start` gives the step to begin with. `batch_size` counts the images of all processes, and rank
+    `r` of `world` gets every `world`-th of them from the `r`-th on.
     With `first=(row, steps)` the first `steps` steps draw from the images from `row` on alone, and
     all later ones from those before it alone.
     """
@@ -183,13 +187,20 @@ class StepSampler(Sampler[list[int]]):
         return np.random.default_rng(derive_seed(self._seed, "epoch", epoch)).permutation(rows)
 
 
-def augment(images: torch.Tensor, recipe: DataRecipe, *, seed: int) -> torch.Tensor:
-    """Each image of `(B, 1, H, W)` in [0, 1] turned, scaled, shifted, re-exposed and made noisy."""
+def augment(
+    images: torch.Tensor, recipe: DataRecipe, *, seed: int, shard: tuple[int, int] = (0, 1)
+) -> torch.Tensor:
+    """Each image of `(B, 1, H, W)` in [0, 1] turned, scaled, shifted, re-exposed and made noisy.
+
+    Of a batch that processes share, `images` are those of shard (rank, world): all of it is drawn
+    for, so that an image is changed in the same way whichever process it comes to.
+    """
     random = torch.Generator(images.device).manual_seed(seed)
-    n = len(images)
+    rank, world = shard
+    n = len(images) * world
 
     def uniform(magnitude: float, *shape: int) -> torch.Tensor:  # in plus or minus magnitude
-        drawn = torch.rand((n, *shape), generator=random, device=images.device)
+        drawn = torch.rand((n, *shape), generator=random, device=images.device)[rank::world]
         return (2 * drawn - 1) * magnitude
 
     angle = torch.deg2rad(uniform(recipe.rotation))
@@ -203,8 +214,8 @@ def augment(images: torch.Tensor, recipe: DataRecipe, *, seed: int) -> torch.Ten
     moved = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
     contrast = 1 + uniform(recipe.contrast, 1, 1, 1)
     offset = 0.5 * (1 - contrast) + uniform(recipe.brightness, 1, 1, 1)
-    noise = torch.randn(images.shape, generator=random, device=images.device)
-    noise.mul_(uniform(recipe.noise, 1, 1, 1).abs())
+    noise = torch.randn((n, *images.shape[1:]), generator=random, device=images.device)
+    noise = noise[rank::world].mul_(uniform(recipe.noise, 1, 1, 1).abs())
     return noise.addcmul_(moved, contrast).add_(offset).clamp_(0, 1)
 
 
@@ -313,10 +324,16 @@ class XrayDataModule(pl.LightningDataModule):
             batch_size=self.recipe.batch_size,
             seed=self.seed,
             start=(lambda: trainer.global_step) if trainer else (lambda: 0),
-            shard=(trainer.global_rank, trainer.world_size) if trainer else (0, 1),
+            shard=self._shard,
             first=self._first(),
         )
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_is)
+
+    @property
+    def _shard(self) -> tuple[int, int]:
+        """This process among those that train together: its rank, and how many they are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _first(self) -> tuple[int, int]:
         """In mode pretrain, the first synthetic row and how many steps are the synthetic images'."""
@@ -331,8 +348,17 @@ class XrayDataModule(pl.LightningDataModule):
         return real, min(steps - 1, max(1, round(self.recipe.pretrain_fraction * steps)))
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The real validation images, in order."""
-        return self._in_order("val")
+        """The real validation images, in order; of several processes each gets a part, without repeats.
+
+        Where there are fewer images than processes each gets all, which changes no mean.
+        """
+        dataset, (rank, world) = self.dataset("val"), self._shard
+        n = len(dataset)
+        return in_order(
+            dataset,
+            batch_size=self.recipe.batch_size,
+            rows=range(rank, n, world) if n >= world else range(n),
+        )
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The real test images, in order."""
@@ -346,17 +372,22 @@ class XrayDataModule(pl.LightningDataModule):
         return in_order(self.dataset(split), batch_size=self.recipe.batch_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment training batches; the draw depends on the seed, the step and the rank alone."""
+        """Augment training batches; the draw depends on the seed, the step and the image's place."""
         trainer = self.trainer
         if not (self.recipe.augment and trainer and trainer.training):
             return batch
-        seed = derive_seed(self.seed, "augment", trainer.global_step, trainer.global_rank)
-        return batch | {"image": augment(batch["image"], self.recipe, seed=seed)}
+        seed = derive_seed(self.seed, "augment", trainer.global_step, 0)
+        images = augment(batch["image"], self.recipe, seed=seed, shard=self._shard)
+        return batch | {"image": images}
 
 
-def in_order(dataset: XrayDataset, *, batch_size: int = 64) -> DataLoader[Any]:
-    """Every image once, in the order of the data set."""
-    return DataLoader(dataset, batch_size=max(64, batch_size), collate_fn=_as_is)
+def in_order(
+    dataset: XrayDataset, *, batch_size: int = 64, rows: range | None = None
+) -> DataLoader[Any]:
+    """Every image once, or those of `rows`, in the order of the data set."""
+    wanted = range(len(dataset)) if rows is None else rows
+    batches = BatchSampler(wanted, max(64, batch_size), drop_last=False)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=_as_is)
 
 
 def _as_is(batch: Any) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.errors import XraysynthError
+from xraysynth.process_group import announce, announced
+from xraysynth.processes import is_main
 from xraysynth.provenance import environment, peak_memory_mb
 from xraysynth.seeds import digest
 from xraysynth.store import exclusive, write_atomically
@@ -74,24 +76,45 @@ class Job:
         *,
         config: Mapping[str, Any],
         overrides: Sequence[str],
+        beside: Callable[[], object] | None = None,
     ) -> dict[str, Any]:
-        """Do the work unless it is done; processes on the same job wait for each other."""
+        """Do the work unless it is done; processes on the same job wait for each other.
+
+        With `beside`, processes that torchrun started do the work together: the first does `work`
+        and keeps the record, each other one does `beside` while it does.
+        """
+        if beside is not None and not is_main():
+            return self._beside(beside)
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / ".lock"):
-            if self.done:
+            done = self.done
+            if beside is not None:
+                announce(self._subject, "done" if done else "work")
+            if done:
                 return self._line(self.record(), skipped=True)
             record = {
                 "state": "running",
                 "stage": self.stage,
                 "key": self.key,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "command": " ".join(["xraysynth", self.stage, *overrides]),
+                "command": " ".join(["xraysynth", self.stage.replace("_", " "), *overrides]),
                 "overrides": list(overrides),
                 "identity": dict(self.identity),
                 "config": dict(config),
             }
             self._write(record)
             return self._line(self._work(work, record), skipped=False)
+
+    @property
+    def _subject(self) -> str:
+        return f"{self.stage}/{self.key}"
+
+    def _beside(self, work: Callable[[], object]) -> dict[str, Any]:
+        """Take part where the first process says that there is work; it tells the result."""
+        skipped = announced(self._subject) == "done"
+        if not skipped:
+            work()
+        return {"stage": self.stage, "key": self.key, "state": "done", "skipped": skipped}
 
     def _work(
         self, work: Callable[[], Mapping[str, Any]], record: dict[str, Any]

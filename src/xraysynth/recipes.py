@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 
 from xraysynth.errors import ConfigError
+from xraysynth.process_group import local_world_size
 
 # Enum members are named as they are written in a config: OmegaConf reads an enum by its name.
 
@@ -61,8 +62,9 @@ class DataRecipe:
     real train split that is used at all; smaller parts are nested in larger ones. In mode pretrain
     all synthetic images come first, for `pretrain_fraction` of the optimiser steps, and then real
     ones alone (Moroianu et al., arXiv:2508.16783); steps and learning rates are those of every other
-    arm, so that arms differ in their images alone. `leave_out` is a data set (column `source` of the
-    cohort) that is neither trained nor validated on, but tested on.
+    arm, so that arms differ in their images alone. `batch_size` counts the images of all processes
+    that train together. `leave_out` is a data set (column `source` of the cohort) that is neither
+    trained nor validated on, but tested on.
 
     `control` duplicate puts repeats of the arm's own real images in the place of the synthetic ones:
     more of the same, for nothing. permuted deals the labels of the synthetic images out anew among
@@ -161,7 +163,9 @@ class TrainerRecipe:
     `patience` such scores without improvement training stops (0: never). `precision` auto is
     32-true on a CPU and bf16-mixed on a GPU. The last weights are kept by default: on a validation
     split of some dozens of images the best of many scores is luck, and the learning rate has
-    come to rest at the end; keep the best when stopping early.
+    come to rest at the end; keep the best when stopping early. Several processes or GPUs train one
+    classifier together under torchrun, and share each batch; `devices` is then their number on a
+    machine, and need not be given.
     """
 
     max_steps: int = 600
@@ -179,6 +183,11 @@ class TrainerRecipe:
                 f"trainer.precision must be one of {', '.join(known)}; got {self.precision!r}"
             )
         _at_least("trainer", self, max_steps=1, val_every_steps=1, patience=0, devices=1)
+        if self.devices not in (1, local_world_size()):
+            raise ConfigError(
+                f"trainer.devices={self.devices} needs as many processes, and torchrun starts them: "
+                f"torchrun --nproc_per_node {self.devices} --no-python xraysynth train …"
+            )
 
 
 @dataclass(frozen=True)

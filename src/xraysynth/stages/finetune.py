@@ -7,8 +7,8 @@ Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynt
 """
 
 import json
-import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from xraysynth import tracking
@@ -19,6 +19,8 @@ from xraysynth.job import Job
 from xraysynth.ledger import metered
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import learned_from
+from xraysynth.process_group import process_group
+from xraysynth.processes import world_size
 from xraysynth.prompts import PromptBank
 from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed
@@ -38,14 +40,11 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     results = {}
     for name, learner in learners.items():
         this = job(config, learner, cohort)
-        if os.environ.get("RANK", "0") != "0":  # beside the process that keeps the records
-            if not this.done:
-                _teach(config, learner, cohort, this, None)
-            continue
         results[name] = this.run(
-            lambda learner=learner, this=this: _work(config, learner, cohort, this),  # type: ignore[misc]
+            partial(_work, config, learner, cohort, this),
             config=config.plain(),
             overrides=overrides,
+            beside=partial(_teach, config, learner, cohort, this, None),
         )
     return {"stage": "finetune", "state": "done", "generators": results}
 
@@ -103,7 +102,8 @@ def _teach(
         return train, val
 
     cache, listener = config.output / "cache", tracking.Learning(run)
-    return learner.teach(examples, folder=this.folder, cache=cache, listener=listener)
+    with process_group():
+        return learner.teach(examples, folder=this.folder, cache=cache, listener=listener)
 
 
 def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
@@ -116,6 +116,7 @@ def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict
             "weights": str(this.folder),
             "images": len(cohort.split("train")),
             "patients": len(record["patients"]),
+            "processes": world_size(),
             **taught,
             "ledger": spent,
             "history": history,

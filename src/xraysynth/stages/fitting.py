@@ -14,7 +14,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.recipes import Control, plain
 
 if TYPE_CHECKING:  # a wrong option must be refused before torch is there
-    from xraysynth.classifier import XrayClassifier
+    from xraysynth.classifier import FitResult, XrayClassifier
     from xraysynth.data import XrayDataModule
 
 
@@ -42,6 +42,26 @@ def fitted(
     config: Config, datamodule: "XrayDataModule", run: Any, *, weights: Path
 ) -> tuple["XrayClassifier", dict[str, Any]]:
     """The trained classifier, its weights saved, and how its training went; resumes beside them."""
+    module, fitted = _fit(config, datamodule, run, weights.parent)
+    module.save(weights)
+    return module, {
+        "kept_step": fitted.step,
+        "optimiser_steps": fitted.history[-1]["step"],
+        "fit_seconds": round(fitted.seconds, 2),
+        "processes": fitted.processes,
+        "weights": str(weights),
+        "history": fitted.history,
+    }
+
+
+def assist(config: Config, datamodule: "XrayDataModule", *, folder: Path) -> None:
+    """Take part in the training of another process, which calls `fitted` and keeps the result."""
+    _fit(config, datamodule, None, folder)
+
+
+def _fit(
+    config: Config, datamodule: "XrayDataModule", run: Any, folder: Path
+) -> tuple["XrayClassifier", "FitResult"]:
     from xraysynth.classifier import XrayClassifier, fit
 
     module = XrayClassifier(
@@ -52,15 +72,7 @@ def fitted(
         seed=config.seed,
     )
     logger = tracking.lightning_logger(run)
-    fitted = fit(module, datamodule, config.trainer, folder=weights.parent, logger=logger)
-    module.save(weights)
-    return module, {
-        "kept_step": fitted.step,
-        "optimiser_steps": fitted.history[-1]["step"],
-        "fit_seconds": round(fitted.seconds, 2),
-        "weights": str(weights),
-        "history": fitted.history,
-    }
+    return module, fit(module, datamodule, config.trainer, folder=folder, logger=logger)
 
 
 def forget_steps(folder: Path) -> None:

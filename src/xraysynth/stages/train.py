@@ -4,24 +4,28 @@ data.share is the synthetic fraction of the training images, data.mode how they 
 are those of the selected generators and must exist; validation and test are always real. Writes
 weights (safetensors), predictions.parquet and the scores below paths.output/train; with external
 test sets (test_source=…) also external.parquet.
+Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth train …
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from xraysynth import pool, tracking
-from xraysynth.audit import require_no_copies
+from xraysynth.audit import fingerprint, require_no_copies
 from xraysynth.config import Config
+from xraysynth.errors import ConfigError
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall, required_per_class, usable
+from xraysynth.process_group import process_group
+from xraysynth.processes import is_main, world_size
 from xraysynth.recipes import Control, Keep, MixMode, plain
 from xraysynth.seeds import key12
 from xraysynth.stages import finetune, fitting, generate, prepare
+from xraysynth.store import ImageStore
 
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare."""
@@ -34,19 +38,35 @@ _MIX = ("share", "mode", "control", "pretrain_fraction")  # mean nothing where n
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train and test one classifier, or find it done."""
+    """Train and test one classifier, or find it done.
+
+    Of processes that torchrun started together the first does all but the training on its own.
+    """
+    _require_equal_shares(config)
     cohort, _ = prepare.cohort(config, overrides)
     external = prepare.external(config, overrides)
     this = job(config, cohort, external)
     if this.done:
-        return this.run(dict, config={}, overrides=())
+        return this.run(dict, config={}, overrides=(), beside=dict)
     synthetic = _pools(config, cohort, overrides)
-    _require_no_copies(config, [cohort, external], synthetic)
+    if is_main():
+        _require_no_copies(config, [cohort, external], synthetic)
     return this.run(
         lambda: _work(config, cohort, synthetic, external, this),
         config=config.plain(),
         overrides=overrides,
+        beside=lambda: _assist(config, cohort, synthetic, this),
     )
+
+
+def _require_equal_shares(config: Config) -> None:
+    started, batch_size = world_size(), config.data.batch_size
+    if batch_size % started:
+        raise ConfigError(
+            f"data.batch_size={batch_size} counts the images of all processes and must be divisible by "
+            f"their number, {started}; set it to {max(1, round(batch_size / started)) * started}, or "
+            "start another number"
+        )
 
 
 def job(config: Config, cohort: Manifest, external: Manifest | None = None) -> Job:
@@ -132,13 +152,16 @@ def _require_no_copies(
 ) -> None:
     """The part of the firewall that looks at pixels; passed once for the same images."""
     apart = [m.where(m.table["split"].isin(["val", "test"])) for m in tested_on if m is not None]
-    for held_out, (name, images) in product(apart, pools.items()):
-        key = key12([held_out.digest(), images.digest()])
-        passed = config.output / "cache" / f"firewall-{key}.passed"
-        if not passed.exists():
-            require_no_copies(held_out, images, name=name)
-            passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.touch()
+    for held_out in apart:
+        known = None
+        for name, images in pools.items():
+            key = key12([held_out.digest(), images.digest()])
+            passed = config.output / "cache" / f"firewall-{key}.passed"
+            if not passed.exists():
+                known = known or fingerprint(held_out.files)
+                require_no_copies(held_out, images, name=name, known=known)
+                passed.parent.mkdir(parents=True, exist_ok=True)
+                passed.touch()
 
 
 def _work(
@@ -150,13 +173,13 @@ def _work(
 ) -> dict[str, Any]:
     from xraysynth.classifier import predict
 
-    stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
-    learned = {name: pool.learned(stores[name]) for name in synthetic}
+    stores, learned = _origins(config, cohort, synthetic)
     if external is not None:
         check_firewall(external, synthetic, learned)
     datamodule = fitting.data(config, cohort, synthetic, learned)
     with tracking.tracked(config, this) as run:
-        module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
+        with process_group(config.trainer.accelerator):
+            module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
         test = cohort.split("test")
         summary = {
@@ -174,6 +197,22 @@ def _work(
         )
     fitting.forget_steps(this.folder)
     return summary
+
+
+def _assist(config: Config, cohort: Manifest, synthetic: Mapping[str, Manifest], this: Job) -> None:
+    """What a process does beside that which does `_work`: it takes part in the training."""
+    _, learned = _origins(config, cohort, synthetic)
+    datamodule = fitting.data(config, cohort, synthetic, learned)
+    with process_group(config.trainer.accelerator):
+        fitting.assist(config, datamodule, folder=this.folder)
+
+
+def _origins(
+    config: Config, cohort: Manifest, synthetic: Mapping[str, Manifest]
+) -> tuple[dict[str, ImageStore], dict[str, Any]]:
+    """The stores of the generators, and the records of what those of these pools have seen."""
+    stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
+    return stores, {name: pool.learned(stores[name]) for name in synthetic}
 
 
 def judge(config: Config, cohort: Manifest, external: Manifest | None) -> tuple[Job, Manifest]:

@@ -17,6 +17,7 @@ from xraysynth.tracking.stages import (
     log_lora,
     log_pool,
     log_report,
+    log_review,
     log_shortcuts,
     log_training,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "log_lora",
     "log_pool",
     "log_report",
+    "log_review",
     "log_shortcuts",
     "log_training",
     "of_cohort",
