@@ -62,7 +62,7 @@ def test_the_study_teaches_generates_and_compares_in_two_processes(done):
     assert result["state"] == "done"
     assert set(result["macro_f1"]) == {"real only", "sd_lora 50% (replace)"}
     page = Path(result["report"]).read_text()
-    assert "fine-tuning steps" in page
+    assert "fine-tuning, steps" in page
     assert "Stable Diffusion with LoRA" in page
 
 
