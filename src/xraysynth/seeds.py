@@ -5,7 +5,6 @@ import json
 from dataclasses import fields
 from typing import Any
 
-
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 """One for all: making it anew takes longer than encoding a short value."""
 

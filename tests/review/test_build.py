@@ -135,7 +135,7 @@ def test_a_key_is_never_overwritten(build):
     assert Key.read(place / "owner" / "key.json") == key
     _, other, _ = build("review.seed=1", "review.name=second")
     assert other.study != key.study
-    build("review.exports=answers", "review.replicates=5")  # of no concern to the kits
+    build("review.exports=answers")  # of no concern to the kits
 
 
 def test_a_key_of_another_version_is_not_overwritten_either(build):

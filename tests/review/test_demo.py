@@ -58,9 +58,7 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
     answers = tmp_path / download.value.suggested_filename
     download.value.save_as(answers)
 
-    config, overrides = copied(
-        f"review.name={name}", f"review.exports={answers}", "review.replicates=50"
-    )
+    config, overrides = copied(f"review.name={name}", f"review.exports={answers}")
     result = review_analyse.run(config, overrides)
     assert result["answers"] == len(kit.items) - 2  # calibration is practice
     assert result["unfinished"] == []

@@ -110,6 +110,7 @@ def _view(content: Content) -> dict[str, Any]:
             "real": _real(content),
             "agreement": content.agreement,
             "readings": [readers.view(reading) for reading in content.readings],
+            "readers": readers,
             "limits": content.limits,
             "tradeoff": _tradeoff(content, generators),
         }

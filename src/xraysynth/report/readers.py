@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.report.words import MINUS, known, percent
+from xraysynth.review.advice import Plan, smallest
 
 REAL, ALL = "real", ""
 DETECTION = {
@@ -229,18 +230,17 @@ def advice(reading: Reading, half_width: float = 0.05) -> list[str]:
     """The smallest design, of those computed, that knows each generator's share to 5 points."""
     found = []
     for generator, measures in reading.plans.items():
-        plans = measures.get("called_real", ())
-        enough = [plan for plan in plans if plan["half_width"] <= half_width]
-        if enough:
-            best = min(enough, key=lambda p: (p["readers"] * p["images"], p["readers"]))
+        plans = [Plan(**plan) for plan in measures.get("called_real", ())]
+        best = smallest(plans, half_width)
+        if best:
             found.append(
-                f"{generator}: {best['readers']} readers and {best['images']} of its images give its share "
-                f"of images called real to ±{half_width:.0%} (expected ±{best['half_width']:.1%})."
+                f"{generator}: {best.readers} readers and {best.images} of its images give its share of "
+                f"images called real to ±{half_width:.0%} (expected ±{best.half_width:.1%})."
             )
         elif plans:
-            most = max(plans, key=lambda p: (p["readers"], p["images"]))
+            most = max(plans, key=lambda plan: (plan.readers, plan.images))
             found.append(
-                f"{generator}: even {most['readers']} readers and {most['images']} of its images would not "
+                f"{generator}: even {most.readers} readers and {most.images} of its images would not "
                 f"give its share of images called real to ±{half_width:.0%}."
             )
         else:

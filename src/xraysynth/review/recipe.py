@@ -19,7 +19,7 @@ class ReviewRecipe:
     are asked in the order of `questions`, then `own_questions` (id to kind, text, options or low
     and high, required). `acknowledge_terms` states that the agreement of a credentialed source
     allows to hand its images to the readers. `exports` are what came back, a folder or files, for
-    `xraysynth review analyse`, with `replicates` bootstrap samples.
+    `xraysynth review analyse`.
     """
 
     name: str = "review"
@@ -35,16 +35,10 @@ class ReviewRecipe:
     own_questions: dict[str, Any] = field(default_factory=dict)
     acknowledge_terms: bool = False
     exports: Any = None
-    replicates: int = 1000
 
     def __post_init__(self) -> None:
         _require_names(self.name, self.readers)
-        for option, low in {
-            "per_cell": 1,
-            "calibration": 0,
-            "session_size": 8,
-            "replicates": 1,
-        }.items():
+        for option, low in {"per_cell": 1, "calibration": 0, "session_size": 8}.items():
             if getattr(self, option) < low:
                 raise ConfigError(
                     f"review.{option} must be at least {low}; got {getattr(self, option)}"

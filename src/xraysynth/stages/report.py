@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -97,6 +98,8 @@ def run(
         "study": {k: v for k, v in config.plain()["study"].items() if k != "workers"},
         "replicates": config.evaluate.replicates,
     }
+    if readings := _readings(config, cohort, jobs):
+        decides["readings"] = [review_analyse.content(place) for place in readings]
     this = Job("report", decides, config.output, leaves=FILES)
     command = " ".join(["xraysynth study", *overrides])
     result = this.run(
@@ -135,6 +138,11 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Job
     if not probed.done:
         missing.append("probe: not done")
     return _Jobs(prepare.job(config), done, pools, probed if probed.done else None, missing)
+
+
+def _readings(config: Config, cohort: Manifest, jobs: _Jobs) -> list[Path]:
+    """Folders of the analysed readings of this study's images."""
+    return review_analyse.of_study(config.output, cohort.digest(), [p.key for p in jobs.pools])
 
 
 def _pools(
@@ -200,6 +208,7 @@ def _work(
         shortcuts=jobs.probed.record()["result"]["shortcuts"] if jobs.probed else [],
         agreement=_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
+        readings=[review_analyse.read(place) for place in _readings(config, cohort, jobs)],
     )
     (this.folder / "report.html").write_text(page.render(content), encoding="utf-8")
     results = tables.results(content)

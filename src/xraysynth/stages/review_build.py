@@ -87,7 +87,7 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[s
 
 
 def _job(config: Config, cohort: Manifest, pools: Mapping[str, Manifest]) -> Job:
-    apart = ("exports", "replicates", "acknowledge_terms")
+    apart = ("exports", "acknowledge_terms")
     decides = {
         "review": {k: v for k, v in asdict(config.review).items() if k not in apart},
         "classes": config.classes,

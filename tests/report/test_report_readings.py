@@ -1,0 +1,72 @@
+"""A study's page shows the blinded readings of its images, where there are any."""
+
+import re
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from xraysynth.report import page, readers
+from xraysynth.report.content import Content
+from xraysynth.report.readers import Reading
+from xraysynth.review import exports, simulate
+from xraysynth.review.analysis import analyse
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
+    folder = tmp_path_factory.mktemp("exports")
+    key = simulate.key_for(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
+    sent = simulate.answer(key, simulate.Population(), folder)
+    table = exports.join(exports.load(sent, key), key)
+    found = analyse(table, classes=key.classes, asked=["origin", "diagnosis", "quality"])
+    return Reading(
+        name="chest",
+        created="2026-01-01 12:00 UTC",
+        classes=key.classes,
+        simulated_images=True,
+        simulated_readers=True,
+        results=found.results,
+        readers=found.readers,
+        pairs=found.pairs,
+        marks=found.marks,
+        exports=[{"reader": "R1", "session": 1, "answered": 3, "of": 9, "finished": False}],
+    )
+
+
+def test_a_study_with_a_reading_has_a_section_for_it(content: Content, reading: Reading):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        html = page.render(replace(content, readings=[reading]))
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert "Simulated readers." in html
+    (headline, numbers) = readers.sentences(reading)[0]
+    assert headline in html
+    assert numbers.split("%")[0] in html
+
+
+def test_a_study_without_a_reading_has_none(content: Content):
+    assert 'id="readings"' not in page.render(content)
+
+
+def test_unfinished_sessions_are_named(reading: Reading):
+    html = page.render_reading(reading)
+    assert "R1, session 1: 3 of 9" in html
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.4, -0.1, "tell its images from real ones"),
+        (-0.2, 0.1, "no difference shown"),
+        (0.1, 0.3, "more often than real ones"),
+        (float("nan"), float("nan"), "do not allow an interval"),
+    ],
+)
+def test_the_verdict_follows_the_interval(reading: Reading, low, high, words):
+    rows = reading.results.copy()
+    here = (rows["name"] == "called_real_difference") & (rows["class"] == "")
+    rows.loc[here, ["low", "high"]] = [low, high]
+    ((headline, _),) = readers.sentences(replace(reading, results=rows))
+    assert words in headline
