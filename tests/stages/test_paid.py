@@ -126,7 +126,9 @@ def test_a_budget_is_not_spent_once_a_shard(tmp_path, tiny_sd, server, monkeypat
     monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
     options = ["generate.per_class=2", "shard.count=2"]
     config, overrides = only_dalle(tmp_path, tiny_sd, server, *options)
-    with pytest.raises(ConfigError, match=r"budget of generator dalle .* one of 2; leave out shard.count"):
+    with pytest.raises(
+        ConfigError, match=r"budget of generator dalle .* one of 2; leave out shard.count"
+    ):
         generate.run(config, overrides)
     assert server.images == []
 

@@ -109,7 +109,7 @@ def _view(content: Content) -> dict[str, Any]:
             "credits": _credits(content),
             "real": _real(content),
             "agreement": content.agreement,
-            "readings": [readers.view(reading) for reading in content.readings],
+            "readings": [readers.view(reading, generators) for reading in content.readings],
             "readers": readers,
             "limits": content.limits,
             "tradeoff": _tradeoff(content, generators),

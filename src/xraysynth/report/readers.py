@@ -185,14 +185,18 @@ def maps(reading: Reading) -> list[dict[str, Any]]:
     return rows
 
 
-def forest(reading: Reading) -> str:
-    """The share of images called real, real ones first, each with its interval, as SVG."""
+def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
+    """The share of images called real, real ones first, each with its interval, as SVG.
+
+    Colours are those of a page with these `generators`.
+    """
     from xraysynth.report import figures
 
     groups = [REAL, *reading.generators]
     rows = [(called(g), row) for g in groups if (row := reading.get("called_real", g))]
     figure, axes = figures.canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
-    colours = [figures.INK] + [figures.colour(g, groups[1:]) for g in groups[1:]]
+    order = list(dict.fromkeys([*generators, *groups[1:]]))
+    colours = [figures.INK] + [figures.colour(g, order) for g in groups[1:]]
     for y, ((name, row), colour) in enumerate(zip(reversed(rows), reversed(colours), strict=True)):
         if known(row["low"]):
             axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2)
@@ -248,12 +252,12 @@ def advice(reading: Reading, half_width: float = 0.05) -> list[str]:
     return found
 
 
-def view(reading: Reading) -> dict[str, Any]:
+def view(reading: Reading, generators: Sequence[str] = ()) -> dict[str, Any]:
     """What the templates of a reading need."""
     from markupsafe import Markup
 
     return {
         "reading": reading,
         "readers": sys.modules[__name__],
-        "forest": Markup(forest(reading)) if reading.has("called_real") else "",
+        "forest": Markup(forest(reading, generators)) if reading.has("called_real") else "",
     }
