@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from images_server import ImagesServer
 from small_study import overrides_for, write_cohort
@@ -55,7 +56,9 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     assert "dalle 50% (replace)" in result["macro_f1"]
     page = Path(result["report"]).read_text()
     assert f"served by {server.address.split('/')[2]}" in page.replace("<wbr>", "")
-    assert "paid, US dollars" in page
+    costs = pd.read_csv(Path(result["report"]).with_name("tradeoffs.csv"))
+    paid = costs[costs["quantity"].eq("1,000 images, dollars") & costs["generator"].eq("dalle")]
+    assert paid["value"].tolist() == [pytest.approx(10)]
     assert page.count(evaluate.UNKNOWN.removesuffix(": not assessable")) >= 1  # of dalle alone
     found = [r["result"]["assessable"] for r in evaluated(tmp_path)]
     assert sorted(found) == ["", evaluate.UNKNOWN]
