@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from slurm_stand_in import write_commands
 from small_study import overrides_for, write_cohort
 
@@ -337,3 +338,14 @@ def test_a_follower_prints_what_is_new_without_what_all_jobs_share(tmp_path, cap
     assert found == [line | {"overrides": ["b=2"]}, failed | {"overrides": ["b=2"]}]
     assert [json.loads(text) for text in capsys.readouterr().out.splitlines()] == found
     assert summary(tmp_path, found).endswith("failed: job 1 (b=2): out of luck")
+
+
+def test_a_sweep_may_interpolate_what_it_sweeps_over(tmp_path):
+    choices = {"hydra/launcher": "basic", "hydra/sweeper": "basic"}
+    given = ["seed=0,1", "study.name=${nowhere.name}"]
+    hydra = {"runtime": {"choices": choices}, "sweep": {"dir": str(tmp_path)}}
+    config = OmegaConf.create({"hydra": hydra | {"overrides": {"task": given}}})
+    launchers.Watch().on_multirun_start(config)
+    follower = launchers.Watch.end()
+    assert follower is not None
+    assert follower.lines == []

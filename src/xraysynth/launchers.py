@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.sweeps import Follower, Outcome
@@ -62,7 +63,9 @@ class Watch(Callback):
             _require_score(choices["hydra/sweeper"], Watch.stage)
         except ConfigError as error:
             raise Refused(error) from error
-        Watch.follower = Follower(Path(config.hydra.sweep.dir), list(config.hydra.overrides.task))
+        # As they were given: what they interpolate is another value for every job.
+        given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        Watch.follower = Follower(Path(config.hydra.sweep.dir), given)
 
     @classmethod
     def end(cls) -> Follower | None:

@@ -9,7 +9,7 @@ import pytest
 
 from xraysynth.metrics.statistics import Interval
 from xraysynth.report import verdicts
-from xraysynth.report.content import Arm, Content
+from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.findings import Finding, findings
 
 
@@ -129,3 +129,19 @@ def test_a_pool_that_nobody_trained_with_and_nobody_measured_is_a_finding_too(
 
 def test_a_study_of_real_images_alone_has_no_findings(content: Content) -> None:
     assert findings(replace(content, arms=content.arms[:1], pools=[])) == []
+
+
+def test_a_gain_over_few_real_images_says_what_the_generator_has_seen(
+    content: Content, hybrid: Arm
+) -> None:
+    many = gaining(hybrid, 0.2)
+    few = replace(many, real_fraction=0.1)
+    pool = replace(content.pools[0], taught={"images": 400})
+
+    def basis(arm: Arm, pool: PoolView) -> str:
+        return findings(replace(content, arms=[content.arms[0], arm], pools=[pool]))[0].basis
+
+    assert "was fine-tuned on 400 real images" in basis(few, pool)
+    assert "those of 10% of them: what it adds is no gain from these alone." in basis(few, pool)
+    assert "fine-tuned" not in basis(many, pool)
+    assert "fine-tuned" not in basis(few, content.pools[0])

@@ -46,7 +46,8 @@ def _finding(
     if worth:
         others.append(("Worth", verdicts.equivalent(_equivalent(worth))))
     others += [("Alone", utility(arms, arm)) for arm in alone if arm is not best]
-    return Finding(generator, utility(arms, best), _basis(best, len(tried)), others)
+    basis = _basis(best, len(tried)) + _taught_beyond(best, pool)
+    return Finding(generator, utility(arms, best), basis, others)
 
 
 def own_arms(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]:
@@ -108,6 +109,17 @@ def _basis(best: Arm, tried: int) -> str:
         )
         basis += f" The largest gain of {tried} arms; {corrected} for that."
     return basis
+
+
+def _taught_beyond(best: Arm, pool: PoolView | None) -> str:
+    """Said of an arm with few real images whose generator has learned from more than these."""
+    taught = pool.taught.get("images") if pool else None
+    if not taught or best.real_fraction == 1:
+        return ""
+    return (
+        f" {best.generator} was fine-tuned on {taught} real images, and its classifiers are compared with "
+        f"those of {best.real_fraction:.0%} of them: what it adds is no gain from these alone."
+    )
 
 
 def _of_images(pool: PoolView, classes: Sequence[str]) -> list[tuple[str, Verdict]]:
