@@ -253,14 +253,14 @@ def test_cmmd_follows_its_definition(monkeypatch):
 
 
 @pytest.mark.parametrize("closeness", [1e-3, 0.3, 10])
-def test_mifd_equals_torchmetrics_on_the_same_features(closeness):
+def test_mifd_equals_torchmetrics_with_the_sides_exchanged(closeness):
     draw = np.random.default_rng(6)
     train = np.vstack([draw.normal(size=(90, 12)), np.zeros(12)]) + 0.0
     copies = train[draw.integers(91, size=400)] + closeness * draw.normal(size=(400, 12))
     metric = MemorizationInformedFrechetInceptionDistance(feature=torch.nn.Identity())
     metric.set_dtype(torch.float64)
-    metric.update(torch.tensor(train), real=True)
-    metric.update(torch.tensor(copies), real=False)
+    metric.update(torch.tensor(train), real=False)
+    metric.update(torch.tensor(copies), real=True)
     assert mifd(train=train, synthetic=copies) == pytest.approx(float(metric.compute()), rel=1e-6)
 
 
@@ -273,3 +273,20 @@ def test_mifd_punishes_copies():
     distance = frechet_distance(real=train, synthetic=copies)
     assert mifd(train=train, synthetic=copies) > 1000 * distance
     assert mifd(train=train, synthetic=train) == 0
+
+
+def test_mifd_punishes_a_set_that_copies_a_few_training_images():
+    draw = np.random.default_rng(7)
+    train, fresh = draw.normal(size=(1000, 12)), draw.normal(size=(500, 12))
+    copies = np.repeat(train[:50], 10, axis=0) + 0.01 * draw.normal(size=(500, 12))
+    assert memorisation_distance(train=train, synthetic=copies) < 1e-3
+    assert memorisation_distance(train=train, synthetic=fresh) > 0.05
+    distance = frechet_distance(real=train, synthetic=copies)
+    assert mifd(train=train, synthetic=copies) > 100 * distance
+
+
+def test_the_memorisation_distance_does_not_fall_as_more_new_images_are_made():
+    draw = np.random.default_rng(8)
+    train, fresh = draw.normal(size=(100, 4)), draw.normal(size=(20_000, 4))
+    distances = [memorisation_distance(train=train, synthetic=fresh[:n]) for n in (500, 20_000)]
+    assert distances[1] == pytest.approx(distances[0], rel=0.15)

@@ -249,8 +249,9 @@ def _mean_affinity(x: np.ndarray, y: np.ndarray) -> float:
 def mifd(*, train: np.ndarray, synthetic: np.ndarray) -> float:
     """Memorisation-informed Frechet distance to the training images; lower is better.
 
-    Frechet distance / memorisation distance (Bai et al., arXiv:2106.03062), as torchmetrics defines
-    it: a set that copies has a small denominator and is punished.
+    Frechet distance / memorisation distance (Bai et al., arXiv:2106.03062): a set that copies has a
+    small denominator and is punished. torchmetrics defines it with the sides exchanged, where a set
+    of copies of a few training images is not; give it the training images as fake to get this value.
     """
     train, synthetic = two_sides(train, synthetic)
     distance = frechet(Moments.of(train), Moments.of(synthetic))
@@ -263,12 +264,20 @@ def memorisation_informed(distance: float, memorised: float) -> float:
 
 
 def memorisation_distance(*, train: np.ndarray, synthetic: np.ndarray) -> float:
-    """Mean over training images of 1 - |cos| to the nearest synthetic one; 1 where it is >= 0.1.
+    """Mean over synthetic images of 1 - |cos| to the nearest training one; 1 where it is >= 0.1.
 
-    Images whose features sum to 0 are left out, as torchmetrics does.
+    The direction matters: were training images to look for their nearest synthetic one, a set of
+    copies of a few of them would not be seen, and any large set would look like copies. Images whose
+    features sum to 0 are left out, as torchmetrics does.
+
+    >>> train = np.eye(4)
+    >>> memorisation_distance(train=train, synthetic=2 * train[:1])
+    0.0
+    >>> memorisation_distance(train=train[:1], synthetic=train)
+    1.0
     """
     x, y = (_directions(side[side.sum(1) != 0]) for side in (train, synthetic))
-    nearest = [np.abs(x[rows] @ y.T).max(1) for rows in row_blocks(len(x), len(y))]
+    nearest = [np.abs(y[rows] @ x.T).max(1) for rows in row_blocks(len(y), len(x))]
     found = float((1 - np.concatenate(nearest)).mean())
     return found if found < MIFD_EPSILON else 1.0
 
