@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from xraysynth.classifier import XrayClassifier
 from xraysynth.errors import XraysynthError
-from xraysynth.metrics.pointing import grad_cam, last_map, pointing
+from xraysynth.metrics.pointing import CHANCE_OF, grad_cam, last_map, pointing
 
 PATCH = 20
 
@@ -73,9 +73,9 @@ def game(module, held_out, **changes):
 def test_a_trained_classifier_points_at_its_patches(trained, held_out):
     found = game(trained, held_out)
     assert found.n == found.hits.n == 80
-    assert found.chance == pytest.approx((PATCH / 64) ** 2, rel=0.1)
+    assert found.energy_chance == pytest.approx((PATCH / 64) ** 2, rel=0.1)
     assert found.hits.low > 3 * found.chance
-    assert found.energy.low > 2 * found.chance
+    assert found.energy.low > 2 * found.energy_chance
     assert found.over_chance == pytest.approx(found.hits.value / found.chance)
     assert found.elsewhere < found.hits.low
     assert game(trained, held_out) == found
@@ -202,3 +202,67 @@ def test_boxes_the_wrong_way_round_are_refused(fixed):
     images = np.zeros((1, 64, 64), np.uint8)
     with pytest.raises(XraysynthError, match=r"x0 <= x1"):
         pointing(fixed, images, np.zeros(1, int), [[[0.5, 0, 0.2, 1]]], ["p"])
+
+
+def lesions(n, seed=0):
+    """A box in the right or left lung for each of `n` images, as findings lie in radiographs."""
+    rng = np.random.default_rng(seed)
+    middle = np.stack([rng.choice([0.3, 0.7], n), np.full(n, 0.6)], 1) + rng.normal(0, 0.08, (n, 2))
+    half = rng.uniform(0.1, 0.25, (n, 2))
+    return [[box] for box in np.clip(np.concatenate([middle - half, middle + half], 1), 0, 1)]
+
+
+@pytest.mark.parametrize("cell", [32, 16])
+def test_chance_is_what_a_map_that_peaks_in_a_random_cell_hits(fixed, cell):
+    fixed.backbone.pool = torch.nn.AvgPool2d(cell)
+    n, side = 400, 64 // cell
+    boxes, rng = lesions(n), np.random.default_rng(1)
+    images = np.zeros((n, side, side), np.uint8)
+    images[np.arange(n), rng.integers(0, side, n), rng.integers(0, side, n)] = 255
+    images = images.repeat(cell, 1).repeat(cell, 2)
+    found = pointing(fixed, images, np.zeros(n, int), boxes, np.arange(n), replicates=200)
+    assert found.hits.low < found.chance < found.hits.high
+    # Exactly: over all cells, each as often as the others.
+    rates = []
+    for row, column in np.ndindex(side, side):
+        images = np.zeros((n, side, side), np.uint8)
+        images[:, row, column] = 255
+        images = images.repeat(cell, 1).repeat(cell, 2)
+        fixed_point = pointing(fixed, images, np.zeros(n, int), boxes, np.arange(n), replicates=2)
+        rates.append(fixed_point.hits.value)
+    assert found.chance == pytest.approx(np.mean(rates))
+    assert found.best_fixed == max(rates) > found.chance
+    assert abs(found.energy_chance - found.chance) > 0.001  # area is not what cells hit
+
+
+def test_the_only_cell_of_a_map_hits_as_often_as_chance_and_as_the_best_fixed(fixed):
+    fixed.backbone.pool = torch.nn.AvgPool2d(64)
+    boxes = lesions(50)
+    images = np.full((50, 64, 64), 100, np.uint8)
+    found = pointing(fixed, images, np.zeros(50, int), boxes, np.arange(50), replicates=2)
+    assert found.hits.value == found.chance == found.best_fixed
+    assert found.over_chance == 1
+
+
+def test_findings_between_the_cells_cannot_be_hit_and_are_no_multiple_of_chance(fixed):
+    images = np.full((2, 64, 64), 100, np.uint8)
+    boxes = [[[0.4, 0.4, 0.6, 0.6]], [[0.45, 0.45, 0.55, 0.55]]]
+    found = pointing(fixed, images, np.zeros(2, int), boxes, ["p", "q"], replicates=2)
+    assert found.chance == found.best_fixed == found.hits.value == 0
+    assert np.isnan(found.over_chance)
+
+
+def test_the_share_of_empty_maps_is_said(fixed):
+    images = np.zeros((4, 64, 64), np.uint8)
+    images[0] = 100
+    found = pointing(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
+    assert found.empty == 0.75
+
+
+def test_a_record_says_what_its_chance_is_of(fixed):
+    images = np.full((4, 64, 64), 100, np.uint8)
+    found = pointing(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
+    record = found.as_dict()
+    assert record["chance_of"] == CHANCE_OF
+    assert record["hits"]["n"] == record["n"] == 4
+    assert {"chance", "elsewhere", "best_fixed", "energy_chance", "empty"} < set(record)

@@ -22,21 +22,34 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
+CHANCE_OF = "map cells"
+"""What `Pointing.chance` is the chance of; records without this entry have the area of the boxes."""
+
+
 @dataclass(frozen=True)
 class Pointing:
     """How often a classifier's map of the true class has its maximum in a finding; higher is better.
 
-    `hits` is that share of the images with known findings. `chance` is the share that a random point
-    would hit: the mean area of the findings. `elsewhere` is the share that the same points hit in
+    `hits` is that share of the images with known findings; an empty map hits nothing. `chance` is
+    the share that a random cell of the map hits: the maximum of a map is always at a cell's centre,
+    so that it is the mean over images of the share of cells whose centre lies in a finding, not the
+    area of the findings. `best_fixed` is the hit rate of the best of all constant cells, as of a
+    classifier that points at one place whatever it is shown; the cell is chosen on these same
+    images, so that it is a little too high. `elsewhere` is the share that the same points hit in
     the findings of other patients, as a classifier would that looks at lungs whatever is in them.
+    `empty` is the share of maps that are zero everywhere.
+
     `energy` is the mean share of the map's mass inside the findings (the energy-based pointing game,
-    Wang et al. 2020, arXiv:1910.01279), which has the same chance.
+    Wang et al. 2020, arXiv:1910.01279), of which an even map has `energy_chance`, the mean area.
     """
 
     hits: Interval
     energy: Interval
     chance: float
     elsewhere: float
+    best_fixed: float
+    energy_chance: float
+    empty: float
 
     @property
     def n(self) -> int:
@@ -45,14 +58,15 @@ class Pointing:
 
     @property
     def over_chance(self) -> float:
-        """Hits as a multiple of chance."""
-        return self.hits.value / self.chance
+        """Hits as a multiple of chance; NaN where no cell's centre lies in any finding."""
+        return self.hits.value / self.chance if self.chance else float("nan")
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, for JSON."""
+        """The fields, for JSON; `chance_of` says that the chance is that of cells."""
         measured = {"hits": self.hits.as_dict(), "energy": self.energy.as_dict()}
-        shares = {"chance": self.chance, "elsewhere": self.elsewhere}
-        return measured | shares | {"n": self.n, "over_chance": self.over_chance}
+        names = ("chance", "elsewhere", "best_fixed", "energy_chance", "empty", "n", "over_chance")
+        shares = {name: getattr(self, name) for name in names}
+        return measured | shares | {"chance_of": CHANCE_OF}
 
 
 def pointing(
@@ -81,11 +95,15 @@ def pointing(
     ids = np.asarray(patients).astype(str)[rows]
     weights = cluster_weights(ids, replicates, seed)
     inside = np.stack([_inside(found, images.shape[1:]) for found in wide])
+    cells = np.stack([_inside(found, maps.shape[1:]) for found in wide])
     return Pointing(
         hits=_mean(_hits(maps, wide), weights),
         energy=_mean(_energy(maps, inside), weights),
-        chance=float(inside.mean()),
+        chance=float(cells.mean()),
         elsewhere=_hit_elsewhere(maps, wide, ids),
+        best_fixed=float(cells.mean(0).max()),
+        energy_chance=float(inside.mean()),
+        empty=float((maps.max((1, 2)) <= 0).mean()),
     )
 
 
@@ -155,7 +173,7 @@ def _contains(boxes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _inside(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels `(H, W)` bool whose centre lies in any of the boxes."""
+    """The pixels, or cells of a map, `(H, W)` bool whose centre lies in any of the boxes."""
     y, x = ((np.arange(size) + 0.5) / size for size in shape)
     return _contains(boxes, *np.meshgrid(x, y))
 
