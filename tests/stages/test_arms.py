@@ -14,8 +14,9 @@ from xraysynth import classifier
 from xraysynth.config import Config, compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.manifest import Manifest
+from xraysynth.metrics.pointing import CHANCE_OF
 from xraysynth.records import LEARNED
-from xraysynth.stages import generate, plan, prepare, train
+from xraysynth.stages import arms, generate, plan, prepare, train
 
 STEPS = 6
 
@@ -413,3 +414,14 @@ def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path
     assert result["real_images"] + result["synthetic_images"] < 48
     with pytest.raises(ConfigError, match="'hree' is no data set of this cohort; there is here"):
         train.run(*composed(folder, "data.leave_out=hree"))
+
+
+def test_the_chance_of_a_pointing_record_of_an_earlier_version_is_not_known() -> None:
+    hits = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 50}
+    earlier = {"hits": hits, "chance": 0.109, "elsewhere": 0.2, "n": 50}
+    shown = arms._pointing(earlier)
+    assert np.isnan(shown.pop("chance"))
+    assert np.isnan(shown.pop("best_fixed"))
+    assert shown == hits | {"elsewhere": 0.2}
+    now = earlier | {"chance": 0.149, "best_fixed": 0.176, "chance_of": CHANCE_OF}
+    assert arms._pointing(now) == hits | {"chance": 0.149, "best_fixed": 0.176, "elsewhere": 0.2}

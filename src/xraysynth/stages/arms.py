@@ -9,6 +9,7 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.job import Job
+from xraysynth.metrics.pointing import CHANCE_OF
 from xraysynth.metrics.statistics import Interval
 from xraysynth.recipes import Control, DataRecipe, MixMode
 from xraysynth.report.content import Arm
@@ -153,7 +154,12 @@ def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
 
 
 def _pointing(found: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(found["hits"]) | {"chance": found["chance"], "elsewhere": found["elsewhere"]}
+    """Hit rate of one seed beside what it is compared with; NaN for what its record does not have."""
+    # Earlier records have the area of the findings for a chance, which no map of cells has.
+    known = found.get("chance_of") == CHANCE_OF
+    names = ("chance", "best_fixed")
+    chances = {name: found[name] if known else float("nan") for name in names}
+    return dict(found["hits"]) | chances | {"elsewhere": found["elsewhere"]}
 
 
 def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
