@@ -144,6 +144,12 @@ def tiny_vae(tmp_path_factory):
     return folder
 
 
+def test_a_decoder_whose_weights_are_not_in_the_file_is_refused(tiny_sd):
+    generator = StableDiffusion(model=str(tiny_sd), tiny_vae=str(tiny_sd / "vae"), steps=2)
+    with pytest.raises(ConfigError, match=r"tiny_vae: .* is no small autoencoder .* are missing"):
+        _ = generator.pipeline
+
+
 def test_a_small_decoder_takes_the_place_of_the_vae(tiny_sd, tiny_vae):
     generator = StableDiffusion(model=str(tiny_sd), tiny_vae=str(tiny_vae), steps=2)
     results = list(generator.generate(REQUESTS))

@@ -12,7 +12,7 @@ from xraysynth.generators.sd_lora import BASE, WEIGHTS, SdLora
 from xraysynth.generators.stable_diffusion import StableDiffusion
 from xraysynth.recipes import LoraRecipe
 from xraysynth.records import LEARNED, Request
-from xraysynth.seeds import identity
+from xraysynth.seeds import digest, identity
 
 OPTIONS = {"steps": 2, "batch_size": 2}
 
@@ -98,6 +98,79 @@ def test_the_identity_follows_the_weights_and_not_their_place(tiny_sd, tiny_lora
     untaught = SdLora(model=str(tiny_sd))
     one, two = (identity(untaught.taught(by, tmp_path / "later")) for by in ("a", "b"))
     assert one != two  # known before there are any weights
+
+
+def velocity_model(folder, base):
+    """A tiny model that predicts velocity and is published with scheduler `base`."""
+    import diffusers
+
+    save_tiny_sd(folder)
+    scheduler = getattr(diffusers, base)(
+        beta_schedule="scaled_linear", prediction_type="v_prediction"
+    )
+    scheduler.save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", base]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return str(folder)
+
+
+def taught_with_zero_terminal_snr(tiny_lora, folder):
+    """The folder of a LoRA whose record says so."""
+    shutil.copytree(tiny_lora, folder)
+    (folder / BASE).write_text(json.dumps({"recipe": {"zero_terminal_snr": True}}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("base", "scheduler"),
+    [
+        ("PNDMScheduler", "dpm-solver++"),
+        ("PNDMScheduler", "ddim"),
+        ("LMSDiscreteScheduler", "unipc"),
+        ("LMSDiscreteScheduler", "lcm"),
+        ("DDIMScheduler", "euler"),
+    ],
+)
+def test_images_are_drawn_from_the_schedule_that_was_trained(tiny_lora, tmp_path, base, scheduler):
+    generator = SdLora(
+        model=velocity_model(tmp_path / "model", base),
+        weights=taught_with_zero_terminal_snr(tiny_lora, tmp_path / "lora"),
+        scheduler=scheduler,
+        **OPTIONS,
+    )
+    sampler = generator.pipeline.scheduler
+    assert float(sampler.alphas_cumprod[-1]) <= 2**-24
+    assert sampler.config.timestep_spacing == "trailing"
+    assert sampler.config.prediction_type == "v_prediction"
+    drawn(generator)
+
+
+def test_a_scheduler_that_cannot_do_it_is_refused_naming_those_that_can(
+    tiny_lora, tmp_path, monkeypatch
+):
+    from xraysynth.generators.stable_diffusion import SCHEDULERS
+
+    monkeypatch.setitem(SCHEDULERS, "ddim", ("PNDMScheduler", {}))
+    generator = SdLora(
+        model=velocity_model(tmp_path / "model", "EulerDiscreteScheduler"),
+        weights=taught_with_zero_terminal_snr(tiny_lora, tmp_path / "lora"),
+        scheduler="ddim",
+        **OPTIONS,
+    )
+    with pytest.raises(ConfigError, match=r"scheduler=ddim: PNDM.* one of dpm-.*, unipc, euler"):
+        _ = generator.pipeline
+
+
+def test_only_images_that_are_drawn_otherwise_now_are_drawn_again(tiny_lora, tmp_path):
+    lora = LoraRecipe(zero_terminal_snr=True)
+    for base, again in (("PNDMScheduler", True), ("DDIMScheduler", False)):
+        model = velocity_model(tmp_path / base, base)
+        generator = SdLora(model=model, lora=lora).taught("abc", tmp_path)
+        before = digest([StableDiffusion.content_digest(generator), "abc"])
+        assert (generator.content_digest() != before) is again
+        plain = SdLora(model=model).taught("abc", tmp_path)
+        assert plain.content_digest() == before
 
 
 def test_without_weights_it_says_what_to_do(tiny_sd, tmp_path):

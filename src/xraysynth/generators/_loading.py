@@ -3,7 +3,7 @@
 import hashlib
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.errors import ConfigError, DataNotFoundError, some
 from xraysynth.seeds import digest
 
 PROBE_SECONDS = 5.0
@@ -183,8 +183,21 @@ def put_tiny_vae(pipeline: Any, weights: Weights) -> Path:
 
     file = _fetched_file(weights)
     kind: Any = diffusers.AutoencoderTiny
-    pipeline.vae = kind.from_pretrained(file.parent, use_safetensors=True)
+    vae, loaded = kind.from_pretrained(file.parent, use_safetensors=True, output_loading_info=True)
+    _require_all_weights(weights.option, file, loaded)
+    pipeline.vae = vae
     return file
+
+
+def _require_all_weights(option: str, file: Path, loaded: Mapping[str, Any]) -> None:
+    """Refuse a file that leaves weights of the model unset: diffusers says nothing of them."""
+    unset, unknown = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
+    if unset or unknown:
+        raise ConfigError(
+            f"{option}: {file} is no small autoencoder (AutoencoderTiny): {len(unset)} of its weights "
+            f"are missing, and {len(unknown)} are another model's ({some([*unset, *unknown])}); name a "
+            "TAESD that diffusers reads"
+        )
 
 
 def _fetched_file(weights: Weights) -> Path:

@@ -16,6 +16,7 @@ from xraysynth.generators.base import Card, Listener
 from xraysynth.generators.stable_diffusion import StableDiffusion
 from xraysynth.recipes import LoraRecipe, plain
 from xraysynth.records import LEARNED, Captioned, Generated, Request, sha256_bytes
+from xraysynth.schedulers import ZERO_TERMINAL, takes, zero_terminal
 from xraysynth.seeds import digest
 from xraysynth.store import write_atomically
 
@@ -52,10 +53,31 @@ class SdLora(StableDiffusion):
 
     def content_digest(self) -> str:
         """Of the base model, and of the weights or of the job that makes them."""
+        by: Any = self.taught_by
+        if by is None:
+            by = [sha256_bytes(path.read_bytes()) for path in self._weight_files()]
+        # Earlier versions drew these images from a schedule that ended with signal left.
+        redrawn = ["zero terminal SNR"] if self._redrawn else []
+        return digest([super().content_digest(), by, *redrawn])
+
+    @property
+    def _zero_terminal_snr(self) -> bool:
+        """Whether the LoRA was trained, or will be, with zero terminal SNR."""
         if self.taught_by is not None:
-            return digest([super().content_digest(), self.taught_by])
-        files = [sha256_bytes(path.read_bytes()) for path in self._weight_files()]
-        return digest([super().content_digest(), files])
+            return self.lora.zero_terminal_snr
+        return bool(self._record(BASE).get("recipe", {}).get("zero_terminal_snr"))
+
+    @property
+    def _redrawn(self) -> bool:
+        """Whether zero terminal SNR is set, and the model's own scheduler cannot be given it."""
+        if not self._zero_terminal_snr:
+            return False
+        if self.folder is None:  # on a hub: unknown before it is downloaded
+            return True
+        import diffusers
+
+        _, kind = json.loads((self.folder / "model_index.json").read_text())["scheduler"]
+        return not takes(getattr(diffusers, kind), *ZERO_TERMINAL)
 
     def lesson(self) -> dict[str, Any]:
         """What decides the weights, besides the images and captions."""
@@ -197,10 +219,9 @@ class SdLora(StableDiffusion):
         self._require_all_loaded(pipeline, path)
         pipeline.fuse_lora(lora_scale=self.scale)
         pipeline.unload_lora_weights()
-        if self._record(BASE).get("recipe", {}).get("zero_terminal_snr"):
-            from xraysynth.lora.denoising import terminal
-
-            pipeline.scheduler = terminal(pipeline.scheduler)
+        if self._zero_terminal_snr:
+            # The scheduler that samples is built from this one's config.
+            pipeline.scheduler = zero_terminal(pipeline.scheduler)
         return pipeline
 
     def _require_all_loaded(self, pipeline: Any, path: Path) -> None:

@@ -31,6 +31,7 @@ from xraysynth.generators._loading import (
 from xraysynth.generators._sampling import Sampler
 from xraysynth.generators.base import Card
 from xraysynth.records import Generated, Request
+from xraysynth.schedulers import ZERO_TERMINAL, build_scheduler, takes
 from xraysynth.seeds import digest
 
 EMBEDDED = "embedded"
@@ -177,7 +178,6 @@ class StableDiffusion:
     @cached_property
     def _loaded(self) -> tuple[Any, dict[str, Any]]:
         """The pipeline, ready to draw, and what `measured` says of it."""
-        import diffusers
         import torch
 
         began = perf_counter()
@@ -189,9 +189,7 @@ class StableDiffusion:
         pipeline = self._adapted(pipeline)
         size = count_parameters(pipeline.unet)
         dtype = resolve_dtype(self.dtype, device=device, parameters=size)
-        class_name, options = SCHEDULERS[self.scheduler]
-        scheduler = getattr(diffusers, class_name)
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **options)
+        pipeline.scheduler = self._scheduler(pipeline.scheduler.config)
         convert(pipeline, dtype=dtype, device=device, **asked)
         return pipeline, {
             "load_seconds": perf_counter() - began,
@@ -200,6 +198,24 @@ class StableDiffusion:
             "device": device,
             "dtype": dtype,
         }
+
+    def _scheduler(self, config: Mapping[str, Any]) -> Any:
+        """The scheduler that samples, by the option `scheduler`; `config` is that of the model's own."""
+        import diffusers
+
+        able = [
+            name
+            for name, (kind, _) in SCHEDULERS.items()
+            if takes(getattr(diffusers, kind), *ZERO_TERMINAL)
+        ]
+        class_name, options = SCHEDULERS[self.scheduler]
+        return build_scheduler(
+            getattr(diffusers, class_name),
+            config,
+            option=f"{self._option}.scheduler={self.scheduler}",
+            remedy=f"set it to one of {', '.join(able)}",
+            **options,
+        )
 
     def _with_extras(self, pipeline: Any, files: dict[str, list[Path]]) -> Any:
         """With the adapter fused and the small decoder in place; `files` is brought up to date."""

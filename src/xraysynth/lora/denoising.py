@@ -86,9 +86,3 @@ def _weights(snr: Tensor, gamma: float, velocity: bool, terminal: bool) -> Tenso
         return snr.clamp(max=gamma) / snr
     numerator = snr + 1 if terminal else snr
     return numerator.clamp(max=gamma) / (snr + 1)
-
-
-def terminal(scheduler: Any) -> Any:
-    """The sampler for a model trained with zero terminal SNR: it starts from pure noise."""
-    options = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return type(scheduler).from_config(scheduler.config, **options)

@@ -26,13 +26,14 @@ from torch import Tensor
 
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.lora.adapters import WEIGHTS, check_targets, save_adapters
-from xraysynth.lora.denoising import noise_schedule, terminal
+from xraysynth.lora.denoising import noise_schedule
 from xraysynth.lora.examples import material_digest, prepare
 from xraysynth.lora.latents import read_tensors, tensors_digest, text_encoders, write_tensors
 from xraysynth.lora.learner import Learner
 from xraysynth.progress import progress
 from xraysynth.recipes import LoraRecipe, plain
 from xraysynth.records import Captioned
+from xraysynth.schedulers import zero_terminal
 from xraysynth.seeds import digest
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -96,7 +97,7 @@ def train(
             )
         identity = _identity(pipeline, recipe, material_digest(training, validation))
         if recipe.zero_terminal_snr:  # samples must follow the schedule that is trained
-            pipeline.scheduler = terminal(pipeline.scheduler)
+            pipeline.scheduler = zero_terminal(pipeline.scheduler)
         learner = Learner(accelerator, pipeline, material, recipe)
         return _Run(learner, folder, identity).fit(on_log, on_validation)
 

@@ -1,0 +1,86 @@
+"""Noise schedulers of diffusion pipelines, built so that none of their options is lost on the way.
+
+Diffusers' `from_config` passes over options that a scheduler does not know, and says nothing.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from xraysynth.errors import ConfigError
+
+NO_SIGNAL = 2.0**-24
+"""The last value of `alphas_cumprod` with zero terminal SNR: some schedulers put this for 0, since
+they divide by it."""
+
+DECISIVE = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+    "timestep_spacing",
+)
+"""Options of a published scheduler that describe how the model was trained: a sampler must take
+over every one of them that is set."""
+
+ZERO_TERMINAL = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+"""Options with which sampling starts from pure noise (Lin et al., arXiv:2305.08891)."""
+
+
+def takes(kind: type, *options: str) -> bool:
+    """Whether a scheduler class knows all of these options."""
+    known = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    return all(option in known for option in options)
+
+
+def build_scheduler(
+    kind: Any, config: Mapping[str, Any], *, option: str, remedy: str, **options: Any
+) -> Any:
+    """A scheduler of class `kind` from another's `config`, with `options` set on top.
+
+    Raises `ConfigError`, which names the setting `option` and says `remedy`, where `kind` would
+    drop an option or a decisive entry of the config, or keeps signal at the last timestep although
+    it was asked for zero terminal SNR.
+    """
+    decisive = {name: config[name] for name in DECISIVE if config.get(name)}
+    asked = decisive | options
+    lost = [name for name in asked if not takes(kind, name)]
+    if lost:
+        settings = ", ".join(f"{name}={asked[name]}" for name in lost)
+        raise ConfigError(
+            f"{option}: {kind.__name__} does not know {settings}, which this model needs; {remedy}"
+        )
+    scheduler = kind.from_config(config, **options)
+    if asked.get("rescale_betas_zero_snr") and not has_zero_terminal_snr(scheduler):
+        signal = float(scheduler.alphas_cumprod[-1])
+        raise ConfigError(
+            f"{option}: {kind.__name__} keeps a signal of {signal:.2g} at its last timestep, and this "
+            f"model was trained for none there; {remedy}"
+        )
+    return scheduler
+
+
+def has_zero_terminal_snr(scheduler: Any) -> bool:
+    """Whether no signal is left at the last timestep."""
+    return float(scheduler.alphas_cumprod[-1]) <= NO_SIGNAL
+
+
+def zero_terminal(scheduler: Any) -> Any:
+    """The scheduler for a model trained with zero terminal SNR: sampling starts from pure noise.
+
+    Of the same class where that can, else DDIM: its first step is exact without any signal.
+    """
+    from diffusers import DDIMScheduler
+
+    kind, options = type(scheduler), dict(ZERO_TERMINAL)
+    if not takes(kind, *ZERO_TERMINAL):
+        # Latents leave [-1, 1], where DDIM would cut them off unless it is told not to.
+        options["clip_sample"] = bool(scheduler.config.get("clip_sample", False))
+        kind = DDIMScheduler
+    remedy = "set lora.zero_terminal_snr=false"
+    return build_scheduler(
+        kind, scheduler.config, option="lora.zero_terminal_snr", remedy=remedy, **options
+    )
