@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -223,6 +224,72 @@ def test_a_data_set_is_left_out_of_train_and_val_but_not_of_test() -> None:
     )
     with pytest.raises(ConfigError, match=r"leaves no image of covid19 in train, covid19 in val"):
         usable(torn, leave_out="there", seed=0)
+
+
+def hospitals(seed: int = 0, images_per_patient: int = 3) -> Manifest:
+    """Three hospitals of unequal size and class mix; a patient has several images."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for source, patients in {"a": 60, "b": 30, "c": 15}.items():
+        for patient in range(patients):
+            split = ("train", "val", "test", "train", "train")[patient % 5]
+            label = rng.choice(CLASSES, p=[0.5, 0.3, 0.2] if source == "a" else [0.2, 0.3, 0.5])
+            name = f"{source}-{patient}"
+            rows += [
+                {"image_id": f"{name}-{n}", "patient_id": name, "label": label, "split": split}
+                | {"source": source, "path": f"{name}-{n}.png"}
+                for n in range(images_per_patient)
+            ]
+    return Manifest(pd.DataFrame(rows), Path("data"), CLASSES)
+
+
+@pytest.mark.parametrize("source", ["a", "b", "c"])
+def test_a_size_matched_cohort_has_the_class_counts_of_one_without_a_data_set(source: str) -> None:
+    real = hospitals()
+    without = usable(real, leave_out=source, seed=0)
+    matched = usable(real, leave_out=source, seed=0, size_matched=True)
+    for split in ("train", "val"):
+        assert matched.split(split).counts() == without.split(split).counts()
+    assert set(matched.split("train").table["source"]) == {"a", "b", "c"}
+    assert ids(matched.split("test")) == ids(real.split("test"))
+    other = usable(real, leave_out=source, seed=1, size_matched=True)
+    assert other.counts() == matched.counts()
+    assert ids(other) != ids(matched)
+    again = Manifest(real.table.sample(frac=1, random_state=3), real.folder, CLASSES)
+    assert ids(usable(again, leave_out=source, seed=0, size_matched=True)) == ids(matched)
+
+
+def test_a_size_matched_cohort_has_as_few_patients_too() -> None:
+    real = hospitals(images_per_patient=6)
+    for seed in range(5):
+        without, matched = (
+            usable(real, leave_out="a", seed=seed, size_matched=alike).split("train").table
+            for alike in (False, True)
+        )
+        torn = matched.groupby("patient_id").size() < 6
+        assert torn.sum() <= len(CLASSES)
+        assert 0 <= matched["patient_id"].nunique() - without["patient_id"].nunique() <= 3
+
+
+def test_a_fraction_of_a_size_matched_cohort_is_one_of_its_images() -> None:
+    real = hospitals()
+    options = {"leave_out": "b", "seed": 2}
+    half, whole = (
+        usable(real, real_fraction=f, size_matched=True, **options).split("train") for f in (0.5, 1)
+    )
+    assert ids(half) < ids(whole)
+    assert half.counts() == usable(real, real_fraction=0.5, **options).split("train").counts()
+
+
+def test_size_matching_needs_a_data_set_and_real_images_alone() -> None:
+    matched = Control.size_matched
+    DataRecipe(control=matched, leave_out="a")
+    with pytest.raises(ConfigError, match=r"data\.leave_out names none; set data\.leave_out"):
+        DataRecipe(control=matched)
+    with pytest.raises(ConfigError, match=r"got data\.share=0\.5; set data\.share=0"):
+        DataRecipe(control=matched, leave_out="a", share=0.5)
+    with pytest.raises(ConfigError, match=r"'d' is no data set of this cohort"):
+        usable(hospitals(), leave_out="d", seed=0, size_matched=True)
 
 
 def test_a_generator_that_learned_from_what_is_left_out_is_refused() -> None:

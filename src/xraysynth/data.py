@@ -259,7 +259,11 @@ class XrayDataModule(pl.LightningDataModule):
         check_firewall(real, synthetic, learned)
         check_left_out(recipe.leave_out, learned)
         used = usable(
-            real, leave_out=recipe.leave_out, real_fraction=recipe.real_fraction, seed=seed
+            real,
+            leave_out=recipe.leave_out,
+            real_fraction=recipe.real_fraction,
+            seed=seed,
+            size_matched=recipe.control is Control.size_matched,
         )
         train, val, test = (_split(used, name) for name in ("train", "val", "test"))
         chosen = mix(
@@ -286,8 +290,13 @@ class XrayDataModule(pl.LightningDataModule):
 
     @property
     def class_counts(self) -> list[int]:
-        """Training images per class, in vocabulary order."""
-        counts = [manifest.counts() for manifest in self.train_manifests]
+        """Images per class by which a loss is balanced, in vocabulary order.
+
+        All that are trained on; in mode pretrain, where no batch mixes them, the real ones alone.
+        """
+        real, *synthetic = self.train_manifests
+        mixed = self.recipe.mode is not MixMode.pretrain
+        counts = [manifest.counts() for manifest in (real, *(synthetic if mixed else ()))]
         return [sum(count[label] for count in counts) for label in self.classes]
 
     def dataset(self, split: str) -> XrayDataset:
@@ -334,6 +343,14 @@ class XrayDataModule(pl.LightningDataModule):
         """This process among those that train together: its rank, and how many they are."""
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    @property
+    def first_real_step(self) -> int:
+        """The optimiser steps before the first that shows real images: 0 but in mode pretrain.
+
+        What counts scores, for early stopping or to keep the best weights, counts from there on.
+        """
+        return self._first()[1]
 
     def _first(self) -> tuple[int, int]:
         """In mode pretrain, the first synthetic row and how many steps are the synthetic images'."""

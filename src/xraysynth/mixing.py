@@ -13,15 +13,24 @@ from xraysynth.seeds import derive_seed
 
 
 def usable(
-    real: Manifest, *, leave_out: str = "", real_fraction: float = 1.0, seed: int
+    real: Manifest,
+    *,
+    leave_out: str = "",
+    real_fraction: float = 1.0,
+    seed: int,
+    size_matched: bool = False,
 ) -> Manifest:
     """What of a cohort is trained, validated and tested on.
 
-    The data set `leave_out` goes from train and val. Of the train split `real_fraction` stays, class
-    by class; the parts of one seed are nested, and their sizes do not depend on it. Raises
-    `ConfigError` naming the classes that would go.
+    The data set `leave_out` goes from train and val; with `size_matched` it stays, and as many
+    images of each class go from all data sets instead (`_matched`). Of the train split
+    `real_fraction` stays, class by class; the parts of one seed are nested, and their sizes do not
+    depend on it. Raises `ConfigError` naming the classes that would go.
     """
-    return _fraction(_without(real, leave_out), real_fraction, seed)
+    rest = _without(real, leave_out)
+    if size_matched:
+        rest = _matched(real, rest, seed)
+    return _fraction(rest, real_fraction, seed)
 
 
 def _without(real: Manifest, source: str) -> Manifest:
@@ -39,6 +48,23 @@ def _without(real: Manifest, source: str) -> Manifest:
             "classes are in others too can be left out"
         )
     return real.where(~_leaves(real, source))
+
+
+def _matched(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
+    """As many images of each class, in train and val alike, as `smaller` has; all of the test split.
+
+    Those that go are whole patients in an order by hash, and of the last patient the images that
+    are too many, so that about as many patients go as well: images drawn one by one would leave
+    nearly every patient in, and with them more than a smaller data set has.
+    """
+    table, group = real.table, ["split", "label"]
+    surplus = table.groupby(group).size() - smaller.table.groupby(group).size()
+    who = [derive_seed(seed, "size_matched", patient) for patient in _patients(real)]
+    which = [derive_seed(seed, "size_matched", image_id) for image_id in table["image_id"]]
+    ordered = table[group].assign(who=who, which=which).sort_values(["who", "which"])
+    turn = ordered.groupby(group).cumcount().reindex(table.index)
+    places = pd.MultiIndex.from_frame(table[group])
+    return real.where(turn >= surplus.reindex(places).to_numpy())
 
 
 def gone(real: Manifest, source: str) -> list[str]:

@@ -19,11 +19,12 @@ class MixMode(Enum):
 
 
 class Control(Enum):
-    """What stands in for the synthetic images of an arm: nothing, or what it is compared with."""
+    """What an arm is instead of one of its own interest: a comparison that changes one thing less."""
 
     none = "none"
     duplicate = "duplicate"
     permuted = "permuted"
+    size_matched = "size_matched"
 
 
 class Cache(Enum):
@@ -68,7 +69,9 @@ class DataRecipe:
 
     `control` duplicate puts repeats of the arm's own real images in the place of the synthetic ones:
     more of the same, for nothing. permuted deals the labels of the synthetic images out anew among
-    them, so that they teach nothing but their looks.
+    them, so that they teach nothing but their looks. size_matched keeps the data set `leave_out`, and
+    takes as many images of each class at random from all data sets instead: what a smaller train and
+    val split alone would change.
 
     Augmentations are drawn uniformly in plus or minus their magnitude: `rotation` in degrees,
     `translation` as a fraction of the side, `scale`, `brightness` and `contrast` as fractions;
@@ -108,6 +111,9 @@ class DataRecipe:
 
     def _require_something_to_control(self) -> None:
         name = self.control.value
+        if self.control is Control.size_matched:
+            self._require_real_alone_and_a_data_set()
+            return
         if self.share == 0:
             raise ConfigError(
                 f"data.control={name} stands in for synthetic images, and data.share=0 has none; set "
@@ -122,6 +128,18 @@ class DataRecipe:
             raise ConfigError(
                 "data.control=duplicate repeats real images, and data.share=1 has none; use a share "
                 "below 1"
+            )
+
+    def _require_real_alone_and_a_data_set(self) -> None:
+        if not self.leave_out:
+            raise ConfigError(
+                "data.control=size_matched takes as many images as leaving a data set out would, and "
+                "data.leave_out names none; set data.leave_out=…, or data.control=none"
+            )
+        if self.share:
+            raise ConfigError(
+                "data.control=size_matched is an arm of real images alone; got data.share="
+                f"{self.share:g}; set data.share=0, or data.control=none"
             )
 
 
@@ -160,7 +178,8 @@ class TrainerRecipe:
     """How long and on what; every arm of a study takes `max_steps` optimiser steps at most.
 
     Every `val_every_steps` steps the classifier is scored on the real validation split; after
-    `patience` such scores without improvement training stops (0: never). `precision` auto is
+    `patience` such scores without improvement training stops (0: never). In data.mode=pretrain neither
+    patience nor the best weights count scores before real images are trained on. `precision` auto is
     32-true on a CPU and bf16-mixed on a GPU. The last weights are kept by default: on a validation
     split of some dozens of images the best of many scores is luck, and the learning rate has
     come to rest at the end; keep the best when stopping early. Several processes or GPUs train one

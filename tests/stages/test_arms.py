@@ -1,7 +1,9 @@
 """The arms of a study: which there are, that each takes equal steps, and what the judge has seen."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,9 @@ from xraysynth.config import Config, compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.manifest import Manifest
 from xraysynth.metrics.pointing import CHANCE_OF
+from xraysynth.recipes import Control
 from xraysynth.records import LEARNED
+from xraysynth.seeds import derive_seed
 from xraysynth.stages import arms, generate, plan, prepare, train
 
 STEPS = 6
@@ -126,7 +130,13 @@ def test_a_study_has_controls_beside_its_arms(folder: Path) -> None:
         ),
         (
             ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"],
-            ["real only", "real only, without here", "real only, without there"],
+            [
+                "real only",
+                "real only, without here",
+                "real only, size-matched to leaving out here",
+                "real only, without there",
+                "real only, size-matched to leaving out there",
+            ],
         ),
     ],
 )
@@ -251,10 +261,12 @@ def test_every_arm_takes_the_same_number_of_steps_and_tests_once(folder: Path) -
         "archive 0.5 replace, labels permuted": (24, 0, 24),
         "real only, without here": (sizes["real only, without here"][0], 0, 0),
         "real only, without there": (sizes["real only, without there"][0], 0, 0),
+        "real only, size-matched to leaving out here": sizes["real only, without here"],
+        "real only, size-matched to leaving out there": sizes["real only, without there"],
     }
     assert sum(sizes[f"real only, without {name}"][0] for name in ("here", "there")) == 48
     for title, result in found.items():
-        control = "duplicate" in title or "permuted" in title
+        control = any(word in title for word in ("duplicate", "permuted", "size-matched"))
         assert set(result["probes"]) == (set() if control else {"told_synthetic", "pointing"})
 
 
@@ -425,3 +437,81 @@ def test_the_chance_of_a_pointing_record_of_an_earlier_version_is_not_known() ->
     assert shown == hits | {"elsewhere": 0.2}
     now = earlier | {"chance": 0.149, "best_fixed": 0.176, "chance_of": CHANCE_OF}
     assert arms._pointing(now) == hits | {"chance": 0.149, "best_fixed": 0.176, "elsewhere": 0.2}
+
+
+def test_trainings_without_a_data_set_keep_their_keys_beside_size_matched_ones(
+    folder: Path,
+) -> None:
+    real = cohort_of(folder)
+    config, _ = composed(folder, "study.leave_one_source_out=true", "study.controls=[]")
+    jobs = {arm.title: train.job(arm.config, real) for arm in plan.arms(config, real)}
+    without = jobs["real only, without here"]
+    matched = jobs["real only, size-matched to leaving out here"]
+    assert jobs["real only"].identity["mix"] == without.identity["mix"] == {}
+    assert matched.identity["mix"] == {"control": "size_matched"}
+    rest = [{k: v for k, v in job.identity.items() if k != "mix"} for job in (without, matched)]
+    assert rest[0] == rest[1]
+
+
+def dealt(seed: int, *, n: int = 600) -> Manifest:
+    """Patients of one distribution, each dealt at random to one of three data sets."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(CLASSES)[np.arange(n) % len(CLASSES)]
+    names = [f"p{number}" for number in range(n)]
+    table = pd.DataFrame({"image_id": names, "path": names, "patient_id": names, "label": labels})
+    places = {"source": rng.choice(["a", "b", "c"], n, p=[0.6, 0.2, 0.2])}
+    places["split"] = rng.choice(["train", "val", "test"], n, p=[0.4, 0.1, 0.5])
+    return Manifest(table.assign(**places), Path("data"), CLASSES)
+
+
+def learned(config: Config, real: Manifest, seed: int) -> pd.DataFrame:
+    """What a classifier whose accuracy depends on its number of training images alone would predict."""
+    data = config.data
+    own = derive_seed(seed, real.digest(), data.control.value, data.leave_out)
+    rng = np.random.default_rng(own)
+    n = len(train.used(replace(config, seed=seed), real).split("train"))
+    test = real.split("test")
+    right = rng.random(len(test)) < 0.25 + 0.7 * (1 - np.exp(-n / 100))
+    wrong = (test.targets + rng.integers(1, len(CLASSES), len(test))) % len(CLASSES)
+    seen = np.eye(len(CLASSES))[np.where(right, test.targets, wrong)] * 0.9 + 0.025
+    columns = test.table[["image_id", "patient_id", "source", "label"]]
+    return columns.assign(**{f"p_{name}": p for name, p in zip(CLASSES, seen.T, strict=True)})
+
+
+def left_out_of(config: Config, real: Manifest) -> list[dict[str, Any]]:
+    """Rows of the leave-one-out table, of simulated classifiers."""
+    tested = []
+    for arm in plan.arms(config, real):
+        tables = [learned(arm.config, real, seed) for seed in config.study.seeds]
+        jobs = dict.fromkeys(config.study.seeds)
+        tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
+    return arms.left_out(arms.Scorer(config, tested), tested)
+
+
+def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folder: Path) -> None:
+    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"]
+    config, _ = composed(folder, *more, "evaluate.replicates=100")
+    rows = [row for seed in range(12) for row in left_out_of(config, dealt(seed))]
+    assert len(rows) == 36
+    at_equal_size = [row["drop"].value for row in rows]
+    from_all = [row["drop_from_all"].value for row in rows if row["source"] == "a"]
+    assert np.mean(at_equal_size) == pytest.approx(0, abs=0.025)
+    assert np.mean(from_all) < -0.1  # the loss that a smaller training set makes by itself
+    covering = [row["drop"].low <= 0 <= row["drop"].high for row in rows]
+    assert np.mean(covering) > 0.85
+    assert all(row["seeds"] == [0, 1] for row in rows)
+
+
+def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path) -> None:
+    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"]
+    config, _ = composed(folder, *more)
+    real, found = dealt(0), plan.arms(config, dealt(0))
+    tested = [
+        arms.Tested(arm, {0: None}, [learned(arm.config, real, 0)])  # type: ignore[dict-item]
+        for arm in found
+        if arm.config.data.control is Control.none
+    ]
+    for row in arms.left_out(arms.Scorer(config, tested), tested):
+        assert row["matched"] is None
+        assert row["drop"] is None
+        assert row["drop_from_all"].value == row["outside"].value - row["inside"].value

@@ -107,7 +107,11 @@ class ArmConfig:
             title += ", labels permuted"
         if data.real_fraction < 1:
             title += f", {data.real_fraction:g} of the real images"
-        return f"{title}, without {data.leave_out}" if data.leave_out else title
+        if not data.leave_out:
+            return title
+        matched = data.control is Control.size_matched
+        how = "size-matched to leaving out" if matched else "without"
+        return f"{title}, {how} {data.leave_out}"
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -136,7 +140,8 @@ def arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
     For each fraction of the real images: real only, then the duplicate controls, then every
     generator x mode x share. Synthetic-only is in replace mode alone, and alone where no real image
     is kept from it (fraction 1). The permuted control is one per generator: of the largest share
-    below 1 in the first mode. Last, real-only arms without one data set each.
+    below 1 in the first mode. Last, for each data set a real-only arm without it, and one that is as
+    small but has images of all.
     """
     study = config.study
     fractions = sorted(set(study.real_fractions), reverse=True)
@@ -150,7 +155,10 @@ def arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
             found.append(_arm(config, key, share=1.0))
         if "permuted" in study.controls and any(study.shares):
             found.append(_permuted(config, key))
-    return found + [_arm(config, leave_out=source) for source in left_out(config, cohort)]
+    for source in left_out(config, cohort):
+        found.append(_arm(config, leave_out=source))
+        found.append(_arm(config, leave_out=source, control=Control.size_matched))
+    return found
 
 
 def _arm(config: Config, key: str = "", **changes: Any) -> ArmConfig:

@@ -22,7 +22,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.mixing import check_firewall, required_per_class, usable
 from xraysynth.process_group import process_group
 from xraysynth.processes import is_main, world_size
-from xraysynth.recipes import Control, Keep, MixMode, plain
+from xraysynth.recipes import ClassWeighting, Control, Keep, MixMode, plain
 from xraysynth.seeds import key12
 from xraysynth.stages import finetune, fitting, generate, prepare
 from xraysynth.store import ImageStore
@@ -71,12 +71,21 @@ def _require_equal_shares(config: Config) -> None:
 
 def job(config: Config, cohort: Manifest, external: Manifest | None = None) -> Job:
     """The training job of this configuration on this cohort, tested on `external` images too."""
-    decides = {**_fitting(config, cohort), "mix": _mix(config, cohort)}
+    decides = {**_fitting(config, cohort), "mix": _mix(config, cohort), **_phases(config)}
     leaves: tuple[str, ...] = (PREDICTIONS, WEIGHTS)
     if external is not None:
         decides["external"] = external.digest()
         leaves = (*leaves, EXTERNAL)
     return Job("train", decides, config.output, leaves=leaves)
+
+
+def _phases(config: Config) -> dict[str, Any]:
+    """Says that rules count from the first real image on, where they once were blind to that."""
+    trainer, data = config.trainer, config.data
+    counts = trainer.patience > 0 or trainer.keep is Keep.best
+    balances = config.classifier.class_weighting is ClassWeighting.balanced
+    pretrains = data.mode is MixMode.pretrain and data.share > 0
+    return {"counted_from": "first real step"} if pretrains and (counts or balances) else {}
 
 
 def _fitting(config: Config, cohort: Manifest) -> dict[str, Any]:
@@ -110,6 +119,8 @@ def real_only(config: Config, seed: int | None = None) -> Config:
 
 def _mix(config: Config, cohort: Manifest) -> dict[str, Any]:
     data = config.data
+    if data.control is Control.size_matched:
+        return {"control": data.control.value}
     if data.share == 0:
         return {}
     found: dict[str, Any] = {"share": data.share, "mode": data.mode.value}
@@ -127,7 +138,11 @@ def used(config: Config, cohort: Manifest) -> Manifest:
     """What of the cohort this configuration trains, validates and tests on."""
     data = config.data
     return usable(
-        cohort, leave_out=data.leave_out, real_fraction=data.real_fraction, seed=config.seed
+        cohort,
+        leave_out=data.leave_out,
+        real_fraction=data.real_fraction,
+        seed=config.seed,
+        size_matched=data.control is Control.size_matched,
     )
 
 

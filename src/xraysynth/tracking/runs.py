@@ -112,11 +112,12 @@ def arm(config: Config) -> dict[str, Any]:
     who = "+".join(config.generator) if data.share else "real only"
     who = "duplicate real" if data.control is Control.duplicate else who
     mixed = 0 < data.share < 1 and data.mode is not MixMode.replace
+    matched = data.control is Control.size_matched
     notes = {
         data.mode.value: mixed,
         "labels permuted": data.control is Control.permuted,
         f"{data.real_fraction:.0%} of the real images": data.real_fraction < 1,
-        f"without {data.leave_out}": data.leave_out,
+        f"{'size-matched to leaving out' if matched else 'without'} {data.leave_out}": data.leave_out,
     }
     return {
         "series": ", ".join([who, *(note for note, holds in notes.items() if holds)]),
