@@ -18,7 +18,8 @@ class Arm:
 
     `generator` is empty for arms that see real images alone. `control` is "" for an arm of its own
     interest, "duplicate" where repeats of real images stand in for the synthetic ones, "permuted"
-    where the labels of the synthetic images are. `real_fraction` is the share of the real train split
+    where the labels of the synthetic images are, "size_matched" where as many images of all data sets
+    are taken as leaving `left_out` out would cost. `real_fraction` is the share of the real train split
     that is used, and `left_out` the data set that is not trained on.
     `predictions` has one table per seed: image_id, patient_id, source, label and a probability column
     `p_<class>` per class. `scores` are means over seeds; `difference` is this arm minus real-only of
@@ -57,7 +58,8 @@ class Arm:
     def name(self) -> str:
         """Name in tables and legends."""
         if self.left_out:
-            return f"real only without {self.left_out}"
+            how = "as small as without" if self.control == "size_matched" else "without"
+            return f"real only {how} {self.left_out}"
         of = "" if self.real_fraction == 1 else f" of {self.real_fraction:.0%} of the real images"
         if self.share == 0:
             return f"real only{of}"
