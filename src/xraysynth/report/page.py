@@ -150,6 +150,7 @@ def _asked(arms: Sequence[Arm]) -> dict[str, Any]:
     words = {
         "duplicate": "repeats of real images in place of the synthetic ones",
         "permuted": "synthetic images under permuted labels",
+        "size_matched": "as few images as without a data set, but drawn from all data sets",
     }
     return {
         "seeds": sorted({seed for arm in arms for seed in arm.seeds}),
