@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PRIMARY = "macro_f1"
 """The score that arms are compared by."""
+LEFT_OUT_SCORE = "balanced_accuracy"
+"""The score on the test images of one data set, some of whose classes may be missing."""
 
 
 def predictions(job: Job, name: str = train.PREDICTIONS) -> pd.DataFrame:
@@ -214,18 +216,41 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
 
 
 def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[dict[str, Any]]:
-    """Balanced accuracy on each data set's test images, of training with and without it."""
+    """Balanced accuracy on each data set's test images, of training with it and without.
+
+    A row has `outside`, of training without the data set; `matched`, of training on as many images of
+    each class drawn from all data sets; and `inside`, of training on all images. `drop` is outside
+    minus matched, what the data set's absence costs at equal size; it is None where the matched arm
+    has not been trained. `drop_from_all` is outside minus inside, which a smaller training set
+    lowers too. All are paired by patient, and by the `seeds` that the arms of the row have finished.
+    """
     inside = next(t for t in tested if t.real_only and t.data.real_fraction == 1)
+    smaller = [t for t in tested if t.data.leave_out and t.data.control is Control.size_matched]
     rows = []
     for one in tested:
-        if source := one.data.leave_out:
-            with_it, without = (
-                [table[table["source"] == source] for table in t.tables] for t in (inside, one)
-            )
-            if not len(with_it[0]):
-                continue
-            kept, lost = scorer.of(with_it), scorer.of(without)
-            row = {"inside": kept.scores(), "outside": lost.scores(), "drop": lost.minus(kept)}
-            chosen = {name: scores["balanced_accuracy"] for name, scores in row.items()}
-            rows.append({"source": source, "n": len(with_it[0]), **chosen})
-    return rows
+        if one.data.leave_out and one.data.control is Control.none:
+            matched = [t for t in smaller if t.data.leave_out == one.data.leave_out]
+            rows.append(_left_out_row(scorer, one, inside, *matched[:1]))
+    return [row for row in rows if row["n"]]
+
+
+def _left_out_row(
+    scorer: Scorer, outside: Tested, inside: Tested, matched: Tested | None = None
+) -> dict[str, Any]:
+    """Scores on the test images of the data set that `outside` leaves out; n is 0 for none."""
+    source = outside.data.leave_out
+    arms = {"inside": inside, "outside": outside} | ({"matched": matched} if matched else {})
+    seeds = [seed for seed in outside.jobs if all(seed in arm.jobs for arm in arms.values())]
+    row: dict[str, Any] = {"source": source, "seeds": seeds, "matched": None, "drop": None, "n": 0}
+    resampled = {}
+    for name, arm in arms.items():
+        by_seed = dict(zip(arm.jobs, arm.tables, strict=True))
+        tables = [by_seed[seed][by_seed[seed]["source"] == source] for seed in seeds]
+        if not tables or tables[0].empty:
+            return row
+        resampled[name] = scorer.of(tables)
+        row |= {name: resampled[name].scores()[LEFT_OUT_SCORE], "n": len(tables[0])}
+    for name, other in {"drop": "matched", "drop_from_all": "inside"}.items():
+        if other in resampled:
+            row[name] = resampled["outside"].minus(resampled[other])[LEFT_OUT_SCORE]
+    return row
