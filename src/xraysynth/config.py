@@ -158,7 +158,7 @@ class Study:
     Share 0 is the real-only arm and is always run. `controls` are arms without anything to learn
     from a generator: duplicate repeats real images instead of adding synthetic ones, permuted deals
     out the labels of the synthetic images anew. `leave_one_source_out` trains on real images of all
-    data sets but one, for each of them. Up to `workers` jobs run at once, in processes of their own;
+    data sets but one, for each of them, and beside it on as many images drawn from all. Up to `workers` jobs run at once, in processes of their own;
     one GPU wants one. `machine_usd_per_hour` turns the seconds of generators that compute here into
     dollars in the report.
     """

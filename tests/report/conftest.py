@@ -340,7 +340,9 @@ LEFT_OUT = {
     "n": 24,
     "inside": Interval(0.8, 0.7, 0.9, 24),
     "outside": Interval(0.6, 0.5, 0.7, 24),
-    "drop": Interval(-0.2, -0.3, -0.1, 24),
+    "matched": Interval(0.7, 0.6, 0.8, 24),
+    "drop": Interval(-0.1, -0.2, 0.0, 24),
+    "drop_from_all": Interval(-0.2, -0.3, -0.1, 24),
 }
 
 AUDIT = {

@@ -269,7 +269,8 @@ def test_repeats_of_real_images_do_not_stand_in_for_a_fraction_of_them(content: 
 def test_shortcuts_left_out_sources_and_agreement_have_their_numbers(html: str) -> None:
     assert "class borders 0.410 [0.360, 0.460] 0.250 300" in section(html, "shortcuts")
     left_out = section(html, "left-out")
-    assert "site-a 24 0.800 [0.700, 0.900] 0.600 [0.500, 0.700]" in left_out
+    assert "site-a 24 0.600 [0.500, 0.700] 0.700 [0.600, 0.800] −0.100" in left_out
+    assert "0.800 [0.700, 0.900] −0.200 [−0.300, −0.100]" in left_out
     assert "classifier embedded 1.00 2" in section(html, "agreement")
 
 
