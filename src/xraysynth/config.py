@@ -66,8 +66,8 @@ class Paths:
 class Splits:
     """Shares of each class's images, by patient; `official` keeps a source's own splits.
 
-    `drop_duplicates` leaves out training images that are near-duplicates of held-out ones, and
-    validation images that are near-duplicates of test ones, instead of stopping.
+    `drop_duplicates` leaves out training images of patients with near-duplicates among held-out
+    images, and validation images of those with some among test images, instead of stopping.
     """
 
     val_fraction: float = 0.15
@@ -158,9 +158,9 @@ class Study:
     Share 0 is the real-only arm and is always run. `controls` are arms without anything to learn
     from a generator: duplicate repeats real images instead of adding synthetic ones, permuted deals
     out the labels of the synthetic images anew. `leave_one_source_out` trains on real images of all
-    data sets but one, for each of them, and beside it on as many images drawn from all. Up to `workers` jobs run at once, in processes of their own;
-    one GPU wants one. `machine_usd_per_hour` turns the seconds of generators that compute here into
-    dollars in the report.
+    data sets but one, for each of them, and beside it on as many images drawn from all. Up to
+    `workers` jobs run at once, in processes of their own; one GPU wants one. `machine_usd_per_hour`
+    turns the seconds of generators that compute here into dollars in the report.
     """
 
     name: str = "study"
