@@ -228,14 +228,89 @@ def test_pairing_narrows_the_interval_of_a_difference():
     assert found.high - found.low < 0.6 * (alone.high - alone.low)
 
 
-def test_arms_may_differ_in_the_number_of_runs():
+def test_arms_are_compared_by_runs_of_the_same_seeds_only():
     _, targets = predictions()
     runs = [predictions(skill=s)[0] for s in (1, 2, 3)]
-    given = {"classes": CLASSES, "replicates": 20}
-    found = arm_difference(runs, runs[:2], targets, np.arange(120), **given)
-    scores = [arm_scores(r, targets, np.arange(120), **given) for r in (runs, runs[:2])]
-    expected = scores[0]["macro_f1"].value - scores[1]["macro_f1"].value
-    assert found["macro_f1"].value == pytest.approx(expected)
+    given = (targets, np.arange(120))
+    options = {"classes": CLASSES, "replicates": 20}
+    with pytest.raises(XraysynthError, match=r"3 and 2 runs cannot be paired"):
+        arm_difference(runs, runs[:2], *given, **options)
+    arm = Resampled.of(runs, *given, **options)
+    chosen = arm.select_runs([2, 0])
+    direct = Resampled.of([runs[2], runs[0]], *given, **options)
+    assert chosen.scores() == direct.scores()
+    assert arm.select_runs([0, 1]).minus(arm.select_runs([0, 1]))["macro_f1"].low == 0
+
+
+def test_a_p_value_agrees_with_the_interval_and_one_run_has_none():
+    targets = np.arange(300) % 4
+    rng = np.random.default_rng(0)
+
+    def arm(skill):
+        logits = rng.normal(size=(4, 300, 4)) + skill * np.eye(4)[targets]
+        runs = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
+        options = {"classes": CLASSES, "replicates": 400}
+        return Resampled.of(list(runs), targets, np.arange(300), **options)
+
+    weak, strong = arm(0.5), arm(2.0)
+    assert strong.minus(weak)["macro_f1"].low > 0
+    assert strong.p_value(weak, "macro_f1") < 0.01
+    assert weak.p_value(weak, "macro_f1") == 1
+    one = strong.select_runs([0])
+    assert one.p_value(weak.select_runs([0]), "macro_f1") is None
+    assert one.minus(weak.select_runs([0]))["macro_f1"].low > 0  # over patients alone
+
+
+def test_a_class_of_one_patient_widens_what_it_enters():
+    """Recall on five images of the one patient of a class: 0.8, about which hardly anything is known."""
+    targets = np.array([0] * 60 + [1] * 60 + [2] * 5)
+    patients = np.array([*(f"p{n}" for n in range(120)), *["only"] * 5])
+    chosen = targets.copy()
+    chosen[[3, 70, 124]] = [1, 0, 0]
+    probabilities = np.eye(3)[chosen] * 0.97 + 0.01
+    found = evaluate(probabilities, targets, patients, classes=CLASSES[:3], replicates=200)
+    recall = found[f"recall/{CLASSES[2]}"]
+    assert recall.value == pytest.approx(0.8)
+    assert recall.low < 0.2
+    assert recall.high > 0.95
+    assert found["balanced_accuracy"].high - found["balanced_accuracy"].low > 0.2
+    assert found["accuracy"].high - found["accuracy"].low < 0.1
+    many = np.array([f"p{n}" for n in range(125)])
+    apart = evaluate(probabilities, targets, many[: len(targets)], classes=CLASSES[:3])
+    assert apart["balanced_accuracy"].high - apart["balanced_accuracy"].low < 0.45
+
+
+def test_what_few_patients_hide_is_in_a_difference_too():
+    targets = np.array([0] * 60 + [1] * 60 + [2] * 5)
+    patients = np.array([*(f"p{n}" for n in range(120)), *["only"] * 5])
+    options = {"classes": CLASSES[:3], "replicates": 300}
+    arms = []
+    for missed in (1, 3):
+        chosen = targets.copy()
+        chosen[120 : 120 + missed] = 0
+        probabilities = np.eye(3)[chosen] * 0.97 + 0.01
+        arms.append(Resampled.of([probabilities] * 2, targets, patients, **options))
+    found = arms[0].minus(arms[1])["macro_recall"]
+    assert found.value == pytest.approx(0.4 / 3)
+    assert found.low < 0  # by the one patient's images alone it would be exact
+    assert arms[0].p_value(arms[1], "macro_recall") > 0.05
+
+
+def test_weighting_to_a_class_mix_gives_the_scores_of_a_set_in_that_mix():
+    probabilities, targets = predictions(n=400)
+    mix = np.array([0.6, 0.2, 0.15, 0.05])
+    found = evaluate(
+        probabilities, targets, np.arange(400), classes=CLASSES, replicates=20, mix=mix
+    )
+    recalls = [np.mean(probabilities[targets == c].argmax(1) == c) for c in range(4)]
+    assert found["accuracy"].value == pytest.approx(mix @ recalls)
+    assert found["balanced_accuracy"].value == pytest.approx(np.mean(recalls))
+    plain = evaluate(probabilities, targets, np.arange(400), classes=CLASSES, replicates=20)
+    own = np.bincount(targets) / 400
+    same = evaluate(probabilities, targets, np.arange(400), classes=CLASSES, replicates=20, mix=own)
+    assert same["macro_f1"].value == pytest.approx(plain["macro_f1"].value)
+    with pytest.raises(XraysynthError, match="share of each of 4 classes"):
+        evaluate(probabilities, targets, np.arange(400), classes=CLASSES, mix=mix[:3])
 
 
 def test_replicates_do_not_depend_on_the_block_size(monkeypatch):

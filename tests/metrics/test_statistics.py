@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from xraysynth.errors import ManifestError, XraysynthError
 from xraysynth.metrics.statistics import (
@@ -13,12 +14,13 @@ from xraysynth.metrics.statistics import (
     between_seeds,
     bootstrap_mean,
     cluster_weights,
+    difference_p_value,
     errors_removed,
     holm,
     interval,
-    p_value,
     paired_difference,
     score_interval,
+    wilson_interval,
 )
 
 SIMULATION = Path(__file__).parents[2] / "experiments/interval_coverage/simulate.py"
@@ -68,7 +70,16 @@ def test_a_small_stratum_has_the_variance_of_its_mean():
     assert weights[:, :3].sum(1) == pytest.approx(3)
     means = weights[:, :3] @ values[:3] / 3
     assert means.var() == pytest.approx(values[:3].var(ddof=1) / 3, rel=0.03)
+
+
+def test_a_class_of_one_patient_keeps_it_and_a_single_patient_of_two_classes_joins_another():
     assert (cluster_weights(np.array(["a", "b"]), 5, targets=np.array([0, 1])) == 1).all()
+    patients = np.array(["both", "both", "rare", *[f"p{n}" for n in range(20)]])
+    targets = np.array([0, 1, 1, *[0] * 20])
+    weights = cluster_weights(patients, 400, 0, targets=targets)
+    assert weights[:, 2].std() > 0  # alone in its stratum it would be drawn once each time
+    assert (weights[:, targets == 1].sum(1) > 0).all()
+    assert weights.mean(0) == pytest.approx(1, abs=0.2)
 
 
 def test_patients_with_several_classes_are_one_stratum_and_keep_every_class():
@@ -183,23 +194,29 @@ def test_a_perfect_score_is_not_certain():
     assert (none.low, none.high) == (0.0, pytest.approx(0.0713, abs=1e-4))
 
 
+def test_few_patients_get_the_interval_of_as_many_trials():
+    still = np.full(100, 0.8)  # one patient, whom every draw repeats
+    found = score_interval(0.8, still, n=5, patients=1)
+    wilson = wilson_interval(0.8, trials=1, n=5)
+    assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
+    assert wilson.low < 0.15
+    many = score_interval(0.8, still, n=60, patients=6)
+    assert many.high - many.low == pytest.approx(0, abs=1e-9)
+
+
 def test_a_score_that_is_not_defined_has_no_interval():
     nan = np.full(5, np.nan)
     assert math.isnan(score_interval(0.5, nan, n=1, patients=1).low)
+    assert math.isnan(bootstrap_mean(np.array([0.5])).low)
+    assert math.isnan(bootstrap_mean(np.array([])).value)
     assert math.isnan(score_interval(math.nan, nan, n=0, patients=0).high)
     assert math.isnan(score_interval(0.0, np.zeros(5), n=0, patients=0).high)
 
 
 def test_errors_removed_is_the_difference_as_a_share_of_the_errors_left():
-    reference = np.array([0.8, 0.7, 0.9, 0.8])
-    arm = reference + np.array([0.05, 0.01, 0.09, 0.05])
-    found = errors_removed(arm, reference, n=7)
-    difference = paired_difference(arm, reference, n=7)
-    assert found.value == pytest.approx(0.25)
-    assert found.low == pytest.approx(5 * difference.low)
-    assert found.high == pytest.approx(5 * difference.high)
-    assert errors_removed(reference, arm, n=7).value == pytest.approx(-0.05 / 0.15)
-    assert math.isnan(errors_removed(arm, np.ones(4), n=7).value)
+    found = errors_removed(Interval(0.05, 0.01, 0.09, 7), reference=0.8)
+    assert found == Interval(pytest.approx(0.25), pytest.approx(0.05), pytest.approx(0.45), 7)
+    assert math.isnan(errors_removed(Interval(0.0, 0.0, 0.0, 7), reference=1.0).value)
 
 
 def test_seeds_are_summed_up_one_by_one():
@@ -211,9 +228,47 @@ def test_seeds_are_summed_up_one_by_one():
         between_seeds([])
 
 
-def test_p_value_and_holm():
-    assert p_value(np.full(999, 0.3)) == pytest.approx(0.002)
-    assert p_value(np.linspace(-1, 1, 1001)) == 1
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 3.0])
+def test_p_values_are_below_their_level_no_more_often_than_that(seeds, ratio):
+    """Differences of nothing: patients' part has sd 1, that of the mean over seeds sd √ratio."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(1500):
+        by_seed = np.sqrt(ratio * seeds) * rng.normal(size=seeds)
+        se = by_seed.std(ddof=1) / np.sqrt(seeds)
+        difference = rng.normal() + by_seed.mean()
+        found.append(difference_p_value(difference, patients_sd=1, seeds_se=se, seeds=seeds))
+    assert np.mean(np.array(found) < 0.05) < 0.065
+    assert np.mean(np.array(found) < 0.005) < 0.01
+    assert np.mean(np.array(found) < 0.05) > (0.035 if ratio == 0 else 0)
+
+
+@pytest.mark.parametrize("arms", [4, 25, 26, 40])
+def test_a_plain_gain_is_shown_however_many_arms_there_are(arms):
+    """Of 1,000 replicates none lies below 0: their number bounds no p-value, whatever the family."""
+    p = {
+        str(n): difference_p_value(0.3, patients_sd=0.02, seeds_se=0.001, seeds=3)
+        for n in range(arms)
+    }
+    assert all(adjusted < 0.001 for adjusted in holm(p).values())
+    assert difference_p_value(0.0, patients_sd=0.02, seeds_se=0.0, seeds=3) == 1
+
+
+def test_the_p_value_is_that_of_student_where_patients_make_no_difference():
+    for seeds in (2, 3, 10):
+        for t in (0.5, 2.0, 4.0):
+            found = difference_p_value(-t, patients_sd=0, seeds_se=1, seeds=seeds)
+            assert found == pytest.approx(2 * stats.t.sf(t, seeds - 1), rel=0.02)
+    assert difference_p_value(1.96, patients_sd=1, seeds_se=0, seeds=3) == pytest.approx(0.05, 0.01)
+
+
+def test_one_seed_has_no_p_value():
+    with pytest.raises(XraysynthError, match="seeds=1, but one seed says nothing"):
+        difference_p_value(0.3, patients_sd=0.1, seeds_se=0.0, seeds=1)
+
+
+def test_holm():
     assert holm({"a": 0.04, "b": 0.01, "c": 0.9}) == pytest.approx({"a": 0.08, "b": 0.03, "c": 0.9})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
     assert holm({}) == {}

@@ -15,7 +15,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.metrics.classification import arm_difference, arm_scores, evaluate
 from xraysynth.metrics.statistics import Interval
 from xraysynth.records import CLASSES, sha256_bytes
-from xraysynth.report.content import Arm, Content, PoolView
+from xraysynth.report.content import Arm, Comparison, Content, PoolView
 
 GENERATORS = ("stable_diffusion", "sd_lora")
 
@@ -77,12 +77,18 @@ def _arms(make: "Maker", modes: Sequence[str]) -> list[Arm]:
     control = arms[3]
     for name, skill in zip(GENERATORS, (1.35, 0.5), strict=True):
         hybrids = [make.arm(0.5, mode, skill, name, reference=real) for mode in modes]
+        permuted = make.arm(0.5, "replace", 0.1, name, "permuted", reference=real)
         arms += [
-            replace(arm, over_control=make.difference(arm, control), p_holm=0.042, **PROBED)
+            replace(
+                arm,
+                over_duplicates=make.compare(arm, control, p_holm=0.05),
+                over_permuted=make.compare(arm, permuted, p_holm=0.03),
+                **PROBED,
+            )
             for arm in hybrids
         ]
         arms.append(make.arm(1.0, "replace", 0.4 * skill, name, reference=real))
-        arms.append(make.arm(0.5, "replace", 0.1, name, "permuted", reference=real))
+        arms.append(permuted)
         arms.append(make.arm(0.5, "replace", 0.9, name, reference=half, real_fraction=0.5))
     return arms
 
@@ -109,9 +115,10 @@ class Maker:
         """What scores and differences are computed with."""
         return {"classes": CLASSES, "replicates": self.replicates}
 
-    def difference(self, arm: Arm, other: Arm) -> dict[str, Interval]:
+    def compare(self, arm: Arm, other: Arm, *, p_holm: float | None) -> Comparison:
         """One arm minus the other."""
-        return arm_difference(_runs(arm), _runs(other), self.truth, self.patients, **self.options)
+        found = arm_difference(_runs(arm), _runs(other), self.truth, self.patients, **self.options)
+        return Comparison(found, self.seeds, p_holm, p_holm)
 
     def arm(
         self,
@@ -139,7 +146,7 @@ class Maker:
             synthetic_images=0 if not share else total if real == total else total - real,
             predictions=[_table(run, self.truth, self.patients) for run in runs],
             scores=arm_scores(runs, self.truth, self.patients, **self.options),
-            difference={},
+            optimiser_steps=[300] * len(self.seeds),
             scores_by_seed=[self._one(run) for run in runs],
             seconds=[31.0] * len(self.seeds),
             control=control,
@@ -149,9 +156,10 @@ class Maker:
         )
         if reference is None:
             return found
-        gain = self.difference(found, reference)
-        removed = Interval(gain["macro_f1"].value / 0.6, -0.1, 0.3, len(self.truth))
-        return replace(found, difference=gain, errors_removed=removed)
+        over = self.compare(found, reference, p_holm=None if control else 0.042)
+        gain = over.differences["macro_f1"].value
+        removed = Interval(gain / 0.6, -0.1, 0.3, len(self.truth))
+        return replace(found, over_real=over, errors_removed=removed)
 
     def _one(self, run: np.ndarray) -> dict[str, float]:
         scores = evaluate(run, self.truth, self.patients, classes=CLASSES, replicates=1)
@@ -225,6 +233,7 @@ def _measures() -> pd.DataFrame:
             row = {"encoder": encoder, "metric": metric, "better": better}
             row |= {"value": value, "low": 0.9 * value, "high": 1.1 * value, "n": 200}
             row |= {"floor": value / 5, "floor_low": value / 6, "floor_high": value / 4} | excess
+            row["p"] = 0.001
             note = "few images" if metric.startswith("FD") else ""
             rows.append(row | {"label": "", "note": note if value > 0 else "too few to compare"})
             if metric.startswith(("FD", "precision")):

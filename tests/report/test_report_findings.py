@@ -9,13 +9,17 @@ import pytest
 
 from xraysynth.metrics.statistics import Interval
 from xraysynth.report import verdicts
-from xraysynth.report.content import Arm, Content, PoolView
+from xraysynth.report.content import Arm, Comparison, Content, PoolView
 from xraysynth.report.findings import Finding, findings
 
 
 def gaining(arm: Arm, value: float, width: float = 0.01) -> Arm:
     gain = Interval(value, value - width, value + width, 48)
-    return replace(arm, difference={**arm.difference, "macro_f1": gain})
+    return replace(arm, over_real=replace(arm.over_real, differences={"macro_f1": gain}))
+
+
+def with_p(arm: Arm, p_holm: float | None) -> Arm:
+    return replace(arm, over_real=replace(arm.over_real, p_holm=p_holm))
 
 
 def of(content: Content, arms: Sequence[Arm] | None = None) -> Finding:
@@ -25,7 +29,7 @@ def of(content: Content, arms: Sequence[Arm] | None = None) -> Finding:
 
 @pytest.fixture
 def hybrid(content: Content) -> Arm:
-    return next(arm for arm in content.arms if arm.over_control)
+    return next(arm for arm in content.arms if arm.over_duplicates.differences)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_a_gain_that_does_not_survive_the_adjustment_is_no_difference(
     content: Content, hybrid: Arm
 ) -> None:
     for p, word in ((0.01, verdicts.BETTER), (0.2, verdicts.NO_DIFFERENCE)):
-        arm = replace(gaining(hybrid, 0.05), p_holm=p)
+        arm = with_p(gaining(hybrid, 0.05), p)
         assert of(content, [content.arms[0], arm]).utility.word == word
 
 
@@ -63,8 +67,8 @@ def test_the_largest_gain_is_chosen_and_the_choice_owned_up_to(
     found = of(content, [content.arms[0], small, unknown, large])
     assert found.utility.sentence.startswith("stable_diffusion 25%")
     assert "largest gain of 3 arms; p, but not the interval, corrects" in found.basis
-    assert "48 test images, 24 patients, 2 seeds." in found.basis
-    found = of(content, [content.arms[0], replace(small, p_holm=None), large])
+    assert "48 test images, 24 patients, 2 seeds of both arms." in found.basis
+    found = of(content, [content.arms[0], with_p(small, None), large])
     assert found.utility.sentence.startswith("stable_diffusion 25%")
     alone = of(content, [content.arms[0], small])
     assert "largest" not in alone.basis
@@ -98,11 +102,39 @@ def test_the_duplicate_control_is_that_of_the_same_share_mode_and_fraction(
     assert "the duplicate-real control gives +0.011" in found.utility.sentence
 
 
-def test_the_permuted_control_is_that_of_the_same_generator(content: Content, hybrid: Arm) -> None:
-    permuted = gaining(replace(hybrid, control="permuted"), -0.2)
-    other = gaining(replace(permuted, generator="sd_lora"), -0.7)
-    sentence = of(content, [gaining(hybrid, 0.05), other, permuted]).utility.sentence
-    assert f"with its labels permuted {verdicts.signed(-0.2)}" in sentence
+def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
+    content: Content, hybrid: Arm
+) -> None:
+    over = Interval(0.2, 0.1, 0.3, 48)
+    arm = replace(
+        gaining(hybrid, 0.05),
+        over_permuted=replace(hybrid.over_permuted, differences={"macro_f1": over}),
+    )
+    sentence = of(content, [content.arms[0], arm]).utility.sentence
+    assert "with permuted ones, +0.200 [0.100, 0.300], so the labels matter" in sentence
+    best = replace(gaining(hybrid, 0.09), share=0.25, over_permuted=Comparison())
+    found = of(content, [content.arms[0], arm, best])
+    assert "labels" not in found.utility.sentence
+    assert dict(found.others)["Permuted"].sentence.startswith(
+        "stable_diffusion 50% (replace): with"
+    )
+
+
+def test_verdicts_on_images_are_adjusted_over_the_generators(content: Content) -> None:
+    """Each of two p-values of 0.03 is one alone, and none of both together."""
+    measures = content.pools[0].measures
+    measures = measures.assign(p=0.03)
+    pools = [
+        replace(pool, measures=measures, assessable="", generator=f"g{n}")
+        for n, pool in enumerate((content.pools[0], content.pools[0]))
+    ]
+    arms = content.arms[:1]
+    (alone,) = findings(replace(content, arms=arms, pools=pools[:1]))
+    both = findings(replace(content, arms=arms, pools=pools))
+    assert [dict(alone.others)[name].word for name in ("Images", "Copies")] == ["worse", "copies"]
+    for found in both:
+        words = [dict(found.others)[name].word for name in ("Images", "Copies")]
+        assert words == ["no difference shown", "no copying shown"]
 
 
 def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) -> None:

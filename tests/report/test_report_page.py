@@ -155,10 +155,11 @@ def test_numbers_in_the_table_are_the_intervals(content: Content, html: str) -> 
 
 def test_gains_stand_beside_real_only_and_the_control(content: Content, html: str) -> None:
     rows = rows_of(html, "gains")
-    hybrid = next(arm for arm in content.arms if arm.over_control)
+    hybrid = next(arm for arm in content.arms if arm.over_duplicates.differences)
     assert hybrid.errors_removed
     expected = [hybrid.scores["macro_f1"], hybrid.difference["macro_f1"]]
-    expected += [hybrid.over_control["macro_f1"], hybrid.errors_removed]
+    expected += [hybrid.over_duplicates.differences["macro_f1"]]
+    expected += [hybrid.over_permuted.differences["macro_f1"], hybrid.errors_removed]
     assert values(rows[hybrid.name]) == [interval.value for interval in expected]
     text = plain(rows[hybrid.name])
     assert text.endswith("0.042")
@@ -276,7 +277,7 @@ def test_shortcuts_left_out_sources_and_agreement_have_their_numbers(html: str) 
 
 def test_hostile_text_stays_text(content: Content) -> None:
     pool = content.pools[0]
-    arm = next(arm for arm in content.arms if arm.over_control)
+    arm = next(arm for arm in content.arms if arm.over_duplicates.differences)
     table = pool.manifest.table.assign(prompt=HOSTILE)
     html = page.render(
         replace(
@@ -428,7 +429,7 @@ def test_precision_at_a_recall_is_that_of_the_threshold_which_reaches_it(content
 
 
 def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
-    hybrid = next(arm for arm in content.arms if arm.over_control)
+    hybrid = next(arm for arm in content.arms if arm.over_duplicates.differences)
     modes = [replace(hybrid, mode=mode) for mode in ("replace", "add", "pretrain")]
     strokes = [figures.stroke(arm, [hybrid.generator]) for arm in modes]
     assert len({stroke.dashes for stroke in strokes}) == 3

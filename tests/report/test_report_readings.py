@@ -56,17 +56,20 @@ def test_unfinished_sessions_are_named(reading: Reading):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("low", "high", "p_holm", "words"),
     [
-        (-0.4, -0.1, "tell its images from real ones"),
-        (-0.2, 0.1, "no difference shown"),
-        (0.1, 0.3, "more often than real ones"),
-        (float("nan"), float("nan"), "do not allow an interval"),
+        (-0.4, -0.1, 0.01, "tell its images from real ones"),
+        (-0.4, -0.1, 0.08, "no difference shown"),  # not after adjusting over the generators
+        (-0.2, 0.1, 0.01, "no difference shown"),
+        (0.1, 0.3, 0.01, "more often than real ones"),
+        (float("nan"), float("nan"), float("nan"), "do not allow an interval"),
     ],
 )
-def test_the_verdict_follows_the_interval(reading: Reading, low, high, words):
+def test_the_verdict_follows_the_interval_and_its_adjusted_p(
+    reading: Reading, low, high, p_holm, words
+):
     rows = reading.results.copy()
     here = (rows["name"] == "called_real_difference") & (rows["class"] == "")
-    rows.loc[here, ["low", "high"]] = [low, high]
+    rows.loc[here, ["low", "high", "p_holm"]] = [low, high, p_holm]
     ((headline, _),) = readers.sentences(replace(reading, results=rows))
     assert words in headline

@@ -14,12 +14,15 @@ from xraysynth.report.content import Arm, Content
 def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Content) -> None:
     table = tables.results(content)
     assert list(table.columns) == tables.RESULT_COLUMNS
-    arm = next(arm for arm in content.arms if arm.over_control)
+    arm = next(arm for arm in content.arms if arm.over_duplicates.differences)
     own = of_arm(table[table["test_set"] == ""], arm)
     mean = own[own["seed"].isna()].squeeze()
     score, gain = arm.scores["macro_f1"], arm.difference["macro_f1"]
     assert (mean["value"], mean["low"], mean["high"]) == (score.value, score.low, score.high)
     assert (mean["difference"], mean["difference_low"]) == (gain.value, gain.low)
+    over = arm.over_permuted.differences["macro_f1"]
+    assert (mean["over_permuted"], mean["over_permuted_high"]) == (over.value, over.high)
+    assert mean["p_holm"] == arm.p_holm
     seeds = own[own["seed"].notna()]
     assert seeds["seed"].tolist() == list(arm.seeds)
     assert seeds["value"].tolist() == [scores["macro_f1"] for scores in arm.scores_by_seed]
@@ -39,12 +42,13 @@ def test_results_tell_controls_fractions_and_what_was_left_out(content: Content)
     key = ["generator", "share", "mode", "control", "real_fraction", "left_out"]
     assert len(table[key].drop_duplicates()) == len(content.arms)
     old = ["simulated", "control", "real_fraction", "left_out", "test_set"]
-    assert tables.RESULT_COLUMNS[-5:] == old
+    place = tables.RESULT_COLUMNS.index("simulated")
+    assert tables.RESULT_COLUMNS[place : place + 5] == old  # what came later stands behind them
 
 
 def test_results_of_external_test_sets_are_rows_of_their_own(content: Content) -> None:
     table = tables.results(content)
-    arm = next(arm for arm in content.arms if arm.over_control)
+    arm = next(arm for arm in content.arms if arm.over_duplicates.differences)
     row = of_arm(table[table["test_set"] == "shenzhen"], arm).squeeze()
     score = arm.external["shenzhen"]["macro_f1"]
     assert (row["value"], row["low"], row["high"]) == (score.value, score.low, score.high)

@@ -12,7 +12,7 @@ from xraysynth.config import Study
 from xraysynth.errors import ConfigError
 from xraysynth.metrics.statistics import Interval
 from xraysynth.report import costs, machines, page, pareto, tradeoffs
-from xraysynth.report.content import Arm, Content, PoolView
+from xraysynth.report.content import Arm, Comparison, Content, PoolView
 
 SERVICE = {"images": 170, "seconds_p50": 14.0, "seconds_per_image": 4.0, "images_per_hour": 900.0}
 SERVICE |= {"cost_usd": 3.4, "possible_usd": 0.05, "device": "OpenAI", "peak_rss_mb": 300.0}
@@ -37,10 +37,10 @@ def paid(content: Content) -> PoolView:
     return replace(content.pools[1], card=api, ledger=SERVICE, taught={}, outcomes=outcomes)
 
 
-def gaining(arm: Arm, value: float, half: float, **changes: Any) -> Arm:
+def gaining(arm: Arm, value: float, half: float, *, p_holm: float = 0.01, **changes: Any) -> Arm:
     gain = Interval(value, value - half, value + half, 48)
-    changes = {"p_holm": 0.01, "over_control": {}} | changes
-    return replace(arm, difference={"macro_f1": gain}, **changes)
+    over_real = replace(arm.over_real, differences={"macro_f1": gain}, p_holm=p_holm)
+    return replace(arm, over_real=over_real, **{"over_duplicates": Comparison()} | changes)
 
 
 def with_gains(content: Content, value: float, half: float = 0.05, **changes: Any) -> Content:
@@ -167,7 +167,11 @@ def test_the_verdict_names_the_cheapest_gain_or_says_there_is_none(content: Cont
     gains = with_gains(content, 0.1)
     assert "stable_diffusion 50% (replace): macro-F1 +0.100 [0.050, 0.150]" in said(gains)
     assert "1 min 40 s (200 synthetic images), 10 s a point" in said(gains)
-    equal = with_gains(content, 0.1, over_control={"macro_f1": Interval(0.01, -0.1, 0.1, 48)})
+    equal = with_gains(
+        content,
+        0.1,
+        over_duplicates=Comparison({"macro_f1": Interval(0.01, -0.1, 0.1, 48)}, [0, 1], 0.8, 0.8),
+    )
     assert "repeats of real images, which cost nothing, are not shown to do worse" in said(equal)
     assert "repeats" not in said(gains)
     lost = replace(gains, pools=[replace(gains.pools[0], ledger={}), gains.pools[1]])

@@ -13,9 +13,13 @@ LOSS = Interval(-0.05, -0.08, -0.01, 164)
 UNKNOWN = Interval(math.nan, math.nan, math.nan, 164)
 
 
-def utility(difference, **others):
+def utility(difference, p_real=0.01, **others):
     return verdicts.utility(
-        arm="hybrid 50% SD-LoRA (replace)", metric="macro-F1", difference=difference, **others
+        arm="hybrid 50% SD-LoRA (replace)",
+        metric="macro-F1",
+        over_real=difference,
+        p_real=p_real,
+        **others,
     )
 
 
@@ -31,33 +35,33 @@ def utility(difference, **others):
     ],
 )
 def test_the_word_follows_the_interval(difference, word):
-    assert verdicts.verdict(difference) == word
+    assert verdicts.verdict(difference, p_holm=0.01) == word
     assert utility(difference).word == word
 
 
 def test_a_gain_says_how_large():
     found = utility(GAIN)
     assert found.sentence == (
-        "hybrid 50% SD-LoRA (replace): macro-F1 +0.031 [0.004, 0.058] over real only"
+        "hybrid 50% SD-LoRA (replace): macro-F1 +0.031 [0.004, 0.058] (Holm-adjusted p = 0.010) over "
+        "real only"
     )
 
 
 def test_a_loss_and_no_difference_are_never_called_a_gain():
     assert utility(LOSS).sentence.endswith(
-        f"macro-F1 {MINUS}0.050 [{MINUS}0.080, {MINUS}0.010] against real only, worse"
+        f"macro-F1 {MINUS}0.050 [{MINUS}0.080, {MINUS}0.010] (Holm-adjusted p = 0.010) against real only, "
+        "worse"
     )
-    assert utility(NOTHING).sentence.endswith(
-        f"no difference shown in macro-F1 against real only, +0.006 [{MINUS}0.020, 0.030]"
+    assert utility(NOTHING, p_real=0.4).sentence.endswith(
+        f"no difference shown in macro-F1 against real only, +0.006 [{MINUS}0.020, 0.030] "
+        "(Holm-adjusted p = 0.400)"
     )
     assert utility(None).sentence.endswith("not compared with real only")
 
 
-@pytest.mark.parametrize(
-    ("p_holm", "word"),
-    [(0.049, "better"), (0.05, "no difference shown"), (math.nan, "no difference shown")],
-)
+@pytest.mark.parametrize(("p_holm", "word"), [(0.049, "better"), (0.05, "no difference shown")])
 def test_a_gain_that_does_not_survive_adjustment_is_not_claimed(p_holm, word):
-    found = utility(GAIN, p_holm=p_holm)
+    found = utility(GAIN, p_real=p_holm)
     assert found.word == word
     if word != "better":
         assert "over real only" not in found.sentence
@@ -66,8 +70,20 @@ def test_a_gain_that_does_not_survive_adjustment_is_not_claimed(p_holm, word):
         assert "(Holm-adjusted p = 0.049) over real only" in found.sentence
 
 
+@pytest.mark.parametrize("p_real", [None, math.nan])
+def test_one_seed_claims_nothing(p_real):
+    """There is an interval over patients, and no p-value."""
+    found = utility(GAIN, p_real=p_real)
+    assert found.word == "not compared"
+    assert "+0.031 [0.004, 0.058] against real only by one training seed" in found.sentence
+    assert "interval is over patients alone" in found.sentence
+    for part in ("duplicates", "permuted"):
+        found = utility(GAIN, **{f"over_{part}": GAIN, f"p_{part}": p_real})
+        assert found.sentence.endswith("+0.031 [0.004, 0.058] by one training seed: not compared")
+
+
 def test_a_small_adjusted_p_does_not_override_the_interval():
-    found = utility(NOTHING, p_holm=0.001)
+    found = utility(NOTHING, p_real=0.001)
     assert found.word == "no difference shown"
     assert "interval alone" not in found.sentence
 
@@ -81,7 +97,7 @@ def test_a_small_adjusted_p_does_not_override_the_interval():
     ],
 )
 def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, words):
-    found = utility(GAIN, duplicates=NOTHING, over_duplicates=over)
+    found = utility(GAIN, duplicates_over_real=NOTHING, over_duplicates=over, p_duplicates=0.01)
     assert words in found.sentence
     assert f"the duplicate-real control gives +0.006 [{MINUS}0.020, 0.030]" in found.sentence
     assert found.word == "better"
@@ -89,23 +105,63 @@ def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, word
 
 
 @pytest.mark.parametrize(
-    ("permuted", "words"),
+    ("over", "p", "words"),
     [
-        (GAIN, "which still gains, so not by its labels"),
-        (LOSS, "which is worse, so the labels matter"),
-        (NOTHING, "with its labels permuted +0.006 [−0.020, 0.030], no difference shown"),
+        (GAIN, 0.01, "better than with permuted ones, +0.031 [0.004, 0.058], so the labels matter"),
+        (LOSS, 0.01, "with the right labels it is worse than with permuted ones"),
+        (NOTHING, 0.7, "so it is not shown that the labels matter"),
+        (GAIN, 0.2, "so it is not shown that the labels matter"),
     ],
 )
-def test_permuted_labels(permuted, words):
-    assert words in utility(GAIN, permuted=permuted).sentence
+def test_the_labels_matter_only_where_the_arm_beats_itself_with_permuted_ones(over, p, words):
+    assert words in utility(LOSS, over_permuted=over, p_permuted=p).sentence
+    alone = verdicts.permuted("arm", over, p)
+    assert words in alone.sentence
+    assert alone.sentence.startswith("arm: ")
 
 
-def images(excess, **options):
+def test_a_permuted_arm_that_is_worse_than_real_only_says_nothing_of_the_labels():
+    """As untuned images are, whose labels mean nothing: with them and without them it loses."""
+    found = utility(LOSS, over_permuted=NOTHING, p_permuted=0.4).sentence
+    assert "labels matter" not in found.replace("not shown that the labels matter", "")
+
+
+SUBJECTS = {
+    "real": ("over_real", "p_real"),
+    "duplicates": ("over_duplicates", "p_duplicates"),
+    "permuted": ("over_permuted", "p_permuted"),
+}
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("difference", [GAIN, NOTHING, LOSS], ids=["gain", "nothing", "loss"])
+@pytest.mark.parametrize("p", [0.001, 0.9, None])
+def test_each_sentence_rests_on_its_own_comparison_alone(subject, difference, p):
+    """Whatever the other two comparisons are, its part of the sentence stays the same."""
+
+    def part(others, other_p):
+        given = {name: others for name, _ in SUBJECTS.values()}
+        given |= {p_name: other_p for _, p_name in SUBJECTS.values()}
+        name, p_name = SUBJECTS[subject]
+        given |= {name: difference, p_name: p}
+        arguments = {"arm": "arm", "metric": "macro-F1", **given}
+        sentence = verdicts.utility(**arguments).sentence.removeprefix("arm: ")
+        return sentence.split("; ")[list(SUBJECTS).index(subject)]
+
+    own = part(NOTHING, 0.5)
+    word = verdicts.verdict(difference, p_holm=p)
+    expected = verdicts.CLAIMS[subject].sentences[word].partition("{change}")
+    assert own.startswith(expected[0].format(metric="macro-F1"))
+    assert all(part(others, q) == own for others in (GAIN, LOSS) for q in (0.01, 0.9, None))
+
+
+def images(excess, p_holm=0.01, **options):
     return verdicts.images(
         metric="FD(classifier)",
         value=Interval(7.1, 6.5, 7.7, 164),
         floor=Interval(0.86, 0.7, 1.1, 164),
         excess=Interval(6.2, *excess, 164),
+        p_holm=p_holm,
         **options,
     )
 
@@ -123,29 +179,39 @@ def test_images_against_the_floor():
     assert images((-0.9, -0.2)).word == "nearer"
     assert "as copies would be" in images((-0.9, -0.2)).sentence
     assert images((math.nan, math.nan)).word == "not compared"
+    assert images((5.6, 6.9), p_holm=0.06).word == "no difference shown"
+    assert images((5.6, 6.9), p_holm=None).word == "not compared"
     few = images((5.6, 6.9), few="fewer images than the 512 dimensions")
     assert few.sentence.endswith("N = 164 (fewer images than the 512 dimensions)")
 
 
+def memorisation(flagged, p_holm=0.001, **options):
+    return verdicts.memorisation(flagged=flagged, p_holm=p_holm, **options)
+
+
 def test_memorisation():
-    clean = verdicts.memorisation(flagged=Interval(0.033, 0.005, 0.065, 300))
+    clean = memorisation(Interval(0.033, 0.005, 0.065, 300), 0.2)
     assert clean.word == "no copying shown"
     assert clean.sentence == "3.3% [0.5, 6.5] flagged, 1% expected: no copying shown"
-    copies = verdicts.memorisation(flagged=Interval(0.98, 0.96, 1.0, 300))
+    copies = memorisation(Interval(0.98, 0.96, 1.0, 300))
     assert copies.word == "copies"
     assert copies.sentence.startswith("copies its training images: 98.0% [96.0, 100.0] flagged")
-    unknown = verdicts.memorisation(flagged=None, unassessable="training set unknown")
+    unknown = memorisation(None, unassessable="training set unknown")
     assert unknown.word == "not assessable"
     assert unknown.sentence == "not assessable: training set unknown"
-    assert verdicts.memorisation(flagged=UNKNOWN).word == "not assessable"
-    one_percent = verdicts.memorisation(flagged=Interval(0.02, 0.01, 0.03, 300))
+    assert memorisation(UNKNOWN).word == "not assessable"
+    one_percent = memorisation(Interval(0.02, 0.01, 0.03, 300))
     assert one_percent.word == "no copying shown"
 
 
+@pytest.mark.parametrize("p_holm", [0.05, 0.4, None])
+def test_copying_is_claimed_only_where_it_survives_adjustment(p_holm):
+    assert memorisation(Interval(0.03, 0.011, 0.06, 300), p_holm).word == "no copying shown"
+    assert memorisation(Interval(0.03, 0.011, 0.06, 300), 0.049).word == "copies"
+
+
 def test_a_training_set_that_is_unknown_beats_any_number():
-    found = verdicts.memorisation(
-        flagged=Interval(0.98, 0.96, 1.0, 300), unassessable="training set unknown"
-    )
+    found = memorisation(Interval(0.98, 0.96, 1.0, 300), unassessable="training set unknown")
     assert found.word == "not assessable"
 
 

@@ -11,7 +11,8 @@ NaN out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,15 @@ from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
 from xraysynth.metrics.statistics import (
+    FEW_PATIENTS,
     REPLICATES,
     Interval,
     cluster_weights,
+    difference_p_value,
     interval,
     paired_difference,
     score_interval,
+    wilson_sd,
 )
 from xraysynth.seeds import derive_seed
 
@@ -43,15 +47,15 @@ def evaluate(
     classes: Sequence[str],
     replicates: int = REPLICATES,
     seed: int = 0,
+    mix: np.ndarray | None = None,
 ) -> dict[str, Interval]:
-    """All scores of one run, each with its interval over patients.
+    """All scores of one run, each with its interval over patients; `mix` as in `Resampled.of`.
 
     Keys: accuracy, balanced_accuracy, ece, brier, macro_<score> and <score>/<class> for precision,
     recall, f1, auroc and auprc. `n` is the number of images, of the class where there is one.
     """
-    return arm_scores(
-        [probabilities], targets, patients, classes=classes, replicates=replicates, seed=seed
-    )
+    options: dict[str, Any] = {"replicates": replicates, "seed": seed, "mix": mix}
+    return arm_scores([probabilities], targets, patients, classes=classes, **options)
 
 
 def arm_scores(
@@ -79,14 +83,14 @@ def arm_difference(
 class Resampled:
     """All scores of one arm, averaged over its runs (training seeds), under every draw of patients.
 
-    `levels` has two rows `(1 + R,)` for each score: its mean over runs, and deviations of that mean
-    between runs, the first of either belonging to the point value. `images` and `people` count by
-    class, and overall under "".
+    `by_run` has the scores of every run, `(S, 1 + R)` each: the point value, then one per draw.
+    `images` and `patients` count by class, and overall under "". `seed` decides what is drawn.
     """
 
-    levels: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    by_run: Mapping[str, np.ndarray]
     images: Mapping[str, int]
-    people: Mapping[str, int]
+    patients: Mapping[str, int]
+    seed: int
 
     @classmethod
     def of(
@@ -98,11 +102,13 @@ class Resampled:
         classes: Sequence[str],
         replicates: int = REPLICATES,
         seed: int = 0,
+        mix: np.ndarray | None = None,
     ) -> "Resampled":
         """The arm of these runs, each `(N, C)` probabilities of the same images.
 
         What is drawn depends on the seed, the patients and the number of runs alone, so that arms
-        are comparable.
+        are comparable. With `mix` `(C,)` images are weighted so that the classes have these shares:
+        accuracy, precision and what is made of it depend on how common each class is.
         """
         if not len(runs):
             raise XraysynthError("an arm without runs has no scores; train at least one run of it")
@@ -110,17 +116,31 @@ class Resampled:
         _check(runs[0], targets, classes)  # before the targets choose the strata
         weights = cluster_weights(patients, replicates, seed, targets=targets)
         weights = np.vstack([np.ones_like(weights[:1]), weights])
+        if mix is not None:
+            weights = weights * _class_weights(targets, mix, classes)
         scores = [replicate_scores(run, targets, weights, classes=classes) for run in runs]
-        rng = np.random.default_rng(derive_seed(seed, "runs", len(runs)))
-        mixtures = np.vstack([np.zeros(len(runs)), _mixtures(rng, replicates, len(runs))])
-        levels = {}
-        for name in scores[0]:
-            by_run = np.stack([score[name] for score in scores])  # (S, 1 + R)
-            levels[name] = by_run.mean(0), mixtures @ by_run[:, 0]
+        by_run = {name: np.stack([score[name] for score in scores]) for name in scores[0]}
         owners = np.asarray(patients).astype(str)
         people = {label: len(np.unique(owners[targets == c])) for c, label in enumerate(classes)}
-        people[""] = len(np.unique(owners))
-        return cls(levels, _counts(targets, classes), people)
+        return cls(by_run, _counts(targets, classes), people | {"": len(np.unique(owners))}, seed)
+
+    @property
+    def runs(self) -> int:
+        """Number of runs, S."""
+        return len(self.by_run["accuracy"])
+
+    def select_runs(self, rows: Sequence[int]) -> "Resampled":
+        """The same arm with some of its runs alone."""
+        return replace(self, by_run={name: s[list(rows)] for name, s in self.by_run.items()})
+
+    @cached_property
+    def levels(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """Two rows `(1 + R,)` for each score: its mean over runs, and that mean's deviations between
+        runs, the first of either belonging to the point value."""
+        replicates = self.by_run["accuracy"].shape[1] - 1
+        rng = np.random.default_rng(derive_seed(self.seed, "runs", self.runs))
+        mixtures = np.vstack([np.zeros(self.runs), _mixtures(rng, replicates, self.runs)])
+        return {name: (s.mean(0), mixtures @ s[:, 0]) for name, s in self.by_run.items()}
 
     def replicates(self, name: str) -> np.ndarray:
         """One score `(1 + R,)`: the mean over runs, then its replicates.
@@ -135,11 +155,51 @@ class Resampled:
         found: np.ndarray = scores + deviations
         return found
 
+    @cached_property
+    def scarce_classes(self) -> list[str]:
+        """Classes of too few patients for a bootstrap to see how far these differ."""
+        return [label for label, n in self.patients.items() if label and 0 < n < FEW_PATIENTS]
+
+    def hidden_sd(self, name: str) -> float:
+        """Standard deviation of a score beyond that of its replicates, from classes of few patients.
+
+        Of such a class the variance is taken as that of Wilson's interval, where this is larger than
+        the bootstrap's; a mean over C classes has 1 / C² of it.
+        """
+        metric, _, label = name.partition("/")
+        if not self.scarce_classes or metric in (*UNBOUNDED, "accuracy"):
+            return 0.0
+        if label:
+            return (
+                float(np.sqrt(self._hidden_variance(name))) if label in self.scarce_classes else 0
+            )
+        part = {"balanced_accuracy": "recall"}.get(metric, metric.removeprefix("macro_"))
+        variances = [self._hidden_variance(f"{part}/{label}") for label in self.scarce_classes]
+        n_classes = sum(1 for label, n in self.patients.items() if label and n)
+        return float(np.sqrt(np.sum(variances)) / n_classes)
+
+    def _hidden_variance(self, name: str) -> float:
+        scores = self.levels[name][0]
+        if not np.isfinite(scores[0]):
+            return 0.0
+        label = name.partition("/")[2]
+        seen = np.nanvar(scores[1:]) if np.isfinite(scores[1:]).any() else 0.0
+        return max(0.0, wilson_sd(scores[0], trials=self.patients[label]) ** 2 - float(seen))
+
+    def _hidden_deviations(self, sd: float) -> np.ndarray | float:
+        """Deviations `(R,)` of that size, the same for every score and arm; 0 where it is 0."""
+        if not sd:
+            return 0.0
+        rng = np.random.default_rng(derive_seed(self.seed, "few patients"))
+        drawn: np.ndarray = sd * rng.normal(size=self.by_run["accuracy"].shape[1] - 1)
+        return drawn
+
     def scores(self) -> dict[str, Interval]:
         """Every score with its interval, about the expected score over training seeds and patients.
 
         One run alone gives that over patients. It is `score_interval`, but plain percentiles for
-        the calibration error and Brier's score.
+        the calibration error and Brier's score. A class of fewer than `FEW_PATIENTS` patients gets
+        Wilson's interval by patients, which means over classes take into account.
         """
         return {name: self._interval(name) for name in self.levels}
 
@@ -147,29 +207,83 @@ class Resampled:
         label = name.partition("/")[2]
         n, (scores, deviations) = self.images[label], self.levels[name]
         if name in UNBOUNDED:
-            return interval(scores[0], self.replicates(name)[1:], n=n)
+            few = self.patients[""] < FEW_PATIENTS
+            draws = np.full(1, np.nan) if few else self.replicates(name)[1:]
+            return interval(scores[0], draws, n=n)
+        hidden = 0.0 if label else self._hidden_deviations(self.hidden_sd(name))
         return score_interval(
             scores[0],
             scores[1:],
-            patients=self.people[label],
-            between_runs=deviations[1:],
+            patients=self.patients[label],
+            between_runs=deviations[1:] + hidden,
             n=n,
         )
 
     def minus(self, reference: "Resampled") -> dict[str, Interval]:
         """This arm minus another on the same test images, paired: both see the same drawn patients.
 
-        Arms with equally many runs also share how these are combined: run k of both should have
-        one seed.
+        Run k of both must be of one seed: what a seed gives both arms is no difference. With one run
+        each the interval is over patients alone.
         """
-        return {
-            name: paired_difference(
-                self.replicates(name),
-                reference.replicates(name),
-                n=self.images[name.partition("/")[2]],
+        self._require_same_runs(reference)
+        return {name: self._difference(reference, name) for name in self.levels}
+
+    def _require_same_runs(self, reference: "Resampled") -> None:
+        if self.runs != reference.runs:
+            raise XraysynthError(
+                f"difference of arms: {self.runs} and {reference.runs} runs cannot be paired; compare "
+                "the runs of the seeds that both have (select_runs)"
             )
-            for name in self.levels
-        }
+
+    def _difference(self, reference: "Resampled", name: str) -> Interval:
+        own, other = self.replicates(name), reference.replicates(name)
+        n = self.images[name.partition("/")[2]]
+        if name in UNBOUNDED and self.patients[""] < FEW_PATIENTS:
+            return Interval(float(own[0] - other[0]), float("nan"), float("nan"), n)
+        hidden = self._hidden_deviations(self._hidden_difference_sd(reference, name))
+        own = np.concatenate([own[:1], own[1:] + hidden])
+        return paired_difference(own, other, n=n)
+
+    def _hidden_difference_sd(self, reference: "Resampled", name: str) -> float:
+        """As if what few patients hide were independent in the two arms, which is the least favourable."""
+        return float(np.hypot(self.hidden_sd(name), reference.hidden_sd(name)))
+
+    def p_value(self, reference: "Resampled", name: str) -> float | None:
+        """Two-sided p-value of `minus` for one score; None with one run each, which shows no spread."""
+        self._require_same_runs(reference)
+        if self.runs < 2:
+            return None
+        by_run = self.by_run[name] - reference.by_run[name]
+        over_patients = by_run.mean(0)[1:]
+        return difference_p_value(
+            float(by_run[:, 0].mean()),
+            patients_sd=float(
+                np.hypot(np.nanstd(over_patients), self._hidden_difference_sd(reference, name))
+            ),
+            seeds_se=float(np.std(by_run[:, 0], ddof=1) / np.sqrt(self.runs)),
+            seeds=self.runs,
+        )
+
+
+def _class_weights(targets: np.ndarray, mix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Weight `(N,)` of each image that gives the classes the shares `mix` `(C,)`, 1 on average.
+
+    Of a class without images nothing can be weighted; the others share what is left.
+    """
+    shares = np.asarray(mix, np.float64)
+    if shares.shape != (len(classes),) or not np.isfinite(shares).all() or shares.min() < 0:
+        raise XraysynthError(
+            f"mix={shares.tolist()}: must be the share of each of {len(classes)} classes, at least 0"
+        )
+    own = np.bincount(targets, minlength=len(classes)) / len(targets)
+    wanted = np.where(own > 0, shares, 0)
+    if not wanted.sum() > 0:
+        raise XraysynthError(
+            f"mix={shares.tolist()} gives no weight to any class that has images; leave mix out"
+        )
+    factor = np.divide(wanted / wanted.sum(), own, out=np.zeros_like(own), where=own > 0)
+    weights: np.ndarray = factor[targets]
+    return weights
 
 
 def _mixtures(rng: np.random.Generator, replicates: int, runs: int) -> np.ndarray:

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,13 @@ from xraysynth.errors import ManifestError, XraysynthError
 REPLICATES = 1000
 LEVEL = 0.95
 _Z = 1.959964  # the normal quantile of LEVEL
+
+FEW_PATIENTS = 6
+"""With fewer, a bootstrap over patients is too narrow, and Wilson's interval stands in for it.
+
+Of two to five patients it covers a recall averaged over classes in 82 to 88 % and an AUROC in 79 to
+85 % of test sets (`experiments/interval_coverage`); of a single one it has no width at all.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,9 @@ def cluster_weights(
     they are and guarantees that no class vanishes from a replicate; the interval is then
     conditional on the class mix of the test set. Drawing n of a stratum's n patients would
     understate its variance by (n - 1) / n, so n - 1 are drawn and each counts n / (n - 1) times (Rao
-    & Wu 1988, the rescaled bootstrap): counts are fractions then. A stratum of one patient adds no
-    variance.
+    & Wu 1988, the rescaled bootstrap): counts are fractions then. A stratum of one patient, which has
+    no variance of its own, is drawn together with another that shares its rarest class; a class of
+    one patient keeps that patient in every replicate.
     """
     ids = np.asarray(patients)
     if replicates < 1 or ids.ndim != 1 or not len(ids):
@@ -80,9 +89,30 @@ def cluster_weights(
 
 
 def _strata(patient: np.ndarray, n_patients: int, targets: np.ndarray) -> np.ndarray:
-    seen = np.zeros((n_patients, int(np.max(targets)) + 1), bool)
-    seen[patient, targets] = True
-    return np.unique(seen, axis=0, return_inverse=True)[1].ravel()
+    """Stratum of each patient, `(P,)`: patients with the same set of classes."""
+    has_class = np.zeros((n_patients, int(np.max(targets)) + 1), bool)
+    has_class[patient, targets] = True
+    strata = np.unique(has_class, axis=0, return_inverse=True)[1].ravel()
+    return _join_single_patients(strata, has_class)
+
+
+def _join_single_patients(strata: np.ndarray, has_class: np.ndarray) -> np.ndarray:
+    """The strata, with each of one patient joined to the smallest that shares its rarest class.
+
+    All patients of a joined stratum have that class, so that it is in every replicate.
+    """
+    joined, patients_of_class = strata.copy(), has_class.sum(0)
+    for stratum in np.flatnonzero(np.bincount(strata) == 1):
+        members = np.flatnonzero(joined == stratum)
+        if len(members) != 1:  # another single patient has joined it
+            continue
+        classes = np.flatnonzero(has_class[members[0]])
+        rarest = classes[np.argmin(patients_of_class[classes])]
+        others = np.setdiff1d(np.flatnonzero(has_class[:, rarest]), members)
+        if len(others):
+            sizes = np.bincount(joined)[joined[others]]
+            joined[members] = joined[others[np.argmin(sizes)]]
+    return joined
 
 
 def count_draws(draws: np.ndarray, n: int) -> np.ndarray:
@@ -116,22 +146,50 @@ def score_interval(
     logit(value) -+ h, where h is half the width of the central 95 % of the replicates' logits.
     Percentiles themselves lie too high for scores near 1, AUROC above all (Qin & Hotilovac 2008).
     `between_runs` `(R,)` are further deviations, which may leave [0, 1]; they enter by their tangent.
-    A value of 0 or 1 has no spread to measure and gets Wilson's interval for `patients` trials.
+    A value of 0 or 1 has no spread to measure and gets Wilson's interval for `patients` trials; of
+    fewer than `FEW_PATIENTS` the interval holds Wilson's too.
     """
     defined = ~np.isnan(replicates)
     if not defined.any() or not np.isfinite(value) or not patients:
         return Interval(float(value), float("nan"), float("nan"), n)
+    widest = wilson_interval(value, trials=patients, n=n)
     if not 0 < value < 1:
-        edge = _Z**2 / (patients + _Z**2)
-        low, high = (0.0, edge) if value <= 0 else (1 - edge, 1.0)
-        return Interval(float(value), low, high, n)
+        return widest
     nearest = min(value, 1 - value) / 10  # a replicate without an error would be infinitely far
     logits = _logit(np.clip(replicates, nearest, 1 - nearest))
     logits += np.asarray(between_runs) / (value * (1 - value))
     tails = np.quantile(logits[defined], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     ends = _logit(value) + np.array([-1, 1]) * (tails[1] - tails[0]) / 2
-    bounds = 1 / (1 + np.exp(-ends))
-    return Interval(float(value), float(bounds[0]), float(bounds[1]), n)
+    low, high = (float(end) for end in 1 / (1 + np.exp(-ends)))
+    if patients < FEW_PATIENTS:
+        low, high = min(low, widest.low), max(high, widest.high)
+    return Interval(float(value), low, high, n)
+
+
+def wilson_interval(value: float, *, trials: int, n: int) -> Interval:
+    """Wilson's score interval of a share of so many independent `trials` (Wilson 1927).
+
+    (p + z²/2m ± z √(p (1 - p)/m + z²/4m²)) / (1 + z²/m) for m trials. A mean over patients of
+    scores in [0, 1] varies at most as much as a share of m patients with the same mean, so that this
+    is an upper bound of its interval, and the only one where there is a single patient.
+
+    >>> found = wilson_interval(0.8, trials=1, n=5)
+    >>> round(found.low, 2), round(found.high, 2)
+    (0.13, 0.99)
+    """
+    share = min(max(float(value), 0.0), 1.0)
+    centre = share + _Z**2 / (2 * trials)
+    half = _Z * np.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
+    scale = 1 + _Z**2 / trials
+    low = 0.0 if share == 0 else float((centre - half) / scale)
+    high = 1.0 if share == 1 else float((centre + half) / scale)
+    return Interval(float(value), low, high, n)
+
+
+def wilson_sd(value: float, *, trials: int) -> float:
+    """The standard deviation of which `wilson_interval` is as wide as 95 % of a normal."""
+    found = wilson_interval(value, trials=trials, n=0)
+    return (found.high - found.low) / (2 * _Z)
 
 
 def _logit(share: np.ndarray | float) -> np.ndarray:
@@ -140,8 +198,14 @@ def _logit(share: np.ndarray | float) -> np.ndarray:
 
 
 def bootstrap_mean(values: np.ndarray, replicates: int = REPLICATES, seed: int = 0) -> Interval:
-    """Mean of independent values `(N,)`, with its percentile bootstrap interval."""
+    """Mean of independent values `(N,)`, with its percentile bootstrap interval.
+
+    One value has no spread, and its interval NaN bounds.
+    """
     n = len(values)
+    if n < 2:
+        mean = float(values.mean()) if n else float("nan")
+        return Interval(mean, float("nan"), float("nan"), n)
     draws = np.random.default_rng(seed).integers(n, size=(replicates, n))
     return interval(float(values.mean()), values[draws].mean(axis=1), n=n)
 
@@ -162,17 +226,19 @@ def paired_difference(
     return interval(difference[0], difference[1:], n=n, level=level)
 
 
-def errors_removed(arm: np.ndarray, reference: np.ndarray, *, n: int) -> Interval:
-    """Share of the reference's errors that the arm avoids, (arm - reference) / (1 - reference).
+def errors_removed(difference: Interval, *, reference: float) -> Interval:
+    """Share of the reference's errors that an arm avoids, difference / (1 - reference).
 
-    Both are `(1 + R,)` replicates of a score that is 1 at best, as in `paired_difference`; negative is
+    `difference` is the arm's score minus the `reference`'s, of a score that is 1 at best; negative is
     worse. The reference's error is taken as measured, so that the interval covers 0 exactly when that
     of the difference does. NaN if the reference makes no errors.
+
+    >>> errors_removed(Interval(0.1, 0.0, 0.2, 9), reference=0.6)
+    Interval(value=0.25, low=0.0, high=0.5, n=9)
     """
-    found = paired_difference(arm, reference, n=n)
-    error = 1 - float(reference[0])
-    scale = 1 / error if error > 0 else float("nan")
-    return Interval(found.value * scale, found.low * scale, found.high * scale, n)
+    scale = 1 / (1 - reference) if reference < 1 else float("nan")
+    ends = (difference.value * scale, difference.low * scale, difference.high * scale)
+    return Interval(*ends, difference.n)
 
 
 @dataclass(frozen=True)
@@ -196,14 +262,44 @@ def between_seeds(values: Sequence[float]) -> Spread:
     return Spread(tuple(float(value) for value in values), float(np.mean(values)), sd)
 
 
-def p_value(replicates: np.ndarray) -> float:
-    """Two-sided bootstrap p-value of "the difference is zero", never below 2 / (R + 1).
+def difference_p_value(
+    difference: float, *, patients_sd: float, seeds_se: float, seeds: int
+) -> float:
+    """Two-sided p-value of "the difference is zero", smooth: no number of replicates bounds it.
 
-    p = 2 (1 + min(#{d <= 0}, #{d >= 0})) / (R + 1), at most 1 (Davison & Hinkley 1997, section 4).
+    The tail beyond zero of difference + N(0, patients_sd²) + seeds_se · t(seeds - 1), whose
+    quantiles are the interval of the difference (the Behrens-Fisher distribution of a bootstrap over
+    patients and the standard error of the seeds' own differences). Given a chi-square draw x for the
+    seeds the sum is normal, p = E[2 Φ(-|d| / √(patients_sd² + seeds_se² (seeds - 1) / x))], and the
+    mean is taken over quantiles of x. Needs two seeds or more.
+
+    >>> difference_p_value(0.3, patients_sd=0.0, seeds_se=0.0, seeds=3)
+    0.0
+    >>> round(difference_p_value(4.303, patients_sd=0.0, seeds_se=1.0, seeds=3), 3)
+    0.05
     """
-    defined = replicates[~np.isnan(replicates)]
-    tail = min(np.sum(defined <= 0), np.sum(defined >= 0))
-    return float(min(1.0, 2 * (1 + tail) / (len(defined) + 1)))
+    from scipy.special import ndtr
+
+    if seeds < 2:
+        raise XraysynthError(
+            f"p-value of a difference: seeds={seeds}, but one seed says nothing of how seeds differ; "
+            "train at least two of each arm"
+        )
+    if difference == 0:
+        return 1.0
+    sd = np.sqrt(patients_sd**2 + seeds_se**2 * (seeds - 1) / _chi_square_quantiles(seeds - 1))
+    with np.errstate(divide="ignore"):
+        return float(np.mean(2 * ndtr(-abs(difference) / sd)))
+
+
+@cache
+def _chi_square_quantiles(degrees: int) -> np.ndarray:
+    """As many quantiles as resolve p-values of 1 in 10,000, at the middle of equal parts."""
+    from scipy.stats import chi2
+
+    nodes = 20_000
+    quantiles: np.ndarray = chi2.ppf((np.arange(nodes) + 0.5) / nodes, degrees)
+    return quantiles
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

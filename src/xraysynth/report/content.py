@@ -13,6 +13,22 @@ from xraysynth.report.readers import Reading
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """One arm minus another, by score, paired by test patient and training seed.
+
+    `seeds` are those that both arms have finished. With fewer than two, how seeds differ is not known:
+    the intervals are over patients alone and there is no p-value, so that nothing is claimed.
+    `p` is that of the primary score, `p_holm` the same adjusted over all comparisons of this kind
+    on the page.
+    """
+
+    differences: Mapping[str, Interval] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
 class Arm:
     """One way to train, over several seeds, tested on the same real images.
 
@@ -22,11 +38,11 @@ class Arm:
     are taken as leaving `left_out` out would cost. `real_fraction` is the share of the real train split
     that is used, and `left_out` the data set that is not trained on.
     `predictions` has one table per seed: image_id, patient_id, source, label and a probability column
-    `p_<class>` per class. `scores` are means over seeds; `difference` is this arm minus real-only of
-    the same `real_fraction`, `over_control` this arm minus the duplicate control of its share and mode,
-    both paired by patient and empty where there is nothing to compare with. All are keyed as in
-    `metrics.classification`. `errors_removed` is the difference in macro-F1 over 1 - macro-F1 of
-    real-only; `p_holm` the p-value of that difference, adjusted over the arms of all generators.
+    `p_<class>` per class. `scores` are means over seeds. `over_real` is this arm minus real-only of
+    the same `real_fraction`, `over_duplicates` minus the duplicate control of its share and mode, and
+    `over_permuted` minus itself with permuted labels; empty where there is nothing to compare with. All
+    are keyed as in `metrics.classification`. `errors_removed` is the difference in macro-F1 to
+    real-only over 1 - macro-F1 of real-only. `optimiser_steps` has one entry per seed.
     `external` has the scores on each external test set. `told_synthetic` is the AUROC of a probe that
     tells synthetic from real training images in the classifier's features (value, low, high, n), one
     per seed; `pointing` how often Grad-CAM peaks in a known finding, one per seed (value, low, high, n,
@@ -41,18 +57,29 @@ class Arm:
     synthetic_images: int
     predictions: Sequence[pd.DataFrame]
     scores: Mapping[str, Interval]
-    difference: Mapping[str, Interval]
     scores_by_seed: Sequence[Mapping[str, float]]
     seconds: Sequence[float]
+    optimiser_steps: Sequence[int] = ()
     control: str = ""
     real_fraction: float = 1.0
     left_out: str = ""
-    over_control: Mapping[str, Interval] = field(default_factory=dict)
+    over_real: Comparison = field(default_factory=Comparison)
+    over_duplicates: Comparison = field(default_factory=Comparison)
+    over_permuted: Comparison = field(default_factory=Comparison)
     errors_removed: Interval | None = None
-    p_holm: float | None = None
     external: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     told_synthetic: Sequence[Mapping[str, Any]] = ()
     pointing: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def difference(self) -> Mapping[str, Interval]:
+        """This arm minus real-only, by score."""
+        return self.over_real.differences
+
+    @property
+    def p_holm(self) -> float | None:
+        """The adjusted p-value of the difference to real-only in macro-F1."""
+        return self.over_real.p_holm
 
     @property
     def name(self) -> str:

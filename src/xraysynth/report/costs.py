@@ -260,7 +260,8 @@ def _cheapest(gaining: Sequence[Point], unit: Unit) -> str:
         f"for {quantity(cost.value, unit)} ({best.arm.synthetic_images} synthetic images), "
         f"{quantity(per_point.value, unit)} a point of 0.01"
     )
-    over = best.arm.over_control.get(findings.PRIMARY)
-    if over is not None and verdicts.verdict(over) != verdicts.BETTER:
+    over = best.arm.over_duplicates
+    gain = over.differences.get(findings.PRIMARY)
+    if gain is not None and verdicts.verdict(gain, p_holm=over.p_holm) != verdicts.BETTER:
         said += ", but repeats of real images, which cost nothing, are not shown to do worse"
     return said

@@ -5,14 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xraysynth.metrics.statistics import Interval
+from xraysynth.metrics.statistics import Interval, holm
 from xraysynth.metrics.utility import Equivalent
 from xraysynth.report import tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.rows import records
 from xraysynth.report.verdicts import Verdict
+from xraysynth.report.words import known
 
-PRIMARY = "macro_f1"
+PRIMARY = tables.PRIMARY
+
+DISTANCES, MEMORISED = ("FD(", "FID"), ("memorised",)
+"""What the names of the measures begin with that a verdict rests on."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,31 @@ def findings(content: Content) -> list[Finding]:
     arms = tables.ordered(content.arms)
     pools = {pool.generator: pool for pool in content.pools}
     names = dict.fromkeys([arm.generator for arm in arms if arm.generator] + list(pools))
-    return [_finding(content, arms, name, pools.get(name)) for name in names]
+    adjusted = {measures: _adjusted(content.pools, measures) for measures in (DISTANCES, MEMORISED)}
+    found = []
+    for name in names:
+        p_holm = {measures: p_values.get(name) for measures, p_values in adjusted.items()}
+        found.append(_finding(content, arms, name, pools.get(name), p_holm))
+    return found
+
+
+def _adjusted(pools: Sequence[PoolView], measures: tuple[str, ...]) -> dict[str, float]:
+    """The p-values of one measure of every pool, adjusted after Holm over the generators."""
+    rows = {pool.generator: first_measure(pool, measures) for pool in pools}
+    return holm(
+        {name: float(row["p"]) for name, row in rows.items() if row and known(row.get("p"))}
+    )
 
 
 def _finding(
-    content: Content, arms: Sequence[Arm], generator: str, pool: PoolView | None
+    content: Content,
+    arms: Sequence[Arm],
+    generator: str,
+    pool: PoolView | None,
+    p_holm: Mapping[tuple[str, ...], float | None],
 ) -> Finding:
     hybrids, alone = own_arms(arms, generator)
-    others = _of_images(pool, content.classes) if pool else []
+    others = _of_images(pool, content.classes, p_holm) if pool else []
     if not (tried := hybrids or alone):
         nothing = Verdict(verdicts.NOT_COMPARED, f"{generator}: no classifier was trained with it")
         return Finding(generator, nothing, "", others)
@@ -46,6 +67,11 @@ def _finding(
     if worth:
         others.append(("Worth", verdicts.equivalent(_equivalent(worth))))
     others += [("Alone", utility(arms, arm)) for arm in alone if arm is not best]
+    others += [
+        ("Permuted", verdicts.permuted(arm.name, over, arm.over_permuted.p_holm))
+        for arm in [*hybrids, *alone]
+        if arm is not best and (over := arm.over_permuted.differences.get(PRIMARY))
+    ]
     basis = _basis(best, len(tried)) + _taught_beyond(best, pool)
     return Finding(generator, utility(arms, best), basis, others)
 
@@ -66,42 +92,42 @@ def gain(arm: Arm) -> float:
 
 def utility(arms: Sequence[Arm], arm: Arm) -> Verdict:
     """Whether an arm gains, beside its controls."""
-    duplicate, permuted = (_control(arms, arm, kind) for kind in ("duplicate", "permuted"))
+    duplicate = _duplicate_control(arms, arm)
     return verdicts.utility(
         arm=arm.name,
         metric=tables.SUMMARY[PRIMARY],
-        difference=arm.difference.get(PRIMARY),
-        p_holm=arm.p_holm,
-        over_duplicates=arm.over_control.get(PRIMARY),
-        duplicates=duplicate.difference.get(PRIMARY) if duplicate else None,
-        permuted=permuted.difference.get(PRIMARY) if permuted else None,
+        over_real=arm.over_real.differences.get(PRIMARY),
+        p_real=arm.over_real.p_holm,
+        over_duplicates=arm.over_duplicates.differences.get(PRIMARY),
+        p_duplicates=arm.over_duplicates.p_holm,
+        duplicates_over_real=duplicate.difference.get(PRIMARY) if duplicate else None,
+        over_permuted=arm.over_permuted.differences.get(PRIMARY),
+        p_permuted=arm.over_permuted.p_holm,
     )
 
 
-def _control(arms: Sequence[Arm], arm: Arm, kind: str) -> Arm | None:
-    """The control of an arm. Repeats of real images are the same for images that come on top and
-    for those that come first."""
-
-    def place(one: Arm) -> tuple[Any, ...]:
-        mode = "add" if kind == "duplicate" and one.mode == "pretrain" else one.mode
-        return one.share, mode, one.real_fraction
-
+def _duplicate_control(arms: Sequence[Arm], arm: Arm) -> Arm | None:
+    """The duplicate-real control of an arm. Repeats of real images are the same for images that come
+    on top and for those that come first."""
+    mode = "add" if arm.mode == "pretrain" else arm.mode
+    place = (arm.share, mode, arm.real_fraction)
     return next(
         (
             other
             for other in arms
-            if other.control == kind
-            and place(other) == place(arm)
-            and other.generator == ("" if kind == "duplicate" else arm.generator)
+            if other.control == "duplicate"
+            and (other.share, other.mode, other.real_fraction) == place
         ),
         None,
     )
 
 
 def _basis(best: Arm, tried: int) -> str:
-    seeds = f"{len(best.seeds)} seed" + "s" * (len(best.seeds) != 1)
+    """What the comparison with real only rests on, and that it was chosen among several."""
+    seeds = len(best.over_real.seeds)
     basis = (
-        f"{tables.test_images(best)} test images, {tables.test_patients(best)} patients, {seeds}."
+        f"{tables.test_images(best)} test images, {tables.test_patients(best)} patients, "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'} of both arms."
     )
     if tried > 1:
         corrected = (
@@ -122,10 +148,14 @@ def _taught_beyond(best: Arm, pool: PoolView | None) -> str:
     )
 
 
-def _of_images(pool: PoolView, classes: Sequence[str]) -> list[tuple[str, Verdict]]:
+def _of_images(
+    pool: PoolView,
+    classes: Sequence[str],
+    p_holm: Mapping[tuple[str, ...], float | None],
+) -> list[tuple[str, Verdict]]:
     """Verdicts on the images themselves."""
     found = []
-    if distance := first_measure(pool, ("FD(", "FID")):
+    if distance := first_measure(pool, DISTANCES):
         sides = interval(distance), interval(distance, "floor"), excess(distance)
         value, floor, over = sides
         shown = verdicts.images(
@@ -133,13 +163,16 @@ def _of_images(pool: PoolView, classes: Sequence[str]) -> list[tuple[str, Verdic
             value=value,
             floor=floor,
             excess=over,
+            p_holm=p_holm[DISTANCES],
             few=distance["note"],
         )
         found.append(("Images", shown))
-    flagged = first_measure(pool, ("memorised",))
+    flagged = first_measure(pool, MEMORISED)
     unassessable = pool.assessable.removesuffix(": not assessable")
     copies = verdicts.memorisation(
-        flagged=interval(flagged) if flagged else None, unassessable=unassessable
+        flagged=interval(flagged) if flagged else None,
+        p_holm=p_holm[MEMORISED],
+        unassessable=unassessable,
     )
     found.append(("Copies", copies))
     seen = next((row for row in pool.faithfulness if not row["label"]), None)

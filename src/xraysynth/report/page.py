@@ -155,6 +155,8 @@ def _asked(arms: Sequence[Arm]) -> dict[str, Any]:
     return {
         "seeds": sorted({seed for arm in arms for seed in arm.seeds}),
         "controls": [words[c] for c in dict.fromkeys(arm.control for arm in arms) if c],
+        "fewest_seeds": min((len(arm.seeds) for arm in arms), default=0),
+        "fairness": _fairness(arms),
         "fractions": fractions if len(fractions) > 1 else [],
         "external": {
             name: max((interval.n for interval in scores.values()), default=0)
@@ -162,6 +164,19 @@ def _asked(arms: Sequence[Arm]) -> dict[str, Any]:
             for name, scores in arm.external.items()
         },
     }
+
+
+def _fairness(arms: Sequence[Arm]) -> str:
+    """How many optimiser steps the arms took: patience may stop some earlier than others."""
+    steps = {count for arm in arms for count in arm.optimiser_steps}
+    if not steps:
+        return ""
+    if len(steps) == 1:
+        return f"Every arm took {steps.pop()} optimiser steps."
+    return (
+        f"Trainings took {min(steps)} to {max(steps)} optimiser steps, as some were stopped early: what "
+        "arms gain may be due to more or fewer steps."
+    )
 
 
 def _real(content: Content) -> str:

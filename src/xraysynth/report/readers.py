@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xraysynth.report.verdicts import SIGNIFICANT
 from xraysynth.report.words import MINUS, known, percent
 from xraysynth.review.advice import Plan, smallest
 
@@ -112,9 +113,11 @@ def sentences(reading: Reading) -> list[tuple[str, str]]:
 
 
 def _verdict(generator: str, apart: Mapping[str, Any]) -> str:
-    low, high = apart["low"], apart["high"]
+    low, high, p_holm = apart["low"], apart["high"], apart.get("p_holm")
     if not known(low):
         return f"{generator}: the answers do not allow an interval"
+    if known(p_holm) and not float(p_holm or 0) < SIGNIFICANT:
+        return f"{generator}: no difference shown between its images and real ones"
     if high < 0:
         return f"{generator}: readers tell its images from real ones"
     if low > 0:

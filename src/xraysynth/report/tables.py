@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.metrics import classification
-from xraysynth.report.content import Arm, Content, Evaluation, PoolView
+from xraysynth.metrics.statistics import Interval
+from xraysynth.report.content import Arm, Comparison, Content, Evaluation, PoolView
 from xraysynth.report.rows import records
+
+PRIMARY = "macro_f1"
+"""The metric that arms are compared by."""
 
 SUMMARY = {
     "macro_f1": "macro-F1",
@@ -24,12 +28,14 @@ RESULT_COLUMNS = [
     *("generator", "share", "mode", "seed", "metric", "value", "low", "high"),
     *("n_test", "n_seeds", "real_images", "synthetic_images"),
     *("difference", "difference_low", "difference_high", "simulated"),
-    *("control", "real_fraction", "left_out", "test_set"),
+    *("control", "real_fraction", "left_out", "test_set", "p_holm"),
+    *("over_duplicates", "over_duplicates_low", "over_duplicates_high"),
+    *("over_permuted", "over_permuted_low", "over_permuted_high"),
 ]
 
 MEASURE_COLUMNS = [
     *("generator", "encoder", "metric", "label", "value", "low", "high", "n"),
-    *("floor", "floor_low", "floor_high", "excess_low", "excess_high", "better", "note"),
+    *("floor", "floor_low", "floor_high", "excess_low", "excess_high", "better", "note", "p"),
 ]
 
 GROUPS = {
@@ -46,7 +52,9 @@ def results(content: Content) -> pd.DataFrame:
     """One row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
 
     Only the mean rows have an interval; only those that are compared with real only have a difference
-    (arm minus real only). `test_set` is empty for the study's own test images, and names an external
+    (arm minus real only, by the seeds that both have finished), and of these the macro-F1 a `p_holm`,
+    adjusted over the arms of all generators. `over_duplicates` and `over_permuted` are the arm minus
+    its controls. `test_set` is empty for the study's own test images, and names an external
     test set in the rows, means alone, of its scores.
     """
     rows = [row for arm in content.arms for row in (*_arm_rows(arm), *_external_rows(arm))]
@@ -54,8 +62,8 @@ def results(content: Content) -> pd.DataFrame:
     integers = dict.fromkeys(
         ["seed", "n_test", "n_seeds", "real_images", "synthetic_images"], "Int64"
     )
-    floats = ["share", "value", "low", "high", "difference", "difference_low", "difference_high"]
-    floats.append("real_fraction")
+    texts = ("generator", "mode", "metric", "control", "left_out", "test_set", "simulated")
+    floats = [name for name in RESULT_COLUMNS if name not in (*texts, *integers)]
     return table.astype(integers | dict.fromkeys(floats, "float64"))
 
 
@@ -79,16 +87,30 @@ def _arm_rows(arm: Arm) -> Iterator[dict[str, Any]]:
     for metric, interval in arm.scores.items():
         row = shared | {"seed": pd.NA, "metric": metric}
         row |= {"value": interval.value, "low": interval.low, "high": interval.high}
-        if (gain := arm.difference.get(metric)) is not None:
-            row |= {
-                "difference": gain.value,
-                "difference_low": gain.low,
-                "difference_high": gain.high,
-            }
+        for name, compared in _comparisons(arm).items():
+            row |= _bounds(name, compared.differences.get(metric))
+        if metric == PRIMARY:
+            row["p_holm"] = arm.p_holm
         yield row
     for seed, scores in zip(arm.seeds, arm.scores_by_seed, strict=True):
         for metric, value in scores.items():
             yield shared | {"seed": seed, "metric": metric, "value": value}
+
+
+def _comparisons(arm: Arm) -> dict[str, Comparison]:
+    """What an arm is compared with, by the names of the columns."""
+    return {
+        "difference": arm.over_real,
+        "over_duplicates": arm.over_duplicates,
+        "over_permuted": arm.over_permuted,
+    }
+
+
+def _bounds(name: str, found: Interval | None) -> dict[str, float]:
+    """A value and its interval in three columns; nothing where it was not measured."""
+    if found is None:
+        return {}
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _external_rows(arm: Arm) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,11 @@
-"""What the intervals say, in words: every sentence follows from the numbers in it and claims no more."""
+"""What the intervals say, in words: every sentence follows from one comparison and claims no more.
 
+`CLAIMS` has each sentence with the comparison that it rests on; docs/verdicts.md shows them.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from xraysynth.metrics.statistics import Interval
 from xraysynth.metrics.utility import Equivalent
@@ -15,6 +20,14 @@ BETTER, WORSE, NO_DIFFERENCE, NOT_COMPARED = (
 SIGNIFICANT = 0.05
 """Holm-adjusted p-values from here on are no difference shown, whatever the interval says."""
 
+NEARER, COPIES, NO_COPIES, NOT_ASSESSABLE = (
+    "nearer",
+    "copies",
+    "no copying shown",
+    "not assessable",
+)
+SEEN, CHANCE = "seen", "chance"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -24,17 +37,117 @@ class Verdict:
     sentence: str
 
 
-def verdict(difference: Interval | None, *, p_holm: float | None = None) -> str:
+@dataclass(frozen=True)
+class Claim:
+    """The sentences that one comparison allows, by the word of its verdict.
+
+    `comparison` says what is subtracted from what, `decided_by` when a word other than
+    "no difference shown" is taken.
+    """
+
+    comparison: str
+    decided_by: str
+    sentences: Mapping[str, str]
+
+
+_BY_SEEDS = "interval without 0 and p < 0.05, adjusted after Holm over all {}; two seeds or more"
+
+CLAIMS: Mapping[str, Claim] = {
+    "real": Claim(
+        "arm minus real only of the same real images, macro-F1, paired by patient and seed",
+        _BY_SEEDS.format("arms of all generators"),
+        {
+            BETTER: "{metric} {change} over real only",
+            WORSE: "{metric} {change} against real only, worse",
+            NO_DIFFERENCE: "no difference shown in {metric} against real only, {change}",
+            NOT_COMPARED: "{metric} {change} against real only by one training seed: the interval is over "
+            "patients alone, and one seed does not tell a difference",
+        },
+    ),
+    "duplicates": Claim(
+        "arm minus its duplicate-real control, macro-F1, paired by patient and seed",
+        _BY_SEEDS.format("arms that have such a control"),
+        {
+            BETTER: "the synthetic images beat duplicates of real ones, {change}",
+            WORSE: "the synthetic images are worse than duplicates of real ones, {change}",
+            NO_DIFFERENCE: "the synthetic images are not shown to beat duplicates of real ones, {change}",
+            NOT_COMPARED: "against duplicates of real ones {change} by one training seed: not compared",
+        },
+    ),
+    "permuted": Claim(
+        "arm minus the same arm with permuted labels, macro-F1, paired by patient and seed",
+        _BY_SEEDS.format("arms that have such a control"),
+        {
+            BETTER: "with the right labels it is better than with permuted ones, {change}, so the labels "
+            "matter",
+            WORSE: "with the right labels it is worse than with permuted ones, {change}",
+            NO_DIFFERENCE: "with the right labels it is not shown to be better than with permuted ones, "
+            "{change}, so it is not shown that the labels matter",
+            NOT_COMPARED: "with the right labels less with permuted ones {change} by one training seed: not "
+            "compared",
+        },
+    ),
+    "images": Claim(
+        "synthetic against real images minus real against real ones, Frechet distance of the first "
+        "encoder, paired by split, at equal N, one image a patient and in one class mix",
+        "interval over splits without 0 and p < 0.05, adjusted after Holm over the generators",
+        {
+            WORSE: "farther from real images than real ones are from each other",
+            NEARER: "nearer to real images than real ones are to each other, as copies would be",
+            NO_DIFFERENCE: "no difference from real images shown",
+            NOT_COMPARED: "not compared with real images among themselves",
+        },
+    ),
+    "copies": Claim(
+        "share of synthetic images nearer to a training image than 99 % of held-out real ones, in the "
+        "class mix of these, against the expected 1 %",
+        "interval above 1 % and p < 0.05, adjusted after Holm over the generators",
+        {
+            COPIES: "copies its training images: {share} flagged, {expected} expected",
+            NO_COPIES: "{share} flagged, {expected} expected: no copying shown",
+            NOT_ASSESSABLE: "not assessable: {reason}",
+        },
+    ),
+    "labels": Claim(
+        "share of synthetic images in which a classifier of other patients sees the intended class, mean "
+        "over classes, against chance",
+        "interval above or below 1 / classes",
+        {
+            SEEN: "a classifier of other patients sees the intended class in {share}",
+            CHANCE: "a classifier of other patients sees the intended class in {share}: no better than "
+            "chance, {chance}",
+            WORSE: "a classifier of other patients sees the intended class in {share}: worse than chance, "
+            "{chance}",
+            NOT_COMPARED: "the intended class: not measured",
+        },
+    ),
+    "worth": Claim(
+        "real images that alone score as much as the arm, read off the learning curve of the real-only "
+        "arms, minus those the arm has, over its synthetic images",
+        "interval above or below 0",
+        {
+            BETTER: "one synthetic image is worth {worth}",
+            WORSE: "one synthetic image is worth {worth}",
+            NO_DIFFERENCE: "one synthetic image is worth {worth}",
+            NOT_COMPARED: "what a synthetic image is worth: not measured",
+        },
+    ),
+}
+"""What the first screen of a report can say, by its subject."""
+
+
+def verdict(difference: Interval | None, *, p_holm: float | None) -> str:
     """In one word whether a difference excludes zero; higher is better.
 
-    A Holm-adjusted p-value of 0.05 or more is no difference shown, also where the interval, which
-    knows nothing of the other comparisons, excludes zero.
+    An adjusted p-value of 0.05 or more is no difference shown, also where the interval, which knows
+    nothing of the other comparisons, excludes zero. Without a p-value, as with one training seed,
+    nothing is compared.
     """
     if difference is None or not (known(difference.low) and known(difference.high)):
         return NOT_COMPARED
-    if difference.low <= 0 <= difference.high:
-        return NO_DIFFERENCE
-    if p_holm is not None and not p_holm < SIGNIFICANT:
+    if p_holm is None or not known(p_holm):
+        return NOT_COMPARED
+    if difference.low <= 0 <= difference.high or not p_holm < SIGNIFICANT:
         return NO_DIFFERENCE
     return BETTER if difference.low > 0 else WORSE
 
@@ -43,121 +156,126 @@ def utility(
     *,
     arm: str,
     metric: str,
-    difference: Interval | None,
-    p_holm: float | None = None,
+    over_real: Interval | None,
+    p_real: float | None,
     over_duplicates: Interval | None = None,
-    duplicates: Interval | None = None,
-    permuted: Interval | None = None,
+    p_duplicates: float | None = None,
+    duplicates_over_real: Interval | None = None,
+    over_permuted: Interval | None = None,
+    p_permuted: float | None = None,
 ) -> Verdict:
     """Whether training on an arm's images beats training on real ones only.
 
-    `difference` is the arm over real only, `p_holm` its p-value adjusted over the study's arms.
-    `duplicates` is the duplicate-real control over real only, `over_duplicates` the arm over that
-    control, `permuted` the arm with permuted labels over real only. All are paired.
+    All are differences of the arm, paired, with their adjusted p-values: to real only, to the
+    duplicate-real control and to itself with permuted labels. `duplicates_over_real` is what that
+    control gives over real only, a number without a claim.
     """
-    word = verdict(difference, p_holm=p_holm)
-    if difference is None or word == NOT_COMPARED:
+    word = verdict(over_real, p_holm=p_real)
+    if over_real is None or not (known(over_real.low) and known(over_real.high)):
         return Verdict(word, f"{arm}: not compared with real only")
-    parts = [f"{arm}: {_against_real(metric, difference, word, p_holm)}"]
-    if verdict(duplicates) != NOT_COMPARED and duplicates is not None:
-        parts.append(f"the duplicate-real control gives {change(duplicates)}")
-    if verdict(over_duplicates) != NOT_COMPARED and over_duplicates is not None:
-        parts.append(_against_control(over_duplicates))
-    if verdict(permuted) != NOT_COMPARED and permuted is not None:
-        parts.append(_with_permuted_labels(permuted))
+    parts = [f"{arm}: {_against_real(metric, over_real, word, p_real)}"]
+    if _is_known(duplicates_over_real):
+        parts.append(f"the duplicate-real control gives {change(duplicates_over_real)}")
+    if _is_known(over_duplicates):
+        parts.append(_claimed("duplicates", over_duplicates, p_duplicates))
+    if _is_known(over_permuted):
+        parts.append(_claimed("permuted", over_permuted, p_permuted))
     return Verdict(word, "; ".join(parts))
+
+
+def permuted(arm: str, over_permuted: Interval, p_permuted: float | None) -> Verdict:
+    """Whether an arm does better than with permuted labels, as a sentence of its own."""
+    word = verdict(over_permuted, p_holm=p_permuted)
+    return Verdict(word, f"{arm}: {_claimed('permuted', over_permuted, p_permuted)}")
+
+
+def _is_known(difference: Interval | None) -> TypeGuard[Interval]:
+    return difference is not None and known(difference.low) and known(difference.high)
+
+
+def _claimed(subject: str, difference: Interval, p_holm: float | None) -> str:
+    sentence = CLAIMS[subject].sentences[verdict(difference, p_holm=p_holm)]
+    return sentence.format(change=change(difference))
 
 
 def _against_real(metric: str, difference: Interval, word: str, p_holm: float | None) -> str:
     numbers = change(difference)
-    if p_holm is not None:
+    if p_holm is not None and known(p_holm):
         numbers += f" (Holm-adjusted p {p_value(p_holm)})"
-    if word == BETTER:
-        return f"{metric} {numbers} over real only"
-    if word == WORSE:
-        return f"{metric} {numbers} against real only, worse"
-    sentence = f"{NO_DIFFERENCE} in {metric} against real only, {numbers}"
-    if verdict(difference) != NO_DIFFERENCE:
+    sentence = CLAIMS["real"].sentences[word].format(metric=metric, change=numbers)
+    if word == NO_DIFFERENCE and not difference.low <= 0 <= difference.high:
         sentence += ": the interval alone excludes 0, but not after adjusting for all comparisons"
     return sentence
 
 
-def _against_control(over: Interval) -> str:
-    beaten = {
-        BETTER: "the synthetic images beat duplicates of real ones",
-        WORSE: "the synthetic images are worse than duplicates of real ones",
-        NO_DIFFERENCE: "the synthetic images are not shown to beat duplicates of real ones",
-    }
-    return f"{beaten[verdict(over)]}, {change(over)}"
-
-
-def _with_permuted_labels(permuted: Interval) -> str:
-    told = {
-        BETTER: "which still gains, so not by its labels",
-        WORSE: "which is worse, so the labels matter",
-        NO_DIFFERENCE: "no difference shown",
-    }
-    return f"with its labels permuted {change(permuted)}, {told[verdict(permuted)]}"
-
-
 def images(
-    *, metric: str, value: Interval, floor: Interval, excess: Interval, few: str = ""
+    *,
+    metric: str,
+    value: Interval,
+    floor: Interval,
+    excess: Interval,
+    p_holm: float | None,
+    few: str = "",
 ) -> Verdict:
     """Whether images lie farther from real ones than those from each other, by a distance.
 
-    `floor` is real against real at the same N, and `excess` the paired value - floor. `few` is a
-    warning to end with, such as "fewer images than dimensions".
+    `floor` is real against real at the same N, `excess` the paired value - floor and `p_holm` its
+    p-value, adjusted over the generators. `few` is a warning to end with, such as "fewer images than
+    dimensions".
     """
     digits = _digits(value.value)
     numbers = (
         f"{metric} {number(value.value, digits)} {_range(value, digits)}, "
         f"floor {number(floor.value, _digits(floor.value))}, N = {value.n}"
     )
-    word = {BETTER: WORSE, WORSE: "nearer"}.get(verdict(excess), verdict(excess))
-    said = {
-        WORSE: "farther from real images than real ones are from each other",
-        "nearer": "nearer to real images than real ones are to each other, as copies would be",
-        NO_DIFFERENCE: "no difference from real images shown",
-        NOT_COMPARED: "not compared with real images among themselves",
-    }
-    return Verdict(word, f"{said[word]}: {numbers}{f' ({few})' if few else ''}")
+    shown = verdict(excess, p_holm=p_holm)
+    word = {BETTER: WORSE, WORSE: NEARER}.get(shown, shown)
+    said = CLAIMS["images"].sentences[word]
+    return Verdict(word, f"{said}: {numbers}{f' ({few})' if few else ''}")
 
 
 def memorisation(
-    *, flagged: Interval | None, expected: float = 0.01, unassessable: str = ""
+    *,
+    flagged: Interval | None,
+    p_holm: float | None,
+    expected: float = 0.01,
+    unassessable: str = "",
 ) -> Verdict:
     """Whether more images are flagged as copies than real images of other patients would be.
 
-    `unassessable` says why the question has no answer, such as "training set unknown".
+    `p_holm` is the one-sided p-value of that, adjusted over the generators. `unassessable` says why
+    the question has no answer, such as "training set unknown".
     """
-    if unassessable or flagged is None or not (known(flagged.low) and known(flagged.high)):
-        return Verdict("not assessable", f"not assessable: {unassessable or 'not measured'}")
-    numbers = f"{share(flagged, digits=1)} flagged, {expected:.0%} expected"
-    if flagged.low > expected:
-        return Verdict("copies", f"copies its training images: {numbers}")
-    return Verdict("no copying shown", f"{numbers}: no copying shown")
+    sentences = CLAIMS["copies"].sentences
+    if unassessable or not _is_known(flagged):
+        reason = unassessable or "not measured"
+        return Verdict(NOT_ASSESSABLE, sentences[NOT_ASSESSABLE].format(reason=reason))
+    shown = p_holm is not None and known(p_holm) and p_holm < SIGNIFICANT
+    word = COPIES if flagged.low > expected and shown else NO_COPIES
+    numbers = {"share": share(flagged, digits=1), "expected": f"{expected:.0%}"}
+    return Verdict(word, sentences[word].format(**numbers))
 
 
 def faithfulness(*, seen: Interval | None, classes: int, real: Interval | None = None) -> Verdict:
     """Whether a classifier of other patients sees the intended one of so many `classes`."""
-    if seen is None or not (known(seen.low) and known(seen.high)):
-        return Verdict(NOT_COMPARED, "the intended class: not measured")
-    sentence = f"a classifier of other patients sees the intended class in {share(seen)}"
+    sentences = CLAIMS["labels"].sentences
+    if not _is_known(seen):
+        return Verdict(NOT_COMPARED, sentences[NOT_COMPARED])
+    numbers = share(seen)
     if real is not None and known(real.value):
-        sentence += f" (real images: {share(real)})"
+        numbers += f" (real images: {share(real)})"
     chance = 1 / classes
-    if seen.low > chance:
-        return Verdict("seen", sentence)
-    level = "no better than" if seen.high >= chance else "worse than"
-    return Verdict("chance", f"{sentence}: {level} chance, {chance:.0%}")
+    word = SEEN if seen.low > chance else CHANCE if seen.high >= chance else WORSE
+    return Verdict(word, sentences[word].format(share=numbers, chance=f"{chance:.0%}"))
 
 
 def equivalent(worth: Equivalent | Interval | None) -> Verdict:
     """How many real images one synthetic image stands for; bounds off the learning curve are infinite."""
+    sentences = CLAIMS["worth"].sentences
     if worth is None or worth.low != worth.low or worth.high != worth.high:
-        return Verdict(NOT_COMPARED, "what a synthetic image is worth: not measured")
+        return Verdict(NOT_COMPARED, sentences[NOT_COMPARED])
     word = BETTER if worth.low > 0 else WORSE if worth.high < 0 else NO_DIFFERENCE
-    return Verdict(word, f"one synthetic image is worth {_worth(worth)}")
+    return Verdict(word, sentences[word].format(worth=_worth(worth)))
 
 
 def _worth(worth: Equivalent | Interval) -> str:

@@ -1,7 +1,7 @@
 """The arms of a study scored on the same test images and compared: gains, controls, what images are worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from xraysynth.job import Job
 from xraysynth.metrics.pointing import CHANCE_OF
 from xraysynth.metrics.statistics import Interval
 from xraysynth.recipes import Control, DataRecipe, MixMode
-from xraysynth.report.content import Arm
+from xraysynth.report.content import Arm, Comparison
 from xraysynth.stages import fitting, plan, train
 
 if TYPE_CHECKING:
@@ -62,6 +62,17 @@ class Tested:
         """True for the arms that others are compared with."""
         return not self.data.share and not self.data.leave_out
 
+    @property
+    def of_interest(self) -> bool:
+        """True for arms that see a generator's images under their own labels."""
+        return bool(self.generator) and self.data.control is Control.none
+
+    def is_permuted_of(self, other: "Tested") -> bool:
+        """True when this arm is the other with the labels of its synthetic images permuted."""
+        mine, its = self.data, other.data
+        same_generator = self.generator == other.generator
+        return same_generator and mine == replace(its, control=Control.permuted)
+
     def is_control_of(self, other: "Tested") -> bool:
         """True when this arm has repeats of real images where the other has synthetic ones."""
         mine, its = self.data, other.data
@@ -110,24 +121,82 @@ class Scorer:
         same = [t for t in self._tested if t.real_only and t.data.real_fraction == fraction]
         return same[0] if same else None
 
-    def control(self, tested: Tested) -> Tested | None:
+    def duplicates(self, tested: Tested) -> Tested | None:
         """Its duplicate control, for arms that mix real and synthetic images."""
         if tested.data.control is not Control.none or not 0 < tested.data.share < 1:
             return None
         return next((t for t in self._tested if t.is_control_of(tested)), None)
 
+    def permuted(self, tested: Tested) -> Tested | None:
+        """The same arm with permuted labels."""
+        if not tested.of_interest:
+            return None
+        return next((t for t in self._tested if t.is_permuted_of(tested)), None)
 
-def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
+    def of_seeds(self, tested: Tested, seeds: Sequence[int]) -> "Resampled":
+        """Scores of the arm by some of its seeds, in this order."""
+        places = list(tested.jobs)
+        return self.resampled(tested).select_runs([places.index(seed) for seed in seeds])
+
+    def compare(self, tested: Tested, other: Tested | None) -> Comparison:
+        """The arm minus another, by the seeds that both have finished."""
+        if other is None:
+            return Comparison()
+        seeds = shared_seeds([tested, other])
+        if not seeds:
+            return Comparison()
+        own, reference = (self.of_seeds(one, seeds) for one in (tested, other))
+        return Comparison(own.minus(reference), seeds, own.p_value(reference, PRIMARY))
+
+
+def shared_seeds(arms: Sequence[Tested]) -> list[int]:
+    """Training seeds that all of these arms have finished."""
+    return [seed for seed in arms[0].jobs if all(seed in arm.jobs for arm in arms)]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One arm minus all that it is compared with."""
+
+    over_real: Comparison
+    over_duplicates: Comparison
+    over_permuted: Comparison
+
+
+def compare_all(scorer: Scorer, tested: Sequence[Tested]) -> list[Compared]:
+    """Every arm's comparisons, their p-values adjusted after Holm, each kind over the whole study.
+
+    Controls, and arms that leave a data set out, are compared by number alone: nothing is claimed of
+    them, so they are in no family.
+    """
+    families = [
+        [scorer.compare(one, other(one)) for one in tested]
+        for other in (scorer.reference, scorer.duplicates, scorer.permuted)
+    ]
+    claimed = [one.of_interest and not one.data.leave_out for one in tested]
+    adjusted = [_adjust(family, claimed) for family in families]
+    return [Compared(*kinds) for kinds in zip(*adjusted, strict=True)]
+
+
+def _adjust(family: Sequence[Comparison], claimed: Sequence[bool]) -> list[Comparison]:
+    """The comparisons with adjusted p-values, where something is claimed."""
+    from xraysynth.metrics.statistics import holm
+
+    p_values = {
+        str(place): comparison.p
+        for place, comparison in enumerate(family)
+        if comparison.p is not None and claimed[place]
+    }
+    adjusted = holm(p_values)
+    return [
+        replace(comparison, p_holm=adjusted.get(str(place)))
+        for place, comparison in enumerate(family)
+    ]
+
+
+def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
     """The arm as the report shows it."""
-    from xraysynth.metrics.statistics import errors_removed
-
     data, results = tested.data, tested.results
-    reference, control = scorer.reference(tested), scorer.control(tested)
-    removed = None
-    own = scorer.resampled(tested)
-    if reference:
-        both = (scorer.resampled(t).replicates(PRIMARY) for t in (tested, reference))
-        removed = errors_removed(*both, n=len(tested.tables[0]))
     probes = [result.get("probes") or {} for result in results]
     return Arm(
         generator=tested.generator,
@@ -140,11 +209,11 @@ def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
         real_images=results[0]["real_images"],
         synthetic_images=results[0]["synthetic_images"],
         predictions=tested.tables,
-        scores=own.scores(),
-        difference=own.minus(scorer.resampled(reference)) if reference else {},
-        over_control=own.minus(scorer.resampled(control)) if control else {},
-        errors_removed=removed,
-        p_holm=p_holm,
+        scores=scorer.resampled(tested).scores(),
+        over_real=compared.over_real,
+        over_duplicates=compared.over_duplicates,
+        over_permuted=compared.over_permuted,
+        errors_removed=_errors_removed(scorer, tested, compared.over_real),
         external=_external(scorer, tested),
         told_synthetic=[p["told_synthetic"] for p in probes if p.get("told_synthetic")],
         pointing=[_pointing(p["pointing"]) for p in probes if p.get("pointing")],
@@ -152,7 +221,19 @@ def arm(scorer: Scorer, tested: Tested, p_holm: float | None) -> Arm:
             {name: found["value"] for name, found in result["scores"].items()} for result in results
         ],
         seconds=[job.record()["seconds"] for job in tested.jobs.values()],
+        optimiser_steps=[result["optimiser_steps"] for result in results],
     )
+
+
+def _errors_removed(scorer: Scorer, tested: Tested, over_real: Comparison) -> Interval | None:
+    """The gain as a share of what the real-only arm lacks to 1."""
+    from xraysynth.metrics.statistics import errors_removed
+
+    reference = scorer.reference(tested)
+    if reference is None or PRIMARY not in over_real.differences:
+        return None
+    score = scorer.of_seeds(reference, over_real.seeds).levels[PRIMARY][0][0]
+    return errors_removed(over_real.differences[PRIMARY], reference=float(score))
 
 
 def _pointing(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,38 +257,29 @@ def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
     }
 
 
-def adjusted(scorer: Scorer, tested: Sequence[Tested]) -> list[float | None]:
-    """Holm-adjusted p-values of the difference to real only, of all arms with a generator's images."""
-    from xraysynth.metrics.statistics import holm, p_value
-
-    found = {}
-    for n, one in enumerate(tested):
-        reference = scorer.reference(one)
-        if reference and one.data.control is Control.none and not one.data.leave_out:
-            own, other = (scorer.resampled(t).replicates(PRIMARY) for t in (one, reference))
-            found[str(n)] = p_value((own - other)[1:])
-    adjusted = holm(found)
-    return [adjusted.get(str(n)) for n in range(len(tested))]
-
-
 def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """How many real images one synthetic image is worth, arm by arm."""
+    """How many real images one synthetic image is worth, arm by arm.
+
+    Read by the seeds that the arm and every point of the learning curve have finished. Left out where
+    these are fewer than two, or a class has too few test patients to see how far these differ.
+    """
     from xraysynth.metrics.utility import Curve, per_synthetic_image
 
-    points: dict[int, np.ndarray] = {}
+    points: dict[int, Tested] = {}
     for one, arm in zip(tested, arms, strict=True):
         if not arm.generator and not arm.left_out:
-            points.setdefault(arm.real_images, scorer.resampled(one).replicates(PRIMARY))
-    if len(points) < 2:
-        return []
+            points.setdefault(arm.real_images, one)
     sizes = sorted(points)
-    curve = Curve(np.array(sizes), np.stack([points[size] for size in sizes]))
+    if len(sizes) < 2 or scorer.resampled(points[sizes[0]]).scarce_classes:
+        return []
     rows = []
     for one, arm in zip(tested, arms, strict=True):
-        if arm.generator and not arm.control and 0 < arm.share < 1:
+        seeds = shared_seeds([one, *points.values()])
+        if one.of_interest and 0 < arm.share < 1 and len(seeds) > 1:
+            curve = [scorer.of_seeds(points[size], seeds).replicates(PRIMARY) for size in sizes]
             found = per_synthetic_image(
-                curve,
-                scorer.resampled(one).replicates(PRIMARY),
+                Curve(np.array(sizes), np.stack(curve)),
+                scorer.of_seeds(one, seeds).replicates(PRIMARY),
                 real_images=arm.real_images,
                 synthetic_images=arm.synthetic_images,
             )

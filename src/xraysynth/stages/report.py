@@ -185,8 +185,8 @@ def _work(
 
     tested = [arms.Tested.of(arm, found) for arm, found in jobs.arms]
     scorer = arms.Scorer(config, tested)
-    p_values = arms.adjusted(scorer, tested)
-    compared = [arms.arm(scorer, one, p) for one, p in zip(tested, p_values, strict=True)]
+    comparisons = arms.compare_all(scorer, tested)
+    compared = [arms.arm(scorer, one, c) for one, c in zip(tested, comparisons, strict=True)]
     pools = [_view(found) for found in jobs.pools]
     content = Content(
         title=config.study.name,
@@ -309,6 +309,26 @@ def _environment(jobs: _Jobs) -> dict[str, str]:
     return {name: str(value) for name, value in (found | versions).items()}
 
 
+def _what_intervals_cover(jobs: _Jobs) -> str:
+    """By the seeds that are finished, which may be fewer than the study asks for."""
+    finished = {arm.title: len(seeds) for arm, seeds in jobs.arms}
+    fewest, most = min(finished.values()), max(finished.values())
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
+    sentence = f"{count} training {'seed' if most == 1 else 'seeds'} finished per arm; "
+    if most == 1:
+        return sentence + (
+            "intervals cover the choice of test patients alone, not that of the seed, of the training "
+            "images or of the pool's seed, so no arm is called better or worse."
+        )
+    sentence += (
+        "intervals cover the choice of test patients and of seeds, not that of the training images or "
+        "of the pool's seed"
+    )
+    if single := [title for title, number in finished.items() if number == 1]:
+        sentence += f"; those of {', '.join(single)} cover patients alone"
+    return f"{sentence}."
+
+
 def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
     limits = []
     if audit["simulated"]:
@@ -322,10 +342,7 @@ def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
         limits.append(
             "Images without a patient id count as one patient each unless they are near duplicates."
         )
-    limits.append(
-        f"{len(config.study.seeds)} training seeds per arm; intervals cover the choice of test patients "
-        "and of seeds, not that of the training images or of the pool's seed."
-    )
+    limits.append(_what_intervals_cover(jobs))
     limits += [
         f"What {p.generator.name} was fine-tuned on is not recorded; it may have seen test images."
         for p in jobs.pools
