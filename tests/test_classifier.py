@@ -1,22 +1,24 @@
 """Classifier: learns, is reproducible, survives being killed, and its file holds all it needs."""
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
-from test_data import CLASSES, shapes
+from test_data import CLASSES, as_pool, shapes
 
 import xraysynth.classifier as classifier
 from xraysynth.classifier import MONITOR, XrayClassifier, fit, predict
 from xraysynth.data import XrayDataModule
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import ClassifierRecipe, DataRecipe, Keep, TrainerRecipe, plain
+from xraysynth.recipes import ClassifierRecipe, DataRecipe, Keep, MixMode, TrainerRecipe, plain
 
 SMALL = ClassifierRecipe(backbone="test_resnet", learning_rate=3e-3, drop_rate=0.1)
 
@@ -130,6 +132,96 @@ def test_training_stops_early_and_scores_the_last_step(real: Manifest, tmp_path:
         folder=tmp_path / "odd",
     )
     assert [entry["step"] for entry in odd.history] == [2, 4, 5]
+
+
+def phases(real: Manifest, tmp_path: Path, *, share: float = 0.5) -> XrayDataModule:
+    """Half of the steps with synthetic images that teach the classes, then real ones dealt wrong."""
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 8}, size_px=32, seed=9))
+    swapped = real.table["label"].map(dict(zip(CLASSES, reversed(CLASSES), strict=True)))
+    labels = real.table["label"].where(real.table["split"] != "train", swapped)
+    return XrayDataModule(
+        real=Manifest(real.table.assign(label=labels), real.folder, CLASSES),
+        synthetic={"pool": pool},
+        recipe=DataRecipe(batch_size=8, share=share, mode=MixMode.pretrain),
+        size_px=32,
+        cache_folder=tmp_path / "cache",
+        seed=0,
+    )
+
+
+FROZEN = ClassifierRecipe(backbone="test_resnet", learning_rate=1e-12)
+
+
+def test_patience_counts_from_the_first_real_image_on(real: Manifest, tmp_path: Path) -> None:
+    recipe = trainer(max_steps=20, val_every_steps=2, patience=2)
+    result = fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
+    assert result.first_real_step == 10
+    # The best score is that of step 12, and two more bring no better one.
+    assert [entry["step"] for entry in result.history] == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+def test_patience_is_the_same_after_an_interruption(
+    real: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = trainer(max_steps=20, val_every_steps=2, patience=2)
+    stopping = classifier._stopping
+
+    class KillLate(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 15:
+                raise KeyError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "_stopping", lambda recipe: [*stopping(recipe), KillLate()])
+        with pytest.raises(KeyError):
+            fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
+    result = fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
+    assert result.history[-1]["step"] == 16
+    callbacks = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["callbacks"]
+    assert any(name.startswith("EarlyStopping") for name in callbacks)  # as earlier versions wrote
+
+
+@pytest.mark.parametrize(("val_every_steps", "kept"), [(20, 60), (1000, 80)])
+def test_weights_that_have_seen_no_real_image_are_never_the_best(
+    real: Manifest, tmp_path: Path, val_every_steps: int, kept: int
+) -> None:
+    recipe = trainer(max_steps=80, val_every_steps=val_every_steps, keep=Keep.best)
+    module = model(max_steps=80)
+    result = fit(module, phases(real, tmp_path), recipe, folder=tmp_path / "run")
+    scores = {entry["step"]: entry[MONITOR] for entry in result.history}
+    if val_every_steps == 20:
+        assert scores[40] > scores[60] > scores[80]  # the weights at the switch would be the best
+    assert (result.step, result.score) == (kept, scores[kept])
+    best = XrayClassifier.load(tmp_path / "run" / "best.safetensors", CLASSES)
+    assert np.array_equal(weights(best), weights(module))
+
+
+def test_a_training_loss_is_of_one_phase(real: Manifest, tmp_path: Path) -> None:
+    """Of a classifier that cannot learn, on images of two losses that lie far apart."""
+    losses = {}
+    for name, every in (("each", 1), ("across", 4)):
+        recipe = trainer(max_steps=12, val_every_steps=every)
+        result = fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / name)
+        losses[name] = {int(e["step"]): e["train/loss"] for e in result.history}
+    assert losses["across"][8] == pytest.approx(
+        np.mean([losses["each"][step] for step in (7, 8)]), abs=1e-6
+    )
+
+
+def test_the_time_of_training_includes_that_before_an_interruption(
+    real: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000_000, 100))  # 100 s pass whenever somebody looks
+    clocks = SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
+    monkeypatch.setattr(classifier, "time", clocks)
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "_stopping", lambda recipe: [Kill()])
+        with pytest.raises(KeyError):
+            fit(model(), data(real, tmp_path), trainer(), folder=tmp_path / "killed")
+    saved = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["callbacks"]
+    (before,) = (state["seconds"] for name, state in saved.items() if "_Keeper" in name)
+    resumed = fit(model(), data(real, tmp_path), trainer(), folder=tmp_path / "killed")
+    assert resumed.seconds > before > 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -171,7 +171,19 @@ def test_pretraining_shows_synthetic_images_first_and_then_all_real_ones(
     data.trainer = _Trainer(10, step=7)  # type: ignore[assignment]
     again = [b["index"].numpy() for b in itertools.islice(data.train_dataloader(), 3)]
     assert np.array_equal(again, rows[7:])
-    assert data.class_counts == [10, 10]
+    assert data.first_real_step == 3
+
+
+def test_pretraining_is_balanced_by_the_real_images_that_it_ends_with(
+    real: Manifest, tmp_path: Path
+) -> None:
+    pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
+    counts = {}
+    for mode in MixMode:
+        data = module(real, tmp_path, synthetic={"a": pool}, share=0.5, mode=mode)
+        counts[mode.value] = data.class_counts
+        assert mode is MixMode.pretrain or data.first_real_step == 0
+    assert counts == {"replace": [5, 5], "add": [10, 10], "pretrain": [5, 5]}
 
 
 def test_processes_share_the_batches_of_one_and_augment_each_image_alike(

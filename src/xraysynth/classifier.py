@@ -217,13 +217,20 @@ def _backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How training went: validation score and step of the weights kept, every score, processes."""
+    """How training went.
+
+    `score` is the validation score of the weights kept, `step` the optimiser step that they are of.
+    `seconds` is the time of training, that before an interruption included; None where that is not
+    known. `history` has every validation. `first_real_step` is the number of steps before the first
+    that showed real images: up to it no validation counts.
+    """
 
     score: float
     step: int
-    seconds: float
+    seconds: float | None
     history: list[dict[str, float]]
     processes: int
+    first_real_step: int = 0
 
 
 def fit(
@@ -236,6 +243,9 @@ def fit(
 ) -> FitResult:
     """Train `module`, and leave the weights that `recipe.keep` asks for in it.
 
+    Of a data module that says so (`first_real_step`), patience and the best weights are counted
+    from the first step that shows real images on.
+
     `folder` gets `best.safetensors` and `last.ckpt`. A run that was killed and is started again
     with the same folder goes on from `last.ckpt`, also in another number of processes.
 
@@ -244,7 +254,6 @@ def fit(
     and so is the gradient, but for two things: dropout, and the statistics of BatchNorm, which are
     those of the whole batch on GPUs and of each process's images on CPUs.
     """
-    begun = time.monotonic()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     keeper = _Keeper(folder)
@@ -258,12 +267,18 @@ def fit(
         if not keeper.history or keeper.history[-1]["step"] < trainer.global_step:
             trainer.validate(module, datamodule=datamodule, verbose=False)
     kept = keeper.history[-1]
-    if recipe.keep is Keep.best:
+    if recipe.keep is Keep.best and keeper.best is not None:  # the last validation counts always
         kept = keeper.best
-    if recipe.keep is Keep.best and trainer.is_global_zero:
-        module.load_state_dict(load_file(folder / "best.safetensors"))
-    seconds = time.monotonic() - begun
-    return FitResult(kept[MONITOR], int(kept["step"]), seconds, keeper.history, _processes())
+        if trainer.is_global_zero:
+            module.load_state_dict(load_file(folder / "best.safetensors"))
+    return FitResult(
+        score=kept[MONITOR],
+        step=int(kept["step"]),
+        seconds=keeper.seconds,
+        history=keeper.history,
+        processes=_processes(),
+        first_real_step=keeper.first_real_step,
+    )
 
 
 def on_cpu(recipe: TrainerRecipe) -> bool:
@@ -312,7 +327,25 @@ def _together() -> dict[str, Any]:
 def _stopping(recipe: TrainerRecipe) -> list[Callback]:
     if not recipe.patience:
         return []
-    return [EarlyStopping(MONITOR, mode="max", patience=recipe.patience)]
+    return [_Patience(MONITOR, mode="max", patience=recipe.patience)]
+
+
+def _first_real_step(trainer: pl.Trainer) -> int:
+    """Of the data module that is trained on; 0 where it knows no phases."""
+    return int(getattr(trainer.datamodule, "first_real_step", 0))  # type: ignore[attr-defined]
+
+
+class _Patience(EarlyStopping):
+    """Early stopping that overlooks the scores of weights which have seen no real image."""
+
+    @property
+    def state_key(self) -> str:
+        # The name that Lightning gives the class it derives from: checkpoints hold it.
+        return super().state_key.replace(type(self).__qualname__, EarlyStopping.__qualname__)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step > _first_real_step(trainer):
+            super().on_validation_end(trainer, pl_module)
 
 
 class _Keeper(Callback):
@@ -320,21 +353,39 @@ class _Keeper(Callback):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.history: list[dict[str, float]] = []
+        self._begun = time.monotonic()
+        self._seconds_before: float | None = 0.0
         self._losses: list[torch.Tensor] = []
+        self.history: list[dict[str, float]] = []
+        self.first_real_step = 0
 
     @property
-    def best(self) -> dict[str, float]:
-        """The validation with the highest score; the latest of equals."""
-        return max(reversed(self.history), key=lambda entry: entry[MONITOR])
+    def best(self) -> dict[str, float] | None:
+        """The validation with the highest score, the latest of equals, of weights that have seen
+        real images; None before there are any."""
+        counted = [entry for entry in self.history if entry["step"] > self.first_real_step]
+        return max(reversed(counted), key=lambda entry: entry[MONITOR], default=None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of training so far, that before an interruption included; None if unknown."""
+        if self._seconds_before is None:
+            return None
+        return self._seconds_before + time.monotonic() - self._begun
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.first_real_step = _first_real_step(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {"history": self.history, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
+        self._seconds_before = state_dict.get("seconds")  # earlier versions kept none
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        if trainer.global_step == self.first_real_step + 1:
+            self._losses = []  # a mean over both phases would be the loss of neither
         self._losses.append(outputs["loss"].detach())
 
     def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:

@@ -47,7 +47,8 @@ def fitted(
     return module, {
         "kept_step": fitted.step,
         "optimiser_steps": fitted.history[-1]["step"],
-        "fit_seconds": round(fitted.seconds, 2),
+        "first_real_step": fitted.first_real_step,
+        "fit_seconds": None if fitted.seconds is None else round(fitted.seconds, 2),
         "processes": fitted.processes,
         "weights": str(weights),
         "history": fitted.history,
