@@ -1,0 +1,184 @@
+"""Arms of a study compared: by the seeds that both have finished, and each claim by its own difference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xraysynth.config import compose
+from xraysynth.recipes import Control
+from xraysynth.report import verdicts
+from xraysynth.report.content import Comparison
+from xraysynth.stages import arms, plan
+
+CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
+N = 160
+SKILL = 1.2
+
+
+@dataclass(frozen=True)
+class FinishedJob:
+    """What the comparison asks of a training: nothing but its result."""
+
+    result: Mapping[str, Any]
+    folder: Path = Path("no folder")
+
+    def record(self) -> dict[str, Any]:
+        return {"result": self.result, "seconds": 1.0}
+
+
+def predict(skill: float, seed: int) -> pd.DataFrame:
+    """One training's predictions of the same 160 images of 80 patients."""
+    targets = np.arange(N) % 4
+    logits = np.random.default_rng(seed).normal(size=(N, 4)) + skill * np.eye(4)[targets]
+    raised = np.exp(logits)
+    table = pd.DataFrame(raised / raised.sum(1, keepdims=True), columns=[f"p_{c}" for c in CLASSES])
+    labels = np.array(CLASSES)[targets]
+    return table.assign(
+        label=labels, source="s", patient_id=[f"{n % 4}-{n // 8}" for n in range(N)]
+    )
+
+
+def study(
+    *,
+    shares: Sequence[float] = (0, 0.5),
+    skills: Mapping[str, float] | None = None,
+    seeds: Mapping[str, Sequence[int]] | None = None,
+    noise: float = 0.05,
+) -> tuple[arms.Scorer, list[arms.Tested]]:
+    """Arms with the given skills and finished seeds, by title; the others are all alike."""
+    listed = ",".join(map(str, shares))
+    overrides = ["generator=archive", "generator.archive.folder=none", "study.seeds=[0,1,2]"]
+    config = compose([*overrides, f"study.shares=[{listed}]", "evaluate.replicates=200"])
+    tested = []
+    rng = np.random.default_rng(1)
+    for place, arm in enumerate(plan.arms(config, None)):  # type: ignore[arg-type]
+        tables, jobs = [], {}
+        for seed in (seeds or {}).get(arm.title, (0, 1, 2)):
+            skill = (skills or {}).get(arm.title, SKILL) + noise * rng.normal()
+            tables.append(predict(skill, 1000 * place + seed))
+            jobs[seed] = FinishedJob({"optimiser_steps": 9})
+        tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
+    return arms.Scorer(config, tested), tested
+
+
+def compared(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> dict[str, arms.Compared]:
+    found = arms.compare_all(scorer, tested)
+    return {one.config.title: c for one, c in zip(tested, found, strict=True)}
+
+
+def word(comparison: Comparison) -> str:
+    return verdicts.verdict(comparison.differences.get(arms.PRIMARY), p_holm=comparison.p_holm)
+
+
+HYBRID, PERMUTED = "archive 0.5 replace", "archive 0.5 replace, labels permuted"
+DUPLICATE = "duplicate 0.5 replace"
+
+
+def test_an_arm_is_compared_with_real_only_its_duplicates_and_its_permuted_self() -> None:
+    skills = {HYBRID: 3.0, PERMUTED: 0.4, DUPLICATE: 1.2}
+    scorer, tested = study(skills=skills)
+    found = compared(scorer, tested)[HYBRID]
+    assert word(found.over_real) == word(found.over_duplicates) == verdicts.BETTER
+    assert word(found.over_permuted) == verdicts.BETTER
+    assert found.over_permuted.seeds == [0, 1, 2]
+    by_title = {one.config.title: scorer.resampled(one) for one in tested}
+    expected = by_title[HYBRID].minus(by_title[PERMUTED])[arms.PRIMARY]
+    assert found.over_permuted.differences[arms.PRIMARY] == expected
+
+
+def test_labels_matter_only_by_arm_minus_permuted() -> None:
+    """Both lose against real only, with their labels and without: nothing is shown of the labels."""
+    found = compared(*study(skills={HYBRID: 0.3, PERMUTED: 0.3, "real only": 3.0}))[HYBRID]
+    assert word(found.over_real) == verdicts.WORSE
+    assert word(found.over_permuted) == verdicts.NO_DIFFERENCE
+
+
+def test_controls_have_numbers_and_no_claims() -> None:
+    found = compared(*study(skills={DUPLICATE: 4.0, PERMUTED: -1.0}))
+    for title in (DUPLICATE, PERMUTED):
+        assert found[title].over_real.differences
+        assert found[title].over_real.p_holm is None
+        assert word(found[title].over_real) == verdicts.NOT_COMPARED
+
+
+@pytest.mark.parametrize("finished", [{HYBRID: (1,)}, {"real only": (1,)}])
+def test_one_finished_seed_of_either_arm_shows_no_difference(
+    finished: Mapping[str, Sequence[int]],
+) -> None:
+    found = compared(*study(skills={HYBRID: 4.0}, seeds=finished))[HYBRID].over_real
+    gain = found.differences[arms.PRIMARY]
+    assert gain.low > 0  # over patients alone
+    assert found.seeds == [1]
+    assert (found.p, found.p_holm, word(found)) == (None, None, verdicts.NOT_COMPARED)
+
+
+def test_arms_are_paired_by_seed_and_not_by_the_order_of_what_is_finished() -> None:
+    scorer, tested = study(seeds={HYBRID: (2, 1), "real only": (0, 1, 2)})
+    found = compared(scorer, tested)[HYBRID].over_real
+    assert found.seeds == [2, 1]
+    by_title = {one.config.title: one for one in tested}
+    scores = {
+        title: dict(zip(one.jobs, scorer.resampled(one).by_run[arms.PRIMARY][:, 0], strict=True))
+        for title, one in by_title.items()
+    }
+    expected = np.mean([scores[HYBRID][s] - scores["real only"][s] for s in (1, 2)])
+    assert found.differences[arms.PRIMARY].value == pytest.approx(expected)
+    apart = compared(*study(seeds={HYBRID: (3, 4)}))[HYBRID].over_real
+    assert apart == Comparison()
+
+
+def test_every_kind_of_claim_is_adjusted_over_its_own_arms() -> None:
+    shares = (0, 0.25, 0.5, 0.75)
+    titles = [f"archive {share} replace" for share in shares[1:]]
+    found = compared(*study(shares=shares, noise=0.3))
+    for kind in ("over_real", "over_duplicates"):
+        raw = sorted(getattr(found[title], kind).p for title in titles)
+        adjusted = sorted(getattr(found[title], kind).p_holm for title in titles)
+        assert adjusted[0] == pytest.approx(min(1, 3 * raw[0]))
+    only = [f for f in found.values() if f.over_permuted.p is not None]
+    assert len(only) == 1
+    assert only[0].over_permuted.p_holm == only[0].over_permuted.p
+
+
+def test_a_gain_is_found_among_forty_arms() -> None:
+    shares = [round(0.02 * n, 2) for n in range(41)]
+    gaining = "archive 0.5 replace"
+    skills = {gaining: 3.5}
+    found = compared(*study(shares=shares, skills=skills, noise=0.0))
+    claims = {
+        title: word(c.over_real) for title, c in found.items() if c.over_real.p_holm is not None
+    }
+    assert len(claims) == 40
+    assert claims[gaining] == verdicts.BETTER
+
+
+def test_what_a_synthetic_image_is_worth_needs_two_seeds_of_arm_and_curve() -> None:
+    scorer, tested = study(seeds={HYBRID: (1,)})
+    assert arms.worth(scorer, tested, _as_arms(scorer, tested)) == []
+
+
+def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
+    """Arms of the report, with sizes that make a learning curve."""
+    found = []
+    for place, one in enumerate(tested):
+        result = {"real_images": 40 + 60 * (place == 0), "synthetic_images": 40, "scores": {}}
+        jobs = {seed: FinishedJob(result | {"optimiser_steps": 9}) for seed in one.jobs}
+        fake = arms.Tested(one.config, jobs, one.tables)  # type: ignore[arg-type]
+        nothing = arms.Compared(Comparison(), Comparison(), Comparison())
+        found.append(arms.arm(scorer, fake, nothing))
+    return found
+
+
+def test_worth_is_read_by_the_seeds_that_arm_and_curve_share() -> None:
+    scorer, tested = study(seeds={HYBRID: (0, 2)})
+    shown = _as_arms(scorer, tested)
+    rows = arms.worth(scorer, tested, shown)
+    assert [row["arm"] for row in rows] == [
+        arm.name for arm in shown if arm.generator and not arm.control
+    ]
+    assert tested[0].data.control is Control.none
