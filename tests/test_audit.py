@@ -99,7 +99,7 @@ def test_a_rare_class_from_a_source_of_its_own_is_found_although_accuracy_is_alw
 def test_near_duplicates_across_splits_are_leakage():
     manifest = cohort(["x"] * 3, ["a"] * 3, ["train", "test", "test"])
     audit.require_no_leakage(manifest, [(1, 2)])
-    with pytest.raises(LeakageError, match=r"i0 \(train\) ~ i1 \(test\)"):
+    with pytest.raises(LeakageError, match=r"of 2 patients, .* i0 \(train\) ~ i1 \(test\)"):
         audit.require_no_leakage(manifest, [(0, 1)])
 
 
@@ -109,6 +109,34 @@ def test_of_a_pair_across_splits_the_lesser_image_goes():
     table, left = audit.drop_crossing(manifest.table, pairs)
     assert table["image_id"].tolist() == ["i1", "i3", "i4"]
     assert left.tolist() == [[1, 2]]
+
+
+def test_of_a_person_in_two_splits_every_image_of_the_lesser_goes():
+    splits = ["train", "train", "train", "val", "test", "train", "train"]
+    table = cohort(["x"] * 7, ["a"] * 7, splits).table
+    # i0 and i1 are of one patient, as are i2 and i3 by name alone: these are of two sources.
+    patients = ["p", "p", "q", "q", "r", "s", "t"]
+    table = table.assign(patient_id=patients, source=["x", "x", "x", "y", "x", "x", "x"])
+    pairs = [(0, 4), (1, 5)]  # p is the test patient r, and s is p
+    left, pairs_left = audit.drop_crossing(table, pairs)
+    assert left["image_id"].tolist() == ["i2", "i3", "i4", "i6"]
+    assert len(pairs_left) == 0
+    report = Manifest(left, "folder", ("a",))
+    audit.require_no_leakage(report, pairs_left)
+
+
+def test_patients_who_share_near_duplicates_are_one_person():
+    table = cohort(["x"] * 5 + ["y"], ["a"] * 6).table
+    table = table.assign(patient_id=["p", "p", "q", "r", "s", "p"])
+    person = audit.persons(table, [(1, 2), (2, 3)])
+    assert len(set(person[:4])) == 1
+    assert len(set(person)) == 3
+    assert len(set(audit.persons(table, []))) == 5
+    linked = audit.linked_patients(table, [(0, 1), (1, 2), (2, 3)])
+    assert linked == [["x/p", "x/q", "x/r"]]
+    keys = audit.person_keys(table, linked).tolist()
+    assert keys == ["x/p", "x/p", "x/p", "x/p", "x/s", "y/p"]
+    assert audit.person_keys(table, []).tolist() == audit.patient_keys(table).tolist()
 
 
 def test_the_real_mini_cohort_is_confounded(shared_data):

@@ -22,6 +22,8 @@ Pairs = np.ndarray | Sequence[tuple[int, int]]
 """Rows (i, j), i < j, of images that are alike: `(P, 2)` integers."""
 
 BLOCK = 2048
+RANK = {"train": 0, "val": 1, "test": 2}
+"""Of the splits that a person's images lie in, the one of the highest rank keeps them."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,38 @@ def clusters(count: int, pairs: Pairs) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1])
 
 
+def persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
+    """The number of the person behind each image, `(N,)`; `pairs` are near duplicates.
+
+    All images of a patient (`source` and `patient_id`) are of one person, and patients who share a
+    near-duplicate are one person too, over any chain of patients: what holds of one image of a
+    person, such as that a classifier is tested on it, concerns every other.
+    """
+    codes = pd.factorize(patient_keys(table))[0]
+    first = np.unique(codes, return_index=True)[1]
+    same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
+    links = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    return clusters(len(table), np.concatenate([links, same_patient]))
+
+
+def patient_keys(table: pd.DataFrame) -> pd.Series:
+    """Patient ids that are unique across data sets."""
+    return table["source"] + "/" + table["patient_id"]
+
+
+def linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
+    """Keys of the patients who share near-duplicates, a list for each person of several patients."""
+    patients = pd.DataFrame({"key": patient_keys(table).array, "person": persons(table, pairs)})
+    by_person = patients.drop_duplicates().groupby("person", sort=False)["key"]
+    return sorted(sorted(keys) for _, keys in by_person if len(keys) > 1)
+
+
+def person_keys(table: pd.DataFrame, linked: Iterable[Sequence[str]]) -> pd.Series:
+    """`patient_keys`, in which patients who are one person (`linked_patients`) share the first key."""
+    names = {key: keys[0] for keys in linked for key in keys}
+    return patient_keys(table).map(lambda key: names.get(key, key))
+
+
 def _sides(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     first, second = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
     return first, second
@@ -192,15 +226,15 @@ def audit(manifest: Manifest, pairs: Pairs) -> dict[str, Any]:
 
 
 def drop_crossing(table: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, np.ndarray]:
-    """The table without the lesser image of each pair that crosses splits, and the pairs left.
+    """The table with the images of each person in one split alone, and the pairs left.
 
-    Train gives way to val, and val to test, so that what is tested on stays as it is.
+    Of a person (`persons`) whose images lie in several splits those of the last stay: train gives
+    way to val, and val to test, so that what is tested on stays as it is.
     """
-    rank = table["split"].map({"train": 0, "val": 1, "test": 2}).to_numpy()
+    rank = table["split"].map(RANK)
+    last = rank.groupby(persons(table, pairs)).transform("max")
+    kept = ((rank == last) | rank.isna()).to_numpy()  # an unknown split is the manifest's to refuse
     first, second = _sides(pairs)
-    kept = np.ones(len(table), bool)
-    kept[first[rank[first] < rank[second]]] = False
-    kept[second[rank[second] < rank[first]]] = False
     place = np.cumsum(kept) - 1
     both = kept[first] & kept[second]
     left = np.stack([place[first[both]], place[second[both]]], axis=1)
@@ -214,14 +248,16 @@ def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
     crossing = split[first] != split[second]
     if crossing.any():
         one, other = first[crossing], second[crossing]
+        rows = manifest.table.iloc[np.union1d(one, other)]
         listed = some(
             f"{name[i]} ({split[i]}) ~ {name[j]} ({split[j]})"
             for i, j in zip(one, other, strict=True)
         )
         raise LeakageError(
-            f"{len(one)} pairs of near-duplicate images lie in different splits: {listed}. They come "
-            "from the source's own splits; set splits.drop_duplicates=true to leave out those of the "
-            "training split, or splits.official=false to split anew with duplicates kept together"
+            f"{len(one)} pairs of near-duplicate images, of {patient_keys(rows).nunique()} patients, "
+            f"lie in different splits: {listed}. They come from the source's own splits; set "
+            "splits.drop_duplicates=true to leave out what the training split has of these patients, or "
+            "splits.official=false to split anew with duplicates kept together"
         )
 
 

@@ -152,6 +152,97 @@ def test_leakage_in_a_sources_own_splits_stops(cohort):
     assert run("splits.drop_duplicates=true")["images"] == 95
 
 
+def test_duplicates_are_dropped_with_all_images_of_their_patient(cohort):
+    folder, run = cohort
+    number = np.arange(96)
+    places = np.array(["train", "val", "test", "train", "train", "test"])[number // 2 % 6]
+    patients = [f"p{n // 2}" for n in number]  # two images each
+    edit(folder, lambda t: t.assign(split=places, patient_id=patients))
+    # An image of the train patient p0 is one of the test patient p2; p3, of train, has another of p0's.
+    image = (folder / "normal" / "004.png").read_bytes()
+    (folder / "normal" / "000.png").write_bytes(image)
+    (folder / "normal" / "006.png").write_bytes((folder / "normal" / "001.png").read_bytes())
+    with pytest.raises(LeakageError, match="1 pairs of near-duplicate images, of 2 patients"):
+        run("tracking=none")
+    result = run("tracking=none", "splits.drop_duplicates=true")
+    table = pd.read_parquet(result["manifest"])
+    assert not table["patient_id"].isin(["p0", "p3"]).any()
+    assert {"p1", "p2", "p4"} < set(table["patient_id"])
+    assert (result["images"], result["dropped"], result["dropped_patients"]) == (92, 4, 2)
+    (note,) = json.loads(Path(result["audit"]).read_text())["notes"]
+    assert note.startswith("4 images of 2 patients are left out")
+
+
+def test_an_image_without_a_patient_is_of_the_patient_it_looks_like(cohort):
+    folder, run = cohort
+    row = {"label": "normal", "patient_id": "", "source_dataset": ""}
+    for name, other in {"again": "normal/000.png", "elsewhere": "normal/001.png"}.items():
+        (folder / "normal" / f"{name}.png").write_bytes((folder / other).read_bytes())
+    more = [row | {"path": "normal/again.png"}, row | {"path": "normal/elsewhere.png"}]
+    more[1]["source_dataset"] = "clinic"  # where an id of another source says nothing
+    edit(folder, lambda t: pd.concat([t.assign(source_dataset=""), pd.DataFrame(more)]))
+    result = run("tracking=none", "missing_patient_id=cluster")
+    table = pd.read_parquet(result["manifest"]).set_index("path")
+    ids = {path.rsplit("/")[-1].rsplit("-", 1)[0]: row for path, row in table.iterrows()}
+    again, elsewhere = (
+        next(row for name, row in ids.items() if word in name) for word in ("again", "elsewhere")
+    )
+    assert again["patient_id"] == "normal0"
+    assert elsewhere["patient_id"].startswith("cluster-")
+    assert table.groupby("sha256")["split"].nunique().max() == 1
+    report = json.loads(Path(result["audit"]).read_text())
+    assert report["linked_patients"] == [[f"clinic/{elsewhere['patient_id']}", "table/normal1"]]
+    assert "2 patients share near-duplicate images with others" in report["notes"][0]
+
+
+def test_images_without_an_official_split_follow_those_of_their_person(cohort):
+    folder, run = cohort
+    number = np.arange(96)
+    places = np.array(["train", "val", "test", ""])[number % 4]
+    patients = [f"p{n // 24}-{n % 24 // 4 * 3 + min(n % 4, 2)}" for n in number]
+    # Every fourth image has no split: half of them are of the test patient before, half look like
+    # an image of the val patient before that.
+    alone = number % 8 == 7
+    patients = [f"alone{n}" if alone[n] else patients[n] for n in number]
+    for n in number[alone]:
+        label = ("normal", "pneumonia", "covid19", "tuberculosis")[n // 24]
+        image = (folder / label / f"{n % 24 - 2:03d}.png").read_bytes()
+        (folder / label / f"{n % 24:03d}.png").write_bytes(image)
+    edit(folder, lambda t: t.assign(split=places, patient_id=patients))
+    result = run("tracking=none")
+    table = pd.read_parquet(result["manifest"])
+    assert result["images"] == 96
+    assert table["split"].value_counts().to_dict() == {"val": 36, "test": 36, "train": 24}
+    lone = table["patient_id"].str.startswith("alone")
+    assert set(table.loc[lone, "split"]) == {"val"}
+
+
+def test_only_cohorts_that_the_rule_of_persons_can_change_have_another_key(cohort, tmp_path):
+    folder, _ = cohort
+
+    def linked(*more: str) -> bool:
+        path = f"source.table.path={folder / 'manifest.csv'}"
+        overrides = ["source=table", path, f"paths.output={tmp_path / 'outputs'}", *more]
+        return "linked" in prepare.job(compose(overrides)).identity
+
+    drop, cluster = "splits.drop_duplicates=true", "missing_patient_id=cluster"
+    assert not linked()
+    assert not linked(drop)
+    assert not linked(cluster)
+    edit(folder, lambda t: t.assign(split=np.tile(["train", "val", "test", "train"], 24)))
+    assert not linked()
+    assert linked(drop)
+    assert not linked(drop, "splits.official=false")
+    edit(folder, lambda t: t.assign(split=t["split"].where(t.index > 0)))
+    assert linked()
+    assert not linked("splits.official=false")
+    edit(folder, lambda t: t.drop(columns="split").assign(patient_id=""))
+    assert not linked(cluster)
+    edit(folder, lambda t: t.assign(patient_id=["a", *[""] * 95]))
+    assert linked(cluster)
+    assert not linked()
+
+
 def test_a_patient_in_two_of_the_sources_own_splits_stops(cohort):
     folder, run = cohort
     places = np.tile(["train", "val", "test", "train"], 24)
@@ -250,9 +341,26 @@ def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, t
         LeakageError, match=r"1 pairs .*external-clinic-.* ~ table-.*drop_duplicates"
     ):
         run()
+    with pytest.raises(LeakageError, match="leave out all 2 external images of these 1 patients"):
+        run()
     found, config, overrides = run("splits.drop_duplicates=true")
-    assert found.counts()["normal"] == 3
-    assert prepare.run(config, overrides)["external"]["dropped"] == 1
+    assert set(found.table["patient_id"]) == {"p0", "p2", "p3"}  # p1 had another image too
+    assert found.counts() == {"normal": 3, "pneumonia": 0, "covid19": 3, "tuberculosis": 0}
+    result = prepare.run(config, overrides)["external"]
+    assert (result["dropped"], result["dropped_patients"]) == (2, 1)
+
+
+def test_an_external_image_of_a_person_of_the_cohort_is_found_over_other_external_patients(
+    outside, tmp_path
+):
+    folder, run = outside
+    with Image.open(tmp_path / "cohort" / "normal" / "002.png") as image:
+        image.save(folder / "normal-1.png", quality=90)  # p1 is a patient of the cohort,
+    with Image.open(folder / "covid19-1.png") as image:
+        image.save(folder / "covid19-2.png", quality=90)  # and p2 has an image of p1
+    found, config, overrides = run("splits.drop_duplicates=true", "tracking=none")
+    assert sorted(found.table["patient_id"]) == ["p0", "p0", "p3", "p3"]
+    assert prepare.run(config, overrides)["external"]["dropped_patients"] == 2
 
 
 def test_an_external_patient_of_the_cohort_stops_or_is_left_out(outside):

@@ -10,7 +10,7 @@ where they share patients or images with the cohort.
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,12 +21,16 @@ import pandas as pd
 
 from xraysynth import tracking
 from xraysynth.audit import (
+    RANK,
     Pairs,
     audit,
     clusters,
     drop_crossing,
     fingerprint,
+    linked_patients,
     near_duplicates,
+    patient_keys,
+    persons,
     require_no_confounding,
     require_no_leakage,
 )
@@ -58,6 +62,9 @@ SECTIONS = (
     "splits",
 )
 """The options that this stage reads."""
+
+BY_PERSON = {"linked": "persons"}
+"""In the identity of a job whose result depends on it; jobs of earlier versions linked images."""
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -137,6 +144,8 @@ def _job(config: Config, sources: Sequence[Source], rows: Mapping[str, pd.DataFr
         "acknowledged": config.acknowledge_confounding,
         "splits": asdict(config.splits),
     }
+    if _links_patients(config, rows):
+        decides |= BY_PERSON
     this = Job("prepare", decides, config.output)
     return replace(this, leaves=_leaves(config, this.key))
 
@@ -153,6 +162,27 @@ def _decides(
             name: digest(table.astype(str).to_numpy().tolist()) for name, table in rows.items()
         },
     }
+
+
+def _links_patients(config: Config, rows: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether it can change the cohort that near-duplicates link patients, and not only images."""
+    splits, official = config.splits, _known(rows.values(), "split")
+    follows = official.any() and not official.all()
+    drops = official.any() and splits.drop_duplicates
+    return bool(splits.official and (follows or drops)) or _lends_patients(config, rows)
+
+
+def _lends_patients(config: Config, rows: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether an image without a patient can be the near-duplicate of one with a patient."""
+    known = [_known([table], "patient_id") for table in rows.values()]
+    partly = any(patients.any() and not patients.all() for patients in known)
+    return partly and config.missing_patient_id.value == "cluster"
+
+
+def _known(tables: Iterable[pd.DataFrame], column: str) -> pd.Series:
+    """Which of all rows have a value in this column."""
+    values = [table.get(column, pd.Series("", table.index)) for table in tables]
+    return pd.concat(values, ignore_index=True).fillna("").astype(str) != ""
 
 
 def _leaves(config: Config, key: str) -> tuple[Path, Path]:
@@ -173,13 +203,17 @@ def _prepare(
     pairs = near_duplicates(prints)
     table["patient_id"] = _patients(table, pairs, config)
     table["split"] = _splits(table, pairs, config.splits)
+    everyone = table
     if config.splits.drop_duplicates:
         table, pairs = drop_crossing(table, pairs)
+    dropped = everyone[~everyone["image_id"].isin(table["image_id"])]
     require_splits(table, config.classes)
     manifest = Manifest(table, folder, tuple(config.classes))
     require_no_leakage(manifest, pairs)
     report = audit(manifest, pairs) | {"simulated": [s.name for s in sources if s.simulated]}
+    report["linked_patients"] = linked_patients(table, pairs)
     report["notes"] = [note for s in sources if (note := getattr(s, "note", ""))]
+    report["notes"] += _person_notes(report["linked_patients"], dropped)
     report["acknowledged"] = require_no_confounding(
         report, acknowledged=config.acknowledge_confounding
     )
@@ -194,12 +228,30 @@ def _prepare(
         "patients": int(table.groupby("source")["patient_id"].nunique().sum()),
         "splits": {name: manifest.split(name).counts() for name in ("train", "val", "test")},
         "near_duplicates": len(pairs),
+        "dropped": len(dropped),
+        "dropped_patients": patient_keys(dropped).nunique(),
         "simulated": report["simulated"],
         "confounding": report["acknowledged"],
     }
     with tracking.tracked(config, this) as run:
         tracking.log_cohort(run, manifest, summary)
     return summary
+
+
+def _person_notes(linked: Sequence[Sequence[str]], dropped: pd.DataFrame) -> list[str]:
+    """What a reader of the audit must know of persons: who is taken for one, and who is left out."""
+    notes = []
+    if linked:
+        notes.append(
+            f"{sum(map(len, linked))} patients share near-duplicate images with others, and are taken "
+            f"for {len(linked)} persons: {some(' = '.join(keys) for keys in linked)}"
+        )
+    if len(dropped):
+        notes.append(
+            f"{len(dropped)} images of {patient_keys(dropped).nunique()} patients are left out, because "
+            "these persons have images in a split that comes before theirs (splits.drop_duplicates)"
+        )
+    return notes
 
 
 def _external_job(
@@ -213,6 +265,8 @@ def _external_job(
         "beside": cohort.digest(),
         "drop_duplicates": config.splits.drop_duplicates,
     }
+    if config.splits.drop_duplicates or _lends_patients(config, rows):
+        decides |= BY_PERSON
     this = Job("prepare", decides, config.output)
     return replace(this, leaves=(config.output / "cohorts" / f"external-{this.key}.parquet",))
 
@@ -245,12 +299,19 @@ def _prepare_external(
     pairs = near_duplicates(prints)
     n = len(beside)
     own = pairs[pairs[:, 0] >= n] - n
-    shared = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)] - [0, n]
     # Files of one name may lie in several collections, whose images must stay apart.
     table["image_id"] = "external-" + table["image_id"]
     table["patient_id"] = _patients(table, own, config)
     table["split"] = "test"
-    table, dropped = _apart(table, beside, shared, config.splits.drop_duplicates)
+    linked = _linked_to(table, beside, pairs)
+    if linked.any() and not config.splits.drop_duplicates:
+        raise LeakageError(_shared_with(table, linked, beside, pairs))
+    dropped, table = table[linked], table[~linked].reset_index(drop=True)
+    if table.empty:
+        raise LeakageError(
+            "every external test image is left out: each is of a person who is in the cohort, by the "
+            "patient or by near-duplicates; choose another test_source"
+        )
     manifest = Manifest(table, folder, tuple(config.classes))
     (path,) = this.leaves
     manifest.write(Path(path))
@@ -263,47 +324,44 @@ def _prepare_external(
             str(name): part["label"].value_counts().to_dict()
             for name, part in table.groupby("source")
         },
-        "dropped": dropped,
+        "dropped": len(dropped),
+        "dropped_patients": patient_keys(dropped).nunique(),
         "simulated": [s.name for s in sources if s.simulated],
     }
 
 
-def _apart(
-    table: pd.DataFrame, beside: Manifest, pairs: np.ndarray, drop: bool
-) -> tuple[pd.DataFrame, int]:
-    """The external images that share neither patient nor picture with the cohort, or an error."""
-    known = set(zip(beside.table["source"], beside.table["patient_id"], strict=True))
-    patients = zip(table["source"], table["patient_id"], strict=True)
-    shared = pd.Series([patient in known for patient in patients], table.index)
-    alike = table.index.isin(pairs[:, 1])
-    if (shared | alike).any() and not drop:
-        raise LeakageError(_shared_with(table, shared, beside, pairs))
-    kept = table[~(shared | alike)].reset_index(drop=True)
-    if kept.empty:
-        raise LeakageError(
-            "every external test image is left out: each shares its patient or picture with the cohort; "
-            "choose another test_source"
-        )
-    return kept, len(table) - len(kept)
+def _linked_to(table: pd.DataFrame, beside: Manifest, pairs: Pairs) -> np.ndarray:
+    """The external images `(N,)` bool of persons who are in the cohort, by patient or by picture.
+
+    `pairs` are near duplicates in the rows of the cohort and then those of `table`. A person's other
+    images are the person's too, also over other external patients.
+    """
+    columns = ["source", "patient_id"]
+    both = pd.concat([beside.table[columns], table[columns]], ignore_index=True)
+    person = persons(both, pairs)
+    return np.isin(person[len(beside) :], person[: len(beside)])
 
 
 def _shared_with(
-    table: pd.DataFrame, shared: pd.Series, beside: Manifest, pairs: np.ndarray
+    table: pd.DataFrame, linked: np.ndarray, beside: Manifest, pairs: np.ndarray
 ) -> str:
-    ids, others = table["image_id"], beside.table["image_id"]
+    n, ids, others = len(beside), table["image_id"], beside.table["image_id"]
     found = []
-    if shared.any():
-        who = (table["source"] + "/" + table["patient_id"])[shared].unique()
+    patients = patient_keys(table)
+    shared = patients[patients.isin(patient_keys(beside.table))].unique()
+    if len(shared):
         found.append(
-            f"{len(who)} patients are in both: {some(who)} (if they are other people, give the external "
-            "data set a name of its own: test_source.<key>.name=…)"
+            f"{len(shared)} patients are in both: {some(shared)} (if they are other people, give the "
+            "external data set a name of its own: test_source.<key>.name=…)"
         )
-    if len(pairs):
-        copies = some(f"{ids[j]} ~ {others[i]}" for i, j in pairs)
-        found.append(f"{len(pairs)} pairs of images are near-duplicates: {copies}")
+    crossing = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)] - [0, n]
+    if len(crossing):
+        copies = some(f"{ids[j]} ~ {others[i]}" for i, j in crossing)
+        found.append(f"{len(crossing)} pairs of images are near-duplicates: {copies}")
     return (
         f"external test sets must be apart from the cohort, but {'; '.join(found)}. Set "
-        "splits.drop_duplicates=true to leave these external images out"
+        f"splits.drop_duplicates=true to leave out all {int(linked.sum())} external images of these "
+        f"{patients[linked].nunique()} patients"
     )
 
 
@@ -378,25 +436,42 @@ def _patients(table: pd.DataFrame, pairs: Pairs, config: Config) -> pd.Series:
         )
     number = pd.Series(clusters(len(table), pairs), index=table.index)
     groups = "cluster-" + table["image_id"].groupby(number).transform("min")
-    return table["patient_id"].astype(object).where(~missing, groups)
+    own = _patient_of_likeness(table.assign(number=number), ~missing)
+    return table["patient_id"].astype(object).where(~missing, own.where(own.notna(), groups))
+
+
+def _patient_of_likeness(table: pd.DataFrame, known: pd.Series) -> pd.Series:
+    """The patient of the same source among the images of one `number`, the first of several.
+
+    An id means something only within its source; likeness to another source's image is a link
+    between two patients, which keeps them together but gives no id.
+    """
+    keys = ["source", "number"]
+    patients = table.loc[known, [*keys, "patient_id"]].sort_values("patient_id")
+    found = table[keys].merge(patients.drop_duplicates(keys), how="left", on=keys)
+    return found["patient_id"].set_axis(table.index).astype(object)
 
 
 def _splits(table: pd.DataFrame, pairs: np.ndarray, splits: Any) -> pd.Series:
-    """The source's own split where it has one and splits.official holds; else by patient."""
+    """The source's own split where it has one and splits.official holds; else by person.
+
+    A person some of whose images have a split of the source gives it to the others too, the last
+    of train, val and test where there are several.
+    """
     given = (
         table["split"].fillna("")
         if "split" in table and splits.official
         else pd.Series("", table.index)
     )
-    open_rows = (given == "").to_numpy()
-    codes = pd.factorize(table["source"] + "/" + table["patient_id"])[0]
-    _, first = np.unique(codes, return_index=True)
-    same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
-    linked = pd.Series(clusters(len(table), np.concatenate([pairs, same_patient])))
+    person = persons(table, pairs)
+    ranks = given.map(RANK).astype(float)
+    names_of_ranks = {rank: name for name, rank in RANK.items()}
+    followed = ranks.groupby(person).transform("max").map(names_of_ranks)
+    chosen = given.astype(object).where(given != "", followed)
+    open_rows = chosen.isna().to_numpy()
     # A group is named after its patients, so that its place does not depend on the row order.
-    names = (table["source"] + "/" + table["patient_id"]).groupby(linked).transform("min")
+    names = patient_keys(table).groupby(person).transform("min")
     fractions = {"val": splits.val_fraction, "test": splits.test_fraction}
-    chosen = given.astype(object).copy()
     if open_rows.any():
         chosen[open_rows] = assign_splits(
             table["label"][open_rows], names[open_rows], fractions=fractions, seed=splits.seed
