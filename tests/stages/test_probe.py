@@ -1,5 +1,8 @@
 """The stage `probe`: what it finds in a cohort, and that it finds it once."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,6 +69,43 @@ def test_nothing_is_told_where_nothing_is_marked(tmp_path):
     assert {row["view"] for row in result["shortcuts"]} == {
         "thumbnail", "borders", "background", "grain",
     }  # fmt: skip
+
+
+def written_twice(folder):
+    """80 images of noise, each of two patients: whoever has seen one knows the class of the other."""
+    written(folder, marked=[])
+    table = pd.read_csv(folder / "manifest.csv").iloc[:80].assign(patient_id=range(80))
+    copies = table.assign(
+        path=[f"copy-{path}" for path in table["path"]], patient_id=range(80, 160)
+    )
+    for original, copy in zip(table["path"], copies["path"], strict=True):
+        (folder / copy).write_bytes((folder / original).read_bytes())
+    pd.concat([table, copies]).to_csv(folder / "manifest.csv", index=False)
+
+
+def test_patients_with_the_same_images_are_in_one_fold(tmp_path):
+    written_twice(tmp_path / "cohort")
+    result = found(tmp_path, "tracking=none")
+    assert result["told"] == []
+    (record,) = (tmp_path / "outputs").glob("probe/*/run.json")
+    assert json.loads(record.read_text())["identity"]["patients"] == "linked"
+    (path,) = (tmp_path / "outputs" / "cohorts").glob("audit-*.json")
+    report = json.loads(path.read_text())
+    assert len(report["linked_patients"]) == 80
+    # The audit of an earlier version has pairs, but does not say whose they are.
+    path.write_text(json.dumps({k: v for k, v in report.items() if k != "linked_patients"}))
+    shutil.rmtree(record.parent)
+    again = found(tmp_path, "tracking=none")
+    assert not again["skipped"]
+    assert again["key"] == result["key"]
+    assert again["shortcuts"] == result["shortcuts"]
+
+
+def test_cohorts_without_linked_patients_keep_their_probes(tmp_path):
+    written(tmp_path / "cohort", marked=[])
+    found(tmp_path, "tracking=none")
+    (record,) = (tmp_path / "outputs").glob("probe/*/run.json")
+    assert "patients" not in json.loads(record.read_text())["identity"]
 
 
 def test_the_rules_of_a_cohort_hold(shared_data, tmp_path):

@@ -116,6 +116,13 @@ def job(config: Config) -> Job:
     return _job(config, sources, _rows(config, sources))
 
 
+def audit_of(config: Config) -> dict[str, Any]:
+    """The audit of this configuration's cohort; empty where it has not been prepared."""
+    audit_path = Path(job(config).leaves[1])
+    report: dict[str, Any] = json.loads(audit_path.read_text()) if audit_path.exists() else {}
+    return report
+
+
 def _rows(config: Config, sources: Sequence[Source]) -> dict[str, pd.DataFrame]:
     if not sources:
         raise ConfigError("source must name at least one source; for example source=simulated")
