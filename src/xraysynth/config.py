@@ -17,7 +17,6 @@ from xraysynth.recipes import (
     ClassifierRecipe,
     Control,
     DataRecipe,
-    Keep,
     MixMode,
     TrainerRecipe,
 )
@@ -254,12 +253,6 @@ class Config:
             )
         if self.size_px < 16:
             raise ConfigError(f"size_px must be at least 16; got {self.size_px}")
-        whole = self.trainer.patience == 0 and self.trainer.keep is Keep.last
-        if self.data.mode is MixMode.pretrain and self.data.share and not whole:
-            raise ConfigError(
-                "data.mode=pretrain comes to the real images in the end, so that nothing before may be "
-                "kept: set trainer.patience=0 and trainer.keep=last"
-            )
 
     @property
     def output(self) -> Path:

@@ -4,7 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,15 @@ class Job:
     """`identity` holds the settings that decide the result and the digests of its inputs.
 
     `leaves` are files or folders without which a finished job does not count as done; a relative
-    path starts at the job's own folder.
+    path starts at the job's own folder. `made_of` are entries of its result that tell what the inputs
+    named in the identity held: where one of them is recorded as something else, it does not either.
     """
 
     stage: str
     identity: Mapping[str, Any]
     output: Path
     leaves: tuple[str | Path, ...] = ()
+    made_of: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -53,7 +55,12 @@ class Job:
     def done(self) -> bool:
         """True when the job has finished without error, and what it made is still there."""
         there = all(self._absolute(path).exists() for path in self.leaves)
-        return there and self.record().get("state") == "done"
+        record = self.record()
+        return there and record.get("state") == "done" and self._is_current(record)
+
+    def _is_current(self, record: Mapping[str, Any]) -> bool:
+        result = record.get("result", {})  # of an earlier version, it may not say
+        return all(result.get(name, value) == value for name, value in self.made_of.items())
 
     def _absolute(self, path: str | Path) -> Path:
         return self.folder / path if isinstance(path, str) else Path(path).absolute()

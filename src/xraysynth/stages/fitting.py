@@ -12,10 +12,15 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.manifest import Manifest
 from xraysynth.recipes import Control, plain
+from xraysynth.store import write_atomically
 
 if TYPE_CHECKING:  # a wrong option must be refused before torch is there
     from xraysynth.classifier import FitResult, XrayClassifier
     from xraysynth.data import XrayDataModule
+
+
+SEEN = "pools.json"
+"""File beside the checkpoint of a training: the digests of the synthetic images that it sees."""
 
 
 def data(
@@ -76,9 +81,17 @@ def _fit(
     return module, fit(module, datamodule, config.trainer, folder=folder, logger=logger)
 
 
+def start_over_unless(folder: Path, pools: Mapping[str, str]) -> None:
+    """Resume only a training that has seen these pools (name to digest), or does not say what."""
+    path = folder / SEEN
+    if path.exists() and json.loads(path.read_text()) != pools:
+        forget_steps(folder)
+    write_atomically(path, json.dumps(pools).encode())
+
+
 def forget_steps(folder: Path) -> None:
     """Delete what was only needed to resume."""
-    for name in ("last.ckpt", "best.safetensors"):
+    for name in ("last.ckpt", "best.safetensors", SEEN):
         (folder / name).unlink(missing_ok=True)
 
 

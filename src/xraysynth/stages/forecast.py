@@ -70,6 +70,18 @@ def done(step: plan.Step, cohort: Manifest, external: Manifest | None) -> bool:
         return False
 
 
+def missing(
+    steps: Sequence[plan.Step], cohort: Manifest, external: Manifest | None
+) -> list[plan.Step]:
+    """The steps that are not done, and those that need one of them: what that makes may differ."""
+    found: list[plan.Step] = []
+    for step in steps:
+        titles = {earlier.title for earlier in found}
+        if not titles.isdisjoint(step.needs) or not done(step, cohort, external):
+            found.append(step)
+    return found
+
+
 def _jobs(step: plan.Step, cohort: Manifest, external: Manifest | None) -> list[Job]:
     config = step.config
     if step.stage == "probe":
@@ -81,7 +93,7 @@ def _jobs(step: plan.Step, cohort: Manifest, external: Manifest | None) -> list[
         bound = finetune.bound(config, cohort).values()
         return [generate.job(config, generator, counts) for generator in bound]
     if step.stage == "train":
-        return [train.job(config, cohort, external)]
+        return [train.current_job(config, cohort, external, step.overrides)]
     counts = generate.counts(config, step.overrides)
     pools = generate.pools(config, step.overrides, counts).values()
     measured = [evaluate.job(config, cohort, images, external) for images in pools]

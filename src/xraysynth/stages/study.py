@@ -45,7 +45,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     for reason in plan.kept_in(config, cohort).values():
         print(reason, file=sys.stderr, flush=True)
     steps = plan.steps(config, cohort, overrides)
-    steps = [step for step in steps if not forecast.done(step, cohort, external)]
+    steps = forecast.missing(steps, cohort, external)
     failures = _run_all(steps, config.study.workers)
     result = report.run(config, overrides, failures=failures)
     state = "failed" if failures else "done"

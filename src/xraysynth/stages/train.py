@@ -7,7 +7,9 @@ test sets (test_source=…) also external.parquet.
 Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth train …
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +18,14 @@ import pandas as pd
 from xraysynth import pool, tracking
 from xraysynth.audit import fingerprint, require_no_copies
 from xraysynth.config import Config
-from xraysynth.errors import ConfigError
+from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import check_firewall, required_per_class, usable
+from xraysynth.mixing import check_firewall, mix, required_per_class, usable
 from xraysynth.process_group import process_group
 from xraysynth.processes import is_main, world_size
 from xraysynth.recipes import ClassWeighting, Control, Keep, MixMode, plain
-from xraysynth.seeds import key12
+from xraysynth.seeds import digest, key12
 from xraysynth.stages import finetune, fitting, generate, prepare
 from xraysynth.store import ImageStore
 
@@ -45,9 +47,16 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     _require_equal_shares(config)
     cohort, _ = prepare.cohort(config, overrides)
     external = prepare.external(config, overrides)
-    this = job(config, cohort, external)
+    this = current_job(config, cohort, external, overrides)
     if this.done:
         return this.run(dict, config={}, overrides=(), beside=dict)
+    if is_main() and replace(this, made_of={}).done:
+        print(
+            f"train job {this.key} is trained again: its pools have other images now than it was "
+            "trained on",
+            file=sys.stderr,
+            flush=True,
+        )
     synthetic = _pools(config, cohort, overrides)
     if is_main():
         _require_no_copies(config, [cohort, external], synthetic)
@@ -71,7 +80,7 @@ def _require_equal_shares(config: Config) -> None:
 
 def job(config: Config, cohort: Manifest, external: Manifest | None = None) -> Job:
     """The training job of this configuration on this cohort, tested on `external` images too."""
-    decides = {**_fitting(config, cohort), "mix": _mix(config, cohort), **_phases(config)}
+    decides = {**_fitting(config, cohort), "mix": _mix(config, cohort), **_balance(config)}
     leaves: tuple[str, ...] = (PREDICTIONS, WEIGHTS)
     if external is not None:
         decides["external"] = external.digest()
@@ -79,13 +88,57 @@ def job(config: Config, cohort: Manifest, external: Manifest | None = None) -> J
     return Job("train", decides, config.output, leaves=leaves)
 
 
-def _phases(config: Config) -> dict[str, Any]:
-    """Says that rules count from the first real image on, where they once were blind to that."""
-    trainer, data = config.trainer, config.data
-    counts = trainer.patience > 0 or trainer.keep is Keep.best
-    balances = config.classifier.class_weighting is ClassWeighting.balanced
-    pretrains = data.mode is MixMode.pretrain and data.share > 0
-    return {"counted_from": "first real step"} if pretrains and (counts or balances) else {}
+def current_job(
+    config: Config, cohort: Manifest, external: Manifest | None, overrides: Sequence[str]
+) -> Job:
+    """The training job, done only if it was trained on the images that its pools give now.
+
+    An image that failed may be made later and takes its place among the first of its class. All
+    seeds of an arm see the same images so. Without the pools a finished job counts as done.
+    """
+    made_of = {}
+    with suppress(XraysynthError):  # a pool is gone or too small: there is nothing to compare with
+        pools = _pools(config, cohort, overrides, read=pool.listed)
+        made_of = {"pools": _digests(_mixed_in(config, cohort, pools))} if pools else {}
+    return replace(job(config, cohort, external), made_of=made_of)
+
+
+def _mixed_in(
+    config: Config, cohort: Manifest, pools: Mapping[str, Manifest]
+) -> dict[str, Manifest]:
+    """The rows that this configuration takes from each pool."""
+    data = config.data
+    _, *taken = mix(
+        used(config, cohort).split("train"),
+        pools,
+        share=data.share,
+        mode=data.mode,
+        seed=config.seed,
+        control=data.control,
+    )
+    return dict(zip(pools, taken, strict=True))
+
+
+def _digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
+    """Pool -> digest of its images' ids and SHA-256, in the order of ids."""
+    found = {}
+    for name, images in pools.items():
+        rows = images.table[["image_id", "sha256"]].sort_values("image_id")
+        found[name] = digest(rows.to_numpy().tolist())
+    return found
+
+
+def pools_used(this: Job) -> Mapping[str, str]:
+    """Pool -> digest of the images that a finished training has seen; empty for earlier versions."""
+    found: Mapping[str, str] = this.record().get("result", {}).get("pools", {})
+    return found
+
+
+def _balance(config: Config) -> dict[str, Any]:
+    """Says by which images a loss is balanced, where earlier versions counted others."""
+    balanced = config.classifier.class_weighting is ClassWeighting.balanced
+    pretrained = config.data.mode is MixMode.pretrain and config.data.share > 0
+    return {"balanced_by": "real images"} if balanced and pretrained else {}
 
 
 def _fitting(config: Config, cohort: Manifest) -> dict[str, Any]:
@@ -146,7 +199,13 @@ def used(config: Config, cohort: Manifest) -> Manifest:
     )
 
 
-def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[str, Manifest]:
+def _pools(
+    config: Config,
+    cohort: Manifest,
+    overrides: Sequence[str],
+    *,
+    read: Callable[..., Manifest] = pool.read,
+) -> dict[str, Manifest]:
     if config.data.share == 0 or config.data.control is Control.duplicate:
         return {}
     needed = required_per_class(
@@ -159,7 +218,7 @@ def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[s
     fixed = config.generate.per_class
     if fixed is not None and fixed >= max(needed.values()):
         needed = dict.fromkeys(config.classes, fixed)
-    return generate.pools(config, overrides, needed)
+    return generate.pools(config, overrides, needed, read=read)
 
 
 def _require_no_copies(
@@ -192,6 +251,8 @@ def _work(
     if external is not None:
         check_firewall(external, synthetic, learned)
     datamodule = fitting.data(config, cohort, synthetic, learned)
+    digests = _digests(dict(zip(synthetic, datamodule.train_manifests[1:], strict=False)))
+    fitting.start_over_unless(this.folder, digests)
     with tracking.tracked(config, this) as run:
         with process_group(config.trainer.accelerator):
             module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
@@ -200,6 +261,7 @@ def _work(
         summary = {
             **fitting.tested(config, test, probabilities, targets, path=this.folder / PREDICTIONS),
             **fitting.sizes(datamodule.train_manifests),
+            "pools": digests,
             **facts,
             "probes": fitting.probes(config, datamodule, module, test),
         }
