@@ -96,6 +96,29 @@ def test_a_rare_class_from_a_source_of_its_own_is_found_although_accuracy_is_alw
     assert tells["tuberculosis"]["balanced_accuracy"] == 1.0
 
 
+def test_many_small_sources_that_know_nothing_of_the_class_are_not_confounding():
+    told = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sources = [f"hospital-{n}" for n in range(60)]  # of one image or two
+        places = [*sources, *rng.choice(sources, 40)]
+        manifest = cohort(places, rng.permutation(["a"] * 10 + ["b"] * 45 + ["c"] * 45).tolist())
+        report = audit.audit(manifest, [])
+        assert report["source_tells"]["a"]["balanced_accuracy"] > 0.8
+        told += audit.require_no_confounding(report, acknowledged=True)
+    assert len(told) <= 2  # of 60 classes
+    alone = cohort([f"s{n}" for n in range(40)], ["a", "b"] * 20)  # a source for each image
+    assert audit.require_no_confounding(audit.audit(alone, []), acknowledged=False) == []
+
+
+def test_what_an_audit_of_an_earlier_version_found_is_found_again():
+    report = audit.audit(cohort(["x"] * 10 + ["y"] * 10, ["a"] * 10 + ["b"] * 10), [])
+    assert report["source_tells"]["a"]["by_chance"] < 0.9
+    for tells in report["source_tells"].values():
+        del tells["by_chance"]
+    assert len(audit.require_no_confounding(report, acknowledged=True)) == 2
+
+
 def test_near_duplicates_across_splits_are_leakage():
     manifest = cohort(["x"] * 3, ["a"] * 3, ["train", "test", "test"])
     audit.require_no_leakage(manifest, [(1, 2)])
@@ -238,6 +261,9 @@ def test_the_audit_of_a_cohort_stays_what_it_was():
     manifest = cohort(*columns)
     pairs = [(k, k + 3) for k in range(0, 50, 2)]
     for given in (pairs, np.array(pairs)):
-        assert digest(audit.audit(manifest, given)).startswith("8cb19a0c7160")
+        report = audit.audit(manifest, given)
+        for tells in report["source_tells"].values():
+            assert tells.pop("by_chance") < 0.75
+        assert digest(report).startswith("8cb19a0c7160")
     table, left = audit.drop_crossing(manifest.table, pairs)
     assert digest([table["image_id"].tolist(), left.tolist()]).startswith("3d2d88e5a217")

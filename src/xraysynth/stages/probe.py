@@ -71,7 +71,7 @@ def _person_keys(config: Config, cohort: Manifest) -> np.ndarray:
     linked = report.get("linked_patients", [])
     if "linked_patients" not in report and _may_link_patients(report):  # of an earlier version
         linked = linked_patients(cohort.table, near_duplicates(fingerprint(cohort.files)))
-    return person_keys(cohort.table, linked).to_numpy()
+    return np.asarray(person_keys(cohort.table, linked))
 
 
 def _work(config: Config, cohort: Manifest, this: Job) -> dict[str, Any]:
