@@ -66,6 +66,45 @@ def test_fine_tuning_is_spread_over_the_pool_and_shown_apart(taught: PoolView) -
     assert found["USD"].total.how == "estimated"
 
 
+def test_a_fine_tuning_is_paid_whole_however_few_images_are_drawn(
+    content: Content, taught: PoolView
+) -> None:
+    found = costs.spent(taught, 3.6)
+    assert found["s"].of(10).value == pytest.approx(10 * 0.5 + 100)
+    assert found["USD"].of(10).value == pytest.approx(0.105)
+    cells = rows(tradeoffs.side_by_side(content), 1)
+    assert cells["1,000 images, time"].value == pytest.approx(1000 * 0.5 + 100)
+    share = costs.usable(taught).value
+    assert cells["one usable image, time"].value == pytest.approx((0.5 + 100 / 400) / share)
+
+
+def test_the_price_of_a_small_arm_has_the_whole_fine_tuning_in_it(
+    content: Content, taught: PoolView
+) -> None:
+    for point in costs.points(with_gains(content, 0.1)):
+        once = 100 if point.arm.generator == taught.generator else 0
+        images = point.arm.synthetic_images
+        assert point.images["s"].value == pytest.approx(images * 0.5 + once)
+        assert point.per_point["s"].value == pytest.approx((images * 0.5 + once) / 10)
+        assert point.thousand["s"].value == pytest.approx(1000 * 0.5 + once)
+
+
+def test_a_fine_tuning_that_two_generators_share_is_said_to_be_paid_once(content: Content) -> None:
+    pools = [
+        replace(pool, taught={"weights": "w", **content.pools[1].taught}) for pool in content.pools
+    ]
+    shared = rows(tradeoffs.side_by_side(replace(content, pools=pools)), 1)
+    names = [pool.generator for n, pool in enumerate(pools) if n != 1]
+    assert shared["fine-tuning, once, time"].note == f"paid once for this and {', '.join(names)}"
+    assert rows(tradeoffs.side_by_side(content), 1)["fine-tuning, once, time"].note == ""
+
+
+def test_the_share_of_refusals_is_of_answers(content: Content, paid: PoolView) -> None:
+    silent = replace(paid, outcomes={"image": 40, "refused": 10, "failed": 50})
+    found = rows(tradeoffs.side_by_side(replace(content, pools=[silent])))["refused"]
+    assert (found.value, found.n) == (pytest.approx(0.2), 50)
+
+
 def test_what_is_known_in_part_has_no_total(taught: PoolView) -> None:
     unmetered = {
         name: value for name, value in taught.taught["ledger"].items() if name != "energy_kwh"
@@ -161,7 +200,7 @@ def test_the_verdict_names_the_cheapest_gain_or_says_there_is_none(content: Cont
 
     assert (
         said(with_gains(content, 0.02))
-        == "no generator shows a gain, so none is worth its cost here"
+        == "no generator shows a gain, so no price of a gain can be named"
     )
     assert said(replace(content, arms=content.arms[:1])) == ""
     gains = with_gains(content, 0.1)
@@ -262,7 +301,7 @@ def test_every_number_of_the_page_is_in_the_file(content: Content) -> None:
         ("stable_diffusion", "stable_diffusion 50% (replace)", "a point of macro-F1, time")
     ]
     assert (row["value"], row["unit"], row["how"]) == (pytest.approx(10), "s", "measured")
-    assert found.loc[("sd_lora", "", "1,000 images, time"), "value"] == pytest.approx(750)
+    assert found.loc[("sd_lora", "", "1,000 images, time"), "value"] == pytest.approx(600)
     assert found.loc[("sd_lora", "", "1,000 images without fine-tuning, time"), "value"] == 500
 
 

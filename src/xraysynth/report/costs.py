@@ -58,15 +58,26 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a pool took of one unit: `drawing` per image, and `teaching` once; `total` per image."""
+    """What a pool took of one unit.
+
+    `drawing` is the cost of an image, and `teaching` that of the fine-tuning, which is paid once.
+    `total` is the cost of an image of this study's pool, with its part of the fine-tuning.
+    """
 
     drawing: Quantity
     teaching: Quantity
     total: Quantity
 
+    def of(self, images: int) -> Quantity:
+        """The cost of a number of images: drawing each of them, and the fine-tuning whole."""
+        if self.teaching.value is None or self.drawing.value is None:
+            return self.total.times(images)  # nothing is fine-tuned here, or the words that say why
+        drawn = self.drawing.times(images)
+        return replace(drawn, value=(drawn.value or 0.0) + self.teaching.value)
+
 
 def spent(pool: PoolView, usd_per_hour: float | None) -> dict[Unit, Spent]:
-    """What the images of a pool cost, the fine-tuning spread over all of them."""
+    """What the images of a pool and its fine-tuning cost, by unit."""
     seconds = _spent(pool, "s", pool.ledger.get("seconds_per_image"), _taught(pool, "seconds"))
     per_thousand = pool.ledger.get("energy_kwh_per_1000")
     energy = _spent(
@@ -115,7 +126,7 @@ def _method(pool: PoolView) -> str:
 def _dollars(pool: PoolView, seconds: Spent, usd_per_hour: float | None) -> Spent:
     """What a service was paid; for what computes here, seconds at the price of a machine hour."""
     ledger, access = pool.ledger, pool.card.access
-    paid = float(ledger.get("cost_usd") or 0)
+    paid = float(ledger.get("cost_usd") or 0)  # None where no answer has a price
     if access in SERVICES and (paid or access != SERVICES[1]):
         return _paid(ledger, paid)
     if access == ARCHIVE:
@@ -132,7 +143,9 @@ def _paid(ledger: Mapping[str, Any], paid: float) -> Spent:
     images, possible = int(ledger.get("images") or 0), float(ledger.get("possible_usd") or 0)
     note = f"and up to ${possible:.2f} in all possibly billed besides" if possible else ""
     known_price = images and (paid or not possible)
-    each = Quantity.of(paid / images if known_price else None, "USD", n=images, note=note)
+    # Of the images whose price is known, where the ledger says so.
+    per_image = ledger.get("cost_usd_per_image") or (paid / images if images else None)
+    each = Quantity.of(per_image if known_price else None, "USD", n=images, note=note)
     return Spent(each, Quantity(words=NOT_APPLICABLE), each)
 
 
@@ -178,14 +191,15 @@ def per_usable(cost: Quantity, share: Quantity) -> Quantity:
 class Point:
     """An arm with synthetic images: its gain in macro-F1, and what its images cost.
 
-    `each` is the cost of one image, `images` of all its synthetic images, `per_point` of these over
-    the points (0.01 of macro-F1) that it gains, by unit.
+    By unit, and with the fine-tuning, which must be paid whole however few images an arm takes:
+    `thousand` is the cost of 1,000 images, `images` that of all its synthetic images, `per_point`
+    that of these over the points (0.01 of macro-F1) that it gains.
     """
 
     arm: Arm
     gain: Interval
     word: str
-    each: Mapping[Unit, Quantity]
+    thousand: Mapping[Unit, Quantity]
     images: Mapping[Unit, Quantity]
     per_point: Mapping[Unit, Quantity]
 
@@ -199,25 +213,25 @@ def points(content: Content) -> list[Point]:
     """One for each arm of all real images that a generator has a part in, controls left out."""
     price = content.machine_usd_per_hour
     pools = {pool.generator: spent(pool, price) for pool in content.pools}
-    unknown = dict.fromkeys(UNITS, Quantity(words=NOT_MEASURED))
+    nothing = Quantity(words=NOT_MEASURED)
+    unknown = dict.fromkeys(UNITS, Spent(nothing, nothing, nothing))
     return [
-        _point(arm, {u: s.total for u, s in pools[arm.generator].items()})
-        if arm.generator in pools
-        else _point(arm, unknown)
+        _point(arm, pools.get(arm.generator, unknown))
         for arm in tables.ordered(content.arms)
         if arm.share > 0 and not tables.group(arm) and findings.PRIMARY in arm.difference
     ]
 
 
-def _point(arm: Arm, each: Mapping[Unit, Quantity]) -> Point:
+def _point(arm: Arm, spent: Mapping[Unit, Spent]) -> Point:
     gain = arm.difference[findings.PRIMARY]
     word = verdicts.verdict(gain, p_holm=arm.p_holm)
+    thousand = {unit: cost.of(1000) for unit, cost in spent.items()}
     images = {
-        unit: replace(cost.times(arm.synthetic_images), n=None, note="")
-        for unit, cost in each.items()
+        unit: replace(cost.of(arm.synthetic_images), n=None, note="")
+        for unit, cost in spent.items()
     }
     per_point = {unit: _per_point(cost, gain, word) for unit, cost in images.items()}
-    return Point(arm, gain, word, each, images, per_point)
+    return Point(arm, gain, word, thousand, images, per_point)
 
 
 def _per_point(cost: Quantity, gain: Interval, word: str) -> Quantity:
@@ -230,14 +244,14 @@ def _per_point(cost: Quantity, gain: Interval, word: str) -> Quantity:
 
 
 def cheapest(shown: Sequence[Point]) -> verdicts.Verdict | None:
-    """Which of the arms that gain has the cheapest images, or that none is worth its cost."""
+    """Which of the arms that gain has the cheapest images; None where nothing was compared."""
     compared = [point for point in shown if point.word != verdicts.NOT_COMPARED]
     if not compared:
         return None
     gaining = [point for point in compared if point.word == verdicts.BETTER]
     if not gaining:
         return verdicts.Verdict(
-            NO_GAIN, "no generator shows a gain, so none is worth its cost here"
+            NO_GAIN, "no generator shows a gain, so no price of a gain can be named"
         )
     unit = max(_PRICES, key=lambda unit: sum(p.images[unit].value is not None for p in gaining))
     known_of = [point for point in gaining if point.images[unit].value is not None]

@@ -19,7 +19,7 @@ _LEAST = 0.19
 
 def drawn(points: Sequence[Point], unit: Unit) -> list[Point]:
     """The points that have a place: with a gain, and a cost above 0, which is no place on a log axis."""
-    return [p for p in points if math.isfinite(p.gain.value) and (p.each[unit].value or 0) > 0]
+    return [p for p in points if math.isfinite(p.gain.value) and (p.thousand[unit].value or 0) > 0]
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -38,9 +38,12 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def plot(points: Sequence[Point], generators: Sequence[str], unit: Unit) -> str:
-    """Gain in macro-F1 with its interval against the cost of 1,000 images; the front as a step line."""
+    """Gain in macro-F1 with its interval against the cost of 1,000 images, the front as a step line.
+
+    The cost has the fine-tuning in it, once and whole.
+    """
     shown = drawn(points, unit)
-    at = [(1000 * (point.each[unit].value or 0), point.gain.value) for point in shown]
+    at = [(point.thousand[unit].value or 0.0, point.gain.value) for point in shown]
     best = front(at)
     height = max(3.3, 0.9 + _LEAST * len(shown))
     right = 0.04 + 0.0165 * max(len(_short(point)) for point in shown)

@@ -1,11 +1,12 @@
 """The generators side by side: what they are good for, what they cost, and how they can be had."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from xraysynth.pool import FINAL
 from xraysynth.report import costs, findings, machines, tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, Point, Quantity, Unit
@@ -57,7 +58,7 @@ def side_by_side(content: Content) -> list[Group]:
     return [
         Group("Are its images of use?", _rows([_use(content, pool) for pool in pools])),
         Group("What did it take?", _rows([_takes(pool) for pool in pools])),
-        Group("What did it cost?", _rows([_cost(pool, price) for pool in pools])),
+        Group("What did it cost?", _rows([_cost(content, pool) for pool in pools])),
         Group("How can it be had?", _rows([_card(pool) for pool in pools])),
     ]
 
@@ -131,24 +132,39 @@ def _takes(pool: PoolView) -> dict[str, Quantity]:
 
 
 def _refused(pool: PoolView) -> Quantity:
-    asked = sum(pool.outcomes.values())
-    share = pool.outcomes.get("refused", 0) / asked if asked else None
-    return Quantity.of(share, "share", n=asked)
+    """The share of answers that were a refusal: what failed before an answer came says nothing."""
+    answered = sum(pool.outcomes.get(outcome, 0) for outcome in FINAL)
+    share = pool.outcomes.get("refused", 0) / answered if answered else None
+    return Quantity.of(share, "share", n=answered)
 
 
-def _cost(pool: PoolView, usd_per_hour: float | None) -> dict[str, Quantity]:
+def _cost(content: Content, pool: PoolView) -> dict[str, Quantity]:
     """In each unit of 1,000 images, of the fine-tuning in them, and of one image that is usable."""
-    spent, share = costs.spent(pool, usd_per_hour), costs.usable(pool)
+    spent, share = costs.spent(pool, content.machine_usd_per_hour), costs.usable(pool)
+    others = _taught_together(content, pool)
     rows: dict[str, Quantity] = {}
     for unit, name in UNITS.items():
-        rows[f"1,000 images, {name}"] = spent[unit].total.times(1000)
-        rows[f"fine-tuning, once, {name}"] = spent[unit].teaching
+        teaching = spent[unit].teaching
+        if others and teaching.value is not None:
+            teaching = replace(teaching, note=f"paid once for this and {', '.join(others)}")
+        rows[f"1,000 images, {name}"] = spent[unit].of(1000)
+        rows[f"fine-tuning, once, {name}"] = teaching
         rows[f"one usable image, {name}"] = costs.per_usable(spent[unit].total, share)
     return rows
 
 
+def _taught_together(content: Content, pool: PoolView) -> list[str]:
+    """The other generators that draw with the weights of the same fine-tuning."""
+    weights = pool.taught.get("weights")
+    return [
+        other.generator
+        for other in content.pools
+        if weights and other is not pool and other.taught.get("weights") == weights
+    ]
+
+
 def _detail(pool: PoolView, usd_per_hour: float | None) -> dict[str, Quantity]:
-    """Answers by outcome, requests, and 1,000 images without their part of the fine-tuning."""
+    """Answers by outcome, requests, and 1,000 images without the fine-tuning."""
     ledger, spent = pool.ledger, costs.spent(pool, usd_per_hour)
     named = {"image": "images", "possibly_billed": "possibly billed"}
     answers = [f"{count} {named.get(name, name)}" for name, count in pool.outcomes.items()]
