@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from prdc import compute_prdc
+from scipy.stats import t as student_t
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.kid import poly_mmd
 
@@ -56,7 +57,7 @@ def copying(train, held, made, **options):
     return {m.metric: m for m in found}
 
 
-X, Y = drawn(0, 160), drawn(1, 140)
+X, Y = drawn(3, 160), drawn(4, 140)
 SAME = measured(X, Y, splits=20)
 
 
@@ -147,7 +148,7 @@ def test_images_like_the_real_ones_show_no_excess():
     assert set(SAME) == expected | {("FD∞(e)", ""), ("CMMD(e)", "")}
     for found in SAME.values():
         if found.label == "" or found.metric in ("FD(e)", "KD(e)"):
-            assert found.excess_low <= 0 <= found.excess_high
+            assert found.p > 0.05
         assert found.low <= found.value <= found.high
         assert found.floor_low <= found.floor <= found.floor_high
         assert found.n == (70 if found.label == "" else 35)
@@ -157,6 +158,7 @@ def test_shifted_images_show_an_excess():
     shifted = measured(X, Y + 1, splits=20)
     for metric in ("FD(e)", "KD(e)", "FD∞(e)", "CMMD(e)"):
         assert shifted[metric, ""].excess_low > 0
+        assert shifted[metric, ""].p < 0.001
         assert shifted[metric, ""].better == "lower"
     for metric in ("precision", "density", "coverage"):
         assert shifted[metric, ""].excess_high < 0
@@ -202,12 +204,112 @@ def test_matched_n_takes_the_bias_out_of_the_comparison():
     assert unmatched[0] > 1.3 * unmatched[1]
 
 
-def test_halves_share_no_patient():
-    # one patient has half the images: were they torn apart, both halves would hold copies of it
-    values = np.vstack([np.ones((20, 2)), drawn(3, 20, 2) + 11])
-    patients = ["a"] * 20 + [f"b{i}" for i in range(20)]
-    found = measured(values, values, patients=patients)
-    assert found["FD(e)", ""].floor_low > 50
+def test_no_patient_is_in_both_halves_or_twice_in_one():
+    """Every patient has a direction of its own: Vendi counts patients, and a neighbour that is
+    strictly nearer than any other patient is another image of the same one."""
+    patients = np.repeat(np.arange(60), 4)
+    found = measured(
+        np.eye(60)[patients],
+        drawn(3, 200, 60),
+        patients=patients,
+        real_labels=np.repeat(CLASSES, 120),
+    )
+    for label, n in {"": 30, "normal": 15, "pneumonia": 15}.items():
+        assert found["Vendi", label].n == n
+        assert found["Vendi", label].floor_low == pytest.approx(n)
+        assert found["coverage", label].floor_high == 0
+
+
+def in_classes(seed, counts, d=6, shift=6.0):
+    """Images of three classes that lie far apart."""
+    labels = np.repeat(("a", "b", "c"), counts)
+    places = np.eye(3, d)[np.searchsorted(("a", "b", "c"), labels)]
+    return drawn(seed, len(labels), d) + shift * places, labels
+
+
+def compared(real, made, patients=None, splits=20, **options):
+    """Measures of all classes of two sets (values, labels)."""
+    found = measure_sets(
+        real=features(real[0]),
+        synthetic=features(made[0]),
+        real_labels=real[1],
+        synthetic_labels=made[1],
+        patients=np.arange(len(real[1])) if patients is None else patients,
+        classes=("a", "b", "c"),
+        splits=splits,
+        **options,
+    )
+    return {m.metric: m for m in found if m.label == ""}
+
+
+def test_a_pool_with_equally_many_of_each_class_is_compared_in_the_real_mix():
+    real = in_classes(3, (201, 72, 27))
+    balanced = compared(real, in_classes(4, (100, 100, 100)))
+    natural = compared(real, in_classes(5, (201, 72, 27)))
+    for metric, found in balanced.items():
+        assert found.p > 0.05, metric
+    assert balanced["FD(e)"].value < 3 * natural["FD(e)"].value
+    assert balanced["FD(e)"].n == 75  # of class a, 100 synthetic images allow 50, 67 % of 75
+    unmixed = frechet_distance(real=real[0], synthetic=in_classes(4, (100, 100, 100))[0])
+    assert unmixed > 5 * balanced["FD(e)"].value
+
+
+def test_several_images_of_a_patient_do_not_make_a_perfect_generator_look_nearer():
+    """With halves by patient but sizes by image, 8 of 12 such pools were called nearer and none of
+    those with a shift was called farther."""
+    nearer, farther = Counter(), Counter()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        patients = np.repeat(np.arange(100), 4)
+        own = np.sqrt(0.6) * rng.normal(size=(100, 16))[patients]
+        real = own + np.sqrt(0.4) * rng.normal(size=(400, 16))
+        made = rng.normal(size=(400, 16))
+        labels = np.full(400, "a")
+        for side, counts in ((made, nearer), (made + np.sqrt(0.36 / 16), farther)):
+            for metric, found in compared((real, labels), (side, labels), patients).items():
+                found_nearer = found.excess_high < 0 or (
+                    found.p < 0.05 and found.value < found.floor
+                )
+                found_farther = found.p < 0.05 and found.value > found.floor
+                counts[metric] += found_nearer if counts is nearer else found_farther
+    assert max(nearer[metric] for metric in ("FD(e)", "KD(e)", "CMMD(e)")) == 0
+    assert farther["KD(e)"] >= 9
+
+
+@pytest.mark.parametrize("made", [50, 120])
+def test_kernel_distances_find_a_difference_no_more_often_than_one_in_twenty(made):
+    """The standard error is a closed form there; the deviation over splits is about twice of it."""
+    options = {"real_labels": ["a"] * 50, "synthetic_labels": ["a"] * made, "classes": ("a", "b")}
+    p_values = []
+    for seed in range(30):
+        sides = drawn(1000 + seed, 50, 3), drawn(2000 + seed, made, 3)
+        p_values.append(measured(*sides, splits=20, **options)["KD(e)", "a"].p)
+    assert sum(p < 0.05 for p in p_values) <= 4
+    assert sum(p < 0.5 for p in p_values) >= 8  # and no less often by far
+
+
+def test_a_class_that_one_side_lacks_is_left_out_on_both_and_named():
+    real, made = in_classes(3, (90, 90, 20)), in_classes(4, (100, 100, 1))
+    found = compared(real, made)["FD(e)"]
+    assert found.note.startswith("without the class c, of which one side has too few")
+    assert found.p > 0.05
+    without = [side[0][side[1] != "c"] for side in (real, made)]
+    assert found.value == pytest.approx(
+        frechet_distance(real=without[0], synthetic=without[1]), abs=1
+    )
+    nothing = compared(in_classes(0, (200, 0, 0)), in_classes(1, (0, 100, 100)))["FD(e)"]
+    assert np.isnan(nothing.value)
+    assert "(by class: a 200 and 0, b 0 and 100, c 0 and 100)" in nothing.note
+
+
+def test_the_p_value_is_that_of_t_on_the_spread_over_splits():
+    found = SAME["FD(e)", ""]
+    again = measured(X, Y, splits=3)["FD(e)", ""]
+    assert 0 < found.p < 1
+    mean, ends = again.value - again.floor, (again.excess_low, again.excess_high)
+    middle = 3 * mean - sum(ends)  # of three splits the interval ends at the extremes
+    deviation = np.std([*ends, middle], ddof=1)
+    assert again.p == pytest.approx(2 * student_t.sf(abs(mean) / deviation, 2))
 
 
 def test_a_class_without_enough_images_says_what_it_needs():
@@ -218,10 +320,10 @@ def test_a_class_without_enough_images_says_what_it_needs():
         absent = found[metric, "pneumonia"]
         assert np.isnan([absent.value, absent.floor, absent.excess_low]).all()
         assert absent.n == 0
-        assert "20 real ones" in absent.note
-        assert "there are 15 real ones of 15 patients and 70 synthetic ones" in absent.note
+        assert "20 real patients" in absent.note
+        assert "15 patients with 15 real images, and 70 synthetic images" in absent.note
     one_patient = measured(X, Y, patients=["a"] * 80 + [f"b{i}" for i in range(80)])
-    assert "80 real ones of 1 patients" in one_patient["FD(e)", "normal"].note
+    assert "1 patients with 80 real images" in one_patient["FD(e)", "normal"].note
 
 
 def test_few_images_are_noted():
@@ -277,7 +379,7 @@ def test_fresh_images_are_not_copies():
         assert found[metric].floor_low <= found[metric].floor <= found[metric].floor_high
     assert found["AuthPct"].value == authenticity(train=train, synthetic=made)
     assert found["AuthPct"].floor == authenticity(train=train, synthetic=held)
-    assert found["C_T"].n == found["MiFD(e)"].n == 120
+    assert found["C_T"].n == found["MiFD(e)"].n == 60  # of 120 patients
 
 
 def test_a_copier_is_found_by_all():
@@ -306,17 +408,84 @@ def test_few_held_out_images_leave_out_what_cannot_be_calibrated():
     assert np.isnan(few["memorised share"].value)
     assert few["memorised share"].note == "needs 100 held-out images, there are 99"
     assert few["AuthPct"].value == authenticity(train=train, synthetic=made)
-    assert few["C_T"].n == 49
+    assert few["C_T"].n == 25
     fewer = copying(train, drawn(1, 16), made)
     for metric in ("C_T", "MiFD(e)"):
         assert np.isnan(fewer[metric].value)
-        assert "there are 16 and 300" in fewer[metric].note
+        assert "8 patients with 16 held-out images, and 300 synthetic" in fewer[metric].note
 
 
 def test_sets_that_never_meet_have_no_copying_statistic():
     train = np.vstack([drawn(0, 100), drawn(1, 100) + 100])
     found = copying(train, train[:100] + 0.1, drawn(2, 200) + 100)["C_T"]
     assert np.isnan(found.value) or found.value > 3
+
+
+def test_copying_compares_sets_in_the_class_mix_of_the_held_out_images():
+    """Classes lie unequally near to their training images, so that a pool of another mix has other
+    shares without a single copy."""
+
+    def of_spread(seed, counts):
+        labels = np.repeat(("a", "b"), counts)
+        spread = np.where(labels == "a", 1.0, 0.3)[:, None]
+        return spread * drawn(seed, len(labels), 8) + 8.0 * (labels == "b")[:, None], labels
+
+    train, held, made = (
+        of_spread(0, (500, 10)),
+        of_spread(1, (380, 20)),
+        of_spread(2, (200, 200)),
+    )
+    patients = {"patients": np.arange(400), "replicates": 200}
+    unweighted = copying(train[0], held[0], made[0], **patients)
+    labels = {"held_out_labels": held[1], "synthetic_labels": made[1]}
+    found = {
+        m.metric: m for m in whole_and_classes(train[0], held[0], made[0], **patients | labels)
+    }
+    for metric in ("AuthPct", "C_T", "MiFD(e)"):
+        assert found[metric].excess_low <= 0 <= found[metric].excess_high, metric
+    assert not unweighted["AuthPct"].excess_low <= 0 <= unweighted["AuthPct"].excess_high
+
+
+def whole_and_classes(train, held, made, **options):
+    """Of all classes last, so that a dictionary by metric keeps these."""
+    found = measure_copying(
+        train=features(train), held_out=features(held), synthetic=features(made), **options
+    )
+    return sorted(found, key=lambda m: m.label, reverse=True)
+
+
+def test_the_memorised_share_is_given_by_class():
+    train, held, made = drawn(0, 300), drawn(1, 240), drawn(2, 300)
+    made[:40] = train[:40] + 1e-4
+    labels = np.repeat(("a", "b", "c"), (100, 195, 5))
+    found = measure_copying(
+        train=features(train),
+        held_out=features(held),
+        synthetic=features(made),
+        patients=np.arange(240),
+        held_out_labels=np.repeat(("a", "b", "c"), 80),
+        synthetic_labels=labels,
+        replicates=100,
+    )
+    shares = {m.label: m for m in found if m.metric == "memorised share"}
+    assert list(shares) == ["", "a", "b", "c"]
+    assert shares["a"].value == pytest.approx(0.4, abs=0.03)
+    assert shares["a"].excess_low > 0.2
+    assert shares["b"].value < 0.05
+    assert shares["b"].n == 195
+    assert np.isnan(shares["c"].value)
+    assert "needs 10 synthetic and 10 held-out images" in shares["c"].note
+    assert shares[""].p < 0.001
+    assert {m.label for m in found if m.metric != "memorised share"} == {""}
+
+
+def test_sets_without_a_class_in_common_are_not_compared_for_copies():
+    options = {"held_out_labels": ["a"] * 140, "synthetic_labels": ["b"] * 160}
+    given = {"train": features(X), "held_out": features(Y), "synthetic": features(X)}
+    found = measure_copying(**given, patients=np.arange(140), **options)
+    assert all(np.isnan(m.value) and "no class in common" in m.note for m in found)
+    with pytest.raises(XraysynthError, match="both or neither"):
+        measure_copying(**given, patients=np.arange(140), held_out_labels=["a"] * 140)
 
 
 def test_copying_refuses_other_weights():

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy.stats import betabinom
 
 from xraysynth.errors import XraysynthError
 from xraysynth.metrics.features import Features
-from xraysynth.metrics.memorization import memorization, weighted_quantile
+from xraysynth.metrics.memorization import memorization, p_more_than_level, weighted_quantile
 
 
 def drawn(seed, n, dimensions=8):
@@ -104,3 +105,89 @@ def test_features_of_other_encoders_do_not_mix():
     other = Features(drawn(2, 300).values, drawn(0, 2).identity | {"weights": "v"})
     with pytest.raises(XraysynthError, match="differ in weights"):
         found(other)
+
+
+def skewed(seed, labels, copies_of=None, copies=0):
+    """Images of two classes, of which "b" is so narrow that all its images lie near to others."""
+    spread = np.where(labels == "a", 1.0, 0.25)[:, None]
+    values = drawn(seed, len(labels)).values * spread + 9.0 * (labels == "b")[:, None]
+    if copies:
+        values[:copies] = copies_of.values[:copies] + 1e-3
+    return Features(values, drawn(0, 2).identity)
+
+
+def test_a_clean_pool_of_another_class_mix_is_at_one_percent():
+    """Unweighted, 5 % of such pools were flagged: the narrow class is near to its training images."""
+    mixes = [np.repeat(("a", "b"), counts) for counts in ((190, 10), (380, 20), (150, 150))]
+    train, held, made = mixes
+    weighted, plain = [], []
+    for seed in range(30):
+        train_set = skewed(3 * seed, train)
+        sets = {
+            "train": train_set,
+            "held_out": skewed(3 * seed + 1, held),
+            "synthetic": skewed(3 * seed + 2, made),
+            "patients": np.arange(400),
+            "replicates": 50,
+        }
+        labels = {"held_out_labels": held, "synthetic_labels": made}
+        weighted.append(memorization(**sets, **labels))
+        plain.append(memorization(**sets))
+    assert np.mean([one.flagged.value for one in weighted]) == pytest.approx(0.01, abs=0.004)
+    assert np.mean([one.flagged.value for one in plain]) > 0.025
+    called = [one.flagged.low > 0.01 and one.p < 0.05 for one in weighted]
+    assert sum(called) <= 2
+    copied = skewed(2, made, train_set, copies=45)
+    assert memorization(**sets | {"synthetic": copied}, **labels).p < 0.001
+
+
+def test_with_100_held_out_images_few_clean_pools_have_more_than_one_percent():
+    """The interval alone calls one in twelve of these pools, or one in five of several classes."""
+    found = [
+        memorization(
+            train=drawn(seed, 60),
+            held_out=drawn(300 + seed, 100),
+            synthetic=drawn(600 + seed, 300),
+            patients=np.arange(100),
+            replicates=20,
+        )
+        for seed in range(120)
+    ]
+    assert np.mean([one.p < 0.05 for one in found]) <= 0.08
+    assert np.mean([one.p < 0.5 for one in found]) > 0.2
+
+
+def test_images_of_one_patient_do_not_count_as_several_in_the_p_value():
+    """Held-out patients of four equal images: the threshold is one patient's, of 25."""
+    below = []
+    for seed in range(120):
+        held = Features(np.repeat(drawn(300 + seed, 25).values, 4, axis=0), drawn(0, 2).identity)
+        result = memorization(
+            train=drawn(seed, 60),
+            held_out=held,
+            synthetic=drawn(600 + seed, 200),
+            patients=np.repeat(np.arange(25), 4),
+            replicates=20,
+        )
+        below.append(result.p < 0.05)
+    assert np.mean(below) <= 0.07
+
+
+def test_the_p_value_is_a_beta_binomial_tail():
+    flagged = np.arange(200) < 9
+    found = p_more_than_level(flagged, np.ones(200), patients=199)
+    assert found == pytest.approx(betabinom.sf(8, 200, 2, 198), rel=0.01)
+    assert p_more_than_level(flagged & False, np.ones(200), patients=199) == 1.0
+    heavy = np.where(flagged, 20.0, 1.0)  # as if 9 of 9 + 191 / 20 images
+    assert p_more_than_level(flagged, heavy, patients=199) < 1e-6
+    one = np.arange(200) < 1  # of five that weigh as much as all others
+    few = np.where(np.arange(200) < 5, 39.0, 1.0)
+    assert p_more_than_level(one, few, patients=199) == pytest.approx(
+        betabinom.sf(0, 10, 2, 198), rel=0.05
+    )
+
+
+def test_every_image_has_a_flag():
+    result = found(mixed(100, n=300))
+    assert result.flags[:100].all()
+    assert result.flags.mean() == pytest.approx(result.flagged.value)
