@@ -515,3 +515,27 @@ def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path)
         assert row["matched"] is None
         assert row["drop"] is None
         assert row["drop_from_all"].value == row["outside"].value - row["inside"].value
+
+
+def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: Path) -> None:
+    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"]
+    config, _ = composed(folder, *more)
+    real = dealt(0)
+
+    def tested(seeds_of_matched: list[int]) -> list[arms.Tested]:
+        found = []
+        for arm in plan.arms(config, real):
+            matched = arm.config.data.control is Control.size_matched
+            seeds = seeds_of_matched if matched else [0, 1]
+            tables = [learned(arm.config, real, seed) for seed in seeds]
+            found.append(arms.Tested(arm, dict.fromkeys(seeds), tables))  # type: ignore[arg-type]
+        return found
+
+    some, alone = tested([1]), tested([1])
+    for one in alone:
+        place = list(one.jobs).index(1)
+        object.__setattr__(one, "tables", [one.tables[place]])
+        object.__setattr__(one, "jobs", {1: None})
+    rows = [arms.left_out(arms.Scorer(config, found), found) for found in (some, alone)]
+    assert rows[0] == rows[1]
+    assert {tuple(row["seeds"]) for row in rows[0]} == {(1,)}
