@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from xraysynth import ledger
+from xraysynth import ledger, store
 
 
 def entry(outcome="image", **facts):
@@ -112,3 +112,58 @@ def test_an_error_ends_the_stretch_and_is_passed_on():
     with pytest.raises(KeyError), ledger.metered() as found:
         raise KeyError
     assert found["seconds"] >= 0
+
+
+def test_a_rate_divides_what_is_known_by_the_images_that_it_is_known_of():
+    known = {"images": 50, "seconds": 100.0, "load_seconds": 20.0, "energy_kwh": 0.05}
+    unknown = {"images": 50, "seconds": 300.0, "energy_kwh": None}
+    found = ledger.summary([entry()] * 100, [known, unknown])
+    assert found["energy_kwh_per_1000"] == pytest.approx(1.0)
+    assert found["energy_kwh"] is None
+    assert found["energy_kwh_at_least"] == pytest.approx(0.05)
+    assert found["seconds_per_image"] == pytest.approx(4.0)
+    assert found["images_per_hour"] == pytest.approx(50 / 80 * 3600)  # its loading is unknown
+
+
+def test_images_that_a_killed_session_made_have_no_part_in_a_rate():
+    session = {"images": 30, "seconds": 60.0, "energy_kwh": 0.03}
+    found = ledger.summary([entry(seconds=2.0)] * 100, [session])
+    assert found["seconds_per_image"] == pytest.approx(2.0)
+    assert found["energy_kwh_per_1000"] == pytest.approx(1.0)
+    assert found["energy_kwh"] is None
+    assert found["energy_kwh_at_least"] == pytest.approx(0.03)
+
+
+def test_an_image_without_a_price_is_not_free():
+    attempts = [entry(cost_usd=0.04)] * 3 + [entry("refused", cost_usd=0.03)]
+    attempts += [entry(cost_usd=0.0, cost_possible_usd=0.05)] * 2  # its answer named no usage
+    found = ledger.summary(attempts, [])
+    assert found["cost_usd"] == pytest.approx(0.15)
+    assert found["cost_usd_per_image"] == pytest.approx(0.05)
+    assert found["possible_usd"] == pytest.approx(0.1)
+    own = ledger.summary([entry(seconds=1.0)], [])
+    assert own["cost_usd"] is None
+    assert own["cost_usd_per_image"] is None
+    free = ledger.summary([entry(cost_usd=0.0)], [])
+    assert free["cost_usd_per_image"] == 0.0
+
+
+def test_the_sessions_of_a_work_add_up_to_the_whole_of_it(tmp_path):
+    journal = tmp_path / "ledger.jsonl"
+    for _ in range(2):
+        with pytest.raises(KeyError), ledger.metered_session(journal):
+            raise KeyError
+    lines = store.read_lines(journal)
+    for line in lines:
+        line |= {"seconds": 10.0, "energy_kwh": 0.5} if line["session"] == "ended" else {}
+    journal.unlink()
+    for line in lines:
+        store.append_line(journal, line)
+    found = ledger.whole(journal)
+    assert (found["seconds"], found["energy_kwh"]) == (20.0, 1.0)
+    assert (found["sessions"], found["unmetered_sessions"]) == (2, 0)
+    store.append_line(journal, {"session": "begun"})  # and was killed
+    found = ledger.whole(journal)
+    assert (found["seconds"], found["energy_kwh"]) == (None, None)
+    assert (found["seconds_at_least"], found["energy_kwh_at_least"]) == (20.0, 1.0)
+    assert (found["sessions"], found["unmetered_sessions"]) == (3, 1)

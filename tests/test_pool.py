@@ -210,7 +210,7 @@ def test_refusals_are_counted_by_class_and_prompt(tmp_path):
     outcomes = {"normal-000000": "refused", "normal-000001": "failed"}
     store, _ = fill(tmp_path, outcomes=outcomes)
     found = pool.refusals(store)
-    assert found["label"] == {"normal": (1, 10)}
+    assert found["label"] == {"normal": (1, 9)}  # what failed was no answer
     ((prompt, (refused, asked)),) = found["prompt"].items()
     assert prompt == wanted(1)[0].prompt
     assert refused == 1 <= asked
@@ -227,6 +227,19 @@ def test_refusals_come_most_refused_first_and_a_mended_failure_counts_once(tmp_p
     ]
     assert pool.ledger(store)["attempts"] == 21
     assert len(pool.facts(store)) == 20
+
+
+def test_a_model_that_is_loaded_already_costs_a_second_session_no_loading(tmp_path):
+    class Loading(Noise):
+        def measured(self):
+            return {"load_seconds": 5.0} if self.made else {}
+
+    generator = Loading()
+    store = place(generator, tmp_path)
+    pool.fill(store, generator, wanted(10))
+    pool.fill(store, generator, wanted(12))
+    lines = store_module.read_lines(store.folder / pool.SESSIONS)
+    assert [line["load_seconds"] for line in lines] == [5.0, 0.0]
 
 
 def test_a_pool_reads_its_journal_twice_to_be_filled_and_never_to_be_used(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xraysynth.provenance import cpu_cores, peak_memory_mb
+from xraysynth.store import append_line, read_lines
 
 Entry = Mapping[str, Any]
 """A line of a store's journal: `outcome`, and `facts` with `seconds`, `cost_usd`, …"""
@@ -46,39 +47,110 @@ def metered() -> Iterator[dict[str, Any]]:
         }
 
 
+@contextmanager
+def metered_session(journal: Path) -> Iterator[None]:
+    """Measure a stretch of work that may be one of several, and add it to a file of JSON lines.
+
+    A line says that the session has begun, and another one, also after an error, what it took: of
+    a session that was killed only the first is there, so that it is missed.
+    """
+    append_line(journal, {"session": "begun"})
+    found: dict[str, Any] = {}
+    try:
+        with metered() as found:
+            yield
+    finally:
+        append_line(journal, {"session": "ended"} | found)
+
+
+def whole(journal: Path) -> dict[str, Any]:
+    """What all sessions of a journal took together: the entries of `metered`.
+
+    `seconds` and `energy_kwh` are None where a session does not know them, and what the others
+    know is then in `seconds_at_least` and `energy_kwh_at_least`. `sessions` counts all,
+    `unmetered_sessions` those that left no measurement.
+    """
+    lines = read_lines(journal)
+    ended = [line for line in lines if line["session"] == "ended"]
+    begun = sum(line["session"] == "begun" for line in lines)
+    found = _facts(ended) | {"sessions": begun, "unmetered_sessions": begun - len(ended)}
+    found.pop("session", None)
+    for name in ("seconds", "energy_kwh"):
+        known = _knowing(ended, name)
+        found[name] = _total(known, name) if known and len(known) == begun else None
+        if known and found[name] is None:
+            found[f"{name}_at_least"] = _total(known, name)
+    return found
+
+
 def summary(attempts: Sequence[Entry], sessions: Sequence[Entry]) -> dict[str, Any]:
     """The ledger of a pool from every journal entry and from its `metered` sessions.
 
-    `images_per_hour` is over the time of all sessions, loading the model left out, and
-    `seconds_per_image` the time of all sessions, loading and refusals included, over their images;
-    `seconds_p50` and `seconds_p95` are over images; dollars are what the answers said was used, and
-    `possible_usd` what an answer that never came may have cost.
+    A rate divides what is known by the images that it is known of. `images_per_hour` is over the
+    time of sessions, loading the model left out, and `seconds_per_image` the time of sessions,
+    loading and refusals included, over their images; `seconds_p50` and `seconds_p95` are over
+    images. `energy_kwh` is None where some image was made unmetered; what is known of it is then
+    `energy_kwh_at_least`. Dollars are what the answers said was used: `cost_usd` of those that did,
+    None where none did, and `cost_usd_per_image` over the images of known price; `possible_usd` is
+    what other answers, or one that never came, may have cost.
     """
     images = [entry for entry in attempts if entry["outcome"] == "image"]
     seconds = [e["facts"]["seconds"] for e in images if e["facts"].get("seconds") is not None]
-    found = _facts(sessions)
-    working = _total(sessions, "seconds") - _total(sessions, "load_seconds")
-    energy = _total(sessions, "energy_kwh")
-    cost = sum(entry["facts"].get("cost_usd") or 0.0 for entry in attempts)
-    metered_images = int(_total(sessions, "images"))
-    return found | {
+    prices = [price for entry in attempts if (price := _price(entry)) is not None]
+    priced = sum(_price(entry) is not None for entry in images)
+    return _facts(sessions) | {
         "images": len(images),
         "attempts": len(attempts),
         "seconds_p50": _percentile(seconds, 50),
         "seconds_p95": _percentile(seconds, 95),
-        "images_per_hour": metered_images / working * 3600 if working > 0 else None,
-        "seconds_per_image": _total(sessions, "seconds") / metered_images
-        if metered_images
-        else None,
-        "energy_kwh": energy or None,
-        "energy_kwh_per_1000": energy / metered_images * 1000
-        if energy and metered_images
-        else None,
-        "cost_usd": cost,
-        "cost_usd_per_image": cost / len(images) if images else None,
+        "images_per_hour": _images_per_hour(sessions),
+        "seconds_per_image": _per_image(sessions, "seconds"),
+        **_energy_of(sessions, len(images)),
+        "cost_usd": sum(prices) if prices else None,
+        "cost_usd_per_image": sum(prices) / priced if priced else None,
         "possible_usd": sum(e["facts"].get("cost_possible_usd") or 0.0 for e in attempts),
         "retries": sum(e["facts"].get("retries") or 0 for e in attempts),
     }
+
+
+def _price(entry: Entry) -> float | None:
+    """Dollars that an answer said it cost; None where it did not say, which is not for nothing."""
+    facts = entry["facts"]
+    usd: float | None = facts.get("cost_usd")
+    silent = not usd and (facts.get("cost_possible_usd") or 0.0) > 0
+    return None if silent else usd
+
+
+def _images_per_hour(sessions: Sequence[Entry]) -> float | None:
+    """Images over the time left after loading, of the sessions that say how long loading took.
+
+    Where none says, nothing is loaded.
+    """
+    counted = _knowing(sessions, "load_seconds") or sessions
+    working = _total(counted, "seconds") - _total(counted, "load_seconds")
+    return _total(counted, "images") / working * 3600 if working > 0 else None
+
+
+def _energy_of(sessions: Sequence[Entry], images: int) -> dict[str, float | None]:
+    known = _knowing(sessions, "energy_kwh")
+    each, total = _per_image(sessions, "energy_kwh"), _total(known, "energy_kwh")
+    complete = len(known) == len(sessions) and _total(known, "images") >= images
+    found = {
+        "energy_kwh": total if known and complete else None,
+        "energy_kwh_per_1000": None if each is None else each * 1000,
+    }
+    return found if complete or not known else found | {"energy_kwh_at_least": total}
+
+
+def _per_image(sessions: Sequence[Entry], name: str) -> float | None:
+    """A total over the images of the sessions that know it."""
+    known = _knowing(sessions, name)
+    images = _total(known, "images")
+    return _total(known, name) / images if images else None
+
+
+def _knowing(sessions: Sequence[Entry], name: str) -> list[Entry]:
+    return [session for session in sessions if session.get(name) is not None]
 
 
 def _facts(sessions: Sequence[Entry]) -> dict[str, Any]:
@@ -89,7 +161,7 @@ def _facts(sessions: Sequence[Entry]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for session in sessions:
         found |= {name: value for name, value in session.items() if value is not None}
-    for name in ("seconds", "images", "started"):
+    for name in ("seconds", "energy_kwh", "images", "started"):
         found.pop(name, None)
     if len({tuple(session.get(name) for name in MACHINE) for session in sessions}) > 1:
         found = {name: value for name, value in found.items() if name not in MACHINE}

@@ -110,11 +110,16 @@ def _shown(generator: Generator, requests: Sequence[Request]) -> Iterator[Genera
 def _session(store: ImageStore, generator: Generator) -> Iterator[dict[str, Any]]:
     """One line of the pool's ledger."""
     session: dict[str, Any] = {"images": 0}
+    loaded_before = generator.measured().get("load_seconds") or 0.0
     try:
         with metered() as found:
             yield session
     finally:
         line = session | found | dict(generator.measured())
+        if (
+            line.get("load_seconds") is not None
+        ):  # what an earlier session loaded cost this one nothing
+            line["load_seconds"] -= loaded_before
         with exclusive(store.folder / "journal" / "ledger.lock"):  # all shards write there
             append_line(store.folder / SESSIONS, line)
 
@@ -190,11 +195,12 @@ def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
 
 
 def refusals(store: ImageStore) -> dict[str, dict[str, tuple[int, int]]]:
-    """Refused requests and all requests, per class and per prompt that was ever refused.
+    """Refused requests and answered ones, per class and per prompt that was ever refused.
 
-    Keys are `label` and `prompt`; values map a class or a prompt to (refused, asked).
+    Keys are `label` and `prompt`; values map a class or a prompt to (refused, answered). Requests
+    that failed, or whose answer never came, are in neither.
     """
-    ends = _ends(store)
+    ends = {end: number for end, number in _ends(store).items() if end[2] in FINAL}
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for place, column in enumerate(("label", "prompt")):
         asked: Counter[str] = Counter()

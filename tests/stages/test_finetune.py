@@ -11,7 +11,8 @@ from xraysynth.config import compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED
-from xraysynth.stages import evaluate, finetune, generate, prepare, study, train
+from xraysynth.stages import evaluate, finetune, forecast, generate, prepare, study, train
+from xraysynth.store import read_lines
 
 LORA = [
     "generator=sd_lora",
@@ -158,10 +159,34 @@ def test_killed_and_continued_it_ends_the_same(copy, done, monkeypatch):
         patched.setattr(tracking.Learning, "log", stop)
         with pytest.raises(Killed):
             finetune.run(config, overrides)
+    lines = read_lines(finished / finetune.SESSIONS)
     result = finetune.run(config, overrides)["generators"]["sd_lora"]
     assert result["state"] == "done"
+    spent = result["ledger"]
+    assert (spent["sessions"], spent["unmetered_sessions"]) == (2, 0)
+    assert spent["seconds"] > lines[-1]["seconds"]  # of which the first session took so many
     weights = Path(result["weights"])
     assert (weights / "pytorch_lora_weights.safetensors").read_bytes() == expected
+
+
+def test_a_session_that_left_no_measurement_makes_the_total_unknown(copy, monkeypatch):
+    config, overrides = copy("generator.sd_lora.lora.steps=2")
+    (learner,) = finetune.untaught(config).values()
+    this = finetune.job(config, learner, prepare.cohort(config, overrides)[0])
+    this.folder.mkdir(parents=True)
+    (this.folder / "checkpoint.partial").touch()  # of an earlier version, which kept no journal
+    spent = finetune.run(config, overrides)["generators"]["sd_lora"]["ledger"]
+    assert spent["seconds"] is None
+    assert spent["seconds_at_least"] > 0
+    assert spent["unmetered_sessions"] == 1
+
+
+def test_the_time_a_plan_names_includes_that_before_an_interruption():
+    whole = {"seconds": 10.0, "result": {"ledger": {"seconds": 30.0}}}
+    assert forecast._seconds(whole) == 30.0
+    assert forecast._seconds({"seconds": 10.0, "result": {"fit_seconds": 25.0}}) == 25.0
+    assert forecast._seconds({"seconds": 10.0, "result": {"ledger": {"seconds": None}}}) is None
+    assert forecast._seconds({"seconds": 10.0, "result": {}}) == 10.0
 
 
 def test_captions_may_come_from_the_source(tmp_path, tiny_sd):

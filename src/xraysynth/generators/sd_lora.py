@@ -109,8 +109,12 @@ class SdLora(StableDiffusion):
     def measured(self) -> dict[str, Any]:
         """As for the base, and how many parameters were trained."""
         known = super().measured()
-        for part in self._by_class.values():
-            known |= StableDiffusion.measured(part)
+        parts = [StableDiffusion.measured(part) for part in self._by_class.values()]
+        loaded = [part for part in parts if "load_seconds" in part]
+        for part in loaded:
+            known |= part
+        if loaded:  # each class loads a pipeline of its own
+            known["load_seconds"] = sum(part["load_seconds"] for part in loaded)
         return known | {"trained_parameters": sum(map(parameters, self._weight_files()))}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:

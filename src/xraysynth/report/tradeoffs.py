@@ -54,7 +54,7 @@ class Group:
 
 def side_by_side(content: Content) -> list[Group]:
     """What speaks for or against each generator, in groups."""
-    price, pools = content.machine_usd_per_hour, content.pools
+    pools = content.pools
     return [
         Group("Are its images of use?", _rows([_use(content, pool) for pool in pools])),
         Group("What did it take?", _rows([_takes(pool) for pool in pools])),

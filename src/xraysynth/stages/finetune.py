@@ -9,6 +9,7 @@ Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynt
 import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from xraysynth import tracking
@@ -16,7 +17,7 @@ from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.generators.base import Generator, Learner
 from xraysynth.job import Job
-from xraysynth.ledger import metered
+from xraysynth.ledger import metered_session, whole
 from xraysynth.manifest import Manifest
 from xraysynth.mixing import learned_from
 from xraysynth.process_group import process_group
@@ -25,7 +26,12 @@ from xraysynth.prompts import PromptBank
 from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import prepare
-from xraysynth.store import write_atomically
+from xraysynth.store import append_line, write_atomically
+
+SESSIONS = "ledger.jsonl"
+"""File beside the weights: what each session of the fine-tuning took."""
+
+CHECKPOINTS = "checkpoint.*"
 
 SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
 """The options that this stage reads, besides those of prepare."""
@@ -109,7 +115,7 @@ def _teach(
 def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
     record = learned_from(cohort.split("train"))
     with tracking.tracked(config, this) as run:
-        with metered() as spent:
+        with metered_session(_journal(this)):
             taught = _teach(config, learner, cohort, this, run)
         history = taught.pop("history")
         summary = {
@@ -118,13 +124,29 @@ def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict
             "patients": len(record["patients"]),
             "processes": world_size(),
             **taught,
-            "ledger": spent,
+            "ledger": _spent(this),
             "history": history,
         }
         tracking.log_lora(run, summary, job=this, cohort=cohort)
     # Last: with it the weights count as there.
     write_atomically(this.folder / LEARNED, json.dumps(record).encode())
     return summary
+
+
+def _journal(this: Job) -> Path:
+    """The file of the sessions in which a generator was taught."""
+    path = this.folder / SESSIONS
+    if not path.exists() and any(this.folder.rglob(CHECKPOINTS)):
+        append_line(path, {"session": "begun"})  # by an earlier version, which kept no journal
+    return path
+
+
+def _spent(this: Job) -> dict[str, Any]:
+    """What the fine-tuning took, all its sessions together."""
+    spent = whole(this.folder / SESSIONS)
+    if world_size() > 1 and spent["energy_kwh"] is not None:  # one of several processes is metered
+        spent |= {"energy_kwh": None, "energy_kwh_at_least": spent["energy_kwh"]}
+    return spent
 
 
 def _examples(learner: Learner, manifest: Manifest, config: Config, side_px: int) -> Captioned:

@@ -157,8 +157,18 @@ def _past(output: Path) -> _Past:
 
 
 def _usual(past: _Past, stage: str) -> float | None:
-    seconds = [record["seconds"] for record in past.get(stage, [])]
+    found = [_seconds(record) for record in past.get(stage, [])]
+    seconds = [one for one in found if one is not None]
     return median(seconds) if seconds else None
+
+
+def _seconds(record: Mapping[str, Any]) -> float | None:
+    """Time that a job took, before an interruption included; None where that is not known."""
+    result = record.get("result", {})
+    spent = result.get("ledger", {})
+    times = [record["seconds"], result.get("fit_seconds", 0.0), spent.get("seconds", 0.0)]
+    known = [float(time) for time in times if time is not None]
+    return max(known) if len(known) == len(times) else None
 
 
 def _per_image(past: _Past, generator: Generator) -> float | None:
