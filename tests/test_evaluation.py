@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from xraysynth.config import compose
 from xraysynth.encoders import build
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
 from xraysynth.evaluation import Precision, common_size, evaluate, from_folder, same_classes
+from xraysynth.manifest import Manifest
+from xraysynth.metrics import appearance
 from xraysynth.stages import evaluate as stage
 
 QUICK = Precision(splits=4, replicates=50, pairs_per_class=10)
@@ -60,6 +63,7 @@ def test_noise_is_farther_from_real_images_than_their_like(folders, tmp_path):
     assert noise["value"] > 5 * others["value"]
     assert noise["excess_low"] > 0
     assert noise["n"] == others["n"] == 52
+    assert noise["p"] < 0.001
 
 
 def test_every_class_is_measured_by_itself(folders, tmp_path):
@@ -80,6 +84,92 @@ def test_copies_of_the_training_images_are_found_and_shown(folders, tmp_path):
     assert pair["synthetic"].rpartition("/")[2] == pair["train"].rpartition("/")[2]
     clean = measured(folders, "noise", tmp_path, train=train, held_out=held_out)
     assert overall(clean, "memorised share")["value"] < 0.1
+
+
+def test_every_image_says_whether_it_counts_as_a_copy(folders, tmp_path):
+    train, held_out = from_folder(folders / "others"), from_folder(folders / "real")
+    copies = measured(folders, "others", tmp_path, train=train, held_out=held_out)
+    assert copies["flags"].shape == (104,)
+    assert copies["flags"].all()
+    assert measured(folders, "others", tmp_path)["flags"] is None
+    few = Manifest(held_out.table.iloc[::2], held_out.folder, held_out.classes)
+    small = measured(folders, "others", tmp_path, train=train, held_out=few)
+    assert small["flags"] is None
+
+
+def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_path):
+    """Half of the pool is noise, all of one class; among the real images that class is rare."""
+    real, train = from_folder(folders / "real"), from_folder(folders / "others")
+    rare = real.table["label"] == CLASSES[0]
+    kept = ~rare | (rare.cumsum() <= 2)
+    real = Manifest(real.table[kept], real.folder, real.classes)
+    made = tmp_path / "made"
+    for label in CLASSES:
+        origin = "noise" if label == CLASSES[0] else "others"
+        shutil.copytree(folders / origin / label, made / label)
+    synthetic = from_folder(made, is_synthetic=True)
+    options = {"encoders": [build("embedded")], "size_px": 48, "precision": QUICK}
+    found = evaluate(
+        real=real, synthetic=synthetic, train=train, held_out=real, cache=tmp_path, **options
+    )
+    (grain,) = [row for row in found["appearance"] if row["measure"] == "fine_grain"]
+    rows = synthetic.table["label"].to_numpy()
+    looks = [
+        appearance.appearance(np.asarray(Image.open(f)))["fine_grain"] for f in synthetic.files
+    ]
+    by_class = {label: np.mean(np.array(looks)[rows == label]) for label in CLASSES}
+    mix = real.table["label"].value_counts(normalize=True)
+    expected = sum(mix[label] * by_class[label] for label in CLASSES)
+    assert grain["value"] == pytest.approx(expected)
+    assert grain["value"] < np.mean(looks)
+    (similar,) = [row for row in found["nearest_similarity"] if row["metric"] == "SSIM"]
+    assert similar["value"] > 0.9  # unweighted 0.75: noise is like nothing
+
+
+def faithfulness(counts, *, per_class=(0.9, 0.5)):
+    """Of a pool with these numbers of each class, a set share of which is seen as its class."""
+    targets = np.repeat(np.arange(2), counts)
+    right = np.concatenate(
+        [np.arange(n) < round(share * n) for n, share in zip(counts, per_class, strict=True)]
+    )
+    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(targets))]})
+    made = SimpleNamespace(table=table, targets=targets)
+    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
+    scores = {
+        name: {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 50}
+        for name, value in (("recall/a", 0.9), ("recall/b", 0.5), ("balanced_accuracy", 0.7))
+    }
+    judge = {"scores": scores | {"accuracy": {"value": 0.84}}, "trained_on": ""}
+    seen = np.eye(2)[np.where(right, targets, 1 - targets)]
+    return stage._faithfulness(config, made, judge, seen)["faithfulness"]
+
+
+def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
+    """With the same recalls, shares of all images would be 84 % of real ones but 70 % of a pool with
+    equally many of each class."""
+    for counts in ((100, 100), (170, 30)):
+        whole = faithfulness(counts)[0]
+        assert whole["value"] == pytest.approx(0.7)
+        assert whole["real"] == pytest.approx(0.7)
+    whole = faithfulness((100, 0))[0]
+    assert (whole["value"], whole["real"]) == (pytest.approx(0.9), pytest.approx(0.9))
+
+
+def test_usable_images_are_of_their_class_and_no_copies():
+    """By hand: 2 of 4 in one class and 9 of 10 in the other, one of these a copy."""
+    targets = np.repeat([0, 1], [4, 10])
+    seen = np.eye(2)[np.concatenate([[0, 0, 1, 1], [1] * 9, [0]])]
+    copied = np.arange(14) == 5
+    found = stage.usable(seen, targets, copied, 200)
+    assert found["value"] == pytest.approx((2 / 4 + 8 / 10) / 2)
+    assert found["low"] < found["value"] < found["high"]
+    assert (found["n"], found["copies_looked_for"]) == (14, True)
+    unlooked = stage.usable(seen, targets, None, 200)
+    assert unlooked["value"] == pytest.approx((2 / 4 + 9 / 10) / 2)
+    assert unlooked["copies_looked_for"] is False
+    all_of_them = stage.usable(np.eye(2)[targets], targets, None, 200)
+    assert (all_of_them["value"], all_of_them["high"]) == (1, 1)
+    assert 0.6 < all_of_them["low"] < 0.9
 
 
 def test_images_differ_by_size_in_the_cache(folders, tmp_path):

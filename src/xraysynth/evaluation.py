@@ -9,7 +9,7 @@
 Without `train` it says how far the images are from real ones; with it, whether they are copies.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from xraysynth.errors import DataNotFoundError, ManifestError, some
 from xraysynth.images import read_colour
 from xraysynth.manifest import Manifest
 from xraysynth.metrics import appearance, diversity
+from xraysynth.metrics.class_mix import class_shares, weighted_mean
 from xraysynth.metrics.features import FEATURES, Features, cached_features, image_set
-from xraysynth.metrics.measures import measure_copying, measure_sets
+from xraysynth.metrics.measures import Measure, measure_copying, measure_sets
 from xraysynth.metrics.memorization import LEVEL, Memorization, memorization
 from xraysynth.metrics.neighbours import nearest
-from xraysynth.metrics.statistics import bootstrap_mean
+from xraysynth.metrics.statistics import Interval
 from xraysynth.records import require_inside, sha256_bytes
 from xraysynth.seeds import derive_seed
 from xraysynth.sources.base import IMAGE_SUFFIXES, files_below
@@ -68,7 +69,10 @@ def evaluate(
     `appearance`. Pixels and features are kept in `cache`.
 
     Keys: `images`; `measures` (`metrics.measures.Measure` as dictionaries, by encoder, metric and
-    class); `diversity`; `nearest_similarity` and `closest` (empty without `train`); `appearance`.
+    class); `diversity`; `nearest_similarity` and `closest` (empty without `train`); `appearance`; and
+    `flags`, which of the synthetic images count as copies by the first encoder, `(N,)` bool in the order
+    of `synthetic`, or None where that cannot be said. Means over all classes are in the class mix of
+    the real images that they stand beside, whatever that of `synthetic` is.
     """
     precision = precision or Precision()
     sets = {"synthetic": synthetic, "real": real}
@@ -89,7 +93,8 @@ def evaluate(
             )
         return found
 
-    measures, copying = [], None
+    measures: list[Measure] = []
+    copying: _Copies | None = None
     for encoder in encoders:
         found = features(encoder)
         measures += measure_sets(
@@ -103,22 +108,25 @@ def evaluate(
         )
         if train is None:
             continue
-        owners = patient_keys(sets["held_out"].table)
-        measures += measure_copying(
-            train=found["train"],
-            held_out=found["held_out"],
-            synthetic=found["synthetic"],
-            patients=owners,
-            replicates=precision.replicates,
-        )
-        copying = copying or _copying(found, images, sets, owners, precision)
+        of_copies: dict[str, Any] = {
+            "train": found["train"],
+            "held_out": found["held_out"],
+            "synthetic": found["synthetic"],
+            "patients": patient_keys(sets["held_out"].table),
+            "held_out_labels": sets["held_out"].table["label"].to_numpy(),
+            "synthetic_labels": synthetic.table["label"].to_numpy(),
+            "replicates": precision.replicates,
+        }
+        measures += measure_copying(**of_copies)
+        copying = copying or _copying(of_copies, images, sets, precision)
     return {
         "images": len(synthetic),
         "measures": [asdict(measure) for measure in measures],
         "diversity": _diversity(sets, images, precision),
-        "nearest_similarity": copying[0] if copying else [],
-        "closest": copying[1] if copying else [],
-        "appearance": _appearance(real, originals or synthetic.files, size_px, precision),
+        "nearest_similarity": copying.similarity if copying else [],
+        "closest": copying.closest if copying else [],
+        "appearance": _appearance(real, synthetic, originals, size_px, precision),
+        "flags": copying.flags if copying else None,
     }
 
 
@@ -130,39 +138,50 @@ def _rows_within(part: Manifest, whole: Manifest | None) -> np.ndarray | None:
     return None if (rows < 0).any() else rows
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """SSIM to the nearest training image, beside held-out ones; the closest pairs; `flags` `(N,)`."""
+
+    similarity: list[dict[str, Any]]
+    closest: list[dict[str, Any]]
+    flags: np.ndarray | None
+
+
 def _copying(
-    sides: dict[str, Features],
+    of_copies: dict[str, Any],
     images: dict[str, np.ndarray],
     sets: dict[str, Manifest],
-    owners: pd.Series,
     precision: Precision,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """SSIM to the nearest training image, beside held-out ones; and the closest pairs."""
+) -> _Copies:
     near = {
-        name: nearest(sides[name].values, sides["train"].values)
+        name: nearest(of_copies[name].values, of_copies["train"].values)
         for name in ("synthetic", "held_out")
     }
     alike = {
         name: diversity.nearest_real_similarity(images[name], images["train"], rows[:, 0])
         for name, (_, rows) in near.items()
     }
-    names = ("SSIM", diversity.ms_ssim_name(images["train"].shape[1]))
-    similarity = [
-        {"metric": name}
-        | bootstrap_mean(alike["synthetic"][:, n], precision.replicates).as_dict()
-        | {"real": float(alike["held_out"][:, n].mean())}
-        for n, name in enumerate(names)
-    ]
+    labels = {name: sets[name].table["label"].to_numpy(str) for name in near}
+    share_a_class = bool(set(labels["synthetic"]) & set(labels["held_out"]))
+    similarity = []
+    for n, name in enumerate(("SSIM", diversity.ms_ssim_name(images["train"].shape[1]))):
+        if share_a_class:
+            mean = _in_mix(alike["synthetic"][:, n], *labels.values(), precision)
+            beside = {"real": float(alike["held_out"][:, n].mean())}
+            similarity.append({"metric": name} | mean.as_dict() | beside)
     found = None
-    if len(sets["held_out"]) >= 1 / LEVEL:
-        found = memorization(
-            train=sides["train"],
-            held_out=sides["held_out"],
-            synthetic=sides["synthetic"],
-            patients=owners,
-            replicates=precision.replicates,
-        )
-    return similarity, _closest(near["synthetic"], found, sets)
+    if share_a_class and len(sets["held_out"]) >= 1 / LEVEL:
+        found = memorization(**of_copies)
+    flags = None if found is None else found.flags
+    return _Copies(similarity, _closest(near["synthetic"], found, sets), flags)
+
+
+def _in_mix(
+    values: np.ndarray, labels: np.ndarray, real_labels: np.ndarray, precision: Precision
+) -> Interval:
+    """The mean of synthetic images' values `(N,)` in the class mix of real images."""
+    mix = class_shares(real_labels)
+    return weighted_mean(values, labels, mix, replicates=precision.replicates)
 
 
 def _closest(
@@ -204,28 +223,37 @@ def _diversity(
 
 
 def _appearance(
-    real: Manifest, originals: Sequence[Path], size_px: int, precision: Precision
+    real: Manifest,
+    synthetic: Manifest,
+    originals: Sequence[Path] | None,
+    size_px: int,
+    precision: Precision,
 ) -> list[dict[str, Any]]:
     """What gives images away, on originals where they are kept, beside real images."""
     if size_px < appearance.SMALLEST_PX:
         return []
-    made, beside = (_looks(files) for files in (originals, real.files))
+    sides = (originals or synthetic.files, synthetic), (real.files, real)
+    (made, made_labels), (beside, labels) = (_looks(files, one) for files, one in sides)
+    if not set(made_labels) & set(labels):
+        return []
     return [
         {"measure": name, "meaning": meaning}
-        | bootstrap_mean(made[name], precision.replicates).as_dict()
+        | _in_mix(made[name], made_labels, labels, precision).as_dict()
         | {"real": float(beside[name].mean())}
         for name, meaning in appearance.MEASURES.items()
     ]
 
 
-def _looks(files: Sequence[Path]) -> dict[str, np.ndarray]:
-    return appearance.of_images(read_colour(path) for path in _some(files))
+def _looks(files: Sequence[Path], of: Manifest) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The measures of some images, `(N,)` each, and their labels `(N,)`."""
+    rows = _some(files)
+    labels = of.table["label"].to_numpy(str)[rows]
+    return appearance.of_images(read_colour(files[row]) for row in rows), labels
 
 
-def _some(files: Sequence[Path], most: int = 2000) -> Iterable[Path]:
-    """All files, or `most` of them by hash: a mean needs no more, and originals are large."""
-    ordered = sorted(files, key=lambda path: derive_seed(0, path.name))
-    return ordered[:most]
+def _some(files: Sequence[Path], most: int = 2000) -> list[int]:
+    """Rows of all files, or of `most` by hash: a mean needs no more, and originals are large."""
+    return sorted(range(len(files)), key=lambda row: derive_seed(0, files[row].name))[:most]
 
 
 def patient_keys(table: pd.DataFrame) -> pd.Series:

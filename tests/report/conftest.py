@@ -275,6 +275,13 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
         assessable="training set unknown: not assessable" if hosted else "",
         closest=[] if hosted else _closest(pool, cohort),
         faithfulness=_faithfulness(),
+        usable={
+            "value": 0.61,
+            "low": 0.54,
+            "high": 0.67,
+            "n": 200,
+            "copies_looked_for": not hosted,
+        },
         seen=np.diag([60, 55, 50, 45]) + 3,
         judge="real images of site-bb",
         tested_on={

@@ -120,6 +120,8 @@ class PoolView:
     `appearance` has one entry per measure: its meaning, value, low, high, n, and that of real images.
     `ledger` is what the images cost (`xraysynth.ledger.summary`), `taught` the result of the
     generator's fine-tuning, empty where there was none.
+    `usable` is the share of images that show the intended class and are no copies, the mean over
+    classes: value, low, high, n, copies_looked_for; empty where it was not measured.
     """
 
     generator: str
@@ -139,6 +141,7 @@ class PoolView:
     appearance: Sequence[Mapping[str, Any]]
     ledger: Mapping[str, Any]
     taught: Mapping[str, Any]
+    usable: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -150,30 +150,23 @@ def _paid(ledger: Mapping[str, Any], paid: float) -> Spent:
 
 
 def usable(pool: PoolView) -> Quantity:
-    """The share of images of the intended class that are no copy: every copy counts as one of them.
+    """The share of images that show the intended class and are no copies, the mean over classes.
 
-    The two are measured apart, so this is the least that can be usable; so are the ends of its
-    interval. Where copies cannot be looked for, none is subtracted.
+    Both are looked at image by image. Where copies cannot be looked for, none is subtracted. Pools
+    that were measured before this was recorded have none.
     """
-    seen = next((row for row in pool.faithfulness if not row["label"]), None)
-    if seen is None or not known(seen["value"]):
+    share = pool.usable
+    if not share or not known(share["value"]):
         return Quantity(words=NOT_MEASURED)
-    flagged = findings.first_measure(pool, ("memorised",))
-    looked = flagged is not None and known(flagged["value"])
-    copies = findings.interval(flagged) if flagged and looked else Interval(0.0, 0.0, 0.0, 0)
     return Quantity(
-        _share(seen["value"] - copies.value),
-        _share(seen["low"] - copies.high),
-        _share(seen["high"] - copies.low),
-        int(seen["n"]),
+        share["value"],
+        share["low"],
+        share["high"],
+        int(share["n"]),
         "share",
-        "estimated",
-        note="" if looked else "copies were not looked for",
+        "measured",
+        note="" if share["copies_looked_for"] else "copies were not looked for",
     )
-
-
-def _share(value: float) -> float:
-    return min(1.0, max(0.0, float(value)))
 
 
 def per_usable(cost: Quantity, share: Quantity) -> Quantity:

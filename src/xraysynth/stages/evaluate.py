@@ -3,9 +3,9 @@
 Of a study's pools, the reference are the real test images; a pool whose generator has learned from any
 of them, or from their patients, is refused. Without any downloaded weights the encoders are the
 classifier of the real-only arm and the embedded autoencoder, and the results are called
-FD(classifier) and FD(embedded), never FID. Each value stands beside real against real at the same N.
-A judge that has been trained on other patients says which class it sees, and the real-only
-classifiers are tested on the pool.
+FD(classifier) and FD(embedded), never FID. Each value stands beside real against real, at the same N,
+with one image a patient and in the same class mix. A judge that has been trained on other patients
+says which class it sees, and the real-only classifiers are tested on the pool.
 
 Any two folders are compared without a study: xraysynth evaluate real=DIR synthetic=DIR, with
 trained_on=DIR also for copies. Classes are sub-folders, or the column label of a manifest.csv.
@@ -16,6 +16,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from xraysynth import pool, tracking
 from xraysynth.config import Config
@@ -39,7 +41,7 @@ SECTIONS = (
 )
 """The options that this stage reads, besides those of prepare and generate."""
 
-MEASURES = 2
+MEASURES = 3
 """Raised whenever a measure is added or changed, so that old pools are measured anew."""
 
 PAGE, TABLE = "evaluation.html", "measures.csv"
@@ -123,12 +125,15 @@ def _work(
             originals=pool.originals(images),
             precision=_precision(config, Precision),
         )
+        copied = found.pop("flags")
+        seen = fitting.predicted(config, images, Path(judge["weights"]))
         summary = {
             "pool": str(images.folder),
             "assessable": assessable,
             **found,
-            **_faithfulness(config, images, judge),
-            "tested_on": _tested_on(config, images, classifiers),
+            **_faithfulness(config, images, judge, seen),
+            "usable": usable(seen, images.targets, copied, config.evaluate.replicates),
+            "tested_on": _tested_on(config, cohort, images, classifiers),
         }
         made_from = [
             tracking.of_cohort(cohort),
@@ -186,33 +191,84 @@ def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> 
     ]
 
 
-def _faithfulness(config: Config, made: Manifest, judge: Mapping[str, Any]) -> dict[str, Any]:
-    """Which class a classifier of other patients sees, beside real images of these patients."""
+def _faithfulness(
+    config: Config, made: Manifest, judge: Mapping[str, Any], seen: np.ndarray
+) -> dict[str, Any]:
+    """Which class a classifier of other patients sees, beside real images of these patients.
+
+    Over all classes it is the mean of the classes' shares on both sides, of those that the pool has,
+    so that it does not depend on how many images of each there are. `seen` are the classifier's
+    probabilities `(N, C)`.
+    """
     from xraysynth.metrics.classification import confusion, evaluate
 
-    seen = fitting.predicted(config, made, Path(judge["weights"]))
     replicates, classes = config.evaluate.replicates, config.classes
     ids = made.table["image_id"].to_numpy()
     scores = evaluate(seen, made.targets, ids, classes=classes, replicates=replicates)
+    real_scores = dict(judge["scores"])
+    shown = [label for index, label in enumerate(classes) if (made.targets == index).any()]
+    if len(shown) < len(classes):
+        recalls = [real_scores[f"recall/{label}"] for label in shown]
+        real_scores["balanced_accuracy"] = mean_recall(recalls)
+    names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
     rows = []
-    for label, name in [("", "accuracy"), *((label, f"recall/{label}") for label in classes)]:
-        real = judge["scores"][name]
+    for label, name in names:
+        real = real_scores[name]
         beside = {"real": real["value"]} | {f"real_{k}": real[k] for k in ("low", "high", "n")}
         rows.append({"label": label, **scores[name].as_dict(), **beside})
     counts = confusion(seen, made.targets).tolist()
     return {"faithfulness": rows, "seen": counts, "judge": judge["trained_on"]}
 
 
-def _tested_on(config: Config, made: Manifest, classifiers: Sequence[Path]) -> dict[str, Any]:
-    """Scores of real-only classifiers on the pool: train on real, test on synthetic."""
+def mean_recall(recalls: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over some classes of their recalls, whose errors are independent."""
+    count = len(recalls)
+    value = sum(recall["value"] for recall in recalls) / count
+    below = sum((recall["value"] - recall["low"]) ** 2 for recall in recalls) ** 0.5 / count
+    above = sum((recall["high"] - recall["value"]) ** 2 for recall in recalls) ** 0.5 / count
+    n = sum(recall["n"] for recall in recalls)
+    return {"value": value, "low": value - below, "high": value + above, "n": n}
+
+
+def usable(
+    seen: np.ndarray, targets: np.ndarray, copied: np.ndarray | None, replicates: int
+) -> dict[str, Any]:
+    """The share of images in which the classifier sees the intended class and that are no copies.
+
+    `seen` are probabilities `(N, C)`, `targets` class indices `(N,)` and `copied` flags `(N,)`, or
+    None where copies could not be looked for. The mean over the classes that the pool has; the
+    interval draws images within classes, and is Wilson's where all or none are usable.
+    """
+    from xraysynth.metrics.class_mix import draw_in_classes, weights_to_mix
+    from xraysynth.metrics.statistics import score_interval
+
+    answers = seen.argmax(1) == targets
+    if copied is not None:
+        answers = answers & ~copied
+    labels = targets.astype(str)
+    weights = weights_to_mix(labels, dict.fromkeys(labels, 1.0))
+    drawn = weights * np.vstack([np.ones(len(labels)), draw_in_classes(labels, replicates)])
+    shares = drawn @ answers / (drawn @ np.ones(len(labels)))
+    as_many = int(weights.sum() ** 2 / np.square(weights).sum())  # images of equal weight
+    value = 1.0 if answers.all() else float(shares[0])
+    found = score_interval(value, shares[1:], n=len(labels), patients=as_many)
+    return found.as_dict() | {"copies_looked_for": copied is not None}
+
+
+def _tested_on(
+    config: Config, cohort: Manifest, made: Manifest, classifiers: Sequence[Path]
+) -> dict[str, Any]:
+    """Scores of real-only classifiers on the pool, in the class mix of the real test images."""
     from xraysynth.metrics.classification import arm_scores
 
+    tested = np.bincount(cohort.split("test").targets, minlength=len(config.classes))
     scores = arm_scores(
         [fitting.predicted(config, made, weights) for weights in classifiers],
         made.targets,
         made.table["image_id"].to_numpy(),
         classes=config.classes,
         replicates=config.evaluate.replicates,
+        mix=tested / tested.sum(),
     )
     kept = ("accuracy", "macro_f1", "macro_auroc")
     return {name: scores[name].as_dict() for name in kept} | {"seeds": len(classifiers)}
@@ -278,6 +334,7 @@ def _compare(
         cache=config.output / "cache",
         precision=_precision(config, Precision),
     )
+    del summary["flags"]
     view = Evaluation(
         title=f"{synthetic.folder.name} against {real.folder.name}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -259,6 +259,7 @@ def _view(found: _Pool) -> PoolView:
         appearance=measured["appearance"],
         ledger=found.ledger,
         taught=found.taught.record()["result"] if found.taught else {},
+        usable=measured.get("usable", {}),
     )
 
 
