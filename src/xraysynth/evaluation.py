@@ -161,14 +161,14 @@ def _copying(
         name: diversity.nearest_real_similarity(images[name], images["train"], rows[:, 0])
         for name, (_, rows) in near.items()
     }
-    labels = {name: sets[name].table["label"].to_numpy(str) for name in near}
-    share_a_class = bool(set(labels["synthetic"]) & set(labels["held_out"]))
-    similarity = []
+    labels, held_labels = (sets[name].table["label"].to_numpy(str) for name in near)
+    share_a_class = bool(set(labels) & set(held_labels))
+    similarity: list[dict[str, Any]] = []
     for n, name in enumerate(("SSIM", diversity.ms_ssim_name(images["train"].shape[1]))):
         if share_a_class:
-            mean = _in_mix(alike["synthetic"][:, n], *labels.values(), precision)
-            beside = {"real": float(alike["held_out"][:, n].mean())}
-            similarity.append({"metric": name} | mean.as_dict() | beside)
+            mean = _in_mix(alike["synthetic"][:, n], labels, held_labels, precision)
+            real = float(alike["held_out"][:, n].mean())
+            similarity.append({"metric": name, **mean.as_dict(), "real": real})
     found = None
     if share_a_class and len(sets["held_out"]) >= 1 / LEVEL:
         found = memorization(**of_copies)
