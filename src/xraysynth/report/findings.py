@@ -15,7 +15,8 @@ from xraysynth.report.words import known
 
 PRIMARY = tables.PRIMARY
 
-DISTANCES, MEMORISED = ("FD(", "FID"), ("memorised",)
+DISTANCES: tuple[str, ...] = ("FD(", "FID")
+MEMORISED: tuple[str, ...] = ("memorised",)
 """What the names of the measures begin with that a verdict rests on."""
 
 

@@ -330,6 +330,22 @@ def _what_intervals_cover(jobs: _Jobs) -> str:
     return f"{sentence}."
 
 
+def _limits_of_pools(jobs: _Jobs) -> list[str]:
+    """Arms whose seeds were trained on different images of one pool, as when some were made later."""
+    torn = []
+    for arm, trained in jobs.arms:
+        contents = [train.pools_used(job) for job in trained.values()]
+        known = [used for used in contents if used]
+        if any(used != known[0] for used in known):
+            torn.append(arm.title)
+    if not torn:
+        return []
+    return [
+        f"The training seeds of {', '.join(torn)} saw different images of a pool, to which some were added "
+        "between them; run the study again to train all seeds on the same."
+    ]
+
+
 def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
     limits = []
     if audit["simulated"]:
@@ -344,6 +360,7 @@ def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
             "Images without a patient id count as one patient each unless they are near duplicates."
         )
     limits.append(_what_intervals_cover(jobs))
+    limits += _limits_of_pools(jobs)
     limits += [
         f"What {p.generator.name} was fine-tuned on is not recorded; it may have seen test images."
         for p in jobs.pools

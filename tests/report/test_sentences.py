@@ -1,0 +1,117 @@
+"""docs/verdicts.md lists every sentence that a report prints from results, and no other."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import xraysynth
+from xraysynth.report.verdicts import CLAIMS
+
+SOURCE = Path(xraysynth.__file__).parent
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "verdicts.md"
+SAYING = (
+    *("report/verdicts.py", "report/findings.py", "report/costs.py", "report/machines.py"),
+    *("report/page.py", "report/readers.py", "report/tradeoffs.py", "stages/report.py"),
+    "stages/evaluate.py",
+    *("metrics/measures.py", "metrics/memorization.py", "metrics/utility.py"),
+)
+"""The modules that make sentences of results."""
+NAMES = {
+    "2-core CPU, 8 GB of memory",
+    "arms that have such a control",
+    "interval without 0 and p < 0.05, adjusted after Holm over all …; two seeds or more",
+    "macro-F1 over real only, best hybrid",
+    "macro-F1 over real only, synthetic only",
+    "distance from real images, beyond that among them",
+    "time per image, 95th percentile",
+    "Are its images of use?",
+    "How can it be had?",
+}
+"""Texts of five words or more that say nothing of results: titles, a machine, parts of rules."""
+FEWEST_WORDS = 5
+
+
+def normalise(text: str) -> str:
+    """Without the values that are put into it."""
+    return " ".join(re.sub(r"\{[^}]*\}", "…", text).split())
+
+
+def literal(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = [p.value if isinstance(p, ast.Constant) else "…" for p in node.values]
+        return "".join(map(str, parts))
+    return None
+
+
+def without_docstrings_and_errors(tree: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that are part of neither, and not inside an f-string, whose whole is one text."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.Raise) or (
+            isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+        ):
+            continue
+        yield child
+        if not isinstance(child, ast.JoinedStr):
+            yield from without_docstrings_and_errors(child)
+
+
+def said() -> set[str]:
+    found = set()
+    for name in SAYING:
+        for node in without_docstrings_and_errors(ast.parse((SOURCE / name).read_text())):
+            text = normalise(literal(node) or "")
+            if len(re.findall(r"[A-Za-z]{2,}", text)) >= FEWEST_WORDS:
+                found.add(text)
+    rules = {normalise(rule) for c in CLAIMS.values() for rule in (c.comparison, c.decided_by)}
+    return found - rules - NAMES
+
+
+def listed() -> set[str]:
+    rows = [line.strip("| ").split(" | ") for line in DOCS.read_text().splitlines()]
+    cells = {cell for row in rows if len(row) == 2 for cell in row}
+    return {cell for cell in cells if cell not in {"word", "sentence", "rests on"}}
+
+
+def test_every_sentence_is_listed() -> None:
+    assert sorted(said() - listed()) == []
+
+
+def test_no_sentence_is_listed_that_is_not_said() -> None:
+    firsts = {
+        line.strip("| ").split(" | ")[0]
+        for line in DOCS.read_text().partition("## Beside a claim")[2].splitlines()
+        if line.startswith("|") and not line.startswith(("|---", "| sentence"))
+    }
+    assert sorted(firsts - said()) == []
+
+
+@pytest.mark.parametrize("subject", CLAIMS)
+def test_the_comparison_of_each_claim_is_listed_with_its_sentences(subject: str) -> None:
+    claim, text = CLAIMS[subject], DOCS.read_text()
+    start = text.index(f"**compared:** {normalise(claim.comparison)}")
+    section = text[start:].partition("### ")[0].partition("## ")[0]
+    assert f"**decided by:** {normalise(claim.decided_by)}" in section
+    for word, sentence in claim.sentences.items():
+        assert f"| {word} | {normalise(sentence)} |" in section
+
+
+def test_a_sentence_that_nobody_listed_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "report").mkdir()
+    code = """
+def judge(x):
+    "More of it is said here, to nobody."
+    if not x:
+        raise ValueError("an error is no sentence of a report")
+    return f"so {x} is surely much better than {x}"
+"""
+    (tmp_path / "report" / "verdicts.py").write_text(code)
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    monkeypatch.setitem(globals(), "SAYING", ("report/verdicts.py",))
+    assert said() - listed() == {"so … is surely much better than …"}
