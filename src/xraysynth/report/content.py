@@ -101,7 +101,7 @@ class Arm:
 class PoolView:
     """One generator's images and what was measured on them.
 
-    `refusals` maps `label` and `prompt` to what was refused: name to (refused, asked).
+    `refusals` maps `label` and `prompt` to what was refused: name to (refused, answered).
     `measures` has one row per encoder, metric and label (`metrics.measures.Measure`): encoder, metric
     (such as "FD(classifier)"), label ("" for all classes), value, low, high, n, floor, floor_low,
     floor_high, excess_low, excess_high, better ("lower", "higher" or "floor"), note. The floor is real
