@@ -155,6 +155,22 @@ def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
     assert (whole["value"], whole["real"]) == (pytest.approx(0.9), pytest.approx(0.9))
 
 
+def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_images(monkeypatch):
+    """Right in all of class a and in half of class b: 90 % of a cohort with a fifth of b."""
+    targets = np.repeat([0, 1], [20, 20])
+    right = np.arange(40) < 30
+    seen = np.eye(2)[np.where(right, targets, 1 - targets)]
+    monkeypatch.setattr(stage.fitting, "predicted", lambda *given: seen)
+    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(40)]})
+    made = SimpleNamespace(table=table, targets=targets)
+    test_images = SimpleNamespace(targets=np.repeat([0, 1], [80, 20]))
+    cohort = SimpleNamespace(split=lambda name: {"test": test_images}[name])
+    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
+    found = stage._tested_on(config, cohort, made, [Path("weights")])
+    assert found["accuracy"]["value"] == pytest.approx(0.9)
+    assert found["seeds"] == 1
+
+
 def test_usable_images_are_of_their_class_and_no_copies():
     """By hand: 2 of 4 in one class and 9 of 10 in the other, one of these a copy."""
     targets = np.repeat([0, 1], [4, 10])

@@ -17,7 +17,8 @@ from real images is shown. Its p-value is that of Student's t: mean over standar
 excesses, with one degree of freedom less than there are splits. The standard error is their standard
 deviation, not divided by the root of their number, as halves of one set overlap. That is exact for
 what is linear in the images, and cautious for the rest. Kernel distances are quadratic where nothing
-differs, which is known: see `_kernel_error`. A Frechet distance is not, in heavy tails above all.
+differs, which is known: see `_kernel_error`; their p-value may be small where the interval holds 0. A
+Frechet distance is not, in heavy tails above all.
 """
 
 import hashlib
