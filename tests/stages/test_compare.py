@@ -157,6 +157,17 @@ def test_a_gain_is_found_among_forty_arms() -> None:
     assert claims[gaining] == verdicts.BETTER
 
 
+def test_patients_who_are_one_person_are_drawn_together() -> None:
+    """Forty pairs of patients who share near-duplicates: half as many people, and wider intervals."""
+    scorer, tested = study()
+    linked = [(f"s/{c}-{2 * n}", f"s/{c}-{2 * n + 1}") for c in range(4) for n in range(10)]
+    apart = scorer.resampled(tested[0])
+    config = compose(["evaluate.replicates=200"])
+    together = arms.Scorer(config, tested, linked=linked).resampled(tested[0])
+    assert (apart.patients[""], together.patients[""]) == (80, 40)
+    assert apart.levels["macro_f1"][0][0] == together.levels["macro_f1"][0][0]
+
+
 def test_what_a_synthetic_image_is_worth_needs_two_seeds_of_arm_and_curve() -> None:
     scorer, tested = study(seeds={HYBRID: (1,)})
     assert arms.worth(scorer, tested, _as_arms(scorer, tested)) == []

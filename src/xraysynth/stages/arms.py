@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from xraysynth.audit import person_keys
 from xraysynth.config import Config
 from xraysynth.job import Job
 from xraysynth.metrics.pointing import CHANCE_OF
@@ -83,11 +84,20 @@ class Tested:
 
 
 class Scorer:
-    """Scores of arms on the study's test images, all on the same drawn patients."""
+    """Scores of arms on the study's test images, all on the same drawn patients.
 
-    def __init__(self, config: Config, tested: Sequence[Tested]) -> None:
+    `linked` are the patients who are one person, as the audit of the cohort says: drawn as one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tested: Sequence[Tested],
+        *,
+        linked: Sequence[Sequence[str]] = (),
+    ) -> None:
         self._classes, self._replicates = config.classes, config.evaluate.replicates
-        self._tested = tested
+        self._tested, self._linked = tested, linked
         self._known: dict[int, Resampled] = {}
 
     def resampled(self, tested: Tested) -> "Resampled":
@@ -103,7 +113,7 @@ class Scorer:
         columns = [f"p_{name}" for name in self._classes]
         runs = [table[columns].to_numpy() for table in tables]
         targets = pd.Categorical(tables[0]["label"], categories=self._classes).codes.astype(int)
-        patients = train.patient_keys(tables[0])
+        patients = person_keys(tables[0], self._linked)
         options: dict[str, Any] = {"classes": self._classes, "replicates": self._replicates}
         return Resampled.of(runs, targets, patients, **options)
 
