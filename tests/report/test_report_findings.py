@@ -111,7 +111,10 @@ def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
         over_permuted=replace(hybrid.over_permuted, differences={"macro_f1": over}),
     )
     sentence = of(content, [content.arms[0], arm]).utility.sentence
-    assert "with permuted ones, +0.200 [0.100, 0.300], so the labels matter" in sentence
+    assert (
+        "with permuted ones, +0.200 [0.100, 0.300] (Holm-adjusted p = 0.030), so the labels matter"
+        in sentence
+    )
     best = replace(gaining(hybrid, 0.09), share=0.25, over_permuted=Comparison())
     found = of(content, [content.arms[0], arm, best])
     assert "labels" not in found.utility.sentence

@@ -107,7 +107,12 @@ def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, word
 @pytest.mark.parametrize(
     ("over", "p", "words"),
     [
-        (GAIN, 0.01, "better than with permuted ones, +0.031 [0.004, 0.058], so the labels matter"),
+        (
+            GAIN,
+            0.01,
+            "better than with permuted ones, +0.031 [0.004, 0.058] (Holm-adjusted p = 0.010), so the labels "
+            "matter",
+        ),
         (LOSS, 0.01, "with the right labels it is worse than with permuted ones"),
         (NOTHING, 0.7, "so it is not shown that the labels matter"),
         (GAIN, 0.2, "so it is not shown that the labels matter"),

@@ -173,7 +173,7 @@ def utility(
     word = verdict(over_real, p_holm=p_real)
     if over_real is None or not (known(over_real.low) and known(over_real.high)):
         return Verdict(word, f"{arm}: not compared with real only")
-    parts = [f"{arm}: {_against_real(metric, over_real, word, p_real)}"]
+    parts = [f"{arm}: {_claimed('real', over_real, p_real, metric=metric)}"]
     if _is_known(duplicates_over_real):
         parts.append(f"the duplicate-real control gives {change(duplicates_over_real)}")
     if _is_known(over_duplicates):
@@ -193,16 +193,13 @@ def _is_known(difference: Interval | None) -> TypeGuard[Interval]:
     return difference is not None and known(difference.low) and known(difference.high)
 
 
-def _claimed(subject: str, difference: Interval, p_holm: float | None) -> str:
-    sentence = CLAIMS[subject].sentences[verdict(difference, p_holm=p_holm)]
-    return sentence.format(change=change(difference))
-
-
-def _against_real(metric: str, difference: Interval, word: str, p_holm: float | None) -> str:
+def _claimed(subject: str, difference: Interval, p_holm: float | None, *, metric: str = "") -> str:
+    """The sentence of a claim, with the numbers that decide it."""
+    word = verdict(difference, p_holm=p_holm)
     numbers = change(difference)
     if p_holm is not None and known(p_holm):
         numbers += f" (Holm-adjusted p {p_value(p_holm)})"
-    sentence = CLAIMS["real"].sentences[word].format(metric=metric, change=numbers)
+    sentence = CLAIMS[subject].sentences[word].format(metric=metric, change=numbers)
     if word == NO_DIFFERENCE and not difference.low <= 0 <= difference.high:
         sentence += ": the interval alone excludes 0, but not after adjusting for all comparisons"
     return sentence
