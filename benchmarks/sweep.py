@@ -3,7 +3,8 @@
 4 shares x 2 generators x 3 seeds on the simulated cohort; cohort and pools are made once and are
 in place for every launcher, which gets a folder of its own with a copy of them. `ours` is joblib
 with two processes, `theirs` Hydra's basic launcher, one job after another; one thread a process in
-both; `cpu` are their seconds of processor time, which a busy machine changes less. `--full` trains 300 steps a job instead of 100. submitit starts a process a job, two at once.
+both; `cpu` are their seconds of processor time, which a busy machine changes less. `--full` trains
+300 steps a job instead of 100. submitit starts a process a job, two at once.
 """
 
 import argparse

@@ -15,7 +15,7 @@ import pandas as pd
 import xraysynth.report
 from xraysynth.metrics.statistics import Interval
 from xraysynth.report import figures
-from xraysynth.report.content import Arm
+from xraysynth.report.content import Arm, Comparison
 
 METRIC, NAME = "macro_f1", "macro-F1"
 SCALE = 1.6
@@ -47,7 +47,7 @@ def _arm(key: tuple, rows: pd.DataFrame) -> Arm:
         synthetic_images=mean["synthetic_images"],
         predictions=[],
         scores={METRIC: Interval(mean["value"], mean["low"], mean["high"], mean["n_test"])},
-        difference={} if pd.isna(gain.value) else {METRIC: gain},
+        over_real=Comparison() if pd.isna(gain.value) else Comparison({METRIC: gain}),
         scores_by_seed=[{METRIC: value} for value in seeds["value"]],
         seconds=[],
     )

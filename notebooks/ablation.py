@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -90,16 +95,21 @@ figure.tight_layout()
 # ## Paired differences and the verdict
 # Two arms are tested on the same patients and trained with the same seeds, so their difference is known
 # better than either score: compare the interval of the difference with 0, never two intervals with each
-# other. The verdict is "better" or "worse" only where the interval leaves out 0; "no difference shown" is
-# not "the same". The report's page also adjusts for the number of arms (Holm), which can only take a
-# verdict back.
+# other. The verdict is "better" or "worse" only where the interval leaves out 0 and the p-value, adjusted
+# for the number of arms (Holm), is below 0.05; "no difference shown" is not "the same". Controls have no
+# p-value and no verdict, nor has an arm with one training seed. Only macro-F1 has p-values.
 
 
 # %%
-def difference(row):
-    """The arm minus real only, as an interval."""
-    names = ("difference", "difference_low", "difference_high")
-    return Interval(*(float(row[name]) for name in names), n=int(row["n_test"]))
+def difference(row, kind="difference"):
+    """The arm minus real only, or minus a control, as an interval; None where it is not known."""
+    ends = [float(row[name]) for name in (kind, f"{kind}_low", f"{kind}_high")]
+    return None if pd.isna(ends[0]) else Interval(*ends, n=int(row["n_test"]))
+
+
+def adjusted(row, name="p_holm"):
+    """An adjusted p-value; None where there is none."""
+    return None if pd.isna(row[name]) else float(row[name])
 
 
 compared = means[means["share"] > 0]
@@ -111,26 +121,25 @@ pd.DataFrame(
         "difference": compared["difference"].round(3),
         "low": compared["difference_low"].round(3),
         "high": compared["difference_high"].round(3),
-        "verdict": [verdict(difference(row)) for _, row in compared.iterrows()],
+        "p (Holm)": compared["p_holm"].round(3),
+        "verdict": [
+            verdict(difference(row), p_holm=adjusted(row)) for _, row in compared.iterrows()
+        ],
     }
 ).reset_index(drop=True)
 
 
 # %%
-def control_of(row, kind):
-    """The difference of an arm's control, if the study has it."""
-    same = compared[(compared["control"] == kind) & (compared["share"] == row["share"])]
-    same = same[same["generator"].isin(["", row["generator"]]) & (same["mode"] == row["mode"])]
-    return None if same.empty else difference(same.iloc[0])
-
-
 for _, row in compared[compared["control"] == ""].iterrows():
     found = utility(
         arm=f"{row['generator']} {row['share']:.0%}",
         metric=METRIC,
-        difference=difference(row),
-        duplicates=control_of(row, "duplicate"),
-        permuted=control_of(row, "permuted"),
+        over_real=difference(row),
+        p_real=adjusted(row),
+        over_duplicates=difference(row, "over_duplicates"),
+        p_duplicates=adjusted(row, "over_duplicates_p_holm"),
+        over_permuted=difference(row, "over_permuted"),
+        p_permuted=adjusted(row, "over_permuted_p_holm"),
     )
     print(found.sentence)
 

@@ -143,6 +143,7 @@ def test_verdicts_on_images_are_adjusted_over_the_generators(content: Content) -
 def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) -> None:
     first, second = (dict(finding.others) for finding in findings(content))
     assert list(first) == ["Images", "Copies", "Labels", "Worth", "Alone"]
+    assert "KD(classifier) 0.0040 [0.0036, 0.0044], floor 0.0008; FD(" in first["Images"].sentence
     assert "FD(classifier) 40.0 [36.0, 44.0], floor 8.0, N = 200" in first["Images"].sentence
     assert first["Copies"].sentence.startswith("copies its training images: 1.3%")
     assert second["Copies"].sentence == "not assessable: training set unknown"

@@ -160,33 +160,37 @@ def test_each_sentence_rests_on_its_own_comparison_alone(subject, difference, p)
     assert all(part(others, q) == own for others in (GAIN, LOSS) for q in (0.01, 0.9, None))
 
 
-def images(excess, p_holm=0.01, **options):
-    return verdicts.images(
-        metric="FD(classifier)",
-        value=Interval(7.1, 6.5, 7.7, 164),
-        floor=Interval(0.86, 0.7, 1.1, 164),
-        excess=Interval(6.2, *excess, 164),
-        p_holm=p_holm,
-        **options,
+def images(value, floor, p_holm=0.01, **options):
+    half = 0.005
+    kernel = verdicts.Distance(
+        "KD(classifier)",
+        Interval(value, value - half, value + half, 164),
+        Interval(floor, floor - half, floor + half, 164),
     )
+    frechet = verdicts.Distance(
+        "FD(classifier)", Interval(7.1, 6.5, 7.7, 164), Interval(0.86, 0.7, 1.1, 164)
+    )
+    return verdicts.images(kernel, p_holm=p_holm, beside=frechet, **options)
 
 
 def test_images_against_the_floor():
-    numbers = "FD(classifier) 7.1 [6.5, 7.7], floor 0.86, N = 164"
-    farther = images((5.6, 6.9))
+    numbers = (
+        "KD(classifier) 0.0280 [0.0230, 0.0330], floor 0.0010; "
+        "FD(classifier) 7.1 [6.5, 7.7], floor 0.86, N = 164"
+    )
+    farther = images(0.028, 0.001)
     assert farther.word == "worse"
     assert farther.sentence == (
         f"farther from real images than real ones are from each other: {numbers}"
     )
-    assert images((-0.5, 6.9)) == verdicts.Verdict(
+    assert images(0.028, 0.001, p_holm=0.06) == verdicts.Verdict(
         "no difference shown", f"no difference from real images shown: {numbers}"
     )
-    assert images((-0.9, -0.2)).word == "nearer"
-    assert "as copies would be" in images((-0.9, -0.2)).sentence
-    assert images((math.nan, math.nan)).word == "not compared"
-    assert images((5.6, 6.9), p_holm=0.06).word == "no difference shown"
-    assert images((5.6, 6.9), p_holm=None).word == "not compared"
-    few = images((5.6, 6.9), few="fewer images than the 512 dimensions")
+    assert images(-0.02, 0.001).word == "nearer"
+    assert "as copies would be" in images(-0.02, 0.001).sentence
+    assert images(math.nan, math.nan).word == "not compared"
+    assert images(0.028, 0.001, p_holm=None).word == "not compared"
+    few = images(0.028, 0.001, few="fewer images than the 512 dimensions")
     assert few.sentence.endswith("N = 164 (fewer images than the 512 dimensions)")
 
 

@@ -15,9 +15,10 @@ from xraysynth.report.words import known
 
 PRIMARY = tables.PRIMARY
 
-DISTANCES: tuple[str, ...] = ("FD(", "FID")
+FRECHET: tuple[str, ...] = ("FD(", "FID")
+KERNEL: tuple[str, ...] = ("KD(", "KID")
 MEMORISED: tuple[str, ...] = ("memorised",)
-"""What the names of the measures begin with that a verdict rests on."""
+"""What the names of the measures begin with that a verdict rests on, or shows."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def findings(content: Content) -> list[Finding]:
     arms = tables.ordered(content.arms)
     pools = {pool.generator: pool for pool in content.pools}
     names = dict.fromkeys([arm.generator for arm in arms if arm.generator] + list(pools))
-    adjusted = {measures: _adjusted(content.pools, measures) for measures in (DISTANCES, MEMORISED)}
+    adjusted = {measures: _adjusted(content.pools, measures) for measures in (KERNEL, MEMORISED)}
     found = []
     for name in names:
         p_holm = {measures: p_values.get(name) for measures, p_values in adjusted.items()}
@@ -156,16 +157,13 @@ def _of_images(
 ) -> list[tuple[str, Verdict]]:
     """Verdicts on the images themselves."""
     found = []
-    if distance := first_measure(pool, DISTANCES):
-        sides = interval(distance), interval(distance, "floor"), excess(distance)
-        value, floor, over = sides
+    if kernel := first_measure(pool, KERNEL):
+        frechet = first_measure(pool, FRECHET)
         shown = verdicts.images(
-            metric=distance["metric"],
-            value=value,
-            floor=floor,
-            excess=over,
-            p_holm=p_holm[DISTANCES],
-            few=distance["note"],
+            _distance(kernel),
+            p_holm=p_holm[KERNEL],
+            beside=_distance(frechet) if frechet else None,
+            few=frechet["note"] if frechet else "",
         )
         found.append(("Images", shown))
     flagged = first_measure(pool, MEMORISED)
@@ -183,6 +181,10 @@ def _of_images(
         real=interval(seen, "real") if seen else None,
     )
     return [*found, ("Labels", faithful)]
+
+
+def _distance(row: Mapping[str, Any]) -> verdicts.Distance:
+    return verdicts.Distance(row["metric"], interval(row), interval(row, "floor"))
 
 
 def first_measure(pool: PoolView, names: tuple[str, ...]) -> dict[str, Any] | None:

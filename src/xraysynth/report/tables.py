@@ -29,8 +29,8 @@ RESULT_COLUMNS = [
     *("n_test", "n_seeds", "real_images", "synthetic_images"),
     *("difference", "difference_low", "difference_high", "simulated"),
     *("control", "real_fraction", "left_out", "test_set", "p_holm"),
-    *("over_duplicates", "over_duplicates_low", "over_duplicates_high"),
-    *("over_permuted", "over_permuted_low", "over_permuted_high"),
+    *("over_duplicates", "over_duplicates_low", "over_duplicates_high", "over_duplicates_p_holm"),
+    *("over_permuted", "over_permuted_low", "over_permuted_high", "over_permuted_p_holm"),
 ]
 
 MEASURE_COLUMNS = [
@@ -52,10 +52,11 @@ def results(content: Content) -> pd.DataFrame:
     """One row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
 
     Only the mean rows have an interval; only those that are compared with real only have a difference
-    (arm minus real only, by the seeds that both have finished), and of these the macro-F1 a `p_holm`,
-    adjusted over the arms of all generators. `over_duplicates` and `over_permuted` are the arm minus
-    its controls. `test_set` is empty for the study's own test images, and names an external
-    test set in the rows, means alone, of its scores.
+    (arm minus real only, by the seeds that both have finished). `over_duplicates` and `over_permuted`
+    are the arm minus its controls. The macro-F1 of arms with a generator's images has the p-value of
+    each difference, adjusted after Holm over all of its kind (`p_holm` that of `difference`).
+    `test_set` is empty for the study's own test images, and names an external test set in the rows,
+    means alone, of its scores.
     """
     rows = [row for arm in content.arms for row in (*_arm_rows(arm), *_external_rows(arm))]
     table = pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(simulated=content.simulated)
@@ -90,7 +91,11 @@ def _arm_rows(arm: Arm) -> Iterator[dict[str, Any]]:
         for name, compared in _comparisons(arm).items():
             row |= _bounds(name, compared.differences.get(metric))
         if metric == PRIMARY:
-            row["p_holm"] = arm.p_holm
+            row |= {
+                "p_holm": arm.over_real.p_holm,
+                "over_duplicates_p_holm": arm.over_duplicates.p_holm,
+                "over_permuted_p_holm": arm.over_permuted.p_holm,
+            }
         yield row
     for seed, scores in zip(arm.seeds, arm.scores_by_seed, strict=True):
         for metric, value in scores.items():

@@ -88,9 +88,9 @@ CLAIMS: Mapping[str, Claim] = {
         },
     ),
     "images": Claim(
-        "synthetic against real images minus real against real ones, Frechet distance of the first "
+        "synthetic against real images minus real against real ones, kernel distance of the first "
         "encoder, paired by split, at equal N, one image a patient and in one class mix",
-        "interval over splits without 0 and p < 0.05, adjusted after Holm over the generators",
+        "p < 0.05, adjusted after Holm over the generators; its sign",
         {
             WORSE: "farther from real images than real ones are from each other",
             NEARER: "nearer to real images than real ones are to each other, as copies would be",
@@ -205,30 +205,44 @@ def _claimed(subject: str, difference: Interval, p_holm: float | None, *, metric
     return sentence
 
 
-def images(
-    *,
-    metric: str,
-    value: Interval,
-    floor: Interval,
-    excess: Interval,
-    p_holm: float | None,
-    few: str = "",
-) -> Verdict:
-    """Whether images lie farther from real ones than those from each other, by a distance.
+@dataclass(frozen=True)
+class Distance:
+    """A distance of synthetic images from real ones, and that of real ones among themselves."""
 
-    `floor` is real against real at the same N, `excess` the paired value - floor and `p_holm` its
-    p-value, adjusted over the generators. `few` is a warning to end with, such as "fewer images than
-    dimensions".
+    metric: str
+    value: Interval
+    floor: Interval
+
+    def __str__(self) -> str:
+        digits = _digits(self.value.value)
+        value = f"{number(self.value.value, digits)} {_range(self.value, digits)}"
+        floor = number(self.floor.value, _digits(self.floor.value))
+        return f"{self.metric} {value}, floor {floor}"
+
+
+def images(
+    kernel: Distance, *, p_holm: float | None, beside: Distance | None = None, few: str = ""
+) -> Verdict:
+    """Whether images lie farther from real ones than those from each other.
+
+    By the `kernel` distance, which has no bias at small N, and its p-value, adjusted over the
+    generators. `beside` is a distance that is shown with it, and `few` a warning to end with, such as
+    "fewer images than dimensions".
     """
-    digits = _digits(value.value)
-    numbers = (
-        f"{metric} {number(value.value, digits)} {_range(value, digits)}, "
-        f"floor {number(floor.value, _digits(floor.value))}, N = {value.n}"
-    )
-    shown = verdict(excess, p_holm=p_holm)
-    word = {BETTER: WORSE, WORSE: NEARER}.get(shown, shown)
+    word = _farther_or_nearer(kernel, p_holm)
+    numbers = "; ".join(str(distance) for distance in (kernel, beside) if distance is not None)
+    numbers += f", N = {kernel.value.n}"
     said = CLAIMS["images"].sentences[word]
     return Verdict(word, f"{said}: {numbers}{f' ({few})' if few else ''}")
+
+
+def _farther_or_nearer(kernel: Distance, p_holm: float | None) -> str:
+    over = kernel.value.value - kernel.floor.value
+    if not known(over) or p_holm is None or not known(p_holm):
+        return NOT_COMPARED
+    if not p_holm < SIGNIFICANT:
+        return NO_DIFFERENCE
+    return WORSE if over > 0 else NEARER
 
 
 def memorisation(
