@@ -38,6 +38,9 @@ from xraysynth.store import exclusive
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
 
+PAGE = 2
+"""Raised whenever what the page or its tables say is changed, so that they are written anew."""
+
 FILES = ("report.html", "results.csv", "results.parquet", "measures.csv", "tradeoffs.csv")
 
 
@@ -97,6 +100,7 @@ def run(
         "failures": list(failures),
         "study": {k: v for k, v in config.plain()["study"].items() if k != "workers"},
         "replicates": config.evaluate.replicates,
+        "page": PAGE,
     }
     if readings := _readings(config, cohort, jobs):
         decides["readings"] = [review_analyse.content(place) for place in readings]
