@@ -90,6 +90,17 @@ def test_patients_with_several_classes_are_one_stratum_and_keep_every_class():
         assert (weights[:, targets == index].sum(1) > 0).all()
 
 
+@pytest.mark.parametrize("patients", [8, 60, 150])
+def test_no_class_vanishes_however_patients_share_classes(patients):
+    rng = np.random.default_rng(patients)
+    for _ in range(40):
+        owners = np.concatenate([np.arange(patients), rng.integers(patients, size=patients)])
+        targets = rng.choice(4, len(owners), p=[0.55, 0.3, 0.12, 0.03])
+        weights = cluster_weights(owners, 60, 0, targets=targets)
+        for index in np.unique(targets):
+            assert (weights[:, targets == index].sum(1) > 0).all()
+
+
 def test_a_blank_patient_is_refused():
     with pytest.raises(ManifestError, match=r"1 of 3 .*patient_id"):
         cluster_weights(np.array(["a", "", "b"]), 10)
@@ -272,6 +283,8 @@ def test_holm():
     assert holm({"a": 0.04, "b": 0.01, "c": 0.9}) == pytest.approx({"a": 0.08, "b": 0.03, "c": 0.9})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
     assert holm({}) == {}
+    with pytest.raises(XraysynthError, match="p-values, but that of b is not known"):
+        holm({"a": 0.01, "b": math.nan})
 
 
 def test_the_bootstrap_interval_of_a_mean_is_that_of_theory():

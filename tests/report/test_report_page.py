@@ -168,6 +168,24 @@ def test_gains_stand_beside_real_only_and_the_control(content: Content, html: st
     assert "reference" in plain(rows["real only"])
 
 
+def test_what_is_not_claimed_has_no_word(content: Content, html: str) -> None:
+    """Neither controls nor arms without a data set, and an arm of one seed only that."""
+    words = ("better", "worse", "no difference shown", "not compared")
+    for name, row in rows_of(html, "gains").items():
+        arm = next(arm for arm in content.arms if arm.name == name)
+        claimed = arm.generator and not arm.control
+        assert any(word in plain(row) for word in words) == bool(claimed), name
+    arms = [
+        replace(a, over_real=replace(a.over_real, seeds=[0], p_holm=None))
+        if a.over_real.seeds
+        else a
+        for a in content.arms
+    ]
+    rows = rows_of(page.render(replace(content, arms=arms)), "gains")
+    hybrid = next(arm for arm in arms if arm.over_duplicates.differences)
+    assert "one seed: not compared" in plain(rows[hybrid.name])
+
+
 def test_controls_and_fractions_stand_apart_and_are_called_so(content: Content, html: str) -> None:
     names = list(rows_of(html, "gains"))
     for arm in content.arms:

@@ -81,13 +81,36 @@ def test_every_sentence_is_listed() -> None:
     assert sorted(said() - listed()) == []
 
 
-def test_no_sentence_is_listed_that_is_not_said() -> None:
-    firsts = {
+def rows_below(title: str) -> set[str]:
+    """First cells of the tables from a heading on."""
+    return {
         line.strip("| ").split(" | ")[0]
-        for line in DOCS.read_text().partition("## Beside a claim")[2].splitlines()
+        for line in DOCS.read_text().partition(f"## {title}")[2].splitlines()
         if line.startswith("|") and not line.startswith(("|---", "| sentence"))
     }
-    assert sorted(firsts - said()) == []
+
+
+IN_TEMPLATES = "In the page's templates"
+
+
+def test_no_sentence_is_listed_that_is_not_said() -> None:
+    listed_elsewhere = rows_below("Beside a claim") - rows_below(IN_TEMPLATES)
+    assert sorted(listed_elsewhere - said()) == []
+
+
+def test_what_templates_say_of_results_is_listed() -> None:
+    """Texts with the words of a verdict, which no code hands them."""
+    text = {path.name: path.read_text() for path in (SOURCE / "report").glob("*.j2")}
+    phrases = rows_below(IN_TEMPLATES)
+    whole = " ".join(" ".join(text.values()).split())
+    assert [phrase for phrase in sorted(phrases) if phrase not in whole] == []
+    judging = re.compile(
+        r"\b(better than|worse than|beats?|no difference|not compared|incomplete)\b"
+    )
+    for name, source in text.items():
+        for line in source.splitlines():
+            if judging.search(re.sub(r"\{%.*?%\}", "", line)):
+                assert any(part in line for p in phrases for part in (p, p[-30:])), (name, line)
 
 
 @pytest.mark.parametrize("subject", CLAIMS)

@@ -54,8 +54,8 @@ def cluster_weights(
     conditional on the class mix of the test set. Drawing n of a stratum's n patients would
     understate its variance by (n - 1) / n, so n - 1 are drawn and each counts n / (n - 1) times (Rao
     & Wu 1988, the rescaled bootstrap): counts are fractions then. A stratum of one patient, which has
-    no variance of its own, is drawn together with another that shares its rarest class; a class of
-    one patient keeps that patient in every replicate.
+    no variance of its own, is drawn together with another that shares a class, where no class can
+    vanish by that.
     """
     ids = np.asarray(patients)
     if replicates < 1 or ids.ndim != 1 or not len(ids):
@@ -97,21 +97,31 @@ def _strata(patient: np.ndarray, n_patients: int, targets: np.ndarray) -> np.nda
 
 
 def _join_single_patients(strata: np.ndarray, has_class: np.ndarray) -> np.ndarray:
-    """The strata, with each of one patient joined to the smallest that shares its rarest class.
+    """The strata, with each of one patient joined to the smallest other that shares a class with it.
 
-    All patients of a joined stratum have that class, so that it is in every replicate.
+    A class is certain to be in every replicate where all patients of some stratum have it. Strata are
+    joined only as far as every class that was certain stays so.
     """
-    joined, patients_of_class = strata.copy(), has_class.sum(0)
-    for stratum in np.flatnonzero(np.bincount(strata) == 1):
-        members = np.flatnonzero(joined == stratum)
-        if len(members) != 1:  # another single patient has joined it
+    joined = strata.copy()
+    sizes = np.bincount(joined)
+    all_have = np.stack([has_class[joined == k].all(0) for k in range(len(sizes))])
+    for single in np.flatnonzero(sizes == 1):
+        if sizes[single] != 1:  # another single patient has joined it meanwhile
             continue
-        classes = np.flatnonzero(has_class[members[0]])
-        rarest = classes[np.argmin(patients_of_class[classes])]
-        others = np.setdiff1d(np.flatnonzero(has_class[:, rarest]), members)
-        if len(others):
-            sizes = np.bincount(joined)[joined[others]]
-            joined[members] = joined[others[np.argmin(sizes)]]
+        both_have = all_have & all_have[single]
+        certain = all_have.sum(0)
+        after = certain - all_have[single] - all_have + both_have  # (K, C), joined to each of them
+        stays = ((after > 0) | (certain == 0)).all(1)
+        possible = stays & (sizes > 0) & both_have.any(1)
+        possible[single] = False
+        if not possible.any():
+            continue
+        chosen = min(np.flatnonzero(possible), key=lambda k: sizes[k])
+        joined[joined == single] = chosen
+        sizes[chosen] += 1
+        sizes[single] = 0
+        all_have[chosen] = both_have[chosen]
+        all_have[single] = False
     return joined
 
 
@@ -308,6 +318,11 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
+    if unknown := [name for name, p in p_values.items() if not np.isfinite(p)]:
+        raise XraysynthError(
+            f"Holm's adjustment needs p-values, but that of {', '.join(map(str, unknown))} is not known; "
+            "leave comparisons without one out"
+        )
     adjusted, largest = {}, 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
         largest = max(largest, min(1.0, p_values[name] * (len(p_values) - rank)))

@@ -195,7 +195,7 @@ def _adjust(family: Sequence[Comparison], claimed: Sequence[bool]) -> list[Compa
     p_values = {
         str(place): comparison.p
         for place, comparison in enumerate(family)
-        if comparison.p is not None and claimed[place]
+        if comparison.p is not None and np.isfinite(comparison.p) and claimed[place]
     }
     adjusted = holm(p_values)
     return [
@@ -306,13 +306,17 @@ def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[dict[str, Any]]:
     has not been trained. `drop_from_all` is outside minus inside, which a smaller training set
     lowers too. All are paired by patient, and by the `seeds` that the arms of the row have finished.
     """
-    inside = next(t for t in tested if t.real_only and t.data.real_fraction == 1)
+    inside = next((t for t in tested if t.real_only and t.data.real_fraction == 1), None)
+    if inside is None:
+        return []
     smaller = [t for t in tested if t.data.leave_out and t.data.control is Control.size_matched]
     rows = []
     for one in tested:
         if one.data.leave_out and one.data.control is Control.none:
             matched = [t for t in smaller if t.data.leave_out == one.data.leave_out]
-            rows.append(_left_out_row(scorer, one, inside, *matched[:1]))
+            row = _left_out_row(scorer, one, inside, *matched[:1])
+            # A matched arm that has finished other seeds must not hide what the two show.
+            rows.append(row if row["n"] else _left_out_row(scorer, one, inside))
     return [row for row in rows if row["n"]]
 
 

@@ -97,6 +97,7 @@ def run(
     failures = failures or jobs.missing
     decides = {
         "jobs": {name: job.key for name, job in jobs.named()},
+        "seen": _pools_seen(jobs),
         "failures": list(failures),
         "study": {k: v for k, v in config.plain()["study"].items() if k != "workers"},
         "replicates": config.evaluate.replicates,
@@ -142,6 +143,12 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Job
     if not probed.done:
         missing.append("probe: not done")
     return _Jobs(prepare.job(config), done, pools, probed if probed.done else None, missing)
+
+
+def _pools_seen(jobs: _Jobs) -> dict[str, Mapping[str, str]]:
+    """What every training saw of the pools, which may be trained again under its key."""
+    trained = ((name, job) for name, job in jobs.named() if job.stage == "train")
+    return {name: used for name, job in trained if (used := train.pools_used(job))}
 
 
 def _readings(config: Config, cohort: Manifest, jobs: _Jobs) -> list[Path]:
@@ -335,18 +342,24 @@ def _what_intervals_cover(jobs: _Jobs) -> str:
 
 
 def _limits_of_pools(jobs: _Jobs) -> list[str]:
-    """Arms whose seeds were trained on different images of one pool, as when some were made later."""
-    torn = []
+    """Arms whose trainings saw different images of one pool, as when some were made later.
+
+    Compared are the seeds of an arm, and the arm with its permuted control, which take the same images.
+    """
+    contents: dict[tuple[Any, ...], list[Mapping[str, str]]] = {}
+    titles: dict[tuple[Any, ...], str] = {}
     for arm, trained in jobs.arms:
-        contents = [train.pools_used(job) for job in trained.values()]
-        known = [used for used in contents if used]
-        if any(used != known[0] for used in known):
-            torn.append(arm.title)
+        data = arm.config.data
+        place = (arm.generator, data.share, data.mode, data.real_fraction)
+        titles.setdefault(place, arm.title)
+        known = [used for job in trained.values() if (used := train.pools_used(job))]
+        contents.setdefault(place, []).extend(known)
+    torn = [titles[place] for place, seen in contents.items() if any(s != seen[0] for s in seen)]
     if not torn:
         return []
     return [
-        f"The training seeds of {', '.join(torn)} saw different images of a pool, to which some were added "
-        "between them; run the study again to train all seeds on the same."
+        f"The trainings of {', '.join(torn)} saw different images of a pool, to which some were added "
+        "between them; run the study again to train all on the same."
     ]
 
 
