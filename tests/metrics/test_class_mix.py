@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import XraysynthError
-from xraysynth.metrics.class_mix import apportion, class_shares, weighted_mean, weights_to_mix
+from xraysynth.metrics.class_mix import (
+    apportion,
+    class_shares,
+    mean_share,
+    weighted_mean,
+    weights_to_mix,
+)
+from xraysynth.metrics.statistics import wilson_sd
 
 
 def test_apportioned_counts_sum_to_the_whole_and_lie_next_to_their_quotas():
@@ -39,3 +46,41 @@ def test_classes_that_one_set_lacks_weigh_nothing():
     )
     with pytest.raises(XraysynthError, match="have a class in common"):
         weights_to_mix(labels, {"d": 1.0})
+
+
+def test_a_class_of_a_few_images_leaves_a_mean_without_bounds():
+    mix = {"a": 0.25, "b": 0.25, "c": 0.5}
+    found = weighted_mean(np.array([1.0, 2.0, 9.0]), np.array(["a", "b", "c"]), mix)
+    assert found.value == pytest.approx(5.25)
+    assert np.isnan([found.low, found.high]).all()
+    for n, known in ((5, False), (6, True)):
+        labels = np.repeat(("a", "b"), (40, n))
+        values = np.random.default_rng(n).normal(size=40 + n)
+        found = weighted_mean(values, labels, {"a": 0.5, "b": 0.5}, replicates=50)
+        assert np.isfinite(found.low) == known
+        without = weighted_mean(values, labels, {"a": 1.0}, replicates=50)
+        assert np.isfinite(without.low)  # of no weight, it does not matter
+
+
+def test_shares_of_all_and_of_none_in_two_classes_have_an_interval():
+    labels = np.repeat(("a", "b"), 40)
+    found = mean_share(labels == "a", labels, replicates=2000)
+    assert found.value == 0.5
+    sd = np.hypot(wilson_sd(1, trials=40), wilson_sd(0, trials=40)) / 2
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * sd, rel=0.08)
+    all_of_them = mean_share(labels != "", labels)
+    assert (all_of_them.value, all_of_them.high) == (1, 1)
+    assert 0.93 < all_of_them.low < 0.97
+    one = mean_share(np.arange(41) < 20, np.repeat(("a", "b"), (40, 1)))
+    assert one.value == 0.25
+    assert one.high - one.low > 0.3
+
+
+def test_the_interval_of_a_mean_share_covers_the_truth():
+    rng, covered = np.random.default_rng(0), 0
+    labels = np.repeat(("a", "b"), (60, 25))
+    for seed in range(150):
+        answers = rng.random(85) < np.where(labels == "a", 0.97, 0.6)
+        found = mean_share(answers, labels, replicates=200, seed=seed)
+        covered += found.low <= 0.785 <= found.high
+    assert covered / 150 == pytest.approx(0.95, abs=0.04)

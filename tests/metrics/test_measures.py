@@ -502,3 +502,75 @@ def test_diversity_is_that_of_the_images_drawn():
     found = measured(X, Y, splits=2)["Vendi", ""]
     assert found.value < vendi(Y)
     assert found.value == pytest.approx(vendi(Y[:70]), rel=0.1)
+
+
+def test_the_excess_of_the_memorised_share_is_over_one_percent():
+    train = drawn(0, 300)
+    share = copying(train, drawn(1, 240), np.vstack([train[:60] + 1e-4, drawn(2, 240)]))[
+        "memorised share"
+    ]
+    assert (share.excess_low, share.excess_high) == (
+        pytest.approx(share.low - 0.01),
+        pytest.approx(share.high - 0.01),
+    )
+
+
+def test_a_class_that_only_one_side_has_is_in_no_copying_measure():
+    """The pool has no image of b: what is measured is as if no held-out image had it either."""
+    train, held, made = in_classes(0, (200, 100, 0)), in_classes(1, (150, 90, 0)), drawn(2, 300)
+    made[:, 0] += 6
+    options = {"replicates": 100, "synthetic_labels": ["a"] * 300}
+    found, alone = (
+        {
+            (m.metric, m.label): m
+            for m in measure_copying(
+                train=features(train[0]),
+                held_out=features(held[0][:n]),
+                synthetic=features(made),
+                patients=np.arange(n),
+                held_out_labels=held[1][:n],
+                **options,
+            )
+        }
+        for n in (240, 150)
+    )
+    for metric in ("memorised share", "AuthPct", "C_T", "MiFD(e)"):
+        one = found[metric, ""]
+        assert one.note.startswith("without the class b, which only one of the sets has")
+        assert one.floor == alone[metric, ""].floor
+        assert one.value == alone[metric, ""].value
+    assert np.isnan(found["memorised share", "b"].value)
+
+
+def test_a_class_of_few_images_has_no_interval_in_authpct():
+    held, made = in_classes(1, (120, 120, 0)), in_classes(2, (200, 3, 0))
+    found = {
+        m.metric: m
+        for m in whole_and_classes(
+            drawn(0, 200),
+            held[0],
+            made[0],
+            patients=np.arange(240),
+            held_out_labels=held[1],
+            synthetic_labels=made[1],
+            replicates=50,
+        )
+    }
+    assert np.isfinite(found["AuthPct"].value)
+    assert np.isnan([found["AuthPct"].low, found["AuthPct"].excess_high]).all()
+    assert found["AuthPct"].note == "few images of the class b: no interval"
+    assert found["memorised share"].high > 0.5
+    assert "few images of the class b" in found["memorised share"].note
+
+
+def test_a_class_of_two_images_does_not_bound_all_others():
+    real = in_classes(3, (200, 90, 10))
+    scarce = compared(real, in_classes(4, (200, 98, 2)), splits=2)["KD(e)"]
+    assert scarce.n > 130
+    assert scarce.note == (f"without the class c, which would bound N to 49 in place of {scarce.n}")
+    some = compared(real, in_classes(4, (200, 98, 6)), splits=2)["KD(e)"]
+    assert some.n < 130
+    assert "the class c bounds N, which would be 145 without it" in some.note
+    half = compared(in_classes(3, (100, 100, 0)), in_classes(4, (100, 20, 0)), splits=2)["KD(e)"]
+    assert half.n == 21  # half of the patients are of b: without it nothing would be said of them
+    assert "the class b bounds N, which would be 50 without it" in half.note

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from xraysynth.errors import XraysynthError, some
-from xraysynth.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
+from xraysynth.metrics.statistics import (
+    FEW_PATIENTS,
+    REPLICATES,
+    Interval,
+    cluster_weights,
+    interval,
+    score_interval,
+    wilson_sd,
+)
+from xraysynth.seeds import derive_seed
 
 
 def class_shares(labels: np.ndarray) -> dict[str, float]:
@@ -75,9 +84,65 @@ def weighted_mean(
 ) -> Interval:
     """Mean of independent `values` `(N,)` in the class mix `mix`, its interval drawn within classes.
 
-    `n` counts the images of the classes in `mix`.
+    `n` counts the images of the classes in `mix`. The bounds are NaN where one of these classes has
+    fewer than `FEW_PATIENTS` images: so few do not show how far they differ, and a single one seems
+    not to differ at all, however much it weighs.
     """
     weights = weights_to_mix(labels, mix)
     drawn = weights * np.vstack([np.ones(len(labels)), draw_in_classes(labels, replicates, seed)])
     means = drawn @ values / (drawn @ np.ones(len(labels)))
-    return interval(float(means[0]), means[1:], n=int(np.sum(weights > 0)))
+    known = means[1:] if not scarce(labels, weights).any() else np.full(1, np.nan)
+    return interval(float(means[0]), known, n=int(np.sum(weights > 0)))
+
+
+def scarce(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Which images `(N,)` have weight and are of a class of fewer than `FEW_PATIENTS` images."""
+    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    found: np.ndarray = (weights > 0) & (counts[place.ravel()] < FEW_PATIENTS)
+    return found
+
+
+def shared_classes(*labels: np.ndarray) -> list[str]:
+    """The classes that all of some sets of images have, by name.
+
+    >>> shared_classes(np.array(["a", "b"]), np.array(["b", "c", "b"]))
+    ['b']
+    """
+    return sorted(set.intersection(*(set(map(str, names)) for names in labels)))
+
+
+def mean_share(
+    answers: np.ndarray, labels: np.ndarray, *, replicates: int = REPLICATES, seed: int = 0
+) -> Interval:
+    """Mean over classes of the share of independent `answers` `(N,)` that are true, in [0, 1].
+
+    The interval draws within classes, on the logit scale. A class of which all answers are alike, or
+    which has fewer than `FEW_PATIENTS` images, does not show how far its share varies: what the draws
+    lack of the variance of Wilson's interval is added.
+
+    >>> found = mean_share(np.arange(80) < 40, np.repeat(["a", "b"], 40))  # all of a, none of b
+    >>> found.value, round(found.low, 2), round(found.high, 2)
+    (0.5, 0.47, 0.53)
+    """
+    labels, answers = np.asarray(labels).astype(str), np.asarray(answers, bool)
+    weights = weights_to_mix(labels, dict.fromkeys(labels, 1.0))
+    drawn = weights * np.vstack([np.ones(len(labels)), draw_in_classes(labels, replicates, seed)])
+    shares = drawn @ answers / (drawn @ np.ones(len(labels)))
+    as_many = int(weights.sum() ** 2 / np.square(weights).sum())  # images of equal weight
+    names = np.unique(labels)
+    missing = [
+        _missing_variance(answers[labels == name], drawn[:, labels == name]) for name in names
+    ]
+    hidden_sd = float(np.sqrt(np.sum(missing)) / len(names))
+    hidden = hidden_sd * np.random.default_rng(derive_seed(seed, "few")).normal(size=replicates)
+    value = float(answers.all()) if answers.all() or not answers.any() else float(shares[0])
+    return score_interval(value, shares[1:], n=len(labels), patients=as_many, between_runs=hidden)
+
+
+def _missing_variance(answers: np.ndarray, drawn: np.ndarray) -> float:
+    """Of the share of one class: Wilson's less that of the draws `(1 + R, n)`, where these fall short."""
+    share, n = float(answers.mean()), len(answers)
+    if 0 < share < 1 and n >= FEW_PATIENTS:
+        return 0.0
+    seen = np.var(drawn[1:] @ answers / drawn[1:].sum(1))
+    return max(0.0, wilson_sd(share, trials=n) ** 2 - float(seen))

@@ -6,7 +6,8 @@ random and the patients of each class are dealt at random to a reference and a b
 baseline half and as many synthetic images, drawn without replacement, are measured against the same
 reference half. All three have n images, of which the classes have the shares that they have among
 the real patients: a pool with equally many images of each class is compared in the natural mix. No
-patient is in both halves, or twice in one. A class that one side lacks is left out on both.
+patient is in both halves, or twice in one. A class that one side lacks is left out on both, and so is
+one of which there are so few that n would be less than half of what the other classes allow.
 
 At most half of the synthetic images of each class are drawn, too: the spread over random halves of a
 set is that over sets of its size, whereas a set drawn whole each time would not spread at all. Values
@@ -30,7 +31,14 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
 from xraysynth.errors import XraysynthError, some
-from xraysynth.metrics.class_mix import apportion, class_shares, draw_in_classes, weights_to_mix
+from xraysynth.metrics.class_mix import (
+    apportion,
+    class_shares,
+    draw_in_classes,
+    scarce,
+    shared_classes,
+    weights_to_mix,
+)
 from xraysynth.metrics.copying import authentic, data_copying
 from xraysynth.metrics.diversity import vendi
 from xraysynth.metrics.features import Features, require_same
@@ -155,8 +163,9 @@ def measure_copying(
 
     `held_out` are real images of other `patients`; what they score is the baseline. With labels of
     both, the synthetic images are taken in the class mix of the held-out ones, and the memorised
-    share is given by class too. Intervals of the shares resample held-out patients and synthetic
-    images; those of C_T and MiFD are over halves of the held-out patients.
+    share is given by class too; a class that only one of the two has is left out of both, and named
+    in the note. Intervals of the shares resample held-out patients and synthetic images; those of C_T
+    and MiFD are over halves of the held-out patients.
     """
     require_same(train, held_out, synthetic)
     for other in (held_out, synthetic):
@@ -168,15 +177,18 @@ def measure_copying(
         )
     held = _Labelled.sorted(held_out, held_out_labels, patients, None, "held-out")
     made = _Labelled.sorted(synthetic, synthetic_labels, None, None, "synthetic")
-    if not set(held.labels) & set(made.labels):
+    note, labels = _one_sided(held, made), np.unique(np.concatenate([held.labels, made.labels]))
+    held, made = (side.within(shared_classes(held.labels, made.labels)) for side in (held, made))
+    if not len(held.labels):
         note = "the held-out and the synthetic images have no class in common"
         names = "memorised share", "AuthPct", "C_T", mifd_name(train.encoder)
         return [_unknown(train.encoder, name, "", note) for name in names]
-    return [
-        *_memorised(train, held, made, replicates, seed),
+    found = [
+        *_memorised(train, held, made, labels.tolist(), replicates, seed),
         _authentic(train, held, made, replicates, seed),
         *_copied(train, held, made, seed),
     ]
+    return [one if one.label else _noted(one, note) for one in found]
 
 
 @dataclass(frozen=True)
@@ -218,7 +230,11 @@ class _Labelled:
 
     def of(self, label: str) -> "_Labelled":
         """The images of one class."""
-        rows = np.flatnonzero(self.labels == label)
+        return self.within([label])
+
+    def within(self, labels: Sequence[str]) -> "_Labelled":
+        """The images of some classes."""
+        rows = np.flatnonzero(np.isin(self.labels, labels))
         return _Labelled(_taken(self.features, rows), self.labels[rows], self.patients[rows])
 
 
@@ -261,9 +277,14 @@ def _set_names(encoder: str, whole: bool) -> list[str]:
 
 
 def _memorised(
-    train: Features, held: _Labelled, made: _Labelled, replicates: int, seed: int
+    train: Features,
+    held: _Labelled,
+    made: _Labelled,
+    labels: Sequence[str],
+    replicates: int,
+    seed: int,
 ) -> list[Measure]:
-    """The memorised share of all classes and of each."""
+    """The memorised share of all classes and of each of the `labels`."""
     name, encoder = "memorised share", train.encoder
     if len(held.labels) < 1 / LEVEL:
         note = f"needs {1 / LEVEL:.0f} held-out images, there are {len(held.labels)}"
@@ -281,10 +302,11 @@ def _memorised(
     expected = Interval(LEVEL, LEVEL, LEVEL, len(held.labels))
     share = found.flagged
     excess = replace(share, low=share.low - LEVEL, high=share.high - LEVEL)
-    note = _one_sided(held, made)
+    weights = weights_to_mix(made.labels, class_shares(held.labels))
+    few = sorted(set(made.labels[scarce(made.labels, weights)]))
+    note = f"few images of {_classes(few)}: none or all may be flagged" if few else ""
     whole = _measure(encoder, name, "", share, expected, excess, note=note, p=found.p)
-    labels = np.unique(np.concatenate([held.labels, made.labels]))
-    by_class = [_memorised_of(encoder, str(label), found) for label in labels if len(labels) > 1]
+    by_class = [_memorised_of(encoder, label, found) for label in labels if len(labels) > 1]
     return [whole, *by_class]
 
 
@@ -320,6 +342,9 @@ def _authentic(
         shares.append(counts @ answer / (counts @ np.ones(len(answer))))
     value, floor = shares
     m = int(np.sum(weights[0] > 0))
+    few = sorted(set(made.labels[scarce(made.labels, weights[0])]))
+    if few:  # they do not show how far they differ
+        value[1:] = np.nan
     return _measure(
         made.features.encoder,
         "AuthPct",
@@ -327,8 +352,12 @@ def _authentic(
         interval(float(value[0]), value[1:], n=m),
         interval(float(floor[0]), floor[1:], n=len(answers[1])),
         interval(float(value[0] - floor[0]), value[1:] - floor[1:], n=m),
-        note=_one_sided(held, made),
+        note=f"few images of {_classes(few)}: no interval" if few else "",
     )
+
+
+def _noted(measure: Measure, note: str) -> Measure:
+    return replace(measure, note="; ".join(filter(None, (note, measure.note))))
 
 
 def _one_sided(held: _Labelled, made: _Labelled) -> str:
@@ -515,20 +544,48 @@ def _plan(
     }
     images = {label: int(np.sum(made.labels == label)) for label in labels}
     halves = {label: min(patients[label], images[label]) // 2 for label in labels}
-    kept = [label for label in labels if halves[label]]
-    mix = _patient_shares(real, kept)
-    counts = _largest(mix, np.array([halves[label] for label in kept], int))
-    if counts.sum() < FEWEST:
-        return _Plan({}, picked, seed, _needed(real, made, real_name))
     missing = [label for label in labels if not halves[label]]
-    note = f"without {_classes(missing)}, of which one side has too few to halve" if missing else ""
-    drawn = [
-        count / patients[label] + count / images[label]
-        for label, count in zip(kept, counts.tolist(), strict=True)
-    ]
-    return _Plan(
-        dict(zip(kept, counts.tolist(), strict=True)), picked, seed, note, drawn=max(drawn)
-    )
+    counts, notes = _counted(_patient_shares(real), {n: h for n, h in halves.items() if h})
+    if sum(counts.values()) < FEWEST:
+        return _Plan({}, picked, seed, _needed(real, made, real_name))
+    if missing:
+        notes = [f"without {_classes(missing)}, of which one side has too few to halve", *notes]
+    drawn = max(count / patients[label] + count / images[label] for label, count in counts.items())
+    return _Plan(counts, picked, seed, "; ".join(notes), drawn=drawn)
+
+
+def _counted(mix: dict[str, float], halves: dict[str, int]) -> tuple[dict[str, int], list[str]]:
+    """How many of each class are drawn, of those that `halves` has, and what to say of scarce ones.
+
+    A class that would bound N below half of what the others allow is left out, as long as those left
+    out hold less than half of the real patients; one that bounds it less is named.
+    """
+    notes, left_out = [], 0.0
+    whole = sum(mix[label] for label in halves)
+    counts = _in_mix(mix, halves)
+    while len(halves) > 1:
+        others = {
+            label: sum(_in_mix(mix, {n: h for n, h in halves.items() if n != label}).values())
+            for label in halves
+        }
+        label = max(others, key=lambda name: others[name])
+        n, more = sum(counts.values()), others[label]
+        if more <= n:
+            break
+        if 2 * n >= more or left_out + mix[label] >= whole / 2:
+            notes.append(f"the class {label} bounds N, which would be {more} without it")
+            break
+        notes.append(f"without the class {label}, which would bound N to {n} in place of {more}")
+        halves = {n: h for n, h in halves.items() if n != label}
+        left_out, counts = left_out + mix[label], _in_mix(mix, halves)
+    return counts, notes
+
+
+def _in_mix(mix: dict[str, float], halves: dict[str, int]) -> dict[str, int]:
+    """The largest numbers by class in proportion to `mix` of which none exceeds its half."""
+    shares = np.array([mix[label] for label in halves], float)
+    counts = _largest(shares, np.array(list(halves.values()), int))
+    return dict(zip(halves, counts.tolist(), strict=True))
 
 
 def _one_of_each(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -538,11 +595,11 @@ def _one_of_each(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(order[np.sort(first)])
 
 
-def _patient_shares(real: _Labelled, labels: Sequence[str]) -> np.ndarray:
-    """Shares of patients by class, a patient of several classes counting in part to each."""
+def _patient_shares(real: _Labelled) -> dict[str, float]:
+    """Patients by class, a patient of several classes counting in part to each."""
     _, patient, images = np.unique(real.patients, return_inverse=True, return_counts=True)
     each = 1 / images[patient]
-    return np.array([each[real.labels == label].sum() for label in labels])
+    return {str(label): float(each[real.labels == label].sum()) for label in set(real.labels)}
 
 
 def _largest(mix: np.ndarray, available: np.ndarray) -> np.ndarray:

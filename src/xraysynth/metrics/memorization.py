@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincc, betaincinv
 
 from xraysynth.errors import XraysynthError
-from xraysynth.metrics.class_mix import class_shares, draw_in_classes, weights_to_mix
+from xraysynth.metrics.class_mix import (
+    class_shares,
+    draw_in_classes,
+    scarce,
+    shared_classes,
+    weights_to_mix,
+)
 from xraysynth.metrics.features import Features, require_same
 from xraysynth.metrics.neighbours import nearest
 from xraysynth.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
@@ -41,9 +47,9 @@ class Memorization:
 
     `flagged` is in the class mix of the held-out images, and `p` that of "no more than 1 % lie so
     near", see `p_more_than_level`. `nearest` are the rows of the nearest training images and
-    `distances` those to them, both `(M,)`; `threshold` is the 1 % quantile of the `n_null` held-out
-    images' distances. `by_class` has, at the same threshold, the classes of at least 10 images on
-    both sides.
+    `distances` those to them, both `(M,)`; `threshold` is the 1 % quantile of the distances of the
+    `n_null` held-out images, those of classes that the synthetic images have too. `by_class` has, at
+    the same threshold, the classes of at least 10 images on both sides.
     """
 
     flagged: Interval
@@ -82,18 +88,26 @@ def memorization(
     A synthetic y is flagged if d(y, NN_train(y)) is below the 1 % quantile of d(h, NN_train(h)) over
     held-out h, Euclidean in the encoder's features. Classes lie differently near to their training
     images; with labels, the share is therefore that of synthetic images weighted to the class mix of
-    the held-out ones. The interval resamples held-out patients, and with them the threshold, and
-    synthetic images within their classes. No patient may be in train and held-out.
+    the held-out ones. A class that only one of the two sets has is left out of both, and so of the
+    threshold. The interval resamples held-out patients, and with them the threshold, and synthetic
+    images within their classes; of a class too small for that (`class_mix.scarce`) it reckons that
+    none or that all are flagged. No patient may be in train and held-out.
     """
     require_same(train, held_out, synthetic)
-    if len(held_out.values) < 1 / LEVEL:
+    labels = (
+        _labels(held_out_labels, len(held_out.values)),
+        _labels(synthetic_labels, len(synthetic.values)),
+    )
+    shared = np.isin(labels[0], shared_classes(*labels))
+    if shared.sum() < 1 / LEVEL:
         raise XraysynthError(
             f"memorisation: the 1 % quantile needs at least {1 / LEVEL:.0f} held-out images, got "
-            f"{len(held_out.values)}; enlarge splits.val_fraction and splits.test_fraction"
+            f"{shared.sum()} of classes that the synthetic images have; enlarge splits.val_fraction "
+            "and splits.test_fraction"
         )
-    null = nearest(held_out.values, train.values)[0][:, 0]
+    labels, patients = (labels[0][shared], labels[1]), np.asarray(patients)[shared]
+    null = nearest(held_out.values[shared], train.values)[0][:, 0]
     distances, originals = (found[:, 0] for found in nearest(synthetic.values, train.values))
-    labels = _labels(held_out_labels, len(null)), _labels(synthetic_labels, len(distances))
     threshold = float(weighted_quantile(null, np.ones((1, len(null))), LEVEL)[0])
     drawn = (
         cluster_weights(patients, replicates, seed),
@@ -102,9 +116,8 @@ def memorization(
     thresholds = weighted_quantile(null, drawn[0], LEVEL)
     weights = weights_to_mix(labels[1], class_shares(labels[0]))
     below = [values < np.append(threshold, thresholds)[:, None] for values in (null, distances)]
-    shares = _shares(below[1], drawn[1], weights)
     return Memorization(
-        flagged=interval(float(shares[0]), shares[1:], n=int(np.sum(weights > 0))),
+        flagged=_bounded(below[1], drawn[1], weights, scarce(labels[1], weights)),
         p=p_more_than_level(below[1][0], weights, patients=len(np.unique(patients))),
         threshold=threshold,
         n_null=len(null),
@@ -119,6 +132,20 @@ def _labels(labels: ArrayLike | None, n: int) -> np.ndarray:
     if given.shape != (n,):
         raise XraysynthError(f"memorisation: {n} images, but labels of shape {given.shape}")
     return given
+
+
+def _bounded(
+    below: np.ndarray, drawn: np.ndarray, weights: np.ndarray, few: np.ndarray
+) -> Interval:
+    """The weighted share of `below` `(1 + R, N)`; at its bounds none or all of the `few` `(N,)` are."""
+    n = int(np.sum(weights > 0))
+    shares = _shares(below, drawn, weights)
+    found = interval(float(shares[0]), shares[1:], n=n)
+    if not few.any():
+        return found
+    none, every = (_shares(side, drawn, weights)[1:] for side in (below & ~few, below | few))
+    low, high = interval(found.value, none, n=n).low, interval(found.value, every, n=n).high
+    return Interval(found.value, low, high, n)
 
 
 def _shares(below: np.ndarray, drawn: np.ndarray, weights: np.ndarray) -> np.ndarray:
