@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from small_study import CLASSES, write_cohort
 
+from xraysynth import evaluation
 from xraysynth.config import compose
 from xraysynth.encoders import build
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
@@ -126,7 +127,56 @@ def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_pat
     assert similar["value"] > 0.9  # unweighted 0.75: noise is like nothing
 
 
-def faithfulness(counts, *, per_class=(0.9, 0.5)):
+def test_a_class_that_the_pool_lacks_is_in_no_real_value_either(folders, tmp_path):
+    made, few = tmp_path / "made", CLASSES[1:]
+    for label in few:
+        shutil.copytree(folders / "others" / label, made / label)
+    pool = from_folder(made, is_synthetic=True)
+    pool = Manifest(pool.table, pool.folder, tuple(sorted(CLASSES)))
+    real, train = from_folder(folders / "real"), from_folder(folders / "others")
+    options = {"encoders": [build("embedded")], "size_px": 48, "precision": QUICK}
+    whole, part = (
+        evaluate(real=one, synthetic=pool, train=train, held_out=one, cache=tmp_path, **options)
+        for one in (real, real.where(real.table["label"].isin(few)))
+    )
+    for name in ("nearest_similarity", "appearance"):
+        assert [row["real"] for row in whole[name]] == pytest.approx(
+            [row["real"] for row in part[name]]
+        )
+    assert whole["flags"] is None  # of 104 held-out images 78 are of these classes
+
+
+def test_patients_who_are_one_person_count_as_one(folders, tmp_path, monkeypatch):
+    """Of two ids with the same images one would be in each half, or one drawn twice in one."""
+    real = from_folder(folders / "real")
+    keys = [
+        f"{source}/{patient}"
+        for source, patient in zip(real.table["source"], real.table["patient_id"], strict=True)
+    ]
+    linked = [sorted(pair) for pair in zip(keys[::2], keys[1::2], strict=True)]
+    patients = []
+    for name in ("measure_sets", "measure_copying"):
+        monkeypatch.setattr(
+            f"xraysynth.evaluation.{name}",
+            lambda **given: patients.append(list(given["patients"])) or [],
+        )
+    original = evaluation.diversity.within_class
+    monkeypatch.setattr(
+        evaluation.diversity,
+        "within_class",
+        lambda *images, **given: (
+            patients.append(list(given.get("patients", []))) or original(*images, **given)
+        ),
+    )
+    train = from_folder(folders / "others")
+    measured(folders, "others", tmp_path, train=train, held_out=real, linked=linked)
+    (sets, copies, _, variety) = patients
+    for seen in (sets, copies, variety):
+        assert len(set(seen)) == len(keys) // 2
+        assert seen[0] == seen[1] == linked[0][0]
+
+
+def faithfulness(counts, *, per_class=(0.9, 0.5), judged=(0.9, 0.5)):
     """Of a pool with these numbers of each class, a set share of which is seen as its class."""
     targets = np.repeat(np.arange(2), counts)
     right = np.concatenate(
@@ -136,9 +186,16 @@ def faithfulness(counts, *, per_class=(0.9, 0.5)):
     made = SimpleNamespace(table=table, targets=targets)
     config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
     scores = {
-        name: {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 50}
-        for name, value in (("recall/a", 0.9), ("recall/b", 0.5), ("balanced_accuracy", 0.7))
+        f"recall/{name}": {
+            "value": value,
+            "low": max(0, value - 0.1),
+            "high": min(1, value + 0.1),
+            "n": 50,
+        }
+        for name, value in zip(("a", "b"), judged, strict=True)
     }
+    mean = sum(judged) / 2
+    scores["balanced_accuracy"] = {"value": mean, "low": mean, "high": mean, "n": 100}
     judge = {"scores": scores | {"accuracy": {"value": 0.84}}, "trained_on": ""}
     seen = np.eye(2)[np.where(right, targets, 1 - targets)]
     return stage._faithfulness(config, made, judge, seen)["faithfulness"]
@@ -155,6 +212,20 @@ def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
     assert (whole["value"], whole["real"]) == (pytest.approx(0.9), pytest.approx(0.9))
 
 
+def test_label_fidelity_of_all_and_none_is_not_told_exactly():
+    """A judge that always sees class a: 50 % of both classes is chance, by some few images."""
+    whole = faithfulness((40, 40), per_class=(1.0, 0.0), judged=(1.0, 0.0))[0]
+    assert whole["value"] == whole["real"] == 0.5
+    assert whole["low"] < 0.49
+    assert whole["high"] > 0.51
+    assert whole["real_low"] < 0.49
+    assert whole["real_high"] > 0.51
+    targets = np.repeat([0, 1], 40)
+    found = stage.usable(np.eye(2)[np.zeros(80, int)], targets, None, 200)
+    assert found["low"] < 0.49
+    assert found["high"] > 0.51
+
+
 def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_images(monkeypatch):
     """Right in all of class a and in half of class b: 90 % of a cohort with a fifth of b."""
     targets = np.repeat([0, 1], [20, 20])
@@ -169,6 +240,36 @@ def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_image
     found = stage._tested_on(config, cohort, made, [Path("weights")])
     assert found["accuracy"]["value"] == pytest.approx(0.9)
     assert found["seeds"] == 1
+    assert "without" not in found
+
+
+def test_real_classifiers_are_tested_on_the_classes_that_a_pool_has(monkeypatch):
+    """A pool of a alone, nine in ten right, beside real images of a, eight in ten right."""
+    kinds = {"made": np.zeros(40, int), "real": np.repeat([0, 1], [80, 20])}
+    wrong = {"made": np.arange(40) < 4, "real": np.arange(100) < 16}
+    images = {}
+    for name, targets in kinds.items():
+        table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(targets))], "source": "s"})
+        images[name] = SimpleNamespace(
+            table=table.assign(patient_id=table["image_id"]), targets=targets
+        )
+    seen = {
+        id(images[name]): np.eye(2)[np.where(wrong[name], 1 - targets, targets)]
+        for name, targets in kinds.items()
+    }
+    monkeypatch.setattr(
+        stage.fitting, "predicted", lambda config, images, weights: seen[id(images)]
+    )
+    cohort = SimpleNamespace(split=lambda name: {"test": images["real"]}[name])
+    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
+    found = stage._tested_on(config, cohort, images["made"], [Path("weights")])
+    assert found["accuracy"]["value"] == pytest.approx(0.9)
+    assert found["accuracy of real images"]["value"] == pytest.approx(0.8)
+    assert found["without"] == ["b"]
+    assert "macro_f1" not in found
+    other = SimpleNamespace(split=lambda name: images["made"])
+    only_b = SimpleNamespace(table=images["real"].table[80:], targets=np.ones(20, int))
+    assert stage._tested_on(config, other, only_b, [Path("weights")]) == {}
 
 
 def test_usable_images_are_of_their_class_and_no_copies():

@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xraysynth.audit import person_keys
 from xraysynth.data import pixels
 from xraysynth.encoders.base import Encoder
 from xraysynth.errors import DataNotFoundError, ManifestError, some
 from xraysynth.images import read_colour
 from xraysynth.manifest import Manifest
 from xraysynth.metrics import appearance, diversity
-from xraysynth.metrics.class_mix import class_shares, weighted_mean
+from xraysynth.metrics.class_mix import class_shares, shared_classes, weighted_mean
 from xraysynth.metrics.features import FEATURES, Features, cached_features, image_set
 from xraysynth.metrics.measures import Measure, measure_copying, measure_sets
 from xraysynth.metrics.memorization import LEVEL, Memorization, memorization
 from xraysynth.metrics.neighbours import nearest
-from xraysynth.metrics.statistics import Interval
 from xraysynth.records import require_inside, sha256_bytes
 from xraysynth.seeds import derive_seed
 from xraysynth.sources.base import IMAGE_SUFFIXES, files_below
@@ -60,19 +60,22 @@ def evaluate(
     held_out: Manifest | None = None,
     originals: Sequence[Path] | None = None,
     precision: Precision | None = None,
+    linked: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """Measures of `synthetic` beside `real` images that its generator has not learned from.
 
     All images are put into the study's format at `size_px` first. `train` are the images that may
     have been copied, `held_out` real ones of other patients (`real` by default) that show how near
     images lie that are no copies. `originals` are the files as the generator made them, for
-    `appearance`. Pixels and features are kept in `cache`.
+    `appearance`. `linked` are keys (source/patient_id) of real patients who are one person, a sequence
+    for each person (`audit.linked_patients`). Pixels and features are kept in `cache`.
 
     Keys: `images`; `measures` (`metrics.measures.Measure` as dictionaries, by encoder, metric and
     class); `diversity`; `nearest_similarity` and `closest` (empty without `train`); `appearance`; and
     `flags`, which of the synthetic images count as copies by the first encoder, `(N,)` bool in the order
     of `synthetic`, or None where that cannot be said. Means over all classes are in the class mix of
-    the real images that they stand beside, whatever that of `synthetic` is.
+    the real images that they stand beside, whatever that of `synthetic` is; a class that one of the
+    two lacks is left out of both.
     """
     precision = precision or Precision()
     sets = {"synthetic": synthetic, "real": real}
@@ -102,7 +105,7 @@ def evaluate(
             synthetic=found["synthetic"],
             real_labels=real.table["label"].to_numpy(),
             synthetic_labels=synthetic.table["label"].to_numpy(),
-            patients=patient_keys(real.table),
+            patients=person_keys(real.table, linked),
             classes=real.classes,
             splits=precision.splits,
         )
@@ -112,7 +115,7 @@ def evaluate(
             "train": found["train"],
             "held_out": found["held_out"],
             "synthetic": found["synthetic"],
-            "patients": patient_keys(sets["held_out"].table),
+            "patients": person_keys(sets["held_out"].table, linked),
             "held_out_labels": sets["held_out"].table["label"].to_numpy(),
             "synthetic_labels": synthetic.table["label"].to_numpy(),
             "replicates": precision.replicates,
@@ -122,7 +125,7 @@ def evaluate(
     return {
         "images": len(synthetic),
         "measures": [asdict(measure) for measure in measures],
-        "diversity": _diversity(sets, images, precision),
+        "diversity": _diversity(sets, images, precision, linked),
         "nearest_similarity": copying.similarity if copying else [],
         "closest": copying.closest if copying else [],
         "appearance": _appearance(real, synthetic, originals, size_px, precision),
@@ -162,26 +165,34 @@ def _copying(
         for name, (_, rows) in near.items()
     }
     labels, held_labels = (sets[name].table["label"].to_numpy(str) for name in near)
-    share_a_class = bool(set(labels) & set(held_labels))
+    shared = np.isin(held_labels, shared_classes(labels, held_labels))
     similarity: list[dict[str, Any]] = []
     for n, name in enumerate(("SSIM", diversity.ms_ssim_name(images["train"].shape[1]))):
-        if share_a_class:
-            mean = _in_mix(alike["synthetic"][:, n], labels, held_labels, precision)
-            real = float(alike["held_out"][:, n].mean())
-            similarity.append({"metric": name, **mean.as_dict(), "real": real})
+        if shared.any():
+            values = alike["synthetic"][:, n], alike["held_out"][:, n]
+            similarity.append({"metric": name} | _beside(*values, labels, held_labels, precision))
     found = None
-    if share_a_class and len(sets["held_out"]) >= 1 / LEVEL:
+    if shared.sum() >= 1 / LEVEL:
         found = memorization(**of_copies)
     flags = None if found is None else found.flags
     return _Copies(similarity, _closest(near["synthetic"], found, sets), flags)
 
 
-def _in_mix(
-    values: np.ndarray, labels: np.ndarray, real_labels: np.ndarray, precision: Precision
-) -> Interval:
-    """The mean of synthetic images' values `(N,)` in the class mix of real images."""
-    mix = class_shares(real_labels)
-    return weighted_mean(values, labels, mix, replicates=precision.replicates)
+def _beside(
+    values: np.ndarray,
+    real_values: np.ndarray,
+    labels: np.ndarray,
+    real_labels: np.ndarray,
+    precision: Precision,
+) -> dict[str, float]:
+    """The mean of synthetic images' values `(N,)` beside that of real ones `(M,)`, in their class mix.
+
+    Both are over the classes that both have.
+    """
+    shared = np.isin(real_labels, shared_classes(labels, real_labels))
+    mix = class_shares(real_labels[shared])
+    mean = weighted_mean(values, labels, mix, replicates=precision.replicates)
+    return mean.as_dict() | {"real": float(real_values[shared].mean())}
 
 
 def _closest(
@@ -203,7 +214,10 @@ def _closest(
 
 
 def _diversity(
-    sets: dict[str, Manifest], images: dict[str, np.ndarray], precision: Precision
+    sets: dict[str, Manifest],
+    images: dict[str, np.ndarray],
+    precision: Precision,
+    linked: Sequence[Sequence[str]],
 ) -> list[dict[str, Any]]:
     real, synthetic = sets["real"], sets["synthetic"]
     options: dict[str, Any] = {
@@ -212,7 +226,7 @@ def _diversity(
         "replicates": precision.replicates,
     }
     alike = diversity.within_class(images["synthetic"], synthetic.targets, **options)
-    patients = patient_keys(real.table).to_numpy()
+    patients = person_keys(real.table, linked).to_numpy()
     beside = diversity.within_class(images["real"], real.targets, patients=patients, **options)
     return [
         dict(zip(("metric", "label"), name.split("/", 1), strict=True))
@@ -234,12 +248,11 @@ def _appearance(
         return []
     sides = (originals or synthetic.files, synthetic), (real.files, real)
     (made, made_labels), (beside, labels) = (_looks(files, one) for files, one in sides)
-    if not set(made_labels) & set(labels):
+    if not shared_classes(made_labels, labels):
         return []
     return [
         {"measure": name, "meaning": meaning}
-        | _in_mix(made[name], made_labels, labels, precision).as_dict()
-        | {"real": float(beside[name].mean())}
+        | _beside(made[name], beside[name], made_labels, labels, precision)
         for name, meaning in appearance.MEASURES.items()
     ]
 
@@ -254,11 +267,6 @@ def _looks(files: Sequence[Path], of: Manifest) -> tuple[dict[str, np.ndarray], 
 def _some(files: Sequence[Path], most: int = 2000) -> list[int]:
     """Rows of all files, or of `most` by hash: a mean needs no more, and originals are large."""
     return sorted(range(len(files)), key=lambda row: derive_seed(0, files[row].name))[:most]
-
-
-def patient_keys(table: pd.DataFrame) -> pd.Series:
-    """Patient ids that are unique across data sets."""
-    return table["source"] + "/" + table["patient_id"]
 
 
 def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:

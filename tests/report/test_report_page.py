@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from xraysynth.metrics.statistics import Interval
 from xraysynth.records import CLASSES
 from xraysynth.report import figures, page, tables, thumbnails, words
 from xraysynth.report.content import Content, Evaluation
@@ -258,6 +259,17 @@ def test_faithfulness_stands_beside_real_images(html: str) -> None:
     assert "intended class (rows)" in plain(html)
     tested = section(html, "tested-on")
     assert "sd_lora 200 0.710 [0.660, 0.750] 0.730 [0.680, 0.770] –" in tested
+
+
+def test_a_pool_without_a_class_stands_beside_real_images_of_its_own(content: Content) -> None:
+    scores = {
+        "accuracy": Interval(0.9, 0.8, 0.95, 150),
+        "accuracy of real images": Interval(0.85, 0.8, 0.9, 70),
+    }
+    pools = [replace(content.pools[0], tested_on=scores)]
+    text = section(page.render(replace(content, pools=pools)), "tested-on")
+    assert re.search(r" 150 – 0\.900 \[0\.800, 0\.950\] [\w ]+ 0\.850 –", text)
+    assert "Images that lack a class have no macro-F1" in text
 
 
 def test_worth_says_where_the_curve_ends(content: Content) -> None:

@@ -12,7 +12,8 @@ from small_study import CLASSES
 from xraysynth.cli import STAGES
 from xraysynth.config import compose
 from xraysynth.errors import ConfoundingError
-from xraysynth.stages import probe
+from xraysynth.metrics import classification
+from xraysynth.stages import evaluate, prepare, probe, train
 
 NOISE = np.random.default_rng(0)
 
@@ -32,8 +33,8 @@ def written(folder, *, marked):
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
 
 
-def found(folder, *more):
-    overrides = [
+def overrides_of(folder, *more):
+    return [
         "source=table",
         f"source.table.path={folder / 'cohort' / 'manifest.csv'}",
         "classes=[normal,pneumonia]",
@@ -42,6 +43,10 @@ def found(folder, *more):
         "evaluate.replicates=100",
         *more,
     ]
+
+
+def found(folder, *more):
+    overrides = overrides_of(folder, *more)
     return probe.run(compose(overrides), overrides)
 
 
@@ -99,6 +104,39 @@ def test_patients_with_the_same_images_are_in_one_fold(tmp_path):
     assert not again["skipped"]
     assert again["key"] == result["key"]
     assert again["shortcuts"] == result["shortcuts"]
+
+
+def test_every_stage_takes_linked_patients_for_one_person(tmp_path, monkeypatch):
+    """By the audit, or by looking again where that of an earlier version does not say."""
+    written_twice(tmp_path / "cohort")
+    overrides = overrides_of(tmp_path, "tracking=none", "classifier.backbone=test_resnet")
+    overrides += ["trainer.max_steps=2", "data.batch_size=8", "trainer.accelerator=cpu"]
+    config = compose(overrides)
+    cohort, report = prepare.cohort(config, overrides)
+    linked = prepare.same_persons(cohort, report)
+    assert len(linked) == 80
+    earlier = {k: v for k, v in report.items() if k != "linked_patients"}
+    assert prepare.same_persons(cohort, earlier) == linked
+    alone = earlier | {"near_duplicates": 0}
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare, "fingerprint", None)  # nothing is looked for
+        assert prepare.same_persons(cohort, alone) == []
+    scored = []
+    original = classification.evaluate
+
+    def seen(probabilities, targets, patients, **options):
+        scored.append(list(patients))
+        return original(probabilities, targets, patients, **options)
+
+    monkeypatch.setattr(classification, "evaluate", seen)
+    train.run(config, overrides)
+    train.run_judge(config, cohort, None, overrides)
+    assert len(scored) == 2
+    for patients in scored:
+        assert len(set(patients)) == len(patients) / 2
+    assert evaluate.job(config, cohort, cohort, None).identity["patients"] == "linked"
+    monkeypatch.setattr(prepare, "audit_of", lambda config: alone)
+    assert "patients" not in evaluate.job(config, cohort, cohort, None).identity
 
 
 def test_cohorts_without_linked_patients_keep_their_probes(tmp_path):

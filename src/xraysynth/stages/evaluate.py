@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from xraysynth import pool, tracking
+from xraysynth.audit import person_keys
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.generators.base import Generator, Paid
@@ -41,7 +42,7 @@ SECTIONS = (
 )
 """The options that this stage reads, besides those of prepare and generate."""
 
-MEASURES = 3
+MEASURES = 4
 """Raised whenever a measure is added or changed, so that old pools are measured anew."""
 
 PAGE, TABLE = "evaluation.html", "measures.csv"
@@ -53,12 +54,13 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Measure the pool of every selected generator, or one folder against another."""
     if config.real is not None or config.synthetic is not None:
         return _folders(config, overrides)
-    cohort, _ = prepare.cohort(config, overrides)
+    cohort, audit = prepare.cohort(config, overrides)
     external = prepare.external(config, overrides)
     judge = train.run_judge(config, cohort, external, overrides)
     classifiers = _classifiers(config, cohort, external, overrides)
     counts = generate.counts(config, overrides)
     bound = finetune.bound(config, cohort)
+    linked = prepare.same_persons(cohort, audit)
     results = {}
     for name, images in generate.pools(config, overrides, counts).items():
         store = generate.store(config, bound[name])
@@ -66,7 +68,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         this = job(config, cohort, images, external)
         results[name] = this.run(
             lambda name=name, images=images, this=this: _work(  # type: ignore[misc]
-                config, cohort, images, bound[name], classifiers, judge, this
+                config, cohort, images, bound[name], classifiers, judge, linked, this
             ),
             config=config.plain(),
             overrides=overrides,
@@ -77,7 +79,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 def job(config: Config, cohort: Manifest, images: Manifest, external: Manifest | None) -> Job:
     """The job that measures this pool against this cohort."""
-    decides = {
+    decides: dict[str, Any] = {
         "cohort": cohort.digest(),
         "pool": images.digest(),
         "size_px": config.size_px,
@@ -86,6 +88,8 @@ def job(config: Config, cohort: Manifest, images: Manifest, external: Manifest |
         "evaluate": asdict(config.evaluate),
         "measures": MEASURES,
     }
+    if prepare.may_link_patients(prepare.audit_of(config)):
+        decides["patients"] = "linked"  # where none are, it makes no difference
     return Job("evaluate", decides, config.output)
 
 
@@ -110,6 +114,7 @@ def _work(
     generator: Generator,
     classifiers: Sequence[Path],
     judge: Mapping[str, Any],
+    linked: Sequence[Sequence[str]],
     this: Job,
 ) -> dict[str, Any]:
     from xraysynth.evaluation import Precision, evaluate
@@ -124,6 +129,7 @@ def _work(
             cache=config.output / "cache",
             originals=pool.originals(images),
             precision=_precision(config, Precision),
+            linked=linked,
         )
         copied = found.pop("flags")
         seen = fitting.predicted(config, images, Path(judge["weights"]))
@@ -133,7 +139,7 @@ def _work(
             **found,
             **_faithfulness(config, images, judge, seen),
             "usable": usable(seen, images.targets, copied, config.evaluate.replicates),
-            "tested_on": _tested_on(config, cohort, images, classifiers),
+            "tested_on": _tested_on(config, cohort, images, classifiers, linked),
         }
         made_from = [
             tracking.of_cohort(cohort),
@@ -197,18 +203,21 @@ def _faithfulness(
     """Which class a classifier of other patients sees, beside real images of these patients.
 
     Over all classes it is the mean of the classes' shares on both sides, of those that the pool has,
-    so that it does not depend on how many images of each there are. `seen` are the classifier's
-    probabilities `(N, C)`.
+    so that it does not depend on how many images of each there are: chance is 1 over their number.
+    `seen` are the classifier's probabilities `(N, C)`.
     """
+    from xraysynth.metrics.class_mix import mean_share
     from xraysynth.metrics.classification import confusion, evaluate
 
     replicates, classes = config.evaluate.replicates, config.classes
     ids = made.table["image_id"].to_numpy()
     scores = evaluate(seen, made.targets, ids, classes=classes, replicates=replicates)
+    right = seen.argmax(1) == made.targets
+    scores["balanced_accuracy"] = mean_share(right, made.targets, replicates=replicates)
     real_scores = dict(judge["scores"])
     shown = [label for index, label in enumerate(classes) if (made.targets == index).any()]
-    if len(shown) < len(classes):
-        recalls = [real_scores[f"recall/{label}"] for label in shown]
+    recalls = [real_scores[f"recall/{label}"] for label in shown]
+    if len(shown) < len(classes) or any(recall["value"] in (0, 1) for recall in recalls):
         real_scores["balanced_accuracy"] = mean_recall(recalls)
     names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
     rows = []
@@ -236,42 +245,66 @@ def usable(
     """The share of images in which the classifier sees the intended class and that are no copies.
 
     `seen` are probabilities `(N, C)`, `targets` class indices `(N,)` and `copied` flags `(N,)`, or
-    None where copies could not be looked for. The mean over the classes that the pool has; the
-    interval draws images within classes, and is Wilson's where all or none are usable.
+    None where copies could not be looked for. The mean over the classes that the pool has, with the
+    interval of `class_mix.mean_share`.
     """
-    from xraysynth.metrics.class_mix import draw_in_classes, weights_to_mix
-    from xraysynth.metrics.statistics import score_interval
+    from xraysynth.metrics.class_mix import mean_share
 
     answers = seen.argmax(1) == targets
     if copied is not None:
         answers = answers & ~copied
-    labels = targets.astype(str)
-    weights = weights_to_mix(labels, dict.fromkeys(labels, 1.0))
-    drawn = weights * np.vstack([np.ones(len(labels)), draw_in_classes(labels, replicates)])
-    shares = drawn @ answers / (drawn @ np.ones(len(labels)))
-    as_many = int(weights.sum() ** 2 / np.square(weights).sum())  # images of equal weight
-    value = 1.0 if answers.all() else float(shares[0])
-    found = score_interval(value, shares[1:], n=len(labels), patients=as_many)
+    found = mean_share(answers, targets, replicates=replicates)
     return found.as_dict() | {"copies_looked_for": copied is not None}
 
 
 def _tested_on(
-    config: Config, cohort: Manifest, made: Manifest, classifiers: Sequence[Path]
+    config: Config,
+    cohort: Manifest,
+    made: Manifest,
+    classifiers: Sequence[Path],
+    linked: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
-    """Scores of real-only classifiers on the pool, in the class mix of the real test images."""
+    """Scores of real-only classifiers on the pool, in the class mix of the real test images.
+
+    Of a pool that lacks a class `without` names it, what is averaged over all classes is left out, and
+    `<score> of real images` has the same classifiers' score on the real test images of its classes.
+    """
     from xraysynth.metrics.classification import arm_scores
 
-    tested = np.bincount(cohort.split("test").targets, minlength=len(config.classes))
-    scores = arm_scores(
-        [fitting.predicted(config, made, weights) for weights in classifiers],
-        made.targets,
-        made.table["image_id"].to_numpy(),
-        classes=config.classes,
-        replicates=config.evaluate.replicates,
-        mix=tested / tested.sum(),
+    test = cohort.split("test")
+    counts = [np.bincount(side.targets, minlength=len(config.classes)) for side in (made, test)]
+    shared = (counts[0] > 0) & (counts[1] > 0)
+    if not shared.any():
+        return {}
+    labels = {name for name, both in zip(config.classes, shared, strict=True) if both}
+    kept = [
+        name
+        for name in ("accuracy", "macro_f1", "macro_auroc")
+        if fitting.told(name, labels, config.classes)
+    ]
+
+    def scores(images: Manifest, owners: Any) -> dict[str, Any]:
+        rows = shared[images.targets]
+        found = arm_scores(
+            [fitting.predicted(config, images, weights)[rows] for weights in classifiers],
+            images.targets[rows],
+            np.asarray(owners)[rows],
+            classes=config.classes,
+            replicates=config.evaluate.replicates,
+            mix=counts[1] * shared / counts[1][shared].sum(),
+        )
+        return {name: found[name].as_dict() for name in kept}
+
+    found = scores(made, made.table["image_id"]) | {"seeds": len(classifiers)}
+    if shared.all():
+        return found
+    missing = [name for name in config.classes if name not in labels]
+    beside = scores(test, person_keys(test.table, linked))
+    return (
+        found
+        | {f"{name} of real images": score for name, score in beside.items()}
+        | {"without": missing}
     )
-    kept = ("accuracy", "macro_f1", "macro_auroc")
-    return {name: scores[name].as_dict() for name in kept} | {"seeds": len(classifiers)}
 
 
 def _folders(config: Config, overrides: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth import tracking
+from xraysynth.audit import person_keys
 from xraysynth.config import Config
 from xraysynth.manifest import Manifest
 from xraysynth.recipes import Control, plain
@@ -104,12 +105,18 @@ def sizes(trained_on: Sequence[Manifest]) -> dict[str, int]:
 
 
 def tested(
-    config: Config, test: Manifest, probabilities: np.ndarray, targets: np.ndarray, *, path: Path
+    config: Config,
+    test: Manifest,
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    *,
+    path: Path,
+    linked: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """Predictions on disk, and the scores of the one test."""
+    """Predictions on disk, and the scores of the one test; `linked` patients are one person."""
     table = _predictions(test, probabilities)
     table.to_parquet(path, index=False)
-    scores = _scores(config, table, probabilities, targets)
+    scores = _scores(config, table, probabilities, targets, linked)
     return {
         "accuracy": scores["accuracy"]["value"],
         "macro_f1": scores["macro_f1"]["value"],
@@ -167,14 +174,18 @@ def _predictions(images: Manifest, probabilities: np.ndarray) -> pd.DataFrame:
 
 
 def _scores(
-    config: Config, table: pd.DataFrame, probabilities: np.ndarray, targets: np.ndarray
+    config: Config,
+    table: pd.DataFrame,
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    linked: Sequence[Sequence[str]] = (),
 ) -> dict[str, dict[str, Any]]:
     from xraysynth.metrics.classification import evaluate
 
     found = evaluate(
         probabilities,
         targets,
-        patient_keys(table),
+        person_keys(table, linked),
         classes=config.classes,
         replicates=config.evaluate.replicates,
     )
@@ -182,11 +193,17 @@ def _scores(
 
 
 def probes(
-    config: Config, datamodule: "XrayDataModule", module: "XrayClassifier", test: Manifest
+    config: Config,
+    datamodule: "XrayDataModule",
+    module: "XrayClassifier",
+    test: Manifest,
+    *,
+    linked: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """What the classifier tells that it should not, and whether it looks where the finding is.
 
-    Empty for controls, which are no arms of their own interest.
+    Patients who are `linked` count as one, and lie in one fold. Empty for controls, which are no arms
+    of their own interest.
     """
     from xraysynth.metrics.probes import arm_probes
 
@@ -198,17 +215,12 @@ def probes(
         module,
         real,
         np.concatenate([real[:0], *made]),
-        patient_keys(datamodule.train_manifests[0].table),
+        person_keys(datamodule.train_manifests[0].table, linked),
         tested,
         test.targets,
         [json.loads(boxes) if boxes else [] for boxes in test.table["boxes"]],
-        patient_keys(test.table),
+        person_keys(test.table, linked),
         replicates=config.evaluate.replicates,
         seed=config.seed,
     )
     return found
-
-
-def patient_keys(table: pd.DataFrame) -> pd.Series:
-    """Patient ids that are unique across data sets."""
-    return table["source"] + "/" + table["patient_id"]

@@ -123,6 +123,21 @@ def audit_of(config: Config) -> dict[str, Any]:
     return report
 
 
+def may_link_patients(report: Mapping[str, Any]) -> bool:
+    """Whether patients of the audited cohort share near-duplicates, as far as the audit says."""
+    return bool(report.get("linked_patients", report.get("near_duplicates", 0)))
+
+
+def same_persons(cohort: Manifest, report: Mapping[str, Any]) -> list[list[str]]:
+    """Keys of the patients who are one person, a list for each, of a cohort and its audit.
+
+    An audit of an earlier version does not say; where it has near-duplicates they are looked for.
+    """
+    if "linked_patients" in report or not may_link_patients(report):
+        return list(report.get("linked_patients", []))
+    return linked_patients(cohort.table, near_duplicates(fingerprint(cohort.files)))
+
+
 def _rows(config: Config, sources: Sequence[Source]) -> dict[str, pd.DataFrame]:
     if not sources:
         raise ConfigError("source must name at least one source; for example source=simulated")

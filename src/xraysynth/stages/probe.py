@@ -6,13 +6,13 @@ told at all, is what a classifier could learn instead of the disease. Prepares t
 nothing is trained that a study would use.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xraysynth import tracking
-from xraysynth.audit import fingerprint, linked_patients, near_duplicates, person_keys
+from xraysynth.audit import person_keys
 from xraysynth.config import Config
 from xraysynth.job import Job
 from xraysynth.manifest import Manifest
@@ -55,22 +55,14 @@ def job(config: Config, cohort: Manifest) -> Job:
         "replicates": config.evaluate.replicates,
         "seed": SEED,
     }
-    if _may_link_patients(prepare.audit_of(config)):
+    if prepare.may_link_patients(prepare.audit_of(config)):
         decides["patients"] = "linked"  # where none are, jobs of earlier versions found the same
     return Job("probe", decides, config.output)
 
 
-def _may_link_patients(report: Mapping[str, Any]) -> bool:
-    """Whether patients of the audited cohort share near-duplicates, as far as the audit says."""
-    return bool(report.get("linked_patients", report.get("near_duplicates", 0)))
-
-
 def _person_keys(config: Config, cohort: Manifest) -> np.ndarray:
     """Whom each image is of; patients who share near-duplicates are one, and lie in one fold."""
-    report = prepare.audit_of(config)
-    linked = report.get("linked_patients", [])
-    if "linked_patients" not in report and _may_link_patients(report):  # of an earlier version
-        linked = linked_patients(cohort.table, near_duplicates(fingerprint(cohort.files)))
+    linked = prepare.same_persons(cohort, prepare.audit_of(config))
     return np.asarray(person_keys(cohort.table, linked))
 
 

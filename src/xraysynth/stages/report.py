@@ -195,7 +195,7 @@ def _work(
     from xraysynth.report import page, tables, tradeoffs
 
     tested = [arms.Tested.of(arm, found) for arm, found in jobs.arms]
-    scorer = arms.Scorer(config, tested, linked=audit.get("linked_patients", []))
+    scorer = arms.Scorer(config, tested, linked=prepare.same_persons(cohort, audit))
     comparisons = arms.compare_all(scorer, tested)
     compared = [arms.arm(scorer, one, c) for one, c in zip(tested, comparisons, strict=True)]
     pools = [_view(found) for found in jobs.pools]

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from xraysynth import pool, tracking
-from xraysynth.audit import fingerprint, require_no_copies
+from xraysynth.audit import fingerprint, patient_keys, require_no_copies
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.job import Job
@@ -35,7 +35,6 @@ SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "tr
 PREDICTIONS, WEIGHTS = "predictions.parquet", "classifier.safetensors"
 EXTERNAL = "external.parquet"
 
-patient_keys = fitting.patient_keys
 _MIX = ("share", "mode", "control", "pretrain_fraction")  # mean nothing where nothing is mixed in
 
 
@@ -45,7 +44,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     Of processes that torchrun started together the first does all but the training on its own.
     """
     _require_equal_shares(config)
-    cohort, _ = prepare.cohort(config, overrides)
+    cohort, audit = prepare.cohort(config, overrides)
     external = prepare.external(config, overrides)
     this = current_job(config, cohort, external, overrides)
     if this.done:
@@ -61,7 +60,9 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if is_main():
         _require_no_copies(config, [cohort, external], synthetic)
     return this.run(
-        lambda: _work(config, cohort, synthetic, external, this),
+        lambda: _work(
+            config, cohort, synthetic, external, prepare.same_persons(cohort, audit), this
+        ),
         config=config.plain(),
         overrides=overrides,
         beside=lambda: _assist(config, cohort, synthetic, this),
@@ -243,6 +244,7 @@ def _work(
     cohort: Manifest,
     synthetic: Mapping[str, Manifest],
     external: Manifest | None,
+    linked: Sequence[Sequence[str]],
     this: Job,
 ) -> dict[str, Any]:
     from xraysynth.classifier import predict
@@ -259,11 +261,18 @@ def _work(
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
         test = cohort.split("test")
         summary = {
-            **fitting.tested(config, test, probabilities, targets, path=this.folder / PREDICTIONS),
+            **fitting.tested(
+                config,
+                test,
+                probabilities,
+                targets,
+                path=this.folder / PREDICTIONS,
+                linked=linked,
+            ),
             **fitting.sizes(datamodule.train_manifests),
             "pools": digests,
             **facts,
-            "probes": fitting.probes(config, datamodule, module, test),
+            "probes": fitting.probes(config, datamodule, module, test, linked=linked),
         }
         if external is not None:
             path = this.folder / EXTERNAL
@@ -329,11 +338,19 @@ def run_judge(
     """Train the judge, or find it trained: its weights, and its scores on the real train patients."""
     this, roles = judge(config, cohort, external)
     return this.run(
-        lambda: _judge(_judging(config), roles, this), config=config.plain(), overrides=overrides
+        lambda: _judge(_judging(config), roles, _linked(config, cohort), this),
+        config=config.plain(),
+        overrides=overrides,
     )
 
 
-def _judge(config: Config, roles: Manifest, this: Job) -> dict[str, Any]:
+def _linked(config: Config, cohort: Manifest) -> list[list[str]]:
+    return prepare.same_persons(cohort, prepare.audit_of(config))
+
+
+def _judge(
+    config: Config, roles: Manifest, linked: Sequence[Sequence[str]], this: Job
+) -> dict[str, Any]:
     from xraysynth.classifier import predict
 
     datamodule = fitting.data(config, roles)
@@ -341,7 +358,8 @@ def _judge(config: Config, roles: Manifest, this: Job) -> dict[str, Any]:
         module, facts = fitting.fitted(config, datamodule, run, weights=this.folder / WEIGHTS)
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
         path = this.folder / PREDICTIONS
-        scores = fitting.tested(config, roles.split("test"), probabilities, targets, path=path)
+        test = roles.split("test")
+        scores = fitting.tested(config, test, probabilities, targets, path=path, linked=linked)
         tracking.log_training(
             run, scores | facts, probabilities, targets, job=this, cohort=roles, pools=[]
         )
