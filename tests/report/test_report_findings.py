@@ -27,6 +27,21 @@ def of(content: Content, arms: Sequence[Arm] | None = None) -> Finding:
     return findings(replace(content, arms=content.arms if arms is None else arms))[0]
 
 
+def test_chance_is_one_in_as_many_classes_as_the_images_have(content: Content) -> None:
+    """Of two of the four classes 42 % is below chance, which is 50 %."""
+    pool = content.pools[0]
+    rows = [
+        dict(row) | {"value": 0.42, "low": 0.38, "high": 0.46, "n": 200 if place < 3 else 0}
+        for place, row in enumerate(pool.faithfulness)
+    ]
+    found = dict(of(replace(content, pools=[replace(pool, faithfulness=rows)])).others)
+    assert found["Labels"].word == verdicts.WORSE
+    assert found["Labels"].sentence.endswith("worse than chance, 50%")
+    one = [*rows[:2], *(row | {"n": 0} for row in rows[2:])]
+    found = dict(of(replace(content, pools=[replace(pool, faithfulness=one)])).others)
+    assert found["Labels"].word == verdicts.NOT_COMPARED
+
+
 @pytest.fixture
 def hybrid(content: Content) -> Arm:
     return next(arm for arm in content.arms if arm.over_duplicates.differences)

@@ -242,6 +242,12 @@ def test_faithfulness():
     assert verdicts.faithfulness(seen=None, classes=4).word == "not compared"
 
 
+def test_of_one_class_there_is_no_chance_to_compare_with():
+    seen = Interval(0.9, 0.8, 0.95, 100)
+    for classes in (0, 1):
+        assert verdicts.faithfulness(seen=seen, classes=classes).word == "not compared"
+
+
 INF = math.inf
 
 

@@ -60,7 +60,7 @@ def _finding(
     p_holm: Mapping[tuple[str, ...], float | None],
 ) -> Finding:
     hybrids, alone = own_arms(arms, generator)
-    others = _of_images(pool, content.classes, p_holm) if pool else []
+    others = _of_images(pool, p_holm) if pool else []
     if not (tried := hybrids or alone):
         nothing = Verdict(verdicts.NOT_COMPARED, f"{generator}: no classifier was trained with it")
         return Finding(generator, nothing, "", others)
@@ -151,9 +151,7 @@ def _taught_beyond(best: Arm, pool: PoolView | None) -> str:
 
 
 def _of_images(
-    pool: PoolView,
-    classes: Sequence[str],
-    p_holm: Mapping[tuple[str, ...], float | None],
+    pool: PoolView, p_holm: Mapping[tuple[str, ...], float | None]
 ) -> list[tuple[str, Verdict]]:
     """Verdicts on the images themselves."""
     found = []
@@ -177,7 +175,7 @@ def _of_images(
     seen = next((row for row in pool.faithfulness if not row["label"]), None)
     faithful = verdicts.faithfulness(
         seen=interval(seen) if seen else None,
-        classes=len(classes),
+        classes=sum(1 for row in pool.faithfulness if row["label"] and row["n"] > 0),
         real=interval(seen, "real") if seen else None,
     )
     return [*found, ("Labels", faithful)]

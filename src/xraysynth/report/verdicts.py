@@ -268,9 +268,13 @@ def memorisation(
 
 
 def faithfulness(*, seen: Interval | None, classes: int, real: Interval | None = None) -> Verdict:
-    """Whether a classifier of other patients sees the intended one of so many `classes`."""
+    """Whether a classifier of other patients sees the intended one of so many `classes`.
+
+    They are those that the images have, over which `seen` is a mean. Of a single one there is no
+    chance to compare with: a classifier that sees nothing else is always right.
+    """
     sentences = CLAIMS["labels"].sentences
-    if not _is_known(seen):
+    if not _is_known(seen) or classes < 2:
         return Verdict(NOT_COMPARED, sentences[NOT_COMPARED])
     numbers = share(seen)
     if real is not None and known(real.value):
