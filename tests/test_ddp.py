@@ -26,10 +26,10 @@ from xraysynth.errors import ConfigError
 from xraysynth.job import Job
 from xraysynth.launch import launch
 from xraysynth.manifest import Manifest
-from xraysynth.process_group import process_group
+from xraysynth.process_group import announce, announced, process_group
 from xraysynth.processes import is_main
 from xraysynth.recipes import ClassifierRecipe, Keep, TrainerRecipe
-from xraysynth.stages import train
+from xraysynth.stages import fitting, train
 from xraysynth.store import exclusive
 
 # Layer norms: statistics over a batch would be those of a process's own images on a CPU.
@@ -183,6 +183,29 @@ def test_the_first_process_says_whether_there_is_work(tmp_path: Path) -> None:
     together(waits_for_the_first, tmp_path)
     assert {path.name for path in tmp_path.glob("by-*")} == {"by-0", "by-1"}
     assert Job("train", {}, tmp_path).record()["result"] == {"answer": 42}
+
+
+def finds_what_the_first_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As over NCCL, where a group is made without a word between the processes.
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    announce("work", "do") if is_main() else announced("work")  # they know each other already
+    if is_main():
+        time.sleep(0.5)
+        fitting.start_over_unless(folder, {"pool": "now"})
+    with process_group("cpu"):
+        left = (folder / "last.ckpt").exists()
+    (folder / f"found-{os.environ['RANK']}").write_text(str(left))
+
+
+def test_no_process_resumes_what_the_first_one_has_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pools of an interrupted training have changed, so that it starts over in all processes."""
+    (tmp_path / fitting.SEEN).write_text('{"pool": "before"}')
+    (tmp_path / "last.ckpt").touch()
+    together(finds_what_the_first_left, tmp_path, monkeypatch)
+    assert {path.read_text() for path in tmp_path.glob("found-*")} == {"False"}
 
 
 def test_what_processes_cannot_share_is_refused(

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from xraysynth.errors import ConfigError
-from xraysynth.processes import local_rank, rank, world_size
+from xraysynth.processes import is_main, local_rank, rank, world_size
 
 PATIENCE = timedelta(days=30)
 """How long others wait for word from the first process, which may wait for a lock itself."""
@@ -47,7 +47,8 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
     """All processes as one group of torch.distributed, which Lightning and Accelerate find.
 
     Over NCCL with a GPU each, else (or with accelerator "cpu") over gloo. One process on its own
-    needs none.
+    needs none. All have come here before any goes on, so that what the first has done to files before
+    is done for the others; making a group over NCCL does not wait for them.
     """
     if world_size() == 1:
         yield
@@ -58,6 +59,7 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     if gpu:
         _take_gpu()
+    _meet()
     torch.distributed.init_process_group(
         "nccl" if gpu else "gloo",
         store=PrefixStore(_name("group"), _store()),
@@ -68,6 +70,13 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _meet() -> None:
+    if is_main():
+        announce("met", "here")
+    else:
+        announced("met")
 
 
 def _take_gpu() -> None:
