@@ -9,7 +9,7 @@ from xraysynth.metrics.class_mix import (
     weighted_mean,
     weights_to_mix,
 )
-from xraysynth.metrics.statistics import wilson_sd
+from xraysynth.metrics.statistics import share_sd
 
 
 def test_apportioned_counts_sum_to_the_whole_and_lie_next_to_their_quotas():
@@ -66,7 +66,7 @@ def test_shares_of_all_and_of_none_in_two_classes_have_an_interval():
     labels = np.repeat(("a", "b"), 40)
     found = mean_share(labels == "a", labels, replicates=2000)
     assert found.value == 0.5
-    sd = np.hypot(wilson_sd(1, trials=40), wilson_sd(0, trials=40)) / 2
+    sd = np.hypot(share_sd(1, trials=40), share_sd(0, trials=40)) / 2
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * sd, rel=0.08)
     all_of_them = mean_share(labels != "", labels)
     assert (all_of_them.value, all_of_them.high) == (1, 1)

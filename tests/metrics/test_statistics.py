@@ -20,7 +20,7 @@ from xraysynth.metrics.statistics import (
     interval,
     paired_difference,
     score_interval,
-    wilson_interval,
+    share_interval,
 )
 
 SIMULATION = Path(__file__).parents[2] / "experiments/interval_coverage/simulate.py"
@@ -208,9 +208,9 @@ def test_a_perfect_score_is_not_certain():
 def test_few_patients_get_the_interval_of_as_many_trials():
     still = np.full(100, 0.8)  # one patient, whom every draw repeats
     found = score_interval(0.8, still, n=5, patients=1)
-    wilson = wilson_interval(0.8, trials=1, n=5)
-    assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
-    assert wilson.low < 0.15
+    exact = share_interval(0.8, trials=1, n=5)
+    assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
+    assert exact.low < 0.15
     many = score_interval(0.8, still, n=60, patients=6)
     assert many.high - many.low == pytest.approx(0, abs=1e-9)
 

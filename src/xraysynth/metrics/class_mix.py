@@ -17,7 +17,7 @@ from xraysynth.metrics.statistics import (
     cluster_weights,
     interval,
     score_interval,
-    wilson_sd,
+    share_sd,
 )
 from xraysynth.seeds import derive_seed
 
@@ -118,7 +118,7 @@ def mean_share(
 
     The interval draws within classes, on the logit scale. A class of which all answers are alike, or
     which has fewer than `FEW_PATIENTS` images, does not show how far its share varies: what the draws
-    lack of the variance of Wilson's interval is added.
+    lack of the variance of `share_interval` is added.
 
     >>> found = mean_share(np.arange(80) < 40, np.repeat(["a", "b"], 40))  # all of a, none of b
     >>> found.value, round(found.low, 2), round(found.high, 2)
@@ -140,9 +140,9 @@ def mean_share(
 
 
 def _missing_variance(answers: np.ndarray, drawn: np.ndarray) -> float:
-    """Of the share of one class: Wilson's less that of the draws `(1 + R, n)`, where these fall short."""
+    """Variance of the share of one class by `share_interval`, as far as draws `(1 + R, n)` lack it."""
     share, n = float(answers.mean()), len(answers)
     if 0 < share < 1 and n >= FEW_PATIENTS:
         return 0.0
     seen = np.var(drawn[1:] @ answers / drawn[1:].sum(1))
-    return max(0.0, wilson_sd(share, trials=n) ** 2 - float(seen))
+    return max(0.0, share_sd(share, trials=n) ** 2 - float(seen))

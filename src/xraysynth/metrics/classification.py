@@ -28,7 +28,7 @@ from xraysynth.metrics.statistics import (
     interval,
     paired_difference,
     score_interval,
-    wilson_sd,
+    share_sd,
 )
 from xraysynth.seeds import derive_seed
 
@@ -163,7 +163,7 @@ class Resampled:
     def hidden_sd(self, name: str) -> float:
         """Standard deviation of a score beyond that of its replicates, from classes of few patients.
 
-        Of such a class the variance is taken as that of Wilson's interval, where this is larger than
+        Of such a class the variance is taken as that of `share_interval`, where this is larger than
         the bootstrap's; a mean over C classes has 1 / C² of it.
         """
         metric, _, label = name.partition("/")
@@ -184,7 +184,7 @@ class Resampled:
             return 0.0
         label = name.partition("/")[2]
         seen = np.nanvar(scores[1:]) if np.isfinite(scores[1:]).any() else 0.0
-        return max(0.0, wilson_sd(scores[0], trials=self.patients[label]) ** 2 - float(seen))
+        return max(0.0, share_sd(scores[0], trials=self.patients[label]) ** 2 - float(seen))
 
     def _hidden_deviations(self, sd: float) -> np.ndarray | float:
         """Deviations `(R,)` of that size, the same for every score and arm; 0 where it is 0."""
@@ -199,7 +199,7 @@ class Resampled:
 
         One run alone gives that over patients. It is `score_interval`, but plain percentiles for
         the calibration error and Brier's score. A class of fewer than `FEW_PATIENTS` patients gets
-        Wilson's interval by patients, which means over classes take into account.
+        `share_interval` by patients, which means over classes take into account.
         """
         return {name: self._interval(name) for name in self.levels}
 

@@ -17,7 +17,7 @@ LEVEL = 0.95
 _Z = 1.959964  # the normal quantile of LEVEL
 
 FEW_PATIENTS = 6
-"""With fewer, a bootstrap over patients is too narrow, and Wilson's interval stands in for it.
+"""With fewer, a bootstrap over patients is too narrow, and that of a share stands in for it.
 
 Of two to five patients it covers a recall averaged over classes in 82 to 88 % and an AUROC in 79 to
 85 % of test sets (`experiments/interval_coverage`); of a single one it has no width at all.
@@ -156,13 +156,13 @@ def score_interval(
     logit(value) -+ h, where h is half the width of the central 95 % of the replicates' logits.
     Percentiles themselves lie too high for scores near 1, AUROC above all (Qin & Hotilovac 2008).
     `between_runs` `(R,)` are further deviations, which may leave [0, 1]; they enter by their tangent.
-    A value of 0 or 1 has no spread to measure and gets Wilson's interval for `patients` trials; of
-    fewer than `FEW_PATIENTS` the interval holds Wilson's too.
+    A value of 0 or 1 has no spread to measure and gets `share_interval` for `patients` trials; of fewer
+    than `FEW_PATIENTS` the interval holds that one too.
     """
     defined = ~np.isnan(replicates)
     if not defined.any() or not np.isfinite(value) or not patients:
         return Interval(float(value), float("nan"), float("nan"), n)
-    widest = wilson_interval(value, trials=patients, n=n)
+    widest = share_interval(value, trials=patients, n=n)
     if not 0 < value < 1:
         return widest
     nearest = min(value, 1 - value) / 10  # a replicate without an error would be infinitely far
@@ -176,29 +176,48 @@ def score_interval(
     return Interval(float(value), low, high, n)
 
 
-def wilson_interval(value: float, *, trials: int, n: int) -> Interval:
-    """Wilson's score interval of a share of so many independent `trials` (Wilson 1927).
+def share_interval(value: float, *, trials: int, n: int) -> Interval:
+    """The interval of a share of so many independent `trials`.
 
-    (p + z²/2m ± z √(p (1 - p)/m + z²/4m²)) / (1 + z²/m) for m trials. A mean over patients of
-    scores in [0, 1] varies at most as much as a share of m patients with the same mean, so that this
-    is an upper bound of its interval, and the only one where there is a single patient.
+    Wilson's, (p + z²/2m ± z √(p (1 - p)/m + z²/4m²)) / (1 + z²/m) for m trials (Wilson 1927). Of fewer
+    than `FEW_PATIENTS` that of Clopper & Pearson (1934), by quantiles of Beta(pm, m - pm + 1) and
+    Beta(pm + 1, m - pm), which never covers less than it says. A mean over patients of scores in [0, 1]
+    varies at most as much as a share of m patients with the same mean, so that this is an upper bound
+    of its interval, and the only one where there is a single patient.
 
-    >>> found = wilson_interval(0.8, trials=1, n=5)
+    >>> found = share_interval(0.8, trials=1, n=5)
     >>> round(found.low, 2), round(found.high, 2)
-    (0.13, 0.99)
+    (0.01, 1.0)
+    >>> found = share_interval(1.0, trials=50, n=50)
+    >>> round(found.low, 2), found.high
+    (0.93, 1.0)
     """
     share = min(max(float(value), 0.0), 1.0)
+    ends = _clopper_pearson if trials < FEW_PATIENTS else _wilson
+    low, high = ends(share, trials)
+    return Interval(float(value), 0.0 if share == 0 else low, 1.0 if share == 1 else high, n)
+
+
+def _wilson(share: float, trials: int) -> tuple[float, float]:
     centre = share + _Z**2 / (2 * trials)
     half = _Z * np.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
     scale = 1 + _Z**2 / trials
-    low = 0.0 if share == 0 else float((centre - half) / scale)
-    high = 1.0 if share == 1 else float((centre + half) / scale)
-    return Interval(float(value), low, high, n)
+    return float((centre - half) / scale), float((centre + half) / scale)
 
 
-def wilson_sd(value: float, *, trials: int) -> float:
-    """The standard deviation of which `wilson_interval` is as wide as 95 % of a normal."""
-    found = wilson_interval(value, trials=trials, n=0)
+def _clopper_pearson(share: float, trials: int) -> tuple[float, float]:
+    from scipy.stats import beta
+
+    hits, misses = share * trials, (1 - share) * trials
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if not hits else float(beta.ppf(tail, hits, misses + 1))
+    high = 1.0 if not misses else float(beta.ppf(1 - tail, hits + 1, misses))
+    return low, high
+
+
+def share_sd(value: float, *, trials: int) -> float:
+    """The standard deviation of which `share_interval` is as wide as 95 % of a normal."""
+    found = share_interval(value, trials=trials, n=0)
     return (found.high - found.low) / (2 * _Z)
 
 

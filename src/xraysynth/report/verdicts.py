@@ -111,7 +111,7 @@ CLAIMS: Mapping[str, Claim] = {
     "labels": Claim(
         "share of synthetic images in which a classifier of other patients sees the intended class, mean "
         "over classes, against chance",
-        "interval above or below 1 / classes",
+        "interval above or below one in the classes that the images have",
         {
             SEEN: "a classifier of other patients sees the intended class in {share}",
             CHANCE: "a classifier of other patients sees the intended class in {share}: no better than "
