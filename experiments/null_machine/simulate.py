@@ -273,14 +273,14 @@ NULL_POOLS = (
     Pools("1 pool", 1),
     Pools("1 pool, one image each, balanced", 1, Patients(300, BALANCED, 1)),
     Pools("1 pool, 120 patients", 1, Patients(120)),
-    Pools("8 pools", 8, runs=100),
-    Pools("40 pools", 40, runs=25),
+    Pools("8 pools", 8, runs=60),
+    Pools("40 pools", 40, runs=15),
 )
 PLANTED_POOLS = (
     Pools("1 pool, shifted by 0.6", 1, shift=0.6),
-    Pools("8 pools, shifted by 0.6", 8, shift=0.6, runs=50),
+    Pools("8 pools, shifted by 0.6", 8, shift=0.6, runs=30),
     Pools("1 pool, 5 % copied", 1, copied=0.05),
-    Pools("8 pools, 20 % copied", 8, copied=0.2, runs=50),
+    Pools("8 pools, 20 % copied", 8, copied=0.2, runs=30),
 )
 
 
