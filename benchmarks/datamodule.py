@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from xraysynth.data import XrayDataModule
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import DataRecipe
 from xraysynth.records import sha256_bytes
+from xraysynth.training.datamodule import XrayDataModule
+from xraysynth.training.recipe import DataRecipe
 
 CLASSES = ("normal", "pneumonia")
 BATCH, SIDE, SIZE = 32, 512, 224

@@ -27,11 +27,11 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from xraysynth.encoders.base import Preprocessing, identity, run
-from xraysynth.metrics.features import Features
-from xraysynth.metrics.fidelity import Moments, frechet
-from xraysynth.metrics.manifold import manifold
-from xraysynth.metrics.points import RealSide, point_measures
+from xraysynth.evaluation.encoders.base import Preprocessing, identity, run
+from xraysynth.evaluation.metrics.features import Features
+from xraysynth.evaluation.metrics.fidelity import Moments, frechet
+from xraysynth.evaluation.metrics.manifold import manifold
+from xraysynth.evaluation.metrics.points import RealSide, point_measures
 
 SIDE_PX, BATCH = 64, 32
 LARGE, DIMENSIONS = 50_000, 2048

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import xraysynth
-from xraysynth.generators.stable_diffusion import StableDiffusion
+from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.records import Request
 
 EMBEDDED = Path(xraysynth.__file__).parent / "assets" / "tiny-sd"

@@ -23,7 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 from PIL import Image
 
-from xraysynth.generators.dalle import Dalle
+from xraysynth.generation.generators.dalle import Dalle
 from xraysynth.records import Request
 
 SERVER = Path(__file__).parents[1] / "tests" / "images_server.py"

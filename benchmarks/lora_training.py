@@ -1,4 +1,4 @@
-"""Steps per second of LoRA training: xraysynth.lora against the loop that diffusers' example has.
+"""Steps per second of LoRA training: xraysynth.generation.lora against the loop that diffusers' example has.
 
 The example (examples/text_to_image/train_text_to_image_lora.py) decodes files in a DataLoader and
 runs the autoencoder and the text encoder at every step; its structure is rebuilt here. Both sides
@@ -36,15 +36,15 @@ from torchvision import transforms
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-from xraysynth.generators.stable_diffusion import StableDiffusion
+from xraysynth.data.sources.simulated import Simulated
+from xraysynth.generation.generators.stable_diffusion import StableDiffusion
+from xraysynth.generation.lora.examples import Examples
+from xraysynth.generation.lora.latents import Latents
+from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.generation.lora.training import train
+from xraysynth.generation.prompts import PromptBank
 from xraysynth.images import encode_png
-from xraysynth.lora.examples import Examples
-from xraysynth.lora.latents import Latents
-from xraysynth.lora.training import train
-from xraysynth.prompts import PromptBank
-from xraysynth.recipes import LoraRecipe
 from xraysynth.records import CLASSES, Captioned
-from xraysynth.sources.simulated import Simulated
 
 PROMPTS = Path(__file__).parents[1] / "conf" / "prompts" / "curated.yaml"
 CAPTIONS_PER_IMAGE = 4

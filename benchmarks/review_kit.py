@@ -92,7 +92,7 @@ def seconds_to_open(browser: Any, path: Path, opened: str) -> float:
 
 def plain_page(pixels: Iterable[Any]) -> str:
     """Images as elements of a page, all but the first hidden."""
-    from xraysynth.review.encoding import QUALITY, data_uri
+    from xraysynth.evaluation.reader_study.encoding import QUALITY, data_uri
 
     images = []
     for one in pixels:
@@ -106,7 +106,7 @@ def write_pages(folder: Path) -> tuple[Path, Path]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "review"))
     from kit_spec import image, kit_spec
 
-    from xraysynth.review import kit
+    from xraysynth.evaluation.reader_study import kit
 
     spec = kit_spec(IMAGES, side_px=SIDE_PX)
     pages = folder / "kit.html", folder / "plain.html"
@@ -119,10 +119,10 @@ def build_figures(folder: Path) -> dict[str, float]:
     """Seconds and megabytes of a kit from image files; noise with its range stretched weighs more."""
     from kit_spec import CLASSES, image
 
-    from xraysynth.review import build
-    from xraysynth.review.key import Case
-    from xraysynth.review.recipe import ReviewRecipe
-    from xraysynth.review.sample import Drawn, Sample
+    from xraysynth.evaluation.reader_study import build
+    from xraysynth.evaluation.reader_study.key import Case
+    from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
+    from xraysynth.evaluation.reader_study.sample import Drawn, Sample
 
     drawn = []
     for n in range(IMAGES):

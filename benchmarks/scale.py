@@ -36,13 +36,14 @@ from PIL import Image
 from scipy.stats.contingency import association
 from sklearn.model_selection import StratifiedGroupKFold
 
-from xraysynth import audit, pool
+from xraysynth.data import audit
+from xraysynth.data.splits import assign_splits, require_splits
+from xraysynth.generation import pool
 from xraysynth.images import encode_png, read, study_format
+from xraysynth.jobs.store import ImageStore, verify
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import mix
-from xraysynth.recipes import MixMode
-from xraysynth.splits import assign_splits, require_splits
-from xraysynth.store import ImageStore, verify
+from xraysynth.training.mixing import mix
+from xraysynth.training.recipe import MixMode
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 SHARE = 0.5
@@ -244,7 +245,7 @@ def compare_images(images: int, sample: int, *, worst: bool) -> dict[str, Any]:
 
 def per_image(images: int, folder: Path) -> dict[str, float]:
     """Processor milliseconds an image: a file of 512 px to one of 64 px, and what is done with that."""
-    from xraysynth import encoders  # with torch, which the peaks of the other parts are without
+    from xraysynth.evaluation import encoders
 
     rng, clock = np.random.default_rng(0), Clock("per image", time.process_time)
     for number in range(images):
@@ -282,7 +283,7 @@ def train(pixels: np.ndarray) -> None:
     """Steps of 32 images of the default classifier, the data loader left out."""
     import torch
 
-    from xraysynth.classifier import XrayClassifier
+    from xraysynth.training.classifier import XrayClassifier
 
     torch.set_num_threads(1)
     network = XrayClassifier(classes=list(CLASSES), recipe={}, max_steps=1)

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from xraysynth.sources.simulated import Simulated
+from xraysynth.data.sources.simulated import Simulated
 
 SIZE_PX, IMAGES = 64, 240
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 import xraysynth.report
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import figures
 from xraysynth.report.content import Arm, Comparison
 

@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from xraysynth.config import compose
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.verdicts import utility, verdict
 from xraysynth.stages import study
 from xraysynth.tracking.export import read_runs

@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -26,8 +31,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from xraysynth.audit import Fingerprints, fingerprint_pixels, near_duplicates
 from xraysynth.config import compose
+from xraysynth.data.audit import Fingerprints, fingerprint_pixels, near_duplicates
 from xraysynth.errors import ConfoundingError
 from xraysynth.images import read
 from xraysynth.stages import prepare

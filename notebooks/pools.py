@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -24,10 +29,10 @@ import textwrap
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from xraysynth import pool
 from xraysynth.config import compose
-from xraysynth.encoders import build
-from xraysynth.evaluation import Precision, evaluate
+from xraysynth.evaluation.encoders import build
+from xraysynth.evaluation.images import Precision, evaluate
+from xraysynth.generation import pool
 from xraysynth.images import read
 from xraysynth.stages import finetune, generate, prepare
 

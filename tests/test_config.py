@@ -149,7 +149,7 @@ def test_weights_are_given_by_encoder():
 
 
 def test_known_encoders_are_those_that_can_be_built():
-    from xraysynth import encoders
+    from xraysynth.evaluation import encoders
 
     assert set(ENCODERS) == set(encoders.NAMES)
 
@@ -226,3 +226,13 @@ def test_the_help_of_every_stage_lists_its_options():
         assert f"usage: xraysynth {stage}" in text
         assert "source: " in text
         assert max(map(len, text.splitlines())) < 2000
+
+
+def test_a_plugin_named_by_its_old_place_is_found_with_a_warning():
+    from xraysynth.config import _current_target
+
+    old = "xraysynth.generators.sd_lora.SdLora"
+    new = "xraysynth.generation.generators.sd_lora.SdLora"
+    with pytest.warns(FutureWarning, match=f"write _target_: {new}"):
+        assert _current_target(old) == new
+    assert _current_target(new) == new

@@ -46,7 +46,8 @@ def test_the_readme_names_every_source_preset_and_generator():
 def test_files_named_in_contributing_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text().split("```")[1]
     names = re.findall(r"(?<![\w./])([a-z_]+\.py|[a-z]+/)", text)
-    places = [ROOT, ROOT / "src" / "xraysynth"]
+    source = ROOT / "src" / "xraysynth"
+    places = [ROOT, source, *(folder for folder in source.iterdir() if folder.is_dir())]
     missing = [
         n for n in names if n != "base.py" and not any((place / n).exists() for place in places)
     ]

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from xraysynth.config import compose
-from xraysynth.recipes import plain
-from xraysynth.sources.simulated import Simulated
-from xraysynth.splits import assign_splits
+from xraysynth.data.sources.simulated import Simulated
+from xraysynth.data.splits import assign_splits
+from xraysynth.options import plain
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 STUDIES = ("ratio_ablation", "generator_comparison", "low_data", "hyperparameters")

@@ -13,8 +13,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from xraysynth.data.sources.simulated import render
 from xraysynth.records import CLASSES
-from xraysynth.sources.simulated import render
 
 TRAIN_SEED, TEST_SEED = 12, 11
 

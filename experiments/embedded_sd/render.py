@@ -18,7 +18,7 @@ SIZE_PX = 64
 
 def one(number: int) -> tuple[np.ndarray, list[object]]:
     """Image and its [view, sex, age]."""
-    from xraysynth.sources.simulated import draw_patient, render
+    from xraysynth.data.sources.simulated import draw_patient, render
 
     label = "normal" if number % 3 == 0 else "unspecific"
     pixels, _ = render(SEED, label, number, 0, size_px=SIZE_PX)

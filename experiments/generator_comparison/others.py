@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from xraysynth.sources.simulated import Simulated
+from xraysynth.data.sources.simulated import Simulated
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "null_study"))
 from archives import SIZE_PX, Image, write

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from simulate import CLASSES, Cell, TestSet
 
-from xraysynth.metrics import classification, statistics
-from xraysynth.metrics.classification import Resampled, replicate_scores
+from xraysynth.evaluation.metrics import classification, statistics
+from xraysynth.evaluation.metrics.classification import Resampled, replicate_scores
 
 RARE = CLASSES[3]
 SCORES = (

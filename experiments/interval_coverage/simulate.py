@@ -13,8 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.metrics.classification import Resampled, arm_scores, replicate_scores
-from xraysynth.metrics.statistics import Interval, interval, paired_difference, score_interval
+from xraysynth.evaluation.metrics.classification import Resampled, arm_scores, replicate_scores
+from xraysynth.evaluation.metrics.statistics import (
+    Interval,
+    interval,
+    paired_difference,
+    score_interval,
+)
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 SCORES = ("accuracy", "macro_f1", "macro_auroc")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xraysynth.metrics.features import Features
-from xraysynth.metrics.memorization import LEVEL, Memorization, memorization
+from xraysynth.evaluation.metrics.features import Features
+from xraysynth.evaluation.metrics.memorization import LEVEL, Memorization, memorization
 
 IDENTITY = {"encoder": "simulated", "weights": "none", "preprocessing": "none"}
 TRAIN, SYNTHETIC, DIMENSIONS = 200, 300, 8

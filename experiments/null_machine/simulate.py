@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.config import compose
-from xraysynth.metrics.features import Features
-from xraysynth.metrics.measures import Measure, measure_copying, measure_sets
-from xraysynth.metrics.statistics import Interval, holm
+from xraysynth.evaluation.metrics.features import Features
+from xraysynth.evaluation.metrics.measures import Measure, measure_copying, measure_sets
+from xraysynth.evaluation.metrics.statistics import Interval, holm
 from xraysynth.report import verdicts
 from xraysynth.stages import arms, plan
 

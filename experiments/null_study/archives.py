@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.config import compose
+from xraysynth.data.sources.simulated import Simulated
 from xraysynth.images import encode_png, read
-from xraysynth.sources.simulated import Simulated
 from xraysynth.stages import prepare
 
 PER_CLASS = 40

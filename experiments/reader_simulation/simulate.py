@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.review import agreement, detection
-from xraysynth.review.crossed import Crossed, Estimate
-from xraysynth.review.simulate import Population, read
+from xraysynth.evaluation.reader_study import agreement, detection
+from xraysynth.evaluation.reader_study.crossed import Crossed, Estimate
+from xraysynth.evaluation.reader_study.simulate import Population, read
 from xraysynth.seeds import derive_seed
 
 CLASSES, D_PRIME = 4, 1.0

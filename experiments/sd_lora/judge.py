@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from xraysynth.evaluation.metrics.fidelity import frechet_distance
+from xraysynth.evaluation.metrics.statistics import cluster_weights, interval
 from xraysynth.manifest import Manifest
-from xraysynth.metrics.fidelity import frechet_distance
-from xraysynth.metrics.statistics import cluster_weights, interval
 from xraysynth.records import CLASSES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "embedded_sd"))

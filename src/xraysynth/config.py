@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
@@ -12,21 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.prompts import PromptBank
-from xraysynth.recipes import (
+from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
+from xraysynth.generation.prompts import PromptBank
+from xraysynth.jobs.parts import Shard
+from xraysynth.records import CLASSES
+from xraysynth.release.recipe import ReleaseRecipe
+from xraysynth.training.recipe import (
     ClassifierRecipe,
     Control,
     DataRecipe,
     MixMode,
     TrainerRecipe,
 )
-from xraysynth.records import CLASSES
-from xraysynth.release.recipe import ReleaseRecipe
-from xraysynth.review.recipe import ReviewRecipe
 
 if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
-    from xraysynth.generators.base import Generator
-    from xraysynth.sources.base import Source
+    from xraysynth.data.sources.base import Source
+    from xraysynth.generation.generators.base import Generator
 
 PLUGINS = ("source", "generator")
 """Groups whose options are classes of their own; several can be selected at once."""
@@ -100,23 +102,6 @@ class Generate:
     def __post_init__(self) -> None:
         if self.per_class is not None and self.per_class < 1:
             raise ConfigError(f"generate.per_class must be at least 1; got {self.per_class}")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Do part `index` of `count` alone: each part on any machine that shares paths.output.
-
-    The last part to end puts all of them together. The processes that torchrun starts share a part.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise ConfigError(
-                f"shard.index must lie in [0, shard.count); got {self.index} of {self.count}"
-            )
 
 
 @dataclass(frozen=True)
@@ -298,7 +283,7 @@ def _build(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any:
             f"{chosen_as}.{key} is set, but {chosen_as}={key} is not selected; select it with "
             f"'{chosen_as}={key}' or '{chosen_as}=[…,{key}]' (there is {', '.join(options(group))})"
         )
-    target = get_class(node["_target_"])
+    target = get_class(_current_target(node["_target_"]))
     values = {name: value for name, value in node.items() if name != "_target_"}
     try:
         return OmegaConf.to_object(OmegaConf.merge(schema(target), values))
@@ -306,6 +291,28 @@ def _build(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any:
         raise
     except Exception as error:
         raise explained(error, prefix=f"{chosen_as}.{key}") from error
+
+
+MOVED = {
+    "xraysynth.generators.": "xraysynth.generation.generators.",
+    "xraysynth.sources.": "xraysynth.data.sources.",
+}
+"""Where plug-ins were in version 0.1, by the beginning of their `_target_`."""
+
+
+def _current_target(target: str) -> str:
+    """Where a plug-in is that a person's own yaml may name by its place in version 0.1."""
+    for old, new in MOVED.items():
+        if target.startswith(old):
+            current = new + target.removeprefix(old)
+            warnings.warn(
+                f"_target_: {target} has moved; write _target_: {current}. The old name will be gone "
+                "in the next version",
+                FutureWarning,
+                stacklevel=2,
+            )
+            return current
+    return target
 
 
 def checked(composed: Any) -> Config:

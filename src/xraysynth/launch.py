@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth import processes
 from xraysynth.config import checked, explained, plugin_overrides, register
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.sweeps import Outcome, announce, score
+from xraysynth.jobs import processes
+from xraysynth.jobs.sweeps import Outcome, announce, score
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
     """Run a stage with Hydra's command line arguments; the exit code."""
     import hydra
 
-    from xraysynth import launchers
+    from xraysynth.jobs import launchers
 
     register()
     launchers.register(stage)
@@ -71,7 +71,7 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from xraysynth import launchers
+        from xraysynth.jobs import launchers
 
         hydra = HydraConfig.get()
         overrides = [text.removeprefix("++") for text in hydra.overrides.task]
@@ -126,7 +126,7 @@ def _require_multirun(stage: str, launcher: str) -> None:
 
 def _ended(task: Task) -> int:
     """The exit code, after the results of a multirun have been printed."""
-    from xraysynth import launchers
+    from xraysynth.jobs import launchers
 
     follower = launchers.Watch.end()
     if follower is None:
@@ -150,7 +150,7 @@ def _headline(result: dict[str, Any]) -> dict[str, Any]:
 
 def _understood(error: Exception) -> XraysynthError:
     """The error as one of ours; one that nobody foresaw is raised as it is."""
-    from xraysynth import launchers
+    from xraysynth.jobs import launchers
 
     if isinstance(error, XraysynthError):
         return error

@@ -9,7 +9,7 @@ from typing import Any
 
 from xraysynth.cli import ACTIONS
 from xraysynth.config import Config, options
-from xraysynth.recipes import LoraRecipe
+from xraysynth.generation.lora.recipe import LoraRecipe
 
 GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from tiny_sd import save_tiny_lora
 
-from xraysynth.generators.sd_lora import BASE, SdLora
+from xraysynth.generation.generators.sd_lora import BASE, SdLora
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import sha256_bytes

@@ -9,11 +9,11 @@ import yaml
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.images import read
+from xraysynth.privacy import Scrubber
 from xraysynth.records import sha256_bytes
 from xraysynth.release import croissant
 from xraysynth.release.origin import origin, seen_digest
 from xraysynth.release.parts import write_data, write_model, write_study
-from xraysynth.release.scrub import Scrubber
 
 LEARNED = {"patients": ["clinic/MRN-00417"], "sha256": ["ab" * 32]}
 WEIGHTS = "pytorch_lora_weights.safetensors"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from xraysynth.errors import PrivacyError
-from xraysynth.release.scrub import Scrubber, require_clean, without_real
+from xraysynth.privacy import Scrubber, require_clean, without_real
 
 PIXEL = "data:image/jpeg;base64,/9j/4AAQ/home/anna/Zz+/tmp/x=="
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraysynth.generators.base import Card
+from xraysynth.evaluation.metrics.classification import arm_difference, arm_scores, evaluate
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.generation.generators.base import Card
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
-from xraysynth.metrics.classification import arm_difference, arm_scores, evaluate
-from xraysynth.metrics.statistics import Interval
 from xraysynth.records import CLASSES, sha256_bytes
 from xraysynth.report.content import Arm, Comparison, Content, PoolView
 

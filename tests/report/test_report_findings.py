@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import verdicts
 from xraysynth.report.content import Arm, Comparison, Content, PoolView
 from xraysynth.report.findings import Finding, findings

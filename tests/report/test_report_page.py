@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.records import CLASSES
 from xraysynth.report import figures, page, tables, thumbnails, words
 from xraysynth.report.content import Content, Evaluation

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from xraysynth.evaluation.reader_study import exports, simulate
+from xraysynth.evaluation.reader_study.analysis import analyse
 from xraysynth.report import page, readers
 from xraysynth.report.content import Content
 from xraysynth.report.readers import Reading
-from xraysynth.review import exports, simulate
-from xraysynth.review.analysis import analyse
 
 
 @pytest.fixture(scope="module")

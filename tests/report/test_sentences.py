@@ -16,7 +16,8 @@ SAYING = (
     *("report/verdicts.py", "report/findings.py", "report/costs.py", "report/machines.py"),
     *("report/page.py", "report/readers.py", "report/tradeoffs.py", "stages/report.py"),
     "stages/evaluate.py",
-    *("metrics/measures.py", "metrics/memorization.py", "metrics/utility.py"),
+    *("evaluation/metrics/measures.py", "evaluation/metrics/memorization.py"),
+    "evaluation/metrics/utility.py",
 )
 """The modules that make sentences of results."""
 NAMES = {

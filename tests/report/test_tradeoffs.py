@@ -10,7 +10,7 @@ import pytest
 
 from xraysynth.config import Study
 from xraysynth.errors import ConfigError
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import costs, machines, page, pareto, tradeoffs
 from xraysynth.report.content import Arm, Comparison, Content, PoolView
 

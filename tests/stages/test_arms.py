@@ -12,15 +12,15 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from small_study import CLASSES, write_image
 
-from xraysynth import classifier
 from xraysynth.config import Config, compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
+from xraysynth.evaluation.metrics.pointing import CHANCE_OF
 from xraysynth.manifest import Manifest
-from xraysynth.metrics.pointing import CHANCE_OF
-from xraysynth.recipes import Control
 from xraysynth.records import LEARNED
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import arms, generate, plan, prepare, train
+from xraysynth.training import classifier
+from xraysynth.training.recipe import Control
 
 STEPS = 6
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from xraysynth.config import compose
-from xraysynth.recipes import Control
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
 from xraysynth.stages import arms, plan
+from xraysynth.training.recipe import Control
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 N = 160

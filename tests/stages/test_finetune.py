@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from small_study import overrides_for, write_cohort
 
-from xraysynth import pool
 from xraysynth.config import compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
+from xraysynth.files import read_lines
+from xraysynth.generation import pool
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED
 from xraysynth.stages import evaluate, finetune, forecast, generate, prepare, study, train
-from xraysynth.store import read_lines
 
 LORA = [
     "generator=sd_lora",

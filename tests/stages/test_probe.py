@@ -12,7 +12,7 @@ from small_study import CLASSES
 from xraysynth.cli import STAGES
 from xraysynth.config import compose
 from xraysynth.errors import ConfoundingError
-from xraysynth.metrics import classification
+from xraysynth.evaluation.metrics import classification
 from xraysynth.stages import evaluate, prepare, probe, train
 
 NOISE = np.random.default_rng(0)

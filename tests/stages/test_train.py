@@ -10,13 +10,13 @@ import pytest
 from pytorch_lightning.callbacks import Callback
 from small_study import CLASSES, write_image
 
-from xraysynth import classifier
 from xraysynth.config import Config, compose
 from xraysynth.errors import XraysynthError
-from xraysynth.generators.archive import Archive
-from xraysynth.job import Job
+from xraysynth.generation.generators.archive import Archive
+from xraysynth.jobs.job import Job
 from xraysynth.records import Generated, Request
 from xraysynth.stages import forecast, generate, plan, prepare, train
+from xraysynth.training import classifier
 
 HALF = ("data.share=0.5", "generate.per_class=30")
 

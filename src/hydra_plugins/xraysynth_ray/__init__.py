@@ -89,7 +89,7 @@ def _got(ray: Any, job: Any, config: Any) -> JobReturn:
 
 
 def _failed(config: Any, why: str) -> JobReturn:
-    from xraysynth.sweeps import Outcome
+    from xraysynth.jobs.sweeps import Outcome
 
     overrides = list(config.hydra.overrides.task)
     number = config.hydra.job.num

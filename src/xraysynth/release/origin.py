@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from xraysynth import __version__
-from xraysynth.generators.base import Generator
+from xraysynth.generation.generators.base import Generator
 from xraysynth.manifest import Manifest
 from xraysynth.release.images import AI_MADE, NOTICE
 from xraysynth.seeds import digest, identity

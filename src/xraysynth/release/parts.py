@@ -13,18 +13,18 @@ import yaml
 
 from xraysynth import __version__
 from xraysynth.errors import DataNotFoundError, PoolError
-from xraysynth.generators.base import Generator, Learner
-from xraysynth.generators.sd_lora import BASE, WEIGHTS
-from xraysynth.generators.stable_diffusion import SCHEDULERS
+from xraysynth.generation.generators.base import Generator, Learner
+from xraysynth.generation.generators.sd_lora import BASE, WEIGHTS
+from xraysynth.generation.generators.stable_diffusion import SCHEDULERS
+from xraysynth.generation.pool import originals
 from xraysynth.manifest import Manifest
-from xraysynth.pool import originals
+from xraysynth.privacy import Scrubber, without_real
 from xraysynth.records import sha256_bytes
 from xraysynth.release import cards, hub
 from xraysynth.release.croissant import write_croissant
 from xraysynth.release.images import write_images
 from xraysynth.release.licences import Licence, licence
 from xraysynth.release.origin import EMBEDDED, adapter_settings, origin, seen_digest
-from xraysynth.release.scrub import Scrubber, without_real
 
 CARD, SETTINGS = "README.md", "adapter_config.json"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth.generators.base import Card
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.generation.generators.base import Card
 from xraysynth.manifest import Manifest
-from xraysynth.metrics.statistics import Interval
 from xraysynth.report.readers import Reading
 
 
@@ -118,7 +118,7 @@ class PoolView:
     (column) class, `(C, C)`, and `judge` says what the judge was trained on.
     `tested_on` are the scores of real-only classifiers on this pool (train on real, test on synthetic).
     `appearance` has one entry per measure: its meaning, value, low, high, n, and that of real images.
-    `ledger` is what the images cost (`xraysynth.ledger.summary`), `taught` the result of the
+    `ledger` is what the images cost (`xraysynth.generation.ledger.summary`), `taught` the result of the
     generator's fine-tuning, empty where there was none.
     `usable` is the share of images that show the intended class and are no copies, the mean over
     classes: value, low, high, n, copies_looked_for; empty where it was not measured.

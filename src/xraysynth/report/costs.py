@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from xraysynth.generators.base import ARCHIVE, SERVICES
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.generation.generators.base import ARCHIVE, SERVICES
 from xraysynth.report import findings, tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.words import known, quantity

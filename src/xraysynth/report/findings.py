@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xraysynth.metrics.statistics import Interval, holm
-from xraysynth.metrics.utility import Equivalent
+from xraysynth.evaluation.metrics.statistics import Interval, holm
+from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.report import tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.rows import records

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xraysynth.generators.base import ARCHIVE, SERVICES
+from xraysynth.generation.generators.base import ARCHIVE, SERVICES
 from xraysynth.report.content import PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, Quantity
 from xraysynth.report.words import known, quantity

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xraysynth.evaluation.reader_study.advice import Plan, smallest
 from xraysynth.report.verdicts import SIGNIFICANT
 from xraysynth.report.words import MINUS, known, percent
-from xraysynth.review.advice import Plan, smallest
 
 REAL, ALL = "real", ""
 DETECTION = {

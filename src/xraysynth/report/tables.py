@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.metrics import classification
-from xraysynth.metrics.statistics import Interval
+from xraysynth.evaluation.metrics import classification
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.content import Arm, Comparison, Content, Evaluation, PoolView
 from xraysynth.report.rows import records
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth.pool import FINAL
+from xraysynth.generation.pool import FINAL
 from xraysynth.report import costs, findings, machines, tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, Point, Quantity, Unit

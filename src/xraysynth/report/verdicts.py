@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from xraysynth.metrics.statistics import Interval
-from xraysynth.metrics.utility import Equivalent
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.report.words import known, number, signed
 
 BETTER, WORSE, NO_DIFFERENCE, NOT_COMPARED = (

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.audit import person_keys
 from xraysynth.config import Config
-from xraysynth.job import Job
-from xraysynth.metrics.pointing import CHANCE_OF
-from xraysynth.metrics.statistics import Interval
-from xraysynth.recipes import Control, DataRecipe, MixMode
+from xraysynth.data.audit import person_keys
+from xraysynth.evaluation.metrics.pointing import CHANCE_OF
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.jobs.job import Job
 from xraysynth.report.content import Arm, Comparison
 from xraysynth.stages import fitting, plan, train
+from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
 if TYPE_CHECKING:
-    from xraysynth.metrics.classification import Resampled
+    from xraysynth.evaluation.metrics.classification import Resampled
 
 PRIMARY = "macro_f1"
 """The score that arms are compared by."""
@@ -108,7 +108,7 @@ class Scorer:
 
     def of(self, tables: Sequence[pd.DataFrame]) -> "Resampled":
         """The same of some predictions, one table per seed."""
-        from xraysynth.metrics.classification import Resampled
+        from xraysynth.evaluation.metrics.classification import Resampled
 
         columns = [f"p_{name}" for name in self._classes]
         runs = [table[columns].to_numpy() for table in tables]
@@ -190,7 +190,7 @@ def compare_all(scorer: Scorer, tested: Sequence[Tested]) -> list[Compared]:
 
 def _adjust(family: Sequence[Comparison], claimed: Sequence[bool]) -> list[Comparison]:
     """The comparisons with adjusted p-values, where something is claimed."""
-    from xraysynth.metrics.statistics import holm
+    from xraysynth.evaluation.metrics.statistics import holm
 
     p_values = {
         str(place): comparison.p
@@ -237,7 +237,7 @@ def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
 
 def _errors_removed(scorer: Scorer, tested: Tested, over_real: Comparison) -> Interval | None:
     """The gain as a share of what the real-only arm lacks to 1."""
-    from xraysynth.metrics.statistics import errors_removed
+    from xraysynth.evaluation.metrics.statistics import errors_removed
 
     reference = scorer.reference(tested)
     if reference is None or PRIMARY not in over_real.differences:
@@ -273,7 +273,7 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
     Read by the seeds that the arm and every point of the learning curve have finished. Left out where
     these are fewer than two, or a class has too few test patients to see how far these differ.
     """
-    from xraysynth.metrics.utility import Curve, per_synthetic_image
+    from xraysynth.evaluation.metrics.utility import Curve, per_synthetic_image
 
     points: dict[int, Tested] = {}
     for one, arm in zip(tested, arms, strict=True):

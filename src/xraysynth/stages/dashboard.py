@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth import dashboard
 from xraysynth.config import Config, TrackingMode
-from xraysynth.store import write_atomically
+from xraysynth.files import write_atomically
+from xraysynth.tracking import dashboard
 
 SECTIONS = ("study", "tracking", "paths")
 """The options that this stage reads."""

@@ -19,15 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from xraysynth import pool, tracking
-from xraysynth.audit import person_keys
+from xraysynth import tracking
 from xraysynth.config import Config
+from xraysynth.data.audit import person_keys
+from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
-from xraysynth.generators.base import Generator, Paid
-from xraysynth.job import Job
+from xraysynth.generation import pool
+from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.processes import gpu
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import check_firewall
-from xraysynth.processes import gpu
 from xraysynth.stages import finetune, fitting, generate, prepare, train
 
 SECTIONS = (
@@ -117,7 +118,7 @@ def _work(
     linked: Sequence[Sequence[str]],
     this: Job,
 ) -> dict[str, Any]:
-    from xraysynth.evaluation import Precision, evaluate
+    from xraysynth.evaluation.images import Precision, evaluate
 
     assessable = why_not_assessable(generator)
     with tracking.tracked(config, this) as run:
@@ -180,8 +181,8 @@ def _precision(config: Config, kind: Any) -> Any:
 def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> list[Any]:
     import torch
 
-    from xraysynth.classifier import XrayClassifier
-    from xraysynth.encoders import build
+    from xraysynth.evaluation.encoders import build
+    from xraysynth.training.classifier import XrayClassifier
 
     unknown = sorted(set(config.evaluate.weights) - set(names))
     if unknown:
@@ -206,8 +207,8 @@ def _faithfulness(
     so that it does not depend on how many images of each there are: chance is 1 over their number.
     `seen` are the classifier's probabilities `(N, C)`.
     """
-    from xraysynth.metrics.class_mix import mean_share
-    from xraysynth.metrics.classification import confusion, evaluate
+    from xraysynth.evaluation.metrics.class_mix import mean_share
+    from xraysynth.evaluation.metrics.classification import confusion, evaluate
 
     replicates, classes = config.evaluate.replicates, config.classes
     ids = made.table["image_id"].to_numpy()
@@ -248,7 +249,7 @@ def usable(
     None where copies could not be looked for. The mean over the classes that the pool has, with the
     interval of `class_mix.mean_share`.
     """
-    from xraysynth.metrics.class_mix import mean_share
+    from xraysynth.evaluation.metrics.class_mix import mean_share
 
     answers = seen.argmax(1) == targets
     if copied is not None:
@@ -269,7 +270,7 @@ def _tested_on(
     Of a pool that lacks a class `without` names it, what is averaged over all classes is left out, and
     `<score> of real images` has the same classifiers' score on the real test images of its classes.
     """
-    from xraysynth.metrics.classification import arm_scores
+    from xraysynth.evaluation.metrics.classification import arm_scores
 
     test = cohort.split("test")
     counts = [np.bincount(side.targets, minlength=len(config.classes)) for side in (made, test)]
@@ -309,7 +310,7 @@ def _tested_on(
 
 def _folders(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """One folder of synthetic images against one of real images."""
-    from xraysynth.evaluation import common_size, from_folder, same_classes
+    from xraysynth.evaluation.images import common_size, from_folder, same_classes
 
     if config.real is None or config.synthetic is None:
         raise ConfigError(
@@ -352,7 +353,7 @@ def _compare(
 ) -> dict[str, Any]:
     import pandas as pd
 
-    from xraysynth.evaluation import Precision, evaluate
+    from xraysynth.evaluation.images import Precision, evaluate
     from xraysynth.report import page, tables
     from xraysynth.report.content import Evaluation
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xraysynth import parts, pool, processes
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
-from xraysynth.job import Job
+from xraysynth.generation import pool
+from xraysynth.jobs import parts, processes
+from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import Cache
 from xraysynth.seeds import digest
 from xraysynth.stages import evaluate, finetune, generate, prepare
 
 if TYPE_CHECKING:
-    from xraysynth.encoders.base import Encoder
-    from xraysynth.metrics.features import Cached
+    from xraysynth.evaluation.encoders.base import Encoder
+    from xraysynth.evaluation.metrics.features import Cached
 
 SECTIONS = ("generator", "evaluate", "shard", "classifier", "trainer")
 """The options that this stage reads, besides those of prepare and generate."""
@@ -64,7 +64,7 @@ def _sets(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[st
 
 
 def _caches(config: Config, sets: Mapping[str, Manifest], encoders: Sequence["Encoder"]) -> _Caches:
-    from xraysynth.metrics.features import FEATURES, Cached, image_set
+    from xraysynth.evaluation.metrics.features import FEATURES, Cached, image_set
 
     folder = config.output / "cache" / FEATURES
     identities = [encoder.identity for encoder in encoders]
@@ -88,7 +88,7 @@ def _job(config: Config, found: _Caches, part: parts.Part) -> Job:
 
 
 def _work(config: Config, found: _Caches, part: parts.Part, this: Job) -> dict[str, Any]:
-    from xraysynth.data import pixels
+    from xraysynth.data.pixels import pixels
 
     folder = this.folder / "pixels"
     images = 0
@@ -98,7 +98,7 @@ def _work(config: Config, found: _Caches, part: parts.Part, this: Job) -> dict[s
             chosen = np.zeros(len(one), bool)
             chosen[rows] = True
             return pixels(
-                one.where(chosen), size_px=config.size_px, folder=folder, cache=Cache.memmap
+                one.where(chosen), size_px=config.size_px, folder=folder, memory_mapped=True
             )
 
         for encoder, cache in by_encoder:

@@ -14,19 +14,19 @@ from typing import Any
 
 from xraysynth import tracking
 from xraysynth.config import Config
+from xraysynth.data.leakage import learned_from
 from xraysynth.errors import ConfigError
-from xraysynth.generators.base import Generator, Learner
-from xraysynth.job import Job
-from xraysynth.ledger import metered_session, whole
+from xraysynth.files import append_line, write_atomically
+from xraysynth.generation.generators.base import Generator, Learner
+from xraysynth.generation.ledger import metered_session, whole
+from xraysynth.generation.prompts import PromptBank
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.process_group import process_group
+from xraysynth.jobs.processes import world_size
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import learned_from
-from xraysynth.process_group import process_group
-from xraysynth.processes import world_size
-from xraysynth.prompts import PromptBank
 from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import prepare
-from xraysynth.store import append_line, write_atomically
 
 SESSIONS = "ledger.jsonl"
 """File beside the weights: what each session of the fine-tuning took."""
@@ -150,7 +150,7 @@ def _spent(this: Job) -> dict[str, Any]:
 
 
 def _examples(learner: Learner, manifest: Manifest, config: Config, side_px: int) -> Captioned:
-    from xraysynth.data import pixels
+    from xraysynth.data.pixels import pixels
 
     images = pixels(manifest, size_px=side_px, folder=config.output / "cache")
     found = captions(learner, manifest, config.prompts)

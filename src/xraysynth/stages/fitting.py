@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 
 from xraysynth import tracking
-from xraysynth.audit import person_keys
 from xraysynth.config import Config
+from xraysynth.data.audit import person_keys
+from xraysynth.files import write_atomically
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import Control, plain
-from xraysynth.store import write_atomically
+from xraysynth.options import plain
+from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:  # a wrong option must be refused before torch is there
-    from xraysynth.classifier import FitResult, XrayClassifier
-    from xraysynth.data import XrayDataModule
+    from xraysynth.training.classifier import FitResult, XrayClassifier
+    from xraysynth.training.datamodule import XrayDataModule
 
 
 SEEN = "pools.json"
@@ -31,7 +32,7 @@ def data(
     learned: Mapping[str, Any] | None = None,
 ) -> "XrayDataModule":
     """The images of this configuration as loaders; `learned` are the records of the generators."""
-    from xraysynth.data import XrayDataModule
+    from xraysynth.training.datamodule import XrayDataModule
 
     return XrayDataModule(
         real=cohort,
@@ -69,7 +70,7 @@ def assist(config: Config, datamodule: "XrayDataModule", *, folder: Path) -> Non
 def _fit(
     config: Config, datamodule: "XrayDataModule", run: Any, folder: Path
 ) -> tuple["XrayClassifier", "FitResult"]:
-    from xraysynth.classifier import XrayClassifier, fit
+    from xraysynth.training.classifier import XrayClassifier, fit
 
     module = XrayClassifier(
         classes=list(config.classes),
@@ -155,8 +156,9 @@ def told(score: str, labels: set[str], classes: Sequence[str]) -> bool:
 
 def predicted(config: Config, images: Manifest, module: "XrayClassifier | Path") -> np.ndarray:
     """Class probabilities `(N, C)` by a classifier or its file, in the order of the manifest."""
-    from xraysynth.classifier import XrayClassifier, predict
-    from xraysynth.data import XrayDataset, in_order, pixels
+    from xraysynth.data.pixels import pixels
+    from xraysynth.training.classifier import XrayClassifier, predict
+    from xraysynth.training.datamodule import XrayDataset, in_order
 
     if isinstance(module, Path):
         module = XrayClassifier.load(module, config.classes)
@@ -180,7 +182,7 @@ def _scores(
     targets: np.ndarray,
     linked: Sequence[Sequence[str]] = (),
 ) -> dict[str, dict[str, Any]]:
-    from xraysynth.metrics.classification import evaluate
+    from xraysynth.evaluation.metrics.classification import evaluate
 
     found = evaluate(
         probabilities,
@@ -205,7 +207,7 @@ def probes(
     Patients who are `linked` count as one, and lie in one fold. Empty for controls, which are no arms
     of their own interest.
     """
-    from xraysynth.metrics.probes import arm_probes
+    from xraysynth.evaluation.metrics.probes import arm_probes
 
     if config.data.control is not Control.none:
         return {}

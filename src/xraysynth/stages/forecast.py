@@ -11,17 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth import pool
 from xraysynth.config import Config
+from xraysynth.data.sources.base import map_labels
+from xraysynth.data.splits import assign_splits
 from xraysynth.errors import XraysynthError
-from xraysynth.generators.base import Generator, Paid
-from xraysynth.job import Job
+from xraysynth.generation import pool
+from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.generation.prompts import requests
+from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.prompts import requests
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
-from xraysynth.sources.base import map_labels
-from xraysynth.splits import assign_splits
 from xraysynth.stages import evaluate, finetune, generate, plan, prepare, probe, train
 
 

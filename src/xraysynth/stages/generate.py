@@ -14,19 +14,22 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from xraysynth import parts, pool, processes, tracking
+from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PoolError, PrivacyError
-from xraysynth.generators.base import Generator, Paid
-from xraysynth.job import Job
+from xraysynth.files import exclusive
+from xraysynth.generation import pool
+from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.generation.prompts import requests
+from xraysynth.jobs import parts, processes
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import required_per_class
-from xraysynth.prompts import requests
-from xraysynth.recipes import MixMode
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import finetune, prepare
-from xraysynth.store import ImageStore, exclusive
+from xraysynth.training.mixing import required_per_class
+from xraysynth.training.recipe import MixMode
 
 SECTIONS = ("classes", "generator", "prompts", "generate", "shard", "data", "tracking")
 """The options that this stage reads, besides those of prepare."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from xraysynth.config import Config
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import gone, required_per_class
-from xraysynth.recipes import Control, MixMode
 from xraysynth.stages import finetune, train
+from xraysynth.training.mixing import gone, required_per_class
+from xraysynth.training.recipe import Control, MixMode
 
 REAL_ONLY = "real only"
 

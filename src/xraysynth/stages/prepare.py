@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from xraysynth import tracking
-from xraysynth.audit import (
+from xraysynth.config import Config
+from xraysynth.data.audit import (
     RANK,
     Pairs,
     audit,
@@ -32,9 +33,10 @@ from xraysynth.audit import (
     patient_keys,
     persons,
     require_no_confounding,
-    require_no_leakage,
 )
-from xraysynth.config import Config
+from xraysynth.data.leakage import require_no_leakage
+from xraysynth.data.sources.base import Source, map_labels
+from xraysynth.data.splits import assign_splits, require_images, require_splits
 from xraysynth.errors import (
     ConfigError,
     ImageError,
@@ -43,14 +45,13 @@ from xraysynth.errors import (
     XraysynthError,
     some,
 )
+from xraysynth.files import write_atomically
 from xraysynth.images import encode_png, study_format
-from xraysynth.job import Job
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import COLUMNS, Manifest
 from xraysynth.progress import progress
 from xraysynth.seeds import digest, identity
-from xraysynth.sources.base import Source, map_labels
-from xraysynth.splits import assign_splits, require_images, require_splits
-from xraysynth.store import ImageStore, write_atomically
 
 SECTIONS = (
     "classes",

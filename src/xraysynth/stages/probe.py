@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xraysynth import tracking
-from xraysynth.audit import person_keys
 from xraysynth.config import Config
-from xraysynth.job import Job
+from xraysynth.data.audit import person_keys
+from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.recipes import Cache
 from xraysynth.stages import prepare
 
 if TYPE_CHECKING:
-    from xraysynth.metrics.probes import Shortcut
+    from xraysynth.evaluation.metrics.probes import Shortcut
 
 SECTIONS = (
     "classes",
@@ -44,7 +43,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 def job(config: Config, cohort: Manifest) -> Job:
     """The job that probes this cohort."""
-    from xraysynth.metrics import probes
+    from xraysynth.evaluation.metrics import probes
 
     decides: dict[str, Any] = {
         "cohort": cohort.digest(),
@@ -67,11 +66,11 @@ def _person_keys(config: Config, cohort: Manifest) -> np.ndarray:
 
 
 def _work(config: Config, cohort: Manifest, this: Job) -> dict[str, Any]:
-    from xraysynth.data import pixels
-    from xraysynth.metrics.probes import shortcuts
+    from xraysynth.data.pixels import pixels
+    from xraysynth.evaluation.metrics.probes import shortcuts
 
     folder, table = config.output / "cache", cohort.table
-    images = pixels(cohort, size_px=config.size_px, folder=folder, cache=Cache.memmap)
+    images = pixels(cohort, size_px=config.size_px, folder=folder, memory_mapped=True)
     found = shortcuts(
         images,
         table["source"].to_numpy(),

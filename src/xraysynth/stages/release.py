@@ -16,13 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xraysynth import __version__, pool
+from xraysynth import __version__
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
-from xraysynth.generators.base import Generator, Learner
-from xraysynth.job import Job
+from xraysynth.files import exclusive, write_atomically
+from xraysynth.generation import pool
+from xraysynth.generation.generators.base import Generator, Learner
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.provenance import environment
 from xraysynth.manifest import Manifest
-from xraysynth.provenance import environment
+from xraysynth.privacy import Scrubber, require_clean
 from xraysynth.records import LEARNED, sha256_bytes
 from xraysynth.release import croissant, hub
 from xraysynth.release.origin import trained_on
@@ -35,10 +38,8 @@ from xraysynth.release.parts import (
     write_study,
 )
 from xraysynth.release.recipe import ReleaseRecipe
-from xraysynth.release.scrub import Scrubber, require_clean
 from xraysynth.seeds import digest
 from xraysynth.stages import finetune, generate, plan, prepare, report
-from xraysynth.store import exclusive, write_atomically
 
 SECTIONS = ("release", "study", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of the study."""

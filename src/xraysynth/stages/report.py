@@ -14,13 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth import pool, tracking
+from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
-from xraysynth.generators.base import Generator, Learner
-from xraysynth.job import Job
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.files import exclusive
+from xraysynth.generation import pool
+from xraysynth.generation.generators.base import Generator, Learner
+from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.metrics.statistics import Interval
 from xraysynth.report.content import Content, PoolView
 from xraysynth.stages import (
     arms,
@@ -33,7 +35,6 @@ from xraysynth.stages import (
     review_analyse,
     train,
 )
-from xraysynth.store import exclusive
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""

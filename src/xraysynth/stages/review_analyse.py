@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
-from xraysynth.job import Job
-from xraysynth.review.key import Key
+from xraysynth.evaluation.reader_study.key import Key
+from xraysynth.files import exclusive
+from xraysynth.jobs.job import Job
 from xraysynth.seeds import digest
-from xraysynth.store import exclusive
 
 if TYPE_CHECKING:
+    from xraysynth.evaluation.reader_study.exports import Export
     from xraysynth.report.readers import Reading
-    from xraysynth.review.exports import Export
 
 SECTIONS = ("review", "tracking")
 """The options that this stage reads."""
@@ -47,7 +47,7 @@ SIMULATED = "simulated"
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Analyse what came back, or find it analysed."""
-    from xraysynth.review import exports
+    from xraysynth.evaluation.reader_study import exports
 
     place = folder(config.output, config.review.name)
     key = Key.read(place.parent / "owner" / "key.json")
@@ -80,9 +80,9 @@ def folder(output: Path, name: str) -> Path:
 def _work(
     config: Config, key: Key, found: Sequence["Export"], command: str, this: Job
 ) -> dict[str, Any]:
+    from xraysynth.evaluation.reader_study import exports
+    from xraysynth.evaluation.reader_study.analysis import analyse
     from xraysynth.report.page import render_reading
-    from xraysynth.review import exports
-    from xraysynth.review.analysis import analyse
 
     answers = exports.join(found, key)
     asked = [str(question["id"]) for question in key.questions]

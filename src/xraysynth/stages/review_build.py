@@ -15,16 +15,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from xraysynth import pool
 from xraysynth.config import Config
+from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
-from xraysynth.job import Job
+from xraysynth.evaluation.reader_study.key import Key
+from xraysynth.files import exclusive, write_atomically
+from xraysynth.generation import pool
+from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import check_firewall
 from xraysynth.progress import progress
-from xraysynth.review.key import Key
 from xraysynth.stages import finetune, generate, plan, prepare
-from xraysynth.store import exclusive, write_atomically
 
 SECTIONS = ("review", "classes", "size_px", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of prepare and generate."""
@@ -129,7 +129,7 @@ def _require_same(config: Config, this: Job) -> None:
 def _work(
     config: Config, cohort: Manifest, pools: Mapping[str, Manifest], simulated: bool, this: Job
 ) -> dict[str, Any]:
-    from xraysynth.review import build, sample
+    from xraysynth.evaluation.reader_study import build, sample
 
     recipe, known = config.review, _known(config)
     drawn = sample.draw(
@@ -169,7 +169,7 @@ def _work(
 
 def _write_kits(config: Config, key: Key, files: Mapping[str, Path]) -> dict[Path, int]:
     """Every kit's file and its size in bytes."""
-    from xraysynth.review.build import page
+    from xraysynth.evaluation.reader_study.build import page
 
     place = folder(config) / "kits"
     place.mkdir(parents=True, exist_ok=True)

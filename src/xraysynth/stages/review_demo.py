@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from xraysynth.config import Config
-from xraysynth.generators.base import Paid
-from xraysynth.review.recipe import ReviewRecipe
+from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
+from xraysynth.generation.generators.base import Paid
 from xraysynth.seeds import key12
 from xraysynth.stages import finetune, generate, prepare, review_build
 

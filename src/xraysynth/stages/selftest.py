@@ -19,8 +19,8 @@ PATIENTS_PER_CLASS = 40
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Every check, a line each on stderr."""
-    from xraysynth import selftest
-    from xraysynth.encoders import build
+    from xraysynth.evaluation import selftest
+    from xraysynth.evaluation.encoders import build
     from xraysynth.progress import progress
 
     def shown(locators: Sequence[str]) -> Any:

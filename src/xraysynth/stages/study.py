@@ -17,9 +17,9 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
-from xraysynth import launchers
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
+from xraysynth.jobs import launchers
 from xraysynth.stages import forecast, plan, prepare, report
 
 SECTIONS = (

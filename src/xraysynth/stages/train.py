@@ -15,19 +15,22 @@ from typing import Any
 
 import pandas as pd
 
-from xraysynth import pool, tracking
-from xraysynth.audit import fingerprint, patient_keys, require_no_copies
+from xraysynth import tracking
 from xraysynth.config import Config
+from xraysynth.data.audit import fingerprint, patient_keys
+from xraysynth.data.leakage import check_firewall, require_no_copies
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.job import Job
+from xraysynth.generation import pool
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.process_group import process_group
+from xraysynth.jobs.processes import is_main, world_size
+from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.mixing import check_firewall, mix, required_per_class, usable
-from xraysynth.process_group import process_group
-from xraysynth.processes import is_main, world_size
-from xraysynth.recipes import ClassWeighting, Control, Keep, MixMode, plain
+from xraysynth.options import plain
 from xraysynth.seeds import digest, key12
 from xraysynth.stages import finetune, fitting, generate, prepare
-from xraysynth.store import ImageStore
+from xraysynth.training.mixing import mix, required_per_class, usable
+from xraysynth.training.recipe import ClassWeighting, Control, Keep, MixMode
 
 SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "trainer", "tracking")
 """The options that this stage reads, besides those of prepare."""
@@ -247,7 +250,7 @@ def _work(
     linked: Sequence[Sequence[str]],
     this: Job,
 ) -> dict[str, Any]:
-    from xraysynth.classifier import predict
+    from xraysynth.training.classifier import predict
 
     stores, learned = _origins(config, cohort, synthetic)
     if external is not None:
@@ -351,7 +354,7 @@ def _linked(config: Config, cohort: Manifest) -> list[list[str]]:
 def _judge(
     config: Config, roles: Manifest, linked: Sequence[Sequence[str]], this: Job
 ) -> dict[str, Any]:
-    from xraysynth.classifier import predict
+    from xraysynth.training.classifier import predict
 
     datamodule = fitting.data(config, roles)
     with tracking.tracked(config, this) as run:

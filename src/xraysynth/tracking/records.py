@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.store import ImageStore
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.config import Config, TrackingMode
-from xraysynth.job import Job
-from xraysynth.provenance import environment
-from xraysynth.recipes import Control, MixMode
-from xraysynth.release.scrub import GONE, Scrubber
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.provenance import environment
+from xraysynth.privacy import GONE, Scrubber
+from xraysynth.training.recipe import Control, MixMode
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from xraysynth.generation.pool import ledger
 from xraysynth.images import read
-from xraysynth.job import Job
+from xraysynth.jobs.job import Job
+from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.pool import ledger
-from xraysynth.store import ImageStore
 from xraysynth.tracking import records
 from xraysynth.tracking.media import (
     IMAGES_PER_CLASS,

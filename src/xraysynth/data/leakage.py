@@ -1,0 +1,137 @@
+"""What must not be seen twice: patients and pictures of the test set, in training or by a generator."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from xraysynth.data.audit import (
+    Fingerprints,
+    Pairs,
+    _sides,
+    fingerprint,
+    near_duplicates,
+    patient_keys,
+)
+from xraysynth.errors import LeakageError, some
+from xraysynth.manifest import Manifest
+
+
+def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
+    """Raise `LeakageError` when (near) duplicates lie in different splits."""
+    split, name = manifest.table["split"].to_numpy(), manifest.table["image_id"].to_numpy()
+    first, second = _sides(pairs)
+    crossing = split[first] != split[second]
+    if crossing.any():
+        one, other = first[crossing], second[crossing]
+        rows = manifest.table.iloc[np.union1d(one, other)]
+        listed = some(
+            f"{name[i]} ({split[i]}) ~ {name[j]} ({split[j]})"
+            for i, j in zip(one, other, strict=True)
+        )
+        raise LeakageError(
+            f"{len(one)} pairs of near-duplicate images, of {patient_keys(rows).nunique()} patients, "
+            f"lie in different splits: {listed}. They come from the source's own splits; set "
+            "splits.drop_duplicates=true to leave out what the training split has of these patients, or "
+            "splits.official=false to split anew with duplicates kept together"
+        )
+
+
+def require_no_copies(
+    held_out: Manifest, pool: Manifest, *, name: str, known: Fingerprints | None = None
+) -> None:
+    """Raise `LeakageError` when a pool holds a near-duplicate of a validation or test image.
+
+    `known` are the fingerprints of the images held out, where they have been taken before.
+    """
+    both = known or fingerprint(held_out.files), fingerprint(pool.files)
+    hashes, thumbnails = (
+        np.concatenate([getattr(prints, part) for prints in both])
+        for part in ("hashes", "thumbnails")
+    )
+    pairs = near_duplicates(Fingerprints(hashes, thumbnails))
+    ids = [*held_out.table["image_id"], *pool.table["image_id"]]
+    copies = [f"{ids[j]} ~ {ids[i]}" for i, j in pairs if i < len(held_out) <= j]
+    if copies:
+        raise LeakageError(
+            f"pool {name} holds {len(copies)} near-duplicates of validation or test images: "
+            f"{some(copies)}; take them out of it, or test on other patients"
+        )
+
+
+def learned_from(manifest: Manifest) -> dict[str, list[str]]:
+    """The record of what a generator has seen, for `check_firewall`: patients and image hashes.
+
+    Raises `LeakageError` naming images that are not of the train split, or not real.
+    """
+    outside = manifest.table["split"].ne("train").to_numpy()
+    _refuse("a generator learns from the train split only, but got others", manifest, outside)
+    synthetic = manifest.table["is_synthetic"].to_numpy()
+    _refuse("a generator learns from real images only, but got others", manifest, synthetic)
+    return {
+        "patients": sorted(set(_patients(manifest)) - {""}),
+        "sha256": sorted(set(manifest.table["sha256"]) - {""}),
+    }
+
+
+def check_firewall(
+    real: Manifest,
+    synthetic: Mapping[str, Manifest],
+    learned: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+) -> None:
+    """Nothing of the real val and test splits reaches a pool, and nothing synthetic reaches them.
+
+    `learned` maps a pool's name to the `learned_from` record of its generator. Raises
+    `LeakageError` naming the offenders.
+    """
+    held_out = real.where(real.table["split"].isin(["val", "test"]).to_numpy())
+    _refuse("val and test must be real", held_out, held_out.table["is_synthetic"].to_numpy())
+    for name, pool in synthetic.items():
+        _refuse(
+            f"pool {name} holds images that are not synthetic",
+            pool,
+            ~pool.table["is_synthetic"].to_numpy(),
+        )
+        copies = _is_in(pool.table["sha256"], held_out.table["sha256"])
+        _refuse(f"pool {name} holds exact copies of val or test images", pool, copies)
+    for name, record in (learned or {}).items():
+        if not record:
+            continue
+        rule = f"the generator of pool {name} has learned from val or test"
+        _refuse(f"{rule} patients", held_out, _is_in(_patients(held_out), record["patients"]))
+        _refuse(f"{rule} images", held_out, _is_in(held_out.table["sha256"], record["sha256"]))
+
+
+def check_left_out(
+    leave_out: str, learned: Mapping[str, Mapping[str, Sequence[str]]] | None
+) -> None:
+    """What is left out of training reaches it through no generator either.
+
+    A generator that has learned did so from the whole train split. Raises `LeakageError`.
+    """
+    taught = [name for name, record in (learned or {}).items() if record]
+    if leave_out and taught:
+        raise LeakageError(
+            f"data.leave_out={leave_out}, but the generator of pool {some(taught)} has learned from the "
+            "train split with that data set in it; use a generator that does not learn, or train on "
+            "real images alone"
+        )
+
+
+def _patients(manifest: Manifest) -> list[str]:
+    # A patient id means something only within its data set.
+    rows = zip(manifest.table["source"], manifest.table["patient_id"], strict=True)
+    return [f"{source}/{patient}" if patient else "" for source, patient in rows]
+
+
+def _is_in(values: Iterable[str], forbidden: Iterable[str]) -> np.ndarray:
+    known = set(forbidden) - {""}
+    return np.array([value in known for value in values], bool)
+
+
+def _refuse(rule: str, manifest: Manifest, offends: np.ndarray) -> None:
+    if offends.any():
+        rows = manifest.table.loc[offends]
+        who = (f"{r.image_id} (patient {r.patient_id or 'unknown'})" for r in rows.itertuples())
+        raise LeakageError(
+            f"{rule}: {some(who)}; remove them, or make the pool from the train split"
+        )

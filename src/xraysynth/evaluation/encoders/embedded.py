@@ -1,0 +1,90 @@
+"""The autoencoder of the embedded tiny Stable Diffusion: always there, offline, and cheap."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from xraysynth.errors import DataNotFoundError
+from xraysynth.evaluation.encoders.base import Encoder, Preprocessing, identity, run
+from xraysynth.evaluation.encoders.weights import content_digest, readable
+
+ASSET = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
+CELLS = 4
+"""Cells a side over which the latents are pooled. Of the latents as they are, the Frechet distance
+falls when real radiographs are blurred; of these features it grows with blur, noise and contrast."""
+
+_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Mean and standard deviation of the latent means, channel by channel in 4 x 4 cells.
+
+    d = 128 for four latent channels. It has seen simulated chests at 64 px alone: its distances show
+    coarse differences and compare within one study, not with published values. `weights` is another
+    folder in the layout of diffusers' AutoencoderKL, or a pipeline that has one as `vae`.
+    """
+
+    weights: Path | None = None
+    device: str = "cpu"
+    name = "embedded"
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """See `Encoder`."""
+        digest = content_digest({name: self._folder / name for name in _FILES})
+        return identity(self.name, weights=digest, preprocessing=self.preprocessing)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """x / 255 * 2 - 1 at the size and with the channels that the autoencoder was trained on."""
+        path = self._folder / "config.json"
+        with readable(path, "the configuration of an AutoencoderKL"):
+            config = json.loads(path.read_text())
+            size_px, channels = int(config["sample_size"]), int(config["in_channels"])
+        return Preprocessing(size_px, scale=(2.0,) * channels, shift=(-1.0,) * channels)
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = ASSET if self.weights is None else Path(self.weights).expanduser()
+        if (folder / "vae").is_dir():
+            folder = folder / "vae"
+        if missing := [name for name in _FILES if not (folder / name).is_file()]:
+            raise DataNotFoundError(
+                f"encoder embedded: {folder} has no {', '.join(missing)}; set "
+                "evaluate.weights.embedded to a folder of diffusers' AutoencoderKL, or leave it out"
+            )
+        return folder
+
+    @cached_property
+    def _network(self) -> Any:
+        from diffusers import AutoencoderKL
+
+        kind: Any = AutoencoderKL
+        with readable(self._folder, "an AutoencoderKL"):
+            network = kind.from_pretrained(
+                self._folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            )
+            return network.to(self.device)  # fails here where a weight was missing
+
+    def _pooled(self, batch: torch.Tensor) -> torch.Tensor:
+        latents = self._network.encode(batch).latent_dist.mean * self._network.config.scaling_factor
+        mean = F.adaptive_avg_pool2d(latents, CELLS)
+        variance = F.adaptive_avg_pool2d(latents**2, CELLS) - mean**2
+        return torch.cat([mean, variance.clamp(min=0).sqrt()], 1).flatten(1)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """See `Encoder`."""
+        return run(self.name, self._network, self._pooled, self.preprocessing, images)
+
+
+def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
+    """See `encoders.build`."""
+    return Embedded(weights, device)

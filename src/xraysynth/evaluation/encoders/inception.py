@@ -1,0 +1,84 @@
+"""FID's own Inception-v3."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xraysynth.evaluation.encoders.base import (
+    Encoder,
+    Preprocessing,
+    identity,
+    optional_package,
+    run,
+)
+from xraysynth.evaluation.encoders.weights import Published, find, readable, sha256, state_dict
+
+PUBLISHED = Published(
+    encoder="inception",
+    files={
+        "weights-inception-2015-12-05-6726825d.pth": (
+            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+        )
+    },
+    release="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0",
+)
+
+
+@dataclass(frozen=True)
+class Inception:
+    """FID's Inception-v3 (TensorFlow's weights), pool3 features (d = 2048), by torch-fidelity.
+
+    `weights` is `weights-inception-2015-12-05-6726825d.pth` of torch-fidelity or the same state dict
+    as safetensors. Images are resized to 299 px with antialiasing as clean-fid does, but kept at 8
+    bits; the network's own TensorFlow-style resize then leaves them as they are.
+    """
+
+    weights: Path | None = None
+    device: str = "cpu"
+    name = "inception"
+    preprocessing = Preprocessing(size_px=299, scale=(255.0,) * 3, shift=(0.0,) * 3)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """See `Encoder`."""
+        return identity(self.name, weights=sha256(self._file), preprocessing=self.preprocessing)
+
+    @cached_property
+    def _file(self) -> Path:
+        return find(PUBLISHED, self.weights)
+
+    @cached_property
+    def _network(self) -> Any:
+        with optional_package("torch-fidelity"):
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        state = io.BytesIO()
+        torch.save(state_dict(self._file), state)  # torch-fidelity unpickles: give it tensors only
+        state.seek(0)
+        # Its initial weights are thrown away, so they must not cost the caller random numbers.
+        with torch.random.fork_rng(devices=[]), readable(self._file, "FID's Inception"):
+            network = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=state
+            )
+        return network.to(self.device)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """See `Encoder`."""
+        network = self._network
+        return run(
+            self.name,
+            network,
+            lambda batch: network(batch.round().to(torch.uint8))[0],
+            self.preprocessing,
+            images,
+        )
+
+
+def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
+    """See `encoders.build`."""
+    return Inception(weights, device)

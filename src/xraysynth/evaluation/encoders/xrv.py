@@ -1,0 +1,94 @@
+"""The DenseNet of torchxrayvision, trained on chest radiographs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xraysynth.errors import ImageError
+from xraysynth.evaluation.encoders.base import (
+    Encoder,
+    Preprocessing,
+    identity,
+    optional_package,
+    run,
+)
+from xraysynth.evaluation.encoders.weights import Published, find, readable, sha256, state_dict
+
+# What is published is a pickled module, in torchxrayvision's releases as on the Hub: reading it runs
+# code, so it is neither downloaded nor read here.
+PUBLISHED = Published(
+    encoder="xrv",
+    files={"densenet121-res224-all.safetensors": ""},
+    by_hand=(
+        "the state dict of torchxrayvision's densenet121-res224-all as safetensors, made with "
+        'save_file(torchxrayvision.models.DenseNet(weights="densenet121-res224-all")'
+        '.state_dict(), "densenet121-res224-all.safetensors") of safetensors.torch,'
+    ),
+)
+
+
+@dataclass(frozen=True)
+class XrvDenseNet:
+    """torchxrayvision's DenseNet-121 (Cohen et al., arXiv:2111.00595), pooled features (d = 1024).
+
+    `weights` is the state dict of `densenet121-res224-all` as safetensors; the network takes one
+    channel of (2 img - 1) * 1024, centre-cropped to a square.
+    """
+
+    weights: Path | None = None
+    device: str = "cpu"
+    name = "xrv"
+    preprocessing = Preprocessing(size_px=224, crop=True, scale=(2048.0,), shift=(-1024.0,))
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """See `Encoder`."""
+        return identity(self.name, weights=sha256(self._file), preprocessing=self.preprocessing)
+
+    @cached_property
+    def _file(self) -> Path:
+        return find(PUBLISHED, self.weights)
+
+    @cached_property
+    def _network(self) -> Any:
+        with optional_package("torchxrayvision"):
+            from torchxrayvision.models import DenseNet
+        state = state_dict(self._file)
+        state.pop("op_threshs", None)  # operating points of the predictions, not used here
+        with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
+            network = DenseNet()
+        with readable(self._file, PUBLISHED.by_hand.rstrip(",")):
+            network.load_state_dict(state)
+        return network.to(self.device)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """See `Encoder`."""
+        network = self._network
+        return run(
+            self.name,
+            network,
+            lambda batch: network.features2(require_xrv_range(batch)),
+            self.preprocessing,
+            images,
+        )
+
+
+def require_xrv_range(batch: torch.Tensor) -> torch.Tensor:
+    """The batch, if it spans torchxrayvision's [-1024, 1024] rather than [0, 1] or [-1, 1]."""
+    low, high = float(batch.min()), float(batch.max())
+    if low < -1024.5 or high > 1024.5 or max(-low, high) <= 1:
+        raise ImageError(
+            f"torchxrayvision takes (2 img - 1) * 1024, got values from {low:g} to {high:g}, which "
+            "look like another scale; pass 8-bit images through the encoder's preprocessing"
+        )
+    return batch
+
+
+def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
+    """See `encoders.build`."""
+    return XrvDenseNet(weights, device)

@@ -1,0 +1,178 @@
+"""Features of an image set, bound to the encoder they are from, and their cache on disk.
+
+A cached file is named by the digests of the images and of what decides the features. Its header
+repeats them (`images`, `encoder`, `weights`, `preprocessing`) with the SHA-256 of the values, so that
+a file which is damaged, or lies under the name of another, is computed again. A set may lie in parts,
+each a file that says its `rows` too; they begin where an encoder begins a batch, so that they hold the
+values of the whole, bit by bit.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from xraysynth import seeds
+from xraysynth.errors import XraysynthError
+from xraysynth.files import write_atomically
+
+if TYPE_CHECKING:
+    from xraysynth.evaluation.encoders.base import Encoder
+
+FEATURES = "features"
+"""The folder in a study's cache."""
+
+WHOLE = (0, 1)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features `(N, d)` float64 of one image set, and the identity of the encoder they are from."""
+
+    values: np.ndarray
+    identity: Mapping[str, Any]
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name."""
+        return str(self.identity["encoder"])
+
+    def of(self, rows: np.ndarray) -> "Features":
+        """Those of some of the images."""
+        return replace(self, values=self.values[rows])
+
+
+def cached_features(
+    encoder: "Encoder", images: np.ndarray, *, digest: str, folder: Path
+) -> Features:
+    """Features of `images` `(N, H, W)` uint8, read from `folder` where they are known.
+
+    `digest` identifies the image set, such as `Manifest.digest()`. Images may be memory-mapped: a
+    batch is read at a time, and none where the features are known. Where some parts are known, the
+    others are added.
+    """
+    cache = Cached(encoder.identity, digest, len(images), Path(folder))
+    found = [cache.features(part, encoder, images.__getitem__) for part in cache.pieces()]
+    return Features(np.concatenate(found), cache.identity)
+
+
+def image_set(manifest_digest: str, *, size_px: int) -> str:
+    """The digest of the images of a manifest in study format."""
+    return f"{manifest_digest}-{size_px}"
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Where the features of a set of `n_images` lie: in one file, or in parts (index, count)."""
+
+    identity: Mapping[str, Any]
+    digest: str
+    n_images: int
+    folder: Path
+
+    def rows(self, part: tuple[int, int]) -> slice:
+        """The images of a part: whole batches, as evenly as they go; none where they are too few."""
+        from xraysynth.evaluation.encoders.base import BATCH
+
+        index, count = part
+        batches = -(-self.n_images // BATCH)
+        start, stop = (batches * i // count * BATCH for i in (index, index + 1))
+        return slice(start, min(stop, self.n_images))
+
+    def path(self, part: tuple[int, int] = WHOLE) -> Path:
+        """The file of a part."""
+        key = seeds.digest(_facts(self.identity, self.digest))[:16]
+        which = "" if part == WHOLE else f".{part[0]}-of-{part[1]}"
+        return self.folder / f"{self.identity['encoder']}-{key}{which}.safetensors"
+
+    def pieces(self, part: tuple[int, int] = WHOLE) -> list[tuple[int, int]]:
+        """The parts that hold this one, as far as they have images: the whole where it is there.
+
+        Of the whole itself the parts there are; of several cuts that which lacks the least.
+        """
+        if part != WHOLE:
+            found = [WHOLE if self.path().exists() else part]
+        else:
+            count = 1 if self.path().exists() else self._cut()
+            found = [(index, count) for index in range(count)]
+        return [one for one in found if self.rows(one).start < self.rows(one).stop]
+
+    def _cut(self) -> int:
+        names = (path.name for path in self.folder.glob(f"{self.path().stem}.*.safetensors"))
+        cuts = (re.search(r"\.\d+-of-([1-9]\d*)\.safetensors$", name) for name in names)
+        found = Counter(int(cut[1]) for cut in cuts if cut)
+        return max(found, key=lambda count: found[count] / count, default=1)
+
+    def features(
+        self, part: tuple[int, int], encoder: "Encoder", images: Callable[[slice], np.ndarray]
+    ) -> np.ndarray:
+        """Features `(n, d)` of a part: read, or else computed from the images of its rows and kept."""
+        rows, path = self.rows(part), self.path(part)
+        facts = _facts(self.identity, self.digest)
+        if part != WHOLE:
+            facts["rows"] = f"{rows.start} to {rows.stop} of {self.n_images}"
+        values = _read(path, facts)
+        if values is None:
+            values = np.ascontiguousarray(encoder.features(images(rows)), np.float64)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            metadata = facts | {"sha256": _array_digest(values)}
+            write_atomically(path, save({"features": values}, metadata=metadata))
+        if len(values) != rows.stop - rows.start:
+            raise XraysynthError(
+                f"{path} holds features of {len(values)} images, but {rows.stop - rows.start} were given "
+                "under the same digest; pass the digest of exactly these images"
+            )
+        return values
+
+
+def require_same(*features: Features) -> None:
+    """Raise unless all features are of one encoder, one preprocessing and one set of weights."""
+    first = features[0].identity
+    for other in (item.identity for item in features[1:]):
+        if differing := [key for key in first if first[key] != other.get(key)]:
+            described = [_describe(identity) for identity in (first, other)]
+            raise XraysynthError(
+                f"features differ in {' and '.join(differing)}: {described[0]} and {described[1]}; "
+                "compute all sides with the same encoder"
+            )
+
+
+def pooled(shards: Sequence[Features]) -> Features:
+    """Features of several shards as one set: a distance is of the whole, never averaged."""
+    require_same(*shards)
+    return Features(np.concatenate([shard.values for shard in shards]), shards[0].identity)
+
+
+def _describe(identity: Mapping[str, Any]) -> str:
+    hashes = (f"{key} {seeds.key12(identity[key])}" for key in ("preprocessing", "weights"))
+    return f"{identity['encoder']} ({', '.join(hashes)})"
+
+
+def _facts(identity: Mapping[str, Any], images: str) -> dict[str, str]:
+    return {
+        "images": images,
+        "encoder": str(identity["encoder"]),
+        "weights": str(identity["weights"]),
+        "preprocessing": seeds.digest(identity["preprocessing"]),
+    }
+
+
+def _read(path: Path, facts: Mapping[str, str]) -> np.ndarray | None:
+    try:
+        with safe_open(path, framework="np") as file:
+            values: np.ndarray = file.get_tensor("features")
+            found = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    return values if found == {**facts, "sha256": _array_digest(values)} else None
+
+
+def _array_digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

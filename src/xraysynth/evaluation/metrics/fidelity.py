@@ -1,0 +1,308 @@
+"""How close a set of synthetic images lies to real ones in the feature space of an encoder.
+
+All distances depend on the number of images: they are reported at equal N on all sides, beside the
+distance between two halves of the real images (the floor), and never averaged over shards.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.metrics.statistics import Interval, interval
+
+CMMD_SIGMA = 10.0
+MIFD_EPSILON = 0.1
+_BLOCK_BYTES = 2**27
+
+
+def fd_name(encoder: str) -> str:
+    """What a Frechet distance is called: FID is the name for FID's own Inception alone.
+
+    >>> fd_name("inception"), fd_name("classifier")
+    ('FID', 'FD(classifier)')
+    """
+    return "FID" if encoder == "inception" else f"FD({encoder})"
+
+
+def fd_infinity_name(encoder: str) -> str:
+    """What an extrapolated Frechet distance is called, likewise: FID∞, otherwise FD∞(<encoder>)."""
+    return "FID∞" if encoder == "inception" else f"FD∞({encoder})"
+
+
+def kd_name(encoder: str) -> str:
+    """What a kernel distance is called, likewise: KID, otherwise KD(<encoder>)."""
+    return "KID" if encoder == "inception" else f"KD({encoder})"
+
+
+def cmmd_name(encoder: str) -> str:
+    """CMMD is the name for CLIP's features alone, otherwise CMMD(<encoder>)."""
+    return "CMMD" if encoder == "clip" else f"CMMD({encoder})"
+
+
+def mifd_name(encoder: str) -> str:
+    """MiFID is the name for FID's own Inception alone, otherwise MiFD(<encoder>)."""
+    return "MiFID" if encoder == "inception" else f"MiFD({encoder})"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean `(d,)` and covariance of a feature set, in float64, computed once and used again.
+
+    The covariance (ddof 1) is kept as a `root` `(r, d)` with root' root = covariance, where r <= d.
+    """
+
+    mean: np.ndarray
+    root: np.ndarray
+    n: int
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "Moments":
+        """The moments of features `(n, d)`, n >= 2.
+
+        Up to d images the centred rows are themselves a root. Beyond, it is the Cholesky factor of
+        the covariance, summed in blocks, or where that is singular its eigenvectors, scaled.
+        """
+        values = np.asarray(features, np.float64)
+        (n, d), mean = values.shape, values.mean(0)
+        if n <= d:
+            return cls(mean, (values - mean) / np.sqrt(n - 1), n)
+        covariance = np.zeros((d, d))
+        for rows in row_blocks(n, d):
+            centred = values[rows] - mean
+            covariance += centred.T @ centred
+        return cls(mean, _root(covariance / (n - 1)), n)
+
+    @property
+    def variance(self) -> float:
+        """Total variance, the trace of the covariance."""
+        return float(np.vdot(self.root, self.root))
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    try:
+        return np.ascontiguousarray(np.linalg.cholesky(covariance).T)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        root: np.ndarray = np.sqrt(values.clip(0))[:, None] * vectors.T
+        return root[values > 0]
+
+
+def frechet(real: Moments, synthetic: Moments) -> float:
+    """Frechet distance of two Gaussians; symmetric, lower is better.
+
+    |mx - my|^2 + tr(Sx + Sy) - 2 tr((Sx Sy)^1/2) (Heusel et al., arXiv:1706.08500, eq. 6). With
+    Sx = A'A and Sy = B'B, the roots of the eigenvalues of Sx Sy are the singular values of AB',
+    which are real, not squared in between, and need no d x d root.
+    """
+    shift = real.mean - synthetic.mean
+    cross = np.linalg.svd(real.root @ synthetic.root.T, compute_uv=False).sum()
+    return float(max(shift @ shift + real.variance + synthetic.variance - 2 * cross, 0.0))
+
+
+def frechet_distance(*, real: np.ndarray, synthetic: np.ndarray) -> float:
+    """Frechet distance of Gaussians fitted to features `(n, d)` and `(m, d)`; lower is better.
+
+    Warns when a side has no more images than dimensions: the bias is large then, and differs by
+    generator.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(frechet_distance(real=x, synthetic=x + [3, 4, 0]), 9)
+    25.0
+    """
+    real, synthetic = two_sides(real, synthetic)
+    if (n := min(len(real), len(synthetic))) <= real.shape[1]:
+        warnings.warn(
+            f"Frechet distance of {n} images in {real.shape[1]} dimensions is biased; read it only "
+            "beside the real-real floor at the same N",
+            stacklevel=2,
+        )
+    return frechet(Moments.of(real), Moments.of(synthetic))
+
+
+def frechet_infinity(
+    *, real: np.ndarray, synthetic: np.ndarray, points: int = 15, draws: int = 20, seed: int = 0
+) -> Interval:
+    """Frechet distance extrapolated to infinitely many images; lower is better, may be negative.
+
+    The mean over `draws` of `extrapolated`, each from its own random subsets, and their central
+    95 %: the spread due to which images are in a subset.
+    """
+    real, synthetic = two_sides(real, synthetic)
+    rng = np.random.default_rng(seed)
+    found = np.array([extrapolated(real, synthetic, rng, points=points) for _ in range(draws)])
+    return interval(found.mean(), found, n=min(len(real), len(synthetic)))
+
+
+def extrapolated(
+    real: np.ndarray, synthetic: np.ndarray, rng: np.random.Generator, *, points: int = 15
+) -> float:
+    """Intercept of a line through Frechet distances at `points` sizes N, over 1/N.
+
+    The bias of a Frechet distance is linear in 1/N where N is large against d (Chong & Forsyth,
+    arXiv:1911.07023). Sizes run evenly from n/10, at least 2, to n, the smaller side's number of
+    images. Their reference is so large that its own bias may be left; here both sides are small, so
+    both shrink together, and two samples of one distribution come out around 0.
+    """
+    n = min(len(real), len(synthetic))
+    sizes = np.unique(np.linspace(max(n // 10, 2), n, points).astype(int))
+    if len(sizes) < 2:
+        raise XraysynthError(
+            f"extrapolated Frechet distance: {n} images and points={points} leave one size; a line "
+            "needs at least 3 images a side and 2 points"
+        )
+    distances = [
+        frechet(
+            *(Moments.of(side[rng.permutation(len(side))[:size]]) for side in (real, synthetic))
+        )
+        for size in sizes
+    ]
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """Mean and standard deviation of the squared MMD over random subsets."""
+
+    mean: float
+    sd: float
+    subsets: int
+    subset_size: int
+
+
+def kernel_distance(
+    *,
+    real: np.ndarray,
+    synthetic: np.ndarray,
+    subsets: int = 100,
+    subset_size: int | None = None,
+    seed: int = 0,
+) -> KernelDistance:
+    """Kernel (inception) distance of features `(n, d)` and `(m, d)`; lower is better.
+
+    Unbiased squared MMD with k(x, y) = (x.y / d + 1)^3 over random subsets (Binkowski et al.,
+    arXiv:1801.01401). May be negative, which is not clipped. `subset_size` defaults to the smaller
+    of 1000 and half the smaller side; as large as a side it is refused, for then every subset is
+    the same and the standard deviation a meaningless 0.
+    """
+    real, synthetic = two_sides(real, synthetic)
+    n = min(len(real), len(synthetic))
+    size = min(1000, n // 2) if subset_size is None else subset_size
+    if not 2 <= size < n or subsets < 1:
+        raise XraysynthError(
+            f"kernel distance: subset_size={size}, subsets={subsets}: subset_size must be at "
+            f"least 2 and smaller than both sets ({len(real)} real, {len(synthetic)} synthetic)"
+        )
+    rng = np.random.default_rng(seed)
+    values = [
+        _mmd2(
+            real[rng.choice(len(real), size, replace=False)],
+            synthetic[rng.choice(len(synthetic), size, replace=False)],
+        )
+        for _ in range(subsets)
+    ]
+    return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
+
+
+def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
+    return affinity(x) + affinity(y) - 2 * affinity(x, y)
+
+
+def affinity(x: np.ndarray, y: np.ndarray | None = None) -> float:
+    """Mean of (x.y / d + 1)^3 over pairs; of one set alone over pairs of different images."""
+    other, total = x if y is None else y, 0.0
+    for rows in row_blocks(len(x), len(other)):
+        total += _cubes(x[rows] @ other.T, x.shape[1])
+    if y is None:
+        total -= _cubes(np.einsum("nd,nd->n", x, x), x.shape[1])
+    return total / (len(x) * (len(other) - (y is None)))
+
+
+def _cubes(products: np.ndarray, dimensions: int) -> float:
+    products /= dimensions
+    products += 1
+    return float(np.vdot(np.square(products), products))
+
+
+def cmmd(*, real: np.ndarray, synthetic: np.ndarray) -> float:
+    """Maximum mean discrepancy of directions, times 1000; lower is better, at least 0.
+
+    Features `(n, d)` and `(m, d)` are scaled to length 1; k(x, y) = exp(-|x - y|^2 / (2 s^2)) with
+    s = 10; the biased estimate, which keeps i = j (Jayasumana et al., arXiv:2401.09603).
+    """
+    x, y = (_directions(side) for side in two_sides(real, synthetic))
+    if not (np.any(x, axis=1).all() and np.any(y, axis=1).all()):
+        raise XraysynthError("CMMD: an image's features are all 0; check the encoder's weights")
+    xx, yy, xy = (_mean_affinity(a, b) for a, b in ((x, x), (y, y), (x, y)))
+    return float(1000 * (xx + yy - 2 * xy))
+
+
+def _mean_affinity(x: np.ndarray, y: np.ndarray) -> float:
+    total = 0.0  # of exp(.) - 1, which is small, so that no digits are lost
+    for rows in row_blocks(len(x), len(y)):
+        total += float(np.expm1((x[rows] @ y.T - 1) / CMMD_SIGMA**2).sum())
+    return total / (len(x) * len(y))
+
+
+def mifd(*, train: np.ndarray, synthetic: np.ndarray) -> float:
+    """Memorisation-informed Frechet distance to the training images; lower is better.
+
+    Frechet distance / memorisation distance (Bai et al., arXiv:2106.03062): a set that copies has a
+    small denominator and is punished. torchmetrics defines it with the sides exchanged, where a set
+    of copies of a few training images is not; give it the training images as fake to get this value.
+    """
+    train, synthetic = two_sides(train, synthetic)
+    distance = frechet(Moments.of(train), Moments.of(synthetic))
+    return memorisation_informed(distance, memorisation_distance(train=train, synthetic=synthetic))
+
+
+def memorisation_informed(distance: float, memorised: float) -> float:
+    """A Frechet `distance` over a memorisation distance; 0 where the former is at most 1e-8."""
+    return distance / (memorised + 1e-14) if distance > 1e-8 else 0.0
+
+
+def memorisation_distance(*, train: np.ndarray, synthetic: np.ndarray) -> float:
+    """Mean over synthetic images of 1 - |cos| to the nearest training one; 1 where it is >= 0.1.
+
+    The direction matters: were training images to look for their nearest synthetic one, a set of
+    copies of a few of them would not be seen, and any large set would look like copies. Images whose
+    features sum to 0 are left out, as torchmetrics does.
+
+    >>> train = np.eye(4)
+    >>> memorisation_distance(train=train, synthetic=2 * train[:1])
+    0.0
+    >>> memorisation_distance(train=train[:1], synthetic=train)
+    1.0
+    """
+    x, y = (_directions(side[side.sum(1) != 0]) for side in (train, synthetic))
+    nearest = [np.abs(y[rows] @ x.T).max(1) for rows in row_blocks(len(y), len(x))]
+    found = float((1 - np.concatenate(nearest)).mean())
+    return found if found < MIFD_EPSILON else 1.0
+
+
+def _directions(features: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: np.ndarray = features / np.where(lengths > 0, lengths, 1)
+    return scaled
+
+
+def row_blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of `rows` such that a block of `width` float64 columns stays below 128 MB."""
+    size = max(1, _BLOCK_BYTES // (8 * max(width, 1)))
+    return (slice(at, at + size) for at in range(0, rows, size))
+
+
+def two_sides(real: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both feature sets as float64, once they are known to be comparable and finite."""
+    sides = np.asarray(real, np.float64), np.asarray(synthetic, np.float64)
+    shapes = [side.shape for side in sides]
+    if any(len(shape) != 2 or shape[0] < 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
+        raise XraysynthError(
+            f"features of shape {shapes[0]} (real) and {shapes[1]} (synthetic): both must be "
+            "(images, dimensions) of the same encoder, with at least 2 images"
+        )
+    if not all(np.isfinite(side).all() for side in sides):
+        raise XraysynthError("features hold NaN or infinity; check the encoder's weights")
+    return sides

@@ -1,0 +1,49 @@
+"""What readers think of images: scores, diagnoses, marked errors and the time they took."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from xraysynth.evaluation.reader_study import exports
+from xraysynth.evaluation.reader_study.crossed import Crossed, mean
+
+SCORE_SPREAD = 0.3
+"""Prior spread between readers of a mean score of five steps, in steps."""
+
+_RELATIVE = 0.3  # prior spread between readers of a count or a time, as a share of it
+
+
+def score(answers: np.ndarray, strata: np.ndarray) -> Crossed:
+    """Each reader's mean score, `answers` `(J, I)`, NaN for none."""
+    return mean(answers, strata, scale=SCORE_SPREAD)
+
+
+def log_seconds(answers: np.ndarray, strata: np.ndarray) -> Crossed:
+    """Each reader's mean logarithm of the seconds `(J, I)` that an image took."""
+    return mean(np.log(np.maximum(answers, 0.1)), strata, scale=_RELATIVE)
+
+
+def errors_per_100(counts: np.ndarray, strata: np.ndarray) -> Crossed:
+    """Marked errors for 100 images of each reader; `counts` `(J, I)` of marks."""
+    found = mean(counts, strata, scale=1.0).times(100.0)
+    size = found.value if found.readers else 0.0
+    return replace(found, scale=_RELATIVE * max(size, 1.0))
+
+
+def marks(answers: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
+    """One row per marked error: reader, case, generator, label, code, x and y of the image."""
+    rows = [
+        (row.reader, row.case, row.generator, row.label, code, x, y)
+        for row in answers.itertuples()
+        for code, x, y in exports.marks(str(row.errors))
+        if code in codes
+    ]
+    columns = ["reader", "case", "generator", "label", "code", "x", "y"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def count(text: str, code: str) -> int:
+    """How many errors of a code, of any for "", an answer marks."""
+    return sum(code in ("", one) for one, _, _ in exports.marks(text))

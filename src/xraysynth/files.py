@@ -1,0 +1,81 @@
+"""Files that are seen whole or not at all, locks between processes, and JSON lines."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from platform import node
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is seen whole or not at all; nothing stays behind on failure."""
+    # by machine too: containers on several often have one process id
+    partial = path.with_name(f".{path.name}.{node()}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file; says so on stderr when another process has it, and waits."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that writes {path.parent}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a record to a file of JSON lines; a half-written last line is cut off first."""
+    cut_half_line(path)
+    with path.open("ab") as file:
+        file.write(json.dumps(record, default=str).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of JSON lines; none where there is no file."""
+    return list(stream_lines(path))
+
+
+def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The same one after the other, a block of them in memory."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while lines := file.readlines(2**20):
+            torn = not lines[-1].endswith(b"\n")  # cut short, or still being written
+            yield from json.loads(b"[" + b",".join(lines[: len(lines) - torn]) + b"]")
+            if torn:
+                return
+
+
+def cut_half_line(path: Path) -> None:
+    """Drop what was being written when a process was killed; reads the end of the file alone."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            start = max(0, whole - 2**16)
+            file.seek(start)
+            line_end = file.read(whole - start).rfind(b"\n") + 1
+            if line_end:
+                whole = start + line_end
+                break
+            whole = start
+        if whole < end:
+            file.truncate(whole)

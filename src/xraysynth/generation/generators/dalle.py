@@ -1,0 +1,353 @@
+"""Images from an API: OpenAI's, Azure's, or any server that speaks /v1/images/generations."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from xraysynth.errors import ConfigError
+from xraysynth.generation.generators.base import Card
+from xraysynth.generation.images_api import background, batch, client
+from xraysynth.generation.images_api.catalogue import Model, Pricing, catalogue
+from xraysynth.generation.images_api.catalogue import model as catalogued
+from xraysynth.generation.images_api.endpoint import OPENAI, Endpoint
+from xraysynth.generation.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
+from xraysynth.generation.images_api.limits import Budget
+from xraysynth.generation.images_api.outcomes import ApiError
+from xraysynth.generation.images_api.results import Call
+from xraysynth.generation.images_api.spool import Spool
+from xraysynth.records import Generated, Request
+
+REMEDIES = {
+    "401": "check the key in {0.api_key_env}",
+    "403": "the account behind {0.api_key_env} may not use {0.model}",
+    "404": "{0.served_by} has no model {0.model}: it may have been withdrawn; choose another with "
+    "generator.{0.name}.model, or score images made earlier with generator=archive",
+    "429": "the account has no money left: add some",
+}
+"""What to do when the service will answer no further call."""
+
+
+class BudgetError(ApiError):
+    """The budget does not allow the next call."""
+
+
+@dataclass(frozen=True)
+class Dalle:
+    """Text to image through an images API, with a budget, limits and an account of every outcome.
+
+    `model` is looked up in the dated catalogue models.yaml, which says what it takes and costs;
+    an id that is not there takes prompt, size and `extra_body`, and needs `price_usd_per_image`.
+    `base_url` or `azure_endpoint` name another server than OpenAI's. In `extra_body` the texts
+    "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and a null leaves a
+    parameter out. The key is read from the environment variable that `api_key_env` names. `batch` uses
+    the Batch API for half the price. What is in flight is kept in `state_folder`, so that an answer
+    that came is not paid for again after a restart.
+    """
+
+    name: str = "dalle"
+    model: str = "gpt-image-2.5-sunburst-2026-09-08"
+    size: str = "1024x1024"
+    quality: str = "medium"
+    moderation: str = "auto"
+    output_format: str = "png"
+    base_url: str | None = None
+    azure_endpoint: str | None = None
+    azure_deployment: str | None = None
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    azure_api_version: str = field(default="2025-04-01-preview", metadata={"identity": False})
+    api_key_env: str = field(default="OPENAI_API_KEY", metadata={"identity": False})
+    budget_usd: float | None = field(default=None, metadata={"identity": False})
+    price_usd_per_image: float | None = field(default=None, metadata={"identity": False})
+    spent_usd: float = field(default=0.0, metadata={"identity": False})
+    concurrency: int = field(default=8, metadata={"identity": False})
+    requests_per_minute: float | None = field(default=None, metadata={"identity": False})
+    images_per_minute: float | None = field(default=None, metadata={"identity": False})
+    tokens_per_minute: float | None = field(default=None, metadata={"identity": False})
+    timeout_seconds: float = field(default=300.0, metadata={"identity": False})
+    attempts: int = field(default=5, metadata={"identity": False})
+    give_up_after: int = field(default=20, metadata={"identity": False})
+    batch: bool = field(default=False, metadata={"identity": False})
+    batch_lines: int = field(default=200, metadata={"identity": False})
+    poll_seconds: float = field(default=60.0, metadata={"identity": False})
+    state_folder: str | None = field(default=None, metadata={"identity": False})
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.base_url or self.azure_endpoint or OPENAI)
+        at_least_1 = ("concurrency", "attempts", "give_up_after", "batch_lines")
+        rates = ("requests_per_minute", "images_per_minute", "tokens_per_minute")
+        rules = {
+            "size must be <width>x<height> in pixels, or auto": self._sized,
+            "base_url and azure_endpoint exclude each other": not (
+                self.base_url and self.azure_endpoint
+            ),
+            "base_url or azure_endpoint must be an http(s) address without user and password": (
+                address.scheme in ("http", "https") and address.username is None
+            ),
+            "azure_deployment must be given with azure_endpoint": bool(self.azure_deployment)
+            or not self.azure_endpoint,
+            "api_key_env must be the name of an environment variable, never a key itself": bool(
+                re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,60}", self.api_key_env)
+            ),
+            "batch is not offered for Azure here; leave it out": not (
+                self.batch and self.azure_endpoint
+            ),
+            **{f"{n} must be at least 1": getattr(self, n) >= 1 for n in at_least_1},
+            **{f"{n} must be above 0": (getattr(self, n) or 1) > 0 for n in rates},
+            "timeout_seconds and poll_seconds must be above 0": (
+                min(self.timeout_seconds, self.poll_seconds) > 0
+            ),
+            "budget_usd and price_usd_per_image must not be negative": (
+                min(self.budget_usd or 0, self.price_usd_per_image or 0) >= 0
+            ),
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                raise ConfigError(f"generator.{self.name}: {rule}")
+
+    @property
+    def _sized(self) -> bool:
+        return self.size == "auto" or bool(re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", self.size))
+
+    # What is asked, of whom, at what price
+
+    @property
+    def _entry(self) -> Model:
+        return catalogued(self.model)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Who is asked."""
+        return Endpoint(
+            base_url=self.base_url,
+            azure_endpoint=self.azure_endpoint,
+            azure_api_version=self.azure_api_version,
+            key_env=self.api_key_env,
+            timeout_seconds=self.timeout_seconds,
+        )
+
+    @property
+    def served_by(self) -> str:
+        """Who answers: OpenAI, Azure OpenAI, or host and port."""
+        return self.endpoint.label
+
+    @property
+    def pricing(self) -> Pricing:
+        """Dollars of a call: the declared price, or the catalogue's."""
+        entry = self._entry
+        return Pricing(
+            declared_usd=self.price_usd_per_image,
+            prices={k: v for k, v in entry.prices.items() if k != "source"},
+            output_tokens=entry.output_tokens.get(self.size, {}).get(self.quality),
+            discount=catalogue()["batch_discount"] if self.batch else 1.0,
+        )
+
+    @property
+    def per_minute(self) -> dict[str, float | None]:
+        """Limits: those given, and of OpenAI the lowest that the catalogue knows."""
+        known = self._entry.images_per_minute if self.endpoint.vendor else None
+        return {
+            "requests": self.requests_per_minute,
+            "images": self.images_per_minute or known,
+            "tokens": self.tokens_per_minute,
+        }
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """What is sent for a request: only parameters that the model takes."""
+        offered = {
+            "prompt": request.prompt,
+            "model": self.azure_deployment or self.model,
+            "n": 1,
+            "size": self.size,
+            "quality": self.quality,
+            "moderation": self.moderation,
+            "output_format": self.output_format,
+            "response_format": "b64_json",
+        }
+        taken = {k: v for k, v in offered.items() if k in self._entry.parameters}
+        of_request = {
+            "{seed}": request.seed,
+            "{seed32}": request.seed % 2**32,
+            "{negative_prompt}": request.negative_prompt,
+        }
+        extra = {
+            k: of_request.get(v, v) if isinstance(v, str) else v for k, v in self.extra_body.items()
+        }
+        return {k: v for k, v in (taken | extra).items() if v is not None}
+
+    @property
+    def card(self) -> Card:
+        """How this generator can be had and steered."""
+        sent = [str(value) for value in self.extra_body.values()]
+        negative = ", negative prompt" if "{negative_prompt}" in sent else ""
+        local, price = self.endpoint.local, f"catalogue of {catalogue()['as_of']}"
+        if self.price_usd_per_image is not None:
+            price = f"${self.price_usd_per_image:g} per image, as declared"
+        return Card(
+            title=f"{self.model} served by {self.served_by}",
+            access="local server" if local else "API",
+            licence="the model's own" if local else "terms of the service",
+            offline=local,
+            seeds_reproducible=any(value.startswith("{seed") for value in sent),
+            prompt_control=f"prompt{negative}",
+            fine_tunable="no",
+            hardware="that of the server" if local else "none",
+            set_up="start the server" if local else f"an account and a key in {self.api_key_env}",
+            price=price,
+        )
+
+    @property
+    def block(self) -> None:
+        """Images are independent, and each costs money: nothing is asked for that is there."""
+
+    def learned(self) -> Mapping[str, Any]:
+        """It has seen no image of the study."""
+        return {}
+
+    def measured(self) -> Mapping[str, Any]:
+        """Who served which model."""
+        return {"engine": "images API", "device": self.served_by, "model": self.model}
+
+    # Checks before any call
+
+    def check(self) -> None:
+        """Raise `ConfigError` for whatever would make calls fail or cost without bounds; warn of
+        models that are unknown or about to go."""
+        self._check_recipe()
+        self.endpoint.key()
+
+    def _check_recipe(self) -> None:
+        self._check_model()
+        self._check_parameters()
+        if not self.pricing.known:
+            raise ConfigError(
+                f"generator.{self.name}.price_usd_per_image must be given: the catalogue of "
+                f"{catalogue()['as_of']} has no price of {self.model} at {self.size}, {self.quality}. "
+                "Give the highest price of an image, 0 for a server of your own"
+            )
+
+    def _check_model(self) -> None:
+        entry, own = self._entry, f"generator.{self.name}.model"
+        if not entry.known:
+            as_of = catalogue()["as_of"]
+            _warn(f"{own}={self.model} is not in the catalogue of {as_of}; it is sent as it is")
+        if entry.retired is None or not self.endpoint.vendor:
+            return
+        advice = f"use {own}={entry.successor}, or score images made earlier with generator=archive"
+        if entry.retired <= date.today():
+            raise ConfigError(f"{own}={self.model} was shut down on {entry.retired}; {advice}")
+        _warn(f"{self.model} is shut down on {entry.retired}; {advice}")
+
+    def _check_parameters(self) -> None:
+        entry = self._entry
+        for option, values in (("quality", entry.qualities), ("output_format", entry.formats)):
+            value = getattr(self, option)
+            if values and value not in values:
+                raise ConfigError(
+                    f"generator.{self.name}.{option} must be one of {', '.join(values)} for "
+                    f"{self.model}; got {value!r}"
+                )
+        if not entry.takes_size(self.size):
+            multiple = entry.size_multiple_px
+            free = f", sides divisible by {multiple} up to an aspect of 1:3" if multiple else ""
+            raise ConfigError(
+                f"generator.{self.name}.size={self.size} is not to be had from {self.model}; it takes "
+                f"{', '.join(entry.sizes)}{free}"
+            )
+        if self.azure_endpoint and self.output_format == "webp":
+            raise ConfigError(f"generator.{self.name}.output_format=webp: Azure has png and jpeg")
+
+    # Money
+
+    def continued(self, spent_usd: float, *, folder: Path | None = None) -> Self:
+        """The same generator, knowing what earlier runs have spent and where their calls are kept."""
+        kept = self.state_folder if folder is None else str(folder)
+        return replace(self, spent_usd=spent_usd, state_folder=kept)
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """Images, dollars and time of a run, and what would not be sent; needs no key."""
+        self._check_recipe()
+        return estimate(requests, self.pricing, per_minute=self.per_minute, batch=self.batch)
+
+    # The run
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """Results as they come, in any order. Raises `BudgetError` or `ApiError` at the end when some
+        requests could not be made; those before it are results all the same."""
+        self.check()
+        free = self.endpoint.local and self.price_usd_per_image == 0
+        if self.budget_usd is None and not free:
+            raise ConfigError(
+                f"generator.{self.name}.budget_usd must be given for a service that costs money. "
+                f"This run would cost:\n{self.estimate(requests)}"
+            )
+        for request in requests:
+            if not sendable(request):
+                facts = {"cost_usd": 0.0, "cost_possible_usd": 0.0, "stage": "before sending"}
+                yield Generated(request, "refused", reason=TOO_LONG, facts=facts)
+        sent = [request for request in requests if sendable(request)]
+        yield from self._in_batches(sent) if self.batch else self._at_once(sent)
+
+    def _at_once(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        budget = Budget(self.budget_usd, self.spent_usd)
+        gate = client.gate(self.concurrency, self.per_minute)
+        run = client.Run(self.call, gate, budget, Spool(self.state_folder))
+        yield from background.results(run, requests, in_flight=self.concurrency)
+        if run.out_of_budget:
+            raise self._over_budget(budget, run.not_asked)
+        if run.stopped:
+            raise ApiError(self._stop_message(run.stopped, run.not_asked))
+
+    def _in_batches(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        budget = Budget(self.budget_usd, self.spent_usd)
+        batches = batch.Batches(
+            call=self.call,
+            client=self.endpoint.client(asynchronous=False),
+            budget=budget,
+            folder=self.state_folder,
+            lines=self.batch_lines,
+            poll_seconds=self.poll_seconds,
+        )
+        yield from batches.results(requests)
+        if batches.not_asked:
+            raise self._over_budget(budget, batches.not_asked)
+
+    def _over_budget(self, budget: Budget, not_asked: int) -> BudgetError:
+        return BudgetError(
+            f"generator.{self.name}.budget_usd={self.budget_usd} does not allow the next call: "
+            f"${budget.spent:.4f} of it are spent or may be; {not_asked} requests were not made. "
+            "What came is kept; raise the budget and start again"
+        )
+
+    def _stop_message(self, reason: str, not_asked: int) -> str:
+        found = re.match(r"HTTP (\d{3})", reason)
+        remedy = REMEDIES.get(found[1] if found else "", "mend the cause").format(self)
+        return (
+            f"generator.{self.name} ({self.served_by}) stopped: {reason}. {remedy}, and start again: "
+            f"what came is kept, {not_asked} requests were not made"
+        )
+
+    @property
+    def call(self) -> Call:
+        """What all calls have in common."""
+        endpoint = self.endpoint
+        return Call(
+            client=lambda: endpoint.client(asynchronous=True),
+            body=self.body,
+            served_by=self.served_by,
+            pricing=self.pricing,
+            secret=endpoint.secret,
+            attempts=self.attempts,
+            give_up_after=self.give_up_after,
+        )
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once per process."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,299 @@
+"""Stable Diffusion with low-rank adaptation to the study's own training images."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.files import write_atomically
+from xraysynth.generation.generators._loading import parameters, shapes
+from xraysynth.generation.generators.base import Card, Listener
+from xraysynth.generation.generators.stable_diffusion import StableDiffusion
+from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.generation.schedulers import ZERO_TERMINAL, takes, zero_terminal
+from xraysynth.options import plain
+from xraysynth.records import LEARNED, Captioned, Generated, Request, sha256_bytes
+from xraysynth.seeds import digest
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+BASE = "lesson.json"
+"""File beside the weights that says which model they adapt, and by which recipe."""
+
+
+@dataclass(frozen=True)
+class SdLora(StableDiffusion):
+    """Stable Diffusion whose UNet carries a LoRA (Hu et al., arXiv:2106.09685).
+
+    Without `weights` it learns from the train split by the recipe `lora` (`xraysynth finetune`);
+    `weights` names the folder of one that exists: of an earlier run, or any that diffusers reads.
+    `scale` is the strength of the adaptation. `taught_by` is the key of the job that made the
+    weights, set by the stages: it stands for them before they exist.
+    """
+
+    name: str = "sd_lora"
+    weights: str | None = field(default=None, metadata={"identity": False})
+    scale: float = 1.0
+    lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"identity": False})
+    taught_by: str | None = None
+
+    @property
+    def card(self) -> Card:
+        """How this generator can be had and steered."""
+        return replace(
+            super().card,
+            title=f"{super().card.title} with LoRA",
+            set_up="fine-tune once on the train split",
+            hardware="two CPU cores" if self.folder else "a GPU of 12 GB",
+        )
+
+    def content_digest(self) -> str:
+        """Of the base model, and of the weights or of the job that makes them."""
+        by: Any = self.taught_by
+        if by is None:
+            by = [sha256_bytes(path.read_bytes()) for path in self._weight_files()]
+        # Earlier versions drew these images from a schedule that ended with signal left.
+        redrawn = ["zero terminal SNR"] if self._redrawn else []
+        return digest([super().content_digest(), by, *redrawn])
+
+    @property
+    def _zero_terminal_snr(self) -> bool:
+        """Whether the LoRA was trained, or will be, with zero terminal SNR."""
+        if self.taught_by is not None:
+            return self.lora.zero_terminal_snr
+        return bool(self._record(BASE).get("recipe", {}).get("zero_terminal_snr"))
+
+    @property
+    def _redrawn(self) -> bool:
+        """Whether zero terminal SNR is set, and the model's own scheduler cannot be given it."""
+        if not self._zero_terminal_snr:
+            return False
+        if self.folder is None:  # on a hub: unknown before it is downloaded
+            return True
+        import diffusers
+
+        _, kind = json.loads((self.folder / "model_index.json").read_text())["scheduler"]
+        return not takes(getattr(diffusers, kind), *ZERO_TERMINAL)
+
+    def lesson(self) -> dict[str, Any]:
+        """What decides the weights, besides the images and captions."""
+        return {"base": super().content_digest(), "recipe": plain(self.lora)}
+
+    def taught(self, by: str, folder: Path) -> "SdLora":
+        """This generator with the weights that job `by` leaves in `folder`."""
+        return replace(self, weights=str(folder), taught_by=by)
+
+    @property
+    def untaught(self) -> bool:
+        """True while nobody has said where the weights are."""
+        return self.weights is None
+
+    @property
+    def caption_column(self) -> str | None:
+        """Column of the manifest with captions; None for the prompt bank."""
+        return None if self.lora.captions == "prompts" else self.lora.captions
+
+    @property
+    def captions_per_image(self) -> int:
+        """Captions from the prompt bank for every image."""
+        return self.lora.captions_per_image
+
+    def learned(self) -> Mapping[str, Any]:
+        """The record of what it has seen; empty for a LoRA that came without."""
+        return self._record(LEARNED)
+
+    def measured(self) -> dict[str, Any]:
+        """As for the base, and how many parameters were trained."""
+        known = super().measured()
+        parts = [StableDiffusion.measured(part) for part in self._by_class.values()]
+        loaded = [part for part in parts if "load_seconds" in part]
+        for part in loaded:
+            known |= part
+        if loaded:  # each class loads a pipeline of its own
+            known["load_seconds"] = sum(part["load_seconds"] for part in loaded)
+        return known | {"trained_parameters": sum(map(parameters, self._weight_files()))}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """One result per request, in order; with one LoRA a class, each class by its own."""
+        if not self._by_class:
+            yield from super().generate(requests)
+            return
+        for label, group in groupby(requests, key=lambda r: r.label):
+            if label not in self._by_class:
+                raise ConfigError(
+                    f"generator.{self.name}.weights: {self._place()} has a LoRA for "
+                    f"{', '.join(self._by_class)}, but none for class {label}; fine-tune again"
+                )
+            yield from self._by_class[label].generate(list(group))
+
+    @cached_property
+    def _by_class(self) -> "dict[str, SdLora]":
+        """A generator a class where every class has a LoRA of its own, else none."""
+        files = self._weight_files()
+        if files[0].parent == self._place():
+            return {}
+        return {path.parent.name: replace(self, weights=str(path)) for path in files}
+
+    def teach(
+        self,
+        examples: Callable[[int], tuple[Captioned, Captioned]],
+        *,
+        folder: Path,
+        cache: Path,
+        listener: Listener,
+    ) -> dict[str, Any]:
+        """Fine-tune on `examples(side_px)`, a training and a validation set; weights go to `folder`.
+
+        Killed and started again with the same folder, it goes on from its last checkpoint.
+        """
+        import torch
+
+        side_px = self._side_px(self.load_pipeline(torch.float32))
+        training, validation = examples(side_px)
+        results = {}
+        for part in sorted(set(training.labels)) if self.lora.per_class else [""]:
+            own, held = ((e.of(part) if part else e) for e in (training, validation))
+            results[part] = self._teach_one(own, held, folder / part, cache, listener)
+        write_atomically(folder / BASE, json.dumps(self.lesson()).encode())
+        return _summed(results)
+
+    def _teach_one(
+        self,
+        training: Captioned,
+        validation: Captioned,
+        folder: Path,
+        cache: Path,
+        listener: Listener,
+    ) -> Any:
+        import torch
+
+        from xraysynth.generation.lora.training import train
+
+        prefix = f"{folder.name}/" if self.lora.per_class else ""
+
+        def show(tuned: Any, step: int) -> None:
+            listener.samples(*self._samples(tuned, training), step=step, prefix=prefix)
+
+        return train(
+            self.load_pipeline(torch.float32),
+            training,
+            validation,
+            self.lora,
+            folder=folder,
+            cache=cache,
+            on_log=lambda entry: listener.log(entry, prefix=prefix),
+            on_validation=show if self.lora.samples_per_class else None,
+        )
+
+    def _samples(self, pipeline: Any, training: Captioned) -> tuple[np.ndarray, list[str]]:
+        """A few images of every class by the weights so far, always from the same noise."""
+        import torch
+
+        captions = [
+            caption
+            for label in sorted(set(training.labels))
+            for caption in training.of(label).captions[0][: self.lora.samples_per_class]
+        ]
+        images = pipeline(
+            captions,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=[torch.Generator("cpu").manual_seed(n) for n in range(len(captions))],
+            output_type="np",
+        ).images
+        return np.asarray(images).mean(axis=-1), captions
+
+    def _adapted(self, pipeline: Any) -> Any:
+        """The pipeline with the LoRA fused into its weights, so that it costs no time."""
+        self._require_same_base()
+        (path,) = self._weight_files()
+        try:
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+        except Exception as error:  # safetensors and torch raise different kinds
+            raise ConfigError(
+                f"generator.{self.name}.weights: {path} cannot be put on {self.model}: "
+                f"{str(error).splitlines()[0]}. The file is damaged, or the LoRA of another model; "
+                "fine-tune again or name its own base in "
+                f"generator.{self.name}.model"
+            ) from error
+        self._require_all_loaded(pipeline, path)
+        pipeline.fuse_lora(lora_scale=self.scale)
+        pipeline.unload_lora_weights()
+        if self._zero_terminal_snr:
+            # The scheduler that samples is built from this one's config.
+            pipeline.scheduler = zero_terminal(pipeline.scheduler)
+        return pipeline
+
+    def _require_all_loaded(self, pipeline: Any, path: Path) -> None:
+        """Diffusers passes over weights whose names it cannot place, and says nothing."""
+        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+        placed = sum("lora_" in name for part in modules for name, _ in part.named_parameters())
+        weights = sum(not name.endswith("alpha") for name in shapes(path))
+        if placed != weights:
+            raise ConfigError(
+                f"generator.{self.name}.weights: of {weights} weights in {path} diffusers has put {placed} "
+                "on the model, and passed over the others; save the LoRA in peft's names "
+                "(lora_A, lora_B) throughout"
+            )
+
+    def _record(self, name: str) -> dict[str, Any]:
+        """What lies beside the LoRA, or beside all of those of the classes; else empty."""
+        place = self._place()
+        path = next((f / name for f in (place, place.parent) if (f / name).is_file()), None)
+        found: dict[str, Any] = json.loads(path.read_text()) if path else {}
+        return found
+
+    def _require_same_base(self) -> None:
+        own = StableDiffusion.content_digest(self)
+        base = self._record(BASE).get("base", own)  # else the shapes are checked when it is loaded
+        if base != own:
+            raise ConfigError(
+                f"generator.{self.name}.weights: the LoRA in {self._place()} adapts another model than "
+                f"generator.{self.name}.model={self.model} (weights {base[:12]}, not {own[:12]}); name "
+                "its base, or fine-tune again"
+            )
+
+    def _place(self) -> Path:
+        if self.weights is None:
+            raise ConfigError(
+                f"generator.{self.name} has no LoRA yet; make it with `xraysynth finetune`, or name one "
+                f"in generator.{self.name}.weights"
+            )
+        path = Path(self.weights).expanduser()
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
+            raise ConfigError(
+                f"generator.{self.name}.weights: {path.name} is a pickle, which can run code when it is "
+                "read; only safetensors are loaded. Convert it where you trust it"
+            )
+        return path.parent if path.suffix == ".safetensors" else path
+
+    def _weight_files(self) -> list[Path]:
+        """The LoRA, or one per class."""
+        place = self._place()
+        name = Path(str(self.weights)).name
+        own = place / (name if name.endswith(".safetensors") else WEIGHTS)
+        files = [own] if own.exists() else sorted(place.glob(f"*/{WEIGHTS}"))
+        if not files:
+            pickles = [p.name for p in place.glob("*.bin")]
+            hint = f"; {pickles[0]} is a pickle and is not read" if pickles else ""
+            raise DataNotFoundError(
+                f"generator.{self.name}.weights: no {own.name} in {place}{hint}; make it with "
+                "`xraysynth finetune`, or name the folder or file of a LoRA"
+            )
+        return files
+
+
+def _summed(results: Mapping[str, Any]) -> dict[str, Any]:
+    """One LoRA's figures, or those of one a class together."""
+    found = list(results.values())
+    return {
+        "steps": sum(r.steps for r in found),
+        "seconds": sum(r.seconds for r in found),
+        "trained_parameters": sum(r.trained_parameters for r in found),
+        "history": [{"part": part} | entry for part, r in results.items() for entry in r.history],
+    }

@@ -1,0 +1,235 @@
+"""The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
+
+    <folder>/api/<mark>.batch        a batch that was submitted and not yet handed on in full
+    <folder>/api/<file id>.jsonl     the answers of a finished batch, until they are handed on
+
+Lines are joined on `custom_id`, which is the image id. Processes that share the folder work on
+different images, and so on different batches.
+"""
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from xraysynth.generation.images_api.limits import Budget
+from xraysynth.generation.images_api.outcomes import ApiError, Verdict, judge_status, scrubbed
+from xraysynth.generation.images_api.results import Call, understood, without_image
+from xraysynth.records import Generated, Request
+
+ENDPOINT = "/v1/images/generations"
+RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
+MAX_LINES, MAX_BYTES = 50_000, 200 * 10**6
+
+
+@dataclass
+class Batches:
+    """Submits what is in no batch yet, waits, and hands on the answers of every batch."""
+
+    call: Call
+    client: Any
+    budget: Budget
+    folder: str | None
+    lines: int
+    poll_seconds: float
+    not_asked: int = 0
+    _temporary: "TemporaryDirectory[str] | None" = None
+    _state: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.folder is None:
+            self._temporary = TemporaryDirectory()
+        self._place = Path(self.folder or self._temporary.name) / "api"  # type: ignore[union-attr]
+        self._place.mkdir(parents=True, exist_ok=True)
+
+    def results(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """One result per request that is, or could be put, into a batch."""
+        wanted = {request.image_id: request for request in requests}
+        try:
+            self._remembered(wanted)
+            self._find_lost()
+            self._submit(wanted)
+            for batch in list(self._state):
+                yield from self._handed_on(batch, wanted)
+        except OSError as error:
+            raise ApiError(f"batch: {type(error).__name__}: {error.strerror}") from None
+        except Exception as error:
+            if not type(error).__module__.startswith(("openai", "httpx2")):
+                raise
+            text = scrubbed(f"{type(error).__name__}: {error}", self.call.secret)
+            raise ApiError(f"batch: {text}; start again to go on with it") from None
+        finally:
+            self.client.close()
+
+    def _remembered(self, wanted: Mapping[str, Request]) -> None:
+        """The batches of an earlier process that hold any of these requests."""
+        found = [json.loads(path.read_text()) for path in sorted(self._place.glob("*.batch"))]
+        self._state = [batch for batch in found if not wanted.keys().isdisjoint(batch["ids"])]
+
+    def _remember(self, batch: Mapping[str, Any]) -> None:
+        from xraysynth.files import write_atomically
+
+        write_atomically(self._file(batch), json.dumps(batch).encode())
+
+    def _forget(self, batch: dict[str, Any]) -> None:
+        self._state.remove(batch)
+        self._file(batch).unlink(missing_ok=True)
+
+    def _file(self, batch: Mapping[str, Any]) -> Path:
+        return self._place / f"{batch['mark']}.batch"
+
+    def _find_lost(self) -> None:
+        """A batch whose submission broke off is looked for by its mark; what is not there is sent
+        again: a batch without an id has cost nothing."""
+        lost = [batch for batch in self._state if "id" not in batch]
+        if not lost:
+            return
+        retrying = self.client.with_options(max_retries=2)
+        there = {
+            b.metadata.get("mark"): b.id for b in retrying.batches.list(limit=100) if b.metadata
+        }
+        for batch in lost:
+            if batch["mark"] in there:
+                batch["id"] = there[batch["mark"]]
+                self._remember(batch)
+            else:
+                self._forget(batch)
+
+    def _submit(self, wanted: Mapping[str, Request]) -> None:
+        """Put what is in no batch yet into new ones, as far as the budget reaches."""
+        submitted = {name for batch in self._state for name in batch["ids"]}
+        for name in submitted & set(wanted):
+            self.budget.set_aside(self._at_most(wanted[name]))
+        new: list[Request] = []
+        for request in (r for name, r in wanted.items() if name not in submitted):
+            if not self.budget.fits(self._at_most(request)):
+                self.not_asked += 1
+                continue
+            self.budget.set_aside(self._at_most(request))
+            new.append(request)
+        for chunk in self._chunks(new):
+            self._submit_one(chunk)
+
+    def _at_most(self, request: Request) -> float:
+        return self.call.pricing.at_most_usd(request.prompt)
+
+    def _chunks(self, requests: Sequence[Request]) -> Iterator[list[tuple[str, bytes]]]:
+        """Lines in files that the service takes."""
+        chunk: list[tuple[str, bytes]] = []
+        size = 0
+        for request in requests:
+            line = self._line(request)
+            if chunk and (len(chunk) == min(self.lines, MAX_LINES) or size + len(line) > MAX_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append((request.image_id, line))
+            size += len(line)
+        if chunk:
+            yield chunk
+
+    def _line(self, request: Request) -> bytes:
+        body = self.call.body(request)
+        record = {"custom_id": request.image_id, "method": "POST", "url": ENDPOINT, "body": body}
+        return json.dumps(record).encode() + b"\n"
+
+    def _submit_one(self, chunk: list[tuple[str, bytes]]) -> None:
+        batch: dict[str, Any] = {"mark": uuid.uuid4().hex, "ids": [name for name, _ in chunk]}
+        content = b"".join(line for _, line in chunk)
+        retrying = self.client.with_options(max_retries=2)  # an upload costs nothing
+        file = retrying.files.create(file=("requests.jsonl", content), purpose="batch")
+        self._state.append(batch)
+        self._remember(batch)
+        batch["id"] = self.client.batches.create(
+            input_file_id=file.id,
+            endpoint=ENDPOINT,
+            completion_window="24h",
+            metadata={"mark": batch["mark"]},
+        ).id
+        self._remember(batch)
+
+    def _handed_on(
+        self, batch: dict[str, Any], wanted: Mapping[str, Request]
+    ) -> Iterator[Generated]:
+        finished = self._finished(batch["id"])
+        open_ids = [name for name in batch["ids"] if name in wanted]
+        for file_id in (finished.output_file_id, finished.error_file_id):
+            if file_id and open_ids:
+                yield from self._joined(file_id, open_ids, wanted)
+        if finished.status == "failed" and len(open_ids) == len(batch["ids"]):
+            self._forget(batch)
+            raise ApiError(f"batch {batch['id']} was refused: {self._errors(finished)}")
+        for name in open_ids:
+            reason = f"batch {batch['id']} {finished.status} without an answer to this line"
+            yield self._without(wanted[name], Verdict(outcome="failed", reason=reason))
+        self._forget(batch)
+
+    def _finished(self, batch_id: str) -> Any:
+        """Wait for the end of a batch, saying on stderr how it stands."""
+        retrying, said = self.client.with_options(max_retries=5), ""
+        while True:
+            batch = retrying.batches.retrieve(batch_id)
+            counts = batch.request_counts
+            done = f", {counts.completed + counts.failed} of {counts.total}" if counts else ""
+            if said != (said := f"batch {batch_id}: {batch.status}{done}"):
+                print(said, file=sys.stderr, flush=True)
+            if batch.status not in RUNNING:
+                return batch
+            time.sleep(self.poll_seconds)
+
+    def _errors(self, batch: Any) -> str:
+        found = (
+            [e.message or e.code or "?" for e in (batch.errors.data or [])] if batch.errors else []
+        )
+        return scrubbed("; ".join(found[:3]) or "no reason given", self.call.secret)
+
+    def _joined(
+        self, file_id: str, open_ids: list[str], wanted: Mapping[str, Request]
+    ) -> Iterator[Generated]:
+        """Results of a file's lines; `open_ids` loses those that were answered."""
+        path = self._place / f"{file_id}.jsonl"
+        retrying = self.client.with_options(max_retries=2)
+        with retrying.files.with_streaming_response.content(file_id) as response:
+            response.stream_to_file(path)
+        with path.open("rb") as file:
+            for text in file:
+                line = _parsed(text)
+                name = line.get("custom_id")
+                if name in open_ids:
+                    open_ids.remove(name)
+                    yield self._result(wanted[name], line)
+        path.unlink()
+
+    def _result(self, request: Request, line: dict[str, Any]) -> Generated:
+        response, error = line.get("response") or {}, line.get("error")
+        status = response.get("status_code", 0)
+        facts = {
+            "seconds": None,
+            "retries": 0,
+            "served_by": f"{self.call.served_by} (batch)",
+            "request_id": response.get("request_id"),
+            "status": status or None,
+            "lost_usd": 0.0,
+        }
+        if status == 200:
+            content = json.dumps(response.get("body")).encode()
+            return understood(self.call, request, content, facts)
+        body = response.get("body") or {"error": error}
+        return without_image(self.call, request, judge_status(status, {}, body), facts, body)
+
+    def _without(self, request: Request, verdict: Verdict) -> Generated:
+        facts = {"served_by": f"{self.call.served_by} (batch)", "lost_usd": 0.0}
+        return without_image(self.call, request, verdict, facts, None)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """A line of an answer file; a damaged one answers nothing."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) else {}

@@ -1,0 +1,62 @@
+"""What must outlive a killed process: which calls were made, and answers not yet handed on.
+
+    <folder>/api/<image id>.sent     dollars that calls without a known answer may have cost
+    <folder>/api/<image id>.answer   one line of JSON, then the answer as it came
+
+Both are removed when the pool has committed the result.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Spool:
+    """Marks and answers in a folder; without a folder nothing is kept."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = None if folder is None else Path(folder) / "api"
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def sent(self, image_id: str, usd: float) -> None:
+        """A call is about to be made; `usd` is what this and earlier lost calls may cost."""
+        self._write(f"{image_id}.sent", repr(usd).encode())
+
+    def received(self, image_id: str, facts: Mapping[str, Any], content: bytes) -> None:
+        """An answer came in full."""
+        self._write(f"{image_id}.answer", json.dumps(dict(facts)).encode() + b"\n" + content)
+
+    def lost_usd(self, image_id: str) -> float:
+        """What a call that an earlier process made may have cost, when its answer is not here."""
+        if self._folder is None or self.has_answer(image_id):
+            return 0.0
+        mark = self._folder / f"{image_id}.sent"
+        return float(mark.read_text()) if mark.exists() else 0.0
+
+    def has_answer(self, image_id: str) -> bool:
+        """Whether an earlier process received an answer that it did not hand on."""
+        return self._folder is not None and (self._folder / f"{image_id}.answer").exists()
+
+    def answer(self, image_id: str) -> tuple[dict[str, Any], bytes]:
+        """That answer, and the facts that were measured."""
+        head, _, content = self._path(f"{image_id}.answer").read_bytes().partition(b"\n")
+        return json.loads(head), content
+
+    def done(self, image_id: str) -> None:
+        """The result has been committed."""
+        if self._folder is not None:
+            for suffix in ("sent", "answer"):
+                (self._folder / f"{image_id}.{suffix}").unlink(missing_ok=True)
+
+    def _write(self, name: str, data: bytes) -> None:
+        if self._folder is not None:
+            from xraysynth.files import write_atomically
+
+            write_atomically(self._folder / name, data)
+
+    def _path(self, name: str) -> Path:
+        if self._folder is None:
+            raise FileNotFoundError(name)
+        return self._folder / name

@@ -1,0 +1,104 @@
+"""The settings of a fine-tuning: plain values, importable without torch."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from xraysynth.errors import ConfigError
+from xraysynth.options import require_at_least, require_within
+
+
+class LoraOptimizer(Enum):
+    """AdamW with states of 32 bits, or of 8 (needs bitsandbytes and a GPU)."""
+
+    adamw = "adamw"
+    adamw8bit = "adamw8bit"
+
+
+@dataclass(frozen=True)
+class LoraRecipe:
+    """Low-rank adaptation of Stable Diffusion (Hu et al., arXiv:2106.09685) on real images.
+
+    What is adapted: the UNet's modules whose names end in one of `targets` (attention by default;
+    convolutions and feed-forward layers can be added), at `rank`, scaled by `alpha` / `rank`, with
+    `dropout`; with `text_encoder` also the attention of the text encoder. `per_class` trains one
+    LoRA a class instead of one for all by prompt. `captions` is `prompts` for the prompt bank, or a
+    column of the manifest; `captions_per_image` are drawn from the bank for every image.
+
+    How: AdamW (or its 8-bit form from bitsandbytes, Dettmers et al., arXiv:2110.02861), linear
+    warmup, cosine to zero; `batch_size` images a step over all processes; the gradient's norm is
+    clipped to `gradient_clip` (0: never); the mean of the weights with `ema_decay` is kept in place
+    of the last (0: the last). `caption_dropout` is the share of empty captions, which guidance
+    needs (Ho & Salimans, arXiv:2207.12598).
+
+    The loss: `min_snr_gamma` weighs timesteps (Hang et al., arXiv:2303.09556; 0: equally);
+    `noise_offset` shifts the noise's mean (Guttenberg, 2023); `zero_terminal_snr` rescales the noise
+    schedule (Lin et al., arXiv:2305.08891) and needs a model that predicts velocity;
+    `prior_images` > 0 adds as many images of the untuned model for `prior_prompt`, weighted by
+    `prior_weight`, so that it does not forget (Ruiz et al., arXiv:2208.12242).
+
+    `variants` > 1 keeps that many versions of every image, turned, scaled and shifted a little.
+    Every `val_every_steps` steps the loss is measured on the real validation split with fixed noise
+    and timesteps; after `patience` such losses without improvement training stops (0: never), and
+    `samples_per_class` images are made for the tracker. `compile` has torch.compile work on the
+    UNet for a minute before the first step, which pays in long trainings.
+    """
+
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+    rank: int = 16
+    alpha: float = 16
+    dropout: float = 0.0
+    text_encoder: bool = False
+    per_class: bool = False
+    captions: str = "prompts"
+    captions_per_image: int = 8
+    steps: int = 1000
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    optimizer: LoraOptimizer = LoraOptimizer.adamw
+    ema_decay: float = 0.0
+    caption_dropout: float = 0.1
+    min_snr_gamma: float = 5.0
+    noise_offset: float = 0.0
+    zero_terminal_snr: bool = False
+    prior_images: int = 0
+    prior_weight: float = 1.0
+    prior_prompt: str = "chest x-ray"
+    variants: int = 1
+    val_every_steps: int = 100
+    patience: int = 0
+    samples_per_class: int = 1
+    checkpoint_every_steps: int = 100
+    precision: str = "auto"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = ("auto", "no", "bf16", "fp16")
+        if self.precision not in known:
+            raise ConfigError(
+                f"lora.precision must be one of {', '.join(known)}; got {self.precision!r}"
+            )
+        if not self.targets:
+            raise ConfigError("lora.targets must name at least one module; got none")
+        if self.alpha <= 0 or self.learning_rate <= 0:
+            raise ConfigError(
+                f"lora.alpha and lora.learning_rate must be > 0; got {self.alpha} and "
+                f"{self.learning_rate}"
+            )
+        require_within(
+            "lora", self, dropout=(0, 0.99), warmup_fraction=(0, 1), caption_dropout=(0, 1)
+        )
+        require_within("lora", self, ema_decay=(0, 0.99999))
+        require_at_least(
+            "lora", self, rank=1, captions_per_image=1, steps=1, batch_size=1, variants=1
+        )
+        require_at_least(
+            "lora", self, weight_decay=0, gradient_clip=0, min_snr_gamma=0, noise_offset=0
+        )
+        require_at_least(
+            "lora", self, prior_images=0, prior_weight=0, val_every_steps=1, patience=0
+        )
+        require_at_least("lora", self, samples_per_class=0, checkpoint_every_steps=1)

@@ -1,0 +1,331 @@
+"""Low-rank adaptation of Stable Diffusion to radiographs: the training loop and its checkpoints.
+
+    <folder>/
+        checkpoint.safetensors            weights, optimiser, averages and history at some step
+        pytorch_lora_weights.safetensors  the result, as diffusers' `load_lora_weights` reads it
+
+Latents and embeddings come from a cache, so that neither the autoencoder nor a text encoder that is
+not trained runs inside the loop. All chance in a step derives from the seed and the step's number:
+a run that was killed goes on from its checkpoint and repeats the same steps, and processes that
+share a batch compute the gradient that one alone would (LoRA dropout, if any, differs).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor
+
+from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.generation.lora.adapters import WEIGHTS, check_targets, save_adapters
+from xraysynth.generation.lora.denoising import noise_schedule
+from xraysynth.generation.lora.examples import material_digest, prepare
+from xraysynth.generation.lora.latents import (
+    read_tensors,
+    tensors_digest,
+    text_encoders,
+    write_tensors,
+)
+from xraysynth.generation.lora.learner import Learner
+from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.generation.schedulers import zero_terminal
+from xraysynth.options import plain
+from xraysynth.progress import progress
+from xraysynth.records import Captioned
+from xraysynth.seeds import digest
+
+CHECKPOINT = "checkpoint.safetensors"
+FEWEST_IMAGES = 8
+SETTLE_EVERY = 10
+"""Steps after which a GPU is asked for its losses: asking at every step would make it wait."""
+
+Entry = dict[str, float]
+OnLog = Callable[[Entry], None]
+OnValidation = Callable[[Any, int], None]
+
+
+@dataclass(frozen=True)
+class LoraResult:
+    """The weights file, and how training went.
+
+    `history` has an entry for every step: loss, grad_norm (before clipping), lr and seconds, and
+    val_loss where it was measured. The weights are those of `kept_step`: of the best validation
+    loss with early stopping, else of the last step.
+    """
+
+    weights: Path
+    history: list[Entry]
+    steps: int
+    kept_step: int
+    trained_parameters: int
+    seconds: float
+    seconds_per_step: float
+
+    @property
+    def val_loss(self) -> float | None:
+        """Validation loss of the weights kept; None without validation images."""
+        return self.history[self.kept_step - 1].get("val_loss")
+
+
+def train(
+    pipeline: Any,
+    training: Captioned,
+    validation: Captioned | None,
+    recipe: LoraRecipe,
+    *,
+    folder: Path,
+    cache: Path,
+    on_log: OnLog | None = None,
+    on_validation: OnValidation | None = None,
+) -> LoraResult:
+    """Adapt a float32 `StableDiffusionPipeline` or `StableDiffusionXLPipeline`, and leave it so.
+
+    Goes on from the checkpoint in `folder` if it is of the same recipe, data and model, and refuses
+    another's. The main process calls `on_log` with every history entry and `on_validation` with the
+    pipeline, adapted so far, and the step. LoRA layers that the pipeline has are taken out first.
+    In mixed precision the UNet's frozen weights are left in the lower one.
+    """
+    _freeze(pipeline)
+    _check(pipeline, training, validation, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _processes(recipe) as accelerator, _own_randomness(accelerator.device):
+        with accelerator.main_process_first():  # the others find everything in the cache
+            material = prepare(
+                pipeline, training, validation, recipe, device=accelerator.device, cache=cache
+            )
+        identity = _identity(pipeline, recipe, material_digest(training, validation))
+        if recipe.zero_terminal_snr:  # samples must follow the schedule that is trained
+            pipeline.scheduler = zero_terminal(pipeline.scheduler)
+        learner = Learner(accelerator, pipeline, material, recipe)
+        return _Run(learner, folder, identity).fit(on_log, on_validation)
+
+
+def _check(
+    pipeline: Any, training: Captioned, validation: Captioned | None, recipe: LoraRecipe
+) -> None:
+    if len(training) < FEWEST_IMAGES:
+        raise ConfigError(
+            f"LoRA training got {len(training)} training images and needs at least "
+            f"{FEWEST_IMAGES}; add images, or draw with the model as it is"
+        )
+    if recipe.patience and not validation:
+        raise ConfigError(
+            f"lora.patience={recipe.patience} needs validation images and there are none; "
+            "set lora.patience=0"
+        )
+    block, sides = pipeline.vae_scale_factor, training.images.shape[1:]
+    if any(side % block for side in sides):
+        raise ConfigError(f"images of {sides} px: this model needs sides divisible by {block}")
+    check_targets(pipeline.unet, recipe.targets)
+    noise_schedule(pipeline.scheduler.config, recipe)
+
+
+def _freeze(pipeline: Any) -> None:
+    pipeline.unload_lora_weights()
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False).eval()
+
+
+def _identity(pipeline: Any, recipe: LoraRecipe, material: str) -> str:
+    """What a checkpoint must share with the run that goes on from it."""
+    modules = {"unet": pipeline.unet, "vae": pipeline.vae, **text_encoders(pipeline)}
+    weights = {name: tensors_digest(module.state_dict()) for name, module in modules.items()}
+    return digest([plain(recipe), weights, dict(pipeline.scheduler.config), material])
+
+
+@contextmanager
+def _processes(recipe: LoraRecipe) -> Iterator[Accelerator]:
+    """Accelerate over the processes that were launched; what is set up here is undone at the end."""
+    cuda = torch.cuda.is_available()
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bf16" if cuda else "no"
+    if precision == "fp16" and not cuda:
+        raise ConfigError("lora.precision=fp16 needs a GPU; set lora.precision=auto")
+    own_group = not torch.distributed.is_initialized()
+    own_state, own_settings = not PartialState._shared_state, not AcceleratorState._shared_state
+    accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
+    try:
+        if recipe.batch_size % accelerator.num_processes:
+            raise ConfigError(
+                f"lora.batch_size={recipe.batch_size} must be divisible by the number of "
+                f"processes, {accelerator.num_processes}"
+            )
+        yield accelerator
+    finally:
+        if own_group and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        if own_settings:  # else a later run in this process could not choose another precision
+            GradientState._reset_state()
+            AcceleratorState._reset_state(reset_partial_state=own_state)
+
+
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+class _Run:
+    """A training at `step`: its learner, its history and the best weights so far."""
+
+    def __init__(self, learner: Learner, folder: Path, identity: str) -> None:
+        self.learner, self.recipe, self.accelerator = learner, learner.recipe, learner.accelerator
+        self.folder, self.identity = folder, identity
+        self.step, self.stepping, self.begun = 0, 0.0, perf_counter()
+        self.history: list[Entry] = []
+        self.pending: list[tuple[Tensor, float]] = []
+        self.best: list[Tensor] = []
+
+    @property
+    def seconds(self) -> float:
+        """Time of training so far, that before an interruption included."""
+        return perf_counter() - self.begun
+
+    def fit(self, on_log: OnLog | None, on_validation: OnValidation | None) -> LoraResult:
+        """Train to the end, write the weights, and leave them in the pipeline."""
+        self._resume()
+        main, pipeline = self.accelerator.is_main_process, self.learner.pipeline
+        bar: Any = progress("finetune", self.recipe.steps, "step") if main else nullcontext()
+        with bar:
+            if main:
+                bar.update(self.step)
+            while self.step < self.recipe.steps and not self._out_of_patience():
+                self._advance()
+                self._account(on_log if main else None, on_validation if main else None)
+                if main:
+                    bar.update()
+        self.learner.assign(self.best or self.learner.kept())
+        pipeline.to(self.learner.device)
+        if main:
+            save_adapters(pipeline, self.recipe, self.folder)
+        self.accelerator.wait_for_everyone()
+        return self._result()
+
+    def _advance(self) -> None:
+        begun = perf_counter()
+        rate = learning_rate(self.recipe, self.step)
+        self.pending.append((self.learner.update(self.step, rate), rate))
+        self.step += 1
+        self.stepping += perf_counter() - begun
+
+    def _account(self, on_log: OnLog | None, on_validation: OnValidation | None) -> None:
+        """After a step: losses to the history, and validation and checkpoint where they are due."""
+        last = self.step == self.recipe.steps
+        validating = last or self.step % self.recipe.val_every_steps == 0
+        saving = validating or self.step % self.recipe.checkpoint_every_steps == 0
+        on_cpu = self.learner.device.type == "cpu"
+        if not (saving or on_cpu or len(self.pending) >= SETTLE_EVERY):
+            return
+        entries = self._settle()
+        if validating:
+            self._validate(entries[-1])
+        for entry in entries:
+            if on_log:
+                on_log(entry)
+        if validating and on_validation:
+            with self.learner.drawing() as pipeline:
+                on_validation(pipeline, self.step)
+        if saving:
+            self._save()
+
+    def _settle(self) -> list[Entry]:
+        """Wait for the losses of pending steps, and add them to the history."""
+        begun = perf_counter()
+        rows = torch.stack([row for row, _ in self.pending]).tolist()
+        self.stepping += perf_counter() - begun
+        entries = []
+        first = self.step - len(rows) + 1
+        for step, (loss, norm), (_, rate) in zip(count(first), rows, self.pending, strict=False):
+            self._require_finite(loss, norm, step, rate)
+            entry = {"step": step, "loss": loss, "grad_norm": norm, "lr": rate}
+            entries.append(entry | {"seconds": self.seconds})
+        self.history += entries
+        self.pending = []
+        return entries
+
+    def _require_finite(self, loss: float, norm: float, step: int, rate: float) -> None:
+        scaled = self.accelerator.scaler is not None  # which skips steps of infinite gradients
+        if math.isfinite(loss) and (scaled or math.isfinite(norm)):
+            return
+        raise XraysynthError(
+            f"LoRA training broke down at step {step}: loss {loss}, gradient norm {norm}, learning "
+            f"rate {rate:g}. Lower lora.learning_rate, or set lora.gradient_clip=1 or "
+            "lora.precision=no; no checkpoint was written since"
+        )
+
+    def _validate(self, entry: Entry) -> None:
+        if self.learner.material.validation is None:
+            return
+        earlier = [e["val_loss"] for e in self.history if "val_loss" in e]
+        entry["val_loss"] = self.learner.validation_loss()
+        if self.recipe.patience and entry["val_loss"] < min(earlier, default=math.inf):
+            self.best = self.learner.kept()
+
+    def _best_step(self) -> int:
+        scored = [e for e in self.history if "val_loss" in e]
+        return int(min(scored, key=lambda entry: entry["val_loss"])["step"])
+
+    def _out_of_patience(self) -> bool:
+        if not self.best:
+            return False
+        since = [e for e in self.history if "val_loss" in e and e["step"] > self._best_step()]
+        return len(since) >= self.recipe.patience
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        tensors, values = self.learner.state()
+        tensors |= {f"best.{i}": weight for i, weight in enumerate(self.best)}
+        facts = {"identity": self.identity, "step": self.step, "history": self.history}
+        facts |= {"seconds": self.seconds, "stepping": self.stepping, "learner": values}
+        write_tensors(self.folder / CHECKPOINT, tensors, facts)
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return
+        try:
+            tensors, facts = read_tensors(path)
+        except XraysynthError as error:
+            raise XraysynthError(f"{error}; delete it to start over") from error
+        if facts["identity"] != self.identity:
+            raise XraysynthError(
+                f"{path} is a checkpoint of another recipe, other data or another model; "
+                "delete it to start over, or train in another folder"
+            )
+        self.learner.load_state(tensors, facts["learner"], facts["step"])
+        self.step, self.history, self.stepping = facts["step"], facts["history"], facts["stepping"]
+        self.begun = perf_counter() - facts["seconds"]
+        found = [name for name in tensors if name.startswith("best.")]
+        self.best = [tensors[f"best.{i}"] for i in range(len(found))]
+
+    def _result(self) -> LoraResult:
+        return LoraResult(
+            weights=self.folder / WEIGHTS,
+            history=self.history,
+            steps=self.step,
+            kept_step=self._best_step() if self.best else self.step,
+            trained_parameters=sum(p.numel() for p in self.learner.parameters),
+            seconds=self.seconds,
+            seconds_per_step=self.stepping / self.step,
+        )
+
+
+def learning_rate(recipe: LoraRecipe, step: int) -> float:
+    """Of step number `step` (from 0): linear warmup, then cosine to zero."""
+    warmup = max(1, round(recipe.warmup_fraction * recipe.steps))
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, recipe.steps - warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

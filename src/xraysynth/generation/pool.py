@@ -1,0 +1,249 @@
+"""Pools: a generator's images in a content-addressed folder, filled block by block."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+from xraysynth.errors import PoolError
+from xraysynth.files import append_line, exclusive, read_lines, write_atomically
+from xraysynth.generation.generators.base import Generator
+from xraysynth.generation.ledger import metered, summary
+from xraysynth.generation.prompts import PromptBank
+from xraysynth.images import encode_png
+from xraysynth.jobs.store import Entry, ImageStore, Writer, verify
+from xraysynth.manifest import Manifest
+from xraysynth.progress import progress
+from xraysynth.records import LEARNED, Generated, Request
+from xraysynth.seeds import digest, identity
+
+SESSIONS = "ledger.jsonl"
+"""File in a pool's folder: one line for every time it was worked on."""
+
+FINAL = ("image", "refused", "empty")
+"""Outcomes that are not asked for again; failures and answers that never came are."""
+
+
+def pool_store(generator: Generator, bank: PromptBank, *, seed: int, parent: Path) -> ImageStore:
+    """Where the pool of this recipe lies. The number of images is no part of it: a pool grows."""
+    made_by = {"generator": identity(generator), "prompts": digest(asdict(bank)), "seed": seed}
+    return ImageStore(parent, generator.name, made_by)
+
+
+def fill(
+    store: ImageStore,
+    generator: Generator,
+    requests: Sequence[Request],
+    *,
+    shard: tuple[int, int] = (0, 1),
+) -> Counter[str]:
+    """Make what is missing of this shard (index, count). Killed and restarted, nothing is repeated.
+
+    Returns how many requests of the shard have ended with each outcome. Only the whole, (0, 1),
+    writes the manifest: it makes what all shards have left, and pools them.
+
+    Work is cut into blocks of one class and `generator.block` consecutive indices. A block that is
+    partly there is made whole again and only its missing images are added, so that no image depends
+    on where an earlier run stopped. What was spent is added to the pool's ledger, also when the
+    work is stopped.
+    """
+    with store.writer(_part(shard)) as writer:
+        _keep_record(store, generator)  # first: a pool that was cut short needs it just as much
+        ends = store.committed(lambda entry: intern(entry["outcome"]))
+        done = {name for name, outcome in ends.items() if outcome in FINAL}
+        blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
+        open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
+        todo = [request for block in open_blocks for request in block]
+        if todo:
+            with _session(store, generator) as session:
+                for result in _shown(generator, todo):
+                    if result.request.image_id not in done:
+                        _commit(writer, store, generator.name, result)
+                        ends[result.request.image_id] = result.outcome
+                        session["images"] += result.outcome == "image"
+    if shard == (0, 1):
+        store.seal()
+    return Counter(ends[request.image_id] for block in blocks for request in block)
+
+
+def journal(store: ImageStore, shard: tuple[int, int]) -> Path:
+    """The file that is there once a shard has been worked on, and gone with its pool."""
+    return store.folder / "journal" / f"{_part(shard)}.jsonl"
+
+
+def _part(shard: tuple[int, int]) -> str:
+    return f"shard-{shard[0]}-of-{shard[1]}"
+
+
+def _blocks(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
+    for _, block in groupby(requests, key=lambda r: (r.label, r.index // size)):
+        yield list(block)
+
+
+def _is(number: int, shard: tuple[int, int]) -> bool:
+    index, count = shard
+    return number % count == index
+
+
+def _shown(generator: Generator, requests: Sequence[Request]) -> Iterator[Generated]:
+    """The generator's results, with a progress bar."""
+    with progress(f"generate {generator.name}", len(requests)) as bar:
+        for result in generator.generate(requests):
+            yield result
+            bar.update()
+
+
+@contextmanager
+def _session(store: ImageStore, generator: Generator) -> Iterator[dict[str, Any]]:
+    """One line of the pool's ledger."""
+    session: dict[str, Any] = {"images": 0}
+    loaded_before = generator.measured().get("load_seconds") or 0.0
+    try:
+        with metered() as found:
+            yield session
+    finally:
+        line = session | found | dict(generator.measured())
+        if (
+            line.get("load_seconds") is not None
+        ):  # what an earlier session loaded cost this one nothing
+            line["load_seconds"] -= loaded_before
+        with exclusive(store.folder / "journal" / "ledger.lock"):  # all shards write there
+            append_line(store.folder / SESSIONS, line)
+
+
+def _keep_record(store: ImageStore, generator: Generator) -> None:
+    learned = generator.learned()
+    if learned:
+        write_atomically(store.folder / LEARNED, json.dumps(dict(learned)).encode())
+
+
+def learned(store: ImageStore) -> dict[str, Any]:
+    """What the pool's generator has learned from; empty where it has seen none of the study."""
+    path = store.folder / LEARNED
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def originals(manifest: Manifest) -> list[Path]:
+    """The file of every image as it came from its generator; the pool's own where none was kept."""
+    kept = {
+        path.stem: path
+        for path in (manifest.folder / "archive").glob("*")
+        if path.suffix in (".png", ".jpg", ".webp")
+    }
+    return [kept.get(path.stem, path) for path in manifest.files]
+
+
+def spent_usd(store: ImageStore) -> float:
+    """Dollars that all attempts so far have cost, and those they may have cost."""
+    amounts = ("cost_usd", "cost_possible_usd")
+    return float(sum(e["facts"].get(a) or 0.0 for e in store.attempts() for a in amounts))
+
+
+def ledger(store: ImageStore) -> dict[str, Any]:
+    """What the pool cost so far (`xraysynth.generation.ledger.summary`)."""
+    spent = [{name: entry[name] for name in ("outcome", "facts")} for entry in store.attempts()]
+    return summary(spent, read_lines(store.folder / SESSIONS))
+
+
+def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> None:
+    request = result.request
+    columns = {
+        "label": request.label,
+        "source": name,
+        "split": "train",
+        "is_synthetic": True,
+        "generator": name,
+        "prompt": request.prompt,
+        "seed": request.seed,
+        "pool": store.key,
+    }
+    png = None if result.pixels is None else encode_png(result.pixels)
+    facts = {"reason": result.reason, **result.facts}
+    writer.add(
+        request.image_id,
+        png,
+        outcome=result.outcome,
+        columns=columns,
+        facts=facts,
+        archive=result.archive,
+    )
+
+
+def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
+    """Class -> outcome -> how many requests ended so."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for (label, _, outcome), number in _ends(store).items():
+        counts[label, outcome] += number
+    table: dict[str, dict[str, int]] = {}
+    for (label, outcome), number in sorted(counts.items()):
+        table.setdefault(label, {})[outcome] = number
+    return table
+
+
+def refusals(store: ImageStore) -> dict[str, dict[str, tuple[int, int]]]:
+    """Refused requests and answered ones, per class and per prompt that was ever refused.
+
+    Keys are `label` and `prompt`; values map a class or a prompt to (refused, answered). Requests
+    that failed, or whose answer never came, are in neither.
+    """
+    ends = {end: number for end, number in _ends(store).items() if end[2] in FINAL}
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for place, column in enumerate(("label", "prompt")):
+        asked: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        for end, number in ends.items():
+            asked[end[place]] += number
+            if end[2] == "refused":
+                refused[end[place]] += number
+        found[column] = {name: (n, asked[name]) for name, n in refused.most_common()}
+    return found
+
+
+def _ends(store: ImageStore) -> Counter[tuple[str, ...]]:
+    """How many requests of each class and prompt ended with each outcome."""
+
+    def end(entry: Entry) -> tuple[str, ...]:
+        columns = entry["columns"]  # few different texts in many entries: each is kept once
+        return tuple(map(intern, (columns["label"], columns["prompt"], entry["outcome"])))
+
+    return Counter(store.committed(end).values())
+
+
+def facts(store: ImageStore) -> list[Mapping[str, Any]]:
+    """What was measured while each image was made."""
+    return list(store.committed(lambda entry: entry["facts"]).values())
+
+
+def read(
+    store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
+) -> Manifest:
+    """The first `per_class[label]` images of each class, verified; `command` is what makes them."""
+    chosen = listed(store, classes, per_class=per_class, command=command)
+    verify(chosen, remedy=f"delete {store.folder} and run: {command}")
+    return chosen
+
+
+def listed(
+    store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
+) -> Manifest:
+    """The same without looking at any file, for those who check what they decode."""
+    if not store.folder.exists():
+        raise PoolError(f"no pool {store.folder}; make it with: {command}")
+    whole = store.manifest()
+    rank = whole.table.groupby("label").cumcount()
+    chosen = whole.where(rank < whole.table["label"].map(per_class).fillna(0)).relabel(classes)
+    short = {
+        n: f"{chosen.counts()[n]} of {k}" for n, k in per_class.items() if chosen.counts()[n] < k
+    }
+    if short:
+        raise PoolError(
+            f"pool {store.folder} has too few images: {short}, outcomes {outcomes(store)}; "
+            f"make the rest with: {command}"
+        )
+    return chosen

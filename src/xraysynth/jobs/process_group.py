@@ -1,0 +1,104 @@
+"""Processes that torchrun started for one training: they meet, and the first says what is done.
+
+All of it meets at the store of torchrun, under names of its own each time: a second process group
+under the same names would find the addresses of the first one, which is gone.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from xraysynth.errors import ConfigError
+from xraysynth.jobs.processes import is_main, local_rank, rank, world_size
+
+PATIENCE = timedelta(days=30)
+"""How long others wait for word from the first process, which may wait for a lock itself."""
+
+_asked: Counter[str] = Counter()
+
+
+def local_world_size() -> int:
+    """How many of the processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
+def announce(subject: str, word: str) -> None:
+    """Say something to all other processes, as the first of them; waits until they have heard."""
+    if world_size() > 1:
+        name = _name(subject)
+        _store().set(name, word)
+        _store().wait([f"{name}/{other}" for other in range(1, world_size())])
+
+
+def announced(subject: str) -> str:
+    """Wait for what the first process announces of this, once for each time it does."""
+    name = _name(subject)
+    word: bytes = _store().get(name)
+    _store().set(f"{name}/{rank()}", "heard")
+    return word.decode()
+
+
+@contextmanager
+def process_group(accelerator: str = "auto") -> Iterator[None]:
+    """All processes as one group of torch.distributed, which Lightning and Accelerate find.
+
+    Over NCCL with a GPU each, else (or with accelerator "cpu") over gloo. One process on its own
+    needs none. All have come here before any goes on, so that what the first has done to files before
+    is done for the others; making a group over NCCL does not wait for them.
+    """
+    if world_size() == 1:
+        yield
+        return
+    import torch
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if gpu:
+        _take_gpu()
+    _meet()
+    torch.distributed.init_process_group(
+        "nccl" if gpu else "gloo",
+        store=PrefixStore(_name("group"), _store()),
+        rank=rank(),
+        world_size=world_size(),
+    )
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _meet() -> None:
+    if is_main():
+        announce("met", "here")
+    else:
+        announced("met")
+
+
+def _take_gpu() -> None:
+    import torch
+
+    here, found = local_world_size(), torch.cuda.device_count()
+    if here > found:
+        raise ConfigError(
+            f"torchrun has started {here} processes on this machine, which has {found} GPUs; start it "
+            f"with --nproc_per_node {found}, a process for each"
+        )
+    torch.cuda.set_device(local_rank())
+
+
+def _name(subject: str) -> str:
+    _asked[subject] += 1
+    return f"xraysynth/{subject}/{_asked[subject]}"
+
+
+@cache
+def _store() -> Any:
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://", rank(), world_size(), timeout=PATIENCE))
+    return store

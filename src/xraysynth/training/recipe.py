@@ -1,0 +1,204 @@
+"""The settings of data, classifier and trainer: plain values, importable without torch."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from xraysynth.errors import ConfigError
+from xraysynth.jobs.process_group import local_world_size
+from xraysynth.options import require_at_least, require_within
+
+# Enum members are named as they are written in a config: OmegaConf reads an enum by its name.
+
+
+class MixMode(Enum):
+    """Synthetic images take the place of real ones, come on top of them, or before them."""
+
+    replace = "replace"
+    add = "add"
+    pretrain = "pretrain"
+
+
+class Control(Enum):
+    """What an arm is instead of one of its own interest: a comparison that changes one thing less."""
+
+    none = "none"
+    duplicate = "duplicate"
+    permuted = "permuted"
+    size_matched = "size_matched"
+
+
+class Cache(Enum):
+    """Where decoded pixels live while training: in memory, or memory-mapped from disk."""
+
+    memory = "memory"
+    memmap = "memmap"
+
+
+class ClassWeighting(Enum):
+    """Weight of a class in the loss: one, or inversely proportional to its number of images."""
+
+    none = "none"
+    balanced = "balanced"
+
+
+class Keep(Enum):
+    """Weights kept after training: of the last step, or of the best validation score."""
+
+    last = "last"
+    best = "best"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """What the classifier is trained on.
+
+    `share` is the synthetic fraction of the training images, and `real_fraction` the part of the
+    real train split that is used at all; smaller parts are nested in larger ones. In mode pretrain
+    all synthetic images come first, for `pretrain_fraction` of the optimiser steps, and then real
+    ones alone (Moroianu et al., arXiv:2508.16783); steps and learning rates are those of every other
+    arm, so that arms differ in their images alone. `batch_size` counts the images of all processes
+    that train together. `leave_out` is a data set (column `source` of the cohort) that is neither
+    trained nor validated on, but tested on.
+
+    `control` duplicate puts repeats of the arm's own real images in the place of the synthetic ones:
+    more of the same, for nothing. permuted deals the labels of the synthetic images out anew among
+    them, so that they teach nothing but their looks. size_matched keeps the data set `leave_out`, and
+    takes as many images of each class at random from all data sets instead: what a smaller train and
+    val split alone would change.
+
+    Augmentations are drawn uniformly in plus or minus their magnitude: `rotation` in degrees,
+    `translation` as a fraction of the side, `scale`, `brightness` and `contrast` as fractions;
+    `noise` is the largest standard deviation of Gaussian noise. No horizontal flip by default: the
+    heart lies on the left.
+    """
+
+    share: float = 0.0
+    mode: MixMode = MixMode.replace
+    pretrain_fraction: float = 0.5
+    real_fraction: float = 1.0
+    control: Control = Control.none
+    leave_out: str = ""
+    batch_size: int = 32
+    cache: Cache = Cache.memory
+    augment: bool = True
+    rotation: float = 7.0
+    translation: float = 0.05
+    scale: float = 0.1
+    brightness: float = 0.1
+    contrast: float = 0.2
+    noise: float = 0.02
+    horizontal_flip: bool = False
+
+    def __post_init__(self) -> None:
+        require_within("data", self, share=(0, 1), rotation=(0, 180), translation=(0, 1))
+        require_within(
+            "data", self, scale=(0, 0.9), brightness=(0, 1), contrast=(0, 1), noise=(0, 1)
+        )
+        require_at_least("data", self, batch_size=1)
+        if not 0 < self.real_fraction <= 1:
+            raise ConfigError(f"data.real_fraction must lie in (0, 1]; got {self.real_fraction}")
+        if not 0 < self.pretrain_fraction < 1:
+            raise ConfigError(
+                f"data.pretrain_fraction must lie in (0, 1); got {self.pretrain_fraction}"
+            )
+        if self.control is not Control.none:
+            self._require_something_to_control()
+
+    def _require_something_to_control(self) -> None:
+        name = self.control.value
+        if self.control is Control.size_matched:
+            self._require_real_alone_and_a_data_set()
+            return
+        if self.share == 0:
+            raise ConfigError(
+                f"data.control={name} stands in for synthetic images, and data.share=0 has none; set "
+                "data.share above 0, or data.control=none"
+            )
+        if self.control is Control.duplicate and self.mode is MixMode.pretrain:
+            raise ConfigError(
+                "data.control=duplicate repeats real images, and with data.mode=pretrain these are "
+                "all there is: it would be the real-only arm; use data.mode=add or replace"
+            )
+        if self.control is Control.duplicate and self.share == 1:
+            raise ConfigError(
+                "data.control=duplicate repeats real images, and data.share=1 has none; use a share "
+                "below 1"
+            )
+
+    def _require_real_alone_and_a_data_set(self) -> None:
+        if not self.leave_out:
+            raise ConfigError(
+                "data.control=size_matched takes as many images as leaving a data set out would, and "
+                "data.leave_out names none; set data.leave_out=…, or data.control=none"
+            )
+        if self.share:
+            raise ConfigError(
+                "data.control=size_matched is an arm of real images alone; got data.share="
+                f"{self.share:g}; set data.share=0, or data.control=none"
+            )
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Any timm backbone and how it is optimised (AdamW, linear warmup, cosine to zero).
+
+    `channels` is 1, or 3 to repeat the grey image. `gradient_clip` is the largest norm of the
+    gradient, 0 for no limit.
+    """
+
+    backbone: str = "resnet10t"
+    pretrained: bool = False
+    channels: int = 1
+    class_weighting: ClassWeighting = ClassWeighting.none
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    label_smoothing: float = 0.05
+    drop_rate: float = 0.0
+    gradient_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ConfigError(f"classifier.channels must be 1 or 3; got {self.channels}")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"classifier.learning_rate must be > 0; got {self.learning_rate}")
+        require_within(
+            "classifier", self, warmup_fraction=(0, 1), label_smoothing=(0, 1), drop_rate=(0, 1)
+        )
+        require_at_least("classifier", self, weight_decay=0, gradient_clip=0)
+
+
+@dataclass(frozen=True)
+class TrainerRecipe:
+    """How long and on what; every arm of a study takes `max_steps` optimiser steps at most.
+
+    Every `val_every_steps` steps the classifier is scored on the real validation split; after
+    `patience` such scores without improvement training stops (0: never). In data.mode=pretrain neither
+    patience nor the best weights count scores before real images are trained on. `precision` auto is
+    32-true on a CPU and bf16-mixed on a GPU. The last weights are kept by default: on a validation
+    split of some dozens of images the best of many scores is luck, and the learning rate has
+    come to rest at the end; keep the best when stopping early. Several processes or GPUs train one
+    classifier together under torchrun, and share each batch; `devices` is then their number on a
+    machine, and need not be given.
+    """
+
+    max_steps: int = 600
+    val_every_steps: int = 50
+    patience: int = 0
+    keep: Keep = Keep.last
+    precision: str = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        known = ("auto", "32-true", "bf16-mixed")
+        if self.precision not in known:
+            raise ConfigError(
+                f"trainer.precision must be one of {', '.join(known)}; got {self.precision!r}"
+            )
+        require_at_least("trainer", self, max_steps=1, val_every_steps=1, patience=0, devices=1)
+        if self.devices not in (1, local_world_size()):
+            raise ConfigError(
+                f"trainer.devices={self.devices} needs as many processes, and torchrun starts them: "
+                f"torchrun --nproc_per_node {self.devices} --no-python xraysynth train …"
+            )

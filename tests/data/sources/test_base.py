@@ -1,0 +1,84 @@
+"""Label mapping and the file helpers that sources share."""
+
+import doctest
+import os
+import re
+
+import pandas as pd
+import pytest
+
+from xraysynth.data.sources import base
+from xraysynth.data.sources.folder import FolderSource
+from xraysynth.errors import DataNotFoundError, ManifestError
+
+CLASSES = ("normal", "pneumonia")
+
+
+def table(*labels):
+    return pd.DataFrame({"image_id": [f"i{n}" for n in range(len(labels))], "label": list(labels)})
+
+
+def mapped(*own, labels=()):
+    return base.map_labels(table(*own), dict(labels), CLASSES, name="site")
+
+
+def test_labels_are_translated_and_null_drops():
+    rows = mapped("NORM", "0", "skip", labels={"NORM": "normal", 0: "pneumonia", "skip": None})
+    assert rows["label"].tolist() == ["normal", "pneumonia"]
+    assert rows["image_id"].tolist() == ["i0", "i1"]
+
+
+def test_a_known_class_outside_the_study_is_dropped():
+    assert mapped("covid19", "normal")["label"].tolist() == ["normal"]
+
+
+def test_an_unknown_label_is_refused_with_the_override_that_maps_it():
+    with pytest.raises(ManifestError, match=re.escape("source.site.labels={effusion: normal}")):
+        mapped("normal", "effusion")
+
+
+@pytest.mark.parametrize("blank", [None, "", "  ", float("nan"), "nan"])
+def test_a_missing_label_is_refused_with_its_image(blank):
+    with pytest.raises(ManifestError, match="1 of 2 have none: i1"):
+        mapped("normal", blank)
+
+
+def test_a_stamp_changes_with_the_file(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"12")
+    os.utime(file, ns=(1, 1))
+    first = base.stamp(file)
+    os.utime(file, ns=(2, 2))
+    touched = base.stamp(file)
+    file.write_bytes(b"123")
+    os.utime(file, ns=(2, 2))
+    assert len({first, touched, base.stamp(file)}) == 3
+
+
+def test_file_ids_are_unique_and_safe():
+    paths = ["a b/1.png", "a_b/1.png", "a/b/1.png", "a/b/1.jpg", "ü/" + "x" * 300 + ".png", ".."]
+    ids = [base.file_id("site", path) for path in paths]
+    assert len(set(ids)) == len(paths)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", image) for image in ids)
+    assert base.file_id("site", "a") != base.file_id("other", "a")
+
+
+def test_hidden_files_and_archive_debris_are_not_listed(tmp_path):
+    for path in ("b/2.PNG", "b/1.png", "b/._1.png", "__MACOSX/3.png", ".git/4.png", "b/n.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    assert base.files_below(tmp_path, base.IMAGE_SUFFIXES) == ["b/1.png", "b/2.PNG"]
+
+
+def test_data_that_is_not_there_names_path_and_steps(tmp_path):
+    source = FolderSource(
+        name="site", root=str(tmp_path / "no"), homepage="https://a.b", how_to_get="Unzip c."
+    )
+    with pytest.raises(DataNotFoundError) as error:
+        source.rows()
+    for part in (str(tmp_path / "no"), "source.site.root", "Unzip c.", "https://a.b"):
+        assert part in str(error.value)
+
+
+def test_examples():
+    assert doctest.testmod(base).failed == 0

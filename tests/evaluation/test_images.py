@@ -1,0 +1,386 @@
+"""Any two folders of images against each other."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_study import CLASSES, write_cohort
+
+from xraysynth.config import compose
+from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
+from xraysynth.evaluation import images as evaluation
+from xraysynth.evaluation.encoders import build
+from xraysynth.evaluation.images import Precision, common_size, evaluate, from_folder, same_classes
+from xraysynth.evaluation.metrics import appearance
+from xraysynth.manifest import Manifest
+from xraysynth.stages import evaluate as stage
+
+QUICK = Precision(splits=4, replicates=50, pairs_per_class=10)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Real images of four classes, others of the same kind, and noise."""
+    parent = tmp_path_factory.mktemp("folders")
+    for name in ("real", "others"):
+        write_cohort(parent / name, per_class=26)
+        (parent / name / "manifest.csv").unlink()
+    rng = np.random.default_rng(5)
+    for path in sorted((parent / "others").rglob("*.png")):
+        pixels = np.asarray(Image.open(path)).astype(int) + rng.integers(-40, 40, (48, 48))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+        noise = parent / "noise" / path.relative_to(parent / "others")
+        noise.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (48, 48)).astype(np.uint8)).save(noise)
+    return parent
+
+
+def overall(found, metric):
+    (row,) = [r for r in found["measures"] if r["metric"] == metric and not r["label"]]
+    return row
+
+
+def measured(folders, name, tmp_path, **more):
+    return evaluate(
+        real=from_folder(folders / "real"),
+        synthetic=from_folder(folders / name, is_synthetic=True),
+        encoders=[build("embedded")],
+        size_px=48,
+        cache=tmp_path,
+        precision=QUICK,
+        **more,
+    )
+
+
+def test_noise_is_farther_from_real_images_than_their_like(folders, tmp_path):
+    others, noise = (
+        overall(measured(folders, n, tmp_path), "FD(embedded)") for n in ("others", "noise")
+    )
+    assert noise["value"] > 5 * others["value"]
+    assert noise["excess_low"] > 0
+    assert noise["n"] == others["n"] == 52
+    assert noise["p"] < 0.001
+
+
+def test_every_class_is_measured_by_itself(folders, tmp_path):
+    found = measured(folders, "others", tmp_path)
+    assert {row["label"] for row in found["measures"]} == {"", *CLASSES}
+    assert found["images"] == 104
+    assert found["closest"] == []
+
+
+def test_copies_of_the_training_images_are_found_and_shown(folders, tmp_path):
+    train, held_out = from_folder(folders / "others"), from_folder(folders / "real")
+    copies = measured(folders, "others", tmp_path, train=train, held_out=held_out)
+    assert overall(copies, "memorised share")["value"] == 1
+    assert overall(copies, "AuthPct")["value"] == 0
+    pair = copies["closest"][0]
+    assert pair["distance"] == 0
+    assert pair["flagged"]
+    assert pair["synthetic"].rpartition("/")[2] == pair["train"].rpartition("/")[2]
+    clean = measured(folders, "noise", tmp_path, train=train, held_out=held_out)
+    assert overall(clean, "memorised share")["value"] < 0.1
+
+
+def test_every_image_says_whether_it_counts_as_a_copy(folders, tmp_path):
+    train, held_out = from_folder(folders / "others"), from_folder(folders / "real")
+    copies = measured(folders, "others", tmp_path, train=train, held_out=held_out)
+    assert copies["flags"].shape == (104,)
+    assert copies["flags"].all()
+    assert measured(folders, "others", tmp_path)["flags"] is None
+    few = Manifest(held_out.table.iloc[::2], held_out.folder, held_out.classes)
+    small = measured(folders, "others", tmp_path, train=train, held_out=few)
+    assert small["flags"] is None
+
+
+def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_path):
+    """Half of the pool is noise, all of one class; among the real images that class is rare."""
+    real, train = from_folder(folders / "real"), from_folder(folders / "others")
+    rare = real.table["label"] == CLASSES[0]
+    kept = ~rare | (rare.cumsum() <= 2)
+    real = Manifest(real.table[kept], real.folder, real.classes)
+    made = tmp_path / "made"
+    for label in CLASSES:
+        origin = "noise" if label == CLASSES[0] else "others"
+        shutil.copytree(folders / origin / label, made / label)
+    synthetic = from_folder(made, is_synthetic=True)
+    options = {"encoders": [build("embedded")], "size_px": 48, "precision": QUICK}
+    found = evaluate(
+        real=real, synthetic=synthetic, train=train, held_out=real, cache=tmp_path, **options
+    )
+    (grain,) = [row for row in found["appearance"] if row["measure"] == "fine_grain"]
+    rows = synthetic.table["label"].to_numpy()
+    looks = [
+        appearance.appearance(np.asarray(Image.open(f)))["fine_grain"] for f in synthetic.files
+    ]
+    by_class = {label: np.mean(np.array(looks)[rows == label]) for label in CLASSES}
+    mix = real.table["label"].value_counts(normalize=True)
+    expected = sum(mix[label] * by_class[label] for label in CLASSES)
+    assert grain["value"] == pytest.approx(expected)
+    assert grain["value"] < np.mean(looks)
+    (similar,) = [row for row in found["nearest_similarity"] if row["metric"] == "SSIM"]
+    assert similar["value"] > 0.9  # unweighted 0.75: noise is like nothing
+
+
+def test_a_class_that_the_pool_lacks_is_in_no_real_value_either(folders, tmp_path):
+    made, few = tmp_path / "made", CLASSES[1:]
+    for label in few:
+        shutil.copytree(folders / "others" / label, made / label)
+    pool = from_folder(made, is_synthetic=True)
+    pool = Manifest(pool.table, pool.folder, tuple(sorted(CLASSES)))
+    real, train = from_folder(folders / "real"), from_folder(folders / "others")
+    options = {"encoders": [build("embedded")], "size_px": 48, "precision": QUICK}
+    whole, part = (
+        evaluate(real=one, synthetic=pool, train=train, held_out=one, cache=tmp_path, **options)
+        for one in (real, real.where(real.table["label"].isin(few)))
+    )
+    for name in ("nearest_similarity", "appearance"):
+        assert [row["real"] for row in whole[name]] == pytest.approx(
+            [row["real"] for row in part[name]]
+        )
+    assert whole["flags"] is None  # of 104 held-out images 78 are of these classes
+
+
+def test_patients_who_are_one_person_count_as_one(folders, tmp_path, monkeypatch):
+    """Of two ids with the same images one would be in each half, or one drawn twice in one."""
+    real = from_folder(folders / "real")
+    keys = [
+        f"{source}/{patient}"
+        for source, patient in zip(real.table["source"], real.table["patient_id"], strict=True)
+    ]
+    linked = [sorted(pair) for pair in zip(keys[::2], keys[1::2], strict=True)]
+    patients = []
+    for name in ("measure_sets", "measure_copying"):
+        monkeypatch.setattr(
+            f"xraysynth.evaluation.images.{name}",
+            lambda **given: patients.append(list(given["patients"])) or [],
+        )
+    original = evaluation.diversity.within_class
+    monkeypatch.setattr(
+        evaluation.diversity,
+        "within_class",
+        lambda *images, **given: (
+            patients.append(list(given.get("patients", []))) or original(*images, **given)
+        ),
+    )
+    train = from_folder(folders / "others")
+    measured(folders, "others", tmp_path, train=train, held_out=real, linked=linked)
+    (sets, copies, _, variety) = patients
+    for seen in (sets, copies, variety):
+        assert len(set(seen)) == len(keys) // 2
+        assert seen[0] == seen[1] == linked[0][0]
+
+
+def faithfulness(counts, *, per_class=(0.9, 0.5), judged=(0.9, 0.5)):
+    """Of a pool with these numbers of each class, a set share of which is seen as its class."""
+    targets = np.repeat(np.arange(2), counts)
+    right = np.concatenate(
+        [np.arange(n) < round(share * n) for n, share in zip(counts, per_class, strict=True)]
+    )
+    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(targets))]})
+    made = SimpleNamespace(table=table, targets=targets)
+    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
+    scores = {
+        f"recall/{name}": {
+            "value": value,
+            "low": max(0, value - 0.1),
+            "high": min(1, value + 0.1),
+            "n": 50,
+        }
+        for name, value in zip(("a", "b"), judged, strict=True)
+    }
+    mean = sum(judged) / 2
+    scores["balanced_accuracy"] = {"value": mean, "low": mean, "high": mean, "n": 100}
+    judge = {"scores": scores | {"accuracy": {"value": 0.84}}, "trained_on": ""}
+    seen = np.eye(2)[np.where(right, targets, 1 - targets)]
+    return stage._faithfulness(config, made, judge, seen)["faithfulness"]
+
+
+def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
+    """With the same recalls, shares of all images would be 84 % of real ones but 70 % of a pool with
+    equally many of each class."""
+    for counts in ((100, 100), (170, 30)):
+        whole = faithfulness(counts)[0]
+        assert whole["value"] == pytest.approx(0.7)
+        assert whole["real"] == pytest.approx(0.7)
+    whole = faithfulness((100, 0))[0]
+    assert (whole["value"], whole["real"]) == (pytest.approx(0.9), pytest.approx(0.9))
+
+
+def test_label_fidelity_of_all_and_none_is_not_told_exactly():
+    """A judge that always sees class a: 50 % of both classes is chance, by some few images."""
+    whole = faithfulness((40, 40), per_class=(1.0, 0.0), judged=(1.0, 0.0))[0]
+    assert whole["value"] == whole["real"] == 0.5
+    assert whole["low"] < 0.49
+    assert whole["high"] > 0.51
+    assert whole["real_low"] < 0.49
+    assert whole["real_high"] > 0.51
+    targets = np.repeat([0, 1], 40)
+    found = stage.usable(np.eye(2)[np.zeros(80, int)], targets, None, 200)
+    assert found["low"] < 0.49
+    assert found["high"] > 0.51
+
+
+def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_images(monkeypatch):
+    """Right in all of class a and in half of class b: 90 % of a cohort with a fifth of b."""
+    targets = np.repeat([0, 1], [20, 20])
+    right = np.arange(40) < 30
+    seen = np.eye(2)[np.where(right, targets, 1 - targets)]
+    monkeypatch.setattr(stage.fitting, "predicted", lambda *given: seen)
+    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(40)]})
+    made = SimpleNamespace(table=table, targets=targets)
+    test_images = SimpleNamespace(targets=np.repeat([0, 1], [80, 20]))
+    cohort = SimpleNamespace(split=lambda name: {"test": test_images}[name])
+    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
+    found = stage._tested_on(config, cohort, made, [Path("weights")])
+    assert found["accuracy"]["value"] == pytest.approx(0.9)
+    assert found["seeds"] == 1
+    assert "without" not in found
+
+
+def test_real_classifiers_are_tested_on_the_classes_that_a_pool_has(monkeypatch):
+    """A pool of a alone, nine in ten right, beside real images of a, eight in ten right."""
+    kinds = {"made": np.zeros(40, int), "real": np.repeat([0, 1], [80, 20])}
+    wrong = {"made": np.arange(40) < 4, "real": np.arange(100) < 16}
+    images = {}
+    for name, targets in kinds.items():
+        table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(targets))], "source": "s"})
+        images[name] = SimpleNamespace(
+            table=table.assign(patient_id=table["image_id"]), targets=targets
+        )
+    seen = {
+        id(images[name]): np.eye(2)[np.where(wrong[name], 1 - targets, targets)]
+        for name, targets in kinds.items()
+    }
+    monkeypatch.setattr(
+        stage.fitting, "predicted", lambda config, images, weights: seen[id(images)]
+    )
+    cohort = SimpleNamespace(split=lambda name: {"test": images["real"]}[name])
+    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
+    found = stage._tested_on(config, cohort, images["made"], [Path("weights")])
+    assert found["accuracy"]["value"] == pytest.approx(0.9)
+    assert found["accuracy of real images"]["value"] == pytest.approx(0.8)
+    assert found["without"] == ["b"]
+    assert "macro_f1" not in found
+    other = SimpleNamespace(split=lambda name: images["made"])
+    only_b = SimpleNamespace(table=images["real"].table[80:], targets=np.ones(20, int))
+    assert stage._tested_on(config, other, only_b, [Path("weights")]) == {}
+
+
+def test_usable_images_are_of_their_class_and_no_copies():
+    """By hand: 2 of 4 in one class and 9 of 10 in the other, one of these a copy."""
+    targets = np.repeat([0, 1], [4, 10])
+    seen = np.eye(2)[np.concatenate([[0, 0, 1, 1], [1] * 9, [0]])]
+    copied = np.arange(14) == 5
+    found = stage.usable(seen, targets, copied, 200)
+    assert found["value"] == pytest.approx((2 / 4 + 8 / 10) / 2)
+    assert found["low"] < found["value"] < found["high"]
+    assert (found["n"], found["copies_looked_for"]) == (14, True)
+    unlooked = stage.usable(seen, targets, None, 200)
+    assert unlooked["value"] == pytest.approx((2 / 4 + 9 / 10) / 2)
+    assert unlooked["copies_looked_for"] is False
+    all_of_them = stage.usable(np.eye(2)[targets], targets, None, 200)
+    assert (all_of_them["value"], all_of_them["high"]) == (1, 1)
+    assert 0.6 < all_of_them["low"] < 0.9
+
+
+def test_images_differ_by_size_in_the_cache(folders, tmp_path):
+    real = from_folder(folders / "real")
+    arguments = {
+        "real": real,
+        "encoders": [build("embedded")],
+        "cache": tmp_path,
+        "precision": QUICK,
+    }
+    synthetic = from_folder(folders / "others", is_synthetic=True)
+    large, small = (evaluate(synthetic=synthetic, size_px=px, **arguments) for px in (48, 16))
+    assert overall(large, "FD(embedded)")["value"] != overall(small, "FD(embedded)")["value"]
+
+
+def test_a_manifest_beside_the_images_gives_labels_and_patients(folders, tmp_path):
+    shutil.copytree(folders / "real", tmp_path / "real")
+    paths = sorted(p.name for p in (tmp_path / "real" / "normal").glob("*.png"))
+    table = pd.DataFrame({"path": [f"normal/{n}" for n in paths], "label": "healthy"})
+    table.assign(patient_id="one").to_csv(tmp_path / "real" / "manifest.csv", index=False)
+    found = from_folder(tmp_path / "real")
+    assert found.classes == ("healthy",)
+    assert set(found.table["patient_id"]) == {"one"}
+    table.assign(path="../outside.png").to_csv(tmp_path / "real" / "manifest.csv", index=False)
+    with pytest.raises(ManifestError, match="stay inside"):
+        from_folder(tmp_path / "real")
+
+
+def test_a_damaged_image_stops_the_run_by_name(folders, tmp_path):
+    shutil.copytree(folders / "others", tmp_path / "others")
+    (tmp_path / "others" / "normal" / "000.png").write_bytes(b"no image")
+    shutil.copytree(folders / "real", tmp_path / "real")
+    with pytest.raises(ImageError, match=r"normal/000\.png"):
+        measured(tmp_path, "others", tmp_path / "cache")
+
+
+def test_a_folder_without_images_and_one_that_is_not_there_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataNotFoundError, match="no images"):
+        from_folder(tmp_path / "empty")
+    with pytest.raises(DataNotFoundError, match="is no folder"):
+        from_folder(tmp_path / "gone")
+
+
+def test_classes_count_only_where_all_folders_have_them(folders, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in (folders / "noise" / "normal").glob("*.png"):
+        shutil.copy(path, flat)
+    one, other = same_classes(from_folder(folders / "real"), from_folder(flat, is_synthetic=True))
+    assert one.classes == other.classes == ("all",)
+    part = tmp_path / "part"
+    shutil.copytree(folders / "noise" / "normal", part / "normal")
+    with pytest.raises(ManifestError, match="different classes"):
+        same_classes(from_folder(folders / "real"), from_folder(part))
+
+
+def test_no_image_is_enlarged_to_be_compared(folders, tmp_path):
+    large = tmp_path / "large"
+    large.mkdir()
+    Image.new("L", (900, 700), 90).save(large / "a.png")
+    assert common_size(from_folder(large)) == 512
+    assert common_size(from_folder(large), from_folder(folders / "real")) == 48
+
+
+def run_stage(folders, tmp_path, *more):
+    overrides = [
+        f"real={folders / 'real'}",
+        f"synthetic={folders / 'noise'}",
+        f"paths.output={tmp_path}",
+        "evaluate.splits=3",
+        "evaluate.replicates=50",
+        *more,
+    ]
+    return stage.run(compose(overrides), overrides)
+
+
+def test_the_stage_compares_two_folders_without_a_study(folders, tmp_path):
+    result = run_stage(folders, tmp_path, f"trained_on={folders / 'others'}")
+    page = Path(result["page"]).read_text()
+    assert "noise" in page
+    assert "FD(embedded)" in page
+    assert "https://" not in page.replace("https://www.w3.org", "")
+    table = pd.read_csv(result["table"])
+    assert {"FD(embedded)", "memorised share", "C_T"} <= set(table["metric"])
+    assert result["size_px"] == 48
+    assert not (tmp_path / "cohorts").exists()
+    json.dumps(result)
+    assert run_stage(folders, tmp_path, f"trained_on={folders / 'others'}")["skipped"]
+
+
+def test_the_stage_says_what_is_missing(folders, tmp_path):
+    overrides = [f"real={folders / 'real'}", f"paths.output={tmp_path}"]
+    with pytest.raises(ConfigError, match="real and synthetic must both be given"):
+        stage.run(compose(overrides), overrides)
+    with pytest.raises(ConfigError, match="needs a classifier for two folders"):
+        run_stage(folders, tmp_path, "evaluate.encoders=[classifier]")

@@ -1,0 +1,261 @@
+"""Budget and rate limits hold whatever the concurrency, prices and failures."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from images_server import USAGE
+
+from xraysynth.generation.images_api import background, client, limits
+from xraysynth.generation.images_api.catalogue import Pricing, model
+from xraysynth.generation.images_api.limits import Bucket, Budget, Gate
+from xraysynth.generation.images_api.outcomes import retry_after
+from xraysynth.generation.images_api.results import Call
+from xraysynth.generation.images_api.spool import Spool
+from xraysynth.records import Request
+
+RATES = {"text_in": 5, "image_in": 8, "image_out": 30}
+
+
+class VirtualClock(limits.Clock):
+    """Time that passes only by sleeping."""
+
+    def __init__(self):
+        self.time = 0.0
+
+    def now(self):
+        return self.time
+
+    async def sleep(self, seconds):
+        self.time += seconds
+        await asyncio.sleep(0)
+
+
+class FakeService:
+    """Stands in for the SDK's client; bills what it likes up to the highest price."""
+
+    def __init__(self, plan, pricing, budget_usd):
+        self.plan, self.pricing, self.budget_usd = list(plan), pricing, budget_usd
+        self.billed, self.open, self.calls = 0.0, 0.0, 0
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def post(self, path, *, cast_to, body):
+        assert path == "/images/generations"
+        prompt = body["prompt"]
+        kind, turns, share = self.plan[self.calls % len(self.plan)]
+        self.calls += 1
+        at_most = self.pricing.at_most_usd(prompt)
+        self.open += at_most
+        assert self.billed + self.open <= self.budget_usd + 1e-9
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        self.open -= at_most
+        return self._answer(kind, at_most, share)
+
+    def _answer(self, kind, at_most, share):
+        import httpx2
+        import openai
+
+        request = httpx2.Request("POST", "http://127.0.0.1")
+        if isinstance(kind, int):
+            response = httpx2.Response(kind, request=request)
+            raise openai.APIStatusError("no", response=response, body=None)
+        if kind == "refused":
+            response = httpx2.Response(400, request=request)
+            body = {"code": "moderation_blocked", "message": "no"}
+            raise openai.APIStatusError("no", response=response, body=body)
+        self.billed += share * at_most
+        if kind == "lost":
+            raise openai.APITimeoutError(request=request)
+        tokens = int(share * at_most / 30 * 1e6)
+        if self.pricing.declared_usd is not None:
+            self.billed += (1 - share) * at_most
+        else:
+            self.billed += tokens * 30 / 1e6 - share * at_most
+        usage = {"output_tokens": tokens} if kind != "no usage" else None
+        content = json.dumps({"data": [], "usage": usage}).encode()
+        return SimpleNamespace(
+            content=b"{" if kind == "broken" else content, headers={}, status_code=200
+        )
+
+
+KINDS = ["paid", "paid", "paid", "lost", "refused", "broken", "no usage", 429, 500, 504]
+PLANS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 20), st.floats(0, 1)), min_size=1, max_size=12
+)
+
+
+def run(service, pricing, *, count, concurrency, budget_usd, clock):
+    call = Call(
+        client=lambda: service,
+        body=lambda r: {"prompt": r.prompt, "model": "m"},
+        served_by="fake",
+        pricing=pricing,
+        secret=None,
+        attempts=3,
+        give_up_after=10**6,
+    )
+    gate = Gate(concurrency, {"images": 1000.0}, clock=clock)
+    this = client.Run(call, gate, Budget(budget_usd), Spool(None))
+    wanted = [Request("normal", n, f"{n}" * (n % 7), "", n) for n in range(count)]
+    return list(background.results(this, wanted, in_flight=concurrency)), this
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    plan=PLANS,
+    concurrency=st.integers(1, 64),
+    count=st.integers(0, 60),
+    budget_usd=st.floats(0, 2),
+    declared=st.one_of(st.none(), st.floats(0, 0.3)),
+)
+def test_the_budget_is_never_exceeded(plan, concurrency, count, budget_usd, declared):
+    pricing = Pricing(declared_usd=declared, prices=RATES, output_tokens=1756)
+    service = FakeService(plan, pricing, budget_usd)
+    results, this = run(
+        service,
+        pricing,
+        count=count,
+        concurrency=concurrency,
+        budget_usd=budget_usd,
+        clock=VirtualClock(),
+    )
+    counted = sum(r.facts["cost_usd"] + r.facts["cost_possible_usd"] for r in results)
+    assert counted <= budget_usd + 1e-9
+    assert service.billed <= counted + 1e-9
+    assert this.budget.spent == pytest.approx(counted, abs=1e-6)
+    assert len(results) + this.not_asked == count
+    if this.not_asked:
+        assert budget_usd - counted < pricing.at_most_usd("6" * 12) + 1e-9
+
+
+def test_without_the_reservation_of_calls_in_flight_the_property_would_fail(monkeypatch):
+    monkeypatch.setattr(Budget, "fits", lambda self, usd: self.spent < self.limit_usd)
+    pricing = Pricing(declared_usd=0.1, prices={}, output_tokens=None)
+    service = FakeService([("paid", 5, 1.0)], pricing, 0.25)
+    results, _ = run(
+        service, pricing, count=20, concurrency=10, budget_usd=0.25, clock=VirtualClock()
+    )
+    counted = sum(r.facts["cost_usd"] + r.facts["cost_possible_usd"] for r in results)
+    assert counted > 0.25
+
+
+def test_a_call_dearer_than_its_highest_price_makes_later_reservations_larger():
+    budget = Budget(1.0)
+    budget.settle(budget.set_aside(0.1), 0.3)
+    assert budget.spent == 0.3
+    assert budget.fits(0.23)
+    assert not budget.fits(0.24)
+
+
+def test_sums_are_exact():
+    budget = Budget(1.0)
+    for _ in range(10):
+        assert budget.fits(0.1)
+        budget.settle(budget.set_aside(0.1), 0.1)
+    assert not budget.fits(1e-9)
+
+
+def passed(per_minute, amounts, count, *, concurrency=1000):
+    """When each of `count` calls came through."""
+
+    async def main():
+        clock = VirtualClock()
+        gate = Gate(concurrency, per_minute, clock=clock)
+        return [await gate.enter(amounts, lambda: False) for _ in range(count)]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["requests", "images", "tokens"])
+def test_no_minute_sees_more_than_its_limit_and_a_burst(what):
+    amount = 1756.0 if what == "tokens" else 1.0
+    amounts = {"requests": 1.0, "images": 1.0, "tokens": 1756.0}
+    limit = 60 * amount
+    times = passed({what: limit}, amounts, 300)
+    assert times[-1] == pytest.approx(298, abs=2)
+    for start in times:
+        within = sum(start <= t < start + 60 for t in times)
+        assert within * amount <= limit * 1.02 + amount
+
+
+def test_a_call_larger_than_the_burst_makes_debts():
+    times = passed({"tokens": 600.0}, {"tokens": 1200.0}, 3)
+    assert times == pytest.approx([0, 120, 240], abs=2)
+
+
+def test_a_bucket_refills_at_its_pace():
+    bucket = Bucket(60.0)
+    bucket.level = 0.0
+    assert bucket.wait_seconds(1.0, 0.0, 1.0) == pytest.approx(1.0)
+    assert bucket.wait_seconds(1.0, 0.0, 0.5) == pytest.approx(2.0)
+
+
+def test_the_gate_slows_down_once_for_calls_that_were_out_together_and_recovers():
+    async def main():
+        clock = VirtualClock()
+        gate = Gate(8, {}, clock=clock)
+        began = [await gate.enter({}, lambda: False) for _ in range(8)]
+        clock.time = 1.0
+        for start in began:
+            gate.refused(start, None)
+            gate.leave()
+        assert gate.pace == 0.5
+        first = await gate.enter({}, lambda: False)
+        assert first == pytest.approx(2.0)  # a second of rest
+        gate.refused(first, None)
+        gate.leave()
+        assert gate.pace == 0.25
+        assert await gate.enter({}, lambda: False) == pytest.approx(4.0)  # then two
+        for _ in range(50):
+            gate.succeeded()
+        assert gate.pace == 1.0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "300"}, 300.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+def test_cost_is_usage_times_the_dated_price():
+    pricing = Pricing(declared_usd=None, prices=RATES, output_tokens=1756)
+    assert pricing.cost_usd(USAGE, image=True) == pytest.approx((20 * 5 + 439 * 30) / 1e6)
+    half = Pricing(declared_usd=None, prices=RATES, output_tokens=1756, discount=0.5)
+    assert half.cost_usd(USAGE, image=True) == pytest.approx((20 * 5 + 439 * 30) / 2e6)
+    edits = {"input_tokens": 30, "input_tokens_details": {"image_tokens": 10}, "output_tokens": 0}
+    assert pricing.cost_usd(edits, image=False) == pytest.approx((20 * 5 + 10 * 8) / 1e6)
+    for silent in ({"output_tokens": "many"}, {"output_tokens": 0}, {}, None):
+        assert pricing.cost_usd(silent, image=True) is None
+    declared = Pricing(declared_usd=0.04, prices=RATES, output_tokens=1756)
+    assert declared.cost_usd(None, image=True) == 0.04
+    assert declared.cost_usd(None, image=False) is None
+
+
+@pytest.mark.parametrize(
+    ("quality", "usd"),
+    [("low", 0.0059), ("medium", 0.0132), ("high", 0.0527), ("xhigh", 0.0937), ("max", 0.2107)],
+)
+def test_the_catalogue_gives_the_published_prices(quality, usd):
+    entry = model("gpt-image-2.5-flare-2026-09-08")
+    tokens = entry.output_tokens["1024x1024"][quality]
+    assert tokens * entry.prices["image_out"] / 1e6 == pytest.approx(usd, abs=1e-4)
