@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 # Imports take half the time once bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup quickstart test lint types benchmarks lock clean
+.PHONY: setup quickstart test lint types doctests benchmarks lock clean
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -29,9 +29,13 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: setup
 	$(BIN)/mypy
+
+doctests: setup
+	$(BIN)/python -m pytest -q --doctest-modules src/xraysynth
 
 benchmarks: export OMP_NUM_THREADS = $(shell nproc)
 benchmarks: setup

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -384,3 +386,19 @@ def test_the_stage_says_what_is_missing(folders, tmp_path):
         stage.run(compose(overrides), overrides)
     with pytest.raises(ConfigError, match="needs a classifier for two folders"):
         run_stage(folders, tmp_path, "evaluate.encoders=[classifier]")
+
+
+def test_the_call_of_the_readme_is_found_without_loading_anything_before():
+    code = (
+        "import sys, xraysynth.evaluation as e; print('torch' in sys.modules, 'pandas' in sys.modules); "
+        "print(e.evaluate.__module__, e.from_folder.__name__); "
+        "print(hasattr(e, 'nothing'))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [
+        "False",
+        "False",
+        "xraysynth.evaluation.images",
+        "from_folder",
+        "False",
+    ]

@@ -15,14 +15,14 @@ import pytest
 from safetensors.numpy import load_file
 from small_study import overrides_for
 
-from xraysynth import launch
+from xraysynth import files, launch
 from xraysynth.config import compose, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.encoders import embedded
 from xraysynth.evaluation.metrics.features import Cached, cached_features
 from xraysynth.files import write_atomically
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
-from xraysynth.jobs import parts, store
+from xraysynth.jobs import parts
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.parts import Shard
 from xraysynth.stages import evaluate, features, generate
@@ -181,9 +181,9 @@ def test_processes_of_two_machines_do_not_write_the_same_partial_file(tmp_path, 
     def replace(partial, _):
         names.append(partial.name)
 
-    monkeypatch.setattr(store, "os", SimpleNamespace(getpid=lambda: 1, replace=replace))
+    monkeypatch.setattr(files, "os", SimpleNamespace(getpid=lambda: 1, replace=replace))
     for machine in ("a", "b"):
-        monkeypatch.setattr(store, "node", lambda machine=machine: machine)
+        monkeypatch.setattr(files, "node", lambda machine=machine: machine)
         write_atomically(tmp_path / "store.json", b"")
     assert len(set(names)) == 2
 

@@ -7,7 +7,20 @@ images into features, `reader_study` makes kits for readers and analyses their a
     >>> fd_name("inception"), fd_name("classifier")
     ('FID', 'FD(classifier)')
 
-    from xraysynth.evaluation.images import evaluate, from_folder
+    from xraysynth.evaluation import evaluate, from_folder
 """
 
-__all__ = ["encoders", "images", "metrics", "reader_study", "selftest"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch and pandas are there when they are asked for
+    from xraysynth.evaluation.images import Precision, evaluate, from_folder
+
+__all__ = ["Precision", "evaluate", "from_folder"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from xraysynth.evaluation import images
+
+    return getattr(images, name)
