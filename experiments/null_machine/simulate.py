@@ -266,21 +266,20 @@ NULL_STUDIES = (
 PLANTED_STUDIES = (
     Study("2 arms, 3 seeds, planted", 2, 3, gain=1.0),
     Study("2 arms, 5 seeds, planted", 2, 5, gain=1.0),
-    Study("8 arms, 5 seeds, planted", 8, 5, gain=1.0),
-    Study("40 arms, 5 seeds, planted", 40, 5, gain=1.0, runs=50),
+    Study("8 arms, 5 seeds, planted", 8, 5, gain=1.0, runs=30),
 )
 NULL_POOLS = (
     Pools("1 pool", 1),
     Pools("1 pool, one image each, balanced", 1, Patients(300, BALANCED, 1)),
     Pools("1 pool, 120 patients", 1, Patients(120)),
-    Pools("8 pools", 8, runs=60),
-    Pools("40 pools", 40, runs=15),
+    Pools("8 pools", 8, runs=30),
+    Pools("40 pools", 40, runs=6),
 )
 PLANTED_POOLS = (
-    Pools("1 pool, shifted by 0.6", 1, shift=0.6),
-    Pools("8 pools, shifted by 0.6", 8, shift=0.6, runs=30),
-    Pools("1 pool, 5 % copied", 1, copied=0.05),
-    Pools("8 pools, 20 % copied", 8, copied=0.2, runs=30),
+    Pools("1 pool, shifted by 0.6", 1, shift=0.6, runs=60),
+    Pools("8 pools, shifted by 0.6", 8, shift=0.6, runs=10),
+    Pools("1 pool, 5 % copied", 1, copied=0.05, runs=60),
+    Pools("8 pools, 20 % copied", 8, copied=0.2, runs=10),
 )
 
 
