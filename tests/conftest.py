@@ -10,11 +10,15 @@ os.environ["WANDB_MODE"] = "offline"
 import shutil
 
 import pytest
+from hypothesis import settings
 from small_study import overrides_for, write_cohort
 from tiny_sd import save_tiny_lora, save_tiny_sd
 
 from xraysynth.config import Config, compose
 from xraysynth.stages import study
+
+settings.register_profile("any machine", deadline=None)  # no test depends on how fast it is
+settings.load_profile("any machine")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -136,7 +136,7 @@ def test_calibration_shows_other_images_of_other_patients_half_of_them_real():
 CELLS = [cell for cell in "abcdef" for _ in range(10)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     per_cell=st.integers(1, 12),
     repeats=st.floats(0, 0.5),
@@ -161,7 +161,7 @@ def test_repeats_are_spread_over_the_cells():
     assert set(Counter(CELLS[n] for n in session.repeated).values()) == {2}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(per_cell=st.integers(1, 12), repeats=st.floats(0, 0.5), seed=st.integers(0, 2**60))
 def test_a_repeat_comes_late_and_everything_is_shown(per_cell, repeats, seed):
     cells = [cell for cell in "abcdef" for _ in range(per_cell)]

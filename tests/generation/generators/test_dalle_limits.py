@@ -109,7 +109,7 @@ def run(service, pricing, *, count, concurrency, budget_usd, clock):
     return list(background.results(this, wanted, in_flight=concurrency)), this
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     plan=PLANS,
     concurrency=st.integers(1, 64),
