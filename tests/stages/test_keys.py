@@ -1,0 +1,65 @@
+"""Work that version 0.1 has done is found: jobs keep the keys that name their folders."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from xraysynth.config import compose
+from xraysynth.manifest import Manifest
+from xraysynth.records import CLASSES, SPLITS
+from xraysynth.stages import finetune, generate, plan, prepare, probe, train
+
+GOLDEN = Path(__file__).parent / "golden" / "keys-0.1.json"
+"""Keys by job, as version 0.1 gave them to the configuration and the cohort below."""
+
+
+def cohort() -> Manifest:
+    """Two sources with nine patients of every class."""
+    rows = [
+        {
+            "image_id": f"{source}-{label}-{number}",
+            "path": f"{source}/{label}-{number}.png",
+            "label": label,
+            "source": source,
+            "patient_id": f"{label}{number}",
+            "split": SPLITS[number % 3],
+            "sha256": f"{source}{label}{number}".ljust(64, "0"),
+        }
+        for source in ("a", "b")
+        for label in CLASSES
+        for number in range(9)
+    ]
+    return Manifest(pd.DataFrame(rows), Path("cohort"), CLASSES)
+
+
+def keys() -> dict[str, str]:
+    options = ("study.leave_one_source_out=true", "study.modes=[replace,add]")
+    config = compose(["experiment=quickstart", *options, "study.real_fractions=[0.5,1]"])
+    images = cohort()
+    found = {"prepare": prepare.job(config).key, "probe": probe.job(config, images).key}
+    for name, learner in finetune.untaught(config).items():
+        found[f"finetune {name}"] = finetune.job(config, learner, images).key
+    for name, generator in finetune.bound(config, images).items():
+        found[f"generate {name}"] = generate.store(config, generator).key
+    for arm in plan.arms(config, images):
+        found[f"train {arm.title}"] = train.job(replace(arm.config, seed=1), images).key
+    return found
+
+
+def test_jobs_of_version_0_1_keep_their_keys() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    found = keys()
+    assert len(golden) > 20
+    assert {name: found.get(name) for name in golden} == golden
+
+
+def test_what_decides_a_result_is_in_its_key() -> None:
+    """One patient more in the cohort names other trainings and another fine-tuning."""
+    images = cohort()
+    fewer = images.where(images.table["patient_id"] != "normal0")
+    config = compose(["experiment=quickstart"])
+    (learner,) = finetune.untaught(config).values()
+    assert finetune.job(config, learner, images).key != finetune.job(config, learner, fewer).key
+    assert train.job(config, images).key != train.job(config, fewer).key
