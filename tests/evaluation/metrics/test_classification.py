@@ -296,6 +296,16 @@ def test_what_few_patients_hide_is_in_a_difference_too():
     assert arms[0].p_value(arms[1], "macro_recall") > 0.05
 
 
+def test_a_classifier_that_always_says_the_same_has_an_interval():
+    """Recalls of 1 and 0 are those of every draw of patients, and yet not known exactly."""
+    targets = np.arange(120) % 4
+    always = np.tile([0.97, 0.01, 0.01, 0.01], (120, 1))
+    found = evaluate(always, targets, np.arange(120), classes=CLASSES, replicates=300)
+    balanced = found["balanced_accuracy"]
+    assert balanced.value == 0.25
+    assert 0.02 < balanced.high - balanced.low < 0.12  # four classes of 30 patients: ± 0.03
+
+
 def test_weighting_to_a_class_mix_gives_the_scores_of_a_set_in_that_mix():
     probabilities, targets = predictions(n=400)
     mix = np.array([0.6, 0.2, 0.15, 0.05])

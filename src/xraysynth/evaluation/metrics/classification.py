@@ -161,28 +161,28 @@ class Resampled:
         return [label for label, n in self.patients.items() if label and 0 < n < FEW_PATIENTS]
 
     def hidden_sd(self, name: str) -> float:
-        """Standard deviation of a score beyond that of its replicates, from classes of few patients.
+        """Standard deviation of a score beyond that of its replicates, which some classes hide.
 
-        Of such a class the variance is taken as that of `share_interval`, where this is larger than
-        the bootstrap's; a mean over C classes has 1 / C² of it.
+        A class of few patients does, and one whose score is exactly 0 or 1, as of a classifier that never
+        names it: no draw of patients changes it. Their variance is taken as that of `share_interval`,
+        where this is larger than the bootstrap's; a mean over C classes has 1 / C² of it.
         """
         metric, _, label = name.partition("/")
-        if not self.scarce_classes or metric in (*UNBOUNDED, "accuracy"):
+        if metric in (*UNBOUNDED, "accuracy"):
             return 0.0
         if label:
-            return (
-                float(np.sqrt(self._hidden_variance(name))) if label in self.scarce_classes else 0
-            )
+            return float(np.sqrt(self._hidden_variance(name)))
         part = {"balanced_accuracy": "recall"}.get(metric, metric.removeprefix("macro_"))
-        variances = [self._hidden_variance(f"{part}/{label}") for label in self.scarce_classes]
-        n_classes = sum(1 for label, n in self.patients.items() if label and n)
-        return float(np.sqrt(np.sum(variances)) / n_classes)
+        present = [label for label, n in self.patients.items() if label and n]
+        variances = [self._hidden_variance(f"{part}/{label}") for label in present]
+        return float(np.sqrt(np.sum(variances)) / len(present))
 
     def _hidden_variance(self, name: str) -> float:
         scores = self.levels[name][0]
-        if not np.isfinite(scores[0]):
-            return 0.0
         label = name.partition("/")[2]
+        is_hidden = label in self.scarce_classes or scores[0] in (0.0, 1.0)
+        if not (is_hidden and np.isfinite(scores[0])):
+            return 0.0
         seen = np.nanvar(scores[1:]) if np.isfinite(scores[1:]).any() else 0.0
         return max(0.0, share_sd(scores[0], trials=self.patients[label]) ** 2 - float(seen))
 
