@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,10 +24,10 @@ INTERVAL = re.compile(rf"{NUMBER}\*{{0,2}} \[{NUMBER}, {NUMBER}\]")
 @pytest.fixture
 def scripts(monkeypatch):
     """The scripts beside the experiments can be imported."""
-    for folder in (EXPERIMENTS, EXPERIMENTS / "hyperparameters", EXPERIMENTS / "low_data"):
-        monkeypatch.syspath_prepend(str(folder))
+    for folder in ("", "hyperparameters", "low_data", "null_machine"):
+        monkeypatch.syspath_prepend(str(EXPERIMENTS / folder))
     yield
-    for name in ("figure", "main_effects", "collect"):
+    for name in ("figure", "main_effects", "collect", "simulate"):
         sys.modules.pop(name, None)
 
 
@@ -156,3 +157,16 @@ def test_the_figures_of_a_table_say_that_it_is_simulated(scripts):
     assert ">simulated<" in text
     assert "simulated" not in standalone(svg, simulated=False)
     assert "--ink: #" in text
+
+
+def test_a_study_of_one_seed_claims_nothing_and_planted_effects_are_found(scripts):
+    import simulate
+
+    one_seed = replace(simulate.NULL_STUDIES[0], gain=3.0)
+    assert set(simulate.training_claims(one_seed, 0).values()) == {0.0}
+    planted = replace(simulate.PLANTED_STUDIES[1], gain=2.0)
+    claims = simulate.training_claims(planted, 0)
+    assert claims["better than real only"] == claims["the labels matter"] == 1
+    assert claims["worse than real only"] == 0
+    copied = replace(simulate.PLANTED_POOLS[2], copied=0.3, per_class=40)
+    assert simulate.image_claims(copied, 0)["copies"] == 1
