@@ -89,7 +89,7 @@ def test_time_memory_and_energy_are_measured():
 
 STRETCHES = """
 import numpy as np
-from xraysynth import ledger
+from xraysynth.generation import ledger
 block = np.ones(150_000_000, np.uint8)
 del block
 with ledger.metered() as found:

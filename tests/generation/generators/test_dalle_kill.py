@@ -15,7 +15,7 @@ CODE = f"""
 import sys
 from pathlib import Path
 from dataclasses import replace
-from xraysynth import pool
+from xraysynth.generation import pool
 from xraysynth.generation.generators.dalle import Dalle
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.records import Request
