@@ -273,7 +273,7 @@ NULL_POOLS = (
     Pools("1 pool, one image each, balanced", 1, Patients(300, BALANCED, 1)),
     Pools("1 pool, 120 patients", 1, Patients(120)),
     Pools("8 pools", 8, runs=60),
-    Pools("40 pools", 40, runs=6),
+    Pools("40 pools", 40, runs=25),
 )
 PLANTED_POOLS = (
     Pools("1 pool, shifted by 0.6", 1, shift=0.6, runs=60),

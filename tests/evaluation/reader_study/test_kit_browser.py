@@ -187,8 +187,9 @@ def test_a_session_by_keys_and_mouse_survives_a_reload_and_a_killed_browser(api,
         assert [code for code, _ in found] == [code for code, _, _ in marks]
         for (_, at), (_, x, y) in zip(found, marks, strict=True):
             assert [float(n) for n in at.split(",")] == pytest.approx([x, y], abs=0.003)
-        assert 0 < float(row["seconds"]) < 60
+        assert float(row["seconds"]) >= 0  # an image that takes less than 50 ms has none
         assert row["answered_at"].endswith("Z")
+    assert sum(float(row["seconds"]) for row in rows) > 0
     assert [request.url for request in requests if leaves(request)] == []
 
 

@@ -19,15 +19,30 @@ class Store {
   async open() {
     const late = new Promise((resolve) => setTimeout(resolve, 3000, null));
     this.database = await Promise.race([openDatabase().catch(() => null), late]);
-    const entries = [...this.local(), ...(await this.disk().catch(() => []))];
+    const onDisk = await this.disk().catch(() => []);
     const records = {};
-    for (const [key, text] of entries) {
+    for (const [key, text] of [...onDisk, ...this.local()]) {
       const item = key.slice(this.prefix.length);
       const record = JSON.parse(text);
       if (record.revision > (records[item]?.revision ?? 0)) records[item] = record;
     }
+    await this.catchUp(records, new Map(onDisk));
     this.works = this.database !== null || this.putLocal("probe", '{"revision":0}');
     return records;
+  }
+
+  /**
+   * Writes to the disk what localStorage alone has: a page that is left while it writes loses the
+   * transaction, and localStorage loses its last seconds when the browser is killed afterwards.
+   */
+  async catchUp(records, onDisk) {
+    if (!this.database) return;
+    const late = Object.entries(records).filter(([item, record]) => {
+      const text = onDisk.get(this.prefix + item);
+      return !text || JSON.parse(text).revision < record.revision;
+    });
+    const writes = late.map(([item, record]) => this.putDisk(item, JSON.stringify(record)));
+    await Promise.all(writes).catch(() => null);
   }
 
   local() {
