@@ -413,6 +413,7 @@ function openDialog(id) {
 
 function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  setReading(); // the event "close" comes later, when the reader may have gone on already
 }
 
 function focusFirst(kind) {
@@ -491,7 +492,7 @@ function onKey(event) {
   if (isTyping || $("reading").hidden) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (dialog) {
-    if (dialog.id === "pause" && key === "p") dialog.close();
+    if (dialog.id === "pause" && key === "p") closeDialogs();
     return;
   }
   if (key === "w") viewer.windowing = true;
