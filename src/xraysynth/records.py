@@ -1,10 +1,12 @@
-"""The class vocabulary, and what passes between prompts, generators and pools."""
+"""The class vocabulary, what passes between prompts, generators and pools, and records as JSON."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xraysynth.errors import ConfigError, ManifestError
 
@@ -18,6 +20,61 @@ LEARNED = "learned.json"
 """File in the folder of a fine-tuned model, and of its pools, with the record of what it has seen."""
 
 SPLITS = ("train", "val", "test")
+
+JsonObject = Mapping[str, Any]
+"""An object of a JSON document whose fields another program decides, or an earlier version of this one."""
+
+Record = TypeVar("Record")
+
+
+def to_json(record: Any) -> Any:
+    """A result (a dataclass, and what is in it) as plain values that `json.dumps` takes.
+
+    >>> to_json(Request("normal", 0, "a chest X-ray", "", seed=7))["seed"]
+    7
+    """
+    if is_dataclass(record) and not isinstance(record, type):
+        return {item.name: to_json(getattr(record, item.name)) for item in fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_json(value) for value in record]
+    if isinstance(record, Enum):
+        return record.value
+    if isinstance(record, Path):
+        return str(record)
+    return record.item() if hasattr(record, "item") else record
+
+
+def from_json(kind: type[Record], values: Any) -> Record:
+    """The dataclass that `to_json` made these values of, its fields checked against their types.
+
+    Fields that the values lack get their defaults, fields that the class lacks are passed over, so
+    that run.json of earlier and later versions can be read. Raises `ManifestError` naming each field
+    that does not fit.
+
+    >>> from_json(Request, {"label": "normal", "index": 0, "prompt": "", "negative_prompt": "", "seed": 7}).seed
+    7
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(values)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()
+        )
+        raise ManifestError(
+            f"a record of {kind.__name__} cannot be read: {wrong}; the file was written by another "
+            "program or by a version that is not known: make it anew"
+        ) from None
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def require_inside(folder: Path, path: str) -> Path:
