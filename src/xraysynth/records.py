@@ -53,8 +53,8 @@ def from_json(kind: type[Record], values: Any) -> Record:
     that run.json of earlier and later versions can be read. Raises `ManifestError` naming each field
     that does not fit.
 
-    >>> from_json(Request, {"label": "normal", "index": 0, "prompt": "", "negative_prompt": "", "seed": 7}).seed
-    7
+    >>> from_json(Captioned, {"images": [], "captions": []})
+    Captioned(images=[], captions=[], labels=())
     """
     from pydantic import ValidationError
 
