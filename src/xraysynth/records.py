@@ -1,7 +1,7 @@
 """The class vocabulary, what passes between prompts, generators and pools, and records as JSON."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -53,13 +53,14 @@ def from_json(kind: type[Record], values: Any) -> Record:
     that run.json of earlier and later versions can be read. Raises `ManifestError` naming each field
     that does not fit.
 
-    >>> from_json(Captioned, {"images": [], "captions": []})
-    Captioned(images=[], captions=[], labels=())
+    >>> request = Request("normal", 0, "a chest X-ray", "", seed=7)
+    >>> from_json(Request, to_json(request)) == request
+    True
     """
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_python(values)  # type: ignore[no-any-return]
+        record: Record = _adapter(kind).validate_python(values)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()
@@ -68,10 +69,11 @@ def from_json(kind: type[Record], values: Any) -> Record:
             f"a record of {kind.__name__} cannot be read: {wrong}; the file was written by another "
             "program or by a version that is not known: make it anew"
         ) from None
+    return record
 
 
 @cache
-def _adapter(kind: type) -> Any:
+def _adapter(kind: Hashable) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
