@@ -1,7 +1,7 @@
 """The class vocabulary, what passes between prompts, generators and pools, and records as JSON."""
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -60,7 +60,7 @@ def from_json(kind: type[Record], values: Any) -> Record:
     from pydantic import ValidationError
 
     try:
-        record: Record = _adapter(kind).validate_python(values)
+        record: Record = _adapter(kind).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()
@@ -73,7 +73,7 @@ def from_json(kind: type[Record], values: Any) -> Record:
 
 
 @cache
-def _adapter(kind: Hashable) -> Any:
+def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
