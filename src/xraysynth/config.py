@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.generation.prompts import PromptBank
-from xraysynth.jobs.parts import Shard
+from xraysynth.jobs.shards import Shard
 from xraysynth.records import CLASSES
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.training.recipe import (

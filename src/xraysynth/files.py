@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from platform import node
@@ -37,6 +37,17 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def publish(names: Iterable[str], *, source: Path, target: Path) -> None:
+    """Copy these files of a folder into another, each seen whole or not at all.
+
+    Processes that publish into one folder do it after each other, so that its files belong together.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with exclusive(target / ".lock"):
+        for name in names:
+            write_atomically(target / name, (source / name).read_bytes())
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from xraysynth.config import checked, explained, plugin_overrides, register
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.jobs import processes
+from xraysynth.jobs import distributed
 from xraysynth.jobs.sweeps import Outcome, announce, score
 
 
@@ -43,7 +43,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
 
 
 def _require_one_starter(stage: str, arguments: Sequence[str]) -> None:
-    started = processes.world_size()
+    started = distributed.world_size()
     if started > 1 and (stage == "study" or {"-m", "--multirun"} & set(arguments)):
         what = "xraysynth study" if stage == "study" else "-m"
         raise ConfigError(
@@ -83,7 +83,7 @@ class Task:
                 self.error = error
                 return None
             self.failed = result["state"] == "failed"
-            if processes.is_main():
+            if distributed.is_main():
                 print(json.dumps(_headline(result), default=str), flush=True)
             return Outcome(result)
         launchers.mend_start_method()
@@ -165,7 +165,7 @@ def _understood(error: Exception) -> XraysynthError:
 
 def _fail(error: XraysynthError) -> int:
     kind = "configuration" if isinstance(error, ConfigError) else type(error).__name__
-    if processes.is_main() or kind != "configuration":  # which all of several processes share
+    if distributed.is_main() or kind != "configuration":  # which all of several processes share
         print(f"xraysynth: error ({kind}): {error}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 

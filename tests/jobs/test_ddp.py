@@ -23,9 +23,8 @@ import xraysynth.training.classifier as classifier
 from xraysynth.config import compose
 from xraysynth.errors import ConfigError
 from xraysynth.files import exclusive
+from xraysynth.jobs.distributed import announce, announced, is_main, process_group
 from xraysynth.jobs.job import Job
-from xraysynth.jobs.process_group import announce, announced, process_group
-from xraysynth.jobs.processes import is_main
 from xraysynth.launch import launch
 from xraysynth.manifest import Manifest
 from xraysynth.stages import fitting, train

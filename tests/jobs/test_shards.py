@@ -22,9 +22,9 @@ from xraysynth.evaluation.encoders import embedded
 from xraysynth.evaluation.metrics.features import Cached, cached_features
 from xraysynth.files import write_atomically
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
-from xraysynth.jobs import parts
+from xraysynth.jobs import shards
 from xraysynth.jobs.job import Job
-from xraysynth.jobs.parts import Shard
+from xraysynth.jobs.shards import Shard
 from xraysynth.stages import evaluate, features, generate
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
@@ -138,7 +138,7 @@ def be(monkeypatch, rank, of):
 def test_the_first_process_pools_nothing_that_misses_the_parts_of_others(
     tmp_path, tiny_sd, whole, monkeypatch
 ):
-    monkeypatch.setattr(parts, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(shards, "PATIENCE_SECONDS", 0.1)
     be(monkeypatch, 0, 2)
     with pytest.raises(XraysynthError, match="a part of this one and not done"):
         made(tmp_path, tiny_sd)
@@ -153,7 +153,7 @@ def test_the_first_process_pools_nothing_that_misses_the_parts_of_others(
 
 def test_processes_share_the_shard_of_their_job(tmp_path, tiny_sd, whole, monkeypatch):
     be(monkeypatch, 1, 2)
-    assert parts.own(Shard(index=2, count=3)) == (5, 6)
+    assert shards.own(Shard(index=2, count=3)) == (5, 6)
     for shard in (0, 1):
         for rank in (1, 0):
             be(monkeypatch, rank, 2)
@@ -169,10 +169,10 @@ def test_processes_share_the_shard_of_their_job(tmp_path, tiny_sd, whole, monkey
 def test_a_rank_outside_its_world_is_refused(monkeypatch):
     be(monkeypatch, 2, 2)
     with pytest.raises(ConfigError, match="RANK=2 must be below WORLD_SIZE=2"):
-        parts.own(Shard())
+        shards.own(Shard())
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(ConfigError, match="WORLD_SIZE must be a whole number, as torchrun"):
-        parts.own(Shard())
+        shards.own(Shard())
 
 
 def test_processes_of_two_machines_do_not_write_the_same_partial_file(tmp_path, monkeypatch):
@@ -189,7 +189,7 @@ def test_processes_of_two_machines_do_not_write_the_same_partial_file(tmp_path, 
 
 
 def test_a_part_that_is_worked_on_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(shards, "PATIENCE_SECONDS", 0.3)
     slow = Job("generate", {"part": 1}, tmp_path)
 
     def work():
@@ -198,7 +198,7 @@ def test_a_part_that_is_worked_on_is_waited_for(tmp_path, monkeypatch):
 
     working = Thread(target=slow.run, args=(work,), kwargs={"config": {}, "overrides": []})
     working.start()
-    parts.wait([slow])
+    shards.wait([slow])
     assert slow.done
     working.join()
 

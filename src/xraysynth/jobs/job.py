@@ -12,8 +12,7 @@ from typing import Any
 
 from xraysynth.errors import XraysynthError
 from xraysynth.files import exclusive, write_atomically
-from xraysynth.jobs.process_group import announce, announced
-from xraysynth.jobs.processes import is_main
+from xraysynth.jobs.distributed import announce, announced, is_main
 from xraysynth.jobs.provenance import environment, peak_memory_mb
 from xraysynth.seeds import digest
 

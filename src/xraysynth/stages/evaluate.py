@@ -26,8 +26,8 @@ from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.jobs.distributed import gpu
 from xraysynth.jobs.job import Job
-from xraysynth.jobs.processes import gpu
 from xraysynth.manifest import Manifest
 from xraysynth.stages import finetune, fitting, generate, prepare, train
 

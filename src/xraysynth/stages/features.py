@@ -16,7 +16,7 @@ import numpy as np
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.generation import pool
-from xraysynth.jobs import parts, processes
+from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.seeds import digest
@@ -37,13 +37,13 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     cohort, _ = prepare.cohort(config, overrides)
     sets = _sets(config, cohort, overrides)
     found = _caches(config, sets, evaluate.encoders(config, cohort, overrides))
-    jobs = {part: _job(config, found, part) for part in parts.group(config.shard)}
-    own = parts.own(config.shard)
+    jobs = {part: _job(config, found, part) for part in shards.group(config.shard)}
+    own = shards.own(config.shard)
     work = partial(_work, config, found, own, jobs[own])
     result = jobs[own].run(work, config=config.plain(), overrides=overrides)
-    if not processes.is_main():
+    if not distributed.is_main():
         return result
-    parts.wait(list(jobs.values()))
+    shards.wait(list(jobs.values()))
     images = sum(job.record()["result"]["images"] for job in jobs.values())
     return result | {"shard": [config.shard.index, config.shard.count], "images": images}
 
@@ -76,7 +76,7 @@ def _caches(config: Config, sets: Mapping[str, Manifest], encoders: Sequence["En
     return found
 
 
-def _job(config: Config, found: _Caches, part: parts.Part) -> Job:
+def _job(config: Config, found: _Caches, part: shards.Part) -> Job:
     caches = [cache for _, by_encoder in found for _, cache in by_encoder]
     decides = {
         "sets": sorted({cache.digest for cache in caches}),
@@ -87,7 +87,7 @@ def _job(config: Config, found: _Caches, part: parts.Part) -> Job:
     return Job("features", decides, config.output, leaves=tuple(leaves))
 
 
-def _work(config: Config, found: _Caches, part: parts.Part, this: Job) -> dict[str, Any]:
+def _work(config: Config, found: _Caches, part: shards.Part, this: Job) -> dict[str, Any]:
     from xraysynth.data.pixels import pixels
 
     folder = this.folder / "pixels"

@@ -20,9 +20,8 @@ from xraysynth.files import append_line, write_atomically
 from xraysynth.generation.generators.base import Generator, Learner
 from xraysynth.generation.ledger import metered_session, whole
 from xraysynth.generation.prompts import PromptBank
+from xraysynth.jobs.distributed import process_group, world_size
 from xraysynth.jobs.job import Job
-from xraysynth.jobs.process_group import process_group
-from xraysynth.jobs.processes import world_size
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed

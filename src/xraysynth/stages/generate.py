@@ -21,7 +21,7 @@ from xraysynth.files import exclusive
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
 from xraysynth.generation.prompts import requests
-from xraysynth.jobs import parts, processes
+from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
@@ -46,12 +46,12 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         return {"stage": "generate", "state": "done", "estimates": _estimates(config, per_class)}
     finetune.require_taught(config, overrides)
     found = finetune.generators(config, overrides)
-    own = parts.own(config.shard)
+    own = shards.own(config.shard)
     for generator in found.values():
         _require_one_process(generator, own)
     fillings = {n: _Filling(config, g, per_class, overrides) for n, g in found.items()}
     results = {name: filling.of(own) for name, filling in fillings.items()}
-    if own != parts.WHOLE and processes.is_main():
+    if own != shards.WHOLE and distributed.is_main():
         results = {name: filling.pooled() for name, filling in fillings.items()}
     return {"stage": "generate", "state": "done", "pools": results}
 
@@ -95,7 +95,7 @@ def job(
     config: Config,
     generator: Generator,
     per_class: Mapping[str, int],
-    part: parts.Part = parts.WHOLE,
+    part: shards.Part = shards.WHOLE,
 ) -> Job:
     """The job that fills a pool, or a part of it, up to these counts."""
     decides = {
@@ -118,7 +118,7 @@ class _Filling:
     per_class: Mapping[str, int]
     overrides: Sequence[str]
 
-    def of(self, part: parts.Part) -> dict[str, Any]:
+    def of(self, part: shards.Part) -> dict[str, Any]:
         """Make what is missing of a part; of the whole, as all parts are there, it is pooled."""
         this = self._job(part)
         work = partial(self._make, this, part)
@@ -129,10 +129,10 @@ class _Filling:
 
         Every job looks once its own part is done, so the last one finds all of them.
         """
-        own = [self._job(part) for part in parts.group(self.config.shard)]
-        parts.wait(own)
-        if all(self._job(part).done for part in parts.every(self.config.shard)):
-            return self.of(parts.WHOLE)
+        own = [self._job(part) for part in shards.group(self.config.shard)]
+        shards.wait(own)
+        if all(self._job(part).done for part in shards.every(self.config.shard)):
+            return self.of(shards.WHOLE)
         made = [this.record()["result"] for this in own]
         shard = [self.config.shard.index, self.config.shard.count]
         return {
@@ -141,13 +141,13 @@ class _Filling:
             "images": sum(found["images"] for found in made),
         }
 
-    def _job(self, part: parts.Part) -> Job:
+    def _job(self, part: shards.Part) -> Job:
         return job(self.config, self.generator, self.per_class, part)
 
-    def _make(self, this: Job, part: parts.Part) -> dict[str, Any]:
+    def _make(self, this: Job, part: shards.Part) -> dict[str, Any]:
         config, generator = self.config, self.generator
         wanted = list(requests(config.prompts, self.per_class, seed=config.generate.seed))
-        if part == parts.WHOLE:
+        if part == shards.WHOLE:
             return _work(config, generator, wanted, this)
         place = store(config, generator)
         ends = pool.fill(place, generator, wanted, shard=part)
@@ -188,8 +188,8 @@ def _ready(config: Config, generator: Generator, place: ImageStore) -> Iterator[
         yield generator.continued(pool.spent_usd(place), folder=place.folder)
 
 
-def _require_one_process(generator: Generator, part: parts.Part) -> None:
-    if isinstance(generator, Paid) and part != parts.WHOLE:
+def _require_one_process(generator: Generator, part: shards.Part) -> None:
+    if isinstance(generator, Paid) and part != shards.WHOLE:
         raise ConfigError(
             f"the budget of generator {generator.name} holds within one process, and this would be one "
             f"of {part[1]}; leave out shard.count and torchrun, and use a higher "

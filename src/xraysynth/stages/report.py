@@ -4,8 +4,6 @@ Collects the jobs of the study that are done and says which are not. Takes the s
 study; writes below paths.output/studies/<study.name>.
 """
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.files import exclusive
+from xraysynth.files import publish
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Learner
 from xraysynth.jobs.job import Job
@@ -238,12 +236,7 @@ def _work(
 def _publish(config: Config, this: Job) -> dict[str, str]:
     """Copy the files to the folder that carries the study's name."""
     folder = config.output / "studies" / config.study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / ".lock"):
-        for name in FILES:
-            partial = folder / f".{name}.partial"
-            shutil.copyfile(this.folder / name, partial)
-            os.replace(partial, folder / name)
+    publish(FILES, source=this.folder, target=folder)
     return {"report": str(folder / FILES[0]), "results": str(folder / FILES[1])}
 
 

@@ -8,8 +8,6 @@ study's report shows what belongs to it.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.files import exclusive
+from xraysynth.files import publish
 from xraysynth.jobs.job import Job
 from xraysynth.seeds import digest
 
@@ -204,10 +202,5 @@ def _headline(reading: "Reading") -> dict[str, str]:
 
 def _publish(this: Job, place: Path) -> dict[str, str]:
     """Copy the files to the folder that carries the reading's name."""
-    place.mkdir(parents=True, exist_ok=True)
-    with exclusive(place / ".lock"):
-        for name in FILES:
-            partial = place / f".{name}.partial"
-            shutil.copyfile(this.folder / name, partial)
-            os.replace(partial, place / name)
+    publish(FILES, source=this.folder, target=place)
     return {"page": str(place / "review.html"), "results": str(place / "results.csv")}

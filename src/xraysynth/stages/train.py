@@ -21,9 +21,8 @@ from xraysynth.data.audit import fingerprint, patient_keys
 from xraysynth.data.leakage import check_firewall, require_no_copies
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.generation import pool
+from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job
-from xraysynth.jobs.process_group import process_group
-from xraysynth.jobs.processes import is_main, world_size
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.options import plain

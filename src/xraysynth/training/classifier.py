@@ -30,8 +30,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.jobs.process_group import local_world_size
-from xraysynth.jobs.processes import is_main
+from xraysynth.jobs.distributed import is_main, local_world_size
 from xraysynth.options import plain
 from xraysynth.progress import progress
 from xraysynth.seeds import derive_seed

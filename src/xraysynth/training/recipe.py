@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from xraysynth.errors import ConfigError
-from xraysynth.jobs.process_group import local_world_size
+from xraysynth.jobs.distributed import local_world_size
 from xraysynth.options import require_at_least, require_within
 
 # Enum members are named as they are written in a config: OmegaConf reads an enum by its name.

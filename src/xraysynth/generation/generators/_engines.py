@@ -5,7 +5,7 @@ from threading import Lock
 from typing import Any
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.jobs.processes import gpu
+from xraysynth.jobs.distributed import gpu
 
 ENGINES = ("torch", "compile", "openvino")
 DTYPES = ("auto", "float32", "bfloat16", "float16")

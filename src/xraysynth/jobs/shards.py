@@ -3,16 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.jobs import processes
+from xraysynth.jobs.distributed import rank, world_size
 from xraysynth.jobs.job import Job
-
-if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
-    pass
 
 
 @dataclass(frozen=True)
@@ -43,18 +39,18 @@ PATIENCE_SECONDS = 600.0
 
 def own(shard: Shard) -> Part:
     """What this process does of its job's shard."""
-    return group(shard)[processes.rank()]
+    return group(shard)[rank()]
 
 
 def group(shard: Shard) -> list[Part]:
     """What the processes of this job do of its shard, by rank."""
-    size = processes.world_size()
+    size = world_size()
     return [(shard.index * size + rank, shard.count * size) for rank in range(size)]
 
 
 def every(shard: Shard) -> list[Part]:
     """The parts of all processes of all jobs."""
-    count = shard.count * processes.world_size()
+    count = shard.count * world_size()
     return [(index, count) for index in range(count)]
 
 

@@ -1,7 +1,8 @@
-"""Processes that torchrun started for one training: they meet, and the first says what is done.
+"""Processes that torchrun started together: which of them this is, and how they meet.
 
-All of it meets at the store of torchrun, under names of its own each time: a second process group
-under the same names would find the addresses of the first one, which is gone.
+Rank and size are read from the environment, as torchrun and accelerate set it. Processes of one
+training meet at the store of torchrun, under other names each time: a second process group under the
+same names would find the addresses of the first one, which is gone.
 """
 
 import os
@@ -13,12 +14,48 @@ from functools import cache
 from typing import Any
 
 from xraysynth.errors import ConfigError
-from xraysynth.jobs.processes import is_main, local_rank, rank, world_size
 
 PATIENCE = timedelta(days=30)
 """How long others wait for word from the first process, which may wait for a lock itself."""
 
 _asked: Counter[str] = Counter()
+
+
+def rank() -> int:
+    """This process among all that were started together, from 0."""
+    value = _number("RANK", 0)
+    if value >= world_size():
+        raise ConfigError(
+            f"RANK={value} must be below WORLD_SIZE={world_size()}, as torchrun sets them; unset both "
+            "to run one process"
+        )
+    return value
+
+
+def world_size() -> int:
+    """How many processes were started together; 1 for a process on its own."""
+    return _number("WORLD_SIZE", 1)
+
+
+def local_rank() -> int:
+    """This process among those of its node, from 0: the GPU that it takes."""
+    return _number("LOCAL_RANK", 0)
+
+
+def is_main() -> bool:
+    """Whether this is the process that reports and writes what all of them share."""
+    return rank() == 0
+
+
+def gpu() -> str:
+    """The GPU of this process as a torch device, made the current one; there must be a GPU."""
+    import torch
+
+    if world_size() == 1:
+        return "cuda"
+    number = local_rank() % torch.cuda.device_count()
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
 
 
 def local_world_size() -> int:
@@ -56,12 +93,12 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
     import torch
     from torch.distributed.distributed_c10d import PrefixStore
 
-    gpu = accelerator != "cpu" and torch.cuda.is_available()
-    if gpu:
+    has_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if has_gpu:
         _take_gpu()
     _meet()
     torch.distributed.init_process_group(
-        "nccl" if gpu else "gloo",
+        "nccl" if has_gpu else "gloo",
         store=PrefixStore(_name("group"), _store()),
         rank=rank(),
         world_size=world_size(),
@@ -70,6 +107,16 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _number(name: str, alone: int) -> int:
+    value = os.environ.get(name, str(alone))
+    if not value.isdigit():
+        raise ConfigError(
+            f"{name} must be a whole number, as torchrun sets it; got {value!r}; unset it to run "
+            "one process"
+        )
+    return int(value)
 
 
 def _meet() -> None:
