@@ -3,6 +3,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import xraysynth
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,6 +18,14 @@ def test_the_list_of_packages_equals_the_folders():
     folders = {p.parent for p in (ROOT / "src").rglob("__init__.py")}
     names = {".".join(p.relative_to(ROOT / "src").parts) for p in folders} | {"xraysynth.conf"}
     assert set(declared()["packages"]) == names
+
+
+def test_the_citation_names_this_version_and_title():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == xraysynth.__version__
+    assert citation["title"] == f"{project['name']}: {project['description']}"
+    assert citation["license"] == project["license"]
 
 
 def test_every_folder_with_code_is_a_package():
