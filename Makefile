@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 # Imports take half the time once bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup quickstart test lint types doctests benchmarks lock clean
+.PHONY: setup quickstart test coverage lint types doctests benchmarks lock clean
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -25,6 +25,13 @@ quickstart: setup
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+# Which lines and branches the tests reach, package by package: shown, with no threshold. TESTS=tests/data for less.
+coverage: setup
+	$(BIN)/coverage erase
+	-HF_HUB_OFFLINE=1 $(BIN)/coverage run -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o - | $(BIN)/python tests/coverage_by_package.py
 
 lint: setup
 	$(BIN)/ruff check .
