@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +16,62 @@ from filelock import FileLock, Timeout
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is seen whole or not at all; nothing stays behind on failure."""
-    # by machine too: containers on several often have one process id
-    partial = path.with_name(f".{path.name}.{node()}.{os.getpid()}.partial")
-    try:
+    with atomic_path(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A name beside `path` under which a file or folder is written, for whatever library writes it.
+
+    At the end of the block it takes the place of what `path` was; after an error it is removed, and
+    `path` stays as it was. A process that is killed leaves it (`remove_leftovers`). A folder is
+    replaced by renaming the old one first: killed between the two, nothing is at `path`.
+    """
+    partial = _beside(path, "partial")
+    try:
+        yield partial
+        if path.is_dir():
+            _replace_folder(partial, path)
+        else:
+            os.replace(partial, path)
+    except BaseException:
+        _remove(partial)
         raise
+
+
+def _replace_folder(partial: Path, path: Path) -> None:
+    old = _beside(path, "old")
+    os.replace(path, old)
+    try:
+        os.replace(partial, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    # by machine too: containers on several often have one process id
+    return path.with_name(f".{path.name}.{node()}.{os.getpid()}.{suffix}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed processes of this machine left of writing `path`.
+
+    Only for who holds the lock under which `path` is written: nobody else is writing it then.
+    """
+    left = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(node())}\.\d+\.(partial|old)")
+    for other in path.parent.iterdir():
+        if left.fullmatch(other.name):
+            _remove(other)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.errors import ManifestError, some
+from xraysynth.files import atomic_path
 from xraysynth.records import SPLITS, require_inside
 
 _TEXT = "path label source patient_id split view sex license generator prompt pool sha256 boxes"
@@ -133,9 +133,8 @@ class Manifest:
         """Write as Parquet, atomically; `path` must lie in `folder`."""
         if Path(path).parent.resolve() != self.folder.resolve():
             raise ManifestError(f"{path}: a manifest is written into its own folder, {self.folder}")
-        partial = Path(f"{path}.{os.getpid()}.partial")
-        self.table.to_parquet(partial, index=False)
-        os.replace(partial, path)
+        with atomic_path(path) as partial:
+            self.table.to_parquet(partial, index=False)
 
     @classmethod
     def read(cls, path: Path, *, classes: Sequence[str]) -> "Manifest":

@@ -1,13 +1,12 @@
 """The pixels of a manifest, decoded once and kept on disk."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from xraysynth.errors import ImageError, some
-from xraysynth.files import exclusive
+from xraysynth.files import atomic_path, exclusive, remove_leftovers
 from xraysynth.images import decode, study_format
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress
@@ -31,6 +30,7 @@ def pixels(
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(path.with_suffix(".lock")):  # who waited finds it decoded
             if _open(path, shape, True) is None:
+                remove_leftovers(path)
                 _build(manifest, path, shape)
         kept = _open(path, shape, memory_mapped)
     if kept is None:
@@ -56,8 +56,7 @@ def _open(path: Path, shape: tuple[int, int, int], memory_mapped: bool) -> np.nd
 
 
 def _build(manifest: Manifest, path: Path, shape: tuple[int, int, int]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_path(path) as partial:
         array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
         damaged = _decode_into(array, manifest)
         if damaged:
@@ -65,9 +64,6 @@ def _build(manifest: Manifest, path: Path, shape: tuple[int, int, int]) -> None:
                 f"{len(damaged)} of {len(manifest)} images cannot be used: {some(damaged)}"
             )
         array.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _decode_into(array: np.ndarray, manifest: Manifest) -> list[str]:

@@ -8,8 +8,6 @@ of that name only. Needs: pip install 'xraysynth[hub]'.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,7 +17,7 @@ from typing import Any
 from xraysynth import __version__
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
-from xraysynth.files import exclusive, write_atomically
+from xraysynth.files import atomic_path, exclusive, remove_leftovers, write_atomically
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Learner
 from xraysynth.jobs.job import Job
@@ -246,10 +244,10 @@ def _work(
 ) -> dict[str, Any]:
     target, scrubber = _folder(config), Scrubber.of(config.output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(target.parent / f".{target.name}.lock"):
+    lock = exclusive(target.parent / f".{target.name}.lock")
+    with lock, atomic_path(target) as partial:
         _require_own(target)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_leftovers(target)
         for name in names:
             (partial / name).mkdir(parents=True)
         for one in made:
@@ -259,8 +257,6 @@ def _work(
         require_clean(partial, scrubber, ids=_ids(cohort))
         files = {name: _listed(partial / name) for name in names}
         write_atomically(partial / _mark(this.key), json.dumps(files, indent=1).encode())
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
     return {"release": str(target), "parts": {name: len(found) for name, found in files.items()}}
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,11 +29,15 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.files import atomic_path, remove_leftovers
 from xraysynth.jobs.distributed import is_main, local_world_size
 from xraysynth.options import plain
 from xraysynth.progress import progress
 from xraysynth.seeds import derive_seed
 from xraysynth.training.recipe import ClassifierRecipe, Keep, TrainerRecipe
+
+CHECKPOINT = "last.ckpt"
+"""What a training that was killed goes on from."""
 
 MONITOR = "val/macro_f1"
 """What decides early stopping and the best weights, on real validation images only."""
@@ -166,9 +169,8 @@ class XrayClassifier(pl.LightningModule):
     def save(self, path: Path) -> None:
         """One safetensors file, written atomically; its metadata holds what `load` needs."""
         weights = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        partial = Path(f"{path}.{os.getpid()}.partial")
-        save_file(weights, partial, {"hparams": json.dumps(dict(self.hparams))})
-        os.replace(partial, path)
+        with atomic_path(path) as partial:
+            save_file(weights, partial, {"hparams": json.dumps(dict(self.hparams))})
 
     @classmethod
     def load(cls, path: Path, classes: Sequence[str] | None = None) -> "XrayClassifier":
@@ -261,7 +263,7 @@ def fit(
         module.backbone = convert_sync_batchnorm(module.backbone)  # type: ignore[no-untyped-call]
     with _quiet(), torch.random.fork_rng(), _bars(recipe.max_steps) as bars:
         trainer = _trainer(recipe, [*bars, *_stopping(recipe), keeper], logger)
-        last = folder / "last.ckpt"
+        last = folder / CHECKPOINT
         resume = str(last) if last.exists() else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         if not keeper.history or keeper.history[-1]["step"] < trainer.global_step:
@@ -399,10 +401,16 @@ class _Keeper(Callback):
         if self.best is entry and trainer.is_global_zero:
             module.save(self._folder / "best.safetensors")
         if trainer.state.fn == "fit":
-            partial = self._folder / f"last.{os.getpid()}.partial"
-            trainer.save_checkpoint(partial)  # by the first process, while the others wait
-            if trainer.is_global_zero:
-                os.replace(partial, self._folder / "last.ckpt")
+            self._save_checkpoint(trainer)
+
+    def _save_checkpoint(self, trainer: pl.Trainer) -> None:
+        path = self._folder / CHECKPOINT
+        if trainer.is_global_zero:
+            remove_leftovers(path)
+            with atomic_path(path) as partial:
+                trainer.save_checkpoint(partial)
+        else:
+            trainer.save_checkpoint(path)  # writes nothing, and waits for the first process
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from xraysynth.errors import DataNotFoundError
+from xraysynth.files import atomic_path
 from xraysynth.seeds import key12
 
 LOBES = (10, 11, 12, 13, 14)
@@ -93,24 +94,18 @@ def _prepared() -> tuple[np.ndarray, np.ndarray]:
             return arrays["attenuation"].astype(np.float32), arrays["lobes"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         attenuation, lobes = _from_ct(*files)
-    _write_atomically(cached, attenuation=attenuation.astype(np.float16), lobes=lobes)
+    with contextlib.suppress(OSError):  # a read-only home only costs the preparation, seconds
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(cached) as partial, partial.open("wb") as file:
+            np.savez(
+                file, allow_pickle=False, attenuation=attenuation.astype(np.float16), lobes=lobes
+            )
     return attenuation.astype(np.float16).astype(np.float32), lobes
 
 
 def cache_folder() -> Path:
     """Where prepared data is kept: `$XRAYSYNTH_CACHE`, else `~/.cache/xraysynth`."""
     return Path(os.environ.get("XRAYSYNTH_CACHE") or Path.home() / ".cache" / "xraysynth")
-
-
-def _write_atomically(path: Path, **arrays: np.ndarray) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(partial, allow_pickle=False, **arrays)
-        os.replace(partial, path)
-    except OSError:  # a read-only home only costs the preparation, a few seconds a process
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _from_ct(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,132 @@
+"""What a killed writer leaves: the old file or folder whole, and leftovers that nobody takes for it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from xraysynth import files
+from xraysynth.files import atomic_path, remove_leftovers, write_atomically
+
+SRC = Path(files.__file__).parents[1]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_bytes_are_written_whole(tmp_path):
+    write_atomically(tmp_path / "a", b"one")
+    write_atomically(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert names(tmp_path) == ["a"]
+
+
+def test_another_library_writes_a_file_or_a_folder_under_the_name_it_is_given(tmp_path):
+    for content in ("one", "two"):
+        with atomic_path(tmp_path / "folder") as partial:
+            (partial / "deep").mkdir(parents=True)
+            (partial / "deep" / content).write_text(content)
+            assert names(tmp_path) == (
+                [partial.name] if content == "one" else [partial.name, "folder"]
+            )
+    assert [p.name for p in (tmp_path / "folder" / "deep").iterdir()] == ["two"]
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, error):
+    write_atomically(tmp_path / "a", b"old")
+
+    def broken(path, write):
+        with atomic_path(path) as partial:
+            write(partial)
+            raise error
+
+    def half_a_folder(partial):
+        partial.mkdir()
+        (partial / "half").touch()
+
+    with pytest.raises(error):
+        broken(tmp_path / "a", lambda partial: partial.write_bytes(b"ne"))
+    with pytest.raises(error):
+        broken(tmp_path / "new", half_a_folder)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_spares_the_old_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "folder"):
+        pass
+    assert names(tmp_path / "folder") == ["kept"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_killed_in_between_the_old_file_stays_and_what_is_left_can_be_removed(tmp_path):
+    target = tmp_path / "run.json"
+    write_atomically(target, b"old")
+    script = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        from xraysynth.files import atomic_path
+        with atomic_path(Path({str(target)!r})) as partial:
+            partial.write_bytes(b"ne")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    env = os.environ | {"PYTHONPATH": str(SRC)}
+    assert subprocess.run([sys.executable, "-c", script], env=env).returncode == -9
+    assert target.read_bytes() == b"old"
+    (left,) = (path for path in tmp_path.iterdir() if path != target)
+    assert left.match(".run.json.*.partial")
+    write_atomically(target, b"new")  # another process: it takes another name
+    assert left.exists()
+    remove_leftovers(target)
+    assert names(tmp_path) == ["run.json"]
+    assert target.read_bytes() == b"new"
+
+
+def test_only_leftovers_of_this_file_and_this_machine_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "node", lambda: "box")
+    mine = [".a.box.12.partial", ".a.box.3.old"]
+    others = [
+        ".a.b.box.12.partial",
+        ".a.other.12.partial",
+        ".a.partial",
+        ".a.lock",
+        "a",
+        "xa.box.1.partial",
+    ]
+    for name in [*mine, *others]:
+        (tmp_path / name).touch()
+    (tmp_path / ".a.box.4.partial").mkdir()
+    (tmp_path / ".a.box.4.partial" / "deep").touch()
+    remove_leftovers(tmp_path / "a")
+    assert names(tmp_path) == sorted(others)
+
+
+def test_two_machines_and_two_processes_write_under_different_names(tmp_path, monkeypatch):
+    seen = set()
+    for machine in ("a", "b"):
+        for process in (1, 2):
+            monkeypatch.setattr(files, "node", lambda machine=machine: machine)
+            monkeypatch.setattr(os, "getpid", lambda process=process: process)
+            with atomic_path(tmp_path / "a") as partial:
+                partial.touch()
+                seen.add(partial.name)
+    assert seen == {f".a.{machine}.{process}.partial" for machine in "ab" for process in (1, 2)}
+
+
+def test_nothing_of_this_package_replaces_files_in_another_way():
+    ways = ("os.replace(", "os.rename(", ".partial", "mkstemp", "NamedTemporaryFile")
+    found = {
+        (path.relative_to(SRC).as_posix(), way)
+        for path in (SRC / "xraysynth").rglob("*.py")
+        for way in ways
+        if path.name != "files.py" and way in path.read_text()
+    }
+    assert found <= {("xraysynth/evaluation/encoders/weights.py", way) for way in ways}
