@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.data.audit import Fingerprints, fingerprint_pixels, near_duplicates
 from xraysynth.errors import ConfoundingError
 from xraysynth.images import read

@@ -14,7 +14,8 @@ from hypothesis import settings
 from small_study import overrides_for, write_cohort
 from tiny_sd import save_tiny_lora, save_tiny_sd
 
-from xraysynth.config import Config, compose
+from xraysynth.compose import compose
+from xraysynth.config import Config
 from xraysynth.stages import study
 
 settings.register_profile("any machine", deadline=None)  # no test depends on how fast it is

@@ -4,8 +4,10 @@ import re
 import pytest
 import yaml
 
-from xraysynth.config import ENCODERS, PLUGINS, Config, compose, options, plugin_overrides
+from xraysynth.compose import compose, plugin_overrides
+from xraysynth.config import PLUGINS, Config, options
 from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.evaluation.recipe import ENCODERS
 from xraysynth.usage import GROUPS, stage_help
 
 SOURCES, GENERATORS = options("source"), options("generator")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from xraysynth.cli import STAGES, understood
-from xraysynth.config import compose, options
+from xraysynth.compose import compose
+from xraysynth.config import options
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.data.splits import assign_splits
-from xraysynth.options import plain
+from xraysynth.records import to_json
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 STUDIES = ("ratio_ablation", "generator_comparison", "low_data", "hyperparameters")
@@ -108,12 +108,12 @@ def _numbers(name):
 
 
 def test_the_default_recipe_is_in_the_factorial_and_behind_the_compared_generators():
-    default = plain(compose(["generator=sd_lora"]).generators()["sd_lora"].lora)
+    default = to_json(compose(["generator=sd_lora"]).generators()["sd_lora"].lora)
     factorial = compose(["experiment=hyperparameters"]).generators()
-    assert plain(factorial["rank16_steps250_guidance3"].lora) == default
+    assert to_json(factorial["rank16_steps250_guidance3"].lora) == default
     compared = compose(["experiment=generator_comparison"]).generators()
     for name in ("sd_lora", "sd_lora_4_steps", "sd_lora_unguided"):
-        assert plain(compared[name].lora) == default
+        assert to_json(compared[name].lora) == default
 
 
 def test_the_smaller_train_split_of_low_data_leaves_the_test_images_as_they_are():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.measures import Measure, measure_copying, measure_sets
 from xraysynth.evaluation.metrics.statistics import Interval, holm

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth.config import checked, explained, plugin_overrides, register
+from xraysynth.compose import checked, explained, plugin_overrides, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
 from xraysynth.jobs.sweeps import Outcome, announce, score

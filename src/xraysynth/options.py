@@ -1,16 +1,9 @@
-"""Options as plain values, and checks of their range."""
+"""Checks of the range of options."""
 
-from dataclasses import asdict
-from enum import Enum
-from typing import Any
+import difflib
+from collections.abc import Iterable, Sequence
 
 from xraysynth.errors import ConfigError
-
-
-def plain(recipe: Any) -> dict[str, Any]:
-    """The fields of a recipe as plain values, enums as text: fit for JSON and checkpoints."""
-    values = asdict(recipe)
-    return {name: v.value if isinstance(v, Enum) else v for name, v in values.items()}
 
 
 def require_within(group: str, recipe: object, **ranges: tuple[float, float]) -> None:
@@ -24,3 +17,11 @@ def require_at_least(group: str, recipe: object, **minima: float) -> None:
     for name, low in minima.items():
         if not getattr(recipe, name) >= low:
             raise ConfigError(f"{group}.{name} must be at least {low}; got {getattr(recipe, name)}")
+
+
+def require_among(option: str, values: Iterable[str], known: Sequence[str]) -> None:
+    for value in values:
+        if value not in known:
+            close = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+            nearest = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{option} must be among {', '.join(known)}; got {value!r}{nearest}")

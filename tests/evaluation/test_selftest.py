@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.evaluation import selftest
 from xraysynth.stages import selftest as stage
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from small_study import overrides_for
 
 from xraysynth import files, launch
-from xraysynth.config import compose, register
+from xraysynth.compose import compose, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.encoders import embedded
 from xraysynth.evaluation.metrics.features import Cached, cached_features

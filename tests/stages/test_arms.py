@@ -12,7 +12,8 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from small_study import CLASSES, write_image
 
-from xraysynth.config import Config, compose
+from xraysynth.compose import compose
+from xraysynth.config import Config
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.evaluation.metrics.pointing import CHANCE_OF
 from xraysynth.manifest import Manifest

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
 from xraysynth.stages import arms, plan

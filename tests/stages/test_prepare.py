@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_study import write_cohort, write_image
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import (
     ConfoundingError,
     ImageError,

@@ -10,7 +10,7 @@ from PIL import Image
 from small_study import CLASSES
 
 from xraysynth.cli import STAGES
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import ConfoundingError
 from xraysynth.evaluation.metrics import classification
 from xraysynth.stages import evaluate, prepare, probe, train

@@ -10,7 +10,8 @@ import pytest
 from hub_server import Hub
 from small_study import overrides_for, write_cohort
 
-from xraysynth.config import Config, compose
+from xraysynth.compose import compose
+from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.stages import finetune, generate, prepare, release, report

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_study import overrides_for, write_cohort, write_image
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import LeakageError, PoolError, XraysynthError
 from xraysynth.stages import evaluate, generate, plan, prepare, report, study, train
 

@@ -10,7 +10,8 @@ import pytest
 from pytorch_lightning.callbacks import Callback
 from small_study import CLASSES, write_image
 
-from xraysynth.config import Config, compose
+from xraysynth.compose import compose
+from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.generation.generators.archive import Archive
 from xraysynth.jobs.job import Job

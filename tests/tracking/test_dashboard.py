@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from wandb_recorder import Recorder, environment, logged
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.stages import dashboard as stage
 from xraysynth.tracking import dashboard
@@ -79,7 +79,7 @@ def test_what_it_plots_is_what_the_runs_of_a_study_hold(finished):
 
 TWICE = """
 import json, sys
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.stages import dashboard
 config = compose(sys.argv[1:])
 print(json.dumps([dashboard.run(config, []) for _ in range(2)]))

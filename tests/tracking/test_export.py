@@ -14,7 +14,7 @@ import pytest
 from wandb_recorder import logged
 
 from xraysynth import tracking
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.jobs.job import Job
 from xraysynth.tracking.export import LOGS, RUN_COLUMNS, _logged, read_runs

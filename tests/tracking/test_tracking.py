@@ -13,7 +13,7 @@ from small_study import write_cohort, write_image
 from wandb_recorder import KEY, Recorder, environment, logged
 
 from xraysynth import tracking
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.evaluation.metrics.classification import evaluate
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
@@ -245,7 +245,7 @@ TRACK = """
 import sys
 import numpy as np
 from xraysynth import tracking
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.jobs.job import Job
 config = compose([f"paths.output={sys.argv[1]}"])
 row = {"question": "class", "view": "border", "value": 0.9, "low": 0.8, "high": 1.0, "n": 9}

@@ -16,7 +16,7 @@ from test_datamodule import CLASSES, as_pool, shapes
 import xraysynth.training.classifier as classifier
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.manifest import Manifest
-from xraysynth.options import plain
+from xraysynth.records import to_json
 from xraysynth.training.classifier import MONITOR, XrayClassifier, fit, predict
 from xraysynth.training.datamodule import XrayDataModule
 from xraysynth.training.recipe import ClassifierRecipe, DataRecipe, Keep, MixMode, TrainerRecipe
@@ -41,7 +41,9 @@ def data(real: Manifest, tmp_path: Path) -> XrayDataModule:
 
 
 def model(recipe: ClassifierRecipe = SMALL, max_steps: int = 40, **more: Any) -> XrayClassifier:
-    return XrayClassifier(classes=list(CLASSES), recipe=plain(recipe), max_steps=max_steps, **more)
+    return XrayClassifier(
+        classes=list(CLASSES), recipe=to_json(recipe), max_steps=max_steps, **more
+    )
 
 
 def trainer(**settings: Any) -> TrainerRecipe:
@@ -251,7 +253,7 @@ def test_a_file_holds_everything_and_refuses_other_classes(tmp_path: Path) -> No
 
 
 def test_balanced_weights_are_inverse_to_the_counts() -> None:
-    recipe = plain(SMALL) | {"class_weighting": "balanced"}
+    recipe = to_json(SMALL) | {"class_weighting": "balanced"}
     build = lambda counts: XrayClassifier(  # noqa: E731
         classes=list(CLASSES), recipe=recipe, max_steps=1, class_counts=counts
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xraysynth.data.leakage import check_firewall, check_left_out, learned_from
 from xraysynth.errors import ConfigError, LeakageError, PoolError
 from xraysynth.manifest import Manifest
-from xraysynth.options import plain
+from xraysynth.records import to_json
 from xraysynth.seeds import digest
 from xraysynth.training.mixing import _apportion, gone, mix, required_per_class, usable
 from xraysynth.training.recipe import ClassifierRecipe, Control, DataRecipe, MixMode, TrainerRecipe
@@ -351,7 +351,7 @@ def test_recipes_refuse_values_out_of_range_by_name() -> None:
         DataRecipe(share=0.5, mode=MixMode.pretrain, control=Control.duplicate)
     with pytest.raises(ConfigError, match=r"data\.share=1 has none"):
         DataRecipe(share=1.0, control=Control.duplicate)
-    assert plain(DataRecipe())["mode"] == "replace"
+    assert to_json(DataRecipe())["mode"] == "replace"
 
 
 @pytest.mark.parametrize(

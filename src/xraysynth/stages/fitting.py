@@ -13,7 +13,7 @@ from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
 from xraysynth.files import write_atomically
 from xraysynth.manifest import Manifest
-from xraysynth.options import plain
+from xraysynth.records import to_json
 from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:  # a wrong option must be refused before torch is there
@@ -74,7 +74,7 @@ def _fit(
 
     module = XrayClassifier(
         classes=list(config.classes),
-        recipe=plain(config.classifier),
+        recipe=to_json(config.classifier),
         max_steps=config.trainer.max_steps,
         class_counts=datamodule.class_counts,
         seed=config.seed,

@@ -25,7 +25,7 @@ from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.options import plain
+from xraysynth.records import to_json
 from xraysynth.seeds import digest, key12
 from xraysynth.stages import finetune, fitting, generate, prepare
 from xraysynth.training.mixing import mix, required_per_class, usable
@@ -146,16 +146,16 @@ def _balance(config: Config) -> dict[str, Any]:
 
 def _fitting(config: Config, cohort: Manifest) -> dict[str, Any]:
     """What decides the weights of a classifier of real images."""
-    data = {k: v for k, v in plain(config.data).items() if k not in ("cache", *_MIX)}
+    data = {k: v for k, v in to_json(config.data).items() if k not in ("cache", *_MIX)}
     trainer = {
-        k: v for k, v in plain(config.trainer).items() if k not in ("accelerator", "devices")
+        k: v for k, v in to_json(config.trainer).items() if k not in ("accelerator", "devices")
     }
     return {
         "cohort": cohort.digest(),
         "size_px": config.size_px,
         "seed": config.seed,
         "data": data,
-        "classifier": plain(config.classifier),
+        "classifier": to_json(config.classifier),
         "trainer": trainer,
     }
 

@@ -31,8 +31,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.files import atomic_path, remove_leftovers
 from xraysynth.jobs.distributed import is_main, local_world_size
-from xraysynth.options import plain
 from xraysynth.progress import progress
+from xraysynth.records import to_json
 from xraysynth.seeds import derive_seed
 from xraysynth.training.recipe import ClassifierRecipe, Keep, TrainerRecipe
 
@@ -63,7 +63,7 @@ class XrayClassifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.classes = list(classes)
-        self.recipe = plain(ClassifierRecipe()) | recipe
+        self.recipe = to_json(ClassifierRecipe()) | recipe
         self.max_steps, self.seed = max_steps, seed
         self.backbone = _backbone(self.recipe, len(classes), seed)
         self.register_buffer("class_weights", self._weights(class_counts), persistent=False)

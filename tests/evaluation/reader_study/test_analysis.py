@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.reader_study import exports, simulate
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse

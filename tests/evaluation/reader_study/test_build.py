@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from xraysynth.cli import understood
-from xraysynth.config import compose
+from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study import protocol
 from xraysynth.evaluation.reader_study.key import Key

@@ -6,7 +6,8 @@ import pytest
 from images_server import ImagesServer
 from small_study import write_image
 
-from xraysynth.config import compose, options
+from xraysynth.compose import compose
+from xraysynth.config import options
 from xraysynth.generation.prompts import requests
 from xraysynth.seeds import identity
 

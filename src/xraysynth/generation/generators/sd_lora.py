@@ -17,8 +17,7 @@ from xraysynth.generation.generators.base import Card, Listener
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.generation.schedulers import ZERO_TERMINAL, takes, zero_terminal
-from xraysynth.options import plain
-from xraysynth.records import LEARNED, Captioned, Generated, Request, sha256_bytes
+from xraysynth.records import LEARNED, Captioned, Generated, Request, sha256_bytes, to_json
 from xraysynth.seeds import digest
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -82,7 +81,7 @@ class SdLora(StableDiffusion):
 
     def lesson(self) -> dict[str, Any]:
         """What decides the weights, besides the images and captions."""
-        return {"base": super().content_digest(), "recipe": plain(self.lora)}
+        return {"base": super().content_digest(), "recipe": to_json(self.lora)}
 
     def taught(self, by: str, folder: Path) -> "SdLora":
         """This generator with the weights that job `by` leaves in `folder`."""

@@ -37,9 +37,8 @@ from xraysynth.generation.lora.latents import (
 from xraysynth.generation.lora.learner import Learner
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.generation.schedulers import zero_terminal
-from xraysynth.options import plain
 from xraysynth.progress import progress
-from xraysynth.records import Captioned
+from xraysynth.records import Captioned, to_json
 from xraysynth.seeds import digest
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -140,7 +139,7 @@ def _identity(pipeline: Any, recipe: LoraRecipe, material: str) -> str:
     """What a checkpoint must share with the run that goes on from it."""
     modules = {"unet": pipeline.unet, "vae": pipeline.vae, **text_encoders(pipeline)}
     weights = {name: tensors_digest(module.state_dict()) for name, module in modules.items()}
-    return digest([plain(recipe), weights, dict(pipeline.scheduler.config), material])
+    return digest([to_json(recipe), weights, dict(pipeline.scheduler.config), material])
 
 
 @contextmanager
