@@ -8,4 +8,4 @@ was stopped; `ledger` says what was spent. `lora` fine-tunes, `images_api` calls
     8
 """
 
-__all__ = ["generators", "images_api", "ledger", "lora", "pool", "prompts", "schedulers"]
+__all__ = ["generators", "images_api", "ledger", "lora", "pool", "prompts", "recipe", "schedulers"]
