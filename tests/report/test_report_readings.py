@@ -8,9 +8,9 @@ import pytest
 
 from xraysynth.evaluation.reader_study import exports, simulate
 from xraysynth.evaluation.reader_study.analysis import analyse
+from xraysynth.evaluation.reader_study.reading import Reading, SessionProgress
 from xraysynth.report import page, readers
 from xraysynth.report.content import Content
-from xraysynth.report.readers import Reading
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
         readers=found.readers,
         pairs=found.pairs,
         marks=found.marks,
-        exports=[{"reader": "R1", "session": 1, "answered": 3, "of": 9, "finished": False}],
+        exports=[SessionProgress("R1", 1, answered=3, of=9)],
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.generation.generators.base import Card
 from xraysynth.manifest import Manifest
-from xraysynth.report.readers import Reading
 
 
 @dataclass(frozen=True)

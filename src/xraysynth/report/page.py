@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.report import (
     costs,
     figures,
@@ -24,7 +25,6 @@ from xraysynth.report import (
 )
 from xraysynth.report.content import Arm, Content, Evaluation, PoolView
 from xraysynth.report.findings import PRIMARY
-from xraysynth.report.readers import Reading
 
 TESTED_ON = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_auroc": "AUROC"}
 

@@ -1,18 +1,19 @@
 """Pages of a blinded reading: what readers said of a study's images."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from xraysynth.evaluation.reader_study.advice import Plan, smallest
+from xraysynth.evaluation.reader_study.advice import smallest
+from xraysynth.evaluation.reader_study.reading import Reading
+from xraysynth.evaluation.reader_study.results import REAL, Result
 from xraysynth.report.verdicts import SIGNIFICANT
 from xraysynth.report.words import MINUS, known, percent
 
-REAL, ALL = "real", ""
+ALL = ""
 DETECTION = {
     "accuracy": "accuracy",
     "sensitivity": "sensitivity",
@@ -40,57 +41,6 @@ AGREEMENT = {
 _MOST_MARKS = 400  # points a map draws
 
 
-@dataclass(frozen=True)
-class Reading:
-    """An analysed reading; the tables are those of `review.analysis.Analysis`.
-
-    `exports` has an entry per file: reader, session, answered, of. `simulated_images` and
-    `simulated_readers` are said at the top of the page. `plans` has half-widths by generator and
-    measure, each a list of readers, images and half_width.
-    """
-
-    name: str
-    created: str
-    classes: Sequence[str]
-    simulated_images: bool
-    simulated_readers: bool
-    results: pd.DataFrame
-    readers: pd.DataFrame
-    pairs: pd.DataFrame
-    marks: pd.DataFrame
-    exports: Sequence[Mapping[str, Any]]
-    command: str = ""
-    plans: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-
-    @property
-    def generators(self) -> list[str]:
-        """Generators with answered images, without real images and all together."""
-        rows = self.results[self.results["name"] == "log_seconds"]["generator"]
-        return [name for name in dict.fromkeys(rows) if name not in (ALL, REAL)]
-
-    @property
-    def groups(self) -> list[str]:
-        """Rows of most tables: real images, each generator's, and all together where several."""
-        together = [ALL] if len(self.generators) > 1 else []
-        return [REAL, *self.generators, *together]
-
-    def get(self, name: str, generator: str = ALL, label: str = ALL) -> dict[str, Any] | None:
-        """One result, None where it was not measured."""
-        found = self._index.get((name, generator, label))
-        return dict(found) if found else None
-
-    @property
-    def _index(self) -> dict[tuple[str, str, str], dict[str, Any]]:
-        columns = [str(column) for column in self.results]
-        rows = [dict(zip(columns, r, strict=True)) for r in self.results.itertuples(index=False)]
-        return {(row["name"], row["generator"], row["class"]): row for row in rows}
-
-    def has(self, name: str) -> bool:
-        """Whether any row of this measure has a value."""
-        return bool(self.results[self.results["name"] == name]["value"].notna().any())
-
-
 def called(generator: str) -> str:
     """What a row of images is called."""
     return {REAL: "real images", ALL: "all synthetic"}.get(generator, generator)
@@ -112,11 +62,11 @@ def sentences(reading: Reading) -> list[tuple[str, str]]:
     return found
 
 
-def _verdict(generator: str, apart: Mapping[str, Any]) -> str:
-    low, high, p_holm = apart["low"], apart["high"], apart.get("p_holm")
+def _verdict(generator: str, apart: Result) -> str:
+    low, high, p_holm = apart.low, apart.high, apart.p_holm
     if not known(low):
         return f"{generator}: the answers do not allow an interval"
-    if known(p_holm) and not float(p_holm or 0) < SIGNIFICANT:
+    if known(p_holm) and not p_holm < SIGNIFICANT:
         return f"{generator}: no difference shown between its images and real ones"
     if high < 0:
         return f"{generator}: readers tell its images from real ones"
@@ -125,27 +75,30 @@ def _verdict(generator: str, apart: Mapping[str, Any]) -> str:
     return f"{generator}: no difference shown between its images and real ones"
 
 
-def _share(row: Mapping[str, Any]) -> str:
-    if not known(row["low"]):
-        return percent(row["value"])
-    return f"{percent(row['value'])} [{percent(row['low'])}, {percent(row['high'])}]"
+def _share(result: Result) -> str:
+    if not known(result.low):
+        return percent(result.value)
+    return f"{percent(result.value)} [{percent(result.low)}, {percent(result.high)}]"
 
 
-def points(row: Mapping[str, Any]) -> str:
+def points(result: Result) -> str:
     """A difference of shares in percentage points, with its interval."""
-    value, low, high = (_hundred(row[name]) for name in ("value", "low", "high"))
-    return f"{value} points [{low}, {high}]" if known(row["low"]) else f"{value} points"
+    value, low, high = (hundredths(end) for end in (result.value, result.low, result.high))
+    return f"{value} points [{low}, {high}]" if known(result.low) else f"{value} points"
 
 
-def _hundred(value: Any) -> str:
+def hundredths(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
     if not known(value):
         return "–"
     whole = round(100 * float(value))
     return f"{whole:+d}".replace("-", MINUS) if whole else "0"
 
 
-def _holm(row: Mapping[str, Any]) -> str:
-    return f" ({p_words(row['p_holm'])}, adjusted over generators)" if known(row["p_holm"]) else ""
+def _holm(result: Result) -> str:
+    if not known(result.p_holm):
+        return ""
+    return f" ({p_words(result.p_holm)}, adjusted over generators)"
 
 
 def p_words(p: Any) -> str:
@@ -155,11 +108,12 @@ def p_words(p: Any) -> str:
     return "p < 0.001" if float(p) < 0.001 else f"p = {float(p):.3f}"
 
 
-def seconds(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def seconds(result: Result | None) -> Result | None:
     """A mean logarithm of seconds as a geometric mean."""
-    if row is None:
+    if result is None:
         return None
-    return dict(row) | {n: float(np.exp(row[n])) for n in ("value", "low", "high") if known(row[n])}
+    value, low, high = np.exp([result.value, result.low, result.high]).tolist()
+    return replace(result, value=value, low=low, high=high)
 
 
 def notes(reading: Reading) -> list[tuple[str, list[str]]]:
@@ -173,8 +127,17 @@ def notes(reading: Reading) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-def maps(reading: Reading) -> list[dict[str, Any]]:
-    """Per group and error code the marked places: x and y in percent of the image."""
+@dataclass(frozen=True)
+class ErrorMap:
+    """Where errors of a kind were marked: `points` are x and y in percent of the image."""
+
+    title: str
+    count: int
+    points: Sequence[tuple[float, float]]
+
+
+def maps(reading: Reading) -> list[tuple[str, list[ErrorMap]]]:
+    """Per group a map of each error code."""
     rows = []
     for generator in (REAL, *reading.generators):
         marks = reading.marks
@@ -183,8 +146,8 @@ def maps(reading: Reading) -> list[dict[str, Any]]:
         for name, title in list(ERRORS.items())[1:]:
             here = mine[mine["code"] == name.removeprefix("errors_")]
             shown = here.head(_MOST_MARKS)[["x", "y"]].to_numpy(float) * 100
-            panels.append({"title": title, "count": len(here), "points": shown.round(1).tolist()})
-        rows.append({"generator": generator, "panels": panels})
+            panels.append(ErrorMap(title, len(here), shown.round(1).tolist()))
+        rows.append((generator, panels))
     return rows
 
 
@@ -201,9 +164,9 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
     order = list(dict.fromkeys([*generators, *groups[1:]]))
     colours = [figures.INK] + [figures.colour(g, order) for g in groups[1:]]
     for y, ((name, row), colour) in enumerate(zip(reversed(rows), reversed(colours), strict=True)):
-        if known(row["low"]):
-            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2)
-        axes.plot([row["value"]], [y], "o", color=colour, markersize=7)
+        if known(row.low):
+            axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2)
+        axes.plot([row.value], [y], "o", color=colour, markersize=7)
         place = axes.get_yaxis_transform()
         ground = {"fc": figures.GROUND, "ec": "none", "pad": 0.6}
         axes.text(0, y + 0.27, name, transform=place, bbox=ground, **figures.TEXT)
@@ -217,27 +180,35 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
     return figures.svg(figure, f"reading-{reading.name}", label)
 
 
-def designs(reading: Reading) -> list[dict[str, Any]]:
-    """Per generator a table of half-widths: measure, image numbers, and rows by readers."""
-    found = []
+@dataclass(frozen=True)
+class DesignTable:
+    """Half-widths of a measure by number of readers (`rows`) and of images (`sizes`)."""
+
+    generator: str
+    measure: str
+    sizes: Sequence[int]
+    rows: Sequence[tuple[int, Sequence[float]]]
+
+
+def designs(reading: Reading) -> list[DesignTable]:
+    """A table of half-widths per generator and measure."""
+    tables = []
     for generator, measures in reading.plans.items():
         for measure, plans in measures.items():
-            sizes = sorted({int(plan["images"]) for plan in plans})
-            cells = {(p["readers"], p["images"]): p["half_width"] for p in plans}
-            counts = sorted({int(plan["readers"]) for plan in plans})
+            sizes = sorted({plan.images for plan in plans})
+            cells = {(plan.readers, plan.images): plan.half_width for plan in plans}
+            counts = sorted({plan.readers for plan in plans})
             rows = [(count, [cells[count, size] for size in sizes]) for count in counts]
             if rows:
-                found.append(
-                    {"generator": generator, "measure": measure, "sizes": sizes, "rows": rows}
-                )
-    return found
+                tables.append(DesignTable(generator, measure, sizes, rows))
+    return tables
 
 
 def advice(reading: Reading, half_width: float = 0.05) -> list[str]:
     """The smallest design, of those computed, that knows each generator's share to 5 points."""
     found = []
     for generator, measures in reading.plans.items():
-        plans = [Plan(**plan) for plan in measures.get("called_real", ())]
+        plans = measures.get("called_real", ())
         best = smallest(plans, half_width)
         if best:
             found.append(

@@ -16,6 +16,7 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.reader_study import reading
 from xraysynth.files import publish
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Learner
@@ -30,7 +31,6 @@ from xraysynth.stages import (
     plan,
     prepare,
     probe,
-    review_analyse,
     train,
 )
 
@@ -103,7 +103,7 @@ def run(
         "page": PAGE,
     }
     if readings := _readings(config, cohort, jobs):
-        decides["readings"] = [review_analyse.content(place) for place in readings]
+        decides["readings"] = [reading.content(folder) for folder in readings]
     this = Job("report", decides, config.output, leaves=FILES)
     command = " ".join(["xraysynth study", *overrides])
     result = this.run(
@@ -152,7 +152,7 @@ def _pools_seen(jobs: _Jobs) -> dict[str, Mapping[str, str]]:
 
 def _readings(config: Config, cohort: Manifest, jobs: _Jobs) -> list[Path]:
     """Folders of the analysed readings of this study's images."""
-    return review_analyse.of_study(config.output, cohort.digest(), [p.key for p in jobs.pools])
+    return reading.of_study(config.output, cohort.digest(), [p.key for p in jobs.pools])
 
 
 def _pools(
@@ -218,7 +218,7 @@ def _work(
         shortcuts=jobs.probed.record()["result"]["shortcuts"] if jobs.probed else [],
         agreement=_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
-        readings=[review_analyse.read(place) for place in _readings(config, cohort, jobs)],
+        readings=[reading.read(folder) for folder in _readings(config, cohort, jobs)],
     )
     (this.folder / "report.html").write_text(page.render(content), encoding="utf-8")
     results = tables.results(content)

@@ -11,7 +11,7 @@ review.name. `xraysynth review analyse` joins what comes back with the key.
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from xraysynth.config import Config
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.files import exclusive, write_atomically
+from xraysynth.files import exclusive
 from xraysynth.generation import pool
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.progress import progress
+from xraysynth.records import from_json, to_json
 from xraysynth.stages import finetune, generate, plan, prepare
 
 SECTIONS = ("review", "classes", "size_px", "source", "generator", "prompts", "generate", "data")
@@ -33,6 +33,17 @@ KITS = 1
 """Raised whenever the drawing or the pixels change, so that no kit is rebuilt as another one."""
 
 LARGE_MB, SMALLER = 30, "a lower review.session_size makes smaller ones"
+
+
+@dataclass(frozen=True)
+class Kits:
+    """The kits to `send`, the key to `keep`, and how many images are shown how often in all."""
+
+    send: list[str]
+    keep: str
+    images: int
+    showings: int
+    largest_mb: float
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -47,11 +58,11 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     with _held(folder(config)):
         _require_same(config, this)
         result = this.run(
-            lambda: _work(config, cohort, pools, simulated, this),
+            lambda: to_json(_work(config, cohort, pools, simulated, this)),
             config=config.plain(),
             overrides=overrides,
         )
-    print(_advice(result), file=sys.stderr, flush=True)
+    print(_advice(from_json(Kits, result)), file=sys.stderr, flush=True)
     return result
 
 
@@ -128,7 +139,7 @@ def _require_same(config: Config, this: Job) -> None:
 
 def _work(
     config: Config, cohort: Manifest, pools: Mapping[str, Manifest], simulated: bool, this: Job
-) -> dict[str, Any]:
+) -> Kits:
     from xraysynth.evaluation.reader_study import build, sample
 
     recipe, known = config.review, _known(config)
@@ -156,48 +167,30 @@ def _work(
             f"{key_path(config)} was written by another version of xraysynth and its kits cannot be "
             "built again; build new ones under another review.name"
         )
-    files = {name: one.path for name, one in build.case_ids(drawn).items()}
-    sizes = _write_kits(config, key, files)
-    return {
-        "send": [str(path) for path in sizes],
-        "keep": str(key_path(config)),
-        "images": len(drawn.cases),
-        "showings": sum(len(kit.items) for kit in key.kits.values()),
-        "largest_mb": round(max(sizes.values()) / 1e6, 1),
-    }
+    sizes = build.write_kits(
+        key,
+        {name: image.path for name, image in build.case_ids(drawn).items()},
+        folder(config) / "kits",
+        language=recipe.language,
+        side_px=_side_px(config),
+    )
+    return Kits(
+        send=[str(path) for path in sizes],
+        keep=str(key_path(config)),
+        images=len(drawn.cases),
+        showings=sum(len(kit.items) for kit in key.kits.values()),
+        largest_mb=round(max(sizes.values()) / 1e6, 1),
+    )
 
 
-def _write_kits(config: Config, key: Key, files: Mapping[str, Path]) -> dict[Path, int]:
-    """Every kit's file and its size in bytes."""
-    from xraysynth.evaluation.reader_study.build import page
-
-    place = folder(config) / "kits"
-    place.mkdir(parents=True, exist_ok=True)
-    sizes = {}
-    with progress("kits", len(key.kits), unit="kit") as bar:
-        for name, kit in key.kits.items():
-            html = page(
-                key,
-                name,
-                files,
-                title=config.review.name,
-                language=config.review.language,
-                side_px=_side_px(config),
-            ).encode()
-            write_atomically(place / kit.file, html)
-            sizes[place / kit.file] = len(html)
-            bar.update()
-    return sizes
-
-
-def _advice(result: Mapping[str, Any]) -> str:
-    large = result["largest_mb"] > LARGE_MB
+def _advice(kits: Kits) -> str:
+    large = kits.largest_mb > LARGE_MB
     return "\n".join(
         [
-            *([f"the largest kit has {result['largest_mb']} MB; {SMALLER}"] if large else []),
+            *([f"the largest kit has {kits.largest_mb} MB; {SMALLER}"] if large else []),
             "send to the readers, each their own file (they open it in a browser):",
-            *(f"  {path}" for path in result["send"]),
+            *(f"  {path}" for path in kits.send),
             "keep, and show no reader (without it the answers say nothing; make a copy):",
-            f"  {result['keep']}",
+            f"  {kits.keep}",
         ]
     )

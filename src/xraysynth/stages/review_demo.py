@@ -19,7 +19,7 @@ from xraysynth.stages import finetune, generate, prepare, review_build
 SECTIONS = ("review", "source", "generator")
 """The options that this stage reads, besides those of review build."""
 
-DEMO: dict[str, Any] = {"readers": ["demo"], "per_cell": 3, "calibration": 2}
+DEMO = ReviewRecipe(readers=["demo"], per_cell=3, calibration=2)
 """What differs from the defaults, unless the user chose."""
 
 
@@ -49,8 +49,12 @@ def _small(config: Config, overrides: Sequence[str]) -> Config:
     for key in config.generator.keys() - able.keys():
         print(f"without {key}: its images take longer than a demonstration", file=sys.stderr)
     standard = ReviewRecipe()
-    chosen = {n: v for n, v in DEMO.items() if getattr(config.review, n) == getattr(standard, n)}
-    recipe = replace(config.review, **chosen)
+    smaller = {
+        option: getattr(DEMO, option)
+        for option in ("readers", "per_cell", "calibration")
+        if getattr(config.review, option) == getattr(standard, option)
+    }
+    recipe = replace(config.review, **smaller)
     count = recipe.per_cell + recipe.calibration
     # A name of its own for every choice: a demonstration is no study that others wait for.
     if recipe.name == standard.name:

@@ -6,7 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
 from xraysynth.evaluation.reader_study import agreement
-from xraysynth.evaluation.reader_study.crossed import jackknifed
+from xraysynth.evaluation.reader_study.jackknife import jackknifed
 
 FLEISS = """0 0 0 0 14|0 2 6 4 2|0 0 3 5 6|0 3 9 2 0|2 2 8 1 1
 7 7 0 0 0|3 2 6 3 0|2 5 3 2 2|6 5 2 1 0|0 2 2 3 7"""
@@ -69,7 +69,7 @@ def test_weighted_kappa_is_scikit_learns():
         cohen_kappa_score(np.delete(x[0], 3), np.delete(x[1], 3), weights="quadratic")
     )
     pairs = agreement.pairs(x[:2], ["a", "b"], ordinal=True)
-    assert pairs[0]["value"] == pytest.approx(value)
+    assert pairs[0].value == pytest.approx(value)
 
 
 def test_cohen_within_a_reader_is_scikit_learns():

@@ -11,7 +11,7 @@ import pytest
 
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.evaluation.reader_study import exports, simulate
+from xraysynth.evaluation.reader_study import exports, reading, simulate
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.report.page import render_reading
@@ -197,13 +197,13 @@ def test_the_same_answers_are_not_analysed_again(stage):
 
 def test_people_are_not_called_simulated(stage):
     place = Path(stage[2]["page"]).parent
-    reading = replace(review_analyse.read(place), simulated_readers=False, simulated_images=False)
-    assert "Simulated" not in render_reading(reading)
+    people = replace(reading.read(place), simulated_readers=False, simulated_images=False)
+    assert "Simulated" not in render_reading(people)
 
 
 def test_text_from_outside_stays_text(stage):
     place = Path(stage[2]["page"]).parent
-    hostile = replace(review_analyse.read(place), name="<script>x</script>", notes=["<b>x"])
+    hostile = replace(reading.read(place), name="<script>x</script>", notes=["<b>x"])
     html = render_reading(hostile)
     assert "<script>" not in html
     assert "<b>x" not in html
@@ -212,9 +212,9 @@ def test_text_from_outside_stays_text(stage):
 def test_a_study_finds_the_readings_of_its_images(stage):
     output, _, _ = stage
     place = output / "reviews/tb/analysis"
-    assert review_analyse.of_study(output, "c0", ["aa", "bb", "cc"]) == [place]
-    assert review_analyse.of_study(output, "c0", ["aa"]) == []
-    assert review_analyse.of_study(output, "c1", ["aa", "bb"]) == []
+    assert reading.of_study(output, "c0", ["aa", "bb", "cc"]) == [place]
+    assert reading.of_study(output, "c0", ["aa"]) == []
+    assert reading.of_study(output, "c1", ["aa", "bb"]) == []
 
 
 def test_what_is_missing_is_asked_for(tmp_path):

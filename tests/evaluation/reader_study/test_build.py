@@ -7,6 +7,7 @@ import pytest
 from xraysynth.cli import understood
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
+from xraysynth.evaluation.reader_study import build as building
 from xraysynth.evaluation.reader_study import protocol
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.stages import generate, prepare, review_build
@@ -116,11 +117,11 @@ def test_a_second_build_does_nothing_and_a_lost_kit_comes_back_as_it_was(build):
 
 
 def test_a_build_that_was_killed_is_finished_with_the_same_key(build, monkeypatch):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(review_build, "_write_kits", killed)
+        patch.setattr(building, "write_kits", killed)
         with pytest.raises(KeyboardInterrupt):
             build()
     result, key, place = build()

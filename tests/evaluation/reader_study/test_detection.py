@@ -6,7 +6,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from xraysynth.evaluation.reader_study import detection
-from xraysynth.evaluation.reader_study.crossed import Crossed, Spread, jackknifed, mean
+from xraysynth.evaluation.reader_study.crossed import Crossed, Spread, mean
+from xraysynth.evaluation.reader_study.jackknife import jackknifed
 
 SYNTHETIC = np.arange(40) >= 20
 STRATA = SYNTHETIC.astype(int)

@@ -6,19 +6,15 @@ hundreds of each, and takes the same formulas written for all images at once whe
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.reader_study.crossed import (
-    Crossed,
-    Estimate,
-    jackknifed,
-    panel_estimate,
-    panel_statistic,
-)
+from xraysynth.evaluation.reader_study.crossed import Crossed, Estimate
+from xraysynth.evaluation.reader_study.jackknife import jackknifed, panel_estimate, panel_statistic
 
 KAPPA_SPREAD = 0.08
 """Prior spread between readers of an agreement coefficient."""
@@ -166,15 +162,24 @@ def _from_sums(sums: np.ndarray) -> np.ndarray:
     return found
 
 
-def pairs(codes: np.ndarray, readers: Sequence[str], *, ordinal: bool) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Pair:
+    """Cohen's kappa of two readers, of the images that both have seen."""
+
+    reader: str
+    other: str
+    value: float
+    images: int
+
+
+def pairs(codes: np.ndarray, readers: Sequence[str], *, ordinal: bool) -> list[Pair]:
     """Cohen's kappa of every two readers, with quadratic weights for an `ordinal` scale."""
-    found = []
+    kappas = []
     for a, b in combinations(range(len(readers)), 2):
         seen = np.isfinite(codes[a]) & np.isfinite(codes[b])
         value = _by_sklearn(codes[a, seen], codes[b, seen], ordinal=ordinal)
-        names = {"reader": readers[a], "other": readers[b]}
-        found.append(names | {"value": value, "images": int(seen.sum())})
-    return found
+        kappas.append(Pair(readers[a], readers[b], value, int(seen.sum())))
+    return kappas
 
 
 def _by_sklearn(one: np.ndarray, other: np.ndarray, *, ordinal: bool) -> float:

@@ -1,26 +1,25 @@
 """What a reading says: the joined answers to one table of results, pure."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xraysynth.evaluation.metrics.statistics import holm
 from xraysynth.evaluation.reader_study import advice, agreement, detection, opinions
-from xraysynth.evaluation.reader_study.crossed import Crossed, Estimate
+from xraysynth.evaluation.reader_study.crossed import Estimate
+from xraysynth.evaluation.reader_study.measures import SCORES, Coded, Matrices
 from xraysynth.evaluation.reader_study.panel import Panel
 from xraysynth.evaluation.reader_study.protocol import ERRORS
+from xraysynth.evaluation.reader_study.results import REAL, Result, to_table
 
-REAL = "real"
-"""What the column generator says of real images; "" is all images together."""
+PAIRS = ("question", "reader", "other", "value", "images")
+"""Columns of the table of pairs of readers."""
 
-SCORES = ("quality", "realism")
-_SAID = {"real": 0.0, "synthetic": 1.0}
-_FIELDS = {"readers": "n_readers", "images": "n_cases"}
+_COMPARED = ("called_real", "diagnosis_agreement", *SCORES)
+_UNDEFINED = "not defined: fewer than 3 repeats a reader, or all answers alike"
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,10 @@ class Analysis:
 
 def analyse(table: pd.DataFrame, *, classes: Sequence[str], asked: Sequence[str]) -> Analysis:
     """All results of the answers in `table` (`exports.join`) to the questions `asked`."""
-    study = _Study(Panel.of(table), tuple(classes), tuple(asked))
-    rows = [*study.opinions(), *study.agreements(), *study.own()]
-    results = _with_holm(pd.DataFrame(rows))
+    study = _Study(Matrices(Panel.of(table), tuple(classes), tuple(asked)))
+    results = to_table([*study.opinions(), *study.agreements(), *study.own()])
     marked = opinions.marks(study.panel.answers, ERRORS)
-    return Analysis(results, study.by_reader(), study.pairs(), marked, study.plans())
+    return Analysis(_with_holm(results), study.by_reader(), study.pairs(), marked, study.plans())
 
 
 def _with_holm(results: pd.DataFrame) -> pd.DataFrame:
@@ -51,260 +49,155 @@ def _with_holm(results: pd.DataFrame) -> pd.DataFrame:
     adjusted = pd.Series(np.nan, results.index)
     tested = results[results["p"].notna() & (results["class"] == "") & (results["generator"] != "")]
     for _, family in tested.groupby("name"):
-        found = holm({str(index): p for index, p in family["p"].items()})
+        p_values = holm({str(index): p for index, p in family["p"].items()})
         for index in family.index:
-            adjusted[index] = found[str(index)]
+            adjusted[index] = p_values[str(index)]
     return results.assign(p_holm=adjusted)
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """A measure of the images of any mask `(I,)`; `share` says that it lies in [0, 1]."""
-
-    name: str
-    of: Callable[[np.ndarray], Crossed]
-    share: bool = False
-
-    @property
-    def reach(self) -> float:
-        """The largest difference of two values."""
-        return 1.0 if self.share else 4.0
-
-    def estimate(self, mask: np.ndarray) -> Estimate:
-        found = self.of(mask).estimate(share=self.share)
-        least = 0.0 if self.name.startswith("errors") else -math.inf
-        return replace(found, low=max(found.low, least)) if math.isfinite(found.low) else found
-
-
-def _of(
-    measure: Callable[[np.ndarray, np.ndarray], Crossed], answers: np.ndarray, strata: np.ndarray
-) -> Callable[[np.ndarray], Crossed]:
-    return lambda mask: measure(np.where(mask[None], answers, np.nan), strata)
-
-
-@dataclass(frozen=True)
 class _Study:
-    """The matrices of a panel, and the measures made of them."""
+    """The results of a panel's answers, by generator and class."""
 
-    panel: Panel
-    classes: tuple[str, ...]
-    asked: tuple[str, ...]
-
-    @cached_property
-    def said(self) -> np.ndarray:
-        return self.panel.matrix("origin_answer", _SAID)
+    answers: Matrices
 
     @property
-    def codes(self) -> dict[str, float]:
-        return {name: float(number) for number, name in enumerate(self.classes)}
-
-    @property
-    def truth(self) -> np.ndarray:
-        found: np.ndarray = self.panel.cases["label"].map(self.codes).to_numpy(float)
-        return found
+    def panel(self) -> Panel:
+        return self.answers.panel
 
     @property
     def groups(self) -> list[tuple[str, str | None]]:
         """Names of the generators and how `Panel.mask` calls them; all together where several."""
-        made = self.panel.generators
-        several: list[tuple[str, str | None]] = [("", None)] if len(made) > 1 else []
-        return [*several, *((name, name) for name in made)]
+        generators = self.panel.generators
+        several: list[tuple[str, str | None]] = [("", None)] if len(generators) > 1 else []
+        return [*several, *((name, name) for name in generators)]
 
     @property
     def labels(self) -> list[str]:
         """All classes together, then each; a single class is all of them."""
-        return ["", *(self.classes if len(self.classes) > 1 else ())]
+        classes = self.answers.classes
+        return ["", *(classes if len(classes) > 1 else ())]
 
-    def opinions(self) -> Iterator[dict[str, Any]]:
+    def opinions(self) -> Iterator[Result]:
         """Every measure of images, by generator and class."""
         for label in self.labels:
             real = self.panel.mask("", label)
-            for one in self._single if real.any() else ():
-                yield _row(one.name, REAL, label, one.estimate(real))
+            for measure in self.answers.single if real.any() else ():
+                yield Result.of(measure.name, REAL, label, measure.estimate(real))
             for title, generator in self.groups:
                 made = self.panel.mask(generator, label)
                 yield from self._of_generator(title, label, made, real)
 
     def _of_generator(
         self, title: str, label: str, made: np.ndarray, real: np.ndarray
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Result]:
         if not made.any():
-            yield _row("images", title, label, _nothing("no answered image"))
+            yield Result.of("images", title, label, _nothing("no answered image"))
             return
-        for one in self._single:
-            yield _row(one.name, title, label, one.estimate(made))
-            if real.any() and one.name in _COMPARED:
-                difference = require_within(
-                    (one.of(made) - one.of(real)).estimate(test=True), one.reach
-                )
-                yield _row(f"{one.name}_difference", title, label, difference)
-        if "origin" in self.asked and real.any():
-            yield from self._detection(title, label, made, real)
+        for measure in self.answers.single:
+            yield Result.of(measure.name, title, label, measure.estimate(made))
+            if real.any() and measure.name in _COMPARED:
+                difference = (measure.of(made) - measure.of(real)).estimate(test=True)
+                within = _clip_interval(difference, measure.reach)
+                yield Result.of(f"{measure.name}_difference", title, label, within)
+        if "origin" in self.answers.asked and real.any():
+            for name, (crossed, share) in self.answers.detected(made, real).items():
+                yield Result.of(name, title, label, crossed.estimate(share=share))
 
-    @cached_property
-    def _single(self) -> list[_Measure]:
-        """Measures of any set of images."""
-        strata = self.panel.strata
-        found = []
-        if "origin" in self.asked:
-            called_real = 1 - self.said
-            found.append(_Measure("called_real", _of(detection.rate, called_real, strata), True))
-        if "diagnosis" in self.asked:
-            diagnosis = self.panel.matrix("diagnosis", self.codes)
-            right = np.where(np.isfinite(diagnosis), diagnosis == self.truth[None], np.nan)
-            found.append(_Measure("diagnosis_agreement", _of(detection.rate, right, strata), True))
-        for name in SCORES:
-            if name in self.asked:
-                found.append(_Measure(name, _of(opinions.score, self.panel.matrix(name), strata)))
-        if "errors" in self.asked:
-            for code in ("", *ERRORS):
-                counts = self.panel.counted(partial(opinions.count, code=code))
-                name = f"errors_{code}" if code else "errors"
-                found.append(_Measure(name, _of(opinions.errors_per_100, counts, strata)))
-        times = self.panel.matrix("seconds")
-        return [*found, _Measure("log_seconds", _of(opinions.log_seconds, times, strata))]
-
-    def _detection(
-        self, title: str, label: str, made: np.ndarray, real: np.ndarray
-    ) -> Iterator[dict[str, Any]]:
-        for name, (crossed, share) in self._detected(made, real).items():
-            yield _row(name, title, label, crossed.estimate(share=share))
-
-    def _detected(self, made: np.ndarray, real: np.ndarray) -> dict[str, tuple[Crossed, bool]]:
-        said, strata = self.said, self.panel.strata
-        masks = {"synthetic": made, "real": real, "strata": strata}
-        found = {
-            "accuracy": (detection.accuracy(said, **masks), True),
-            "sensitivity": (detection.rate(np.where(made[None], said, np.nan), strata), True),
-            "specificity": (detection.rate(np.where(real[None], 1 - said, np.nan), strata), True),
-            "d_prime": (detection.d_prime(said, **masks), False),
-            "criterion": (detection.criterion(said, **masks), False),
-        }
-        if "confidence" in self.asked:
-            rating = np.where(said > 0, 1, -1) * self.panel.matrix("confidence")
-            found["auc"] = (detection.area(rating, **masks), True)
-        return found
-
-    def agreements(self) -> Iterator[dict[str, Any]]:
+    def agreements(self) -> Iterator[Result]:
         """Between readers and of each with themselves, of all images, real ones, and each generator's."""
         everything = np.ones(len(self.panel.cases), bool)
         masks = [("", everything), (REAL, self.panel.mask(""))]
         masks += [(name, self.panel.mask(name)) for name in self.panel.generators]
-        for name, codes, options, ordinal in self._coded():
+        for question in self.answers.coded():
             for title, mask in masks:
                 if mask.any():
-                    yield from self._agreement(name, title, codes, mask, options, ordinal)
-            yield from self._repeated(name, ordinal)
+                    yield from self._agreement(question, title, mask)
+            yield from self._repeated(question)
 
-    def _coded(self) -> Iterator[tuple[str, np.ndarray, int, bool]]:
-        """Questions as codes from 0: name, `(J, I)`, how many options, and whether they are a scale."""
-        if "origin" in self.asked:
-            yield "origin", self.said, 2, False
-        if "diagnosis" in self.asked:
-            yield "diagnosis", self.panel.matrix("diagnosis", self.codes), len(self.classes), False
-        for name in SCORES:
-            if name in self.asked:
-                yield name, self.panel.matrix(name) + 2, 5, True
-
-    def _agreement(
-        self, name: str, title: str, codes: np.ndarray, mask: np.ndarray, options: int, scale: bool
-    ) -> Iterator[dict[str, Any]]:
-        kept, strata = codes[:, mask], self.panel.strata[mask]
-        if scale:
-            found = {"weighted_kappa": agreement.weighted_kappa(kept, strata)}
+    def _agreement(self, question: Coded, title: str, mask: np.ndarray) -> Iterator[Result]:
+        codes, strata, options = question.codes[:, mask], self.panel.strata[mask], question.options
+        if question.ordinal:
+            estimates = {"weighted_kappa": agreement.weighted_kappa(codes, strata)}
         else:
-            found = {"fleiss_kappa": agreement.fleiss(kept, strata, options=options)}
+            estimates = {"fleiss_kappa": agreement.fleiss(codes, strata, options=options)}
         if not title:
-            level: agreement.Level = "ordinal" if scale else "nominal"
-            found["alpha"] = agreement.alpha(kept, strata, options=options, level=level)
-        for measure, estimate in found.items():
-            yield _row(f"{measure}_{name}", title, "", estimate)
+            level: agreement.Level = "ordinal" if question.ordinal else "nominal"
+            estimates["alpha"] = agreement.alpha(codes, strata, options=options, level=level)
+        for measure, estimate in estimates.items():
+            yield Result.of(f"{measure}_{question.name}", title, "", estimate)
 
-    def _repeated(self, name: str, ordinal: bool) -> Iterator[dict[str, Any]]:
-        first, second = self._twice(name)
+    def _repeated(self, question: Coded) -> Iterator[Result]:
+        first, second = self.answers.twice(question.name)
         both = np.isfinite(first) & np.isfinite(second)
+        same_again = f"same_again_{question.name}"
         if not both.any():
-            yield _row(f"same_again_{name}", "", "", _nothing("no image was shown twice"))
+            yield Result.of(same_again, "", "", _nothing("no image was shown twice"))
             return
         strata = np.zeros(len(self.panel.cases), int)  # too few repeats for a stratum each
         same = np.where(both, first == second, np.nan)
-        yield _row(f"same_again_{name}", "", "", detection.rate(same, strata).estimate(share=True))
-        kappa = agreement.within_readers(first, second, strata, ordinal=ordinal)
-        found = kappa.estimate() if kappa.readers else _nothing(_UNDEFINED)
-        yield _row(f"kappa_again_{name}", "", "", require_within(found, 1.0))
+        yield Result.of(same_again, "", "", detection.rate(same, strata).estimate(share=True))
+        kappa = agreement.within_readers(first, second, strata, ordinal=question.ordinal)
+        estimate = kappa.estimate() if kappa.readers else _nothing(_UNDEFINED)
+        yield Result.of(f"kappa_again_{question.name}", "", "", _clip_interval(estimate, 1.0))
 
-    def _twice(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        column, codes = {
-            "origin": ("origin_answer", _SAID),
-            "diagnosis": ("diagnosis", self.codes),
-        }.get(name, (name, None))
-        return self.panel.matrix(column, codes), self.panel.again(column, codes)
-
-    def own(self) -> Iterator[dict[str, Any]]:
+    def own(self) -> Iterator[Result]:
         """Scales that the study added, as means by generator."""
-        strata = self.panel.strata
+        masks = [(REAL, self.panel.mask(""))]
+        masks += [(title, self.panel.mask(generator)) for title, generator in self.groups]
         for column in (c for c in self.panel.answers if c.startswith("own_")):
             answers = self.panel.matrix(column)
             if not np.isfinite(answers).any():
                 continue  # a choice or free text: it is in answers.csv
-            masks = [
-                (REAL, self.panel.mask("")),
-                *((t, self.panel.mask(g)) for t, g in self.groups),
-            ]
             for title, mask in masks:
                 if mask.any():
-                    yield _row(
-                        column,
-                        title,
-                        "",
-                        opinions.score(np.where(mask[None], answers, np.nan), strata).estimate(),
-                    )
+                    of_group = np.where(mask[None], answers, np.nan)
+                    mean = opinions.score(of_group, self.panel.strata).estimate()
+                    yield Result.of(column, title, "", mean)
 
     def by_reader(self) -> pd.DataFrame:
-        """A row per reader: answers, repeats, seconds, and over all generators what they found."""
-        rows = []
+        """A row per reader: answers, repeats, seconds, and over all generators what they detected."""
         made, real = self.panel.mask(None), self.panel.mask("")
-        found = self._detected(made, real) if "origin" in self.asked else {}
+        detected = self.answers.detected(made, real) if "origin" in self.answers.asked else {}
+        rows = []
         for place, reader in enumerate(self.panel.readers):
-            mine = self.panel.answers[self.panel.answers["reader"] == reader]
-            row: dict[str, Any] = {
+            answers = self.panel.answers[self.panel.answers["reader"] == reader]
+            row: dict[str, str | float] = {
                 "reader": reader,
-                "answers": len(mine),
+                "answers": len(answers),
                 "repeats": int((self.panel.repeats["reader"] == reader).sum()),
-                "median_seconds": float(mine["seconds"].median()),
+                "median_seconds": float(answers["seconds"].median()),
             }
-            rows.append(row | {n: float(c.values[place]) for n, (c, _) in found.items()})
+            rows.append(row | {n: float(c.values[place]) for n, (c, _) in detected.items()})
         return pd.DataFrame(rows)
 
     def pairs(self) -> pd.DataFrame:
         """Cohen's kappa of every two readers, question by question."""
         rows = [
-            {"question": name, **row}
-            for name, codes, _, ordinal in self._coded()
-            for row in agreement.pairs(codes, self.panel.readers, ordinal=ordinal)
+            {"question": question.name, **asdict(pair)}
+            for question in self.answers.coded()
+            for pair in agreement.pairs(
+                question.codes, self.panel.readers, ordinal=question.ordinal
+            )
         ]
-        return pd.DataFrame(rows, columns=["question", "reader", "other", "value", "images"])
+        return pd.DataFrame(rows, columns=list(PAIRS))
 
     def plans(self) -> dict[str, dict[str, list[advice.Plan]]]:
         """Designs of a next reading: half-widths of the fool rate and of d', by generator."""
-        if "origin" not in self.asked:
+        if "origin" not in self.answers.asked:
             return {}
-        real, strata = self.panel.mask(""), self.panel.strata
-        found = {}
+        said, real, strata = self.answers.said, self.panel.mask(""), self.panel.strata
+        plans = {}
         for name in self.panel.generators:
             made = self.panel.mask(name)
-            fooled = detection.rate(np.where(made[None], 1 - self.said, np.nan), strata)
-            d = detection.d_prime(self.said, synthetic=made, real=real, strata=strata)
+            fooled = detection.rate(np.where(made[None], 1 - said, np.nan), strata)
+            d = detection.d_prime(said, synthetic=made, real=real, strata=strata)
             images = int(made.sum())
-            found[name] = {
+            plans[name] = {
                 "called_real": advice.plans(fooled, images=images),
                 "d_prime": advice.plans(d, images=images),
             }
-        return found
-
-
-_COMPARED = ("called_real", "diagnosis_agreement", *SCORES)
-_UNDEFINED = "not defined: fewer than 3 repeats a reader, or all answers alike"
+        return plans
 
 
 def _nothing(note: str) -> Estimate:
@@ -312,13 +205,8 @@ def _nothing(note: str) -> Estimate:
     return Estimate(nothing, nothing, nothing, 0, 0, note)
 
 
-def require_within(found: Estimate, reach: float) -> Estimate:
+def _clip_interval(estimate: Estimate, reach: float) -> Estimate:
     """An interval that does not leave what is possible."""
-    if not math.isfinite(found.high):
-        return found
-    return replace(found, low=max(found.low, -reach), high=min(found.high, reach))
-
-
-def _row(name: str, generator: str, label: str, found: Estimate) -> dict[str, Any]:
-    values = {_FIELDS.get(k, k): v for k, v in asdict(found).items()}
-    return {"name": name, "generator": generator, "class": label, **values}
+    if not math.isfinite(estimate.high):
+        return estimate
+    return replace(estimate, low=max(estimate.low, -reach), high=min(estimate.high, reach))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from xraysynth.evaluation.reader_study.key import Case, Key, Kit, KitItem
 from xraysynth.evaluation.reader_study.protocol import questions
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
+from xraysynth.files import write_atomically
+from xraysynth.progress import progress
 
 if TYPE_CHECKING:  # `analyse` reads this file's names without any image library
     import numpy as np
@@ -83,6 +85,23 @@ def page(
         "items": [_shown(item, key, place) for item, place in zip(held.items, where, strict=True)],
     }
     return render(spec)
+
+
+def write_kits(
+    key: Key, files: Mapping[str, Path], folder: Path, *, language: str, side_px: int
+) -> dict[Path, int]:
+    """Write every kit of a key into a folder; path -> size in bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {}
+    with progress("kits", len(key.kits), unit="kit") as bar:
+        for name, kit in key.kits.items():
+            html = page(
+                key, name, files, title=key.name, language=language, side_px=side_px
+            ).encode()
+            write_atomically(folder / kit.file, html)
+            sizes[folder / kit.file] = len(html)
+            bar.update()
+    return sizes
 
 
 def _pixels(path: Path, side_px: int, secret: str, item: str) -> "np.ndarray":

@@ -18,7 +18,6 @@ intervals useless. Being estimated from I images, v brings Student's t with I - 
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -193,7 +192,7 @@ class Crossed:
             return self._unknown(self.value, note or "all answers alike: no spread to measure")
         if self.readers == 1:
             half = _Z * math.sqrt(self.over_images)
-            note = _joined("one reader, this one alone", note)
+            note = joined_notes("one reader, this one alone", note)
         else:
             half = self.spread.half_width(readers=self.readers, over_images=self.over_images)
         half *= few(self.images)
@@ -222,7 +221,8 @@ def few(images: int) -> float:
     return float(stdtrit(max(images - 1, 2), (1 + LEVEL) / 2)) / _Z
 
 
-def _joined(*notes: str) -> str:
+def joined_notes(*notes: str) -> str:
+    """The notes that say something, as one."""
     return "; ".join(note for note in notes if note)
 
 
@@ -250,76 +250,15 @@ def mean(answers: np.ndarray, strata: np.ndarray, *, scale: float) -> Crossed:
     values = np.divide(filled.sum(1), count, out=np.full(len(answers), np.nan), where=count > 0)
     deviations = np.zeros(answers.shape)
     for stratum in np.unique(strata):
-        deviations += _centred(filled, seen & (strata == stratum)[None, :])
+        deviations += centred(filled, seen & (strata == stratum)[None, :])
     deviations /= np.maximum(count, 1)[:, None]
     return Crossed(values, deviations, np.zeros(len(answers)), scale, int(seen.any(0).sum()))
 
 
-def _centred(filled: np.ndarray, here: np.ndarray) -> np.ndarray:
+def centred(filled: np.ndarray, here: np.ndarray) -> np.ndarray:
     """Answers minus their mean, of the images `here`, with the variance that n - 1 gives."""
     n = here.sum(1, keepdims=True)
     centre = np.where(here, filled, 0).sum(1, keepdims=True) / np.maximum(n, 1)
     inflated = np.sqrt(n / np.maximum(n - 1, 1))
     found: np.ndarray = np.where(here, filled - centre, 0.0) * inflated
     return found
-
-
-def jackknifed(
-    values: Sequence[float] | np.ndarray, left_out: np.ndarray, strata: np.ndarray
-) -> np.ndarray:
-    """Deviations `(J, I)` from the statistics `left_out` `(J, I)` without each image, NaN for unseen.
-
-    Their squares sum to the stratified jackknife's variance, sum_h (n_h - 1) / n_h sum (x_i - x_h)^2.
-    """
-    seen = np.isfinite(left_out)
-    filled = np.where(seen, left_out, 0.0)
-    deviations = np.zeros(left_out.shape)
-    for stratum in np.unique(strata):
-        here = seen & (strata == stratum)[None, :]
-        n = np.maximum(here.sum(1, keepdims=True), 1)
-        deviations -= _centred(filled, here) * (n - 1) / n
-    return np.where(np.isfinite(np.asarray(values, float))[:, None], deviations, 0.0)
-
-
-def panel_statistic(
-    answers: np.ndarray,
-    strata: np.ndarray,
-    statistic: Callable[[np.ndarray], tuple[float, np.ndarray]],
-    *,
-    scale: float,
-) -> tuple[float, Crossed]:
-    """A statistic of a panel of readers, such as kappa, and its jackknife over readers and images.
-
-    `statistic` takes answers `(J, I)` and gives its value and those without each image `(I,)`. The
-    readers' values are pseudo-values (Tukey 1958), whose mean corrects the bias of few readers. Two
-    readers are one pair: nothing in them says how pairs differ, and the prior stands alone.
-    """
-    whole, without = statistic(answers)
-    deviations = jackknifed([whole], without[None], strata)[0]
-    n = len(answers)
-    images = int(np.isfinite(answers).any(0).sum())
-    if n < 3:
-        one = Crossed(np.array([whole]), deviations[None], np.zeros(1), scale, images)
-        return whole, one
-    values, rows = [], []
-    for reader in range(n):
-        value, found = statistic(np.delete(answers, reader, axis=0))
-        values.append(n * whole - (n - 1) * value)
-        rows.append(n * deviations - (n - 1) * jackknifed([value], found[None], strata)[0])
-    return whole, Crossed(np.array(values), np.stack(rows), np.zeros(n), scale, images)
-
-
-def panel_estimate(value: float, pseudo: Crossed, *, readers: int, note: str = "") -> Estimate:
-    """The estimate of `panel_statistic`: `value` with the interval around the corrected one."""
-    blank = Estimate(value, float("nan"), float("nan"), readers, pseudo.images)
-    if not math.isfinite(value):
-        return replace(blank, note=note or "not defined: all answers alike, or too few")
-    if pseudo.over_images <= 0 or not pseudo.readers:
-        return replace(blank, note=note or "all images alike: no spread to measure")
-    spread = pseudo.spread
-    if readers == 2:
-        note = _joined(note, "two readers: how pairs of readers differ is assumed, not measured")
-        spread = Spread.of(0.0, pseudo.within, freedom=0, scale=pseudo.scale)
-    half = spread.half_width(readers=readers, over_images=pseudo.over_images) * few(pseudo.images)
-    low, high = pseudo.value - half, min(pseudo.value + half, 1.0)
-    return replace(blank, low=max(min(low, value), -1.0), high=max(high, value), note=note)
