@@ -116,7 +116,7 @@ measured = {
     )
     for name, images in pools.items()
 }
-measures = pd.concat({name: pd.DataFrame(found["measures"]) for name, found in measured.items()})
+measures = pd.concat({name: pd.DataFrame(found.measures) for name, found in measured.items()})
 measures = measures.droplevel(1).rename_axis("generator").reset_index()
 overall = measures[measures["label"] == ""]
 columns = ["metric", "generator", "value", "floor", "excess_low", "excess_high", "n", "better"]
@@ -144,14 +144,14 @@ figure.tight_layout()
 
 # %%
 for name, found in measured.items():
-    pairs = found["closest"]
+    pairs = found.closest
     figure, axes = plt.subplots(2, len(pairs), figsize=(1.5 * len(pairs), 3.5), squeeze=False)
     for column, pair in zip(axes.T, pairs, strict=True):
         for place, side in zip(column, ("synthetic", "train"), strict=True):
-            place.imshow(read(pair[side]), cmap="gray", vmin=0, vmax=255)
+            place.imshow(read(getattr(pair, side)), cmap="gray", vmin=0, vmax=255)
             place.axis("off")
-        flag = ", flagged" if pair["flagged"] else ""
-        column[0].set_title(f"{pair['distance']:.2f}{flag}", fontsize=8)
+        flag = ", flagged" if pair.flagged else ""
+        column[0].set_title(f"{pair.distance:.2f}{flag}", fontsize=8)
     figure.suptitle(f"{name}, and the nearest real training images", fontsize=9)
     figure.tight_layout()
     plt.show()

@@ -17,7 +17,8 @@ from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
 from xraysynth.evaluation import images as evaluation
 from xraysynth.evaluation.encoders import build
-from xraysynth.evaluation.images import Precision, common_size, evaluate, from_folder, same_classes
+from xraysynth.evaluation.folders import common_size, from_folder, same_classes
+from xraysynth.evaluation.images import Precision, evaluate
 from xraysynth.evaluation.metrics import appearance
 from xraysynth.manifest import Manifest
 from xraysynth.stages import evaluate as stage
@@ -43,7 +44,7 @@ def folders(tmp_path_factory):
 
 
 def overall(found, metric):
-    (row,) = [r for r in found["measures"] if r["metric"] == metric and not r["label"]]
+    (row,) = [r for r in found.measures if r.metric == metric and not r.label]
     return row
 
 
@@ -63,41 +64,41 @@ def test_noise_is_farther_from_real_images_than_their_like(folders, tmp_path):
     others, noise = (
         overall(measured(folders, n, tmp_path), "FD(embedded)") for n in ("others", "noise")
     )
-    assert noise["value"] > 5 * others["value"]
-    assert noise["excess_low"] > 0
-    assert noise["n"] == others["n"] == 52
-    assert noise["p"] < 0.001
+    assert noise.value > 5 * others.value
+    assert noise.excess_low > 0
+    assert noise.n == others.n == 52
+    assert noise.p < 0.001
 
 
 def test_every_class_is_measured_by_itself(folders, tmp_path):
     found = measured(folders, "others", tmp_path)
-    assert {row["label"] for row in found["measures"]} == {"", *CLASSES}
-    assert found["images"] == 104
-    assert found["closest"] == []
+    assert {row.label for row in found.measures} == {"", *CLASSES}
+    assert found.images == 104
+    assert found.closest == []
 
 
 def test_copies_of_the_training_images_are_found_and_shown(folders, tmp_path):
     train, held_out = from_folder(folders / "others"), from_folder(folders / "real")
     copies = measured(folders, "others", tmp_path, train=train, held_out=held_out)
-    assert overall(copies, "memorised share")["value"] == 1
-    assert overall(copies, "AuthPct")["value"] == 0
-    pair = copies["closest"][0]
-    assert pair["distance"] == 0
-    assert pair["flagged"]
-    assert pair["synthetic"].rpartition("/")[2] == pair["train"].rpartition("/")[2]
+    assert overall(copies, "memorised share").value == 1
+    assert overall(copies, "AuthPct").value == 0
+    pair = copies.closest[0]
+    assert pair.distance == 0
+    assert pair.flagged
+    assert pair.synthetic.name == pair.train.name
     clean = measured(folders, "noise", tmp_path, train=train, held_out=held_out)
-    assert overall(clean, "memorised share")["value"] < 0.1
+    assert overall(clean, "memorised share").value < 0.1
 
 
 def test_every_image_says_whether_it_counts_as_a_copy(folders, tmp_path):
     train, held_out = from_folder(folders / "others"), from_folder(folders / "real")
     copies = measured(folders, "others", tmp_path, train=train, held_out=held_out)
-    assert copies["flags"].shape == (104,)
-    assert copies["flags"].all()
-    assert measured(folders, "others", tmp_path)["flags"] is None
+    assert copies.flags.shape == (104,)
+    assert copies.flags.all()
+    assert measured(folders, "others", tmp_path).flags is None
     few = Manifest(held_out.table.iloc[::2], held_out.folder, held_out.classes)
     small = measured(folders, "others", tmp_path, train=train, held_out=few)
-    assert small["flags"] is None
+    assert small.flags is None
 
 
 def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_path):
@@ -115,7 +116,7 @@ def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_pat
     found = evaluate(
         real=real, synthetic=synthetic, train=train, held_out=real, cache=tmp_path, **options
     )
-    (grain,) = [row for row in found["appearance"] if row["measure"] == "fine_grain"]
+    (grain,) = [row for row in found.appearance if row.measure == "fine_grain"]
     rows = synthetic.table["label"].to_numpy()
     looks = [
         appearance.appearance(np.asarray(Image.open(f)))["fine_grain"] for f in synthetic.files
@@ -123,10 +124,10 @@ def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_pat
     by_class = {label: np.mean(np.array(looks)[rows == label]) for label in CLASSES}
     mix = real.table["label"].value_counts(normalize=True)
     expected = sum(mix[label] * by_class[label] for label in CLASSES)
-    assert grain["value"] == pytest.approx(expected)
-    assert grain["value"] < np.mean(looks)
-    (similar,) = [row for row in found["nearest_similarity"] if row["metric"] == "SSIM"]
-    assert similar["value"] > 0.9  # unweighted 0.75: noise is like nothing
+    assert grain.value == pytest.approx(expected)
+    assert grain.value < np.mean(looks)
+    (similar,) = [row for row in found.nearest_similarity if row.metric == "SSIM"]
+    assert similar.value > 0.9  # unweighted 0.75: noise is like nothing
 
 
 def test_a_class_that_the_pool_lacks_is_in_no_real_value_either(folders, tmp_path):
@@ -142,10 +143,10 @@ def test_a_class_that_the_pool_lacks_is_in_no_real_value_either(folders, tmp_pat
         for one in (real, real.where(real.table["label"].isin(few)))
     )
     for name in ("nearest_similarity", "appearance"):
-        assert [row["real"] for row in whole[name]] == pytest.approx(
-            [row["real"] for row in part[name]]
+        assert [row.real for row in getattr(whole, name)] == pytest.approx(
+            [row.real for row in getattr(part, name)]
         )
-    assert whole["flags"] is None  # of 104 held-out images 78 are of these classes
+    assert whole.flags is None  # of 104 held-out images 78 are of these classes
 
 
 def test_patients_who_are_one_person_count_as_one(folders, tmp_path, monkeypatch):
@@ -198,9 +199,9 @@ def faithfulness(counts, *, per_class=(0.9, 0.5), judged=(0.9, 0.5)):
     }
     mean = sum(judged) / 2
     scores["balanced_accuracy"] = {"value": mean, "low": mean, "high": mean, "n": 100}
-    judge = {"scores": scores | {"accuracy": {"value": 0.84}}, "trained_on": ""}
+    judge = {"scores": scores, "trained_on": ""}
     seen = np.eye(2)[np.where(right, targets, 1 - targets)]
-    return stage._faithfulness(config, made, judge, seen)["faithfulness"]
+    return stage._faithfulness(config, made, judge, seen)
 
 
 def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
@@ -208,24 +209,24 @@ def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
     equally many of each class."""
     for counts in ((100, 100), (170, 30)):
         whole = faithfulness(counts)[0]
-        assert whole["value"] == pytest.approx(0.7)
-        assert whole["real"] == pytest.approx(0.7)
+        assert whole.value == pytest.approx(0.7)
+        assert whole.real == pytest.approx(0.7)
     whole = faithfulness((100, 0))[0]
-    assert (whole["value"], whole["real"]) == (pytest.approx(0.9), pytest.approx(0.9))
+    assert (whole.value, whole.real) == (pytest.approx(0.9), pytest.approx(0.9))
 
 
 def test_label_fidelity_of_all_and_none_is_not_told_exactly():
     """A judge that always sees class a: 50 % of both classes is chance, by some few images."""
     whole = faithfulness((40, 40), per_class=(1.0, 0.0), judged=(1.0, 0.0))[0]
-    assert whole["value"] == whole["real"] == 0.5
-    assert whole["low"] < 0.49
-    assert whole["high"] > 0.51
-    assert whole["real_low"] < 0.49
-    assert whole["real_high"] > 0.51
+    assert whole.value == whole.real == 0.5
+    assert whole.low < 0.49
+    assert whole.high > 0.51
+    assert whole.real_low < 0.49
+    assert whole.real_high > 0.51
     targets = np.repeat([0, 1], 40)
     found = stage.usable(np.eye(2)[np.zeros(80, int)], targets, None, 200)
-    assert found["low"] < 0.49
-    assert found["high"] > 0.51
+    assert found.low < 0.49
+    assert found.high > 0.51
 
 
 def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_images(monkeypatch):
@@ -240,7 +241,7 @@ def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_image
     cohort = SimpleNamespace(split=lambda name: {"test": test_images}[name])
     config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
     found = stage._tested_on(config, cohort, made, [Path("weights")])
-    assert found["accuracy"]["value"] == pytest.approx(0.9)
+    assert found["accuracy"].value == pytest.approx(0.9)
     assert found["seeds"] == 1
     assert "without" not in found
 
@@ -265,8 +266,8 @@ def test_real_classifiers_are_tested_on_the_classes_that_a_pool_has(monkeypatch)
     cohort = SimpleNamespace(split=lambda name: {"test": images["real"]}[name])
     config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
     found = stage._tested_on(config, cohort, images["made"], [Path("weights")])
-    assert found["accuracy"]["value"] == pytest.approx(0.9)
-    assert found["accuracy of real images"]["value"] == pytest.approx(0.8)
+    assert found["accuracy"].value == pytest.approx(0.9)
+    assert found["accuracy of real images"].value == pytest.approx(0.8)
     assert found["without"] == ["b"]
     assert "macro_f1" not in found
     other = SimpleNamespace(split=lambda name: images["made"])
@@ -280,15 +281,15 @@ def test_usable_images_are_of_their_class_and_no_copies():
     seen = np.eye(2)[np.concatenate([[0, 0, 1, 1], [1] * 9, [0]])]
     copied = np.arange(14) == 5
     found = stage.usable(seen, targets, copied, 200)
-    assert found["value"] == pytest.approx((2 / 4 + 8 / 10) / 2)
-    assert found["low"] < found["value"] < found["high"]
-    assert (found["n"], found["copies_looked_for"]) == (14, True)
+    assert found.value == pytest.approx((2 / 4 + 8 / 10) / 2)
+    assert found.low < found.value < found.high
+    assert (found.n, found.copies_looked_for) == (14, True)
     unlooked = stage.usable(seen, targets, None, 200)
-    assert unlooked["value"] == pytest.approx((2 / 4 + 9 / 10) / 2)
-    assert unlooked["copies_looked_for"] is False
+    assert unlooked.value == pytest.approx((2 / 4 + 9 / 10) / 2)
+    assert unlooked.copies_looked_for is False
     all_of_them = stage.usable(np.eye(2)[targets], targets, None, 200)
-    assert (all_of_them["value"], all_of_them["high"]) == (1, 1)
-    assert 0.6 < all_of_them["low"] < 0.9
+    assert (all_of_them.value, all_of_them.high) == (1, 1)
+    assert 0.6 < all_of_them.low < 0.9
 
 
 def test_images_differ_by_size_in_the_cache(folders, tmp_path):
@@ -301,7 +302,7 @@ def test_images_differ_by_size_in_the_cache(folders, tmp_path):
     }
     synthetic = from_folder(folders / "others", is_synthetic=True)
     large, small = (evaluate(synthetic=synthetic, size_px=px, **arguments) for px in (48, 16))
-    assert overall(large, "FD(embedded)")["value"] != overall(small, "FD(embedded)")["value"]
+    assert overall(large, "FD(embedded)").value != overall(small, "FD(embedded)").value
 
 
 def test_a_manifest_beside_the_images_gives_labels_and_patients(folders, tmp_path):

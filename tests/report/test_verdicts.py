@@ -267,7 +267,7 @@ INF = math.inf
     ],
 )
 def test_what_a_synthetic_image_is_worth(value, low, high, word, said):
-    found = verdicts.equivalent(Equivalent(value, low, high, 100, ""))
+    found = verdicts.equivalent(Equivalent(value, low, high, 100))
     assert found.word == word
     assert said in found.sentence
 

@@ -204,4 +204,5 @@ def excess(row: Mapping[str, Any]) -> Interval:
 
 
 def _equivalent(row: Mapping[str, Any]) -> Equivalent:
-    return Equivalent(**{name: value for name, value in row.items() if name != "arm"})
+    numbers = (row[name] for name in ("value", "low", "high", "n"))
+    return Equivalent(*numbers, censored=row["censored"])

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +24,17 @@ from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
 from xraysynth.jobs.distributed import gpu
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
+from xraysynth.records import from_json, to_json
 from xraysynth.stages import finetune, fitting, generate, prepare, train
+
+if TYPE_CHECKING:
+    from xraysynth.evaluation.results import LabelFidelity, Measure, TestedOn, UsableShare
 
 SECTIONS = (
     "real",
@@ -119,8 +124,9 @@ def _work(
     this: Job,
 ) -> dict[str, Any]:
     from xraysynth.evaluation.images import Precision, evaluate
+    from xraysynth.evaluation.metrics.classification import confusion
+    from xraysynth.evaluation.results import PoolEvaluation
 
-    assessable = why_not_assessable(generator)
     with tracking.tracked(config, this) as run:
         found = evaluate(
             **references(cohort, generator),
@@ -132,22 +138,29 @@ def _work(
             precision=_precision(config, Precision),
             linked=linked,
         )
-        copied = found.pop("flags")
         seen = fitting.predicted(config, images, Path(judge["weights"]))
-        summary = {
-            "pool": str(images.folder),
-            "assessable": assessable,
-            **found,
-            **_faithfulness(config, images, judge, seen),
-            "usable": usable(seen, images.targets, copied, config.evaluate.replicates),
-            "tested_on": _tested_on(config, cohort, images, classifiers, linked),
-        }
+        summary = PoolEvaluation(
+            pool=str(images.folder),
+            assessable=why_not_assessable(generator),
+            images=found.images,
+            measures=found.measures,
+            diversity=found.diversity,
+            nearest_similarity=found.nearest_similarity,
+            closest=found.closest,
+            appearance=found.appearance,
+            faithfulness=_faithfulness(config, images, judge, seen),
+            seen=confusion(seen, images.targets).tolist(),
+            judge=judge["trained_on"],
+            usable=usable(seen, images.targets, found.flags, config.evaluate.replicates),
+            tested_on=_tested_on(config, cohort, images, classifiers, linked),
+        )
         made_from = [
             tracking.of_cohort(cohort),
             tracking.of_pool(generate.store(config, generator)),
         ]
         tracking.log_evaluation(run, summary, images=images, made_from=made_from, job=this)
-    return summary
+    result: dict[str, Any] = to_json(summary)
+    return result
 
 
 def references(cohort: Manifest, generator: Generator) -> dict[str, Manifest]:
@@ -200,7 +213,7 @@ def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> 
 
 def _faithfulness(
     config: Config, made: Manifest, judge: Mapping[str, Any], seen: np.ndarray
-) -> dict[str, Any]:
+) -> "list[LabelFidelity]":
     """Which class a classifier of other patients sees, beside real images of these patients.
 
     Over all classes it is the mean of the classes' shares on both sides, of those that the pool has,
@@ -208,41 +221,47 @@ def _faithfulness(
     `seen` are the classifier's probabilities `(N, C)`.
     """
     from xraysynth.evaluation.metrics.class_mix import mean_share
-    from xraysynth.evaluation.metrics.classification import confusion, evaluate
+    from xraysynth.evaluation.metrics.classification import evaluate
+    from xraysynth.evaluation.results import LabelFidelity
 
     replicates, classes = config.evaluate.replicates, config.classes
     ids = made.table["image_id"].to_numpy()
     scores = evaluate(seen, made.targets, ids, classes=classes, replicates=replicates)
     right = seen.argmax(1) == made.targets
     scores["balanced_accuracy"] = mean_share(right, made.targets, replicates=replicates)
-    real_scores = dict(judge["scores"])
+    names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
+    real_scores = {name: from_json(Interval, judge["scores"][name]) for _, name in names}
     shown = [label for index, label in enumerate(classes) if (made.targets == index).any()]
     recalls = [real_scores[f"recall/{label}"] for label in shown]
-    if len(shown) < len(classes) or any(recall["value"] in (0, 1) for recall in recalls):
+    if len(shown) < len(classes) or any(recall.value in (0, 1) for recall in recalls):
         real_scores["balanced_accuracy"] = mean_recall(recalls)
-    names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
     rows = []
     for label, name in names:
         real = real_scores[name]
-        beside = {"real": real["value"]} | {f"real_{k}": real[k] for k in ("low", "high", "n")}
-        rows.append({"label": label, **scores[name].as_dict(), **beside})
-    counts = confusion(seen, made.targets).tolist()
-    return {"faithfulness": rows, "seen": counts, "judge": judge["trained_on"]}
+        row = LabelFidelity(
+            *scores[name].as_tuple(),
+            label=label,
+            real=real.value,
+            real_low=real.low,
+            real_high=real.high,
+            real_n=real.n,
+        )
+        rows.append(row)
+    return rows
 
 
-def mean_recall(recalls: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean_recall(recalls: Sequence[Interval]) -> Interval:
     """The mean over some classes of their recalls, whose errors are independent."""
     count = len(recalls)
-    value = sum(recall["value"] for recall in recalls) / count
-    below = sum((recall["value"] - recall["low"]) ** 2 for recall in recalls) ** 0.5 / count
-    above = sum((recall["high"] - recall["value"]) ** 2 for recall in recalls) ** 0.5 / count
-    n = sum(recall["n"] for recall in recalls)
-    return {"value": value, "low": value - below, "high": value + above, "n": n}
+    value = sum(recall.value for recall in recalls) / count
+    below = sum((recall.value - recall.low) ** 2 for recall in recalls) ** 0.5 / count
+    above = sum((recall.high - recall.value) ** 2 for recall in recalls) ** 0.5 / count
+    return Interval(value, value - below, value + above, sum(recall.n for recall in recalls))
 
 
 def usable(
     seen: np.ndarray, targets: np.ndarray, copied: np.ndarray | None, replicates: int
-) -> dict[str, Any]:
+) -> "UsableShare":
     """The share of images in which the classifier sees the intended class and that are no copies.
 
     `seen` are probabilities `(N, C)`, `targets` class indices `(N,)` and `copied` flags `(N,)`, or
@@ -250,12 +269,13 @@ def usable(
     interval of `class_mix.mean_share`.
     """
     from xraysynth.evaluation.metrics.class_mix import mean_share
+    from xraysynth.evaluation.results import UsableShare
 
     answers = seen.argmax(1) == targets
     if copied is not None:
         answers = answers & ~copied
-    found = mean_share(answers, targets, replicates=replicates)
-    return found.as_dict() | {"copies_looked_for": copied is not None}
+    share = mean_share(answers, targets, replicates=replicates)
+    return UsableShare(*share.as_tuple(), copies_looked_for=copied is not None)
 
 
 def _tested_on(
@@ -264,7 +284,7 @@ def _tested_on(
     made: Manifest,
     classifiers: Sequence[Path],
     linked: Sequence[Sequence[str]] = (),
-) -> dict[str, Any]:
+) -> "TestedOn":
     """Scores of real-only classifiers on the pool, in the class mix of the real test images.
 
     Of a pool that lacks a class `without` names it, what is averaged over all classes is left out, and
@@ -284,7 +304,7 @@ def _tested_on(
         if fitting.told(name, labels, config.classes)
     ]
 
-    def scores(images: Manifest, owners: Any) -> dict[str, Any]:
+    def scores(images: Manifest, owners: Any) -> dict[str, Interval]:
         rows = shared[images.targets]
         found = arm_scores(
             [fitting.predicted(config, images, weights)[rows] for weights in classifiers],
@@ -294,23 +314,20 @@ def _tested_on(
             replicates=config.evaluate.replicates,
             mix=counts[1] * shared / counts[1][shared].sum(),
         )
-        return {name: found[name].as_dict() for name in kept}
+        return {name: found[name] for name in kept}
 
-    found = scores(made, made.table["image_id"]) | {"seeds": len(classifiers)}
+    found: TestedOn = {**scores(made, made.table["image_id"]), "seeds": len(classifiers)}
     if shared.all():
         return found
     missing = [name for name in config.classes if name not in labels]
     beside = scores(test, person_keys(test.table, linked))
-    return (
-        found
-        | {f"{name} of real images": score for name, score in beside.items()}
-        | {"without": missing}
-    )
+    real = {f"{name} of real images": score for name, score in beside.items()}
+    return {**found, **real, "without": missing}
 
 
 def _folders(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """One folder of synthetic images against one of real images."""
-    from xraysynth.evaluation.images import common_size, from_folder, same_classes
+    from xraysynth.evaluation.folders import common_size, from_folder, same_classes
 
     if config.real is None or config.synthetic is None:
         raise ConfigError(
@@ -354,12 +371,13 @@ def _compare(
     import pandas as pd
 
     from xraysynth.evaluation.images import Precision, evaluate
+    from xraysynth.evaluation.results import FolderEvaluation
     from xraysynth.report import page, tables
     from xraysynth.report.content import Evaluation
 
     real, synthetic = found[:2]
     train_set = found[2] if len(found) > 2 else None
-    summary = evaluate(
+    evaluation = evaluate(
         real=real,
         synthetic=synthetic,
         train=train_set,
@@ -368,7 +386,6 @@ def _compare(
         cache=config.output / "cache",
         precision=_precision(config, Precision),
     )
-    del summary["flags"]
     view = Evaluation(
         title=f"{synthetic.folder.name} against {real.folder.name}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -376,18 +393,30 @@ def _compare(
         real=real,
         synthetic=synthetic,
         train=train_set,
-        measures=pd.DataFrame(summary["measures"]),
-        diversity=pd.DataFrame(summary["diversity"]).rename(columns={"n": "pairs"}),
-        nearest_similarity=summary["nearest_similarity"],
+        measures=pd.DataFrame(evaluation.measures),
+        diversity=pd.DataFrame(evaluation.diversity).rename(columns={"n": "pairs"}),
+        nearest_similarity=to_json(evaluation.nearest_similarity),
         assessable="" if train_set else "no training images given (trained_on=DIR): not assessed",
-        closest=summary["closest"],
-        appearance=summary["appearance"],
+        closest=to_json(evaluation.closest),
+        appearance=to_json(evaluation.appearance),
         limits=_limits(config, found, encoders, size_px),
     )
     (this.folder / PAGE).write_text(page.render_evaluation(view), encoding="utf-8")
     tables.measures(view).to_csv(this.folder / TABLE, index=False)
-    paths = {"page": str(this.folder / PAGE), "table": str(this.folder / TABLE)}
-    return {**summary, "size_px": size_px, **paths, "headline": _headline(summary["measures"])}
+    summary = FolderEvaluation(
+        images=evaluation.images,
+        measures=evaluation.measures,
+        diversity=evaluation.diversity,
+        nearest_similarity=evaluation.nearest_similarity,
+        closest=evaluation.closest,
+        appearance=evaluation.appearance,
+        size_px=size_px,
+        page=str(this.folder / PAGE),
+        table=str(this.folder / TABLE),
+        headline=_headline(evaluation.measures),
+    )
+    result: dict[str, Any] = to_json(summary)
+    return result
 
 
 def _limits(
@@ -409,16 +438,15 @@ def _limits(
     return limits
 
 
-def _title(row: Mapping[str, Any]) -> str:
-    metric, encoder = row["metric"], row["encoder"]
-    return str(metric if f"({encoder})" in metric else f"{metric} ({encoder})")
+def _title(row: "Measure") -> str:
+    return row.metric if f"({row.encoder})" in row.metric else f"{row.metric} ({row.encoder})"
 
 
-def _headline(measures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _headline(measures: "Sequence[Measure]") -> dict[str, str]:
     """The measures of all classes in a line each, for the terminal."""
     return {
-        _title(row): f"{row['value']:.4g} [{row['low']:.4g}, "
-        f"{row['high']:.4g}], floor {row['floor']:.4g}, N {row['n']}"
+        _title(row): f"{row.value:.4g} [{row.low:.4g}, "
+        f"{row.high:.4g}], floor {row.floor:.4g}, N {row.n}"
         for row in measures
-        if not row["label"] and row["value"] == row["value"]
+        if not row.label and row.value == row.value
     }

@@ -213,7 +213,7 @@ def probes(
         return {}
     real, *made = datamodule.images("train")
     (tested,) = datamodule.images("test")
-    found: dict[str, Any] = arm_probes(
+    found = arm_probes(
         module,
         real,
         np.concatenate([real[:0], *made]),
@@ -225,4 +225,5 @@ def probes(
         replicates=config.evaluate.replicates,
         seed=config.seed,
     )
-    return found
+    result: dict[str, Any] = to_json(found)
+    return result

@@ -16,6 +16,7 @@ from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
+from xraysynth.records import to_json
 from xraysynth.stages import prepare
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _work(config: Config, cohort: Manifest, this: Job) -> dict[str, Any]:
     summary = {
         "images": len(cohort),
         "told": [_sentence(row) for row in found if _gives_away(row)],
-        "shortcuts": [row.as_dict() for row in found],
+        "shortcuts": to_json(found),
     }
     with tracking.tracked(config, this) as run:
         tracking.log_shortcuts(run, summary)

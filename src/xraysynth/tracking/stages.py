@@ -3,8 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from xraysynth.images import read
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
+from xraysynth.records import to_json
 from xraysynth.tracking import records
 from xraysynth.tracking.media import (
     IMAGES_PER_CLASS,
@@ -25,6 +25,9 @@ from xraysynth.tracking.media import (
     table,
 )
 from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
+
+if TYPE_CHECKING:  # what is logged is handed over
+    from xraysynth.evaluation.results import ClosestPair, Measure, PoolEvaluation
 
 CALIBRATION_BINS = 15
 
@@ -206,7 +209,7 @@ def reliability(probabilities: np.ndarray, targets: np.ndarray) -> list[tuple[fl
 
 def log_evaluation(
     run: Any,
-    summary: Mapping[str, Any],
+    evaluation: "PoolEvaluation",
     *,
     images: Manifest | None = None,
     made_from: Sequence[Record] = (),
@@ -219,12 +222,12 @@ def log_evaluation(
     if run is None:
         return
     names = ("measures", "diversity", "nearest_similarity", "faithfulness", "appearance")
-    log_rows(run, {name: summary[name] for name in names})
-    _log_closest(run, summary["closest"], images)
-    overall = {_measure(row): row for row in summary["measures"] if not row["label"]}
-    (seen,) = (row for row in summary["faithfulness"] if not row["label"])
-    tested = {k: v for k, v in summary["tested_on"].items() if isinstance(v, Mapping)}
-    scores = flat(overall | {"faithfulness": seen}, "") | flat(tested, "tested_on/")
+    log_rows(run, {name: to_json(getattr(evaluation, name)) for name in names})
+    _log_closest(run, evaluation.closest, images)
+    overall = {_measure(row): to_json(row) for row in evaluation.measures if not row.label}
+    (faithfulness,) = (to_json(row) for row in evaluation.faithfulness if not row.label)
+    tested = to_json(evaluation.tested_on_scores)
+    scores = flat(overall | {"faithfulness": faithfulness}, "") | flat(tested, "tested_on/")
     run.summary.update(scores)
     for source in made_from:
         records.use(run, source)
@@ -232,30 +235,25 @@ def log_evaluation(
         records.log(run, Record("measures", job.key, {"folder": f"evaluate/{job.key}"}))
 
 
-def _log_closest(run: Any, closest: Sequence[Mapping[str, Any]], images: Manifest | None) -> None:
+def _log_closest(run: Any, closest: "Sequence[ClosestPair]", images: Manifest | None) -> None:
     """The closest pairs of a synthetic image and its nearest real training image."""
     if not closest or not may_show(run):
         return
-    rows = (
-        {}
-        if images is None
-        else dict(zip(map(str, images.files), images.table.itertuples(), strict=True))
-    )
+    rows = {} if images is None else dict(zip(images.files, images.table.itertuples(), strict=True))
     shown = []
     for pair in closest:
-        made = rows.get(pair["synthetic"])
+        made = rows.get(pair.synthetic)
         label, prompt = (getattr(made, name, "") for name in ("label", "prompt"))
-        pictures = [image(Path(pair["synthetic"])), image(read(Path(pair["train"])))]
-        values = [pair[name] for name in ("distance", "threshold", "flagged")]
+        pictures = [image(pair.synthetic), image(read(pair.train))]
+        values = [pair.distance, pair.threshold, pair.flagged]
         shown.append([pictures[0], label, prompt, "image", pictures[1], *values])
     columns = ["image", "label", "prompt", "outcome", "nearest real"]
     run.log({"closest": table([*columns, "distance", "threshold", "flagged"], shown)})
 
 
-def _measure(row: Mapping[str, Any]) -> str:
+def _measure(row: "Measure") -> str:
     """A name that tells encoders apart: some metrics carry theirs, others do not."""
-    metric, encoder = row["metric"], row["encoder"]
-    return str(metric if encoder in metric else f"{metric} ({encoder})")
+    return row.metric if row.encoder in row.metric else f"{row.metric} ({row.encoder})"
 
 
 def log_report(run: Any, results: Any, measures: Any) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.pointing import CHANCE_OF, grad_cam, last_map, pointing
+from xraysynth.records import to_json
 from xraysynth.training.classifier import XrayClassifier
 
 PATCH = 20
@@ -262,7 +263,7 @@ def test_the_share_of_empty_maps_is_said(fixed):
 def test_a_record_says_what_its_chance_is_of(fixed):
     images = np.full((4, 64, 64), 100, np.uint8)
     found = pointing(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
-    record = found.as_dict()
+    record = to_json(found)
     assert record["chance_of"] == CHANCE_OF
     assert record["hits"]["n"] == record["n"] == 4
     assert {"chance", "elsewhere", "best_fixed", "energy_chance", "empty"} < set(record)

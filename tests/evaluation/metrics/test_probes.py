@@ -207,14 +207,14 @@ def test_an_arm_is_asked_only_what_it_has_images_for(module):
     test = (noise(30, 32), np.zeros(30, int), boxes, np.arange(30))
     nothing = np.empty((0, 32, 32), np.uint8)
     found = arm_probes(module, noise(40, 32), nothing, np.arange(40), *test, **QUICK)
-    assert found["told_synthetic"] is None
-    assert found["pointing"]["n"] == 1
+    assert found.told_synthetic is None
+    assert found.pointing.n == 1
     without = (noise(30, 32), np.zeros(30, int), [[]] * 30, np.arange(30))
     hybrid = arm_probes(module, noise(40, 32), noise(20, 32, 1), np.arange(40), *without, **QUICK)
-    assert hybrid["told_synthetic"]["n"] == 60
-    assert hybrid["pointing"] is None
+    assert hybrid.told_synthetic.n == 60
+    assert hybrid.pointing is None
     one_patient = arm_probes(module, noise(40, 32), noise(20, 32, 1), ["p"] * 40, *without, **QUICK)
-    assert one_patient["told_synthetic"] is None
+    assert one_patient.told_synthetic is None
 
 
 def test_real_collections_are_told_apart_by_their_borders(shared_data):

@@ -70,6 +70,7 @@ from xraysynth.evaluation.metrics.statistics import (
     cluster_weights,
     interval,
 )
+from xraysynth.evaluation.results import Measure
 from xraysynth.progress import LATE_SECONDS, progress
 from xraysynth.seeds import derive_seed
 
@@ -82,33 +83,6 @@ NEAR_THE_FLOOR = ("precision", "recall", "density", "coverage", "Vendi", "AuthPc
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows of the reference half, of the baseline half and of the synthetic images drawn, `(n,)` each."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A value of `n` synthetic images, its 95 % interval and the same of real images, the floor.
-
-    `label` is a class, "" for all. `better` is "lower", "higher" or "floor": the nearer to the floor
-    the better. `p` is two-sided, of "the excess is 0", but one-sided for the memorised share: of "no
-    more than 1 % are flagged". NaN where it cannot be measured; `note` says why, or what to be
-    careful about.
-    """
-
-    encoder: str
-    metric: str
-    label: str
-    value: float
-    low: float
-    high: float
-    n: int
-    floor: float
-    floor_low: float
-    floor_high: float
-    excess_low: float
-    excess_high: float
-    better: str
-    note: str = ""
-    p: float = float("nan")
 
 
 def measure_sets(
@@ -470,13 +444,10 @@ def _measure(
     p: float = float("nan"),
 ) -> Measure:
     return Measure(
+        *found.as_tuple(),
         encoder=encoder,
         metric=metric,
         label=label,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
         floor=floor.value,
         floor_low=floor.low,
         floor_high=floor.high,

@@ -5,7 +5,7 @@ known finding locations (Zhang et al. 2018, arXiv:1608.00507).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,32 +41,29 @@ class Pointing:
 
     `energy` is the mean share of the map's mass inside the findings (the energy-based pointing game,
     Wang et al. 2020, arXiv:1910.01279), of which an even map has `energy_chance`, the mean area.
+
+    `n` are the images with known findings, and `over_chance` is hits as a multiple of chance, NaN
+    where no cell's centre lies in any finding. `chance_of` is what `chance` is of; records of earlier
+    versions, which lack it, have the area of the boxes.
     """
 
     hits: Interval
     energy: Interval
     chance: float
     elsewhere: float
-    best_fixed: float
-    energy_chance: float
-    empty: float
+    energy_chance: float = float("nan")
+    empty: float = float("nan")
+    best_fixed: float = float("nan")
+    n: int = 0
+    over_chance: float = float("nan")
+    chance_of: str = ""
 
     @property
-    def n(self) -> int:
-        """Images with known findings."""
-        return self.hits.n
-
-    @property
-    def over_chance(self) -> float:
-        """Hits as a multiple of chance; NaN where no cell's centre lies in any finding."""
-        return self.hits.value / self.chance if self.chance else float("nan")
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields, for JSON; `chance_of` says that the chance is that of cells."""
-        measured = {"hits": self.hits.as_dict(), "energy": self.energy.as_dict()}
-        names = ("chance", "elsewhere", "best_fixed", "energy_chance", "empty", "n", "over_chance")
-        shares = {name: getattr(self, name) for name in names}
-        return measured | shares | {"chance_of": CHANCE_OF}
+    def comparable(self) -> "Pointing":
+        """The same, with NaN for a `chance` and `best_fixed` that are not of cells of the map."""
+        if self.chance_of == CHANCE_OF:
+            return self
+        return replace(self, chance=float("nan"), best_fixed=float("nan"))
 
 
 def pointing(
@@ -96,14 +93,18 @@ def pointing(
     weights = cluster_weights(ids, replicates, seed)
     inside = np.stack([_inside(found, images.shape[1:]) for found in wide])
     cells = np.stack([_inside(found, maps.shape[1:]) for found in wide])
+    hits, chance = _mean(_hits(maps, wide), weights), float(cells.mean())
     return Pointing(
-        hits=_mean(_hits(maps, wide), weights),
+        hits=hits,
         energy=_mean(_energy(maps, inside), weights),
-        chance=float(cells.mean()),
+        chance=chance,
         elsewhere=_hit_elsewhere(maps, wide, ids),
         best_fixed=float(cells.mean(0).max()),
         energy_chance=float(inside.mean()),
         empty=float((maps.max((1, 2)) <= 0).mean()),
+        n=hits.n,
+        over_chance=hits.value / chance if chance else float("nan"),
+        chance_of=CHANCE_OF,
     )
 
 

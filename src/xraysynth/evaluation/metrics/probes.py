@@ -6,7 +6,7 @@ instead of the disease (DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.classification import evaluate
-from xraysynth.evaluation.metrics.pointing import pointing
+from xraysynth.evaluation.metrics.pointing import Pointing, pointing
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval
 from xraysynth.progress import progress
 from xraysynth.seeds import derive_seed
@@ -85,8 +85,8 @@ VIEWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 """What a probe is shown, from `(N, H, W)` uint8 to `(N, d)`. The thumbnail shows the lungs too."""
 
 
-@dataclass(frozen=True)
-class Shortcut:
+@dataclass(frozen=True, kw_only=True)
+class Shortcut(Interval):
     """How well one view of the images tells the answer to one question.
 
     `measure` is the AUROC of two answers, or the balanced accuracy of more; `chance` is what
@@ -95,17 +95,20 @@ class Shortcut:
 
     question: str
     view: str
-    measure: str
-    value: float
-    low: float
-    high: float
-    n: int
     chance: float
+    measure: str = ""
     note: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields, for JSON."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class ArmProbes:
+    """What a trained classifier tells: None where there are too few images or no known findings.
+
+    `told_synthetic` is the AUROC by which its features tell synthetic from real training images.
+    """
+
+    told_synthetic: Interval | None = None
+    pointing: Pointing | None = None
 
 
 def shortcuts(
@@ -153,7 +156,14 @@ def _shortcut(
     n_answers = len(np.unique(answers[kept]))
     measure = "AUROC" if n_answers == 2 else "balanced accuracy"
     note = f"left out for too few images or patients: {', '.join(left_out)}" if left_out else ""
-    return Shortcut(question, view, measure, **told.as_dict(), chance=1 / n_answers, note=note)  # type: ignore[arg-type]
+    return Shortcut(
+        *told.as_tuple(),
+        question=question,
+        view=view,
+        measure=measure,
+        chance=1 / n_answers,
+        note=note,
+    )
 
 
 def answerable(
@@ -195,8 +205,9 @@ def told_by(
         )
     of = np.asarray(patients).astype(str)[kept]
     probabilities = _predicted(features[kept], targets, of, folds, seed)
-    options: dict[str, Any] = {"classes": list(names), "replicates": replicates, "seed": seed}
-    scores = evaluate(probabilities, targets, of, **options)
+    scores = evaluate(
+        probabilities, targets, of, classes=list(names), replicates=replicates, seed=seed
+    )
     return _widened(scores["macro_auroc" if len(names) == 2 else "balanced_accuracy"], folds)
 
 
@@ -300,21 +311,24 @@ def arm_probes(
     *,
     replicates: int = REPLICATES,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> ArmProbes:
     """What a trained arm can be asked: `told_synthetic` of what it was trained on, and `pointing`.
 
-    Pixels are `(N, H, W)` uint8, either training set may be empty; boxes as in `pointing`. Each entry
-    is plain values for JSON, or None where there are too few images or no known findings.
+    Pixels are `(N, H, W)` uint8, either training set may be empty; boxes as in `pointing`.
     """
-    options: dict[str, Any] = {"replicates": replicates, "seed": seed}
     sides, told = (train_real_pixels, train_synthetic_pixels), None
     if min(map(len, sides)) >= FEWEST and len(np.unique(np.asarray(patients_real))) >= FOLDS:
-        told = told_synthetic(module, *sides, patients_real, **options)
-    found = pointing(module, test_pixels, test_targets, test_boxes, test_patients, **options)
-    return {
-        "told_synthetic": told.as_dict() if told else None,
-        "pointing": found.as_dict() if found else None,
-    }
+        told = told_synthetic(module, *sides, patients_real, replicates=replicates, seed=seed)
+    found = pointing(
+        module,
+        test_pixels,
+        test_targets,
+        test_boxes,
+        test_patients,
+        replicates=replicates,
+        seed=seed,
+    )
+    return ArmProbes(told, found)
 
 
 def _penultimate(module: "XrayClassifier", images: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """How many real images a synthetic one is worth: the learning curve of real images, inverted."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.statistics import LEVEL
+from xraysynth.evaluation.metrics.statistics import LEVEL, Interval
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,15 @@ class Curve:
             )
 
 
-@dataclass(frozen=True)
-class Equivalent:
+@dataclass(frozen=True, kw_only=True)
+class Equivalent(Interval):
     """A real-data equivalent with its 95 % interval.
 
     What lies off the learning curve is infinite, -inf below its smallest and inf above its largest
     size: only that much is known of it. `censored` says so in words, and is empty otherwise.
     """
 
-    value: float
-    low: float
-    high: float
-    n: int
-    censored: str
+    censored: str = ""
 
 
 def equivalent_real_images(curve: Curve, scores: np.ndarray) -> Equivalent:
@@ -79,11 +75,10 @@ def per_synthetic_image(
     if synthetic_images < 1:
         raise XraysynthError("real-data equivalent: the arm has no synthetic images to value")
     whole = equivalent_real_images(curve, scores)
-    each = {
-        name: (getattr(whole, name) - real_images) / synthetic_images
-        for name in ("value", "low", "high")
-    }
-    return Equivalent(**asdict(whole) | each | {"n": synthetic_images})
+    value, low, high = (
+        (images - real_images) / synthetic_images for images in (whole.value, whole.low, whole.high)
+    )
+    return Equivalent(value, low, high, synthetic_images, censored=whole.censored)
 
 
 def _monotone(scores: np.ndarray) -> np.ndarray:
@@ -123,7 +118,7 @@ def _inverted(sizes: np.ndarray, curve: np.ndarray, scores: np.ndarray) -> np.nd
 def _summary(found: np.ndarray, *, n: int) -> Equivalent:
     defined = found[1:][~np.isnan(found[1:])]
     if not len(defined):
-        return Equivalent(float(found[0]), float("nan"), float("nan"), n, "")
+        return Equivalent(float(found[0]), float("nan"), float("nan"), n)
     # Order statistics: infinities cannot be interpolated.
     low = float(np.quantile(defined, (1 - LEVEL) / 2, method="lower"))
     high = float(np.quantile(defined, (1 + LEVEL) / 2, method="higher"))
@@ -136,4 +131,4 @@ def _summary(found: np.ndarray, *, n: int) -> Equivalent:
         if off
     ]
     censored = f"reaches {' and '.join(ends)} number of real images" if ends else ""
-    return Equivalent(float(found[0]), low, high, n, censored)
+    return Equivalent(float(found[0]), low, high, n, censored=censored)
