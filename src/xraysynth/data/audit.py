@@ -13,6 +13,7 @@ import pandas as pd
 from xraysynth.errors import ConfoundingError
 from xraysynth.images import read
 from xraysynth.manifest import Manifest
+from xraysynth.manifest import patient_keys as patient_keys
 
 TELLING = 0.9
 """A class is known by its source when the source alone reaches this balanced accuracy."""
@@ -146,11 +147,6 @@ def persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
     same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
     links = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     return clusters(len(table), np.concatenate([links, same_patient]))
-
-
-def patient_keys(table: pd.DataFrame) -> pd.Series:
-    """Patient ids that are unique across data sets."""
-    return table["source"] + "/" + table["patient_id"]
 
 
 def linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:

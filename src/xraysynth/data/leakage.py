@@ -10,10 +10,9 @@ from xraysynth.data.audit import (
     _sides,
     fingerprint,
     near_duplicates,
-    patient_keys,
 )
 from xraysynth.errors import LeakageError, some
-from xraysynth.manifest import Manifest
+from xraysynth.manifest import Manifest, patient_keys
 
 
 def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
@@ -118,9 +117,9 @@ def check_left_out(
 
 
 def _patients(manifest: Manifest) -> list[str]:
-    # A patient id means something only within its data set.
-    rows = zip(manifest.table["source"], manifest.table["patient_id"], strict=True)
-    return [f"{source}/{patient}" if patient else "" for source, patient in rows]
+    """The key of each image's patient, "" where nobody knows it."""
+    known = manifest.table["patient_id"] != ""
+    return list(patient_keys(manifest.table).where(known, ""))
 
 
 def _is_in(values: Iterable[str], forbidden: Iterable[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from xraysynth import __version__
 from xraysynth.generation.generators.base import Generator
-from xraysynth.manifest import Manifest
+from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.release.images import AI_MADE, NOTICE
 from xraysynth.seeds import digest, identity
 
@@ -80,7 +80,7 @@ def trained_on(cohort: Manifest) -> dict[str, Any]:
     `images`; `patients`; `digest`, the `seen_digest` of a generator that saw all of it.
     """
     table = cohort.split("train").table
-    table = table.assign(patient=table["source"] + "/" + table["patient_id"])
+    table = table.assign(patient=patient_keys(table))
     return {
         "classes": _counted(table, "label"),
         "sources": [

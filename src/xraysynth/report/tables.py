@@ -8,6 +8,7 @@ import pandas as pd
 
 from xraysynth.evaluation.metrics import classification
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.manifest import patient_keys
 from xraysynth.report.content import Arm, Comparison, Content, Evaluation, PoolView
 from xraysynth.report.rows import records
 
@@ -194,7 +195,7 @@ def test_patients(arm: Arm) -> int:
     """Patients behind the test images; a patient is known by source and id together."""
     if not arm.predictions:
         return 0
-    return len(arm.predictions[0][["source", "patient_id"]].drop_duplicates())
+    return int(patient_keys(arm.predictions[0]).nunique())
 
 
 def ordered(arms: Sequence[Arm]) -> list[Arm]:

@@ -19,7 +19,7 @@ from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
 from xraysynth.generation.prompts import requests
 from xraysynth.jobs.job import Job
-from xraysynth.manifest import Manifest
+from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import evaluate, finetune, generate, plan, prepare, probe, train
@@ -205,7 +205,7 @@ def _provisional(config: Config) -> Manifest:
     if "source" not in rows:
         rows = rows.assign(source=rows["name"])
     fractions = {"val": config.splits.val_fraction, "test": config.splits.test_fraction}
-    groups = rows["source"] + "/" + rows["patient_id"]
+    groups = patient_keys(rows)
     split = assign_splits(rows["label"], groups, fractions=fractions, seed=config.splits.seed)
     return Manifest(rows.assign(split=split), Path("."), tuple(config.classes))
 

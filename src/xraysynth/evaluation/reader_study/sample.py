@@ -9,7 +9,7 @@ import numpy as np
 
 from xraysynth.errors import ConfigError, some
 from xraysynth.evaluation.reader_study.key import Case
-from xraysynth.manifest import Manifest
+from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ def _candidates(real: Manifest, pools: Mapping[str, Manifest]) -> "pd.DataFrame"
 def _table(images: Manifest, origin: str, generator: str) -> "pd.DataFrame":
     columns = ["label", "image_id", "source", "patient_id", "sha256"]
     table = images.table[columns].assign(origin=origin, generator=generator)
-    patient = [(row.source, row.patient_id or row.image_id) for row in table.itertuples()]
-    return table.assign(path=images.files, patient=patient)
+    known = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
+    return table.assign(path=images.files, patient=patient_keys(table.assign(patient_id=known)))
 
 
 def _turns(table: "pd.DataFrame") -> "pd.Series":
