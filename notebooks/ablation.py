@@ -17,7 +17,7 @@
 # # An ablation: score against synthetic share
 #
 # The question of the study: is a classifier better for synthetic images among its training images? First
-# from `results.parquet`, where every number has its interval, then from the Weights & Biases export, run
+# from `results.parquet`, where every number has its interval, then from the records of the runs, run
 # by run. Without options this is `make quickstart`, whose "real" images are **simulated**.
 
 # %%
@@ -144,9 +144,9 @@ for _, row in compared[compared["control"] == ""].iterrows():
     print(found.sentence)
 
 # %% [markdown]
-# ## The same from the Weights & Biases export
-# `read_runs` takes the folder of outputs, whose runs are offline, or the CSV that the runs table of the
-# W&B page downloads (let it show Group and Job Type). It gives a row a run: `config.` what it was,
+# ## The same run by run
+# `read_runs` takes the folder of outputs, where every job has a run.json, or the CSV that the runs table
+# of the W&B page downloads (let it show Group and Job Type). It gives a row a run: `config.` what it was,
 # `summary.` what came of it. Runs of a project that is online give the same columns by
 #
 # ```python
@@ -167,23 +167,23 @@ runs["state"].value_counts()
 trained = runs[runs["config.arm.share"].notna() & (runs["state"] == "finished")]
 trained = trained[trained["group"] == config.study.name]
 arm = trained.filter(regex=r"^config\.arm\.").rename(columns=lambda name: name.split(".")[-1])
-logged = arm.assign(wandb=trained[f"summary.test/{METRIC}"])
+logged = arm.assign(recorded=trained[f"summary.test/{METRIC}"])
 logged["generator"] = logged["generator"].replace({"real only": "", "duplicate real": ""})
 logged["control"] = logged["control"].replace({"none": ""})
 keys = ["generator", "share", "mode", "control", "real_fraction", "left_out", "seed"]
 both = seeds.astype({"seed": int}).merge(logged.astype({"seed": int}), on=keys, how="left")
-largest = (both["value"] - both["wandb"]).abs().max()
+largest = (both["value"] - both["recorded"]).abs().max()
 print(
-    f"{both['wandb'].count()} of {len(both)} runs; largest difference to results.parquet: {largest}"
+    f"{both['recorded'].count()} of {len(both)} runs; largest difference to results.parquet: {largest}"
 )
 
 # %% [markdown]
-# A run of the export has an interval over patients, but what belongs to several runs, such as the paired
-# interval above, is in `results.parquet` alone. What the export can show is each seed against the
+# A run has an interval over patients, but what belongs to several runs, such as the paired interval
+# above, is in `results.parquet` alone. What the table of runs can show is each seed against the
 # real-only run of the same seed: look whether the seeds agree on the sign.
 
 # %%
-by_seed = logged.pivot_table("wandb", ["series", "share"], "seed")
+by_seed = logged.pivot_table("recorded", ["series", "share"], "seed")
 gain = by_seed.drop("real only") - by_seed.loc[("real only", 0)]
 figure, axes = plt.subplots(figsize=(7, 0.9 + 0.35 * len(gain)))
 axes.axvline(0, color="black", linewidth=1)
@@ -194,7 +194,7 @@ axes.set_xlabel(f"{METRIC} minus real only, a dot a seed")
 figure.tight_layout()
 
 # %% [markdown]
-# The export has what the table has not: the cost of the images beside the score.
+# The runs have what `results.parquet` has not: the cost of the images beside the score.
 
 # %%
 costs = trained.filter(regex=r"^summary\.(cost/|fit_seconds)")

@@ -1,11 +1,10 @@
-"""W&B runs as a table: the logs of offline runs, whole and cut short, and the web page's CSV."""
+"""Runs as a table: from the records of jobs, finished and cut short, and from the web page's CSV."""
 
 import csv
 import json
 import math
 import re
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,47 +12,31 @@ import pandas as pd
 import pytest
 from wandb_recorder import logged
 
-from xraysynth import tracking
 from xraysynth.compose import compose
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.jobs.job import Job
-from xraysynth.tracking.export import LOGS, RUN_COLUMNS, _logged, read_runs
+from xraysynth.tracking.export import RECORDS, RUN_COLUMNS, read_runs
 
 ARM = ["share", "mode", "control", "real_fraction", "left_out", "seed"]
 WEB = ["Name", "Agent", "State", "Notes", "User", "Tags", "Created", "Runtime", "Sweep"]
 
 
-def log_of(folder: Path, stage: str = "train") -> Path:
-    return sorted(folder.glob(LOGS.replace("*", stage, 1)))[0]
-
-
-def closed(outputs: Path) -> Path:
-    """The folder once W&B has closed its logs, which it does a moment after a run's end."""
-    for _ in range(200):
-        if "unfinished" not in set(read_runs(outputs)["state"]):
-            break
-        time.sleep(0.1)
-    return outputs
-
-
 @pytest.fixture(scope="module")
 def runs(finished):
-    return read_runs(closed(finished[0] / "outputs"))
+    return read_runs(finished[0] / "outputs")
 
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A folder of outputs with the logs of one training and one generation."""
+    """The records of the study's jobs, elsewhere and without anything else."""
     outputs = finished[0] / "outputs"
-    for stage in ("train", "generate"):
-        log = log_of(outputs, stage)
-        target = tmp_path / log.relative_to(outputs)
-        target.parent.mkdir(parents=True)
-        shutil.copy(log, target)
+    for record in outputs.glob(RECORDS):
+        (tmp_path / record.relative_to(outputs)).parent.mkdir(parents=True)
+        shutil.copy(record, tmp_path / record.relative_to(outputs))
     return tmp_path
 
 
-def test_offline_runs_have_the_scores_of_the_results_run_by_run(finished, runs):
+def test_runs_have_the_scores_of_the_results_run_by_run(finished, runs):
     results = pd.read_parquet(Path(finished[2]["results"]).with_suffix(".parquet"))
     results = results[results["seed"].notna()].replace({"control": {"": "none"}})
     trained = runs[runs["config.arm.share"].notna()].set_index([f"config.arm.{n}" for n in ARM])
@@ -74,63 +57,77 @@ def test_every_job_is_a_row_with_what_it_was(runs):
     assert not [name for name in runs if "_table" in name or "._" in name.replace("._target_", "")]
 
 
-@pytest.fixture(scope="module")
-def failed(tmp_path_factory):
-    """A folder of outputs with a run of an error, whose log is longer than a block."""
-    output = tmp_path_factory.mktemp("failed")
-    config = compose([f"paths.output={output}", "study.name=broken"])
-    with suppress(RuntimeError), tracking.tracked(config, Job("train", {}, output)) as run:
-        run.summary.update({"long": "x" * 100_000, "nothing": float("nan"), "far": float("inf")})
+def test_wandb_was_given_the_same_summaries_and_configurations(finished, runs):
+    rows = runs.set_index("name")
+    folders = sorted((finished[0] / "outputs").glob("*/*/wandb/offline-run-*"))
+    for folder in folders:
+        records = [json.loads(line) for line in logged(folder).splitlines()]
+        (start,) = (record["run"] for record in records if record["type"] == "run")
+        row = rows.loc[start["display_name"]]
+        assert (row["group"], row["job_type"]) == (start["run_group"], start["job_type"])
+        assert row["tags"] == start["tags"]
+        if row["job_type"] == "train":
+            arm = start["config"]["update"]["arm"]
+            assert arm == {name: row[f"config.arm.{name}"] for name in arm}
+        said = {k: v for record in records for k, v in summary_of(record).items()}
+        summary = row.filter(like="summary.").dropna()
+        for name, value in summary.items():
+            assert said[name.removeprefix("summary.")] == pytest.approx(value), (folder, name)
+        scores = {name for name in said if name.endswith("/low")}
+        assert scores <= {name.removeprefix("summary.") for name in rows.columns}
+    assert len(folders) > 7
+
+
+def summary_of(record: dict) -> dict:
+    """Numbers that a record of W&B's log puts into the summary."""
+    update = record.get("summary", {}).get("update", {})
+    return update if record["type"] == "summary" else {}
+
+
+def test_jobs_without_tracking_are_rows_too(tmp_path):
+    config = compose([f"paths.output={tmp_path}", "tracking=none", "study.name=broken"])
+
+    def fail() -> dict:
         raise RuntimeError
-    return closed(output)
+
+    with suppress(RuntimeError):
+        Job("train", {}, tmp_path).run(fail, config=config.plain(), overrides=())
+    row = read_runs(tmp_path).iloc[0]
+    assert (row["state"], row["group"], row["job_type"]) == ("failed", "broken", "train")
+    assert row["config.arm.series"] == "real only"
+    assert str(tmp_path) not in row.to_json()
 
 
-def test_a_log_holds_what_wandb_itself_finds_in_it(failed):
-    log = log_of(failed)
-    assert log.stat().st_size > 3 * 32768
-    assert len(list(_logged(log))) == len(logged(log.parent).splitlines())
+def test_numbers_stay_numbers(copy):
+    (path, *_) = copy.glob("prepare/*/run.json")
+    record = json.loads(path.read_text())
+    record["result"] |= {"images": math.inf, "patients": math.nan}
+    path.write_text(json.dumps(record))
+    row = read_runs(copy).set_index("job_type").loc["prepare"]
+    assert row["summary.images"] == math.inf
+    assert pd.isna(row["summary.patients"])
 
 
-def test_a_failed_run_is_told_and_numbers_stay_numbers(failed):
-    found = read_runs(failed).iloc[0]
-    assert (found["state"], found["group"], found["job_type"]) == ("failed", "broken", "train")
-    assert found["summary.long"] == "x" * 100_000
-    assert pd.isna(found["summary.nothing"])
-    assert found["summary.far"] == math.inf
+def test_a_folder_that_was_moved_gives_the_same_table(copy, runs):
+    kept = [name for name in runs if not name.startswith("config.") or ".arm." in name]
+    pd.testing.assert_frame_equal(read_runs(copy)[kept], runs[kept])
 
 
-def test_a_run_that_was_killed_is_read_up_to_its_end(copy):
-    log = log_of(copy)
-    whole = log.read_bytes()
-    log.write_bytes(whole[:-30])
-    row = read_runs(copy).set_index("job_type").loc["train"]
+def test_a_job_that_was_killed_is_unfinished(copy):
+    (path, *_) = copy.glob("train/*/run.json")
+    record = json.loads(path.read_text())
+    begun = {k: v for k, v in record.items() if k not in ("result", "seconds", "environment")}
+    path.write_text(json.dumps(begun | {"state": "running"}))
+    row = read_runs(copy).set_index("name").loc[f"train-{path.parent.name}"]
     assert row["state"] == "unfinished"
-    assert row["summary.test/macro_f1"] >= 0
-    log.write_bytes(whole[:3])  # killed before it had said anything
-    row = read_runs(copy).set_index("name").loc[f"train-{log.parts[-4]}"]
-    assert row["state"] == "unfinished"
-    assert pd.isna(row.get("config.arm.share"))
+    assert pd.isna(row["summary.test/macro_f1"])
+    assert row["config.arm.share"] == begun["config"]["data"]["share"]
 
 
-def test_every_cut_of_a_log_is_read(copy):
-    log = log_of(copy)
-    whole = log.read_bytes()
-    records = list(_logged(log))
-    found = []
-    for size in range(0, len(whole), 997):
-        log.write_bytes(whole[:size])
-        found.append(len(list(_logged(log))))
-        assert list(_logged(log)) == records[: found[-1]]
-    assert found == sorted(found)
-
-
-@pytest.mark.parametrize("place", [0, 60, -200])
-def test_a_damaged_log_is_named(copy, place):
-    log = log_of(copy)
-    data = bytearray(log.read_bytes())
-    data[place] ^= 0xFF
-    log.write_bytes(data)
-    with pytest.raises(XraysynthError, match=re.escape(str(log))):
+def test_a_damaged_record_is_named(copy):
+    (path, *_) = copy.glob("train/*/run.json")
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(XraysynthError, match=re.escape(str(path))):
         read_runs(copy)
 
 
@@ -157,7 +154,7 @@ def test_the_csv_of_the_web_page_is_the_same_table(runs, tmp_path):
     assert list(found.columns) == list(runs.columns)
     for name in (*RUN_COLUMNS, "config.arm.series", "config.job"):
         assert found[name].dropna().tolist() == runs[name].dropna().tolist(), name
-    for name in [c for c in runs if c.startswith("summary.")]:
+    for name in (c for c in runs if c.startswith("summary.")):
         pd.testing.assert_series_equal(found[name], runs[name], check_dtype=False, rtol=1e-12)
 
 
@@ -168,7 +165,7 @@ def test_columns_that_the_page_does_not_show_are_missing(runs, tmp_path):
 
 
 def test_what_is_no_export_is_refused(tmp_path):
-    with pytest.raises(DataNotFoundError, match=r"no offline W&B run .* tracking=offline"):
+    with pytest.raises(DataNotFoundError, match=r"no job .* paths\.output"):
         read_runs(tmp_path)
     with pytest.raises(DataNotFoundError, match="neither a folder of outputs nor a CSV"):
         read_runs(tmp_path / "missing.csv")

@@ -1,13 +1,11 @@
-"""W&B runs as a table for pandas: read from the logs of offline runs, or from the web page's CSV.
+"""Runs as a table for pandas: from the run.json of every job, or from the CSV of W&B's web page.
 
 `read_runs` gives a row a run. `config.arm.share` and the like say what a run was, `summary.test/macro_f1`
 and the like what came of it. It asks no server.
 """
 
 import json
-import struct
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,18 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.errors import DataNotFoundError, XraysynthError, some
+from xraysynth.privacy import Scrubber
+from xraysynth.records import JsonObject
+from xraysynth.tracking.runs import arm, tags
+from xraysynth.tracking.summaries import cost, summarize, summarize_reading
 
 RUN_COLUMNS = ("name", "group", "job_type", "tags", "state")
 """What every run has, before its `config.` and `summary.` columns."""
 
-LOGS = "*/*/wandb/*run-*/run-*.wandb"
-"""Where the logs of a study's runs lie below paths.output."""
+RECORDS = "*/*/run.json"
+"""Where the records of a study's jobs lie below paths.output."""
 
+_STATES = {"done": "finished", "failed": "failed", "running": "unfinished"}
 _CONFIG = frozenset(
     [field.name for field in fields(Config)]
     + ["arm", "environment", "job", "credentialed"]  # `tracking.runs.described`
@@ -31,28 +34,24 @@ _CONFIG = frozenset(
 _WEB = {"Name": "name", "Group": "group", "Job Type": "job_type", "Tags": "tags", "State": "state"}
 _WEB_ALONE = ["Agent", "Created", "ID", "Notes", "Runtime", "Sweep", "User"]
 
-_HEADER = b":W&B\xe1\xbe\x00"
-_BLOCK = 32768
-_LAST = (1, 4)  # a whole record, the last part of one; 2 and 3 are first and middle parts
-
 
 def read_runs(export: Path) -> pd.DataFrame:
-    """Runs of a folder of outputs, or of a CSV that W&B's runs table was exported to.
+    """Jobs of a folder of outputs, tracked or not, or runs of a CSV that W&B's runs table was exported to.
 
-    `state` is finished, failed, or, of a run that is still at work or was killed, unfinished; such a
-    run has what it had said so far. The page leaves columns out of its CSV that it does not show:
-    `group` and `job_type` are then missing. Raises `DataNotFoundError` where there is no run, and
-    `XraysynthError` naming a log that is damaged.
+    `state` is finished, failed, or, of a job that is still at work or was killed, unfinished; such a
+    job has no summary. The page leaves columns out of its CSV that it does not show: `group` and
+    `job_type` are then missing. Raises `DataNotFoundError` where there is no job, and
+    `XraysynthError` naming a record that is damaged.
     """
     export = Path(export)
     if export.is_dir():
-        logs = sorted(export.glob(LOGS))
-        if not logs:
+        runs = _runs(export)
+        if not runs:
             raise DataNotFoundError(
-                f"{export.absolute()}: no offline W&B run ({LOGS}); name the folder paths.output of a "
-                "study that was run with tracking=offline or tracking=wandb"
+                f"{export.absolute()}: no job ({RECORDS}); name the folder paths.output of a study "
+                "that was run"
             )
-        return _ordered(pd.json_normalize([_run(log) for log in logs]))
+        return _ordered(pd.json_normalize(runs))
     if not export.is_file():
         raise DataNotFoundError(
             f"{export.absolute()}: neither a folder of outputs nor a CSV exported from W&B"
@@ -90,84 +89,62 @@ def _split(tags: Any) -> list[str]:
     return [tag.strip() for tag in tags.split(",")] if isinstance(tags, str) else []
 
 
-def _run(log: Path) -> dict[str, Any]:
-    """A run as nested dictionaries, from its log."""
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made at import
-
-    job, key = log.parts[-5:-3]
-    run: dict[str, Any] = {"name": f"{job}-{key}", "state": "unfinished"}
-    config: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    for data in _logged(log):
-        record = Record.FromString(data)
-        if record.HasField("run"):
-            said = record.run
-            run |= {"name": said.display_name, "group": said.run_group, "job_type": said.job_type}
-            run["tags"] = list(said.tags)
-            _update(config, said.config)
-        elif record.HasField("exit"):
-            run["state"] = "failed" if record.exit.exit_code else "finished"
-        _update(config, record.config)
-        _update(summary, record.summary)
-    return run | {"config": _values(config), "summary": _values(summary)}
+def _records(output: Path) -> list[JsonObject]:
+    """What run.json says of every job, the earliest first."""
+    records = [_record(path) for path in output.glob(RECORDS)]
+    return sorted(records, key=lambda record: (record["started"], record["stage"], record["key"]))
 
 
-def _update(known: dict[str, Any], said: Any) -> None:
-    for item in said.update:
-        *path, name = _path(item)
-        _at(known, path)[name] = json.loads(item.value_json)
-    for item in said.remove:
-        *path, name = _path(item)
-        _at(known, path).pop(name, None)
-
-
-def _path(item: Any) -> Sequence[str]:
-    return list(item.nested_key) or [item.key]
-
-
-def _at(known: dict[str, Any], path: Iterable[str]) -> dict[str, Any]:
-    for name in path:
-        if not isinstance(known.get(name), dict):
-            known[name] = {}
-        known = known[name]
-    return known
-
-
-def _values(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Without W&B's own entries, and without tables and pictures, which are files."""
-
-    def is_file(value: Any) -> bool:
-        return isinstance(value, dict) and "_type" in value
-
-    return {k: v for k, v in known.items() if not k.startswith("_") and not is_file(v)}
-
-
-def _logged(log: Path) -> Iterator[bytes]:
-    """Records of a run's log, up to its end or to where its process was killed.
-
-    It is LevelDB's log format: blocks of 32 KiB, in which every part of a record follows its
-    checksum, length and kind.
-    """
-    data, at, record = log.read_bytes(), len(_HEADER), b""
-    if not data.startswith(_HEADER[: len(data)]):
+def _record(path: Path) -> JsonObject:
+    try:
+        record: JsonObject = json.loads(path.read_text())
+    except ValueError:
         raise XraysynthError(
-            f"{log}: not the log of a W&B run; copy it again, or remove its folder"
-        )
-    while at + 7 <= len(data):
-        left = _BLOCK - at % _BLOCK
-        checksum, size, kind = struct.unpack_from("<IHB", data, at)
-        if left < 7 or kind == 0:  # the rest of the block is padding
-            at += left
-            continue
-        part = data[at + 6 : at + 7 + size]
-        if len(part) <= size and 7 + size <= left:
-            return
-        if zlib.crc32(part) != checksum:
-            raise XraysynthError(
-                f"{log}: damaged {at} bytes from its start; copy it again, or remove its folder"
-            )
-        record += part[1:]
-        if kind in _LAST:
-            yield record
-            record = b""
-        at += 7 + size
+            f"{path}: damaged, so that it cannot be read; copy it again, or remove its folder, and "
+            "the job is done again"
+        ) from None
+    return record
+
+
+def _runs(output: Path) -> list[JsonObject]:
+    """Jobs as nested dictionaries, as W&B's own interface gives its runs."""
+    records, scrubber = _records(output), Scrubber.of(output.absolute().parent)
+    ledgers = _ledgers(records)
+    return [
+        {
+            "name": f"{record['stage']}-{record['key']}",
+            "group": record["config"]["study"]["name"],
+            "job_type": record["stage"],
+            "tags": tags(record["stage"], record["config"]),
+            "state": _STATES[record["state"]],
+            "config": scrubber.values(record["config"]) | _facts(record),
+            "summary": _summary(record, output, ledgers),
+        }
+        for record in records
+    ]
+
+
+def _facts(record: JsonObject) -> dict[str, Any]:
+    """What a run says of its job besides the options."""
+    facts = {"job": record["key"], "environment": record.get("environment", {})}
+    return facts | ({"arm": arm(record["config"])} if record["stage"] == "train" else {})
+
+
+def _summary(record: JsonObject, output: Path, ledgers: Mapping[str, JsonObject]) -> dict[str, Any]:
+    """Of a training on a single pool with what its images cost, of a reading with its table."""
+    stage = record["stage"]
+    summary = summarize(stage, record.get("result", {}))
+    pools = record["identity"].get("mix", {}).get("pools", {})
+    if len(pools) == 1 and record["state"] == "done":
+        ((name, key),) = pools.items()
+        summary |= cost(ledgers.get(f"{name}-{key}", {}))
+    reading = output / stage / record["key"] / "results.parquet"
+    if stage == "review_analyse" and record["state"] == "done" and reading.is_file():
+        summary |= summarize_reading(pd.read_parquet(reading))
+    return summary
+
+
+def _ledgers(records: Sequence[JsonObject]) -> dict[str, JsonObject]:
+    """The last ledger of each pool, by the name of its folder."""
+    results = [record.get("result", {}) for record in records if record["stage"] == "generate"]
+    return {Path(r["pool"]).name: r["ledger"] for r in results if "ledger" in r}

@@ -1,4 +1,4 @@
-"""Images and tables of a W&B run, and the names of its summary."""
+"""Images and tables of a W&B run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,28 +8,6 @@ from xraysynth.manifest import Manifest
 
 IMAGES_PER_CLASS = 8
 """Images of a class in a W&B table, in the order of their hashes: none is picked."""
-
-COST = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_1000")
-"""What of a pool's ledger stands beside the scores of a classifier trained on it."""
-
-
-def flat(scores: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Any]:
-    """Intervals as entries of a summary: the value by its name, its low, high and n beside it.
-
-    >>> flat({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
-    {'test/f1': 0.5, 'test/f1/low': 0.4, 'test/f1/high': 0.6, 'test/f1/n': 9}
-    """
-    found: dict[str, Any] = {}
-    for name, score in scores.items():
-        found[f"{prefix}{name}"] = score["value"]
-        found |= {f"{prefix}{name}/{end}": score[end] for end in ("low", "high", "n")}
-    return found
-
-
-def cost(ledger: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of a summary from a ledger, as far as it has them."""
-    known = {name: ledger.get(name) for name in (*COST, "seconds", "peak_vram_mb")}
-    return {f"cost/{name}": value for name, value in known.items() if value is not None}
 
 
 def may_show(run: Any) -> bool:

@@ -12,7 +12,8 @@ from xraysynth.config import Config, TrackingMode
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.privacy import GONE, Scrubber
-from xraysynth.training.recipe import Control, MixMode
+from xraysynth.records import JsonObject, from_json
+from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
@@ -37,7 +38,7 @@ def tracked(config: Config, job: Job) -> Iterator[Any]:
         group=config.study.name,
         job_type=job.stage,
         name=f"{job.stage}-{job.key}",
-        tags=_tags(config, job),
+        tags=tags(job.stage, config.plain()),
         config=described(config, job),
         dir=str(job.folder),
         settings=wandb.Settings(**_quiet()),
@@ -94,8 +95,9 @@ def _make_portable(run: Any, output: Path) -> None:
 
 def described(config: Config, job: Job) -> dict[str, Any]:
     """The configuration as it may be sent, with the arm it describes and what it runs on."""
+    plain = config.plain()
     options: dict[str, Any] = without_secrets(
-        Scrubber.of(config.output.absolute().parent).values(config.plain())
+        Scrubber.of(config.output.absolute().parent).values(plain)
     )
     sources = (*config.sources(), *config.test_sources())
     facts = {
@@ -103,14 +105,17 @@ def described(config: Config, job: Job) -> dict[str, Any]:
         "environment": environment(),
         "credentialed": any(source.credentialed for source in sources),
     }
-    return options | facts | ({"arm": arm(config)} if job.stage == "train" else {})
+    return options | facts | ({"arm": arm(plain)} if job.stage == "train" else {})
 
 
-def arm(config: Config) -> dict[str, Any]:
-    """What tells the arms of a study apart; those of a `series` differ by share and seed alone."""
-    data = config.data
-    who = "+".join(config.generator) if data.share else "real only"
-    who = "duplicate real" if data.control is Control.duplicate else who
+def arm(options: JsonObject) -> dict[str, Any]:
+    """What tells the arms of a study apart; those of a `series` differ by share and seed alone.
+
+    `options` is a configuration as plain values, also that of an earlier version.
+    """
+    data = from_json(DataRecipe, options["data"])
+    images = "+".join(options["generator"]) if data.share else "real only"
+    images = "duplicate real" if data.control is Control.duplicate else images
     mixed = 0 < data.share < 1 and data.mode is not MixMode.replace
     matched = data.control is Control.size_matched
     notes = {
@@ -120,15 +125,22 @@ def arm(config: Config) -> dict[str, Any]:
         f"{'size-matched to leaving out' if matched else 'without'} {data.leave_out}": data.leave_out,
     }
     return {
-        "series": ", ".join([who, *(note for note, holds in notes.items() if holds)]),
-        "generator": who,
+        "series": ", ".join([images, *(note for note, holds in notes.items() if holds)]),
+        "generator": images,
         "share": data.share,
         "mode": data.mode.value,
         "control": data.control.value,
         "real_fraction": data.real_fraction,
         "left_out": data.leave_out,
-        "seed": config.seed,
+        "seed": options["seed"],
     }
+
+
+def tags(stage: str, options: JsonObject) -> list[str]:
+    """The stage, the sources and generators it worked with, and those of tracking.tags."""
+    generators = [arm(options)["generator"]] if stage == "train" else options["generator"]
+    names = [stage, *options["source"], *generators, *options["tracking"]["tags"]]
+    return list(dict.fromkeys(name[:64] for name in names))  # W&B takes no longer ones
 
 
 def without_secrets(value: Any) -> Any:
@@ -138,13 +150,6 @@ def without_secrets(value: Any) -> Any:
     for secret in secrets:
         text = text.replace(json.dumps(secret)[1:-1], GONE)
     return json.loads(text)
-
-
-def _tags(config: Config, job: Job) -> list[str]:
-    trained = job.stage == "train"
-    generators = [arm(config)["generator"]] if trained else list(config.generator)
-    found = [job.stage, *config.source, *generators, *config.tracking.tags]
-    return list(dict.fromkeys(tag[:64] for tag in found))  # W&B takes no longer ones
 
 
 def lightning_logger(run: Any) -> Any:

@@ -14,20 +14,12 @@ from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
 from xraysynth.tracking import records
-from xraysynth.tracking.media import (
-    IMAGES_PER_CLASS,
-    cost,
-    flat,
-    image,
-    log_rows,
-    may_show,
-    some,
-    table,
-)
+from xraysynth.tracking.media import IMAGES_PER_CLASS, image, log_rows, may_show, some, table
 from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
+from xraysynth.tracking.summaries import cost, summarize, summarize_reading
 
 if TYPE_CHECKING:  # what is logged is handed over
-    from xraysynth.evaluation.results import ClosestPair, Measure, PoolEvaluation
+    from xraysynth.evaluation.results import ClosestPair, PoolEvaluation
 
 CALIBRATION_BINS = 15
 
@@ -64,7 +56,7 @@ def log_cohort(run: Any, cohort: Manifest, summary: Mapping[str, Any]) -> None:
     )
     if may_show(run):
         run.log({"cohort/samples": [image(read(file), row.label) for file, row in some(cohort)]})
-    run.summary.update({name: summary[name] for name in ("images", "patients", "near_duplicates")})
+    run.summary.update(summarize("prepare", summary))
     records.log(run, of_cohort(cohort))
 
 
@@ -72,16 +64,13 @@ def log_shortcuts(run: Any, summary: Mapping[str, Any]) -> None:
     """What gives away the source or the class, question by question."""
     if run is not None:
         log_rows(run, {"shortcuts": summary["shortcuts"]})
-        found = {f"{row['question']}/{row['view']}": row for row in summary["shortcuts"]}
-        run.summary.update(flat(found, "shortcut/"))
+        run.summary.update(summarize("probe", summary))
 
 
 def log_lora(run: Any, summary: Mapping[str, Any], *, job: Job, cohort: Manifest) -> None:
     """What fine-tuning cost, and its weights as an artifact."""
     if run is not None:
-        run.summary.update(
-            {k: summary[k] for k in ("images", "patients")} | cost(summary["ledger"])
-        )
+        run.summary.update(summarize("finetune", summary))
         records.use(run, of_cohort(cohort))
         records.log(run, of_lora(job.key))
 
@@ -101,8 +90,7 @@ def log_pool(
     run.log({"images": table(columns, rows + _without_image(store))})
     if chosen:
         run.log({"samples": [image(f, f"{r.label}: {r.prompt}") for f, r in chosen]})
-    outcomes = {f"outcome/{k}": n for k, n in _totals(summary["outcomes"]).items()}
-    run.summary.update({"images": summary["images"]} | outcomes | cost(summary["ledger"]))
+    run.summary.update(summarize("generate", summary))
     if lora:
         records.use(run, of_lora(lora))
     records.log(run, of_pool(store))
@@ -118,14 +106,6 @@ def _without_image(store: ImageStore) -> list[list[Any]]:
         row = [None, label, prompt, outcome, str(entry["facts"].get("reason", "")), name]
         found.setdefault((label, outcome), []).append(row)
     return [row for rows in found.values() for row in rows[:IMAGES_PER_CLASS]]
-
-
-def _totals(outcomes: Mapping[str, Any]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for counts in outcomes.values():
-        for outcome, number in counts.items():
-            totals[outcome] = totals.get(outcome, 0) + number
-    return totals
 
 
 def log_training(
@@ -147,29 +127,16 @@ def log_training(
     for entry in summary["history"]:
         if "train/loss" in entry:
             run.log({"train/loss": entry["train/loss"], "trainer/global_step": entry["step"]})
-    scores = flat(summary["scores"], "test/")
     run.log(_curves(probabilities, targets, cohort.classes))
     if "arm" in run.config:  # a line over the shares of a study has a run at each of its points
-        run.log({"share": run.config["arm"]["share"], "macro_f1": scores["test/macro_f1"]})
-    sizes = ("real_images", "real_repeats", "synthetic_images", "test_images")
-    facts = {name: summary[name] for name in (*sizes, "fit_seconds") if name in summary}
+        macro_f1 = summary["scores"]["macro_f1"]["value"]
+        run.log({"share": run.config["arm"]["share"], "macro_f1": macro_f1})
     spent = cost(ledger(pools[0])) if len(pools) == 1 else {}
-    run.summary.update(scores | facts | spent | _beside(summary))
+    run.summary.update(summarize("train", summary) | spent)
     for source in (of_cohort(cohort), *map(of_pool, pools)):
         records.use(run, source)
     records.log(run, Record("classifier", job.key, {"folder": f"{job.stage}/{job.key}"}))
     records.log(run, Record("predictions", job.key, {"by": f"classifier-{job.key}"}))
-
-
-def _beside(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores on external test sets, and what the classifier tells that it should not."""
-    found: dict[str, Any] = {}
-    for source, scores in summary.get("external", {}).items():
-        found |= flat(scores, f"external/{source}/")
-    probes = summary.get("probes") or {}
-    told, pointing = probes.get("told_synthetic"), probes.get("pointing")
-    found |= flat({"told_synthetic": told}, "probe/") if told else {}
-    return found | (flat({"pointing": pointing["hits"]}, "probe/") if pointing else {})
 
 
 def _curves(
@@ -222,13 +189,10 @@ def log_evaluation(
     if run is None:
         return
     names = ("measures", "diversity", "nearest_similarity", "faithfulness", "appearance")
-    log_rows(run, {name: to_json(getattr(evaluation, name)) for name in names})
+    result = to_json(evaluation)
+    log_rows(run, {name: result[name] for name in names})
     _log_closest(run, evaluation.closest, images)
-    overall = {_measure(row): to_json(row) for row in evaluation.measures if not row.label}
-    (faithfulness,) = (to_json(row) for row in evaluation.faithfulness if not row.label)
-    tested = to_json(evaluation.tested_on_scores)
-    scores = flat(overall | {"faithfulness": faithfulness}, "") | flat(tested, "tested_on/")
-    run.summary.update(scores)
+    run.summary.update(summarize("evaluate", result))
     for source in made_from:
         records.use(run, source)
     if job is not None:
@@ -249,11 +213,6 @@ def _log_closest(run: Any, closest: "Sequence[ClosestPair]", images: Manifest | 
         shown.append([pictures[0], label, prompt, "image", pictures[1], *values])
     columns = ["image", "label", "prompt", "outcome", "nearest real"]
     run.log({"closest": table([*columns, "distance", "threshold", "flagged"], shown)})
-
-
-def _measure(row: "Measure") -> str:
-    """A name that tells encoders apart: some metrics carry theirs, others do not."""
-    return row.metric if row.encoder in row.metric else f"{row.metric} ({row.encoder})"
 
 
 def log_report(run: Any, results: Any, measures: Any) -> None:
@@ -280,7 +239,4 @@ def log_review(run: Any, results: Any, marks: Any) -> None:
     for name, found in (("reading", results), ("marks", marks)):
         rows = json.loads(found.to_json(orient="values"))
         run.log({name: table(list(found.columns), rows)})
-    overall = results[(results["class"] == "") & results["value"].notna()]
-    for row in json.loads(overall.to_json(orient="records")):
-        name = "/".join(filter(None, ("reading", row["generator"], row["name"])))
-        run.summary.update({name: row["value"]} | {f"{name}/{e}": row[e] for e in ("low", "high")})
+    run.summary.update(summarize_reading(results))
