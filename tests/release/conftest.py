@@ -12,8 +12,8 @@ from xraysynth.generation.generators.sd_lora import BASE, SdLora
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import sha256_bytes
-from xraysynth.release.origin import seen_digest
-from xraysynth.release.parts import Background, Made
+from xraysynth.release.made import Background, Finetuning, Made
+from xraysynth.release.origin import Group, TrainSplit, seen_digest
 
 CLASSES = ("normal", "covid19")
 
@@ -73,13 +73,13 @@ def about():
         study="mine",
         classes=CLASSES,
         simulated=(),
-        trained={
-            "images": 9,
-            "patients": 7,
-            "digest": seen_digest(LEARNED),
-            "classes": [{"name": "normal", "images": 5, "patients": 4}],
-            "sources": [{"name": "clinic", "images": 9, "patients": 7, "licence": "CC BY 4.0"}],
-        },
+        trained=TrainSplit(
+            images=9,
+            patients=7,
+            digest=seen_digest(LEARNED),
+            classes=[Group("normal", images=5, patients=4)],
+            sources=[Group("clinic", images=9, patients=7, licence="CC BY 4.0")],
+        ),
         notes=("Confounded: normal comes from one source.",),
     )
 
@@ -95,5 +95,5 @@ def made(tiny_sd, weights, images):
         learned=LEARNED,
         evaluated={"assessable": "", "measures": MEASURES},
         weights=weights,
-        taught={"steps": 12, "trained_parameters": 345, "seconds": 1.5},
+        taught=Finetuning(steps=12, trained_parameters=345, seconds=1.5),
     )

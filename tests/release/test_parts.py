@@ -12,8 +12,10 @@ from xraysynth.images import read
 from xraysynth.privacy import Scrubber
 from xraysynth.records import sha256_bytes
 from xraysynth.release import croissant
+from xraysynth.release.dataset import write_data
+from xraysynth.release.model import write_model
 from xraysynth.release.origin import origin, seen_digest
-from xraysynth.release.parts import write_data, write_model, write_study
+from xraysynth.release.study import StudyRecord, write_study
 
 LEARNED = {"patients": ["clinic/MRN-00417"], "sha256": ["ab" * 32]}
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -226,15 +228,14 @@ def study(folder, about, made, **options):
     page = PICTURE.format("real") + PICTURE.format("sd_lora") + f"<p>{folder}/out/x is gone</p>"
     (report / "report.html").write_text(page)
     (report / "results.csv").write_text(f"arm,value\n{folder}/out/a,1\n")
-    options = {
-        "report": report,
-        "config": {"source": {"table": {"path": f"{folder}/private/x.csv"}}, "seed": 0},
-        "overrides": [f"source.table.path={folder}/private/my x.csv", f"paths.output={folder}/out"],
-        "environment": {"python": "3.12", "platform": "Linux", "versions": {"torch": "2.9"}},
-        "scrubber": Scrubber.of(folder / "out"),
-        "with_pictures": True,
-    } | options
-    write_study(folder / "study", about, [made], **options)
+    record = StudyRecord(
+        report=report,
+        config={"source": {"table": {"path": f"{folder}/private/x.csv"}}, "seed": 0},
+        overrides=[f"source.table.path={folder}/private/my x.csv", f"paths.output={folder}/out"],
+        environment={"python": "3.12", "platform": "Linux", "versions": {"torch": "2.9"}},
+    )
+    options = {"scrubber": Scrubber.of(folder / "out"), "with_pictures": True} | options
+    write_study(folder / "study", about, [made], study=record, **options)
     return {p.name: p.read_text(encoding="utf-8") for p in (folder / "study").iterdir()}
 
 

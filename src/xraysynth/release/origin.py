@@ -1,16 +1,16 @@
 """Where images come from, in words that hold on any machine."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from xraysynth import __version__
 from xraysynth.generation.generators.base import Generator
 from xraysynth.manifest import Manifest, patient_keys
+from xraysynth.records import JsonObject
 from xraysynth.release.images import AI_MADE, NOTICE
 from xraysynth.seeds import digest, identity
 
@@ -31,7 +31,7 @@ class Origin:
     revision: str
     is_local: bool
     seeds_reproducible: bool
-    settings: Mapping[str, Any]
+    settings: Mapping[str, str | int | float]
 
     @property
     def on_hub(self) -> bool:
@@ -73,31 +73,48 @@ def origin(generator: Generator) -> Origin:
     )
 
 
-def trained_on(cohort: Manifest) -> dict[str, Any]:
-    """What a generator of this study has learned from, in numbers.
+@dataclass(frozen=True)
+class Group:
+    """The images of a class or of a source, whose `licence` is given."""
 
-    Keys: `classes` and `sources`, one row each with images and patients, and `licence` of a source;
-    `images`; `patients`; `digest`, the `seen_digest` of a generator that saw all of it.
+    name: str
+    images: int
+    patients: int
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class TrainSplit:
+    """What a generator of a study has learned from, in numbers.
+
+    `digest` is the `seen_digest` of a generator that saw all of it.
     """
+
+    images: int
+    patients: int
+    classes: Sequence[Group]
+    sources: Sequence[Group]
+    digest: str
+
+
+def trained_on(cohort: Manifest) -> TrainSplit:
+    """The numbers of a cohort's train split."""
     table = cohort.split("train").table
     table = table.assign(patient=patient_keys(table))
-    return {
-        "classes": _counted(table, "label"),
-        "sources": [
-            row | {"licence": _licence(table[table["source"] == row["name"]])}
-            for row in _counted(table, "source")
+    return TrainSplit(
+        images=len(table),
+        patients=int(table["patient"].nunique()),
+        classes=[_group(name, rows) for name, rows in table.groupby("label")],
+        sources=[
+            replace(_group(name, rows), licence=_licence(rows))
+            for name, rows in table.groupby("source")
         ],
-        "images": len(table),
-        "patients": int(table["patient"].nunique()),
-        "digest": seen_digest({"sha256": set(table["sha256"]) - {""}}),
-    }
+        digest=seen_digest({"sha256": set(table["sha256"]) - {""}}),
+    )
 
 
-def _counted(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
-    return [
-        {"name": str(name), "images": len(rows), "patients": int(rows["patient"].nunique())}
-        for name, rows in table.groupby(column)
-    ]
+def _group(name: str, rows: pd.DataFrame) -> Group:
+    return Group(str(name), len(rows), int(rows["patient"].nunique()))
 
 
 def _licence(rows: pd.DataFrame) -> str:
@@ -105,7 +122,7 @@ def _licence(rows: pd.DataFrame) -> str:
     return "; ".join(named[:20]) or "not recorded"
 
 
-def seen_digest(learned: Mapping[str, Any]) -> str:
+def seen_digest(learned: JsonObject) -> str:
     """One SHA-256 over the sorted list of the hashes of all images that were learned from.
 
     Whoever holds the same cohort can make the list and compare; nobody else learns anything from it.
@@ -115,12 +132,12 @@ def seen_digest(learned: Mapping[str, Any]) -> str:
     return digest(sorted(learned.get("sha256", [])))
 
 
-def adapter_settings(weights: Path) -> dict[str, dict[str, Any]]:
+def adapter_settings(weights: Path) -> Mapping[str, JsonObject]:
     """The adapters' settings in the header of a LoRA file: module -> options of peft's LoraConfig."""
     data = weights.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     flat = json.loads(header.get("__metadata__", {}).get("lora_adapter_metadata", "{}"))
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for name, value in flat.items():
         module, _, option = name.partition(".")
         found.setdefault(module, {})[option] = value

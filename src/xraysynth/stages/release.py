@@ -9,33 +9,24 @@ of that name only. Needs: pip install 'xraysynth[hub]'.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xraysynth import __version__
 from xraysynth.config import Config
-from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
-from xraysynth.files import atomic_path, exclusive, remove_leftovers, write_atomically
+from xraysynth.errors import PrivacyError, XraysynthError
 from xraysynth.generation import pool
-from xraysynth.generation.generators.base import Generator, Learner
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.manifest import Manifest
-from xraysynth.privacy import Scrubber, require_clean
-from xraysynth.records import LEARNED, sha256_bytes
+from xraysynth.privacy import Scrubber
+from xraysynth.records import LEARNED, JsonObject, from_json, to_json
 from xraysynth.release import croissant, hub
+from xraysynth.release.folder import Contents, mark, write_release
+from xraysynth.release.made import Background, Finetuning, Made, part_names
 from xraysynth.release.origin import trained_on
-from xraysynth.release.parts import (
-    Background,
-    Made,
-    weight_files,
-    write_data,
-    write_model,
-    write_study,
-)
-from xraysynth.release.recipe import ReleaseRecipe
+from xraysynth.release.study import StudyRecord
 from xraysynth.seeds import digest
 from xraysynth.stages import finetune, generate, plan, prepare, report
 
@@ -44,6 +35,14 @@ SECTIONS = ("release", "study", "source", "generator", "prompts", "generate", "d
 
 CARDS = 1
 """Raised whenever a card changes, so that old releases are written anew."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The folder of a release, and how many files each part has."""
+
+    release: str
+    parts: dict[str, int]
 
 
 def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -55,12 +54,12 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     cohort, audit = prepare.cohort(config, overrides)
     made = _collect(plan.with_count(config, cohort), cohort, overrides)
     _require_terms(config, made)
-    names = _names(recipe, made)
+    names = part_names(recipe, made)
     study = report.run(config, overrides) if "study" in recipe.parts else {}
     about = _background(config, cohort, audit)
     this = _job(config, cohort, made, study, audit)
     result = this.run(
-        lambda: _work(config, cohort, about, made, study, names, this, overrides),
+        lambda: to_json(_work(config, cohort, about, made, study, this, overrides)),
         config=config.plain(),
         overrides=overrides,
     )
@@ -93,7 +92,7 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list
         )
         if taught and "model" in parts:
             result = taught.result(" ".join(["xraysynth finetune", *overrides]))
-            made = replace(made, weights=taught.folder, taught=result)
+            made = replace(made, weights=taught.folder, taught=from_json(Finetuning, result))
         found.append(made)
     return found
 
@@ -109,14 +108,14 @@ def _pool(
         return None
 
 
-def _learned(taught: Job | None) -> dict[str, Any]:
+def _learned(taught: Job | None) -> JsonObject:
     if taught is None or not taught.done:
         return {}
-    found: dict[str, Any] = json.loads((taught.folder / LEARNED).read_text())
-    return found
+    learned: JsonObject = json.loads((taught.folder / LEARNED).read_text())
+    return learned
 
 
-def _evaluated(config: Config, cohort: Manifest, images: Manifest) -> dict[str, Any]:
+def _evaluated(config: Config, cohort: Manifest, images: Manifest) -> JsonObject:
     """The newest evaluation of exactly these images on exactly this cohort, by any settings."""
     inputs = {"cohort": cohort.digest(), "pool": images.digest()}
     records = [json.loads(p.read_text()) for p in config.output.glob("evaluate/*/run.json")]
@@ -173,20 +172,6 @@ def _background(config: Config, cohort: Manifest, audit: Mapping[str, Any]) -> B
     )
 
 
-def _names(recipe: ReleaseRecipe, made: Sequence[Made]) -> list[str]:
-    """The folders of a release."""
-    found = [f"model-{m.generator.name}" for m in made if m.weights is not None]
-    if "data" in recipe.parts:
-        found += [f"data-{m.generator.name}" for m in made]
-    found += ["study"] if "study" in recipe.parts else []
-    if not found:
-        raise ConfigError(
-            f"release.parts={recipe.parts}: there is nothing of that kind; only generators that the "
-            "study fine-tunes (generator=sd_lora) have weights of their own"
-        )
-    return found
-
-
 def _folder(config: Config) -> Path:
     return config.output / "releases" / config.study.name
 
@@ -203,33 +188,13 @@ def _job(
         "recipe": {k: v for k, v in asdict(config.release).items() if k not in ("push", "private")},
         "cohort": cohort.digest(),
         "audit": digest(audit),
-        "made": {m.key: _digests(m) for m in made},
+        "made": {m.key: m.digests() for m in made},
         "report": study.get("key", ""),
         "version": __version__,
         "cards": CARDS,
     }
     this = Job("release", decides, config.output)
-    return replace(this, leaves=(_folder(config) / _mark(this.key),))
-
-
-def _digests(made: Made) -> dict[str, Any]:
-    weights = weight_files(made.weights) if made.weights else {}
-    return {
-        "weights": {name: sha256_bytes(path.read_bytes()) for name, path in weights.items()},
-        "images": made.images.digest() if made.images is not None else "",
-        "pool": digest([made.outcomes, made.refusals, made.learned]),
-        "generator": digest(_described(made.generator)),
-        "evaluated": digest(made.evaluated),
-    }
-
-
-def _described(generator: Generator) -> list[Any]:
-    return [asdict(generator.card), isinstance(generator, Learner), generator.name]
-
-
-def _mark(key: str) -> str:
-    """The file in a release that says which job wrote it."""
-    return f"release-{key}.json"
+    return replace(this, leaves=(_folder(config) / mark(this.key),))
 
 
 def _work(
@@ -238,89 +203,43 @@ def _work(
     about: Background,
     made: Sequence[Made],
     study: Mapping[str, Any],
-    names: Sequence[str],
     this: Job,
     overrides: Sequence[str],
-) -> dict[str, Any]:
-    target, scrubber = _folder(config), Scrubber.of(config.output)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = exclusive(target.parent / f".{target.name}.lock")
-    with lock, atomic_path(target) as partial:
-        _require_own(target)
-        remove_leftovers(target)
-        for name in names:
-            (partial / name).mkdir(parents=True)
-        for one in made:
-            _write_one(config, partial, about, one)
-        if study:
-            _write_study(config, partial, about, made, study, scrubber, overrides)
-        require_clean(partial, scrubber, ids=_ids(cohort))
-        files = {name: _listed(partial / name) for name in names}
-        write_atomically(partial / _mark(this.key), json.dumps(files, indent=1).encode())
-    return {"release": str(target), "parts": {name: len(found) for name, found in files.items()}}
-
-
-def _write_one(config: Config, partial: Path, about: Background, made: Made) -> None:
-    recipe, name = config.release, made.generator.name
-    if made.weights is not None:
-        prompt = config.prompts.prompt(config.classes[-1], 0, seed=config.generate.seed)
-        write_model(partial / f"model-{name}", about, made, prompt=prompt)
-    if "data" in recipe.parts:
-        now = datetime.now(UTC)
-        folder = partial / f"data-{name}"
-        write_data(folder, about, made, with_originals=recipe.originals, published=now)
-
-
-def _write_study(
-    config: Config,
-    partial: Path,
-    about: Background,
-    made: Sequence[Made],
-    study: Mapping[str, Any],
-    scrubber: Scrubber,
-    overrides: Sequence[str],
-) -> None:
-    folder = Path(study["folder"])
-    write_study(
-        partial / "study",
-        about,
-        made,
-        report=folder,
-        config=_public(config),
-        overrides=overrides,
-        environment=_environment(folder),
-        scrubber=scrubber,
+) -> Released:
+    contents = Contents(
+        recipe=config.release,
+        about=about,
+        made=made,
+        study=_study_record(config, study, overrides) if study else None,
+        prompt=config.prompts.prompt(config.classes[-1], 0, seed=config.generate.seed),
+        real_ids=_ids(cohort),
         with_pictures=config.release.acknowledge_terms or not _credentialed(config),
     )
+    target = _folder(config)
+    files = write_release(target, contents, key=this.key, scrubber=Scrubber.of(config.output))
+    return Released(str(target), {part: len(digests) for part, digests in files.items()})
 
 
-def _require_own(target: Path) -> None:
-    if target.exists() and not list(target.glob(_mark("*"))):
-        raise XraysynthError(
-            f"{target} is no release by xraysynth, and would be replaced; move it, or choose another "
-            "study.name"
-        )
+def _study_record(
+    config: Config, study: Mapping[str, Any], overrides: Sequence[str]
+) -> StudyRecord:
+    folder = Path(study["folder"])
+    return StudyRecord(folder, _public(config), overrides, _environment(folder))
 
 
-def _public(config: Config) -> dict[str, Any]:
+def _public(config: Config) -> JsonObject:
     """The configuration without what is about this machine, its user and this release."""
     private = ("paths", "tracking", "release", "real", "synthetic", "trained_on")
     return {name: value for name, value in config.plain().items() if name not in private}
 
 
-def _environment(folder: Path) -> dict[str, Any]:
+def _environment(folder: Path) -> JsonObject:
     """What the report was made with."""
     path = folder / "run.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return dict(found.get("environment") or environment())
+    record: JsonObject = json.loads(path.read_text()) if path.is_file() else {}
+    return record.get("environment") or environment()
 
 
 def _ids(cohort: Manifest) -> set[str]:
     table = cohort.table
     return {str(v) for name in ("image_id", "patient_id", "sha256") for v in table[name]}
-
-
-def _listed(folder: Path) -> dict[str, str]:
-    """Every file of a part and its SHA-256."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {p.relative_to(folder).as_posix(): sha256_bytes(p.read_bytes()) for p in files}
