@@ -14,7 +14,8 @@ import pandas as pd
 from simulate import CLASSES, Cell, TestSet
 
 from xraysynth.evaluation.metrics import classification, statistics
-from xraysynth.evaluation.metrics.classification import Resampled, replicate_scores
+from xraysynth.evaluation.metrics.classification import Resampled
+from xraysynth.evaluation.metrics.scores import replicate_scores
 
 RARE = CLASSES[3]
 SCORES = (

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.evaluation.metrics.classification import Resampled, arm_scores, replicate_scores
+from xraysynth.evaluation.metrics.classification import Resampled, arm_scores
+from xraysynth.evaluation.metrics.scores import replicate_scores
 from xraysynth.evaluation.metrics.statistics import (
     Interval,
     interval,

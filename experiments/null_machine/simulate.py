@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.compose import compose
+from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.features import Features
-from xraysynth.evaluation.metrics.measures import Measure, measure_copying, measure_sets
+from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.statistics import Interval, holm
+from xraysynth.evaluation.results import Measure
 from xraysynth.report import verdicts
 from xraysynth.stages import arms, plan
 

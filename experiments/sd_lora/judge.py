@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
-from xraysynth.evaluation.metrics.statistics import cluster_weights, interval
+from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.statistics import interval
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES
 

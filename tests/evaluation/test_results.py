@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from xraysynth.errors import ManifestError
+from xraysynth.evaluation.metrics.arm_probes import ArmProbes
 from xraysynth.evaluation.metrics.pointing import CHANCE_OF, Pointing
-from xraysynth.evaluation.metrics.probes import ArmProbes, Shortcut
+from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import (
     Appearance,

@@ -17,6 +17,8 @@ SAYING = (
     *("report/page.py", "report/readers.py", "report/tradeoffs.py", "stages/report.py"),
     "stages/evaluate.py",
     *("evaluation/metrics/measures.py", "evaluation/metrics/memorization.py"),
+    *("evaluation/metrics/copy_measures.py", "evaluation/metrics/measure_rows.py"),
+    *("evaluation/metrics/halves.py", "evaluation/metrics/labelled.py"),
     "evaluation/metrics/utility.py",
 )
 """The modules that make sentences of results."""

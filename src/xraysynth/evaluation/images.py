@@ -21,7 +21,8 @@ from xraysynth.evaluation._sets import CopyArguments, ImageSets, Precision
 from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics import appearance, diversity
 from xraysynth.evaluation.metrics.class_mix import class_shares, shared_classes, weighted_mean
-from xraysynth.evaluation.metrics.measures import measure_copying, measure_sets
+from xraysynth.evaluation.metrics.copy_measures import measure_copying
+from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.memorization import LEVEL, Memorization, memorization
 from xraysynth.evaluation.metrics.neighbours import nearest
 from xraysynth.evaluation.metrics.statistics import Interval

@@ -15,7 +15,8 @@ from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics.copying import authenticity, data_copying
 from xraysynth.evaluation.metrics.diversity import pair_similarity, vendi
 from xraysynth.evaluation.metrics.features import Features
-from xraysynth.evaluation.metrics.fidelity import cmmd, frechet_distance, mifd
+from xraysynth.evaluation.metrics.fidelity import frechet_distance, mifd
+from xraysynth.evaluation.metrics.kernels import cmmd
 from xraysynth.evaluation.metrics.manifold import density_coverage, precision_recall
 from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.memorization import memorization

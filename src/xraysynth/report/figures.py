@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xraysynth.evaluation.metrics.classification import pr_band
+from xraysynth.evaluation.metrics.scores import pr_band
 from xraysynth.report.content import Arm
 
 _PAGE_COLOURS = {

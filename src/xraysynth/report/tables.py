@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.evaluation.metrics import classification
+from xraysynth.evaluation.metrics.scores import confusion as count_confusion
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import patient_keys
 from xraysynth.report.content import Arm, Comparison, Content, Evaluation, PoolView
@@ -215,5 +215,5 @@ def confusion(arm: Arm, classes: Sequence[str]) -> np.ndarray:
     counts = np.zeros((len(classes), len(classes)), np.int64)
     for table in arm.predictions:
         targets = pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64)
-        counts += classification.confusion(table[[f"p_{c}" for c in classes]].to_numpy(), targets)
+        counts += count_confusion(table[[f"p_{c}" for c in classes]].to_numpy(), targets)
     return counts

@@ -124,7 +124,7 @@ def _work(
     this: Job,
 ) -> dict[str, Any]:
     from xraysynth.evaluation.images import Precision, evaluate
-    from xraysynth.evaluation.metrics.classification import confusion
+    from xraysynth.evaluation.metrics.scores import confusion
     from xraysynth.evaluation.results import PoolEvaluation
 
     with tracking.tracked(config, this) as run:

@@ -207,7 +207,7 @@ def probes(
     Patients who are `linked` count as one, and lie in one fold. Empty for controls, which are no arms
     of their own interest.
     """
-    from xraysynth.evaluation.metrics.probes import arm_probes
+    from xraysynth.evaluation.metrics.arm_probes import arm_probes
 
     if config.data.control is not Control.none:
         return {}

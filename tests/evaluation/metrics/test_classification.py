@@ -11,13 +11,10 @@ from xraysynth.evaluation.metrics.classification import (
     Resampled,
     arm_difference,
     arm_scores,
-    confusion,
     evaluate,
-    pr_band,
-    pr_curve,
-    replicate_scores,
 )
-from xraysynth.evaluation.metrics.statistics import cluster_weights
+from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.scores import confusion, pr_band, pr_curve, replicate_scores
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 
@@ -327,7 +324,7 @@ def test_replicates_do_not_depend_on_the_block_size(monkeypatch):
     probabilities, targets = predictions()
     given = {"classes": CLASSES, "replicates": 25}
     whole = arm_replicates([probabilities], targets, np.arange(120), **given)
-    monkeypatch.setattr("xraysynth.evaluation.metrics.classification._BLOCK", 500)
+    monkeypatch.setattr("xraysynth.evaluation.metrics.scores._BLOCK", 500)
     blocks = arm_replicates([probabilities], targets, np.arange(120), **given)
     for name in whole:
         assert blocks[name] == pytest.approx(whole[name], nan_ok=True)

@@ -13,19 +13,16 @@ from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics import fidelity
 from xraysynth.evaluation.metrics.fidelity import (
     Moments,
-    cmmd,
-    cmmd_name,
     fd_infinity_name,
     fd_name,
     frechet,
     frechet_distance,
     frechet_infinity,
-    kd_name,
-    kernel_distance,
     memorisation_distance,
     mifd,
     mifd_name,
 )
+from xraysynth.evaluation.metrics.kernels import cmmd, cmmd_name, kd_name, kernel_distance
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12))

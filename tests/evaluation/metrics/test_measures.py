@@ -11,11 +11,12 @@ from torchmetrics.image.kid import poly_mmd
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics import points
+from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.copying import authenticity
 from xraysynth.evaluation.metrics.diversity import vendi
 from xraysynth.evaluation.metrics.features import Features, pooled
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
-from xraysynth.evaluation.metrics.measures import measure_copying, measure_sets
+from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.points import RealSide, point_measures
 
 CLASSES = ("normal", "pneumonia")

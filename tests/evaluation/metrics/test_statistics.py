@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from xraysynth.errors import ManifestError, XraysynthError
+from xraysynth.evaluation.metrics.resampling import cluster_weights
 from xraysynth.evaluation.metrics.statistics import (
     Interval,
     between_seeds,
     bootstrap_mean,
-    cluster_weights,
     difference_p_value,
     errors_removed,
     holm,

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from xraysynth.errors import XraysynthError, some
+from xraysynth.evaluation.metrics.resampling import cluster_weights
 from xraysynth.evaluation.metrics.statistics import (
     FEW_PATIENTS,
     REPLICATES,
     Interval,
-    cluster_weights,
     interval,
     score_interval,
     share_sd,

@@ -14,7 +14,8 @@ from torch.nn.functional import avg_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from xraysynth.errors import ImageError, XraysynthError
-from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
+from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
 from xraysynth.seeds import derive_seed
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

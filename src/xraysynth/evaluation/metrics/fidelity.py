@@ -13,7 +13,6 @@ import numpy as np
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.statistics import Interval, interval
 
-CMMD_SIGMA = 10.0
 MIFD_EPSILON = 0.1
 _BLOCK_BYTES = 2**27
 
@@ -30,16 +29,6 @@ def fd_name(encoder: str) -> str:
 def fd_infinity_name(encoder: str) -> str:
     """What an extrapolated Frechet distance is called, likewise: FID∞, otherwise FD∞(<encoder>)."""
     return "FID∞" if encoder == "inception" else f"FD∞({encoder})"
-
-
-def kd_name(encoder: str) -> str:
-    """What a kernel distance is called, likewise: KID, otherwise KD(<encoder>)."""
-    return "KID" if encoder == "inception" else f"KD({encoder})"
-
-
-def cmmd_name(encoder: str) -> str:
-    """CMMD is the name for CLIP's features alone, otherwise CMMD(<encoder>)."""
-    return "CMMD" if encoder == "clip" else f"CMMD({encoder})"
 
 
 def mifd_name(encoder: str) -> str:
@@ -162,90 +151,6 @@ def extrapolated(
     return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
-@dataclass(frozen=True)
-class KernelDistance:
-    """Mean and standard deviation of the squared MMD over random subsets."""
-
-    mean: float
-    sd: float
-    subsets: int
-    subset_size: int
-
-
-def kernel_distance(
-    *,
-    real: np.ndarray,
-    synthetic: np.ndarray,
-    subsets: int = 100,
-    subset_size: int | None = None,
-    seed: int = 0,
-) -> KernelDistance:
-    """Kernel (inception) distance of features `(n, d)` and `(m, d)`; lower is better.
-
-    Unbiased squared MMD with k(x, y) = (x.y / d + 1)^3 over random subsets (Binkowski et al.,
-    arXiv:1801.01401). May be negative, which is not clipped. `subset_size` defaults to the smaller
-    of 1000 and half the smaller side; as large as a side it is refused, for then every subset is
-    the same and the standard deviation a meaningless 0.
-    """
-    real, synthetic = two_sides(real, synthetic)
-    n = min(len(real), len(synthetic))
-    size = min(1000, n // 2) if subset_size is None else subset_size
-    if not 2 <= size < n or subsets < 1:
-        raise XraysynthError(
-            f"kernel distance: subset_size={size}, subsets={subsets}: subset_size must be at "
-            f"least 2 and smaller than both sets ({len(real)} real, {len(synthetic)} synthetic)"
-        )
-    rng = np.random.default_rng(seed)
-    values = [
-        _mmd2(
-            real[rng.choice(len(real), size, replace=False)],
-            synthetic[rng.choice(len(synthetic), size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
-
-
-def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
-    return affinity(x) + affinity(y) - 2 * affinity(x, y)
-
-
-def affinity(x: np.ndarray, y: np.ndarray | None = None) -> float:
-    """Mean of (x.y / d + 1)^3 over pairs; of one set alone over pairs of different images."""
-    other, total = x if y is None else y, 0.0
-    for rows in row_blocks(len(x), len(other)):
-        total += _cubes(x[rows] @ other.T, x.shape[1])
-    if y is None:
-        total -= _cubes(np.einsum("nd,nd->n", x, x), x.shape[1])
-    return total / (len(x) * (len(other) - (y is None)))
-
-
-def _cubes(products: np.ndarray, dimensions: int) -> float:
-    products /= dimensions
-    products += 1
-    return float(np.vdot(np.square(products), products))
-
-
-def cmmd(*, real: np.ndarray, synthetic: np.ndarray) -> float:
-    """Maximum mean discrepancy of directions, times 1000; lower is better, at least 0.
-
-    Features `(n, d)` and `(m, d)` are scaled to length 1; k(x, y) = exp(-|x - y|^2 / (2 s^2)) with
-    s = 10; the biased estimate, which keeps i = j (Jayasumana et al., arXiv:2401.09603).
-    """
-    x, y = (_directions(side) for side in two_sides(real, synthetic))
-    if not (np.any(x, axis=1).all() and np.any(y, axis=1).all()):
-        raise XraysynthError("CMMD: an image's features are all 0; check the encoder's weights")
-    xx, yy, xy = (_mean_affinity(a, b) for a, b in ((x, x), (y, y), (x, y)))
-    return float(1000 * (xx + yy - 2 * xy))
-
-
-def _mean_affinity(x: np.ndarray, y: np.ndarray) -> float:
-    total = 0.0  # of exp(.) - 1, which is small, so that no digits are lost
-    for rows in row_blocks(len(x), len(y)):
-        total += float(np.expm1((x[rows] @ y.T - 1) / CMMD_SIGMA**2).sum())
-    return total / (len(x) * len(y))
-
-
 def mifd(*, train: np.ndarray, synthetic: np.ndarray) -> float:
     """Memorisation-informed Frechet distance to the training images; lower is better.
 
@@ -276,13 +181,14 @@ def memorisation_distance(*, train: np.ndarray, synthetic: np.ndarray) -> float:
     >>> memorisation_distance(train=train[:1], synthetic=train)
     1.0
     """
-    x, y = (_directions(side[side.sum(1) != 0]) for side in (train, synthetic))
+    x, y = (directions(side[side.sum(1) != 0]) for side in (train, synthetic))
     nearest = [np.abs(y[rows] @ x.T).max(1) for rows in row_blocks(len(y), len(x))]
     found = float((1 - np.concatenate(nearest)).mean())
     return found if found < MIFD_EPSILON else 1.0
 
 
-def _directions(features: np.ndarray) -> np.ndarray:
+def directions(features: np.ndarray) -> np.ndarray:
+    """Features `(n, d)` scaled to length 1; those of length 0 stay 0."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     scaled: np.ndarray = features / np.where(lengths > 0, lengths, 1)
     return scaled

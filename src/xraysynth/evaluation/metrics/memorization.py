@@ -20,8 +20,10 @@ from xraysynth.evaluation.metrics.class_mix import (
     weights_to_mix,
 )
 from xraysynth.evaluation.metrics.features import Features, require_same
+from xraysynth.evaluation.metrics.labelled import text_column
 from xraysynth.evaluation.metrics.neighbours import nearest
-from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
+from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
 
 LEVEL = 0.01
 """Share of held-out real images that lie nearer than the threshold, and would be flagged."""
@@ -95,8 +97,8 @@ def memorization(
     """
     require_same(train, held_out, synthetic)
     labels = (
-        _labels(held_out_labels, len(held_out.values)),
-        _labels(synthetic_labels, len(synthetic.values)),
+        text_column(held_out_labels, len(held_out.values), what="labels", images="held-out"),
+        text_column(synthetic_labels, len(synthetic.values), what="labels", images="synthetic"),
     )
     shared = np.isin(labels[0], shared_classes(*labels))
     if shared.sum() < 1 / LEVEL:
@@ -125,13 +127,6 @@ def memorization(
         nearest=originals,
         by_class=_by_class(below, drawn, labels),
     )
-
-
-def _labels(labels: ArrayLike | None, n: int) -> np.ndarray:
-    given = np.full(n, "") if labels is None else np.asarray(labels).astype(str)
-    if given.shape != (n,):
-        raise XraysynthError(f"memorisation: {n} images, but labels of shape {given.shape}")
-    return given
 
 
 def _bounded(

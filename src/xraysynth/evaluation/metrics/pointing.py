@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, cluster_weights, interval
+from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
 
 if TYPE_CHECKING:
     import torch

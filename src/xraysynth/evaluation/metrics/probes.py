@@ -5,76 +5,24 @@ is scored on images of patients it was not fitted on. What a linear probe tells,
 instead of the disease (DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.classification import evaluate
-from xraysynth.evaluation.metrics.pointing import Pointing, pointing
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval
+from xraysynth.evaluation.metrics.views import background, borders, grain, thumbnail
 from xraysynth.progress import progress
 from xraysynth.seeds import derive_seed
-
-if TYPE_CHECKING:
-    from xraysynth.training.classifier import XrayClassifier
 
 FOLDS = 5
 AT_MOST = 4000
 """Images a probe is fitted and scored on; of more, so many are drawn."""
-FEWEST = 20
-"""With fewer real images, or synthetic ones, they are not probed for which is which."""
 COMPONENTS = 128
-_BATCH = 64
-
-
-def thumbnail(images: np.ndarray, *, size_px: int = 32) -> np.ndarray:
-    """The whole image, small: `(N, H, W)` uint8 to `(N, size_px²)` float32 in [0, 1]."""
-    return _small(images, size_px).reshape(len(images), -1)
-
-
-def borders(images: np.ndarray, *, width: float = 0.08) -> np.ndarray:
-    """The outer frame alone, `width` of the side, at no more than 64 px: markers, bars, padding."""
-    x, y = _grid(min(64, *images.shape[1:]))
-    inside = (np.abs(x - 0.5) < 0.5 - width) & (np.abs(y - 0.5) < 0.5 - width)
-    return _small(images, len(inside))[:, ~inside]
-
-
-def background(images: np.ndarray, *, size_px: int = 32) -> np.ndarray:
-    """What lies around the lungs: shoulders, neck, arms, abdomen, and the space beside the body.
-
-    There is no segmentation: one fixed superellipse is blanked, which covers 66 % of the image and
-    the lungs of an upright, closely framed radiograph but for a few percent of their area.
-    """
-    x, y = _grid(size_px)
-    lungs = np.abs((x - 0.5) / 0.46) ** 3 + np.abs((y - 0.47) / 0.41) ** 3 <= 1
-    return _small(images, size_px)[:, ~lungs]
-
-
-def grain(images: np.ndarray) -> np.ndarray:
-    """Radially averaged log power spectrum of each standardised image: `(N, min(H, W) // 2)`.
-
-    Sharpness, noise, compression and interpolation, whatever the image shows and its exposure.
-    """
-    rows, columns = images.shape[1:]
-    window = np.outer(np.hanning(rows), np.hanning(columns))
-    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(rows), np.fft.fftfreq(columns), indexing="ij"))
-    n_rings = min(rows, columns) // 2
-    ring = np.minimum((radius * 2 * n_rings).round().astype(int), n_rings).ravel()
-    return np.stack([_rings(image, window, ring, n_rings) for image in images])
-
-
-def _rings(image: np.ndarray, window: np.ndarray, ring: np.ndarray, n_rings: int) -> np.ndarray:
-    values = image.astype(np.float64)
-    values = (values - values.mean()) / max(float(values.std()), 1e-6)
-    power = np.abs(np.fft.fft2(values * window)).ravel() ** 2
-    sums = np.bincount(ring, power, minlength=n_rings + 1) / np.bincount(ring)
-    # Ring 0 is the mean; the last one also takes the corners, beyond half a cycle a pixel.
-    return np.asarray(np.log(sums[1:] + 1e-6))
-
 
 VIEWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "thumbnail": thumbnail,
@@ -100,17 +48,6 @@ class Shortcut(Interval):
     note: str = ""
 
 
-@dataclass(frozen=True)
-class ArmProbes:
-    """What a trained classifier tells: None where there are too few images or no known findings.
-
-    `told_synthetic` is the AUROC by which its features tell synthetic from real training images.
-    """
-
-    told_synthetic: Interval | None = None
-    pointing: Pointing | None = None
-
-
 def shortcuts(
     images: np.ndarray,
     sources: ArrayLike,
@@ -126,7 +63,7 @@ def shortcuts(
     answers that have enough images is not asked. At most `AT_MOST` images are looked at.
     """
     questions = {"source": np.asarray(sources).astype(str), "class": np.asarray(labels).astype(str)}
-    keep = _subsample(len(images), AT_MOST, seed)
+    keep = subsample(len(images), AT_MOST, seed)
     images, of = images[keep], np.asarray(patients)[keep]
     asked = dict(_askable({name: values[keep] for name, values in questions.items()}, of))
     found = []
@@ -265,8 +202,8 @@ def real_vs_synthetic(
     `patients` are those of the real images; each synthetic image is a patient of its own. Each side
     is cut to `AT_MOST` / 2.
     """
-    real = _subsample(len(real_features), AT_MOST // 2, seed)
-    made = _subsample(len(synthetic_features), AT_MOST // 2, seed)
+    real = subsample(len(real_features), AT_MOST // 2, seed)
+    made = subsample(len(synthetic_features), AT_MOST // 2, seed)
     features = np.concatenate([real_features[real], synthetic_features[made]])
     groups = [f"real/{patient}" for patient in np.asarray(patients)[real]]
     groups += [f"synthetic/{number}" for number in range(len(made))]
@@ -274,96 +211,9 @@ def real_vs_synthetic(
     return told_by(features, answers, groups, seed=seed, replicates=replicates)
 
 
-def told_synthetic(
-    module: "XrayClassifier",
-    real: np.ndarray,
-    synthetic: np.ndarray,
-    patients: ArrayLike,
-    *,
-    seed: int = 0,
-    replicates: int = REPLICATES,
-) -> Interval:
-    """`real_vs_synthetic` on the penultimate features of a classifier trained on both sides.
-
-    `real` and `synthetic` are `(N, H, W)` uint8. What the features still tell apart, a hybrid
-    classifier can use as a shortcut wherever the synthetic share differs between classes.
-    """
-    keep = _subsample(len(real), AT_MOST // 2, seed)
-    made = _subsample(len(synthetic), AT_MOST // 2, seed)
-    return real_vs_synthetic(
-        _penultimate(module, real[keep]),
-        _penultimate(module, synthetic[made]),
-        np.asarray(patients)[keep],
-        seed=seed,
-        replicates=replicates,
-    )
-
-
-def arm_probes(
-    module: "XrayClassifier",
-    train_real_pixels: np.ndarray,
-    train_synthetic_pixels: np.ndarray,
-    patients_real: ArrayLike,
-    test_pixels: np.ndarray,
-    test_targets: np.ndarray,
-    test_boxes: Sequence[Sequence[Sequence[float]]],
-    test_patients: ArrayLike,
-    *,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-) -> ArmProbes:
-    """What a trained arm can be asked: `told_synthetic` of what it was trained on, and `pointing`.
-
-    Pixels are `(N, H, W)` uint8, either training set may be empty; boxes as in `pointing`.
-    """
-    sides, told = (train_real_pixels, train_synthetic_pixels), None
-    if min(map(len, sides)) >= FEWEST and len(np.unique(np.asarray(patients_real))) >= FOLDS:
-        told = told_synthetic(module, *sides, patients_real, replicates=replicates, seed=seed)
-    found = pointing(
-        module,
-        test_pixels,
-        test_targets,
-        test_boxes,
-        test_patients,
-        replicates=replicates,
-        seed=seed,
-    )
-    return ArmProbes(told, found)
-
-
-def _penultimate(module: "XrayClassifier", images: np.ndarray) -> np.ndarray:
-    import torch
-
-    module.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(module.device)
-            parts.append(module.forward_features(batch[:, None].float() / 255).float().cpu())
-    return np.asarray(torch.cat(parts).numpy())
-
-
-def _subsample(n: int, most: int, seed: int) -> np.ndarray:
-    """Rows, in order; `most` of them where there are more."""
+def subsample(n: int, most: int, seed: int) -> np.ndarray:
+    """Rows of `n` images, in order; `most` of them where there are more."""
     if n <= most:
         return np.arange(n)
     rng = np.random.default_rng(derive_seed(seed, "subsample", n))
     return np.sort(rng.choice(n, most, replace=False))
-
-
-def _small(images: np.ndarray, size_px: int) -> np.ndarray:
-    """`(N, size_px, size_px)` float32 in [0, 1], each pixel the mean of the area it covers."""
-    from PIL import Image
-
-    size, box = (size_px, size_px), Image.Resampling.BOX
-    return (
-        np.stack([np.asarray(Image.fromarray(i).resize(size, box), np.float32) for i in images])
-        / 255
-    )
-
-
-def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions x and y of pixel centres in fractions of the side, `(size_px, size_px)` each."""
-    at = (np.arange(size_px) + 0.5) / size_px
-    x, y = np.meshgrid(at, at)
-    return x, y
