@@ -103,14 +103,12 @@ def plain_page(pixels: Iterable[Any]) -> str:
 
 def write_pages(folder: Path) -> tuple[Path, Path]:
     """The kit and the plain page with the same images."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "review"))
-    from kit_spec import image, kit_spec
-
-    from xraysynth.evaluation.reader_study import kit
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "evaluation" / "reader_study"))
+    from kit_spec import image, kit_spec, render
 
     spec = kit_spec(IMAGES, side_px=SIDE_PX)
     pages = folder / "kit.html", folder / "plain.html"
-    pages[0].write_text(kit.render(spec), encoding="utf-8")
+    pages[0].write_text(render(spec), encoding="utf-8")
     pages[1].write_text(plain_page(image(n, SIDE_PX) for n in range(IMAGES)), encoding="utf-8")
     return pages
 

@@ -93,7 +93,7 @@ def _work(
     from xraysynth.report.readers import sentences
 
     answers = join(exports, key)
-    asked = [str(question["id"]) for question in key.questions]
+    asked = [question.id for question in key.questions]
     analysis = analyse(answers, classes=key.classes, asked=asked)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     reading.write(

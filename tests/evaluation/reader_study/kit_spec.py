@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from xraysynth.evaluation.reader_study import kit
+from xraysynth.records import from_json
+
 CLASSES = ["normal", "pneumonia", "covid19", "tuberculosis"]
 QUESTIONS: list[dict[str, Any]] = [
     {"id": "origin", "kind": "choice", "options": ["real", "synthetic"], "required": True},
@@ -61,7 +64,7 @@ def sheets(count: int, side_px: int) -> list[str]:
 def kit_spec(
     count: int, *, side_px: int = 128, calibration: int = 0, **changes: Any
 ) -> dict[str, Any]:
-    """What `kit.render` takes; `changes` replace its fields."""
+    """What a kit embeds, as JSON; `changes` replace its fields."""
     letters = random.Random(0)
     names = [
         "".join(letters.choices("abcdefghijklmnopqrstuvwxyz234567", k=10)) for _ in range(count)
@@ -92,3 +95,8 @@ def kit_spec(
         "items": items,
     }
     return fields | changes
+
+
+def render(spec: dict[str, Any]) -> str:
+    """The page of a kit that embeds this specification."""
+    return kit.render(from_json(kit.KitSpec, spec))

@@ -37,7 +37,7 @@ def answered(
 
 
 def analysed(key: Key, table: Any) -> Analysis:
-    return analyse(table, classes=key.classes, asked=[q["id"] for q in key.questions])
+    return analyse(table, classes=key.classes, asked=[q.id for q in key.questions])
 
 
 def value(found: Analysis, name: str, generator: str = "", label: str = "") -> Any:

@@ -222,12 +222,12 @@ def test_questions_are_asked_in_the_order_given_own_ones_last():
         ]
     ).review
     asked = protocol.questions(recipe.questions, recipe.own_questions, ["normal", "flu"])
-    assert [question["id"] for question in asked] == ["realism", "origin", "view"]
-    assert asked[0] | {"low": -2, "high": 2, "kind": "scale"} == asked[0]
-    assert asked[2]["text"] == {"en": "View?", "de": "Strahlengang?"}
-    assert asked[2]["required"] is True
+    assert [question.id for question in asked] == ["realism", "origin", "view"]
+    assert asked[0] == protocol.Question("realism", "scale", low=-2, high=2)
+    assert asked[2].text == {"en": "View?", "de": "Strahlengang?"}
+    assert asked[2].required is True
     (diagnosis,) = protocol.questions(["diagnosis"], {}, ["normal", "flu"])
-    assert diagnosis["options"] == ["normal", "flu"]
+    assert diagnosis.options == ["normal", "flu"]
 
 
 def test_the_command_has_three_actions(capsys):

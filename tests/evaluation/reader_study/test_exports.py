@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
-from xraysynth.evaluation.reader_study import exports, simulate
+from xraysynth.evaluation.reader_study import export_format, exports, simulate
 from xraysynth.evaluation.reader_study.key import Key, KitItem
 from xraysynth.evaluation.reader_study.panel import Panel
 
@@ -35,7 +35,7 @@ def rewrite(path: Path, key: Key, change: Callable[[Rows], object]) -> Path:
     """Change the rows as whoever knows how checks are made."""
     rows = rows_of(path, key)
     change(rows)
-    path.write_bytes(simulate.as_csv(exports.columns(key), rows))
+    path.write_bytes(simulate.as_csv(export_format.columns(key), rows))
     return path
 
 
@@ -75,10 +75,10 @@ def test_nothing_there(key, tmp_path):
 
 
 def test_json_says_the_same_and_counts_once(key, sent):
-    names = exports.columns(key)
+    names = export_format.columns(key)
     rows = [[row[name] for name in names] for row in rows_of(sent[0], key)]
     copy = sent[0].with_suffix(".json")
-    copy.write_text(json.dumps({"format": exports.FORMAT, "columns": names, "rows": rows}))
+    copy.write_text(json.dumps({"format": export_format.FORMAT, "columns": names, "rows": rows}))
     assert len(exports.load([*sent, copy], key)) == 2
     assert exports.read(copy, key).rows == exports.read(sent[0], key).rows
 
@@ -112,7 +112,7 @@ def test_a_changed_answer_is_named(key, sent):
 
 def test_decimal_commas_are_told_apart_from_answers(key, sent):
     rows = rows_of(sent[0], key)
-    names = exports.columns(key)
+    names = export_format.columns(key)
     lines = [";".join(names)]
     lines += [
         ";".join(row[n].replace(".", ",") if n == "seconds" else row[n] for n in names)

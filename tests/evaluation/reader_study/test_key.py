@@ -6,6 +6,7 @@ import pytest
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.reader_study.key import Case, Key, Kit, KitItem
+from xraysynth.evaluation.reader_study.protocol import Question
 
 
 def key():
@@ -18,7 +19,7 @@ def key():
         created="2026-01-01T00:00:00+00:00",
         simulated=True,
         classes=["normal"],
-        questions=[{"id": "origin", "kind": "choice", "options": ["real", "synthetic"]}],
+        questions=[Question("origin", "choice", options=["real", "synthetic"])],
         pools={"model": "1" * 12},
         cohort="2" * 64,
         cases={"c0001": case, "c0002": made},

@@ -11,10 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from evaluation.reader_study.kit_spec import CLASSES, kit_spec
+from evaluation.reader_study.kit_spec import CLASSES, kit_spec, render
 from evaluation.reader_study.scripted_reader import launch, options, place, playwright, read
-
-from xraysynth.evaluation.reader_study import kit
 
 SPEC = kit_spec(6, side_px=64)
 SIZES = {"desk": (1280, 800), "upright": (820, 1180), "tablet": (1180, 820), "phone": (390, 844)}
@@ -67,7 +65,7 @@ def open_kit(browser, tmp_path):
 
     def opened(spec=SPEC, *, size="desk", script=None, clock=False):
         path = tmp_path / f"kit-{len(contexts)}.html"
-        path.write_text(kit.render(spec), encoding="utf-8")
+        path.write_text(render(spec), encoding="utf-8")
         width, height = SIZES[size]
         is_touch = size != "desk"
         context = browser.new_context(
@@ -138,7 +136,7 @@ def processes(profile):
 def test_a_session_by_keys_and_mouse_survives_a_reload_and_a_killed_browser(api, tmp_path):
     spec = kit_spec(40)
     path, profile, requests = tmp_path / "kit.html", tmp_path / "profile", []
-    path.write_text(kit.render(spec), encoding="utf-8")
+    path.write_text(render(spec), encoding="utf-8")
 
     def opened():
         context = api.chromium.launch_persistent_context(profile, **options())

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from evaluation.reader_study.kit_spec import QUESTIONS, kit_spec
+from evaluation.reader_study.kit_spec import QUESTIONS, kit_spec, render
 
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study import kit
@@ -36,21 +36,21 @@ def data(page):
 
 
 def test_the_specification_is_in_the_page_as_it_is():
-    assert data(kit.render(SPEC))["spec"] == SPEC
+    assert data(render(SPEC))["spec"] == SPEC
 
 
 def test_nothing_in_the_specification_can_end_its_element():
     nasty = "</script><img src=x onerror=alert(1)><!-- &amp; \u2028 ä"
     own = {"id": "own", "kind": "text", "text": nasty, "required": False}
     spec = SPEC | {"title": nasty, "reader": nasty, "questions": [*QUESTIONS, own]}
-    page = kit.render(spec)
+    page = render(spec)
     assert data(page)["spec"] == spec
     assert "<img" not in page
     assert page.count("</script>") == 2
 
 
 def test_the_policy_allows_this_style_and_script_and_no_connection():
-    page = kit.render(SPEC)
+    page = render(SPEC)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     style, _, script = Scripts(page).texts
@@ -62,7 +62,7 @@ def test_the_policy_allows_this_style_and_script_and_no_connection():
 
 
 def test_nothing_is_loaded_from_elsewhere():
-    page = kit.render(SPEC)
+    page = render(SPEC)
     for tag, name, value in Scripts(page).attributes:
         assert name not in ("src", "srcset", "action", "ping", "style"), (tag, name)
         assert not name.startswith("on"), (tag, name)
@@ -73,14 +73,14 @@ def test_nothing_is_loaded_from_elsewhere():
 
 def test_the_note_on_simulated_images_is_there_only_where_it_is_true():
     words = kit.read_texts("en")["start.simulated"]
-    assert words in kit.render(SPEC)
-    markup = kit.render(SPEC | {"simulated": False}).split('<script type="application/json"')[0]
+    assert words in render(SPEC)
+    markup = render(SPEC | {"simulated": False}).split('<script type="application/json"')[0]
     assert words not in markup
 
 
 def test_only_keys_of_asked_questions_are_listed():
     only = [q for q in QUESTIONS if q["id"] == "confidence"]
-    markup = kit.render(SPEC | {"questions": only}).split('<script type="application/json"')[0]
+    markup = render(SPEC | {"questions": only}).split('<script type="application/json"')[0]
     texts = kit.read_texts("en")
     assert texts["keys.digits"] in markup
     assert texts["keys.origin"] not in markup
@@ -140,4 +140,4 @@ def test_letters_of_options_are_no_other_keys():
 )
 def test_what_the_page_cannot_show_is_refused(changes, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        kit.render(SPEC | changes)
+        render(SPEC | changes)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xraysynth.evaluation.reader_study.key import Case, Key, Kit, KitItem
 from xraysynth.evaluation.reader_study.protocol import questions
@@ -18,9 +18,8 @@ from xraysynth.progress import progress
 if TYPE_CHECKING:  # `analyse` reads this file's names without any image library
     import numpy as np
 
-    from xraysynth.evaluation.reader_study.sample import Drawn, Sample
-
-KIT_FORMAT = "xraysynth-review-kit/1"
+    from xraysynth.evaluation.reader_study.kit import ShownItem
+    from xraysynth.evaluation.reader_study.sample import Drawn, Sample, Session
 
 
 def case_ids(sample: "Sample") -> dict[str, "Drawn"]:
@@ -63,27 +62,26 @@ def page(
 ) -> str:
     """One reader's file of one session, from the image files of the cases."""
     from xraysynth.evaluation.reader_study.encoding import data_uri, places, sheets
-    from xraysynth.evaluation.reader_study.kit import render
+    from xraysynth.evaluation.reader_study.kit import KitSpec, render
 
     held = key.kits[kit]
     images = [_pixels(files[item.case], side_px, key.secret, item.id) for item in held.items]
     cells = [_cell(key.cases[item.case]) for item in held.items]
     where = places(cells, side_px, _seed(key.secret, "places", kit))
-    spec = {
-        "format": KIT_FORMAT,
-        "study": key.study,
-        "kit": kit,
-        "title": title,
-        "reader": held.reader,
-        "session": held.session,
-        "sessions": held.sessions,
-        "language": language,
-        "side_px": side_px,
-        "simulated": key.simulated,
-        "questions": key.questions,
-        "sheets": [data_uri(jpeg) for jpeg in sheets(images, where)],
-        "items": [_shown(item, key, place) for item, place in zip(held.items, where, strict=True)],
-    }
+    spec = KitSpec(
+        study=key.study,
+        kit=kit,
+        title=title,
+        reader=held.reader,
+        session=held.session,
+        sessions=held.sessions,
+        language=language,
+        side_px=side_px,
+        simulated=key.simulated,
+        questions=key.questions,
+        sheets=[data_uri(jpeg) for jpeg in sheets(images, where)],
+        items=[_shown(item, key, place) for item, place in zip(held.items, where, strict=True)],
+    )
     return render(spec)
 
 
@@ -111,13 +109,13 @@ def _pixels(path: Path, side_px: int, secret: str, item: str) -> "np.ndarray":
     return equalised(read(path), side_px, _seed(secret, "noise", item))
 
 
-def _shown(item: KitItem, key: Key, place: tuple[int, int, int]) -> dict[str, Any]:
-    """What a page holds of an item: the truth only of those that readers practise on."""
-    sheet, x, y = place
+def _shown(item: KitItem, key: Key, place: tuple[int, int, int]) -> "ShownItem":
+    """An item at its place, with the truth only where readers practise on it."""
+    from xraysynth.evaluation.reader_study.kit import ShownItem, Truth
+
     case = key.cases[item.case]
-    truth = {"origin": case.origin, "diagnosis": case.label} if item.calibration else None
-    shown = {"id": item.id, "sheet": sheet, "x": x, "y": y}
-    return shown | {"calibration": item.calibration, "truth": truth}
+    truth = Truth(case.origin, case.label) if item.calibration else None
+    return ShownItem(item.id, *place, calibration=item.calibration, truth=truth)
 
 
 def _kits(
@@ -144,7 +142,7 @@ def _kits(
 
 
 def _order(
-    part: Any, practice: Sequence[str], ids: Sequence[str], secret: str, kit: str
+    part: "Session", practice: Sequence[str], ids: Sequence[str], secret: str, kit: str
 ) -> list[tuple[str, bool, bool]]:
     """(case, repeat, calibration) of a kit's items, those for calibration first."""
     import numpy as np

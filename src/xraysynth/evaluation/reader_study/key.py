@@ -2,13 +2,16 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from xraysynth.errors import XraysynthError, some
+from xraysynth.evaluation.reader_study.protocol import Question
 from xraysynth.files import write_atomically
+from xraysynth.records import JsonObject
 
 FORMAT = "xraysynth-review-key/1"
 
@@ -61,7 +64,7 @@ class Key:
     created: str
     simulated: bool
     classes: list[str]
-    questions: list[dict[str, Any]]
+    questions: list[Question]
     pools: dict[str, str]
     cohort: str
     cases: dict[str, Case]
@@ -71,7 +74,8 @@ class Key:
 
     def write(self, path: Path) -> None:
         """Write as JSON, atomically, readable by its owner alone."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        values = asdict(self) | {"questions": [question.as_json() for question in self.questions]}
+        text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, (text + "\n").encode())
         path.chmod(0o600)
@@ -91,8 +95,8 @@ class Key:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             said = found.get("format") if isinstance(found, dict) else None
             raise _broken(path, f"its format must be {FORMAT!r}; got {said!r}")
-        fields = {name: value for name, value in found.items() if name != "format"}
-        key: Key = _parsed(cls, fields, path, "key")
+        values = {name: value for name, value in found.items() if name != "format"}
+        key: Key = _parsed(cls, values, path, "key")
         _require_consistent(key, path)
         return key
 
@@ -108,8 +112,10 @@ def _parsed(kind: Any, value: Any, path: Path, place: str) -> Any:
         return {k: _parsed(inner[1], v, path, f"{place}.{k}") for k, v in value.items()}
     if get_origin(kind) is list and isinstance(value, list):
         return [_parsed(inner[0], v, path, f"{place}[{n}]") for n, v in enumerate(value)]
-    if kind is Any:
-        return value
+    if isinstance(kind, UnionType):
+        for alternative in inner:
+            with suppress(XraysynthError):
+                return _parsed(alternative, value, path, place)
     if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
         return _record(kind, value, path, place)
     if isinstance(kind, type) and type(value) is kind:
@@ -117,9 +123,9 @@ def _parsed(kind: Any, value: Any, path: Path, place: str) -> Any:
     raise _broken(path, f"{place} must be {getattr(kind, '__name__', kind)}; got {value!r:.60}")
 
 
-def _record(kind: Any, value: Mapping[str, Any], path: Path, place: str) -> Any:
+def _record(kind: Any, value: JsonObject, path: Path, place: str) -> Any:
     hints = get_type_hints(kind)
-    needed = {n for n, f in kind.__dataclass_fields__.items() if not isinstance(f.default, str)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
     wrong = sorted((needed - set(value)) | (set(value) - set(hints)))
     if wrong:
         raise _broken(path, f"{place} lacks or does not know {some(wrong)}")

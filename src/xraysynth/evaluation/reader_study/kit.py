@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from xraysynth.errors import ConfigError
+from xraysynth.evaluation.reader_study.protocol import Question
+from xraysynth.records import JsonObject, to_json
 
 FORMAT = "xraysynth-review-kit/1"
 FOLDER = Path(__file__).parent
@@ -21,16 +24,58 @@ KINDS = ("choice", "scale", "errors", "text")
 _IMAGE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/]+=*")
 
 
-def render(spec: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Truth:
+    """What a reader is told after an image to practise on."""
+
+    origin: str
+    diagnosis: str
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """What a page holds of an item: the place of its image, `x` and `y` in pixels of a sheet."""
+
+    id: str
+    sheet: int
+    x: int
+    y: int
+    calibration: bool
+    truth: Truth | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KitSpec:
+    """Everything that a page holds; `sheets` are data addresses of images that hold many each."""
+
+    format: str = FORMAT
+    study: str
+    kit: str
+    title: str
+    reader: str
+    session: int
+    sessions: int
+    language: str
+    side_px: int
+    simulated: bool
+    questions: list[Question]
+    sheets: list[str]
+    items: list[ShownItem]
+
+    def as_json(self) -> JsonObject:
+        """As it is embedded in the page."""
+        values: JsonObject = to_json(self)
+        return {**values, "questions": [question.as_json() for question in self.questions]}
+
+
+def render(spec: KitSpec) -> str:
     """The kit of one reader and session as HTML.
 
-    `spec` is plain JSON: format, study, kit, title, reader, session, sessions, language, side_px,
-    simulated, questions, sheets (data addresses of images that hold many each) and items with the
-    place of theirs: sheet, x, y (pixels). It is embedded as it is and the page holds nothing else
-    about the images. Raises `ConfigError` for a language without texts,
-    a kind of question the page cannot ask, and an image that is not in the file.
+    `spec` is embedded as it is, and the page holds nothing else about the images. Raises
+    `ConfigError` for a language without texts, a kind of question the page cannot ask, and an image
+    that is not in the file.
     """
-    texts = read_texts(spec["language"])
+    texts = read_texts(spec.language)
     _require_askable(spec)
     style = (FOLDER / "kit.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -38,14 +83,14 @@ def render(spec: Mapping[str, Any]) -> str:
     return page.render(
         spec=spec,
         t=texts,
-        asked={question["id"] for question in spec["questions"]},
-        examples=sum(bool(item["calibration"]) for item in spec["items"]),
+        asked={question.id for question in spec.questions},
+        examples=sum(item.calibration for item in spec.items),
         keys=_keys(spec, texts),
         style=Markup(style),
         style_hash=_hash(style),
         script=Markup(script),
         script_hash=_hash(script),
-        data=embedded({"spec": spec, "texts": texts}),
+        data=embedded({"spec": spec.as_json(), "texts": texts}),
     )
 
 
@@ -71,34 +116,33 @@ def embedded(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _require_askable(spec: Mapping[str, Any]) -> None:
-    if spec["format"] != FORMAT:
-        raise ConfigError(f"the format of a kit must be {FORMAT!r}; got {spec['format']!r}")
-    for question in spec["questions"]:
-        if question["kind"] not in KINDS:
+def _require_askable(spec: KitSpec) -> None:
+    if spec.format != FORMAT:
+        raise ConfigError(f"the format of a kit must be {FORMAT!r}; got {spec.format!r}")
+    for question in spec.questions:
+        if question.kind not in KINDS:
             raise ConfigError(
-                f"question {question['id']!r}: kind must be one of {', '.join(KINDS)}; "
-                f"got {question['kind']!r}"
+                f"question {question.id!r}: kind must be one of {', '.join(KINDS)}; "
+                f"got {question.kind!r}"
             )
-    for number, sheet in enumerate(spec["sheets"]):
+    for number, sheet in enumerate(spec.sheets):
         if not _IMAGE.fullmatch(sheet):
             raise ConfigError(
                 f"sheet {number} of images must be embedded as data:image/<type>;base64,…; "
                 f"got {sheet[:40]!r}"
             )
-    for item in spec["items"]:
-        if not 0 <= item["sheet"] < len(spec["sheets"]) or min(item["x"], item["y"]) < 0:
-            place = [item[name] for name in ("sheet", "x", "y")]
+    for item in spec.items:
+        if not 0 <= item.sheet < len(spec.sheets) or min(item.x, item.y) < 0:
             raise ConfigError(
-                f"the image of item {item['id']!r} must lie on one of {len(spec['sheets'])} sheets; "
-                f"got sheet, x and y {place}"
+                f"the image of item {item.id!r} must lie on one of {len(spec.sheets)} sheets; "
+                f"got sheet, x and y {[item.sheet, item.x, item.y]}"
             )
 
 
-def _keys(spec: Mapping[str, Any], texts: Mapping[str, str]) -> list[tuple[list[str], str]]:
+def _keys(spec: KitSpec, texts: Mapping[str, str]) -> list[tuple[list[str], str]]:
     """The keys of this kit and what they do."""
-    kinds = {question["kind"] for question in spec["questions"]}
-    has_origin = any(question["id"] == "origin" for question in spec["questions"])
+    kinds = {question.kind for question in spec.questions}
+    has_origin = any(question.id == "origin" for question in spec.questions)
     shift, arrows, tab = texts["keys.shift"], texts["keys.arrows"], texts["keys.tab"]
     listed = [
         (["1", "…", "9"], "digits", True),

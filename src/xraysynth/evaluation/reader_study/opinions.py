@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from xraysynth.evaluation.reader_study import exports
+from xraysynth.evaluation.reader_study import export_format
 from xraysynth.evaluation.reader_study.crossed import Crossed, mean
 
 SCORE_SPREAD = 0.3
@@ -37,7 +37,7 @@ def marks(answers: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
     rows = [
         (row.reader, row.case, row.generator, row.label, code, x, y)
         for row in answers.itertuples()
-        for code, x, y in exports.marks(str(row.errors))
+        for code, x, y in export_format.marks(str(row.errors))
         if code in codes
     ]
     columns = ["reader", "case", "generator", "label", "code", "x", "y"]
@@ -46,4 +46,4 @@ def marks(answers: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
 
 def count(text: str, code: str) -> int:
     """How many errors of a code, of any for "", an answer marks."""
-    return sum(code in ("", one) for one, _, _ in exports.marks(text))
+    return sum(code in ("", one) for one, _, _ in export_format.marks(text))

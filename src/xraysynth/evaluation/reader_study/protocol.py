@@ -12,9 +12,11 @@ finding asked for is missing), a commission (a finding that nobody asked for), a
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from xraysynth.errors import ConfigError
+from xraysynth.records import JsonObject, to_json
 
 ORIGINS = ("real", "synthetic")
 ERRORS = ("omission", "commission", "subtle", "artefact")
@@ -32,24 +34,51 @@ _KINDS = ("choice", "scale", "text")
 _FIELDS = ("kind", "text", "options", "low", "high", "required")
 
 
+@dataclass(frozen=True)
+class Question:
+    """A question of a kit: choice, scale, errors, or text.
+
+    `options` are those of a choice, or the kinds of errors; `low` and `high` are the ends of a scale.
+    `text` is the question, or one per language; None where its words are part of the kit.
+    """
+
+    id: str
+    kind: str
+    required: bool = True
+    text: str | dict[str, str] | None = None
+    options: list[str] | None = None
+    low: int | None = None
+    high: int | None = None
+
+    @classmethod
+    def of(cls, name: str, options: JsonObject) -> "Question":
+        """From the options of an own question."""
+        return cls(name, **{key: value for key, value in options.items() if key in _FIELDS})
+
+    def as_json(self) -> JsonObject:
+        """As it stands in a kit and in its key: without what such a question does not have."""
+        values = {name: value for name, value in to_json(self).items() if value is not None}
+        return {"id": self.id, "required": self.required} | values  # in the order of earlier kits
+
+
 def questions(
-    ids: Sequence[str], own: Mapping[str, Mapping[str, Any]], classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The questions of a kit in the order they are asked, as plain dictionaries."""
-    known = {
-        "origin": {"kind": "choice", "options": list(ORIGINS), "required": True},
-        "confidence": {"kind": "scale", "low": 1, "high": 5, "required": True},
-        "diagnosis": {"kind": "choice", "options": list(classes), "required": True},
-        "quality": {"kind": "scale", "low": -2, "high": 2, "required": True},
-        "realism": {"kind": "scale", "low": -2, "high": 2, "required": True},
-        "errors": {"kind": "errors", "options": list(ERRORS), "required": False},
-        "comment": {"kind": "text", "required": False},
-        **own,
-    }
-    return [{"id": name, "required": True, **known[name]} for name in (*ids, *own)]
+    ids: Sequence[str], own: Mapping[str, JsonObject], classes: Sequence[str]
+) -> list[Question]:
+    """The questions of a kit in the order they are asked."""
+    known = [
+        Question("origin", "choice", options=list(ORIGINS)),
+        Question("confidence", "scale", low=1, high=5),
+        Question("diagnosis", "choice", options=list(classes)),
+        Question("quality", "scale", low=-2, high=2),
+        Question("realism", "scale", low=-2, high=2),
+        Question("errors", "errors", required=False, options=list(ERRORS)),
+        Question("comment", "text", required=False),
+    ]
+    by_id = {question.id: question for question in known}
+    return [by_id[name] for name in ids] + [Question.of(*item) for item in own.items()]
 
 
-def require_sound(own: Mapping[str, Any]) -> None:
+def require_sound(own: JsonObject) -> None:
     """Raise `ConfigError` for an own question that no kit could ask."""
     for name, question in own.items():
         place = f"review.own_questions.{name}"
@@ -85,7 +114,7 @@ def _require_words(place: str, text: Any) -> None:
         )
 
 
-def _require_answers(place: str, question: Mapping[str, Any]) -> None:
+def _require_answers(place: str, question: JsonObject) -> None:
     options, low, high = (question.get(name) for name in ("options", "low", "high"))
     if question["kind"] == "choice" and not (
         isinstance(options, Sequence)

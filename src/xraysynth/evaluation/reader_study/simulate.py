@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xraysynth.evaluation.reader_study.exports import FORMAT, check, columns
+from xraysynth.evaluation.reader_study.export_format import FORMAT, check, columns
 from xraysynth.evaluation.reader_study.key import Case, Key, Kit, KitItem
 from xraysynth.evaluation.reader_study.protocol import ERRORS, ORIGINS, QUESTIONS, questions
 
