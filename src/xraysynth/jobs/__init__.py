@@ -4,9 +4,10 @@ A `job.Job` is known by what decides its result; `store` is a folder of images t
 killed; `shards` and `distributed` share work over jobs and processes; `launchers` and `sweeps` are
 Hydra's.
 
-    >>> from xraysynth.jobs.shards import Shard
-    >>> Shard(index=1, count=4).count
-    4
+    >>> from pathlib import Path
+    >>> from xraysynth.jobs.job import Job
+    >>> Job("train", {"seed": 0}, Path("outputs")).folder.as_posix()
+    'outputs/train/4e3a372e21ad'
 """
 
 __all__ = [

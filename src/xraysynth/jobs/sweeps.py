@@ -2,24 +2,24 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 import yaml
 
 from xraysynth.files import write_atomically
+from xraysynth.records import JsonObject
 
 RESULT = "result.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; a sweeper that optimises takes it for a number."""
+    """How a job ended, as its stage says it; a sweeper that optimises takes it for a number."""
 
-    line: Mapping[str, Any]
+    line: JsonObject
     score: float | None = None
 
     def __float__(self) -> float:
@@ -33,7 +33,7 @@ class Outcome:
         write_atomically(folder / RESULT, json.dumps(dict(self.line), default=str).encode())
 
 
-def score(result: Mapping[str, Any]) -> float | None:
+def score(result: JsonObject) -> float | None:
     """Macro-F1 on validation of the weights that were kept; none where nothing was trained."""
     kept = [e for e in result.get("history", []) if e.get("step") == result.get("kept_step")]
     values = [entry["val/macro_f1"] for entry in kept if "val/macro_f1" in entry]
@@ -49,7 +49,7 @@ class Follower:
     def __init__(self, folder: Path, given: Sequence[str]) -> None:
         self.folder = folder
         self._given = {text.removeprefix("++") for text in given}
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[JsonObject] = []
         for path in folder.rglob(RESULT):  # of an earlier sweep in the same folder
             path.unlink()
         self._seen: set[Path] = set()
@@ -57,7 +57,7 @@ class Follower:
         self._thread = Thread(target=self._follow, daemon=True)
         self._thread.start()
 
-    def end(self) -> list[dict[str, Any]]:
+    def end(self) -> list[JsonObject]:
         """The lines of all jobs that ended, once they are printed."""
         self._ended.set()
         self._thread.join()
@@ -77,7 +77,7 @@ class Follower:
             print(json.dumps(self.lines[-1]), flush=True)
 
 
-def summary(folder: Path, lines: Sequence[Mapping[str, Any]]) -> str:
+def summary(folder: Path, lines: Sequence[JsonObject]) -> str:
     """How many jobs there were, and every one that failed, with its error."""
     failed = sorted((e for e in lines if e["state"] == "failed"), key=lambda e: int(e["job"]))
     skipped = sum(bool(line.get("skipped")) for line in lines)
@@ -85,12 +85,12 @@ def summary(folder: Path, lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([head, *(_failed(line) for line in failed)])
 
 
-def _failed(line: Mapping[str, Any]) -> str:
+def _failed(line: JsonObject) -> str:
     why = line.get("error") or "; ".join(line.get("failures", []))
     return f"failed: job {line['job']} ({' '.join(line['overrides'])}): {why}"
 
 
-def announce(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def announce(folder: Path, lines: Sequence[JsonObject]) -> None:
     """The summary on stderr, and on stdout the best options that a sweeper found."""
     print(summary(folder, lines), file=sys.stderr, flush=True)
     found = folder / "optimization_results.yaml"
