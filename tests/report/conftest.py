@@ -10,12 +10,33 @@ import pandas as pd
 import pytest
 
 from xraysynth.evaluation.metrics.classification import arm_difference, arm_scores, evaluate
+from xraysynth.evaluation.metrics.pointing import Pointing
+from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.utility import Equivalent
+from xraysynth.evaluation.results import (
+    Appearance,
+    ClosestPair,
+    Diversity,
+    LabelFidelity,
+    Measure,
+    Similarity,
+    UsableShare,
+)
 from xraysynth.generation.generators.base import Card
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, sha256_bytes
-from xraysynth.report.content import Arm, Comparison, Content, PoolView
+from xraysynth.report.content import (
+    Agreement,
+    Arm,
+    ArmWorth,
+    Comparison,
+    Content,
+    JobRun,
+    LeftOutSource,
+    PoolView,
+)
 
 GENERATORS = ("stable_diffusion", "sd_lora")
 
@@ -45,7 +66,7 @@ def fabricate(
         audit=AUDIT,
         arms=arms,
         pools=[_pool(folder, name, cohort, images, size_px) for name in GENERATORS],
-        stages=STAGES,
+        jobs=JOBS,
         environment={
             "xraysynth": "0.1.0",
             "torch": "2.9.0",
@@ -56,11 +77,8 @@ def fabricate(
         failures=(),
         worth=[_worth(arm) for arm in arms if 0 < arm.share < 1 and not arm.control],
         left_out=[LEFT_OUT],
-        shortcuts=[
-            {"question": "class", "view": "borders", "value": 0.41, "low": 0.36, "high": 0.46}
-            | {"n": 300, "chance": 0.25}
-        ],
-        agreement=[{"first": "classifier", "second": "embedded", "kendall_tau": 1.0, "n": 2}],
+        shortcuts=[Shortcut(0.41, 0.36, 0.46, 300, question="class", view="borders", chance=0.25)],
+        agreement=[Agreement("classifier", "embedded", kendall_tau=1.0, n=2)],
     )
 
 
@@ -93,8 +111,8 @@ def _arms(make: "Maker", modes: Sequence[str]) -> list[Arm]:
     return arms
 
 
-def _worth(arm: Arm) -> dict[str, Any]:
-    return {"arm": arm.name, "value": 0.31, "low": 0.1, "high": 0.52, "n": 48, "censored": ""}
+def _worth(arm: Arm) -> ArmWorth:
+    return ArmWorth(arm.name, Equivalent(0.31, 0.1, 0.52, 48))
 
 
 @dataclass(frozen=True)
@@ -217,7 +235,7 @@ def _images(folder: Path, generator: str, count: int, size_px: int) -> Manifest:
     return Manifest(pd.DataFrame(rows), folder, CLASSES)
 
 
-def _measures() -> pd.DataFrame:
+def _measures() -> list[Measure]:
     """Two encoders, with all classes and one class."""
     rows = []
     for encoder, size in (("classifier", 40.0), ("embedded", 300.0)):
@@ -238,15 +256,12 @@ def _measures() -> pd.DataFrame:
             rows.append(row | {"label": "", "note": note if value > 0 else "too few to compare"})
             if metric.startswith(("FD", "precision")):
                 rows += [row | {"label": name, "n": 50, "note": note} for name in CLASSES[:2]]
-    return pd.DataFrame(rows)
+    return [Measure(**row) for row in rows]
 
 
-def _faithfulness() -> list[dict[str, Any]]:
+def _faithfulness() -> list[LabelFidelity]:
     real = {"real": 0.81, "real_low": 0.75, "real_high": 0.86, "real_n": 220}
-    return [
-        {"label": label, "value": 0.62, "low": 0.55, "high": 0.68, "n": 200} | real
-        for label in ("", *CLASSES)
-    ]
+    return [LabelFidelity(0.62, 0.55, 0.68, 200, label=label, **real) for label in ("", *CLASSES)]
 
 
 def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) -> PoolView:
@@ -259,29 +274,18 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
         outcomes={"image": 400, "refused": 3, "failed": 1},
         refusals={"label": {"covid19": (3, 100)}, "prompt": {"a refused prompt": (3, 4)}},
         measures=_measures() if not hosted else _without_copying(_measures()),
-        diversity=pd.DataFrame(
-            [
-                (metric, label, 0.41, 0.39, 0.44, 300, 0.36)
-                for metric in ("SSIM", "MS-SSIM")
-                for label in CLASSES
-            ],
-            columns=["metric", "label", "value", "low", "high", "pairs", "real"],
-        ),
+        diversity=[
+            Diversity(0.41, 0.39, 0.44, 300, metric=metric, label=label, real=0.36)
+            for metric in ("SSIM", "MS-SSIM")
+            for label in CLASSES
+        ],
         nearest_similarity=[]
         if hosted
-        else [
-            {"metric": "SSIM", "value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "real": 0.45},
-        ],
+        else [Similarity(0.5, 0.4, 0.6, 200, metric="SSIM", real=0.45)],
         assessable="training set unknown: not assessable" if hosted else "",
         closest=[] if hosted else _closest(pool, cohort),
         faithfulness=_faithfulness(),
-        usable={
-            "value": 0.61,
-            "low": 0.54,
-            "high": 0.67,
-            "n": 200,
-            "copies_looked_for": not hosted,
-        },
+        usable=UsableShare(0.61, 0.54, 0.67, 200, copies_looked_for=not hosted),
         seen=np.diag([60, 55, 50, 45]) + 3,
         judge="real images of site-bb",
         tested_on={
@@ -289,23 +293,21 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
             "accuracy": Interval(0.73, 0.68, 0.77, 200),
         },
         appearance=[
-            {"measure": "colour_cast", "meaning": "0 is grey", "value": 0.1, "low": 0.05}
-            | {"high": 0.2, "n": 400, "real": 0.0}
+            Appearance(0.1, 0.05, 0.2, 400, measure="colour_cast", meaning="0 is grey", real=0.0)
         ],
         ledger=LEDGER,
         taught={"seconds": 90.0, "steps": 1000, "ledger": TAUGHT} if name == "sd_lora" else {},
     )
 
 
-def _without_copying(measures: pd.DataFrame) -> pd.DataFrame:
-    return measures[~measures["metric"].isin(["memorised share", "AuthPct", "C_T"])]
+def _without_copying(measures: Sequence[Measure]) -> list[Measure]:
+    return [row for row in measures if row.metric not in ("memorised share", "AuthPct", "C_T")]
 
 
-def _closest(pool: Manifest, cohort: Manifest) -> list[dict[str, Any]]:
+def _closest(pool: Manifest, cohort: Manifest) -> list[ClosestPair]:
     files = zip(pool.files, cohort.files, strict=True)
     return [
-        {"synthetic": str(made), "train": str(real), "distance": 0.5 + n / 4, "threshold": 1.0}
-        | {"flagged": n < 2}
+        ClosestPair(made, real, distance=0.5 + n / 4, threshold=1.0, flagged=n < 2)
         for n, (made, real) in enumerate(files)
     ]
 
@@ -342,24 +344,22 @@ LEDGER = {
 TAUGHT = {"seconds": 100.0, "energy_kwh": 0.004, "peak_rss_mb": 2000.0, "cpu_cores": 2}
 
 PROBED: dict[str, Any] = {
-    "told_synthetic": [
-        {"value": value, "low": 0.8, "high": 0.95, "n": 160} for value in (0.86, 0.9)
-    ],
+    "told_synthetic": [Interval(value, 0.8, 0.95, 160) for value in (0.86, 0.9)],
     "pointing": [
-        {"value": value, "low": 0.3, "high": 0.5, "n": 40, "chance": 0.12, "elsewhere": 0.2}
+        Pointing(Interval(value, 0.3, 0.5, 40), Interval(0.2, 0.1, 0.3, 40), 0.12, 0.2, n=40)
         for value in (0.38, 0.42)
     ],
 }
 
-LEFT_OUT = {
-    "source": "site-a",
-    "n": 24,
-    "inside": Interval(0.8, 0.7, 0.9, 24),
-    "outside": Interval(0.6, 0.5, 0.7, 24),
-    "matched": Interval(0.7, 0.6, 0.8, 24),
-    "drop": Interval(-0.1, -0.2, 0.0, 24),
-    "drop_from_all": Interval(-0.2, -0.3, -0.1, 24),
-}
+LEFT_OUT = LeftOutSource(
+    source="site-a",
+    n=24,
+    inside=Interval(0.8, 0.7, 0.9, 24),
+    outside=Interval(0.6, 0.5, 0.7, 24),
+    matched=Interval(0.7, 0.6, 0.8, 24),
+    drop=Interval(-0.1, -0.2, 0.0, 24),
+    drop_from_all=Interval(-0.2, -0.3, -0.1, 24),
+)
 
 AUDIT = {
     "counts": [
@@ -380,15 +380,12 @@ AUDIT = {
     "notes": ["Near-duplicates were kept in one split."],
 }
 
-STAGES = pd.DataFrame(
-    [
-        ("prepare", "prepare-0001", 21.0, 512.0, "done"),
-        ("generate", "generate-0001", 182.4, 2310.0, "done"),
-        ("train", "train-0001", 31.2, 1200.0, "done"),
-        ("train", "train-0002", 30.1, 1210.0, "failed"),
-    ],
-    columns=["stage", "job", "seconds", "peak_memory_mb", "state"],
-)
+JOBS = [
+    JobRun("prepare", "prepare-0001", 21.0, 512.0, "done"),
+    JobRun("generate", "generate-0001", 182.4, 2310.0, "done"),
+    JobRun("train", "train-0001", 31.2, 1200.0, "done"),
+    JobRun("train", "train-0002", 30.1, 1210.0, "failed"),
+]
 
 
 @pytest.fixture(scope="session")

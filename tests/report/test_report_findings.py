@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from xraysynth.evaluation.metrics.statistics import Interval
@@ -31,13 +30,13 @@ def test_chance_is_one_in_as_many_classes_as_the_images_have(content: Content) -
     """Of two of the four classes 42 % is below chance, which is 50 %."""
     pool = content.pools[0]
     rows = [
-        dict(row) | {"value": 0.42, "low": 0.38, "high": 0.46, "n": 200 if place < 3 else 0}
+        replace(row, value=0.42, low=0.38, high=0.46, n=200 if place < 3 else 0)
         for place, row in enumerate(pool.faithfulness)
     ]
     found = dict(of(replace(content, pools=[replace(pool, faithfulness=rows)])).others)
     assert found["Labels"].word == verdicts.WORSE
     assert found["Labels"].sentence.endswith("worse than chance, 50%")
-    one = [*rows[:2], *(row | {"n": 0} for row in rows[2:])]
+    one = [*rows[:2], *(replace(row, n=0) for row in rows[2:])]
     found = dict(of(replace(content, pools=[replace(pool, faithfulness=one)])).others)
     assert found["Labels"].word == verdicts.NOT_COMPARED
 
@@ -140,8 +139,7 @@ def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
 
 def test_verdicts_on_images_are_adjusted_over_the_generators(content: Content) -> None:
     """Each of two p-values of 0.03 is one alone, and none of both together."""
-    measures = content.pools[0].measures
-    measures = measures.assign(p=0.03)
+    measures = [replace(row, p=0.03) for row in content.pools[0].measures]
     pools = [
         replace(pool, measures=measures, assessable="", generator=f"g{n}")
         for n, pool in enumerate((content.pools[0], content.pools[0]))
@@ -169,7 +167,7 @@ def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) ->
 def test_a_pool_that_nobody_trained_with_and_nobody_measured_is_a_finding_too(
     content: Content,
 ) -> None:
-    pool = replace(content.pools[0], measures=pd.DataFrame(), faithfulness=[], assessable="")
+    pool = replace(content.pools[0], measures=[], faithfulness=[], assessable="")
     (found,) = findings(replace(content, arms=content.arms[:1], pools=[pool]))
     assert found.utility == verdicts.Verdict(
         verdicts.NOT_COMPARED, "stable_diffusion: no classifier was trained with it"

@@ -1,6 +1,7 @@
 """The page is self-contained, honest about what it shows, and safe against hostile text."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.utility import Equivalent
+from xraysynth.evaluation.results import Measure
 from xraysynth.records import CLASSES
 from xraysynth.report import figures, page, tables, thumbnails, words
-from xraysynth.report.content import Content, Evaluation
+from xraysynth.report.content import ArmWorth, Content, Evaluation
 from xraysynth.report.findings import findings
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" $x^$"
@@ -86,7 +89,7 @@ def bare(content: Content) -> Content:
         audit={},
         pools=[],
         arms=content.arms[:1],
-        stages=content.stages.iloc[:0],
+        jobs=[],
         environment={},
         limits=[],
         worth=[],
@@ -234,8 +237,21 @@ def test_measures_have_encoders_side_by_side_with_floor_and_n(html: str) -> None
     assert "Measures of sd_lora by class" in plain(html)
 
 
+def as_fid(measures: Sequence[Measure]) -> list[Measure]:
+    """The same, with the embedded encoder as if it were that of FID."""
+    names = {"FD(embedded)": "FID", "embedded": "inception"}
+    return [
+        replace(
+            row,
+            metric=names.get(row.metric, row.metric),
+            encoder=names.get(row.encoder, row.encoder),
+        )
+        for row in measures
+    ]
+
+
 def test_an_fid_is_called_one_only_where_there_is_one(content: Content) -> None:
-    fid = content.pools[0].measures.replace({"FD(embedded)": "FID", "embedded": "inception"})
+    fid = as_fid(content.pools[0].measures)
     html = page.render(replace(content, pools=[replace(content.pools[0], measures=fid)]))
     assert "No number here is an FID." not in html
     assert section(html, "measures").count("FD lower is better") == 1
@@ -273,9 +289,10 @@ def test_a_pool_without_a_class_stands_beside_real_images_of_its_own(content: Co
 
 
 def test_worth_says_where_the_curve_ends(content: Content) -> None:
-    row = {"arm": "x 50% (add)", "value": 0.5, "low": float("-inf"), "high": float("inf"), "n": 200}
-    row |= {"censored": "reaches above the largest number of real images"}
-    text = section(page.render(replace(content, worth=[row])), "worth")
+    censored = "reaches above the largest number of real images"
+    found = Equivalent(0.5, float("-inf"), float("inf"), 200, censored=censored)
+    worth = [ArmWorth("x 50% (add)", found)]
+    text = section(page.render(replace(content, worth=worth)), "worth")
     assert text.endswith(
         f"+0.50 [{words.MINUS}∞, +∞] 200 reaches above the largest number of real images"
     )
@@ -322,7 +339,7 @@ def test_hostile_text_stays_text(content: Content) -> None:
                     pool,
                     generator=HOSTILE,
                     manifest=replace(pool.manifest, table=table),
-                    measures=pool.measures.assign(note=HOSTILE, encoder=HOSTILE),
+                    measures=[replace(m, note=HOSTILE, encoder=HOSTILE) for m in pool.measures],
                     judge=HOSTILE,
                 ),
                 replace(content.pools[1], assessable=HOSTILE),
@@ -332,10 +349,10 @@ def test_hostile_text_stays_text(content: Content) -> None:
                 replace(arm, generator=HOSTILE, external={HOSTILE: {}}),
                 replace(content.arms[0], left_out=HOSTILE),
             ],
-            worth=[{**content.worth[0], "arm": HOSTILE, "censored": HOSTILE}],
-            left_out=[{**content.left_out[0], "source": HOSTILE}],
-            shortcuts=[{**content.shortcuts[0], "view": HOSTILE, "note": HOSTILE}],
-            agreement=[{**content.agreement[0], "first": HOSTILE}],
+            worth=[ArmWorth(HOSTILE, replace(content.worth[0].equivalent, censored=HOSTILE))],
+            left_out=[replace(content.left_out[0], source=HOSTILE)],
+            shortcuts=[replace(content.shortcuts[0], view=HOSTILE, note=HOSTILE)],
+            agreement=[replace(content.agreement[0], first=HOSTILE)],
         )
     )
     assert "<script" not in html
@@ -355,8 +372,8 @@ def test_a_study_that_has_hardly_anything_is_still_a_page(bare: Content) -> None
 
 
 NOTHING: dict[str, Any] = {
-    "measures": pd.DataFrame(),
-    "diversity": pd.DataFrame(),
+    "measures": [],
+    "diversity": [],
     "nearest_similarity": [],
     "closest": [],
     "appearance": [],

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.records import CLASSES
-from xraysynth.report import rows, tables
+from xraysynth.report import tables
 from xraysynth.report.content import Arm, Content
+from xraysynth.report.views import cells, measures, run
 
 
 def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Content) -> None:
@@ -90,24 +91,37 @@ def test_measures_of_nothing_are_an_empty_table(content: Content) -> None:
 
 
 def test_encoders_stand_side_by_side_whatever_the_metric_is_called_there(content: Content) -> None:
-    fid = content.pools[0].measures.replace({"FD(embedded)": "FID", "embedded": "inception"})
+    names = {"FD(embedded)": "FID", "embedded": "inception"}
+    fid = [
+        replace(
+            row,
+            metric=names.get(row.metric, row.metric),
+            encoder=names.get(row.encoder, row.encoder),
+        )
+        for row in content.pools[0].measures
+    ]
     pools = [replace(content.pools[0], measures=fid), content.pools[1]]
-    assert rows.encoders(pools, copying=False) == ["classifier", "inception", "embedded"]
-    found = rows.families(pools, copying=False)[0]
+    table = measures.measure_table(pools, copying=False)
+    assert [heading.name for heading in table.headings[1:]] == [
+        "classifier",
+        "inception",
+        "embedded",
+    ]
+    found = table.families[0]
     assert (found.name, found.direction) == ("FD", "lower is better")
-    cells = {name: [row and row["value"] for row in cells] for name, cells in found.rows}
-    assert cells == {"stable_diffusion": [40.0, 300.0, None], "sd_lora": [40.0, None, 300.0]}
+    cells = [[cell.raw for cell in row.cells] for row in found.rows]
+    assert cells == [["40.0", "300.0", ""], ["40.0", "", "300.0"]]
 
 
 def test_measures_by_class_keep_encoders_apart(content: Content) -> None:
-    found = rows.by_class(content.pools[0], CLASSES)
-    assert [(metric, encoder) for metric, encoder, _ in found] == [
+    found = measures.class_table(content.pools[0], CLASSES).rows
+    assert [(row.metric, row.encoder) for row in found] == [
         ("FD(classifier)", "classifier"),
         ("precision", "classifier"),
         ("FD(embedded)", "embedded"),
         ("precision", "embedded"),
     ]
-    assert [cell and cell["label"] for cell in found[1][2]] == [*CLASSES[:2], None, None]
+    assert [bool(cell.raw) for cell in found[1].cells] == [True, True, False, False]
 
 
 def test_results_survive_parquet_and_csv(content: Content, tmp_path: Path) -> None:
@@ -141,7 +155,11 @@ def test_confusion_counts_every_test_image_once_a_seed(content: Content) -> None
 
 
 def test_shares_of_a_class_without_images_are_zero() -> None:
-    assert rows.seen([[3, 1], [0, 0]]) == [[(3, 0.75), (1, 0.25)], [(0, 0.0), (0, 0.0)]]
+    found = cells.matrix(["a", "b"], [[3, 1], [0, 0]])
+    assert [[(cell.count, cell.share) for cell in row.cells] for row in found.rows] == [
+        [(3, "0.75"), (1, "0.25")],
+        [(0, "0.0"), (0, "0.0")],
+    ]
 
 
 def test_patients_of_two_sources_with_one_id_are_two(content: Content) -> None:
@@ -160,7 +178,7 @@ def test_arms_are_ordered_real_only_first(content: Content) -> None:
 
 
 def test_stages_add_up_and_name_what_failed(content: Content) -> None:
-    train = rows.stages(content.stages)[-1]
-    assert train["seconds"] == 61.3
-    assert train["memory"] == 1210.0
-    assert train["states"] == "1 done, 1 failed"
+    train = run.stage_rows(content.jobs)[-1]
+    assert (train.time, train.longest) == ("1 min 1 s", "31 s")
+    assert train.peak_memory == "1210"
+    assert train.states == "1 done, 1 failed"

@@ -12,9 +12,11 @@ from xraysynth.report.verdicts import CLAIMS
 
 SOURCE = Path(xraysynth.__file__).parent
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "verdicts.md"
+VIEWS = sorted((SOURCE / "report" / "views").glob("*.py"))
 SAYING = (
     *("report/verdicts.py", "report/findings.py", "report/costs.py", "report/machines.py"),
     *("report/page.py", "report/readers.py", "report/tradeoffs.py", "stages/report.py"),
+    *(str(path.relative_to(SOURCE)) for path in VIEWS),
     "stages/evaluate.py",
     *("evaluation/metrics/measures.py", "evaluation/metrics/memorization.py"),
     *("evaluation/metrics/copy_measures.py", "evaluation/metrics/measure_rows.py"),
@@ -32,6 +34,9 @@ NAMES = {
     "time per image, 95th percentile",
     "Are its images of use?",
     "How can it be had?",
+    "the nearer to the floor the better",
+    "real images per synthetic one",
+    "d′, with as many real images",
 }
 """Texts of five words or more that say nothing of results: titles, a machine, parts of rules."""
 FEWEST_WORDS = 5

@@ -152,7 +152,7 @@ def test_usable_is_of_the_class_and_no_copy(plain: PoolView, taught: PoolView) -
     unlooked = costs.usable(taught)
     assert unlooked.value == 0.61
     assert "not looked for" in unlooked.note
-    assert costs.usable(replace(plain, usable={})).words == costs.NOT_MEASURED
+    assert costs.usable(replace(plain, usable=None)).words == costs.NOT_MEASURED
 
 
 def test_a_usable_image_costs_more_the_fewer_there_are() -> None:

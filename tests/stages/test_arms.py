@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,11 @@ from small_study import CLASSES, write_image
 from xraysynth.compose import compose
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
-from xraysynth.evaluation.metrics.pointing import CHANCE_OF
+from xraysynth.evaluation.metrics.pointing import CHANCE_OF, Pointing
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import Manifest
-from xraysynth.records import LEARNED
+from xraysynth.records import LEARNED, from_json
+from xraysynth.report.content import LeftOutSource
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import arms, generate, plan, prepare, train
 from xraysynth.training import classifier
@@ -431,13 +432,15 @@ def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path
 
 def test_the_chance_of_a_pointing_record_of_an_earlier_version_is_not_known() -> None:
     hits = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 50}
-    earlier = {"hits": hits, "chance": 0.109, "elsewhere": 0.2, "n": 50}
-    shown = arms._pointing(earlier)
-    assert np.isnan(shown.pop("chance"))
-    assert np.isnan(shown.pop("best_fixed"))
-    assert shown == hits | {"elsewhere": 0.2}
+    earlier = {"hits": hits, "energy": hits, "chance": 0.109, "elsewhere": 0.2, "n": 50}
+    shown = from_json(Pointing, earlier).comparable
+    assert np.isnan(shown.chance)
+    assert np.isnan(shown.best_fixed)
+    assert (shown.hits, shown.elsewhere) == (Interval(**hits), 0.2)
     now = earlier | {"chance": 0.149, "best_fixed": 0.176, "chance_of": CHANCE_OF}
-    assert arms._pointing(now) == hits | {"chance": 0.149, "best_fixed": 0.176, "elsewhere": 0.2}
+    shown = from_json(Pointing, now).comparable
+    assert (shown.hits, shown.elsewhere) == (Interval(**hits), 0.2)
+    assert (shown.chance, shown.best_fixed) == (0.149, 0.176)
 
 
 def test_trainings_without_a_data_set_keep_their_keys_beside_size_matched_ones(
@@ -479,7 +482,7 @@ def learned(config: Config, real: Manifest, seed: int) -> pd.DataFrame:
     return columns.assign(**{f"p_{name}": p for name, p in zip(CLASSES, seen.T, strict=True)})
 
 
-def left_out_of(config: Config, real: Manifest) -> list[dict[str, Any]]:
+def left_out_of(config: Config, real: Manifest) -> list[LeftOutSource]:
     """Rows of the leave-one-out table, of simulated classifiers."""
     tested = []
     for arm in plan.arms(config, real):
@@ -494,13 +497,13 @@ def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folde
     config, _ = composed(folder, *more, "evaluate.replicates=100")
     rows = [row for seed in range(12) for row in left_out_of(config, dealt(seed))]
     assert len(rows) == 36
-    at_equal_size = [row["drop"].value for row in rows]
-    from_all = [row["drop_from_all"].value for row in rows if row["source"] == "a"]
+    at_equal_size = [row.drop.value for row in rows]
+    from_all = [row.drop_from_all.value for row in rows if row.source == "a"]
     assert np.mean(at_equal_size) == pytest.approx(0, abs=0.025)
     assert np.mean(from_all) < -0.1  # the loss that a smaller training set makes by itself
-    covering = [row["drop"].low <= 0 <= row["drop"].high for row in rows]
+    covering = [row.drop.low <= 0 <= row.drop.high for row in rows]
     assert np.mean(covering) > 0.85
-    assert all(row["seeds"] == [0, 1] for row in rows)
+    assert all(row.seeds == [0, 1] for row in rows)
 
 
 def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path) -> None:
@@ -513,9 +516,9 @@ def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path)
         if arm.config.data.control is Control.none
     ]
     for row in arms.left_out(arms.Scorer(config, tested), tested):
-        assert row["matched"] is None
-        assert row["drop"] is None
-        assert row["drop_from_all"].value == row["outside"].value - row["inside"].value
+        assert row.matched is None
+        assert row.drop is None
+        assert row.drop_from_all.value == row.outside.value - row.inside.value
 
 
 def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: Path) -> None:
@@ -539,4 +542,4 @@ def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: 
         object.__setattr__(one, "jobs", {1: None})
     rows = [arms.left_out(arms.Scorer(config, found), found) for found in (some, alone)]
     assert rows[0] == rows[1]
-    assert {tuple(row["seeds"]) for row in rows[0]} == {(1,)}
+    assert {tuple(row.seeds) for row in rows[0]} == {(1,)}

@@ -189,7 +189,7 @@ def test_worth_is_read_by_the_seeds_that_arm_and_curve_share() -> None:
     scorer, tested = study(seeds={HYBRID: (0, 2)})
     shown = _as_arms(scorer, tested)
     rows = arms.worth(scorer, tested, shown)
-    assert [row["arm"] for row in rows] == [
+    assert [row.arm for row in rows] == [
         arm.name for arm in shown if arm.generator and not arm.control
     ]
     assert tested[0].data.control is Control.none

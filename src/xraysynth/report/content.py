@@ -6,8 +6,20 @@ from typing import Any
 
 import pandas as pd
 
+from xraysynth.evaluation.metrics.pointing import Pointing
+from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.reader_study.reading import Reading
+from xraysynth.evaluation.results import (
+    Appearance,
+    ClosestPair,
+    Diversity,
+    LabelFidelity,
+    Measure,
+    Similarity,
+    UsableShare,
+)
 from xraysynth.generation.generators.base import Card
 from xraysynth.manifest import Manifest
 
@@ -44,9 +56,8 @@ class Arm:
     are keyed as in `metrics.classification`. `errors_removed` is the difference in macro-F1 to
     real-only over 1 - macro-F1 of real-only. `optimiser_steps` has one entry per seed.
     `external` has the scores on each external test set. `told_synthetic` is the AUROC of a probe that
-    tells synthetic from real training images in the classifier's features (value, low, high, n), one
-    per seed; `pointing` how often Grad-CAM peaks in a known finding, one per seed (value, low, high, n,
-    chance: that of a random point, elsewhere: how often it would in the findings of other images).
+    tells synthetic from real training images in the classifier's features, one per seed; `pointing`
+    how often Grad-CAM peaks in a known finding, one per seed.
     """
 
     generator: str
@@ -68,8 +79,8 @@ class Arm:
     over_permuted: Comparison = field(default_factory=Comparison)
     errors_removed: Interval | None = None
     external: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    told_synthetic: Sequence[Mapping[str, Any]] = ()
-    pointing: Sequence[Mapping[str, Any]] = ()
+    told_synthetic: Sequence[Interval] = ()
+    pointing: Sequence[Pointing] = ()
 
     @property
     def difference(self) -> Mapping[str, Interval]:
@@ -102,26 +113,17 @@ class PoolView:
     """One generator's images and what was measured on them.
 
     `refusals` maps `label` and `prompt` to what was refused: name to (refused, answered).
-    `measures` has one row per encoder, metric and label (`metrics.measures.Measure`): encoder, metric
-    (such as "FD(classifier)"), label ("" for all classes), value, low, high, n, floor, floor_low,
-    floor_high, excess_low, excess_high, better ("lower", "higher" or "floor"), note. The floor is real
-    against real at the same n.
-    `diversity` has one row per class and metric: metric, label, value, low, high, pairs, real.
-    `nearest_similarity` has one entry per metric (SSIM, MS-SSIM) of images to their nearest training
-    image: metric, value, low, high, n, real (the same of held-out real images).
+    `measures` has one row per encoder, metric (such as "FD(classifier)") and label.
     `assessable` is empty where the study's train split is all that copies could be of, or says why
-    memorisation cannot be assessed. `closest` holds the closest pairs, nearest first: synthetic and
-    train (paths of images), distance, threshold, flagged.
-    `faithfulness` has one entry per class and one for all (label ""): the share of images in which a
-    classifier of other patients sees the intended class (label, value, low, high, n), and the same of
-    real images (real, real_low, real_high, real_n); `seen` are the counts by intended (row) and seen
-    (column) class, `(C, C)`, and `judge` says what the judge was trained on.
+    memorisation cannot be assessed. `closest` holds the closest pairs, nearest first.
+    `faithfulness` has one entry per class and one for all: in how many images a classifier of other
+    patients sees the intended class; `seen` are the counts by intended (row) and seen (column) class,
+    `(C, C)`, and `judge` says what the judge was trained on.
     `tested_on` are the scores of real-only classifiers on this pool (train on real, test on synthetic).
-    `appearance` has one entry per measure: its meaning, value, low, high, n, and that of real images.
     `ledger` is what the images cost (`xraysynth.generation.ledger.summary`), `taught` the result of the
     generator's fine-tuning, empty where there was none.
     `usable` is the share of images that show the intended class and are no copies, the mean over
-    classes: value, low, high, n, copies_looked_for; empty where it was not measured.
+    classes; None where it was not measured.
     """
 
     generator: str
@@ -129,19 +131,19 @@ class PoolView:
     manifest: Manifest
     outcomes: Mapping[str, int]
     refusals: Mapping[str, Mapping[str, tuple[int, int]]]
-    measures: pd.DataFrame
-    diversity: pd.DataFrame
-    nearest_similarity: Sequence[Mapping[str, Any]]
+    measures: Sequence[Measure]
+    diversity: Sequence[Diversity]
+    nearest_similarity: Sequence[Similarity]
     assessable: str
-    closest: Sequence[Mapping[str, Any]]
-    faithfulness: Sequence[Mapping[str, Any]]
+    closest: Sequence[ClosestPair]
+    faithfulness: Sequence[LabelFidelity]
     seen: Sequence[Sequence[int]]
     judge: str
     tested_on: Mapping[str, Interval]
-    appearance: Sequence[Mapping[str, Any]]
+    appearance: Sequence[Appearance]
     ledger: Mapping[str, Any]
     taught: Mapping[str, Any]
-    usable: Mapping[str, Any] = field(default_factory=dict)
+    usable: UsableShare | None = None
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,12 @@ class Evaluation:
     real: Manifest
     synthetic: Manifest
     train: Manifest | None
-    measures: pd.DataFrame
-    diversity: pd.DataFrame
-    nearest_similarity: Sequence[Mapping[str, Any]]
+    measures: Sequence[Measure]
+    diversity: Sequence[Diversity]
+    nearest_similarity: Sequence[Similarity]
     assessable: str
-    closest: Sequence[Mapping[str, Any]]
-    appearance: Sequence[Mapping[str, Any]]
+    closest: Sequence[ClosestPair]
+    appearance: Sequence[Appearance]
     limits: Sequence[str]
 
     @property
@@ -173,19 +175,64 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Content:
-    """Everything on the page. `audit` is the audit of `prepare`; `stages` has columns stage, job,
-    seconds, peak_memory_mb, state; `failures` are the messages of jobs that failed.
+class JobRun:
+    """A finished job of a study, with a name for the reader; None where its record does not say."""
 
-    `worth` has one entry per arm that mixes real and synthetic images: arm (its name), and how many
-    real images one synthetic image is worth (value, low, high, n, censored), read off the learning
-    curve of the real-only arms. `left_out` has one entry per data set that was left out of training:
-    source, n, and balanced accuracy on its test images of the classifier that was trained with it
-    (inside) and without it (outside), and their paired difference (drop, without minus with).
-    `shortcuts` are the probes of the cohort: question, view, value, low, high, n, chance.
-    `agreement` says per pair of encoders how far they rank the generators alike: first, second,
-    kendall_tau, n. `machine_usd_per_hour` is what an hour of the machine costs that made the images.
-    `readings` are the blinded readings of these images.
+    stage: str
+    name: str
+    seconds: float | None
+    peak_memory_mb: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class ArmWorth:
+    """How many real images one synthetic image of an arm is worth, read off the learning curve."""
+
+    arm: str
+    equivalent: Equivalent
+
+
+@dataclass(frozen=True)
+class LeftOutSource:
+    """Balanced accuracy on the `n` test images of one data set, of training with it and without.
+
+    `outside` is of training without the data set; `matched` of training on as many images of each
+    class drawn from all data sets; and `inside` of training on all images. `drop` is outside minus
+    matched, what the data set's absence costs at equal size; both are None where the matched arm has
+    not been trained. `drop_from_all` is outside minus inside, which a smaller training set lowers too.
+    All are paired by patient, and by the `seeds` that these arms have finished.
+    """
+
+    source: str
+    n: int
+    inside: Interval
+    outside: Interval
+    drop_from_all: Interval
+    matched: Interval | None = None
+    drop: Interval | None = None
+    seeds: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two encoders rank `n` generators alike: Kendall's tau."""
+
+    first: str
+    second: str
+    kendall_tau: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything on the page. `audit` is the audit of `prepare`; `failures` are the messages of jobs
+    that failed.
+
+    `worth` has one entry per arm that mixes real and synthetic images, `left_out` one per data set
+    that was left out of training, and `agreement` one per pair of encoders.
+    `shortcuts` are the probes of the cohort. `machine_usd_per_hour` is what an hour of the machine costs
+    that made the images. `readings` are the blinded readings of these images.
     """
 
     title: str
@@ -198,13 +245,13 @@ class Content:
     audit: Mapping[str, Any]
     arms: Sequence[Arm]
     pools: Sequence[PoolView]
-    stages: pd.DataFrame
+    jobs: Sequence[JobRun]
     environment: Mapping[str, str]
     limits: Sequence[str]
     failures: Sequence[str]
-    worth: Sequence[Mapping[str, Any]] = ()
-    left_out: Sequence[Mapping[str, Any]] = ()
-    shortcuts: Sequence[Mapping[str, Any]] = ()
-    agreement: Sequence[Mapping[str, Any]] = ()
+    worth: Sequence[ArmWorth] = ()
+    left_out: Sequence[LeftOutSource] = ()
+    shortcuts: Sequence[Shortcut] = ()
+    agreement: Sequence[Agreement] = ()
     machine_usd_per_hour: float | None = None
     readings: Sequence[Reading] = ()

@@ -156,17 +156,9 @@ def usable(pool: PoolView) -> Quantity:
     that were measured before this was recorded have none.
     """
     share = pool.usable
-    if not share or not known(share["value"]):
-        return Quantity(words=NOT_MEASURED)
-    return Quantity(
-        share["value"],
-        share["low"],
-        share["high"],
-        int(share["n"]),
-        "share",
-        "measured",
-        note="" if share["copies_looked_for"] else "copies were not looked for",
-    )
+    looked_for = share is not None and share.copies_looked_for
+    note = "" if looked_for else "copies were not looked for"
+    return Quantity.between(share, "share", note=note)
 
 
 def per_usable(cost: Quantity, share: Quantity) -> Quantity:

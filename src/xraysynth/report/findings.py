@@ -3,13 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from xraysynth.evaluation.metrics.statistics import Interval, holm
-from xraysynth.evaluation.metrics.utility import Equivalent
+from xraysynth.evaluation.metrics.statistics import holm
+from xraysynth.evaluation.results import LabelFidelity, Measure
 from xraysynth.report import tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
-from xraysynth.report.rows import records
 from xraysynth.report.verdicts import Verdict
 from xraysynth.report.words import known
 
@@ -47,9 +45,7 @@ def findings(content: Content) -> list[Finding]:
 def _adjusted(pools: Sequence[PoolView], measures: tuple[str, ...]) -> dict[str, float]:
     """The p-values of one measure of every pool, adjusted after Holm over the generators."""
     rows = {pool.generator: first_measure(pool, measures) for pool in pools}
-    return holm(
-        {name: float(row["p"]) for name, row in rows.items() if row and known(row.get("p"))}
-    )
+    return holm({name: row.p for name, row in rows.items() if row and known(row.p)})
 
 
 def _finding(
@@ -65,9 +61,9 @@ def _finding(
         nothing = Verdict(verdicts.NOT_COMPARED, f"{generator}: no classifier was trained with it")
         return Finding(generator, nothing, "", others)
     best = max(tried, key=gain)
-    worth = next((row for row in content.worth if row["arm"] == best.name), None)
+    worth = next((row for row in content.worth if row.arm == best.name), None)
     if worth:
-        others.append(("Worth", verdicts.equivalent(_equivalent(worth))))
+        others.append(("Worth", verdicts.equivalent(worth.equivalent)))
     others += [("Alone", utility(arms, arm)) for arm in alone if arm is not best]
     others += [
         ("Permuted", verdicts.permuted(arm.name, over, arm.over_permuted.p_holm))
@@ -161,48 +157,36 @@ def _of_images(
             _distance(kernel),
             p_holm=p_holm[KERNEL],
             beside=_distance(frechet) if frechet else None,
-            few=frechet["note"] if frechet else "",
+            few=frechet.note if frechet else "",
         )
         found.append(("Images", shown))
     flagged = first_measure(pool, MEMORISED)
     unassessable = pool.assessable.removesuffix(": not assessable")
     copies = verdicts.memorisation(
-        flagged=interval(flagged) if flagged else None,
+        flagged=flagged,
         p_holm=p_holm[MEMORISED],
         unassessable=unassessable,
     )
     found.append(("Copies", copies))
-    seen = next((row for row in pool.faithfulness if not row["label"]), None)
+    seen = overall_fidelity(pool)
     faithful = verdicts.faithfulness(
-        seen=interval(seen) if seen else None,
-        classes=sum(1 for row in pool.faithfulness if row["label"] and row["n"] > 0),
-        real=interval(seen, "real") if seen else None,
+        seen=seen,
+        classes=sum(1 for row in pool.faithfulness if row.label and row.n > 0),
+        real=seen.real_interval if seen else None,
     )
     return [*found, ("Labels", faithful)]
 
 
-def _distance(row: Mapping[str, Any]) -> verdicts.Distance:
-    return verdicts.Distance(row["metric"], interval(row), interval(row, "floor"))
+def _distance(row: Measure) -> verdicts.Distance:
+    return verdicts.Distance(row.metric, row, row.baseline)
 
 
-def first_measure(pool: PoolView, names: tuple[str, ...]) -> dict[str, Any] | None:
+def first_measure(pool: PoolView, names: tuple[str, ...]) -> Measure | None:
     """The first encoder's measure of all classes by one of these names."""
-    rows = (row for row in records(pool.measures) if not row["label"])
-    return next((row for row in rows if row["metric"].startswith(names)), None)
+    overall = (row for row in pool.measures if not row.label)
+    return next((row for row in overall if row.metric.startswith(names)), None)
 
 
-def interval(row: Mapping[str, Any], of: str = "") -> Interval:
-    """An interval from a record: of its value, or of its `floor` or `real`."""
-    low, high = (f"{of}_low", f"{of}_high") if of else ("low", "high")
-    return Interval(float(row[of or "value"]), float(row[low]), float(row[high]), int(row["n"]))
-
-
-def excess(row: Mapping[str, Any]) -> Interval:
-    """Of a distance over its floor, paired."""
-    difference = float(row["value"]) - float(row["floor"])
-    return Interval(difference, row["excess_low"], row["excess_high"], int(row["n"]))
-
-
-def _equivalent(row: Mapping[str, Any]) -> Equivalent:
-    numbers = (row[name] for name in ("value", "low", "high", "n"))
-    return Equivalent(*numbers, censored=row["censored"])
+def overall_fidelity(pool: PoolView) -> LabelFidelity | None:
+    """The label faithfulness of all classes together."""
+    return next((row for row in pool.faithfulness if not row.label), None)

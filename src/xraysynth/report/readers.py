@@ -1,8 +1,7 @@
 """Pages of a blinded reading: what readers said of a study's images."""
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ AGREEMENT = {
     "same_again": "same answer again",
     "kappa_again": "κ with own first answer",
 }
-_MOST_MARKS = 400  # points a map draws
 
 
 def called(generator: str) -> str:
@@ -127,30 +125,6 @@ def notes(reading: Reading) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-@dataclass(frozen=True)
-class ErrorMap:
-    """Where errors of a kind were marked: `points` are x and y in percent of the image."""
-
-    title: str
-    count: int
-    points: Sequence[tuple[float, float]]
-
-
-def maps(reading: Reading) -> list[tuple[str, list[ErrorMap]]]:
-    """Per group a map of each error code."""
-    rows = []
-    for generator in (REAL, *reading.generators):
-        marks = reading.marks
-        mine = marks[marks["generator"] == ("" if generator == REAL else generator)]
-        panels = []
-        for name, title in list(ERRORS.items())[1:]:
-            here = mine[mine["code"] == name.removeprefix("errors_")]
-            shown = here.head(_MOST_MARKS)[["x", "y"]].to_numpy(float) * 100
-            panels.append(ErrorMap(title, len(here), shown.round(1).tolist()))
-        rows.append((generator, panels))
-    return rows
-
-
 def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
     """The share of images called real, real ones first, each with its interval, as SVG.
 
@@ -180,30 +154,6 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
     return figures.svg(figure, f"reading-{reading.name}", label)
 
 
-@dataclass(frozen=True)
-class DesignTable:
-    """Half-widths of a measure by number of readers (`rows`) and of images (`sizes`)."""
-
-    generator: str
-    measure: str
-    sizes: Sequence[int]
-    rows: Sequence[tuple[int, Sequence[float]]]
-
-
-def designs(reading: Reading) -> list[DesignTable]:
-    """A table of half-widths per generator and measure."""
-    tables = []
-    for generator, measures in reading.plans.items():
-        for measure, plans in measures.items():
-            sizes = sorted({plan.images for plan in plans})
-            cells = {(plan.readers, plan.images): plan.half_width for plan in plans}
-            counts = sorted({plan.readers for plan in plans})
-            rows = [(count, [cells[count, size] for size in sizes]) for count in counts]
-            if rows:
-                tables.append(DesignTable(generator, measure, sizes, rows))
-    return tables
-
-
 def advice(reading: Reading, half_width: float = 0.05) -> list[str]:
     """The smallest design, of those computed, that knows each generator's share to 5 points."""
     found = []
@@ -224,14 +174,3 @@ def advice(reading: Reading, half_width: float = 0.05) -> list[str]:
         else:
             found.append(f"{generator}: the answers show no variance to plan with.")
     return found
-
-
-def view(reading: Reading, generators: Sequence[str] = ()) -> dict[str, Any]:
-    """What the templates of a reading need."""
-    from markupsafe import Markup
-
-    return {
-        "reading": reading,
-        "readers": sys.modules[__name__],
-        "forest": Markup(forest(reading, generators)) if reading.has("called_real") else "",
-    }

@@ -1,6 +1,7 @@
 """A study's results as tables: the long ones for files, and what the arms are to each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from xraysynth.evaluation.metrics.scores import confusion as count_confusion
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import patient_keys
 from xraysynth.report.content import Arm, Comparison, Content, Evaluation, PoolView
-from xraysynth.report.rows import records
 
 PRIMARY = "macro_f1"
 """The metric that arms are compared by."""
@@ -144,23 +144,27 @@ def measures(content: Content | Evaluation) -> pd.DataFrame:
 
 
 def _measured(pool: PoolView | Evaluation) -> Iterator[dict[str, Any]]:
-    yield from records(pool.measures)
-    for row in pool.nearest_similarity:
-        yield _beside_real(row, f"{row['metric']} to the nearest training image")
-    for row in records(pool.diversity):
-        yield _beside_real(row, f"{row['metric']} within a class") | {"n": row["pairs"]}
-    for row in pool.appearance:
-        yield _beside_real(row, row["measure"])
+    for measure in pool.measures:
+        yield asdict(measure)
+    for similarity in pool.nearest_similarity:
+        metric = f"{similarity.metric} to the nearest training image"
+        yield _beside_real(similarity, metric, similarity.real)
+    for pairs in pool.diversity:
+        row = _beside_real(pairs, f"{pairs.metric} within a class", pairs.real)
+        yield row | {"label": pairs.label}
+    for look in pool.appearance:
+        yield _beside_real(look, look.measure, look.real)
     if isinstance(pool, PoolView):
-        for row in pool.faithfulness:
-            yield _beside_real(row, "label faithfulness") | {"better": "higher"}
+        for seen in pool.faithfulness:
+            row = _beside_real(seen, "label faithfulness", seen.real)
+            bounds = {"floor_low": seen.real_low, "floor_high": seen.real_high}
+            yield row | bounds | {"label": seen.label, "better": "higher"}
         yield from _tested_on(pool)
 
 
-def _beside_real(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    kept = {name: row.get(name) for name in ("label", "value", "low", "high", "n")}
-    real = {f"floor{end}": row.get(f"real{end}") for end in ("", "_low", "_high")}
-    return kept | real | {"metric": metric, "better": "floor"}
+def _beside_real(measured: Interval, metric: str, real: float) -> dict[str, Any]:
+    numbers = {name: getattr(measured, name) for name in ("value", "low", "high", "n")}
+    return numbers | {"metric": metric, "floor": real, "better": "floor"}
 
 
 def _tested_on(pool: PoolView) -> Iterator[dict[str, Any]]:

@@ -2,18 +2,17 @@
 
 import base64
 import io
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from xraysynth.errors import ImageError
+from xraysynth.evaluation.results import ClosestPair
 from xraysynth.images import read, study_format
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import Evaluation, PoolView
+from xraysynth.report.words import known, number
 
 THUMBNAIL_PX = 112
 GRID_SIZE = 8
@@ -58,12 +57,12 @@ def _thumbnail(file: Path) -> str:
 class Pair:
     """A synthetic image beside the training image nearest to it.
 
-    `distance` is in units of the threshold below which images are flagged, NaN where there is none.
+    `distance` is in units of the threshold below which images are flagged, empty where there is none.
     """
 
     synthetic: Thumbnail
     train: Thumbnail
-    distance: float
+    distance: str
     flagged: bool
 
 
@@ -72,11 +71,10 @@ def pairs(pool: PoolView | Evaluation) -> list[Pair]:
     return [_pair(row, rank, pool.generator) for rank, row in enumerate(pool.closest[:PAIRS], 1)]
 
 
-def _pair(row: Mapping[str, Any], rank: int, who: str) -> Pair:
-    threshold = float(row["threshold"])
-    made, seen = (
-        Thumbnail(_thumbnail(Path(row[side])), f"{words}, pair {rank}", "")
-        for side, words in (("synthetic", who), ("train", f"training image nearest to {who}"))
-    )
-    relative = float(row["distance"]) / threshold if threshold > 0 else math.nan
-    return Pair(made, seen, relative, bool(row["flagged"]))
+def _pair(pair: ClosestPair, rank: int, who: str) -> Pair:
+    synthetic = Thumbnail(_thumbnail(pair.synthetic), f"{who}, pair {rank}", "")
+    nearest = f"training image nearest to {who}, pair {rank}"
+    relative = pair.distance / pair.threshold if pair.threshold > 0 else None
+    distance = number(relative, 2) if known(relative) else ""
+    train = Thumbnail(_thumbnail(pair.train), nearest, "")
+    return Pair(synthetic, train, distance, pair.flagged)

@@ -82,12 +82,13 @@ def _use(content: Content, pool: PoolView) -> dict[str, Quantity]:
     """Utility, quality, faithfulness and copies."""
     hybrids, alone = findings.own_arms(tables.ordered(content.arms), pool.generator)
     distance = findings.first_measure(pool, ("FD(", "FID"))
-    over = findings.excess(distance) if distance else None
     return {
         "macro-F1 over real only, best hybrid": _gain(hybrids),
         "macro-F1 over real only, synthetic only": _gain(alone),
         "distance from real images, beyond that among them": Quantity.between(
-            over, "", note=f"{distance['metric']}, lower is better" if distance else ""
+            distance.excess if distance else None,
+            "",
+            note=f"{distance.metric}, lower is better" if distance else "",
         ),
         "of the intended class": _faithful(pool, len(content.classes)),
         "flagged as copies": _copies(pool),
@@ -108,13 +109,13 @@ def _gain(arms: Sequence[Arm]) -> Quantity:
 
 
 def _faithful(pool: PoolView, classes: int) -> Quantity:
-    seen = next((row for row in pool.faithfulness if not row["label"]), None)
+    seen = findings.overall_fidelity(pool)
     if seen is None:
         return Quantity(words=NOT_MEASURED)
     note = f"chance {percent(1 / classes)}"
-    if known(seen.get("real")):
-        note = f"real images {percent(seen['real'])}, {note}"
-    return Quantity.between(findings.interval(seen), "share", note=note)
+    if known(seen.real):
+        note = f"real images {percent(seen.real)}, {note}"
+    return Quantity.between(seen, "share", note=note)
 
 
 def _copies(pool: PoolView) -> Quantity:
@@ -122,8 +123,7 @@ def _copies(pool: PoolView) -> Quantity:
         return Quantity(
             words="not assessable", note=pool.assessable.removesuffix(": not assessable")
         )
-    flagged = findings.first_measure(pool, ("memorised",))
-    return Quantity.between(findings.interval(flagged) if flagged else None, "share")
+    return Quantity.between(findings.first_measure(pool, ("memorised",)), "share")
 
 
 def _takes(pool: PoolView) -> dict[str, Quantity]:

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from markupsafe import Markup, escape
+
 MINUS, UNKNOWN = "\u2212", "\u2013"
 
 
@@ -70,6 +72,23 @@ def significant(value: float, figures: int = 3) -> str:
         return "0"
     digits = max(0, figures - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def signed_or_infinite(value: Any) -> str:
+    """A signed number; infinity, where it is only known to lie beyond what was measured."""
+    if isinstance(value, float) and math.isinf(value):
+        return "+∞" if value > 0 else f"{MINUS}∞"
+    return signed(value, 2)
+
+
+def breakable(name: str) -> Markup:
+    """A name that may wrap after its underscores."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: 1 seed, 2 seeds."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def measured(value: Any, size: Any) -> str:

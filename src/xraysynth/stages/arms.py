@@ -1,7 +1,7 @@
 """The arms of a study scored on the same test images and compared: gains, controls, what images are worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,10 +9,11 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
-from xraysynth.evaluation.metrics.pointing import CHANCE_OF
+from xraysynth.evaluation.metrics.arm_probes import ArmProbes
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.jobs.job import Job
-from xraysynth.report.content import Arm, Comparison
+from xraysynth.records import from_json
+from xraysynth.report.content import Arm, ArmWorth, Comparison, LeftOutSource
 from xraysynth.stages import fitting, plan, train
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
@@ -207,7 +208,7 @@ def _adjust(family: Sequence[Comparison], claimed: Sequence[bool]) -> list[Compa
 def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
     """The arm as the report shows it."""
     data, results = tested.data, tested.results
-    probes = [result.get("probes") or {} for result in results]
+    probes = [from_json(ArmProbes, result.get("probes") or {}) for result in results]
     return Arm(
         generator=tested.generator,
         share=data.share,
@@ -225,8 +226,8 @@ def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
         over_permuted=compared.over_permuted,
         errors_removed=_errors_removed(scorer, tested, compared.over_real),
         external=_external(scorer, tested),
-        told_synthetic=[p["told_synthetic"] for p in probes if p.get("told_synthetic")],
-        pointing=[_pointing(p["pointing"]) for p in probes if p.get("pointing")],
+        told_synthetic=[found.told_synthetic for found in probes if found.told_synthetic],
+        pointing=[found.pointing.comparable for found in probes if found.pointing],
         scores_by_seed=[
             {name: found["value"] for name, found in result["scores"].items()} for result in results
         ],
@@ -246,15 +247,6 @@ def _errors_removed(scorer: Scorer, tested: Tested, over_real: Comparison) -> In
     return errors_removed(over_real.differences[PRIMARY], reference=float(score))
 
 
-def _pointing(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Hit rate of one seed beside what it is compared with; NaN for what its record does not have."""
-    # Earlier records have the area of the findings for a chance, which no map of cells has.
-    known = found.get("chance_of") == CHANCE_OF
-    names = ("chance", "best_fixed")
-    chances = {name: found[name] if known else float("nan") for name in names}
-    return dict(found["hits"]) | chances | {"elsewhere": found["elsewhere"]}
-
-
 def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
     """Scores on every external data set."""
     jobs = list(tested.jobs.values())
@@ -267,7 +259,7 @@ def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
     }
 
 
-def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list[ArmWorth]:
     """How many real images one synthetic image is worth, arm by arm.
 
     Read by the seeds that the arm and every point of the learning curve have finished. Left out where
@@ -293,19 +285,12 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
                 real_images=arm.real_images,
                 synthetic_images=arm.synthetic_images,
             )
-            rows.append({"arm": arm.name, **asdict(found)})
+            rows.append(ArmWorth(arm.name, found))
     return rows
 
 
-def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[dict[str, Any]]:
-    """Balanced accuracy on each data set's test images, of training with it and without.
-
-    A row has `outside`, of training without the data set; `matched`, of training on as many images of
-    each class drawn from all data sets; and `inside`, of training on all images. `drop` is outside
-    minus matched, what the data set's absence costs at equal size; it is None where the matched arm
-    has not been trained. `drop_from_all` is outside minus inside, which a smaller training set
-    lowers too. All are paired by patient, and by the `seeds` that the arms of the row have finished.
-    """
+def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[LeftOutSource]:
+    """Balanced accuracy on each data set's test images, of training with it and without."""
     inside = next((t for t in tested if t.real_only and t.data.real_fraction == 1), None)
     if inside is None:
         return []
@@ -314,29 +299,30 @@ def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[dict[str, Any]]:
     for one in tested:
         if one.data.leave_out and one.data.control is Control.none:
             matched = [t for t in smaller if t.data.leave_out == one.data.leave_out]
-            row = _left_out_row(scorer, one, inside, *matched[:1])
             # A matched arm that has finished other seeds must not hide what the two show.
-            rows.append(row if row["n"] else _left_out_row(scorer, one, inside))
-    return [row for row in rows if row["n"]]
+            row = _left_out_row(scorer, one, inside, *matched[:1])
+            rows.append(row or _left_out_row(scorer, one, inside))
+    return [row for row in rows if row]
 
 
 def _left_out_row(
     scorer: Scorer, outside: Tested, inside: Tested, matched: Tested | None = None
-) -> dict[str, Any]:
-    """Scores on the test images of the data set that `outside` leaves out; n is 0 for none."""
+) -> LeftOutSource | None:
+    """Scores on the test images of the data set that `outside` leaves out; None without any."""
     source = outside.data.leave_out
     arms = {"inside": inside, "outside": outside} | ({"matched": matched} if matched else {})
-    seeds = [seed for seed in outside.jobs if all(seed in arm.jobs for arm in arms.values())]
-    row: dict[str, Any] = {"source": source, "seeds": seeds, "matched": None, "drop": None, "n": 0}
-    resampled = {}
+    seeds = shared_seeds([outside, *arms.values()])
+    tables = {}
     for name, arm in arms.items():
         by_seed = dict(zip(arm.jobs, arm.tables, strict=True))
-        tables = [by_seed[seed][by_seed[seed]["source"] == source] for seed in seeds]
-        if not tables or tables[0].empty:
-            return row
-        resampled[name] = scorer.of(tables)
-        row |= {name: resampled[name].scores()[LEFT_OUT_SCORE], "n": len(tables[0])}
-    for name, other in {"drop": "matched", "drop_from_all": "inside"}.items():
-        if other in resampled:
-            row[name] = resampled["outside"].minus(resampled[other])[LEFT_OUT_SCORE]
-    return row
+        tables[name] = [by_seed[seed][by_seed[seed]["source"] == source] for seed in seeds]
+    if not seeds or any(table[0].empty for table in tables.values()):
+        return None
+    resampled = {name: scorer.of(table) for name, table in tables.items()}
+    scores = {name: found.scores()[LEFT_OUT_SCORE] for name, found in resampled.items()}
+    drops = {
+        name: resampled["outside"].minus(resampled[other])[LEFT_OUT_SCORE]
+        for name, other in {"drop": "matched", "drop_from_all": "inside"}.items()
+        if other in resampled
+    }
+    return LeftOutSource(source, len(tables["outside"][0]), seeds=seeds, **scores, **drops)

@@ -368,8 +368,6 @@ def _compare(
     overrides: Sequence[str],
     this: Job,
 ) -> dict[str, Any]:
-    import pandas as pd
-
     from xraysynth.evaluation.images import Precision, evaluate
     from xraysynth.evaluation.results import FolderEvaluation
     from xraysynth.report import page, tables
@@ -393,12 +391,12 @@ def _compare(
         real=real,
         synthetic=synthetic,
         train=train_set,
-        measures=pd.DataFrame(evaluation.measures),
-        diversity=pd.DataFrame(evaluation.diversity).rename(columns={"n": "pairs"}),
-        nearest_similarity=to_json(evaluation.nearest_similarity),
+        measures=evaluation.measures,
+        diversity=evaluation.diversity,
+        nearest_similarity=evaluation.nearest_similarity,
         assessable="" if train_set else "no training images given (trained_on=DIR): not assessed",
-        closest=to_json(evaluation.closest),
-        appearance=to_json(evaluation.appearance),
+        closest=evaluation.closest,
+        appearance=evaluation.appearance,
         limits=_limits(config, found, encoders, size_px),
     )
     (this.folder / PAGE).write_text(page.render_evaluation(view), encoding="utf-8")

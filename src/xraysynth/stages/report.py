@@ -10,19 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.reader_study import reading
+from xraysynth.evaluation.results import PoolEvaluation
 from xraysynth.files import publish
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Learner
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.report.content import Content, PoolView
+from xraysynth.records import from_json
+from xraysynth.report.content import Agreement, Content, JobRun, PoolView
 from xraysynth.stages import (
     arms,
     evaluate,
@@ -209,13 +209,13 @@ def _work(
         audit=audit,
         arms=compared,
         pools=pools,
-        stages=_stages(jobs),
+        jobs=_job_runs(jobs),
         environment=_environment(jobs),
         limits=_limits(config, audit, jobs),
         failures=failures,
         worth=arms.worth(scorer, tested, compared),
         left_out=arms.left_out(scorer, tested),
-        shortcuts=jobs.probed.record()["result"]["shortcuts"] if jobs.probed else [],
+        shortcuts=_shortcuts(jobs.probed) if jobs.probed else [],
         agreement=_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
         readings=[reading.read(folder) for folder in _readings(config, cohort, jobs)],
@@ -241,7 +241,7 @@ def _publish(config: Config, this: Job) -> dict[str, str]:
 
 
 def _view(found: _Pool) -> PoolView:
-    measured = found.measured.record()["result"]
+    measured = from_json(PoolEvaluation, found.measured.record()["result"])
     totals: dict[str, int] = {}
     for outcomes in found.outcomes.values():
         for outcome, number in outcomes.items():
@@ -252,59 +252,65 @@ def _view(found: _Pool) -> PoolView:
         manifest=found.manifest,
         outcomes=totals,
         refusals=found.refusals,
-        measures=pd.DataFrame(measured["measures"]),
-        diversity=pd.DataFrame(measured["diversity"]).rename(columns={"n": "pairs"}),
-        nearest_similarity=measured["nearest_similarity"],
-        assessable=measured["assessable"],
-        closest=measured["closest"],
-        faithfulness=measured["faithfulness"],
-        seen=measured["seen"],
-        judge=measured["judge"],
-        tested_on=_intervals(measured["tested_on"]),
-        appearance=measured["appearance"],
+        measures=measured.measures,
+        diversity=measured.diversity,
+        nearest_similarity=measured.nearest_similarity,
+        assessable=measured.assessable,
+        closest=measured.closest,
+        faithfulness=measured.faithfulness,
+        seen=measured.seen,
+        judge=measured.judge,
+        tested_on=measured.tested_on_scores,
+        appearance=measured.appearance,
         ledger=found.ledger,
         taught=found.taught.record()["result"] if found.taught else {},
-        usable=measured.get("usable", {}),
+        usable=measured.usable,
     )
 
 
-def _agreement(pools: Sequence[PoolView]) -> list[dict[str, Any]]:
+def _agreement(pools: Sequence[PoolView]) -> list[Agreement]:
     """How far encoders rank the generators alike, by the Frechet distance of all classes."""
     from itertools import combinations
 
     from scipy.stats import kendalltau
 
-    found: dict[str, list[float]] = {}
+    distances: dict[str, list[float]] = {}
     for view in pools:
-        rows = view.measures
-        overall = rows[(rows["label"] == "") & rows["metric"].str.match(r"FID$|FD\(")]
-        for encoder, value in zip(overall["encoder"], overall["value"], strict=True):
-            found.setdefault(encoder, []).append(value)
-    complete = {name: values for name, values in found.items() if len(values) == len(pools)}
+        for row in view.measures:
+            if not row.label and (row.metric == "FID" or row.metric.startswith("FD(")):
+                distances.setdefault(row.encoder, []).append(row.value)
+    complete = {name: values for name, values in distances.items() if len(values) == len(pools)}
     if len(pools) < 2:
         return []
     return [
-        {
-            "first": one,
-            "second": other,
-            "kendall_tau": float(kendalltau(complete[one], complete[other]).statistic),
-            "n": len(pools),
-        }
-        for one, other in combinations(complete, 2)
+        Agreement(
+            first,
+            second,
+            float(kendalltau(complete[first], complete[second]).statistic),
+            len(pools),
+        )
+        for first, second in combinations(complete, 2)
     ]
 
 
-def _intervals(scores: Mapping[str, Any]) -> dict[str, Interval]:
-    return {name: Interval(**found) for name, found in scores.items() if isinstance(found, dict)}
+def _shortcuts(probed: Job) -> list[Shortcut]:
+    return [from_json(Shortcut, row) for row in probed.record()["result"]["shortcuts"]]
 
 
-def _stages(jobs: _Jobs) -> pd.DataFrame:
-    rows = []
+def _job_runs(jobs: _Jobs) -> list[JobRun]:
+    runs = []
     for name, job in jobs.named():
         record = job.record()
-        facts = {key: record.get(key) for key in ("seconds", "peak_memory_mb", "state")}
-        rows.append({"stage": job.stage, "job": name, **facts})
-    return pd.DataFrame(rows)
+        runs.append(
+            JobRun(
+                job.stage,
+                name,
+                record.get("seconds"),
+                record.get("peak_memory_mb"),
+                record["state"],
+            )
+        )
+    return runs
 
 
 def _environment(jobs: _Jobs) -> dict[str, str]:

@@ -1,0 +1,81 @@
+"""What a study varied, for a reader who did not plan it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xraysynth.report.content import Arm
+from xraysynth.report.words import UNKNOWN, percent
+
+CONTROLS = {
+    "duplicate": "repeats of real images in place of the synthetic ones",
+    "permuted": "synthetic images under permuted labels",
+    "size_matched": "as few images as without a data set, but drawn from all data sets",
+}
+"""What each kind of control is."""
+
+
+@dataclass(frozen=True)
+class FirstArm:
+    """The arm that others are compared with, and what it was trained on."""
+
+    name: str
+    real_images: int
+    synthetic_images: int
+
+
+@dataclass(frozen=True)
+class DesignSection:
+    """The values of everything that was varied, listed; empty where nothing was."""
+
+    classes: str
+    generators: str
+    shares: str
+    modes: str
+    controls: str
+    fractions: str
+    external: str
+    seeds: str
+    has_unfinished_seeds: bool
+    first_arm: FirstArm | None
+    fairness: str
+
+
+def design_section(
+    arms: Sequence[Arm], classes: Sequence[str], generators: Sequence[str]
+) -> DesignSection:
+    """What these arms differ in."""
+    fractions = sorted({arm.real_fraction for arm in arms})
+    seeds = sorted({seed for arm in arms for seed in arm.seeds})
+    modes = dict.fromkeys(arm.mode for arm in arms if arm.share not in (0, 1))
+    external = dict.fromkeys(name for arm in arms for name in arm.external)
+    controls = dict.fromkeys(arm.control for arm in arms if arm.control)
+    return DesignSection(
+        classes=", ".join(classes),
+        generators=", ".join(generators) or "none",
+        shares=", ".join(map(percent, sorted({arm.share for arm in arms}))),
+        modes=", ".join(modes),
+        controls="; ".join(CONTROLS[control] for control in controls),
+        fractions=", ".join(map(percent, fractions)) if len(fractions) > 1 else "",
+        external=", ".join(external),
+        seeds=", ".join(map(str, seeds)) or UNKNOWN,
+        has_unfinished_seeds=min((len(arm.seeds) for arm in arms), default=0) < len(seeds),
+        first_arm=_first(arms[0]) if arms else None,
+        fairness=_fairness(arms),
+    )
+
+
+def _first(arm: Arm) -> FirstArm:
+    return FirstArm(arm.name, arm.real_images, arm.synthetic_images)
+
+
+def _fairness(arms: Sequence[Arm]) -> str:
+    """How many optimiser steps the arms took: patience may stop some earlier than others."""
+    steps = {count for arm in arms for count in arm.optimiser_steps}
+    if not steps:
+        return ""
+    if len(steps) == 1:
+        return f"Every arm took {steps.pop()} optimiser steps."
+    return (
+        f"Trainings took {min(steps)} to {max(steps)} optimiser steps, as some were stopped early: what "
+        "arms gain may be due to more or fewer steps."
+    )

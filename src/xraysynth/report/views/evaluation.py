@@ -1,0 +1,63 @@
+"""The page of one folder of synthetic images beside real ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from xraysynth.manifest import Manifest
+from xraysynth.report.content import Evaluation
+from xraysynth.report.views.appearance import AppearanceSection, appearance_section
+from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.views.copies import CopiesSection, copies_section
+from xraysynth.report.views.measures import MeasuresSection, measures_section
+from xraysynth.report.words import breakable
+
+
+@dataclass(frozen=True)
+class FolderRow:
+    """The images of one folder, class by class and in all."""
+
+    role: str
+    name: Markup
+    counts: Sequence[int]
+    images: int
+
+
+@dataclass(frozen=True)
+class EvaluationPage:
+    """Everything on the page of two folders."""
+
+    title: str
+    created: str
+    command: str
+    headings: Sequence[Heading]
+    folders: Sequence[FolderRow]
+    measures: MeasuresSection
+    copies: CopiesSection
+    appearance: AppearanceSection
+    limits: Sequence[str]
+
+
+def evaluation_page(evaluation: Evaluation) -> EvaluationPage:
+    """The page of an evaluation; the classes are those of the real images."""
+    classes, pools = evaluation.real.classes, [evaluation]
+    folders = {"real": evaluation.real, "synthetic": evaluation.synthetic}
+    if evaluation.train:
+        folders["training"] = evaluation.train
+    return EvaluationPage(
+        title=evaluation.title,
+        created=evaluation.created,
+        command=evaluation.command,
+        headings=headings("", "folder", *classes, "all", words=2),
+        folders=[_folder(role, manifest) for role, manifest in folders.items()],
+        measures=measures_section(pools, classes),
+        copies=copies_section(pools),
+        appearance=appearance_section(pools, classes, of_study=False),
+        limits=evaluation.limits,
+    )
+
+
+def _folder(role: str, manifest: Manifest) -> FolderRow:
+    counts = list(manifest.counts().values())
+    return FolderRow(role, breakable(manifest.folder.name), counts, len(manifest))

@@ -1,0 +1,126 @@
+"""What the arms gain over those that they are compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.report import tables, verdicts
+from xraysynth.report.content import Arm
+from xraysynth.report.tables import PRIMARY
+from xraysynth.report.views.cells import (
+    ArmLabel,
+    Cell,
+    Heading,
+    arm_label,
+    headings,
+    raw_score,
+    score,
+)
+from xraysynth.report.words import count, duration, known, number
+
+
+@dataclass(frozen=True)
+class GainVerdict:
+    """What a difference to real only shows, where something is claimed of it."""
+
+    word: str
+    style: str
+    is_of_one_seed: bool
+
+
+@dataclass(frozen=True)
+class GainRow:
+    """One arm's primary score and its differences to the arms that it is compared with.
+
+    `made_of` are its images, seeds and seconds; `by_seed` its scores, where there are several seeds.
+    """
+
+    arm: ArmLabel
+    made_of: str
+    score: Cell
+    by_seed: str
+    is_reference: bool
+    is_synthetic: bool
+    difference: Cell | None
+    verdict: GainVerdict | None
+    over_duplicates: Cell
+    over_permuted: Cell
+    errors_removed: Cell
+    p_holm: str
+
+
+@dataclass(frozen=True)
+class GainGroup:
+    """Arms under one title."""
+
+    title: str
+    rows: Sequence[GainRow]
+
+
+@dataclass(frozen=True)
+class GainTable:
+    """What the arms gain, in groups."""
+
+    headings: Sequence[Heading]
+    groups: Sequence[GainGroup]
+
+    @property
+    def columns(self) -> int:
+        """All columns."""
+        return len(self.headings)
+
+
+def gain_table(arms: Sequence[Arm]) -> GainTable:
+    """The gains of arms in the order of the page, of which the first is the reference."""
+    names = ("arm", "macro-F1", "Δ real only", "Δ duplicates", "Δ permuted", "errors removed")
+    groups = [
+        GainGroup(title, [_row(arm, is_reference=arm is arms[0]) for arm in group])
+        for title, group in tables.grouped(arms)
+    ]
+    return GainTable(headings(*names, "p (Holm)"), groups)
+
+
+def _row(arm: Arm, *, is_reference: bool) -> GainRow:
+    difference = arm.difference.get(PRIMARY)
+    return GainRow(
+        arm=arm_label(arm),
+        made_of=_made_of(arm),
+        score=raw_score(arm.scores[PRIMARY]) if PRIMARY in arm.scores else Cell(),
+        by_seed=_by_seed(arm) if len(arm.seeds) > 1 else "",
+        is_reference=is_reference,
+        is_synthetic=arm.share > 0,
+        difference=raw_score(difference, plus=True) if difference else None,
+        verdict=_verdict(arm, difference),
+        over_duplicates=score(arm.over_duplicates.differences.get(PRIMARY), plus=True),
+        over_permuted=score(arm.over_permuted.differences.get(PRIMARY), plus=True),
+        errors_removed=_errors_removed(arm.errors_removed),
+        p_holm=number(arm.p_holm),
+    )
+
+
+def _made_of(arm: Arm) -> str:
+    kind = "repeated" if arm.control == "duplicate" else "synthetic"
+    images = f"{arm.real_images} real + {arm.synthetic_images} {kind}"
+    parts = [images, count(len(arm.seeds), "seed")]
+    if arm.seconds:
+        parts.append(f"{duration(sum(arm.seconds) / len(arm.seconds))} a run")
+    return ", ".join(parts)
+
+
+def _by_seed(arm: Arm) -> str:
+    return ", ".join(number(scores.get(PRIMARY)) for scores in arm.scores_by_seed)
+
+
+def _verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
+    if arm.control or arm.left_out:
+        return None
+    word = verdicts.verdict(difference, p_holm=arm.p_holm)
+    style = word if word in (verdicts.BETTER, verdicts.WORSE) else ""
+    return GainVerdict(word, style, is_of_one_seed=len(arm.over_real.seeds) == 1)
+
+
+def _errors_removed(removed: Interval | None) -> Cell:
+    if removed is None or not known(removed.value):
+        return Cell()
+    value, low, high = (number(100 * x, 0) for x in (removed.value, removed.low, removed.high))
+    return Cell(f"{value}%", str(removed.value), f"[{low}%, {high}%]")
