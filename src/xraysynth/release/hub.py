@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth.errors import ConfigError, DataNotFoundError, XraysynthError
+from xraysynth.errors import ConfigError, XraysynthError
 
 TOKEN = "HF_TOKEN"
 
@@ -70,12 +70,8 @@ def push(
 
 
 def _api(token: str) -> Any:
-    try:
-        from huggingface_hub import HfApi, constants
-    except ImportError as error:
-        raise DataNotFoundError(
-            "release.push=true needs huggingface_hub; install it with: pip install 'xraysynth[hub]'"
-        ) from error
+    from huggingface_hub import HfApi, constants
+
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("release.push=true needs the Hub, but HF_HUB_OFFLINE is set; unset it")
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)

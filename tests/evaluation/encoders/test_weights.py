@@ -7,16 +7,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from xraysynth.errors import DataNotFoundError, XraysynthError
+from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation import encoders
 from xraysynth.evaluation.encoders.weights import Published, find
 
 CONTENT = bytes(range(256)) * 8000  # more than one block
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+REVISION = "ab" * 20
 
 
 class Server(ThreadingHTTPServer):
-    """Sends `content` at any path, and only `limit` bytes of it where that is set."""
+    """Sends `content` at any path as the Hub does; `limit` bytes of it at a time where that is set."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
@@ -26,20 +27,31 @@ class Server(ThreadingHTTPServer):
     def address(self):
         return f"http://127.0.0.1:{self.server_port}"
 
+    @property
+    def sent(self):
+        """Requests of files; the Hub's own library asks for more."""
+        return [request for request in self.requests if not request[0].startswith("/api/")]
+
 
 class Answer(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self._start(200, len(self.server.content))
+
     def do_GET(self):
         range_ = self.headers.get("Range")
         self.server.requests.append((self.path, range_))
         start = int(range_.removeprefix("bytes=").rstrip("-")) if range_ else 0
-        if start and start >= len(self.server.content):
-            self.send_error(416)
-            return
         body = self.server.content[start:]
-        self.send_response(206 if range_ else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self._start(206 if range_ else 200, len(body))
         self.wfile.write(body[: self.server.limit])
+
+    def _start(self, status, length):
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        named = self.path.encode() + self.server.content  # of equal files the Hub sends one
+        self.send_header("ETag", f'"{hashlib.sha256(named).hexdigest()}"')
+        self.send_header("X-Repo-Commit", REVISION)
+        self.end_headers()
 
     def log_message(self, *_):
         pass
@@ -50,6 +62,9 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with Server() as server:
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -63,9 +78,9 @@ def single(server):
 
 
 @pytest.fixture
-def model(server):
+def model():
     files = {"config.json": SHA256, "model.safetensors": SHA256}
-    return Published("dinov2", files, release=server.address, repository="f/dino", revision="abc")
+    return Published("dinov2", files, repository="f/dino", revision=REVISION)
 
 
 def kept(folder):
@@ -83,50 +98,54 @@ def test_a_download_is_checked_and_kept(server, single, tmp_path, monkeypatch):
     assert find(single) == path  # still found in the cache
 
 
-def test_a_model_of_several_files_is_a_folder(server, model, tmp_path, monkeypatch):
-    monkeypatch.setenv("XRAYSYNTH_WEIGHTS", str(tmp_path / "mine"))
+def test_a_model_of_the_hub_is_a_folder_of_its_cache(server, model, tmp_path):
     folder = find(model)
-    assert folder == tmp_path / "mine" / "dino"
-    assert kept(folder) == ["config.json", "model.safetensors"]
-    (folder / "config.json").unlink()
+    assert folder == tmp_path / "hub" / "models--f--dino" / "snapshots" / REVISION
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert all((folder / name).read_bytes() == CONTENT for name in model.files)
     assert find(model) == folder
-    assert [path for path, _ in server.requests][2:] == ["/config.json"]
+    assert server.sent == [(f"/f/dino/resolve/{REVISION}/{name}", None) for name in model.files]
 
 
 def test_a_wrong_hash_names_both_and_leaves_nothing(server, single, tmp_path):
     server.content = CONTENT[::-1]
     other = hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(XraysynthError, match=f"{other}.*{SHA256}"):
+    with pytest.raises(DataNotFoundError, match=f"{SHA256}.*{other}.*Put w.pth of http"):
         find(single)
     assert kept(tmp_path) == []
 
 
-def test_an_interrupted_download_does_not_count_and_is_continued(server, single, tmp_path):
+def test_a_wrong_hash_of_a_model_of_the_hub_names_both(server, model):
+    server.content = CONTENT[::-1]
+    other = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(DataNotFoundError, match=f"config.json has SHA-256 {other}.*{SHA256}"):
+        find(model)
+
+
+def test_an_interrupted_download_does_not_count(server, single, tmp_path):
     server.limit = 1_500_000
-    with pytest.raises(DataNotFoundError, match=r"1500000 of 2048000 bytes.*continues"):
+    with pytest.raises(DataNotFoundError, match=r"could not be downloaded: .*1500000 bytes read"):
         find(single)
-    assert kept(tmp_path) == [".w.pth.partial"]
+    assert kept(tmp_path) == []
     server.limit = None
     assert find(single).read_bytes() == CONTENT
-    assert server.requests[-1] == ("/w.pth", "bytes=1500000-")
     assert kept(tmp_path) == ["w.pth"]
 
 
-def test_a_download_that_was_whole_but_not_yet_checked_is_checked(server, single, tmp_path):
-    partial = tmp_path / "cache" / "xraysynth" / ".w.pth.partial"
-    partial.parent.mkdir(parents=True)
-    partial.write_bytes(CONTENT)
-    assert find(single).read_bytes() == CONTENT
-    partial.write_bytes(CONTENT[::-1])
-    find(single).unlink()
-    with pytest.raises(XraysynthError, match="SHA-256"):
-        find(single)
-    assert kept(tmp_path) == []
+def test_a_broken_connection_to_the_hub_is_continued(server, model, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
+    server.limit = 1_500_000
+    folder = find(model)
+    assert (folder / "model.safetensors").read_bytes() == CONTENT
+    assert [range_ for _, range_ in server.sent] == [None, "bytes=1500000-"] * 2
 
 
 def test_a_server_that_is_not_there_is_an_error(server, single):
     gone = replace(single, release="http://127.0.0.1:9")
-    with pytest.raises(DataNotFoundError, match=r"127.0.0.1:9/w\.pth could not be downloaded"):
+    with pytest.raises(
+        DataNotFoundError, match=r"could not be downloaded: .*port=9.*Put w\.pth of"
+    ):
         find(gone)
 
 
@@ -166,8 +185,9 @@ def test_weights_in_the_usual_places_are_found_and_checked(
     assert server.requests == []
 
 
-def test_the_hugging_face_cache_counts_at_the_pinned_commit(server, model, tmp_path):
-    for commit, found in (("def", False), ("abc", True)):
+def test_the_hugging_face_cache_counts_at_the_pinned_commit(server, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for commit, found in (("cd" * 20, False), (REVISION, True)):
         folder = tmp_path / "hub" / "models--f--dino" / "snapshots" / commit
         folder.mkdir(parents=True)
         for name in model.files:
@@ -175,9 +195,19 @@ def test_the_hugging_face_cache_counts_at_the_pinned_commit(server, model, tmp_p
         if found:
             assert find(model) == folder
         else:
-            server.limit = 5
-            with pytest.raises(DataNotFoundError, match="5 of"):
+            with pytest.raises(DataNotFoundError, match=r"HF_HUB_OFFLINE is set\. Put config.json"):
                 find(model)
+    assert server.requests == []
+
+
+def test_a_folder_of_ones_own_counts_before_the_hub(server, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XRAYSYNTH_WEIGHTS", str(tmp_path / "mine"))
+    folder = tmp_path / "mine" / "dino"
+    folder.mkdir(parents=True)
+    for name in model.files:
+        (folder / name).write_bytes(CONTENT)
+    assert find(model) == folder
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["inception", "rad_dino", "dinov2", "clip"])
@@ -186,11 +216,10 @@ def test_what_is_published_is_pinned(name):
 
     published = import_module(f"xraysynth.evaluation.encoders.{name}").PUBLISHED
     assert published.encoder == name in encoders.NAMES
-    assert published.address.startswith("https://")
     assert all(len(bytes.fromhex(sha)) == 32 for sha in published.files.values())
     if published.repository:
         assert len(bytes.fromhex(published.revision)) == 20
-        assert published.address.endswith(f"{published.repository}/resolve/{published.revision}")
     else:
+        assert published.release.startswith("https://")
         ((file, sha),) = published.files.items()
         assert sha[:8] in file  # its name has the first digits

@@ -6,7 +6,8 @@ They are looked for in this order:
 2. in the folder `$XRAYSYNTH_WEIGHTS`, under the name in the encoder's own documentation,
 3. where earlier downloads lie: `xraysynth` in `$XDG_CACHE_HOME` or `~/.cache`, torch's hub folder
    and the Hugging Face cache,
-4. on the network, unless `HF_HUB_OFFLINE` is set; downloads go to `$XRAYSYNTH_WEIGHTS`, else to 3.
+4. on the network, unless `HF_HUB_OFFLINE` is set. Models of the Hugging Face Hub go into its cache,
+   which continues after a broken connection; a single file into `$XRAYSYNTH_WEIGHTS`, else into 3.
 
 All but what is given must have the SHA-256 of the published files.
 """
@@ -17,24 +18,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from xraysynth.errors import DataNotFoundError, XraysynthError
-from xraysynth.files import exclusive
-from xraysynth.progress import progress
+from xraysynth.errors import DataNotFoundError
+from xraysynth.evaluation.encoders.base import optional_package
 from xraysynth.seeds import digest
 
 FOLDER_VARIABLE = "XRAYSYNTH_WEIGHTS"
 TIMEOUT_SECONDS = 30.0
-BLOCK = 10**6
 _SAFE = {"pytorch_model.bin": "model.safetensors"}  # the same weights, converted by the user
 
 
@@ -42,8 +38,8 @@ _SAFE = {"pytorch_model.bin": "model.safetensors"}  # the same weights, converte
 class Published:
     """Files of a model as they were published, by SHA-256; no hash where none is known.
 
-    They come from `release`, the start of an address, or from a commit of a repository of the
-    Hugging Face Hub. `by_hand` says what to do where they cannot be downloaded.
+    They are a commit of a repository of the Hugging Face Hub, or a single file below the address
+    `release`. `by_hand` says how to get what is not downloaded.
     """
 
     encoder: str
@@ -64,15 +60,6 @@ class Published:
         return self.folder or next(iter(self.files))
 
     @property
-    def address(self) -> str:
-        """Where the files are on the network; empty where they are to be given by hand."""
-        from huggingface_hub import constants
-
-        if self.release or not self.revision:
-            return self.release
-        return f"{constants.ENDPOINT}/{self.repository}/resolve/{self.revision}"
-
-    @property
     def description(self) -> str:
         """The files and where they are from, for people."""
         source = f"{self.repository} at {self.revision}" if self.repository else self.release
@@ -86,26 +73,7 @@ def find(published: Published, given: Path | None = None) -> Path:
     for folder in _places(published):
         if not _missing(published, folder):
             return _checked(published, folder)
-    reason = _why_not_downloaded(published)
-    if reason:
-        looked = ", ".join(map(str, _places(published)))
-        raise DataNotFoundError(
-            f"encoder {published.encoder}: no weights in {looked}, and {reason}. "
-            f"{_remedy(published, _home())}"
-        )
-    folder = _home() / published.folder
-    download(published, folder)
-    return _checked(published, folder)
-
-
-def download(published: Published, folder: Path) -> None:
-    """Fetch the files that are not in the folder yet; each is seen whole and checked or not at all.
-
-    What an interrupted download has got is kept beside as `.<name>.partial` and continued.
-    """
-    for name, expected in published.files.items():
-        if not (folder / name).exists():
-            _download(f"{published.address.rstrip('/')}/{name}", folder / name, expected)
+    return _checked(published, _download(published))
 
 
 def files(published: Published, folder: Path) -> dict[str, Path]:
@@ -193,22 +161,9 @@ def _cache() -> Path:
 
 
 def _places(published: Published) -> list[Path]:
+    """Folders of this machine, but for the Hugging Face cache, which its own library looks into."""
     places = [root / published.folder for root in dict.fromkeys((_home(), _cache()))]
-    if not published.repository:
-        return [*places, Path(torch.hub.get_dir()) / "checkpoints"]
-    from huggingface_hub import try_to_load_from_cache
-
-    first = next(iter(published.files))
-    cached = try_to_load_from_cache(published.repository, first, revision=published.revision)
-    return [*places, Path(cached).parent] if isinstance(cached, str) else places
-
-
-def _why_not_downloaded(published: Published) -> str:
-    from huggingface_hub import constants
-
-    if not published.address:
-        return "they are not downloaded"
-    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+    return places if published.repository else [*places, Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def _remedy(published: Published, folder: Path) -> str:
@@ -218,46 +173,51 @@ def _remedy(published: Published, folder: Path) -> str:
     )
 
 
-def _download(address: str, path: Path, expected: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with exclusive(path.with_name(f".{path.name}.lock")):
-        if path.exists():  # another process was faster
-            return
-        _append(address, partial)
-        if (found := sha256(partial)) != expected:
-            partial.unlink()
-            raise XraysynthError(
-                f"{address} came with SHA-256 {found}, but {expected} was published; nothing of it "
-                "was kept. Try again, or download it elsewhere"
-            )
-        os.replace(partial, path)
+def _download(published: Published) -> Path:
+    """The folder of the files, fetched unless they are in the Hugging Face cache."""
+    from httpx2 import HTTPError
+    from huggingface_hub import constants
+
+    if not published.repository and not published.release:
+        reason = "they are not downloaded"
+    else:
+        try:
+            return _from_hub(published) if published.repository else _from_release(published)
+        except (OSError, HTTPError, ValueError) as error:  # ValueError: another hash is expected
+            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error) or repr(error)
+            reason = f"they could not be downloaded: {why.strip().rstrip('.')}"
+    looked = ", ".join(map(str, _places(published)))
+    raise DataNotFoundError(
+        f"encoder {published.encoder}: no weights in {looked}, and {reason}. "
+        f"{_remedy(published, _home())}"
+    )
 
 
-def _append(address: str, partial: Path) -> None:
-    """Continue a partial file to its end; what has come stays when the connection breaks."""
-    start = partial.stat().st_size if partial.exists() else 0
-    request = Request(address, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-            start = start if answer.status == 206 else 0
-            total = start + int(answer.headers.get("Content-Length") or 0)
-            with (
-                partial.open("ab" if start else "wb") as file,
-                progress(partial.name.strip("."), -(-total // BLOCK), "megabyte") as bar,
-            ):
-                bar.initial = bar.n = bar.last_print_n = start // BLOCK
-                while block := answer.read(BLOCK):
-                    file.write(block)
-                    bar.update()
-        if partial.stat().st_size < total:
-            raise ConnectionError(f"{partial.stat().st_size} of {total} bytes came")
-    except (OSError, HTTPException) as error:
-        if isinstance(error, HTTPError) and error.code == 416:  # nothing is left to be sent
-            return
-        raise DataNotFoundError(
-            f"{address} could not be downloaded ({error}); the next call continues it"
-        ) from error
+def _from_hub(published: Published) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    repository, revision = published.repository, published.revision
+    paths = [hf_hub_download(repository, name, revision=revision) for name in published.files]
+    return Path(paths[0]).parent
+
+
+def _from_release(published: Published) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if constants.HF_HUB_OFFLINE:
+        raise OfflineModeIsEnabled
+    with optional_package("pooch"):
+        import pooch
+    ((name, expected),) = published.files.items()
+    path = pooch.retrieve(
+        f"{published.release.rstrip('/')}/{name}",
+        known_hash=f"sha256:{expected}",
+        fname=name,
+        path=_home(),
+        downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS),
+    )
+    return Path(path).parent
 
 
 @cache
