@@ -162,7 +162,7 @@ def on_cpu(folder: Path, *, steps: int, count: int, full: bool, tiny: bool) -> d
         "device": f"{torch.get_num_threads()} CPU threads",
         "n": count,
         "engine": engine,
-        "dtype": facts["dtype"],
+        "dtype": facts.dtype,
         "step_seconds": [round(guided["step"], 4), round(theirs["step"], 4)],
         "decode_seconds": [round(guided["decode"], 4), round(theirs["decode"], 4)],
         "ratio_at_50_steps": round(of(theirs, 50) / of(guided, 50), 2),

@@ -1,6 +1,7 @@
 """The class vocabulary, what passes between prompts, generators and pools, and records as JSON."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xraysynth.errors import ConfigError, ManifestError
+from xraysynth.files import write_atomically
 
 if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
     import numpy as np
@@ -134,6 +136,26 @@ class Generated:
     def __post_init__(self) -> None:
         if (self.outcome == "image") != (self.pixels is not None):
             raise ValueError(f"outcome {self.outcome!r}: exactly an image has pixels")
+
+
+@dataclass(frozen=True)
+class LearningRecord:
+    """What a generator has learned from: the patients' keys, and the SHA-256 of the images.
+
+    A generator that has seen none of a study's images has no record, not an empty one.
+    """
+
+    patients: Sequence[str]
+    sha256: Sequence[str]
+
+    @classmethod
+    def read(cls, path: Path) -> "LearningRecord | None":
+        """The record in a file, None where there is no file; `ManifestError` for another content."""
+        return from_json(cls, json.loads(path.read_text())) if path.is_file() else None
+
+    def write(self, path: Path) -> None:
+        """Write the record, seen whole or not at all."""
+        write_atomically(path, json.dumps(to_json(self)).encode())
 
 
 @dataclass(frozen=True)

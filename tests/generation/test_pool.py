@@ -8,9 +8,10 @@ from xraysynth.errors import PoolError
 from xraysynth.files import read_lines
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Card
+from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.prompts import PromptBank, requests
 from xraysynth.jobs import store as store_module
-from xraysynth.records import Generated, Request
+from xraysynth.records import Generated, LearningRecord, Request
 
 BANK = PromptBank(
     templates=["{view} {age} {sex} {finding}"],
@@ -30,7 +31,7 @@ class Noise:
     block: int | None = field(default=4, metadata={"identity": False})
     stop_after: int | None = field(default=None, metadata={"identity": False})
     outcomes: dict[str, str] = field(default_factory=dict)
-    record: dict[str, list[str]] = field(default_factory=dict, metadata={"identity": False})
+    record: LearningRecord | None = field(default=None, metadata={"identity": False})
     made: list[str] = field(default_factory=list, metadata={"identity": False})
 
     @property
@@ -48,11 +49,11 @@ class Noise:
             price="none",
         )
 
-    def learned(self) -> dict[str, object]:
+    def learned(self) -> LearningRecord | None:
         return self.record
 
-    def measured(self) -> dict[str, object]:
-        return {"engine": "numpy"}
+    def measured(self) -> Ledger:
+        return Ledger(engine="numpy")
 
     def generate(self, wanted: Sequence[Request]) -> Iterator[Generated]:
         for request in wanted:
@@ -178,7 +179,7 @@ def test_of_independent_images_only_the_missing_are_asked_for(tmp_path):
     assert set(generator.made) == {*outcomes, "normal-000010", "covid19-000010"}
     kept = store.folder / "archive" / "normal-000001.json"
     assert kept.read_text() == wanted(2)[1].prompt
-    assert pool.ledger(store)["attempts"] == 24  # both tries of the two are remembered
+    assert pool.ledger(store).attempts == 24  # both tries of the two are remembered
 
 
 def test_the_ledger_adds_up_sessions_also_one_that_was_stopped(tmp_path):
@@ -186,10 +187,10 @@ def test_the_ledger_adds_up_sessions_also_one_that_was_stopped(tmp_path):
         fill(tmp_path, stop_after=6)
     store, _ = fill(tmp_path)
     found = pool.ledger(store)
-    assert found["images"] == 20
-    assert found["engine"] == "numpy"
-    assert found["seconds_p50"] == pytest.approx(0.1)
-    assert found["images_per_hour"] > 0
+    assert found.images == 20
+    assert found.engine == "numpy"
+    assert found.seconds_p50 == pytest.approx(0.1)
+    assert found.images_per_hour > 0
     sessions = (store.folder / pool.SESSIONS).read_text().splitlines()
     assert len(sessions) == 2
     fill(tmp_path)  # nothing to do: no session
@@ -197,11 +198,11 @@ def test_the_ledger_adds_up_sessions_also_one_that_was_stopped(tmp_path):
 
 
 def test_what_the_generator_has_learned_from_stays_with_the_pool(tmp_path):
-    record = {"patients": ["a/1"], "sha256": ["00"]}
+    record = LearningRecord(patients=["a/1"], sha256=["00"])
     store, _ = fill(tmp_path / "one", record=record)
     assert pool.learned(store) == record
     store, _ = fill(tmp_path / "two")
-    assert pool.learned(store) == {}
+    assert pool.learned(store) is None
     with pytest.raises(KeyboardInterrupt):
         fill(tmp_path / "three", record=record, stop_after=6)
     assert pool.learned(place(Noise(), tmp_path / "three")) == record
@@ -226,14 +227,14 @@ def test_refusals_come_most_refused_first_and_a_mended_failure_counts_once(tmp_p
         ("normal", (2, 10)),
         ("covid19", (1, 10)),
     ]
-    assert pool.ledger(store)["attempts"] == 21
+    assert pool.ledger(store).attempts == 21
     assert len(pool.facts(store)) == 20
 
 
 def test_a_model_that_is_loaded_already_costs_a_second_session_no_loading(tmp_path):
     class Loading(Noise):
         def measured(self):
-            return {"load_seconds": 5.0} if self.made else {}
+            return Ledger(load_seconds=5.0) if self.made else Ledger()
 
     generator = Loading()
     store = place(generator, tmp_path)

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from tiny_sd import save_tiny_lora
 
-from xraysynth.generation.generators.sd_lora import BASE, SdLora
+from xraysynth.generation.generators.base import FineTuning
+from xraysynth.generation.generators.sd_lora import SdLora
+from xraysynth.generation.lora.folder import BASE
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
-from xraysynth.records import sha256_bytes
-from xraysynth.release.made import Background, Finetuning, Made
+from xraysynth.records import LearningRecord, sha256_bytes
+from xraysynth.release.made import Background, Made
 from xraysynth.release.origin import Group, TrainSplit, seen_digest
 
 CLASSES = ("normal", "covid19")
@@ -53,12 +55,12 @@ def weights(tiny_sd, tmp_path) -> Path:
     """The folder of a finished fine-tuning job."""
     folder = save_tiny_lora(tiny_sd, tmp_path / "finetune" / "abc")
     (folder / BASE).write_text(json.dumps({"base": "00", "recipe": {"rank": 2, "seed": 0}}))
-    (folder / "learned.json").write_text(json.dumps(LEARNED))
+    LEARNED.write(folder / "learned.json")
     (folder / "checkpoint.safetensors").write_bytes(b"not to be released")
     return folder
 
 
-LEARNED = {"patients": ["clinic/MRN-00417"], "sha256": ["ab" * 32]}
+LEARNED = LearningRecord(patients=["clinic/MRN-00417"], sha256=["ab" * 32])
 MEASURES = [
     {"encoder": "embedded", "metric": "memorised share", "label": "", "value": 0.0123, "low": 0.01}
     | {"high": 0.02, "n": 6, "floor": 0.011},
@@ -76,7 +78,7 @@ def about():
         trained=TrainSplit(
             images=9,
             patients=7,
-            digest=seen_digest(LEARNED),
+            digest=seen_digest(LEARNED.sha256),
             classes=[Group("normal", images=5, patients=4)],
             sources=[Group("clinic", images=9, patients=7, licence="CC BY 4.0")],
         ),
@@ -95,5 +97,5 @@ def made(tiny_sd, weights, images):
         learned=LEARNED,
         evaluated={"assessable": "", "measures": MEASURES},
         weights=weights,
-        taught=Finetuning(steps=12, trained_parameters=345, seconds=1.5),
+        taught=FineTuning(steps=12, trained_parameters=345, seconds=1.5),
     )

@@ -10,14 +10,14 @@ import yaml
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.images import read
 from xraysynth.privacy import Scrubber
-from xraysynth.records import sha256_bytes
+from xraysynth.records import LearningRecord, sha256_bytes
 from xraysynth.release import croissant
 from xraysynth.release.dataset import write_data
 from xraysynth.release.model import write_model
 from xraysynth.release.origin import origin, seen_digest
 from xraysynth.release.study import StudyRecord, write_study
 
-LEARNED = {"patients": ["clinic/MRN-00417"], "sha256": ["ab" * 32]}
+LEARNED = LearningRecord(patients=["clinic/MRN-00417"], sha256=["ab" * 32])
 WEIGHTS = "pytorch_lora_weights.safetensors"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -84,7 +84,7 @@ def test_the_model_card_counts_but_names_nobody(about, made, tmp_path):
     everything = b"".join(p.read_bytes() for p in (tmp_path / "m").iterdir())
     assert b"MRN-00417" not in everything
     assert b"abababab" not in everything
-    assert seen_digest(made.learned) in text
+    assert seen_digest(made.learned.sha256) in text
 
 
 def test_one_lora_a_class(about, made, tmp_path):
@@ -111,8 +111,8 @@ def test_what_was_not_measured_is_not_claimed(about, made, tmp_path):
 
 def test_the_seen_images_are_one_digest_whatever_their_order():
     hashes = ["aa" * 32, "bb" * 32]
-    assert seen_digest({"sha256": hashes}) == seen_digest({"sha256": hashes[::-1]})
-    assert seen_digest({"sha256": hashes}) != seen_digest({"sha256": hashes[:1]})
+    assert seen_digest(hashes) == seen_digest(hashes[::-1])
+    assert seen_digest(hashes) != seen_digest(hashes[:1])
 
 
 def test_a_hub_model_is_named_with_its_commit(made):
@@ -162,9 +162,9 @@ def _array(image):
 @pytest.mark.parametrize(
     ("learned", "words", "licence"),
     [
-        ({}, "That is not recorded", "not recorded"),
+        (None, "That is not recorded", "not recorded"),
         (
-            {"patients": ["x/1"], "sha256": ["cc" * 32]},
+            LearningRecord(patients=["x/1"], sha256=["cc" * 32]),
             "1 radiographs of 1 patients",
             "not recorded",
         ),

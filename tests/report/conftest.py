@@ -23,7 +23,8 @@ from xraysynth.evaluation.results import (
     Similarity,
     UsableShare,
 )
-from xraysynth.generation.generators.base import Card
+from xraysynth.generation.generators.base import Card, FineTuning
+from xraysynth.generation.ledger import Ledger
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, sha256_bytes
@@ -296,7 +297,7 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
             Appearance(0.1, 0.05, 0.2, 400, measure="colour_cast", meaning="0 is grey", real=0.0)
         ],
         ledger=LEDGER,
-        taught={"seconds": 90.0, "steps": 1000, "ledger": TAUGHT} if name == "sd_lora" else {},
+        taught=FineTuning(seconds=90.0, steps=1000, ledger=TAUGHT) if name == "sd_lora" else None,
     )
 
 
@@ -325,23 +326,23 @@ CARD = Card(
     price="electricity",
 )
 
-LEDGER = {
-    "images": 400,
-    "attempts": 404,
-    "seconds_p50": 0.42,
-    "seconds_per_image": 0.5,
-    "images_per_hour": 8000.0,
-    "energy_kwh_per_1000": 0.002,
-    "energy_method": "estimated from rated power and load",
-    "peak_rss_mb": 1300.0,
-    "parameters": 5_000_000,
-    "dtype": "float32",
-    "device": "cpu",
-    "cpu_cores": 2,
-    "engine": "torch",
-}
+LEDGER = Ledger(
+    images=400,
+    attempts=404,
+    seconds_p50=0.42,
+    seconds_per_image=0.5,
+    images_per_hour=8000.0,
+    energy_kwh_per_1000=0.002,
+    energy_method="estimated from rated power and load",
+    peak_rss_mb=1300.0,
+    parameters=5_000_000,
+    dtype="float32",
+    device="cpu",
+    cpu_cores=2,
+    engine="torch",
+)
 
-TAUGHT = {"seconds": 100.0, "energy_kwh": 0.004, "peak_rss_mb": 2000.0, "cpu_cores": 2}
+TAUGHT = Ledger(seconds=100.0, energy_kwh=0.004, peak_rss_mb=2000.0, cpu_cores=2)
 
 PROBED: dict[str, Any] = {
     "told_synthetic": [Interval(value, 0.8, 0.95, 160) for value in (0.86, 0.9)],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.generation.generators.base import FineTuning
 from xraysynth.report import verdicts
 from xraysynth.report.content import Arm, Comparison, Content, PoolView
 from xraysynth.report.findings import Finding, findings
@@ -185,7 +186,7 @@ def test_a_gain_over_few_real_images_says_what_the_generator_has_seen(
 ) -> None:
     many = gaining(hybrid, 0.2)
     few = replace(many, real_fraction=0.1)
-    pool = replace(content.pools[0], taught={"images": 400})
+    pool = replace(content.pools[0], taught=FineTuning(images=400))
 
     def basis(arm: Arm, pool: PoolView) -> str:
         return findings(replace(content, arms=[content.arms[0], arm], pools=[pool]))[0].basis

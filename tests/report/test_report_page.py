@@ -14,6 +14,7 @@ import pytest
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.results import Measure
+from xraysynth.generation.ledger import Ledger
 from xraysynth.records import CLASSES
 from xraysynth.report import figures, page, tables, thumbnails, words
 from xraysynth.report.content import ArmWorth, Content, Evaluation
@@ -386,8 +387,8 @@ def test_a_pool_without_measurements_says_so(content: Content, bare: Content) ->
         "seen": [],
         "judge": "",
         "tested_on": {},
-        "ledger": {},
-        "taught": {},
+        "ledger": Ledger(),
+        "taught": None,
     }
     pool = replace(content.pools[0], **NOTHING, **more)
     html = page.render(replace(bare, pools=[pool]))

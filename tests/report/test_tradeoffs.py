@@ -11,12 +11,23 @@ import pytest
 from xraysynth.config import Study
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.generation.generators.base import FineTuning
+from xraysynth.generation.ledger import Ledger
 from xraysynth.report import costs, machines, page, pareto, tradeoffs
 from xraysynth.report.content import Arm, Comparison, Content, PoolView
 
-SERVICE = {"images": 170, "seconds_p50": 14.0, "seconds_per_image": 4.0, "images_per_hour": 900.0}
-SERVICE |= {"cost_usd": 3.4, "possible_usd": 0.05, "device": "OpenAI", "peak_rss_mb": 300.0}
-SERVICE |= {"energy_kwh_per_1000": 0.001, "cpu_cores": 2}
+SERVICE = Ledger(
+    images=170,
+    seconds_p50=14.0,
+    seconds_per_image=4.0,
+    images_per_hour=900.0,
+    cost_usd=3.4,
+    possible_usd=0.05,
+    device="OpenAI",
+    peak_rss_mb=300.0,
+    energy_kwh_per_1000=0.001,
+    cpu_cores=2,
+)
 H200 = {"device": "cuda", "gpu": "NVIDIA H200", "gpu_memory_mb": 143771, "cpu_cores": 16}
 
 
@@ -34,7 +45,7 @@ def taught(content: Content) -> PoolView:
 def paid(content: Content) -> PoolView:
     outcomes = {"image": 170, "refused": 30}
     api = replace(content.pools[1].card, access="API", offline=False)
-    return replace(content.pools[1], card=api, ledger=SERVICE, taught={}, outcomes=outcomes)
+    return replace(content.pools[1], card=api, ledger=SERVICE, taught=None, outcomes=outcomes)
 
 
 def gaining(arm: Arm, value: float, half: float, *, p_holm: float = 0.01, **changes: Any) -> Arm:
@@ -90,9 +101,8 @@ def test_the_price_of_a_small_arm_has_the_whole_fine_tuning_in_it(
 
 
 def test_a_fine_tuning_that_two_generators_share_is_said_to_be_paid_once(content: Content) -> None:
-    pools = [
-        replace(pool, taught={"weights": "w", **content.pools[1].taught}) for pool in content.pools
-    ]
+    once = replace(content.pools[1].taught or FineTuning(), weights="w")
+    pools = [replace(pool, taught=once) for pool in content.pools]
     shared = rows(tradeoffs.side_by_side(replace(content, pools=pools)), 1)
     names = [pool.generator for n, pool in enumerate(pools) if n != 1]
     assert shared["fine-tuning, once, time"].note == f"paid once for this and {', '.join(names)}"
@@ -106,17 +116,18 @@ def test_the_share_of_refusals_is_of_answers(content: Content, paid: PoolView) -
 
 
 def test_what_is_known_in_part_has_no_total(taught: PoolView) -> None:
-    unmetered = {
-        name: value for name, value in taught.taught["ledger"].items() if name != "energy_kwh"
-    }
-    found = costs.spent(replace(taught, taught={"ledger": unmetered}), None)["kWh"]
+    assert taught.taught is not None
+    unmetered = FineTuning(ledger=replace(taught.taught.ledger, energy_kwh=None))
+    found = costs.spent(replace(taught, taught=unmetered), None)["kWh"]
     assert found.drawing.value == pytest.approx(2e-6)
     assert found.total.value is None
     assert found.total.words == costs.NOT_MEASURED
 
 
 def test_weights_that_were_fine_tuned_elsewhere_are_said_to_be(plain: PoolView) -> None:
-    found = costs.spent(replace(plain, ledger={**plain.ledger, "trained_parameters": 9}), None)["s"]
+    found = costs.spent(replace(plain, ledger=replace(plain.ledger, trained_parameters=9)), None)[
+        "s"
+    ]
     assert found.teaching.words == costs.NOT_MEASURED
     assert "elsewhere" in found.total.note
 
@@ -135,7 +146,7 @@ def test_a_service_costs_what_its_answers_say(paid: PoolView) -> None:
     assert found["USD"].total.value == pytest.approx(3.4 / 170)
     assert "$0.05" in found["USD"].total.note
     assert found["kWh"].total.words == costs.NOT_MEASURED
-    silent = replace(paid, ledger=SERVICE | {"cost_usd": 0.0})
+    silent = replace(paid, ledger=replace(SERVICE, cost_usd=0.0))
     assert costs.spent(silent, 100.0)["USD"].total.words == costs.NOT_MEASURED
 
 
@@ -212,7 +223,7 @@ def test_the_verdict_names_the_cheapest_gain_or_says_there_is_none(content: Cont
     )
     assert "repeats of real images, which cost nothing, are not shown to do worse" in said(equal)
     assert "repeats" not in said(gains)
-    lost = replace(gains, pools=[replace(gains.pools[0], ledger={}), gains.pools[1]])
+    lost = replace(gains, pools=[replace(gains.pools[0], ledger=Ledger()), gains.pools[1]])
     assert "is that of sd_lora" in said(lost)
     assert "not known of stable_diffusion" in said(lost)
 
@@ -264,7 +275,7 @@ def test_a_plot_without_values_says_why(content: Content, paid: PoolView) -> Non
     assert "No plot against dollars: it is not known of any arm, or is 0." in html
     assert html.count("Gain in macro-F1 of") == 2
     assert "nobody said what an hour of the machine costs" in plain_text(html)
-    pools = [replace(content.pools[0], ledger={}), paid]
+    pools = [replace(content.pools[0], ledger=Ledger()), paid]
     served = plain_text(page.render(replace(content, pools=pools, machine_usd_per_hour=2.5)))
     assert (
         "Not in the plot against dollars, where it is not known or 0: stable_diffusion." in served
@@ -278,7 +289,7 @@ def plain_text(html: str) -> str:
 
 
 def test_the_table_keeps_unknown_apart_from_nothing(content: Content, paid: PoolView) -> None:
-    shown = replace(content, pools=[replace(content.pools[0], ledger={}, outcomes={}), paid])
+    shown = replace(content, pools=[replace(content.pools[0], ledger=Ledger(), outcomes={}), paid])
     unknown, service = (rows(tradeoffs.side_by_side(shown), n) for n in range(2))
     for name in ("1,000 images, time", "peak memory", "refused", "time per image, median"):
         assert (unknown[name].value, unknown[name].words) == (None, costs.NOT_MEASURED), name
@@ -305,7 +316,9 @@ def test_every_number_of_the_page_is_in_the_file(content: Content) -> None:
 
 
 def on(pool: PoolView, number: int, **ledger: Any) -> dict[str, costs.Quantity]:
-    return machines.on(replace(pool, ledger={**pool.ledger, **ledger}), machines.PROFILES[number])
+    return machines.on(
+        replace(pool, ledger=replace(pool.ledger, **ledger)), machines.PROFILES[number]
+    )
 
 
 def test_a_small_cpu_is_measured_only_on_a_small_cpu(taught: PoolView) -> None:

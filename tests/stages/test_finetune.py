@@ -86,11 +86,12 @@ def test_the_record_stays_with_the_pool_and_reaches_the_ledger(done):
     config = compose([*overrides, "data.share=0.5"])
     (generator,) = finetune.generators(config, overrides).values()
     store = generate.store(config, generator)
-    assert pool.learned(store) == generator.learned() != {}
+    assert pool.learned(store) == generator.learned()
+    assert pool.learned(store) is not None
     found = pool.ledger(store)
-    assert found["trained_parameters"] > 0
-    assert found["images_per_hour"] > 0
-    assert found["dtype"] == "float32"
+    assert found.trained_parameters > 0
+    assert found.images_per_hour > 0
+    assert found.dtype == "float32"
 
 
 def spoil(config, overrides):

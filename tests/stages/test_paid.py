@@ -64,8 +64,8 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     assert sorted(found) == ["", evaluate.UNKNOWN]
     store = generate.store(config, config.generators()["dalle"])
     found = pool.ledger(store)
-    assert found["images"] == len(server.images) == 24
-    assert found["cost_usd"] == pytest.approx(0.24)
+    assert found.images == len(server.images) == 24
+    assert found.cost_usd == pytest.approx(0.24)
     assert len(list((store.folder / "archive").glob("*.json"))) == 24
     before = len(server.images)
     assert study.run(config, overrides)["state"] == "done"

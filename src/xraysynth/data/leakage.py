@@ -1,6 +1,6 @@
 """What must not be seen twice: patients and pictures of the test set, in training or by a generator."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from xraysynth.data.audit import (
 )
 from xraysynth.errors import LeakageError, some
 from xraysynth.manifest import Manifest, patient_keys
+from xraysynth.records import LearningRecord
 
 
 def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
@@ -57,8 +58,8 @@ def require_no_copies(
         )
 
 
-def learned_from(manifest: Manifest) -> dict[str, list[str]]:
-    """The record of what a generator has seen, for `check_firewall`: patients and image hashes.
+def learned_from(manifest: Manifest) -> LearningRecord:
+    """The record of a generator that has seen these images, for `check_firewall`.
 
     Raises `LeakageError` naming images that are not of the train split, or not real.
     """
@@ -66,21 +67,21 @@ def learned_from(manifest: Manifest) -> dict[str, list[str]]:
     _refuse("a generator learns from the train split only, but got others", manifest, outside)
     synthetic = manifest.table["is_synthetic"].to_numpy()
     _refuse("a generator learns from real images only, but got others", manifest, synthetic)
-    return {
-        "patients": sorted(set(_patients(manifest)) - {""}),
-        "sha256": sorted(set(manifest.table["sha256"]) - {""}),
-    }
+    return LearningRecord(
+        patients=sorted(set(_patients(manifest)) - {""}),
+        sha256=sorted(set(manifest.table["sha256"]) - {""}),
+    )
 
 
 def check_firewall(
     real: Manifest,
     synthetic: Mapping[str, Manifest],
-    learned: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    learned: Mapping[str, LearningRecord | None] | None = None,
 ) -> None:
     """Nothing of the real val and test splits reaches a pool, and nothing synthetic reaches them.
 
-    `learned` maps a pool's name to the `learned_from` record of its generator. Raises
-    `LeakageError` naming the offenders.
+    `learned` maps a pool's name to the record of its generator, None for one that has not learned.
+    Raises `LeakageError` naming the offenders.
     """
     held_out = real.where(real.table["split"].isin(["val", "test"]).to_numpy())
     _refuse("val and test must be real", held_out, held_out.table["is_synthetic"].to_numpy())
@@ -93,21 +94,19 @@ def check_firewall(
         copies = _is_in(pool.table["sha256"], held_out.table["sha256"])
         _refuse(f"pool {name} holds exact copies of val or test images", pool, copies)
     for name, record in (learned or {}).items():
-        if not record:
+        if record is None:
             continue
         rule = f"the generator of pool {name} has learned from val or test"
-        _refuse(f"{rule} patients", held_out, _is_in(_patients(held_out), record["patients"]))
-        _refuse(f"{rule} images", held_out, _is_in(held_out.table["sha256"], record["sha256"]))
+        _refuse(f"{rule} patients", held_out, _is_in(_patients(held_out), record.patients))
+        _refuse(f"{rule} images", held_out, _is_in(held_out.table["sha256"], record.sha256))
 
 
-def check_left_out(
-    leave_out: str, learned: Mapping[str, Mapping[str, Sequence[str]]] | None
-) -> None:
+def check_left_out(leave_out: str, learned: Mapping[str, LearningRecord | None] | None) -> None:
     """What is left out of training reaches it through no generator either.
 
     A generator that has learned did so from the whole train split. Raises `LeakageError`.
     """
-    taught = [name for name, record in (learned or {}).items() if record]
+    taught = [name for name, record in (learned or {}).items() if record is not None]
     if leave_out and taught:
         raise LeakageError(
             f"data.leave_out={leave_out}, but the generator of pool {some(taught)} has learned from the "

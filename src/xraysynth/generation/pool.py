@@ -1,25 +1,24 @@
 """Pools: a generator's images in a content-addressed folder, filled block by block."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from sys import intern
-from typing import Any
 
 from xraysynth.errors import PoolError
-from xraysynth.files import append_line, exclusive, read_lines, write_atomically
+from xraysynth.files import append_line, exclusive, read_lines
 from xraysynth.generation.generators.base import Generator
-from xraysynth.generation.ledger import metered, summary
+from xraysynth.generation.ledger import Attempt, Ledger, add_up
+from xraysynth.generation.metering import Meter, metered
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.images import encode_png
 from xraysynth.jobs.store import Entry, ImageStore, Writer, verify
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress
-from xraysynth.records import LEARNED, Generated, Request
+from xraysynth.records import LEARNED, Generated, JsonObject, LearningRecord, Request, from_json
 from xraysynth.seeds import digest, identity
 
 SESSIONS = "ledger.jsonl"
@@ -60,12 +59,12 @@ def fill(
         open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
         todo = [request for block in open_blocks for request in block]
         if todo:
-            with _session(store, generator) as session:
+            with _session(store, generator) as made:
                 for result in _shown(generator, todo):
                     if result.request.image_id not in done:
                         _commit(writer, store, generator.name, result)
                         ends[result.request.image_id] = result.outcome
-                        session["images"] += result.outcome == "image"
+                        made[result.outcome] += 1
     if shard == (0, 1):
         store.seal()
     return Counter(ends[request.image_id] for block in blocks for request in block)
@@ -99,34 +98,32 @@ def _shown(generator: Generator, requests: Sequence[Request]) -> Iterator[Genera
 
 
 @contextmanager
-def _session(store: ImageStore, generator: Generator) -> Iterator[dict[str, Any]]:
-    """One line of the pool's ledger."""
-    session: dict[str, Any] = {"images": 0}
-    loaded_before = generator.measured().get("load_seconds") or 0.0
+def _session(store: ImageStore, generator: Generator) -> Iterator[Counter[str]]:
+    """One line of the pool's ledger; what it yields counts the outcomes of the session."""
+    outcomes: Counter[str] = Counter()
+    loaded_before = generator.measured().load_seconds or 0.0
+    meter = Meter()
     try:
-        with metered() as found:
-            yield session
+        with metered() as meter:
+            yield outcomes
     finally:
-        line = session | found | dict(generator.measured())
-        if (
-            line.get("load_seconds") is not None
-        ):  # what an earlier session loaded cost this one nothing
-            line["load_seconds"] -= loaded_before
+        model = generator.measured()
+        if model.load_seconds is not None:  # what an earlier session loaded cost this one nothing
+            model = replace(model, load_seconds=model.load_seconds - loaded_before)
+        line = {"images": outcomes["image"]} | meter.ledger.known | model.known
         with exclusive(store.folder / "journal" / "ledger.lock"):  # all shards write there
             append_line(store.folder / SESSIONS, line)
 
 
 def _keep_record(store: ImageStore, generator: Generator) -> None:
-    learned = generator.learned()
-    if learned:
-        write_atomically(store.folder / LEARNED, json.dumps(dict(learned)).encode())
+    record = generator.learned()
+    if record is not None:
+        record.write(store.folder / LEARNED)
 
 
-def learned(store: ImageStore) -> dict[str, Any]:
-    """What the pool's generator has learned from; empty where it has seen none of the study."""
-    path = store.folder / LEARNED
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return found
+def learned(store: ImageStore) -> LearningRecord | None:
+    """What the pool's generator has learned from; None where it has seen none of the study."""
+    return LearningRecord.read(store.folder / LEARNED)
 
 
 def originals(manifest: Manifest) -> list[Path]:
@@ -145,10 +142,11 @@ def spent_usd(store: ImageStore) -> float:
     return float(sum(e["facts"].get(a) or 0.0 for e in store.attempts() for a in amounts))
 
 
-def ledger(store: ImageStore) -> dict[str, Any]:
-    """What the pool cost so far (`xraysynth.generation.ledger.summary`)."""
-    spent = [{name: entry[name] for name in ("outcome", "facts")} for entry in store.attempts()]
-    return summary(spent, read_lines(store.folder / SESSIONS))
+def ledger(store: ImageStore) -> Ledger:
+    """What the pool cost so far."""
+    attempts = [Attempt.from_entry(entry) for entry in store.attempts()]
+    sessions = [from_json(Ledger, line) for line in read_lines(store.folder / SESSIONS)]
+    return add_up(attempts, sessions)
 
 
 def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> None:
@@ -215,7 +213,7 @@ def _ends(store: ImageStore) -> Counter[tuple[str, ...]]:
     return Counter(store.committed(end).values())
 
 
-def facts(store: ImageStore) -> list[Mapping[str, Any]]:
+def facts(store: ImageStore) -> list[JsonObject]:
     """What was measured while each image was made."""
     return list(store.committed(lambda entry: entry["facts"]).values())
 

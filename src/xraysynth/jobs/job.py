@@ -14,6 +14,7 @@ from xraysynth.errors import XraysynthError
 from xraysynth.files import exclusive, write_atomically
 from xraysynth.jobs.distributed import announce, announced, is_main
 from xraysynth.jobs.provenance import environment, peak_memory_mb
+from xraysynth.records import to_json
 from xraysynth.seeds import digest
 
 
@@ -78,7 +79,7 @@ class Job:
 
     def run(
         self,
-        work: Callable[[], Mapping[str, Any]],
+        work: Callable[[], Any],
         *,
         config: Mapping[str, Any],
         overrides: Sequence[str],
@@ -122,12 +123,10 @@ class Job:
             work()
         return {"stage": self.stage, "key": self.key, "state": "done", "skipped": skipped}
 
-    def _work(
-        self, work: Callable[[], Mapping[str, Any]], record: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _work(self, work: Callable[[], Any], record: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         try:
-            record |= {"result": dict(work()), "state": "done"}
+            record |= {"result": to_json(work()), "state": "done"}
         except BaseException as error:
             record |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
             if not isinstance(error, XraysynthError):

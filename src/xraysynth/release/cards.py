@@ -11,9 +11,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from xraysynth import __version__
+from xraysynth.generation.generators.base import FineTuning
 from xraysynth.records import JsonObject, from_json
 from xraysynth.release.licences import OTHER, Licence
-from xraysynth.release.made import Background, Finetuning, Made, licence_of
+from xraysynth.release.made import Background, Made, licence_of
 from xraysynth.release.origin import Origin, TrainSplit, origin
 
 CARD = "README.md"
@@ -109,7 +110,7 @@ class ModelCard:
     scheduler_options: Mapping[str, str]
     with_zero_terminal_snr: bool
     recipe: JsonObject
-    finetuning: Finetuning
+    finetuning: FineTuning
     seen: str
     trained: TrainSplit
 

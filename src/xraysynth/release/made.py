@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.generation.generators.base import Generator, Learner
-from xraysynth.generation.generators.sd_lora import WEIGHTS
+from xraysynth.generation.generators.base import FineTuning, Generator, Learner
+from xraysynth.generation.lora.folder import WEIGHTS
 from xraysynth.manifest import Manifest
-from xraysynth.records import JsonObject, sha256_bytes
+from xraysynth.records import JsonObject, LearningRecord, sha256_bytes, to_json
 from xraysynth.release.licences import Licence, licence
 from xraysynth.release.origin import TrainSplit, seen_digest
 from xraysynth.release.recipe import ReleaseRecipe
@@ -31,15 +31,6 @@ class Background:
     repo: str = ""
 
 
-@dataclass(frozen=True)
-class Finetuning:
-    """How long a LoRA was trained, and how many parameters it has; None where it is not recorded."""
-
-    steps: int | None = None
-    trained_parameters: int | None = None
-    seconds: float | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """A generator of the study and what it made.
@@ -54,35 +45,40 @@ class Made:
     images: Manifest | None = None
     outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     refusals: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
-    learned: JsonObject = field(default_factory=dict)
+    learned: LearningRecord | None = None
     evaluated: JsonObject = field(default_factory=dict)
     weights: Path | None = None
-    taught: Finetuning = field(default_factory=Finetuning)
+    taught: FineTuning = field(default_factory=FineTuning)
 
     @property
     def derived(self) -> bool:
         """True when it has learned from the study's images, or may have."""
-        return bool(self.learned) or isinstance(self.generator, Learner)
+        return self.learned is not None or isinstance(self.generator, Learner)
 
     def learned_of(self, about: Background) -> str:
         """What it has learned from, in words."""
         if not self.derived:
             return "It has seen none of the study's real images."
-        if not self.learned:
+        if self.learned is None:
             return "That is not recorded; it may have seen real images of this study and of others."
         if self.saw(about):
             return (
                 f"Radiographs of {about.trained.patients} patients: the real train split of the study. "
                 "Neither its images nor ids of its patients are part of this release."
             )
-        images, patients = (len(self.learned.get(name, ())) for name in ("sha256", "patients"))
+        images, patients = len(self.learned.sha256), len(self.learned.patients)
         return (
             f"{images} radiographs of {patients} patients, which are not this study's train split."
         )
 
+    @property
+    def seen_digest(self) -> str:
+        """One digest over the images that it is known to have learned from."""
+        return seen_digest(self.learned.sha256 if self.learned else ())
+
     def saw(self, about: Background) -> bool:
         """True when it has learned from exactly the study's train split."""
-        return bool(self.learned) and seen_digest(self.learned) == about.trained.digest
+        return self.learned is not None and self.seen_digest == about.trained.digest
 
     def digests(self) -> dict[str, str | dict[str, str]]:
         """What decides the parts of this generator, as digests."""
@@ -92,7 +88,7 @@ class Made:
         return {
             "weights": {name: sha256_bytes(path.read_bytes()) for name, path in weights.items()},
             "images": self.images.digest() if self.images is not None else "",
-            "pool": digest([self.outcomes, self.refusals, self.learned]),
+            "pool": digest([self.outcomes, self.refusals, to_json(self.learned) or {}]),
             "generator": digest(described),
             "evaluated": digest(self.evaluated),
         }

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.errors import PoolError
-from xraysynth.generation.generators.sd_lora import BASE
 from xraysynth.generation.generators.stable_diffusion import SCHEDULERS
+from xraysynth.generation.lora.folder import BASE
 from xraysynth.records import JsonObject, sha256_bytes
 from xraysynth.release.cards import (
     TAGS,
@@ -18,7 +18,7 @@ from xraysynth.release.cards import (
     write_card,
 )
 from xraysynth.release.made import Background, Made, weight_files
-from xraysynth.release.origin import EMBEDDED, adapter_settings, seen_digest
+from xraysynth.release.origin import EMBEDDED, adapter_settings
 
 SETTINGS = "adapter_config.json"
 
@@ -52,7 +52,7 @@ def write_model(folder: Path, about: Background, made: Made, *, prompt: str) -> 
         with_zero_terminal_snr=bool(recipe.get("zero_terminal_snr")),
         recipe=recipe,
         finetuning=made.taught,
-        seen=seen_digest(made.learned),
+        seen=made.seen_digest,
         trained=about.trained,
     )
     write_card(folder, header, card)

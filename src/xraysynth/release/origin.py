@@ -1,7 +1,7 @@
 """Where images come from, in words that hold on any machine."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def trained_on(cohort: Manifest) -> TrainSplit:
             replace(_group(name, rows), licence=_licence(rows))
             for name, rows in table.groupby("source")
         ],
-        digest=seen_digest({"sha256": set(table["sha256"]) - {""}}),
+        digest=seen_digest(set(table["sha256"]) - {""}),
     )
 
 
@@ -122,14 +122,14 @@ def _licence(rows: pd.DataFrame) -> str:
     return "; ".join(named[:20]) or "not recorded"
 
 
-def seen_digest(learned: JsonObject) -> str:
+def seen_digest(hashes: Iterable[str]) -> str:
     """One SHA-256 over the sorted list of the hashes of all images that were learned from.
 
     Whoever holds the same cohort can make the list and compare; nobody else learns anything from it.
     It is one digest of the whole list, so no single image or patient can be looked up in it, and
     patient ids, of which there are few enough to be guessed, are not part of it.
     """
-    return digest(sorted(learned.get("sha256", [])))
+    return digest(sorted(hashes))
 
 
 def adapter_settings(weights: Path) -> Mapping[str, JsonObject]:

@@ -20,7 +20,8 @@ from xraysynth.evaluation.results import (
     Similarity,
     UsableShare,
 )
-from xraysynth.generation.generators.base import Card
+from xraysynth.generation.generators.base import Card, FineTuning
+from xraysynth.generation.ledger import Ledger
 from xraysynth.manifest import Manifest
 
 
@@ -120,8 +121,7 @@ class PoolView:
     patients sees the intended class; `seen` are the counts by intended (row) and seen (column) class,
     `(C, C)`, and `judge` says what the judge was trained on.
     `tested_on` are the scores of real-only classifiers on this pool (train on real, test on synthetic).
-    `ledger` is what the images cost (`xraysynth.generation.ledger.summary`), `taught` the result of the
-    generator's fine-tuning, empty where there was none.
+    `ledger` is what the images cost, `taught` how the generator was fine-tuned, None where it was not.
     `usable` is the share of images that show the intended class and are no copies, the mean over
     classes; None where it was not measured.
     """
@@ -141,8 +141,8 @@ class PoolView:
     judge: str
     tested_on: Mapping[str, Interval]
     appearance: Sequence[Appearance]
-    ledger: Mapping[str, Any]
-    taught: Mapping[str, Any]
+    ledger: Ledger
+    taught: FineTuning | None
     usable: UsableShare | None = None
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.generation.generators.base import ARCHIVE, SERVICES
+from xraysynth.generation.ledger import Ledger
 from xraysynth.report import findings, tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.words import known, quantity
@@ -78,13 +79,14 @@ class Spent:
 
 def spent(pool: PoolView, usd_per_hour: float | None) -> dict[Unit, Spent]:
     """What the images of a pool and its fine-tuning cost, by unit."""
-    seconds = _spent(pool, "s", pool.ledger.get("seconds_per_image"), _taught(pool, "seconds"))
-    per_thousand = pool.ledger.get("energy_kwh_per_1000")
+    teaching = _teaching(pool)
+    seconds = _spent(pool, "s", pool.ledger.seconds_per_image, teaching.seconds)
+    per_thousand = pool.ledger.energy_kwh_per_1000
     energy = _spent(
         pool,
         "kWh",
         None if per_thousand is None else per_thousand / 1000,
-        _taught(pool, "energy_kwh"),
+        teaching.energy_kwh,
         how=_method(pool),
     )
     if pool.card.access in SERVICES:
@@ -94,15 +96,20 @@ def spent(pool: PoolView, usd_per_hour: float | None) -> dict[Unit, Spent]:
 
 
 def _spent(
-    pool: PoolView, unit: Unit, drawing: Any, teaching: Any, *, how: str = "measured"
+    pool: PoolView,
+    unit: Unit,
+    drawing: float | None,
+    teaching: float | None,
+    *,
+    how: str = "measured",
 ) -> Spent:
     if pool.card.access == ARCHIVE:
         nothing = Quantity(words=NOT_MEASURED, note="made before this study")
         return Spent(nothing, Quantity(words=NOT_APPLICABLE), nothing)
-    images = int(pool.ledger.get("images") or 0)
+    images = int(pool.ledger.images or 0)
     each = Quantity.of(drawing, unit, how=how, n=images)
     if not pool.taught:
-        elsewhere = bool(pool.ledger.get("trained_parameters"))
+        elsewhere = bool(pool.ledger.trained_parameters)
         note = "fine-tuning, done elsewhere, is not in it" if elsewhere else ""
         words = NOT_MEASURED if elsewhere else NOT_APPLICABLE
         return Spent(each, Quantity(words=words), replace(each, note=note))
@@ -113,20 +120,20 @@ def _spent(
     return Spent(each, once, total)
 
 
-def _taught(pool: PoolView, name: str) -> Any:
+def _teaching(pool: PoolView) -> Ledger:
     """Of the whole fine-tuning job, loading and preparing included."""
-    return pool.taught.get("ledger", {}).get(name)
+    return pool.taught.ledger if pool.taught else Ledger()
 
 
 def _method(pool: PoolView) -> str:
-    method = str(pool.ledger.get("energy_method") or "")
+    method = str(pool.ledger.energy_method or "")
     return "estimated" if method.startswith("estimated") else "measured"
 
 
 def _dollars(pool: PoolView, seconds: Spent, usd_per_hour: float | None) -> Spent:
     """What a service was paid; for what computes here, seconds at the price of a machine hour."""
     ledger, access = pool.ledger, pool.card.access
-    paid = float(ledger.get("cost_usd") or 0)  # None where no answer has a price
+    paid = float(ledger.cost_usd or 0)  # None where no answer has a price
     if access in SERVICES and (paid or access != SERVICES[1]):
         return _paid(ledger, paid)
     if access == ARCHIVE:
@@ -139,12 +146,12 @@ def _dollars(pool: PoolView, seconds: Spent, usd_per_hour: float | None) -> Spen
     return Spent(*(part.times(price, **changes) for part in parts))
 
 
-def _paid(ledger: Mapping[str, Any], paid: float) -> Spent:
-    images, possible = int(ledger.get("images") or 0), float(ledger.get("possible_usd") or 0)
+def _paid(ledger: Ledger, paid: float) -> Spent:
+    images, possible = int(ledger.images or 0), float(ledger.possible_usd or 0)
     note = f"and up to ${possible:.2f} in all possibly billed besides" if possible else ""
     known_price = images and (paid or not possible)
     # Of the images whose price is known, where the ledger says so.
-    per_image = ledger.get("cost_usd_per_image") or (paid / images if images else None)
+    per_image = ledger.cost_usd_per_image or (paid / images if images else None)
     each = Quantity.of(per_image if known_price else None, "USD", n=images, note=note)
     return Spent(each, Quantity(words=NOT_APPLICABLE), each)
 

@@ -137,7 +137,7 @@ def _basis(best: Arm, tried: int) -> str:
 
 def _taught_beyond(best: Arm, pool: PoolView | None) -> str:
     """Said of an arm with few real images whose generator has learned from more than these."""
-    taught = pool.taught.get("images") if pool else None
+    taught = pool.taught.images if pool and pool.taught else 0
     if not taught or best.real_fraction == 1:
         return ""
     return (

@@ -3,11 +3,10 @@
 Speed is never estimated: what nobody measured on such a machine is not known.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from xraysynth.generation.generators.base import ARCHIVE, SERVICES
+from xraysynth.generation.ledger import Ledger
 from xraysynth.report.content import PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, Quantity
 from xraysynth.report.words import known, quantity
@@ -28,11 +27,11 @@ class Profile:
     cores: int = 0
     gpu_memory_mb: int = 0
 
-    def is_that_of(self, ledger: Mapping[str, Any]) -> bool:
+    def is_that_of(self, ledger: Ledger) -> bool:
         """Whether something was measured on such a machine."""
         if _on_gpu(ledger):
-            return 0 < float(ledger.get("gpu_memory_mb") or 0) <= self.gpu_memory_mb
-        return 0 < int(ledger.get("cpu_cores") or 0) <= self.cores
+            return 0 < float(ledger.gpu_memory_mb or 0) <= self.gpu_memory_mb
+        return 0 < int(ledger.cpu_cores or 0) <= self.cores
 
 
 PROFILES = (
@@ -43,20 +42,20 @@ PROFILES = (
 Rows = dict[str, Quantity]
 
 
-def _on_gpu(ledger: Mapping[str, Any]) -> bool:
+def _on_gpu(ledger: Ledger) -> bool:
     """By its device; fine-tuning, which names none, by the GPU memory that it took."""
-    device = ledger.get("device")
-    return str(device).startswith("cuda") if device else bool(ledger.get("peak_vram_mb"))
+    device = ledger.device
+    return str(device).startswith("cuda") if device else bool(ledger.peak_vram_mb)
 
 
-def machine(ledger: Mapping[str, Any]) -> str:
+def machine(ledger: Ledger) -> str:
     """What a ledger was measured on."""
-    if not ledger:
+    if ledger == Ledger():
         return NOT_MEASURED
     if _on_gpu(ledger):
-        size = ledger.get("gpu_memory_mb")
-        return str(ledger.get("gpu") or "a GPU") + (f", {size / 1000:.0f} GB" if size else "")
-    cores = ledger.get("cpu_cores")
+        size = ledger.gpu_memory_mb
+        return str(ledger.gpu or "a GPU") + (f", {size / 1000:.0f} GB" if size else "")
+    cores = ledger.cpu_cores
     return f"CPU, {cores} core{'s' * (cores != 1)}" if cores else "a CPU"
 
 
@@ -69,15 +68,16 @@ def here(pool: PoolView) -> Rows:
     service = access in SERVICES
     return {
         "machine": Quantity(words=_service(ledger) if service else machine(ledger)),
-        "time per image, median": Quantity.of(ledger.get("seconds_p50"), "s"),
-        "images per hour": Quantity.of(ledger.get("images_per_hour"), "count"),
+        "time per image, median": Quantity.of(ledger.seconds_p50, "s"),
+        "images per hour": Quantity.of(ledger.images_per_hour, "count"),
         "peak memory": Quantity(words=NOT_APPLICABLE) if service else peak(ledger),
     }
 
 
 def on(pool: PoolView, profile: Profile) -> Rows:
     """What is known of a generator on a machine like that."""
-    ledger, taught = pool.ledger, pool.taught.get("ledger", {})
+    ledger = pool.ledger
+    taught = pool.taught.ledger if pool.taught else Ledger()
     speed = {name: here(pool)[name] for name in ("time per image, median", "images per hour")}
     nothing = Quantity(words=NOT_APPLICABLE)
     if pool.card.access in (*SERVICES, ARCHIVE):  # as fast from any machine, or there already
@@ -86,21 +86,22 @@ def on(pool: PoolView, profile: Profile) -> Rows:
         speed = {name: _noted(cell, _service(ledger)) for name, cell in speed.items()}
         fitting = {"fits in memory": Quantity(words="yes", note=note)}
         return fitting | speed | {"fine-tuning": nothing, "fine-tuning fits": nothing}
-    model = {name: ledger.get(name) for name in ("parameters", "dtype")}
-    seconds = Quantity.of(taught.get("seconds"), "s")
+    # its own ledger says nothing of the model
+    of_model = replace(taught, parameters=ledger.parameters, dtype=ledger.dtype)
+    seconds = Quantity.of(taught.seconds, "s")
     return {
         "fits in memory": fits(ledger, profile),
         **{name: _there(cell, ledger, profile) for name, cell in speed.items()},
         "fine-tuning": _there(seconds, taught, profile) if pool.taught else nothing,
-        "fine-tuning fits": fits(model | dict(taught), profile) if pool.taught else nothing,
+        "fine-tuning fits": fits(of_model, profile) if pool.taught else nothing,
     }
 
 
-def _service(ledger: Mapping[str, Any]) -> str:
-    return str(ledger.get("device") or "the service")
+def _service(ledger: Ledger) -> str:
+    return str(ledger.device or "the service")
 
 
-def _there(found: Quantity, ledger: Mapping[str, Any], profile: Profile) -> Quantity:
+def _there(found: Quantity, ledger: Ledger, profile: Profile) -> Quantity:
     """A measured number, if it was measured on such a machine."""
     if not profile.is_that_of(ledger) or found.value is None:
         return Quantity(words=NOT_KNOWN)
@@ -111,14 +112,14 @@ def _noted(found: Quantity, note: str) -> Quantity:
     return replace(found, note=note) if found.value is not None else found
 
 
-def peak(ledger: Mapping[str, Any]) -> Quantity:
+def peak(ledger: Ledger) -> Quantity:
     """The most memory that was taken: on a GPU of the GPU's, elsewhere by the whole process."""
     if _on_gpu(ledger):
-        return Quantity.of(ledger.get("peak_vram_mb"), "MB", note="of the GPU's")
-    return Quantity.of(ledger.get("peak_rss_mb"), "MB")
+        return Quantity.of(ledger.peak_vram_mb, "MB", note="of the GPU's")
+    return Quantity.of(ledger.peak_rss_mb, "MB")
 
 
-def fits(ledger: Mapping[str, Any], profile: Profile) -> Quantity:
+def fits(ledger: Ledger, profile: Profile) -> Quantity:
     """Whether it fits into the memory of a profile: where it was measured, or by what is measured elsewhere.
 
     Weights that are too large in half precision do not fit; more than they take while they draw is
@@ -137,14 +138,14 @@ def fits(ledger: Mapping[str, Any], profile: Profile) -> Quantity:
     return Quantity(words="yes", how="estimated", note=f"from {note}")
 
 
-def _needed_mb(ledger: Mapping[str, Any], profile: Profile) -> tuple[float | None, str]:
+def _needed_mb(ledger: Ledger, profile: Profile) -> tuple[float | None, str]:
     """Memory that drawing takes there, and what says so."""
-    process, gpu = ledger.get("peak_rss_mb"), ledger.get("peak_vram_mb")
+    process, gpu = ledger.peak_rss_mb, ledger.peak_vram_mb
     on_gpu, where = _on_gpu(ledger), machine(ledger)
     if on_gpu and known(gpu) and profile.gpu_memory_mb:
         return float(gpu or 0), f"{quantity(gpu, 'MB')} on {where}"
     if on_gpu and known(gpu) and known(process):  # a CPU may want full precision
-        wider = 4 / BYTES.get(str(ledger.get("dtype")), 2)
+        wider = 4 / BYTES.get(str(ledger.dtype), 2)
         needed = float(process or 0) + wider * float(gpu or 0)
         return needed, f"{quantity(needed, 'MB')} at full precision, by peaks on {where}"
     if not on_gpu and known(process):
@@ -153,6 +154,6 @@ def _needed_mb(ledger: Mapping[str, Any], profile: Profile) -> tuple[float | Non
     return None, ""
 
 
-def _half_precision_mb(ledger: Mapping[str, Any]) -> float:
-    parameters = ledger.get("parameters")
+def _half_precision_mb(ledger: Ledger) -> float:
+    parameters = ledger.parameters
     return float(parameters or 0) * BYTES["float16"] / 1e6

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.pool import FINAL
 from xraysynth.report import costs, findings, machines, tables, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
@@ -155,27 +156,28 @@ def _cost(content: Content, pool: PoolView) -> dict[str, Quantity]:
 
 def _taught_together(content: Content, pool: PoolView) -> list[str]:
     """The other generators that draw with the weights of the same fine-tuning."""
-    weights = pool.taught.get("weights")
+    weights = pool.taught.weights if pool.taught else ""
     return [
         other.generator
         for other in content.pools
-        if weights and other is not pool and other.taught.get("weights") == weights
+        if weights and other is not pool and other.taught and other.taught.weights == weights
     ]
 
 
 def _detail(pool: PoolView, usd_per_hour: float | None) -> dict[str, Quantity]:
     """Answers by outcome, requests, and 1,000 images without the fine-tuning."""
     ledger, spent = pool.ledger, costs.spent(pool, usd_per_hour)
+    taught = pool.taught or FineTuning()
     named = {"image": "images", "possibly_billed": "possibly billed"}
     answers = [f"{count} {named.get(name, name)}" for name, count in pool.outcomes.items()]
     found = {
         "answers": Quantity(words=", ".join(answers) or NOT_MEASURED),
-        "requests, retries included": Quantity.of(ledger.get("attempts"), "count"),
-        "time per image, 95th percentile": Quantity.of(ledger.get("seconds_p95"), "s"),
-        "loading the model": Quantity.of(ledger.get("load_seconds"), "s"),
-        "possibly billed besides": Quantity.of(ledger.get("possible_usd") or None, "USD"),
-        "fine-tuning, steps": Quantity.of(pool.taught.get("steps"), "count"),
-        "fine-tuning, peak memory": machines.peak(pool.taught.get("ledger", {})),
+        "requests, retries included": Quantity.of(ledger.attempts, "count"),
+        "time per image, 95th percentile": Quantity.of(ledger.seconds_p95, "s"),
+        "loading the model": Quantity.of(ledger.load_seconds, "s"),
+        "possibly billed besides": Quantity.of(ledger.possible_usd or None, "USD"),
+        "fine-tuning, steps": Quantity.of(taught.steps, "count"),
+        "fine-tuning, peak memory": machines.peak(taught.ledger),
         **{
             f"1,000 images without fine-tuning, {name}": spent[unit].drawing.times(1000)
             for unit, name in UNITS.items()
@@ -196,13 +198,13 @@ def _card(pool: PoolView) -> dict[str, Quantity]:
 
 
 def _model(pool: PoolView) -> dict[str, Quantity]:
-    ledger = dict(pool.ledger)
-    if ledger.get("bytes_on_disk") is not None:
-        ledger["bytes_on_disk"] /= 1e6
+    values = pool.ledger.known
+    if pool.ledger.bytes_on_disk is not None:
+        values["bytes_on_disk"] = pool.ledger.bytes_on_disk / 1e6
     return {
-        title: Quantity.of(ledger[name], unit) if unit else Quantity(words=str(ledger[name]))
+        title: Quantity.of(values[name], unit) if unit else Quantity(words=str(values[name]))
         for name, (title, unit) in MODEL.items()
-        if ledger.get(name) is not None
+        if name in values
     }
 
 

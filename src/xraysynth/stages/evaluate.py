@@ -79,7 +79,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
             config=config.plain(),
             overrides=overrides,
         )
-        results[name]["ledger"] = pool.ledger(store)
+        results[name]["ledger"] = to_json(pool.ledger(store))
     return {"stage": "evaluate", "state": "done", "pools": results}
 
 

@@ -6,8 +6,8 @@ last checkpoint. Validation images only measure the loss. Generators that do not
 Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth finetune …
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.data.leakage import learned_from
 from xraysynth.errors import ConfigError
-from xraysynth.files import append_line, write_atomically
-from xraysynth.generation.generators.base import Generator, Learner
-from xraysynth.generation.ledger import metered_session, whole
+from xraysynth.files import append_line
+from xraysynth.generation.generators.base import FineTuning, Generator, Learner
+from xraysynth.generation.ledger import Ledger, add_up_sessions
+from xraysynth.generation.metering import metered_session
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.jobs.distributed import process_group, world_size
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.records import LEARNED, Captioned
+from xraysynth.records import LEARNED, Captioned, to_json
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import prepare
 
@@ -97,9 +98,7 @@ def require_taught(config: Config, overrides: Sequence[str]) -> None:
             job(config, learner, cohort).result(" ".join(["xraysynth finetune", *overrides]))
 
 
-def _teach(
-    config: Config, learner: Learner, cohort: Manifest, this: Job, run: Any
-) -> dict[str, Any]:
+def _teach(config: Config, learner: Learner, cohort: Manifest, this: Job, run: Any) -> FineTuning:
     def examples(side_px: int) -> tuple[Captioned, Captioned]:
         train, val = (
             _examples(learner, cohort.split(name), config, side_px) for name in ("train", "val")
@@ -111,24 +110,22 @@ def _teach(
         return learner.teach(examples, folder=this.folder, cache=cache, listener=listener)
 
 
-def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> dict[str, Any]:
+def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> FineTuning:
     record = learned_from(cohort.split("train"))
     with tracking.tracked(config, this) as run:
         with metered_session(_journal(this)):
             taught = _teach(config, learner, cohort, this, run)
-        history = taught.pop("history")
-        summary = {
-            "weights": str(this.folder),
-            "images": len(cohort.split("train")),
-            "patients": len(record["patients"]),
-            "processes": world_size(),
-            **taught,
-            "ledger": _spent(this),
-            "history": history,
-        }
-        tracking.log_lora(run, summary, job=this, cohort=cohort)
+        summary = replace(
+            taught,
+            weights=str(this.folder),
+            images=len(cohort.split("train")),
+            patients=len(record.patients),
+            processes=world_size(),
+            ledger=_spent(this),
+        )
+        tracking.log_lora(run, to_json(summary), job=this, cohort=cohort)
     # Last: with it the weights count as there.
-    write_atomically(this.folder / LEARNED, json.dumps(record).encode())
+    record.write(this.folder / LEARNED)
     return summary
 
 
@@ -140,11 +137,11 @@ def _journal(this: Job) -> Path:
     return path
 
 
-def _spent(this: Job) -> dict[str, Any]:
+def _spent(this: Job) -> Ledger:
     """What the fine-tuning took, all its sessions together."""
-    spent = whole(this.folder / SESSIONS)
-    if world_size() > 1 and spent["energy_kwh"] is not None:  # one of several processes is metered
-        spent |= {"energy_kwh": None, "energy_kwh_at_least": spent["energy_kwh"]}
+    spent = add_up_sessions(this.folder / SESSIONS)
+    if world_size() > 1 and spent.energy_kwh is not None:  # one of several processes is metered
+        spent = replace(spent, energy_kwh=None, energy_kwh_at_least=spent.energy_kwh)
     return spent
 
 

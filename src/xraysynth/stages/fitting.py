@@ -13,7 +13,7 @@ from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
 from xraysynth.files import write_atomically
 from xraysynth.manifest import Manifest
-from xraysynth.records import to_json
+from xraysynth.records import LearningRecord, to_json
 from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:  # a wrong option must be refused before torch is there
@@ -29,7 +29,7 @@ def data(
     config: Config,
     cohort: Manifest,
     synthetic: Mapping[str, Manifest] | None = None,
-    learned: Mapping[str, Any] | None = None,
+    learned: Mapping[str, LearningRecord | None] | None = None,
 ) -> "XrayDataModule":
     """The images of this configuration as loaders; `learned` are the records of the generators."""
     from xraysynth.training.datamodule import XrayDataModule

@@ -25,7 +25,7 @@ from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.records import Request
+from xraysynth.records import Request, to_json
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import finetune, prepare
 from xraysynth.training.mixing import required_per_class
@@ -168,7 +168,7 @@ def _work(
             "pool": str(place.folder),
             "images": len(manifest),
             "outcomes": pool.outcomes(place),
-            "ledger": pool.ledger(place),
+            "ledger": to_json(pool.ledger(place)),
         }
         lora = getattr(generator, "taught_by", None) or ""
         tracking.log_pool(run, manifest, place, summary, lora=lora)

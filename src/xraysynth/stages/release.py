@@ -17,14 +17,15 @@ from xraysynth import __version__
 from xraysynth.config import Config
 from xraysynth.errors import PrivacyError, XraysynthError
 from xraysynth.generation import pool
+from xraysynth.generation.generators.base import FineTuning
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.manifest import Manifest
 from xraysynth.privacy import Scrubber
-from xraysynth.records import LEARNED, JsonObject, from_json, to_json
+from xraysynth.records import LEARNED, JsonObject, LearningRecord, from_json, to_json
 from xraysynth.release import croissant, hub
 from xraysynth.release.folder import Contents, mark, write_release
-from xraysynth.release.made import Background, Finetuning, Made, part_names
+from xraysynth.release.made import Background, Made, part_names
 from xraysynth.release.origin import trained_on
 from xraysynth.release.study import StudyRecord
 from xraysynth.seeds import digest
@@ -92,7 +93,7 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list
         )
         if taught and "model" in parts:
             result = taught.result(" ".join(["xraysynth finetune", *overrides]))
-            made = replace(made, weights=taught.folder, taught=from_json(Finetuning, result))
+            made = replace(made, weights=taught.folder, taught=from_json(FineTuning, result))
         found.append(made)
     return found
 
@@ -108,11 +109,10 @@ def _pool(
         return None
 
 
-def _learned(taught: Job | None) -> JsonObject:
+def _learned(taught: Job | None) -> LearningRecord | None:
     if taught is None or not taught.done:
-        return {}
-    learned: JsonObject = json.loads((taught.folder / LEARNED).read_text())
-    return learned
+        return None
+    return LearningRecord.read(taught.folder / LEARNED)
 
 
 def _evaluated(config: Config, cohort: Manifest, images: Manifest) -> JsonObject:

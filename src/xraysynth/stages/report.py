@@ -18,7 +18,8 @@ from xraysynth.evaluation.reader_study import reading
 from xraysynth.evaluation.results import PoolEvaluation
 from xraysynth.files import publish
 from xraysynth.generation import pool
-from xraysynth.generation.generators.base import Generator, Learner
+from xraysynth.generation.generators.base import FineTuning, Generator, Learner
+from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.records import from_json
@@ -51,7 +52,7 @@ class _Pool:
     manifest: Manifest
     outcomes: Mapping[str, Mapping[str, int]]
     refusals: Mapping[str, Mapping[str, tuple[int, int]]]
-    ledger: Mapping[str, Any]
+    ledger: Ledger
     taught: Job | None
     made: Job
     measured: Job
@@ -263,7 +264,7 @@ def _view(found: _Pool) -> PoolView:
         tested_on=measured.tested_on_scores,
         appearance=measured.appearance,
         ledger=found.ledger,
-        taught=found.taught.record()["result"] if found.taught else {},
+        taught=from_json(FineTuning, found.taught.record()["result"]) if found.taught else None,
         usable=measured.usable,
     )
 
@@ -381,7 +382,7 @@ def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
     limits += [
         f"What {p.generator.name} was fine-tuned on is not recorded; it may have seen test images."
         for p in jobs.pools
-        if isinstance(p.generator, Learner) and not p.generator.learned()
+        if isinstance(p.generator, Learner) and p.generator.learned() is None
     ]
     if set(config.evaluate.encoders) <= {"classifier", "embedded"}:
         limits.append(

@@ -25,7 +25,7 @@ from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.records import to_json
+from xraysynth.records import LearningRecord, to_json
 from xraysynth.seeds import digest, key12
 from xraysynth.stages import finetune, fitting, generate, prepare
 from xraysynth.training.mixing import mix, required_per_class, usable
@@ -297,7 +297,7 @@ def _assist(config: Config, cohort: Manifest, synthetic: Mapping[str, Manifest],
 
 def _origins(
     config: Config, cohort: Manifest, synthetic: Mapping[str, Manifest]
-) -> tuple[dict[str, ImageStore], dict[str, Any]]:
+) -> tuple[dict[str, ImageStore], dict[str, LearningRecord | None]]:
     """The stores of the generators, and the records of what those of these pools have seen."""
     stores = {n: generate.store(config, g) for n, g in finetune.bound(config, cohort).items()}
     return stores, {name: pool.learned(stores[name]) for name in synthetic}

@@ -131,7 +131,7 @@ def log_training(
     if "arm" in run.config:  # a line over the shares of a study has a run at each of its points
         macro_f1 = summary["scores"]["macro_f1"]["value"]
         run.log({"share": run.config["arm"]["share"], "macro_f1": macro_f1})
-    spent = cost(ledger(pools[0])) if len(pools) == 1 else {}
+    spent = cost(to_json(ledger(pools[0]))) if len(pools) == 1 else {}
     run.summary.update(summarize("train", summary) | spent)
     for source in (of_cohort(cohort), *map(of_pool, pools)):
         records.use(run, source)

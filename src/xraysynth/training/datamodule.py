@@ -15,6 +15,7 @@ from xraysynth.data.leakage import check_firewall, check_left_out
 from xraysynth.data.pixels import pixels
 from xraysynth.errors import ConfigError, some
 from xraysynth.manifest import Manifest
+from xraysynth.records import LearningRecord
 from xraysynth.seeds import derive_seed
 from xraysynth.training.mixing import mix, usable
 from xraysynth.training.recipe import Cache, Control, DataRecipe, MixMode
@@ -167,7 +168,7 @@ class XrayDataModule(pl.LightningDataModule):
         size_px: int,
         cache_folder: Path,
         seed: int,
-        learned: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+        learned: Mapping[str, LearningRecord | None] | None = None,
     ) -> None:
         super().__init__()
         self.recipe, self.size_px, self.seed = recipe, size_px, seed

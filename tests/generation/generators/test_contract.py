@@ -8,7 +8,9 @@ from small_study import write_image
 
 from xraysynth.compose import compose
 from xraysynth.config import options
+from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.prompts import requests
+from xraysynth.records import LearningRecord
 from xraysynth.seeds import identity
 
 
@@ -86,5 +88,6 @@ def test_it_describes_itself(config):
     (generator,) = config.generators().values()
     assert generator.card.title
     assert generator.block is None or generator.block >= 1
-    assert isinstance(generator.learned(), dict)
+    assert isinstance(generator.learned(), LearningRecord | None)
+    assert isinstance(generator.measured(), Ledger)
     assert identity(generator) == identity(*config.generators().values())

@@ -16,6 +16,7 @@ from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.generation.generators import _loading
 from xraysynth.generation.generators._engines import resolve_device, resolve_dtype
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
+from xraysynth.generation.ledger import Ledger
 from xraysynth.records import Request
 from xraysynth.seeds import identity
 
@@ -156,7 +157,7 @@ def test_a_small_decoder_takes_the_place_of_the_vae(tiny_sd, tiny_vae):
     assert type(generator.pipeline.vae).__name__ == "AutoencoderTiny"
     assert {r.pixels.shape for r in results if r.pixels is not None} <= {(32, 32)}
     measured = generator.measured()
-    assert measured["bytes_on_disk"] < weight_bytes(tiny_sd)
+    assert measured.bytes_on_disk < weight_bytes(tiny_sd)
 
 
 def weight_bytes(folder):
@@ -207,14 +208,14 @@ def test_an_adapter_from_the_hub_must_be_pinned(tiny_sd):
 
 def test_it_says_what_it_measured(tiny_sd):
     generator = StableDiffusion(model=str(tiny_sd), steps=2)
-    assert generator.measured() == {"engine": "torch", "steps": 2, "dtype": "auto"}
+    assert generator.measured() == Ledger(engine="torch", steps=2, dtype="auto")
     list(generator.generate(REQUESTS))
     measured = generator.measured()
-    assert measured["device"] == "cpu"
-    assert measured["dtype"] == "float32"
-    assert measured["bytes_on_disk"] == weight_bytes(tiny_sd)
-    assert measured["parameters"] * 4 == pytest.approx(measured["bytes_on_disk"], rel=0.1)
-    assert measured["load_seconds"] > 0
+    assert measured.device == "cpu"
+    assert measured.dtype == "float32"
+    assert measured.bytes_on_disk == weight_bytes(tiny_sd)
+    assert measured.parameters * 4 == pytest.approx(measured.bytes_on_disk, rel=0.1)
+    assert measured.load_seconds > 0
 
 
 def test_a_truncated_file_is_named_with_the_remedy(tiny_sd, tmp_path):

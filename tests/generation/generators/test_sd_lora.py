@@ -8,8 +8,9 @@ from tiny_sd import save_tiny_lora, save_tiny_sd
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.generation.generators.base import Learner
-from xraysynth.generation.generators.sd_lora import BASE, WEIGHTS, SdLora
+from xraysynth.generation.generators.sd_lora import SdLora
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
+from xraysynth.generation.lora.folder import BASE, WEIGHTS
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.records import LEARNED, Request
 from xraysynth.seeds import digest, identity
@@ -73,9 +74,9 @@ def test_with_a_lora_a_class_each_class_is_drawn_by_its_own(tiny_sd, tmp_path):
         own = SdLora(weights=str(tmp_path / "both" / label), **options)
         assert (drawn(both, label) == drawn(own, label)).all()
     assert (drawn(both, "normal") != drawn(both, "covid19")).any()
-    assert both.measured()["trained_parameters"] == 2 * own.measured()["trained_parameters"]
-    loads = [part.measured()["load_seconds"] for part in both._by_class.values()]
-    assert both.measured()["load_seconds"] == pytest.approx(sum(loads))
+    assert both.measured().trained_parameters == 2 * own.measured().trained_parameters
+    loads = [part.measured().load_seconds for part in both._by_class.values()]
+    assert both.measured().load_seconds == pytest.approx(sum(loads))
     with pytest.raises(ConfigError, match="none for class pneumonia"):
         drawn(both, "pneumonia")
 
@@ -84,7 +85,7 @@ def test_the_record_of_what_was_seen_counts_for_each_class_too(tiny_sd, tmp_path
     save_tiny_lora(tiny_sd, tmp_path / "normal")
     (tmp_path / LEARNED).write_text(json.dumps({"patients": ["a/1"], "sha256": []}))
     for weights in (tmp_path, tmp_path / "normal", tmp_path / "normal" / WEIGHTS):
-        assert SdLora(model=str(tiny_sd), weights=str(weights)).learned()["patients"] == ["a/1"]
+        assert SdLora(model=str(tiny_sd), weights=str(weights)).learned().patients == ["a/1"]
 
 
 def test_the_identity_follows_the_weights_and_not_their_place(tiny_sd, tiny_lora, tmp_path):

@@ -1,18 +1,24 @@
 """Images that exist already, from a model that is gone or another lab: a generator like any other."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, some
 from xraysynth.generation.generators.base import Card
+from xraysynth.generation.ledger import Ledger
 from xraysynth.images import decode
-from xraysynth.records import LEARNED, Generated, Request, require_inside, sha256_bytes
+from xraysynth.records import (
+    LEARNED,
+    Generated,
+    LearningRecord,
+    Request,
+    require_inside,
+    sha256_bytes,
+)
 from xraysynth.seeds import digest
 
 
@@ -98,15 +104,13 @@ class Archive:
                 continue
             yield self._archived(request, rows.iloc[request.index])
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> LearningRecord | None:
         """What lies beside the images, if they are a pool."""
-        path = Path(self.folder).expanduser() / LEARNED
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return found
+        return LearningRecord.read(Path(self.folder).expanduser() / LEARNED)
 
-    def measured(self) -> Mapping[str, Any]:
+    def measured(self) -> Ledger:
         """Nothing is loaded, and nothing computed."""
-        return {}
+        return Ledger()
 
     def _archived(self, request: Request, row: "pd.Series[str]") -> Generated:
         data = self._read(row["path"])

@@ -1,11 +1,12 @@
 """What a generator promises."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from xraysynth.records import Captioned, Generated, Request
+from xraysynth.generation.ledger import Ledger
+from xraysynth.records import Captioned, Generated, JsonObject, LearningRecord, Request
 
 if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
     import numpy as np
@@ -62,15 +63,34 @@ class Generator(Protocol):
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request, whatever became of it, as soon as it is there."""
 
-    def learned(self) -> Mapping[str, Any]:
-        """The record (`mixing.learned_from`) of the study's images it has learned from, or nothing."""
+    def learned(self) -> LearningRecord | None:
+        """The study's images that it has learned from (`leakage.learned_from`), if any."""
 
-    def measured(self) -> Mapping[str, Any]:
-        """What the ledger says of the generator itself; asked after the first image was made.
+    def measured(self) -> Ledger:
+        """What the ledger says of the generator itself: those of `ledger.MODEL` that apply.
 
-        Keys, where they apply: `load_seconds`, `parameters`, `trained_parameters`, `bytes_on_disk`,
-        `device`, `engine`, `dtype`, `steps`.
+        Asked before and after images are made.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """How a fine-tuning went; `Learner.teach` says what it knows, and the stage the rest.
+
+    `history` has an entry for every step, as `LoraResult.history` has, with the `part` (a class) of
+    it; `seconds` are of training, `ledger` is of the whole job. `images` and `patients` were learned
+    from.
+    """
+
+    weights: str = ""
+    images: int = 0
+    patients: int = 0
+    processes: int = 1
+    steps: int | None = None
+    seconds: float | None = None
+    trained_parameters: int | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    history: Sequence[Mapping[str, float | str]] = ()
 
 
 class Listener(Protocol):
@@ -101,8 +121,8 @@ class Learner(Generator, Protocol):
     def captions_per_image(self) -> int:
         """Captions from the prompt bank for every image."""
 
-    def lesson(self) -> dict[str, Any]:
-        """What decides its weights, besides images and captions."""
+    def lesson(self) -> JsonObject:
+        """What decides its weights, besides images and captions: plain values, part of a job's key."""
 
     def teach(
         self,
@@ -111,7 +131,7 @@ class Learner(Generator, Protocol):
         folder: Path,
         cache: Path,
         listener: Listener,
-    ) -> dict[str, Any]:
+    ) -> FineTuning:
         """Learn from the training and validation images at the side asked for; resumes in `folder`."""
 
     def taught(self, by: str, folder: Path) -> Self:

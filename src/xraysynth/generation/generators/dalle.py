@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
@@ -21,6 +21,7 @@ from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError
 from xraysynth.generation.images_api.results import Call
 from xraysynth.generation.images_api.spool import Spool
+from xraysynth.generation.ledger import Ledger
 from xraysynth.records import Generated, Request
 
 REMEDIES = {
@@ -205,13 +206,12 @@ class Dalle:
     def block(self) -> None:
         """Images are independent, and each costs money: nothing is asked for that is there."""
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> None:
         """It has seen no image of the study."""
-        return {}
 
-    def measured(self) -> Mapping[str, Any]:
+    def measured(self) -> Ledger:
         """Who served which model."""
-        return {"engine": "images API", "device": self.served_by, "model": self.model}
+        return Ledger(engine="images API", device=self.served_by, model=self.model)
 
     # Checks before any call
 

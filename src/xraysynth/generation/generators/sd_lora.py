@@ -6,23 +6,33 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.errors import ConfigError
 from xraysynth.files import write_atomically
 from xraysynth.generation.generators._loading import parameters, shapes
-from xraysynth.generation.generators.base import Card, Listener
+from xraysynth.generation.generators.base import Card, FineTuning, Listener
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
+from xraysynth.generation.ledger import Ledger
+from xraysynth.generation.lora.folder import BASE, LoraFolder
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.generation.schedulers import ZERO_TERMINAL, takes, zero_terminal
-from xraysynth.records import LEARNED, Captioned, Generated, Request, sha256_bytes, to_json
+from xraysynth.records import (
+    LEARNED,
+    Captioned,
+    Generated,
+    JsonObject,
+    LearningRecord,
+    Request,
+    sha256_bytes,
+    to_json,
+)
 from xraysynth.seeds import digest
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
-BASE = "lesson.json"
-"""File beside the weights that says which model they adapt, and by which recipe."""
+if TYPE_CHECKING:  # torch takes seconds to import
+    from xraysynth.generation.lora.training import LoraResult
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class SdLora(StableDiffusion):
         """Of the base model, and of the weights or of the job that makes them."""
         by: Any = self.taught_by
         if by is None:
-            by = [sha256_bytes(path.read_bytes()) for path in self._weight_files()]
+            by = [sha256_bytes(path.read_bytes()) for path in self._folder.weight_files]
         # Earlier versions drew these images from a schedule that ended with signal left.
         redrawn = ["zero terminal SNR"] if self._redrawn else []
         return digest([super().content_digest(), by, *redrawn])
@@ -65,7 +75,7 @@ class SdLora(StableDiffusion):
         """Whether the LoRA was trained, or will be, with zero terminal SNR."""
         if self.taught_by is not None:
             return self.lora.zero_terminal_snr
-        return bool(self._record(BASE).get("recipe", {}).get("zero_terminal_snr"))
+        return bool(self._folder.lesson.get("recipe", {}).get("zero_terminal_snr"))
 
     @property
     def _redrawn(self) -> bool:
@@ -79,7 +89,7 @@ class SdLora(StableDiffusion):
         _, kind = json.loads((self.folder / "model_index.json").read_text())["scheduler"]
         return not takes(getattr(diffusers, kind), *ZERO_TERMINAL)
 
-    def lesson(self) -> dict[str, Any]:
+    def lesson(self) -> JsonObject:
         """What decides the weights, besides the images and captions."""
         return {"base": super().content_digest(), "recipe": to_json(self.lora)}
 
@@ -102,20 +112,25 @@ class SdLora(StableDiffusion):
         """Captions from the prompt bank for every image."""
         return self.lora.captions_per_image
 
-    def learned(self) -> Mapping[str, Any]:
-        """The record of what it has seen; empty for a LoRA that came without."""
-        return self._record(LEARNED)
+    @property
+    def _folder(self) -> LoraFolder:
+        return LoraFolder(self.name, self.weights)
 
-    def measured(self) -> dict[str, Any]:
+    def learned(self) -> LearningRecord | None:
+        """The record of what it has seen; None for a LoRA that came without."""
+        path = self._folder.find(LEARNED)
+        return None if path is None else LearningRecord.read(path)
+
+    def measured(self) -> Ledger:
         """As for the base, and how many parameters were trained."""
-        known = super().measured()
+        model = super().measured()
+        trained_parameters = sum(map(parameters, self._folder.weight_files))
         parts = [StableDiffusion.measured(part) for part in self._by_class.values()]
-        loaded = [part for part in parts if "load_seconds" in part]
-        for part in loaded:
-            known |= part
+        loaded = [part for part in parts if part.load_seconds is not None]
         if loaded:  # each class loads a pipeline of its own
-            known["load_seconds"] = sum(part["load_seconds"] for part in loaded)
-        return known | {"trained_parameters": sum(map(parameters, self._weight_files()))}
+            load_seconds = sum(part.load_seconds or 0.0 for part in loaded)
+            model = replace(loaded[-1], load_seconds=load_seconds)
+        return replace(model, trained_parameters=trained_parameters)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request, in order; with one LoRA a class, each class by its own."""
@@ -125,7 +140,7 @@ class SdLora(StableDiffusion):
         for label, group in groupby(requests, key=lambda r: r.label):
             if label not in self._by_class:
                 raise ConfigError(
-                    f"generator.{self.name}.weights: {self._place()} has a LoRA for "
+                    f"generator.{self.name}.weights: {self._folder.path} has a LoRA for "
                     f"{', '.join(self._by_class)}, but none for class {label}; fine-tune again"
                 )
             yield from self._by_class[label].generate(list(group))
@@ -133,8 +148,8 @@ class SdLora(StableDiffusion):
     @cached_property
     def _by_class(self) -> "dict[str, SdLora]":
         """A generator a class where every class has a LoRA of its own, else none."""
-        files = self._weight_files()
-        if files[0].parent == self._place():
+        files = self._folder.weight_files
+        if files[0].parent == self._folder.path:
             return {}
         return {path.parent.name: replace(self, weights=str(path)) for path in files}
 
@@ -145,7 +160,7 @@ class SdLora(StableDiffusion):
         folder: Path,
         cache: Path,
         listener: Listener,
-    ) -> dict[str, Any]:
+    ) -> FineTuning:
         """Fine-tune on `examples(side_px)`, a training and a validation set; weights go to `folder`.
 
         Killed and started again with the same folder, it goes on from its last checkpoint.
@@ -159,7 +174,7 @@ class SdLora(StableDiffusion):
             own, held = ((e.of(part) if part else e) for e in (training, validation))
             results[part] = self._teach_one(own, held, folder / part, cache, listener)
         write_atomically(folder / BASE, json.dumps(self.lesson()).encode())
-        return _summed(results)
+        return _add_up(results)
 
     def _teach_one(
         self,
@@ -168,7 +183,7 @@ class SdLora(StableDiffusion):
         folder: Path,
         cache: Path,
         listener: Listener,
-    ) -> Any:
+    ) -> "LoraResult":
         import torch
 
         from xraysynth.generation.lora.training import train
@@ -210,7 +225,7 @@ class SdLora(StableDiffusion):
     def _adapted(self, pipeline: Any) -> Any:
         """The pipeline with the LoRA fused into its weights, so that it costs no time."""
         self._require_same_base()
-        (path,) = self._weight_files()
+        (path,) = self._folder.weight_files
         try:
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
         except Exception as error:  # safetensors and torch raise different kinds
@@ -240,59 +255,25 @@ class SdLora(StableDiffusion):
                 "(lora_A, lora_B) throughout"
             )
 
-    def _record(self, name: str) -> dict[str, Any]:
-        """What lies beside the LoRA, or beside all of those of the classes; else empty."""
-        place = self._place()
-        path = next((f / name for f in (place, place.parent) if (f / name).is_file()), None)
-        found: dict[str, Any] = json.loads(path.read_text()) if path else {}
-        return found
-
     def _require_same_base(self) -> None:
         own = StableDiffusion.content_digest(self)
-        base = self._record(BASE).get("base", own)  # else the shapes are checked when it is loaded
+        base = self._folder.lesson.get("base", own)  # else the shapes are checked when it is loaded
         if base != own:
             raise ConfigError(
-                f"generator.{self.name}.weights: the LoRA in {self._place()} adapts another model than "
+                f"generator.{self.name}.weights: the LoRA in {self._folder.path} adapts another model than "
                 f"generator.{self.name}.model={self.model} (weights {base[:12]}, not {own[:12]}); name "
                 "its base, or fine-tune again"
             )
 
-    def _place(self) -> Path:
-        if self.weights is None:
-            raise ConfigError(
-                f"generator.{self.name} has no LoRA yet; make it with `xraysynth finetune`, or name one "
-                f"in generator.{self.name}.weights"
-            )
-        path = Path(self.weights).expanduser()
-        if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
-            raise ConfigError(
-                f"generator.{self.name}.weights: {path.name} is a pickle, which can run code when it is "
-                "read; only safetensors are loaded. Convert it where you trust it"
-            )
-        return path.parent if path.suffix == ".safetensors" else path
 
-    def _weight_files(self) -> list[Path]:
-        """The LoRA, or one per class."""
-        place = self._place()
-        name = Path(str(self.weights)).name
-        own = place / (name if name.endswith(".safetensors") else WEIGHTS)
-        files = [own] if own.exists() else sorted(place.glob(f"*/{WEIGHTS}"))
-        if not files:
-            pickles = [p.name for p in place.glob("*.bin")]
-            hint = f"; {pickles[0]} is a pickle and is not read" if pickles else ""
-            raise DataNotFoundError(
-                f"generator.{self.name}.weights: no {own.name} in {place}{hint}; make it with "
-                "`xraysynth finetune`, or name the folder or file of a LoRA"
-            )
-        return files
-
-
-def _summed(results: Mapping[str, Any]) -> dict[str, Any]:
+def _add_up(results: "Mapping[str, LoraResult]") -> FineTuning:
     """One LoRA's figures, or those of one a class together."""
-    found = list(results.values())
-    return {
-        "steps": sum(r.steps for r in found),
-        "seconds": sum(r.seconds for r in found),
-        "trained_parameters": sum(r.trained_parameters for r in found),
-        "history": [{"part": part} | entry for part, r in results.items() for entry in r.history],
-    }
+    history: list[Mapping[str, float | str]] = []
+    for part, result in results.items():
+        history += [{"part": part, **entry} for entry in result.history]
+    return FineTuning(
+        steps=sum(result.steps for result in results.values()),
+        seconds=sum(result.seconds for result in results.values()),
+        trained_parameters=sum(result.trained_parameters for result in results.values()),
+        history=history,
+    )

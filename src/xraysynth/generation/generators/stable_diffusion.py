@@ -30,8 +30,9 @@ from xraysynth.generation.generators._loading import (
 )
 from xraysynth.generation.generators._sampling import Sampler
 from xraysynth.generation.generators.base import Card
+from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL, build_scheduler, takes
-from xraysynth.records import Generated, Request
+from xraysynth.records import Generated, LearningRecord, Request
 from xraysynth.seeds import digest
 
 EMBEDDED = "embedded"
@@ -159,9 +160,9 @@ class StableDiffusion:
         extras = {option: weights.content_digest() for option, weights in self._extras.items()}
         return digest([own, extras]) if extras else own
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> LearningRecord | None:
         """Nothing of the study's own images."""
-        return {}
+        return None
 
     @cached_property
     def _fetched(self) -> Path:
@@ -176,7 +177,7 @@ class StableDiffusion:
         return pipeline
 
     @cached_property
-    def _loaded(self) -> tuple[Any, dict[str, Any]]:
+    def _loaded(self) -> tuple[Any, Ledger]:
         """The pipeline, ready to draw, and what `measured` says of it."""
         import torch
 
@@ -191,13 +192,15 @@ class StableDiffusion:
         dtype = resolve_dtype(self.dtype, device=device, parameters=size)
         pipeline.scheduler = self._scheduler(pipeline.scheduler.config)
         convert(pipeline, dtype=dtype, device=device, **asked)
-        return pipeline, {
-            "load_seconds": perf_counter() - began,
-            "parameters": sum(count_parameters(part) for part in pipeline.components.values()),
-            "bytes_on_disk": sum(p.stat().st_size for group in files.values() for p in group),
-            "device": device,
-            "dtype": dtype,
-        }
+        return pipeline, Ledger(
+            load_seconds=perf_counter() - began,
+            parameters=sum(count_parameters(part) for part in pipeline.components.values()),
+            bytes_on_disk=sum(p.stat().st_size for group in files.values() for p in group),
+            device=device,
+            dtype=dtype,
+            engine=self.engine,
+            steps=self.steps,
+        )
 
     def _scheduler(self, config: Mapping[str, Any]) -> Any:
         """The scheduler that samples, by the option `scheduler`; `config` is that of the model's own."""
@@ -241,7 +244,7 @@ class StableDiffusion:
         import torch
 
         pipeline, facts = self._loaded
-        on_cpu = facts["device"] == "cpu"
+        on_cpu = facts.device == "cpu"
         small = count_parameters(pipeline.unet) < SMALL
         return Sampler(
             pipeline,
@@ -255,10 +258,11 @@ class StableDiffusion:
             remedy=f"set {self._option}.memory, or a smaller {self._option}.size_px",
         )
 
-    def measured(self) -> dict[str, Any]:
+    def measured(self) -> Ledger:
         """What is known of the model once it is loaded; engine and steps before."""
-        known = {"engine": self.engine, "steps": self.steps}
-        return known | (self._loaded[1] if "_loaded" in vars(self) else {"dtype": self.dtype})
+        if "_loaded" in vars(self):
+            return self._loaded[1]
+        return Ledger(engine=self.engine, steps=self.steps, dtype=self.dtype)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One result per request, in order; an image depends on nothing but its own request."""

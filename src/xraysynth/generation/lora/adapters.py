@@ -12,11 +12,11 @@ from peft.utils import get_peft_model_state_dict
 
 from xraysynth.errors import ConfigError, some
 from xraysynth.files import write_atomically
+from xraysynth.generation.lora.folder import WEIGHTS
 from xraysynth.generation.lora.latents import text_encoders
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.seeds import derive_seed
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 

@@ -25,9 +25,10 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor
 
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.generation.lora.adapters import WEIGHTS, check_targets, save_adapters
+from xraysynth.generation.lora.adapters import check_targets, save_adapters
 from xraysynth.generation.lora.denoising import noise_schedule
 from xraysynth.generation.lora.examples import material_digest, prepare
+from xraysynth.generation.lora.folder import WEIGHTS
 from xraysynth.generation.lora.latents import (
     read_tensors,
     tensors_digest,
