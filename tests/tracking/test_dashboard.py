@@ -11,7 +11,7 @@ from wandb_recorder import Recorder, environment, logged
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.stages import dashboard as stage
-from xraysynth.tracking import dashboard
+from xraysynth.tracking import dashboard, panels
 
 GOLDEN = Path(__file__).parent / "golden" / "dashboard.json"
 pytest.importorskip("wandb_workspaces", reason="the extra dashboard is not installed")
@@ -67,13 +67,13 @@ def test_what_it_plots_is_what_the_runs_of_a_study_hold(finished):
     config = {}
     for line in text.splitlines():
         config |= json.loads(line).get("run", {}).get("config", {}).get("update", {})
-    for name in dashboard.HYPERPARAMETERS:
+    for name in panels.HYPERPARAMETERS:
         first, _, second = name.partition(".")
         assert second in config[first] if second else first in config, name
-    plotted = [dashboard.SCORE, "share", "macro_f1", "faithfulness", "tested_on/macro_f1"]
-    plotted += ["samples", "images", "closest", "measures", *dashboard.CHARTS]
+    plotted = [panels.SCORE, "share", "macro_f1", "faithfulness", "tested_on/macro_f1"]
+    plotted += ["samples", "images", "closest", "measures", *panels.CHARTS]
     unknown_here = ("energy", "usd")  # known with codecarbon, and of services that are paid
-    plotted += [name for name in dashboard.COSTS if not any(u in name for u in unknown_here)]
+    plotted += [name for name in panels.COSTS if not any(u in name for u in unknown_here)]
     assert [name for name in plotted if f'"{name}' not in text] == []
 
 

@@ -107,7 +107,7 @@ def test_a_configuration_is_sent_without_paths_and_secrets(tmp_path, monkeypatch
 
 def test_arms_of_a_series_differ_by_share_and_seed_alone():
     def series(*overrides: str) -> str:
-        return arm(compose(list(overrides)).plain())["series"]
+        return arm(compose(list(overrides)).plain()).series
 
     assert series("data.share=0") == "real only"
     assert series("data.share=0.5") == series("data.share=0.25", "seed=3") == "stable_diffusion"

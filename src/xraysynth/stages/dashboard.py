@@ -12,7 +12,9 @@ from typing import Any
 
 from xraysynth.config import Config, TrackingMode
 from xraysynth.files import write_atomically
+from xraysynth.records import from_json, to_json
 from xraysynth.tracking import dashboard
+from xraysynth.tracking.dashboard import SavedViews
 
 SECTIONS = ("study", "tracking", "paths")
 """The options that this stage reads."""
@@ -29,9 +31,9 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     if config.tracking.mode is not TrackingMode.online:
         return result
     known = json.loads((folder / SAVED).read_text()) if (folder / SAVED).exists() else {}
-    saved = dashboard.save(config, known)
-    _write(folder / SAVED, saved)
-    return result | {k: v for k, v in saved.items() if k.endswith("_url")}
+    saved = dashboard.save(config, from_json(SavedViews, known))
+    _write(folder / SAVED, to_json(saved))
+    return result | {"workspace_url": saved.workspace_url, "report_url": saved.report_url}
 
 
 def _write(path: Path, value: Any) -> None:

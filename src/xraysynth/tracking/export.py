@@ -6,7 +6,7 @@ and the like what came of it. It asks no server.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from xraysynth.errors import DataNotFoundError, XraysynthError, some
 from xraysynth.privacy import Scrubber
 from xraysynth.records import JsonObject
 from xraysynth.tracking.runs import arm, tags
-from xraysynth.tracking.summaries import cost, summarize, summarize_reading
+from xraysynth.tracking.summaries import Summary, cost, summarize, summarize_reading
 
 RUN_COLUMNS = ("name", "group", "job_type", "tags", "state")
 """What every run has, before its `config.` and `summary.` columns."""
@@ -124,13 +124,13 @@ def _runs(output: Path) -> list[JsonObject]:
     ]
 
 
-def _facts(record: JsonObject) -> dict[str, Any]:
+def _facts(record: JsonObject) -> JsonObject:
     """What a run says of its job besides the options."""
     facts = {"job": record["key"], "environment": record.get("environment", {})}
-    return facts | ({"arm": arm(record["config"])} if record["stage"] == "train" else {})
+    return facts | ({"arm": asdict(arm(record["config"]))} if record["stage"] == "train" else {})
 
 
-def _summary(record: JsonObject, output: Path, ledgers: Mapping[str, JsonObject]) -> dict[str, Any]:
+def _summary(record: JsonObject, output: Path, ledgers: Mapping[str, JsonObject]) -> Summary:
     """Of a training on a single pool with what its images cost, of a reading with its table."""
     stage = record["stage"]
     summary = summarize(stage, record.get("result", {}))

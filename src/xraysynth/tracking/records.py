@@ -15,7 +15,7 @@ class Record:
 
     kind: str
     key: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def made(self) -> Any:
         """The artifact; the same record makes the same version of it in every run."""

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def tracked(config: Config, job: Job) -> Iterator[Any]:
         job_type=job.stage,
         name=f"{job.stage}-{job.key}",
         tags=tags(job.stage, config.plain()),
-        config=described(config, job),
+        config=dict(described(config, job)),
         dir=str(job.folder),
-        settings=wandb.Settings(**_quiet()),
+        settings=_settings(),
     )
     if run.offline:
         _make_portable(run, config.output)
@@ -65,19 +66,21 @@ def keep_below(folder: Path) -> None:
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # its reports to W&B hold paths of this machine
 
 
-def _quiet() -> dict[str, Any]:
+def _settings() -> Any:
     """Settings that leave out what W&B would find out about the machine, and the time that takes."""
-    return {
-        "console": "off",
-        "save_code": False,
-        "symlink": False,  # a copy that follows links would hold every run twice
-        "host": "",
-        "disable_git": True,  # its address may hold a token; the commit is known already
-        "git_commit": environment()["git"].removesuffix("-dirty") or None,
-        "x_disable_stats": True,
-        "x_disable_machine_info": True,
-        "x_save_requirements": False,
-    }
+    import wandb
+
+    return wandb.Settings(
+        console="off",
+        save_code=False,
+        symlink=False,  # a copy that follows links would hold every run twice
+        host="",
+        disable_git=True,  # its address may hold a token; the commit is known already
+        git_commit=environment()["git"].removesuffix("-dirty") or None,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
 
 
 def _make_portable(run: Any, output: Path) -> None:
@@ -93,10 +96,10 @@ def _make_portable(run: Any, output: Path) -> None:
     run._log_artifact = log_artifact
 
 
-def described(config: Config, job: Job) -> dict[str, Any]:
+def described(config: Config, job: Job) -> JsonObject:
     """The configuration as it may be sent, with the arm it describes and what it runs on."""
     plain = config.plain()
-    options: dict[str, Any] = without_secrets(
+    options: JsonObject = without_secrets(
         Scrubber.of(config.output.absolute().parent).values(plain)
     )
     sources = (*config.sources(), *config.test_sources())
@@ -105,14 +108,26 @@ def described(config: Config, job: Job) -> dict[str, Any]:
         "environment": environment(),
         "credentialed": any(source.credentialed for source in sources),
     }
-    return options | facts | ({"arm": arm(plain)} if job.stage == "train" else {})
+    described_arm = {"arm": asdict(arm(plain))} if job.stage == "train" else {}
+    return {**options, **facts, **described_arm}
 
 
-def arm(options: JsonObject) -> dict[str, Any]:
-    """What tells the arms of a study apart; those of a `series` differ by share and seed alone.
+@dataclass(frozen=True)
+class Arm:
+    """What tells the arms of a study apart; those of a `series` differ by share and seed alone."""
 
-    `options` is a configuration as plain values, also that of an earlier version.
-    """
+    series: str
+    generator: str
+    share: float
+    mode: str
+    control: str
+    real_fraction: float
+    left_out: str
+    seed: int
+
+
+def arm(options: JsonObject) -> Arm:
+    """The arm that a training is, from its configuration as plain values, also of an earlier version."""
     data = from_json(DataRecipe, options["data"])
     images = "+".join(options["generator"]) if data.share else "real only"
     images = "duplicate real" if data.control is Control.duplicate else images
@@ -124,21 +139,21 @@ def arm(options: JsonObject) -> dict[str, Any]:
         f"{data.real_fraction:.0%} of the real images": data.real_fraction < 1,
         f"{'size-matched to leaving out' if matched else 'without'} {data.leave_out}": data.leave_out,
     }
-    return {
-        "series": ", ".join([images, *(note for note, holds in notes.items() if holds)]),
-        "generator": images,
-        "share": data.share,
-        "mode": data.mode.value,
-        "control": data.control.value,
-        "real_fraction": data.real_fraction,
-        "left_out": data.leave_out,
-        "seed": options["seed"],
-    }
+    return Arm(
+        series=", ".join([images, *(note for note, holds in notes.items() if holds)]),
+        generator=images,
+        share=data.share,
+        mode=data.mode.value,
+        control=data.control.value,
+        real_fraction=data.real_fraction,
+        left_out=data.leave_out,
+        seed=options["seed"],
+    )
 
 
 def tags(stage: str, options: JsonObject) -> list[str]:
     """The stage, the sources and generators it worked with, and those of tracking.tags."""
-    generators = [arm(options)["generator"]] if stage == "train" else options["generator"]
+    generators = [arm(options).generator] if stage == "train" else options["generator"]
     names = [stage, *options["source"], *generators, *options["tracking"]["tags"]]
     return list(dict.fromkeys(name[:64] for name in names))  # W&B takes no longer ones
 

@@ -10,12 +10,15 @@ Results of earlier versions lack entries, which are left out.
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xraysynth.records import JsonObject
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Summary = dict[str, float | int | str | None]
+"""Numbers by name, which is a path of `/`."""
 
 COST = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_1000")
 """What of a pool's ledger stands beside the scores of a classifier trained on it."""
@@ -23,58 +26,58 @@ COST = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_
 _SIZES = ("real_images", "real_repeats", "synthetic_images", "test_images", "fit_seconds")
 
 
-def summarize(stage: str, result: JsonObject) -> dict[str, Any]:
+def summarize(stage: str, result: JsonObject) -> Summary:
     """The summary of a finished job; empty for stages whose runs have none."""
     return _SUMMARIES[stage](result) if stage in _SUMMARIES else {}
 
 
-def summarize_reading(results: "pd.DataFrame") -> dict[str, Any]:
+def summarize_reading(results: "pd.DataFrame") -> Summary:
     """What holds of all classes in the results of a reading."""
     overall = results[(results["class"] == "") & results["value"].notna()]
-    entries: dict[str, Any] = {}
+    entries: Summary = {}
     for row in json.loads(overall.to_json(orient="records")):
         name = "/".join(filter(None, ("reading", row["generator"], row["name"])))
         entries |= {name: row["value"]} | {f"{name}/{end}": row[end] for end in ("low", "high")}
     return entries
 
 
-def flat(scores: Mapping[str, JsonObject], prefix: str) -> dict[str, Any]:
+def flat(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
     """Intervals as entries of a summary: the value by its name, its low, high and n beside it.
 
     >>> flat({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
     {'test/f1': 0.5, 'test/f1/low': 0.4, 'test/f1/high': 0.6, 'test/f1/n': 9}
     """
-    entries: dict[str, Any] = {}
+    entries: Summary = {}
     for name, score in scores.items():
         entries[f"{prefix}{name}"] = score["value"]
         entries |= {f"{prefix}{name}/{end}": score[end] for end in ("low", "high", "n")}
     return entries
 
 
-def cost(ledger: JsonObject) -> dict[str, Any]:
+def cost(ledger: JsonObject) -> Summary:
     """Entries of a summary from a ledger, as far as it has them."""
     known = {name: ledger.get(name) for name in (*COST, "seconds", "peak_vram_mb")}
     return {f"cost/{name}": value for name, value in known.items() if value is not None}
 
 
-def _entries(result: JsonObject, *names: str) -> dict[str, Any]:
+def _entries(result: JsonObject, *names: str) -> Summary:
     return {name: result[name] for name in names if name in result}
 
 
-def _cohort(result: JsonObject) -> dict[str, Any]:
+def _cohort(result: JsonObject) -> Summary:
     return _entries(result, "images", "patients", "near_duplicates")
 
 
-def _shortcuts(result: JsonObject) -> dict[str, Any]:
+def _shortcuts(result: JsonObject) -> Summary:
     rows = result.get("shortcuts", ())
     return flat({f"{row['question']}/{row['view']}": row for row in rows}, "shortcut/")
 
 
-def _lora(result: JsonObject) -> dict[str, Any]:
+def _lora(result: JsonObject) -> Summary:
     return _entries(result, "images", "patients") | cost(result.get("ledger", {}))
 
 
-def _pool(result: JsonObject) -> dict[str, Any]:
+def _pool(result: JsonObject) -> Summary:
     """Of a shard, whose outcomes are not by class, the images alone."""
     by_class = result["outcomes"].values() if "ledger" in result else ()
     totals: Counter[str] = Counter()
@@ -84,7 +87,7 @@ def _pool(result: JsonObject) -> dict[str, Any]:
     return _entries(result, "images") | outcomes | cost(result.get("ledger", {}))
 
 
-def _training(result: JsonObject) -> dict[str, Any]:
+def _training(result: JsonObject) -> Summary:
     """Test scores, sizes, scores on external test sets, and what the classifier should not tell."""
     entries = _last_step(result) | flat(result.get("scores", {}), "test/")
     entries |= _entries(result, *_SIZES)
@@ -97,13 +100,13 @@ def _training(result: JsonObject) -> dict[str, Any]:
     return entries | (flat({"pointing": pointing["hits"]}, "probe/") if pointing else {})
 
 
-def _last_step(result: JsonObject) -> dict[str, Any]:
+def _last_step(result: JsonObject) -> Summary:
     """Losses and validation scores, as Lightning logs them."""
     history = result.get("history") or [{}]
     return {name: value for name, value in history[-1].items() if "/" in name}
 
 
-def _evaluation(result: JsonObject) -> dict[str, Any]:
+def _evaluation(result: JsonObject) -> Summary:
     """What holds of all classes."""
     overall = {_measure(row): row for row in result.get("measures", ()) if not row["label"]}
     fidelity = [row for row in result.get("faithfulness", ()) if not row["label"]]
