@@ -93,14 +93,14 @@ def estimates(cell: Cell, rng: np.random.Generator) -> dict[str, Estimate]:
 def _these_readers(found: Crossed) -> Estimate:
     """What an interval over images alone would say."""
     half = 1.96 * np.sqrt(found.over_images)
-    return Estimate(found.value, found.value - half, found.value + half, 0, 0)
+    return Estimate(found.value, found.value - half, found.value + half, 0, readers=0)
 
 
 def _these_images(found: Crossed) -> Estimate:
     """What the percentiles of a bootstrap over readers alone would say."""
     draws = np.random.default_rng(0).integers(found.readers, size=(500, found.readers))
     low, high = np.quantile(found.values[draws].mean(1), [0.025, 0.975])
-    return Estimate(found.value, float(low), float(high), 0, 0)
+    return Estimate(found.value, float(low), float(high), 0, readers=0)
 
 
 @functools.cache

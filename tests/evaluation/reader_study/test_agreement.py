@@ -117,7 +117,7 @@ def test_images_that_one_reader_has_not_seen_are_counted():
     x = random()
     x[0, :7] = np.nan
     found = agreement.fleiss(x, np.zeros(50), options=4)
-    assert found.images == 43
+    assert found.n == 43
     assert "7 images" in found.note
 
 

@@ -41,8 +41,7 @@ def fleiss(codes: np.ndarray, strata: np.ndarray, *, options: int) -> Estimate:
 
 
 def _undefined(codes: np.ndarray, note: str) -> Estimate:
-    nothing = float("nan")
-    return Estimate(nothing, nothing, nothing, len(codes), codes.shape[1], note)
+    return Estimate.undefined(readers=len(codes), images=codes.shape[1], note=note)
 
 
 def _counts(codes: np.ndarray, options: int) -> np.ndarray:

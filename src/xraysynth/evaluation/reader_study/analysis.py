@@ -92,7 +92,7 @@ class _Study:
         self, title: str, label: str, made: np.ndarray, real: np.ndarray
     ) -> Iterator[Result]:
         if not made.any():
-            yield Result.of("images", title, label, _nothing("no answered image"))
+            yield Result.of("images", title, label, Estimate.undefined(note="no answered image"))
             return
         for measure in self.answers.single:
             yield Result.of(measure.name, title, label, measure.estimate(made))
@@ -132,13 +132,13 @@ class _Study:
         both = np.isfinite(first) & np.isfinite(second)
         same_again = f"same_again_{question.name}"
         if not both.any():
-            yield Result.of(same_again, "", "", _nothing("no image was shown twice"))
+            yield Result.of(same_again, "", "", Estimate.undefined(note="no image was shown twice"))
             return
         strata = np.zeros(len(self.panel.cases), int)  # too few repeats for a stratum each
         same = np.where(both, first == second, np.nan)
         yield Result.of(same_again, "", "", detection.rate(same, strata).estimate(share=True))
         kappa = agreement.within_readers(first, second, strata, ordinal=question.ordinal)
-        estimate = kappa.estimate() if kappa.readers else _nothing(_UNDEFINED)
+        estimate = kappa.estimate() if kappa.readers else Estimate.undefined(note=_UNDEFINED)
         yield Result.of(f"kappa_again_{question.name}", "", "", _clip_interval(estimate, 1.0))
 
     def own(self) -> Iterator[Result]:
@@ -198,11 +198,6 @@ class _Study:
                 "d_prime": advice.plans(d, images=images),
             }
         return plans
-
-
-def _nothing(note: str) -> Estimate:
-    nothing = float("nan")
-    return Estimate(nothing, nothing, nothing, 0, 0, note)
 
 
 def _clip_interval(estimate: Estimate, reach: float) -> Estimate:

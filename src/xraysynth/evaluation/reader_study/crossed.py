@@ -23,6 +23,8 @@ from functools import cached_property
 
 import numpy as np
 
+from xraysynth.evaluation.metrics.statistics import Interval
+
 LEVEL = 0.95
 PROBIT_SPREAD = 0.3
 """Prior spread between readers of a probit of a rate, of d' and of the criterion."""
@@ -32,20 +34,25 @@ _FREEDOM = 4
 _GRID = np.linspace(0, 1, 200) ** 2
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval over readers and images, and in words what qualifies it.
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Interval):
+    """A value of `n` images with its 95 % interval over readers and images.
 
-    `p` is the two-sided p-value of "it is zero", NaN where that is no question.
+    `note` says in words what qualifies it; `p` is the two-sided p-value of "it is zero", NaN where
+    that is no question.
     """
 
-    value: float
-    low: float
-    high: float
     readers: int
-    images: int
     note: str = ""
     p: float = float("nan")
+
+    @classmethod
+    def undefined(
+        cls, value: float = float("nan"), *, readers: int = 0, images: int = 0, note: str
+    ) -> "Estimate":
+        """A value without an interval, or none at all; `note` says why."""
+        nan = float("nan")
+        return cls(value, nan, nan, images, readers=readers, note=note)
 
 
 @dataclass(frozen=True)
@@ -198,13 +205,13 @@ class Crossed:
         half *= few(self.images)
         low, high = _on_logits(self.value, half, self.images) if share else self._ends(half)
         p = self._p() if test else float("nan")
-        return Estimate(self.value, low, high, self.readers, self.images, note, p)
+        return Estimate(self.value, low, high, self.images, readers=self.readers, note=note, p=p)
 
     def _ends(self, half: float) -> tuple[float, float]:
         return self.value - half, self.value + half
 
     def _unknown(self, value: float, note: str) -> Estimate:
-        return Estimate(value, float("nan"), float("nan"), self.readers, self.images, note)
+        return Estimate.undefined(value, readers=self.readers, images=self.images, note=note)
 
     def _p(self) -> float:
         distance = abs(self.value) / few(self.images)

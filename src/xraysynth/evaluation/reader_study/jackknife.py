@@ -63,7 +63,7 @@ def panel_statistic(
 
 def panel_estimate(value: float, pseudo: Crossed, *, readers: int, note: str = "") -> Estimate:
     """The estimate of `panel_statistic`: `value` with the interval around the corrected one."""
-    blank = Estimate(value, float("nan"), float("nan"), readers, pseudo.images)
+    blank = Estimate.undefined(value, readers=readers, images=pseudo.images, note="")
     if not math.isfinite(value):
         return replace(blank, note=note or "not defined: all answers alike, or too few")
     if pseudo.over_images <= 0 or not pseudo.readers:

@@ -10,12 +10,10 @@ from xraysynth.evaluation.reader_study.crossed import Estimate
 REAL = "real"
 """What the column generator says of real images; "" is all synthetic images together."""
 
-_NAN = float("nan")
 
-
-@dataclass(frozen=True)
-class Result:
-    """A measure of a generator's images ("" all, "real") and of a class ("" all).
+@dataclass(frozen=True, kw_only=True)
+class Result(Estimate):
+    """An estimate of a measure, of a generator's images ("" all, "real") and of a class ("" all).
 
     `p_holm` is the p-value adjusted over generators; both are NaN where nothing is tested.
     """
@@ -23,37 +21,35 @@ class Result:
     name: str
     generator: str
     label: str
-    value: float
-    low: float = _NAN
-    high: float = _NAN
-    n_readers: int = 0
-    n_cases: int = 0
-    note: str = ""
-    p: float = _NAN
-    p_holm: float = _NAN
+    p_holm: float = float("nan")
 
     @classmethod
     def of(cls, name: str, generator: str, label: str, estimate: Estimate) -> "Result":
         """A result from its estimate."""
         return cls(
-            name,
-            generator,
-            label,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            n_readers=estimate.readers,
-            n_cases=estimate.images,
+            *estimate.as_tuple(),
+            readers=estimate.readers,
             note=estimate.note,
             p=estimate.p,
+            name=name,
+            generator=generator,
+            label=label,
         )
 
 
-_COLUMNS = {field: "class" if field == "label" else field for field in Result.__dataclass_fields__}
+_COLUMNS = {
+    **{name: name for name in ("name", "generator")},
+    "label": "class",
+    **{name: name for name in ("value", "low", "high")},
+    "readers": "n_readers",
+    "n": "n_cases",
+    **{name: name for name in ("note", "p", "p_holm")},
+}
+"""The fields of a result and their columns in the table."""
 
 
 def to_table(results: Iterable[Result]) -> pd.DataFrame:
-    """One row per result; the column of its label is called class."""
+    """One row per result."""
     rows = [[getattr(result, field) for field in _COLUMNS] for result in results]
     return pd.DataFrame(rows, columns=list(_COLUMNS.values()))
 

@@ -91,7 +91,7 @@ def repeat_table(reading: Reading) -> RepeatTable:
                     is_measured=known(same.value),
                     same=share_cell(same),
                     kappa=value_cell(reading.get(f"kappa_again_{name}")),
-                    n=f"{same.n_cases} images, {same.n_readers} readers",
+                    n=f"{same.n} images, {same.readers} readers",
                     note=same.note,
                 )
             )
