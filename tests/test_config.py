@@ -109,6 +109,16 @@ def test_a_wrong_option_is_refused_with_the_remedy(override, message):
         compose([override])
 
 
+def test_an_experiment_has_options_ready_for_generators_that_may_be_selected():
+    config = compose(["experiment=smoke"])
+    assert list(config.generators()) == ["stable_diffusion", "sd_lora"]
+    config = compose(["experiment=smoke", "generator=[stable_diffusion,sd_turbo]"])
+    assert list(config.generators()) == ["stable_diffusion", "sd_turbo"]
+    assert config.generators()["stable_diffusion"].steps == 4
+    with pytest.raises(ConfigError, match="generator.sd_lora is set, but generator=sd_lora is not"):
+        compose(["generator.sd_lora.steps=4"])
+
+
 def test_pretraining_may_stop_early_and_keep_the_best():
     for option in ("trainer.patience=3", "trainer.keep=best"):
         config = compose(["data.mode=pretrain", "data.share=0.5", option])

@@ -20,7 +20,7 @@ def checked(composed: Any) -> Config:
     from omegaconf import OmegaConf
 
     try:
-        values = OmegaConf.to_container(composed, resolve=True)
+        values = _of_selected(OmegaConf.to_container(composed, resolve=True))
         config = OmegaConf.to_object(OmegaConf.merge(schema(Config), values))
     except ConfigError:
         raise
@@ -31,6 +31,21 @@ def checked(composed: Any) -> Config:
     config.test_sources()
     config.generators()
     return config
+
+
+OPTIONAL = "_optional_"
+"""Key by which an experiment says that options of a plug-in hold only where it is selected."""
+
+
+def _of_selected(values: Any) -> Any:
+    """Without the options that an experiment has ready for plug-ins that are not selected."""
+    for group in PLUGINS:
+        nodes = dict(values.get(group) or {})
+        for key, node in nodes.items():
+            optional = isinstance(node, dict) and node.pop(OPTIONAL, False)
+            if optional and "_target_" not in node:
+                del values[group][key]
+    return values
 
 
 def schema(record: type) -> Any:
