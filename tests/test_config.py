@@ -115,7 +115,7 @@ def test_an_experiment_has_options_ready_for_generators_that_may_be_selected():
     config = compose(["experiment=smoke", "generator=[stable_diffusion,sd_turbo]"])
     assert list(config.generators()) == ["stable_diffusion", "sd_turbo"]
     assert config.generators()["stable_diffusion"].steps == 4
-    with pytest.raises(ConfigError, match="generator.sd_lora is set, but generator=sd_lora is not"):
+    with pytest.raises(ConfigError, match="sd_lora is set, but generator=sd_lora is not selected"):
         compose(["generator.sd_lora.steps=4"])
 
 
