@@ -31,14 +31,14 @@ import pandas as pd
 from xraysynth.compose import compose
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.verdicts import utility, verdict
-from xraysynth.stages import study
+from xraysynth.stages import Workspace, study
 from xraysynth.tracking.export import read_runs
 
 # The folder in which the study is run, so that its `outputs` are found: here, the one above.
 os.chdir(os.environ.setdefault("XRAYSYNTH_FOLDER", os.path.abspath("..")))
 overrides = shlex.split(os.environ.get("XRAYSYNTH_OVERRIDES", "experiment=quickstart"))
 config = compose(overrides)
-result = study.run(config, overrides)  # what is done is not done again
+result = study.run(Workspace(config, overrides))  # what is done is not done again
 results = pd.read_parquet(Path(result["results"]).with_suffix(".parquet"))
 results.sample(3, random_state=0)
 

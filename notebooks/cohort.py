@@ -35,16 +35,17 @@ from xraysynth.compose import compose
 from xraysynth.data.audit import Fingerprints, fingerprint_pixels, near_duplicates
 from xraysynth.errors import ConfoundingError
 from xraysynth.images import read
-from xraysynth.stages import prepare
+from xraysynth.stages import Workspace
 
 # The folder in which the study is run, so that its `outputs` are found: here, the one above.
 os.chdir(os.environ.setdefault("XRAYSYNTH_FOLDER", os.path.abspath("..")))
 overrides = shlex.split(os.environ.get("XRAYSYNTH_OVERRIDES", "experiment=quickstart"))
 overrides.append("tracking=none")
 config = compose(overrides)
-cohort, audit = prepare.cohort(config, overrides)
+workspace = Workspace(config, overrides)
+cohort, audit = workspace.cohort, workspace.audit
 table = cohort.table
-audit["simulated"], audit["notes"]
+pd.Series({"simulated": audit.simulated, "notes": audit.notes})
 
 # %% [markdown]
 # ## How many images, of how many patients?
@@ -63,11 +64,11 @@ table.pivot_table("patient_id", "label", ["source", "split"], aggfunc="nunique",
 # from 0.9 on the study refuses to start. Near duplicates across splits must be 0.
 
 # %%
-pd.DataFrame(audit["source_tells"]).T.round(2)
+pd.DataFrame(audit.source_tells).T.round(2)
 
 # %%
 names = ["exact_duplicates", "near_duplicates", "near_duplicates_across_splits"]
-pd.Series({"Cramér's V, class and source": audit["cramers_v"]} | {n: audit[n] for n in names})
+pd.Series({"Cramér's V, class and source": audit.cramers_v} | {n: getattr(audit, n) for n in names})
 
 # %% [markdown]
 # ## The images
@@ -144,7 +145,7 @@ confounded = [
     "tracking=none",
 ]
 try:
-    prepare.cohort(compose(confounded), confounded)
+    print(Workspace(compose(confounded), confounded).cohort)
 except ConfoundingError as error:
     print(error)
 
@@ -153,5 +154,4 @@ except ConfoundingError as error:
 
 # %%
 acknowledged = [*confounded, "acknowledge_confounding=true"]
-_, found = prepare.cohort(compose(acknowledged), acknowledged)
-found["acknowledged"]
+print(*Workspace(compose(acknowledged), acknowledged).audit.acknowledged, sep="\n")

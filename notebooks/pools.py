@@ -34,21 +34,22 @@ from xraysynth.evaluation.encoders import build
 from xraysynth.evaluation.images import Precision, evaluate
 from xraysynth.generation import pool
 from xraysynth.images import read
-from xraysynth.stages import finetune, generate, prepare
+from xraysynth.stages import Workspace, finetune, generate
 
 # The folder in which the study is run, so that its `outputs` are found: here, the one above.
 os.chdir(os.environ.setdefault("XRAYSYNTH_FOLDER", os.path.abspath("..")))
 overrides = shlex.split(os.environ.get("XRAYSYNTH_OVERRIDES", "experiment=quickstart"))
 overrides.append("tracking=none")
 config = compose(overrides)
-cohort, _ = prepare.cohort(config, overrides)
+cohort = Workspace(config, overrides).cohort
 per_class = max(cohort.split("train").counts().values())  # as many as there are real ones
 overrides.append(f"generate.per_class={per_class}")
 config = compose(overrides)
-if finetune.untaught(config):
-    finetune.run(config, overrides)  # what is done is not done again
-generate.run(config, overrides)
-pools = generate.pools(config, overrides, generate.counts(config, overrides))
+workspace = Workspace(config, overrides)
+if workspace.learners:
+    finetune.run(workspace)  # what is done is not done again
+generate.run(workspace)
+pools = workspace.pools()
 pd.DataFrame([images.counts() for images in pools.values()], index=list(pools))
 
 # %% [markdown]
@@ -84,8 +85,7 @@ for name, images in pools.items():
 # pool. Energy is estimated where the processor tells none.
 
 # %%
-made_by = finetune.generators(config, overrides)
-stores = {name: generate.store(config, generator) for name, generator in made_by.items()}
+stores = {name: workspace.store(name) for name in workspace.generators}
 ends = [pd.DataFrame(pool.outcomes(store)).sum(axis=1) for store in stores.values()]
 pd.DataFrame(ends, index=list(stores))
 

@@ -16,7 +16,7 @@ from tiny_sd import save_tiny_lora, save_tiny_sd
 
 from xraysynth.compose import compose
 from xraysynth.config import Config
-from xraysynth.stages import study
+from xraysynth.stages import Workspace, study
 
 settings.register_profile("any machine", deadline=None)  # no test depends on how fast it is
 settings.load_profile("any machine")
@@ -57,7 +57,7 @@ def finished(tmp_path_factory, tiny_sd):
     folder = tmp_path_factory.mktemp("study")
     write_cohort(folder / "cohort")
     overrides = overrides_for(folder, tiny_sd)
-    result = study.run(compose(overrides), overrides)
+    result = study.run(Workspace(compose(overrides), overrides))
     return folder, overrides, result
 
 

@@ -20,7 +20,7 @@ from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.statistics import Interval, holm
 from xraysynth.evaluation.results import Measure
 from xraysynth.report import verdicts
-from xraysynth.stages import arms, plan
+from xraysynth.stages._study import arms, plan
 
 CLASSES = ("normal", "pneumonia", "covid19")
 BALANCED, SKEWED = (1 / 3, 1 / 3, 1 / 3), (0.67, 0.24, 0.09)

@@ -13,7 +13,7 @@ import pandas as pd
 from xraysynth.compose import compose
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.images import encode_png, read
-from xraysynth.stages import prepare
+from xraysynth.stages import Workspace
 
 PER_CLASS = 40
 SIZE_PX = 64
@@ -40,7 +40,7 @@ def noise() -> Iterator[Image]:
 def copies() -> Iterator[Image]:
     """The first training images of each class."""
     overrides = ["experiment=null_study", "generator.archive.folder=none"]
-    cohort, _ = prepare.cohort(compose(overrides), overrides)
+    cohort = Workspace(compose(overrides), overrides).cohort
     train = cohort.split("train")
     for _, rows in train.table.groupby("label"):
         for row in rows.sort_values("image_id").head(PER_CLASS).itertuples():

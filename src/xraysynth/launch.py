@@ -101,8 +101,10 @@ class Task:
                 f"shard.count={config.shard.count} is for xraysynth {' and '.join(SHARDED)}; "
                 f"leave it out of xraysynth {self.stage}, which does all of its work"
             )
+        from xraysynth.stages import Workspace
+
         stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
-        result: dict[str, Any] = stage.run(config, overrides)
+        result: dict[str, Any] = stage.run(Workspace(config, overrides))
         return result
 
     def _kept(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def cohort(sources, labels, splits=None):
 def test_a_class_known_by_its_source_stops_unless_acknowledged():
     manifest = cohort(["x"] * 10 + ["y"] * 10, ["covid19"] * 10 + ["normal"] * 10)
     report = audit.audit(manifest, [])
-    assert report["cramers_v"] == pytest.approx(1.0)
+    assert report.cramers_v == pytest.approx(1.0)
     with pytest.raises(ConfoundingError, match="acknowledge_confounding=true"):
         audit.require_no_confounding(report, acknowledged=False)
     assert len(audit.require_no_confounding(report, acknowledged=True)) == 2
@@ -81,14 +81,14 @@ def test_a_class_known_by_its_source_stops_unless_acknowledged():
 def test_sources_that_share_their_classes_do_not_stop():
     manifest = cohort(["x", "y"] * 10, (["covid19"] * 2 + ["normal"] * 2) * 5)
     report = audit.audit(manifest, [])
-    assert report["cramers_v"] == pytest.approx(0.0)
+    assert report.cramers_v == pytest.approx(0.0)
     assert audit.require_no_confounding(report, acknowledged=False) == []
 
 
 def test_one_source_tells_nothing():
     report = audit.audit(cohort(["x"] * 4, ["a", "b", "a", "b"]), [])
-    assert report["cramers_v"] == 0.0
-    assert report["source_tells"]["a"]["balanced_accuracy"] == 0.5
+    assert report.cramers_v == 0.0
+    assert report.source_tells["a"]["balanced_accuracy"] == 0.5
 
 
 def test_a_rare_class_from_a_source_of_its_own_is_found_although_accuracy_is_always_high():
@@ -105,7 +105,7 @@ def test_many_small_sources_that_know_nothing_of_the_class_are_not_confounding()
         places = [*sources, *rng.choice(sources, 40)]
         manifest = cohort(places, rng.permutation(["a"] * 10 + ["b"] * 45 + ["c"] * 45).tolist())
         report = audit.audit(manifest, [])
-        assert report["source_tells"]["a"]["balanced_accuracy"] > 0.8
+        assert report.source_tells["a"]["balanced_accuracy"] > 0.8
         told += audit.require_no_confounding(report, acknowledged=True)
     assert len(told) <= 2  # of 60 classes
     alone = cohort([f"s{n}" for n in range(40)], ["a", "b"] * 20)  # a source for each image
@@ -114,8 +114,8 @@ def test_many_small_sources_that_know_nothing_of_the_class_are_not_confounding()
 
 def test_what_an_audit_of_an_earlier_version_found_is_found_again():
     report = audit.audit(cohort(["x"] * 10 + ["y"] * 10, ["a"] * 10 + ["b"] * 10), [])
-    assert report["source_tells"]["a"]["by_chance"] < 0.9
-    for tells in report["source_tells"].values():
+    assert report.source_tells["a"]["by_chance"] < 0.9
+    for tells in report.source_tells.values():
         del tells["by_chance"]
     assert len(audit.require_no_confounding(report, acknowledged=True)) == 2
 
@@ -263,7 +263,7 @@ def test_the_audit_of_a_cohort_stays_what_it_was():
     pairs = [(k, k + 3) for k in range(0, 50, 2)]
     for given in (pairs, np.array(pairs)):
         report = audit.audit(manifest, given)
-        for tells in report["source_tells"].values():
+        for tells in report.source_tells.values():
             assert tells.pop("by_chance") < 0.75
         assert digest(report).startswith("8cb19a0c7160")
     table, left = audit.drop_crossing(manifest.table, pairs)

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from xraysynth.evaluation.folders import common_size, from_folder, same_classes
 from xraysynth.evaluation.images import Precision, evaluate
 from xraysynth.evaluation.metrics import appearance
 from xraysynth.manifest import Manifest
+from xraysynth.stages import Workspace
 from xraysynth.stages import evaluate as stage
 
 QUICK = Precision(splits=4, replicates=50, pairs_per_class=10)
@@ -179,119 +179,6 @@ def test_patients_who_are_one_person_count_as_one(folders, tmp_path, monkeypatch
         assert seen[0] == seen[1] == linked[0][0]
 
 
-def faithfulness(counts, *, per_class=(0.9, 0.5), judged=(0.9, 0.5)):
-    """Of a pool with these numbers of each class, a set share of which is seen as its class."""
-    targets = np.repeat(np.arange(2), counts)
-    right = np.concatenate(
-        [np.arange(n) < round(share * n) for n, share in zip(counts, per_class, strict=True)]
-    )
-    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(targets))]})
-    made = SimpleNamespace(table=table, targets=targets)
-    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
-    scores = {
-        f"recall/{name}": {
-            "value": value,
-            "low": max(0, value - 0.1),
-            "high": min(1, value + 0.1),
-            "n": 50,
-        }
-        for name, value in zip(("a", "b"), judged, strict=True)
-    }
-    mean = sum(judged) / 2
-    scores["balanced_accuracy"] = {"value": mean, "low": mean, "high": mean, "n": 100}
-    judge = {"scores": scores, "trained_on": ""}
-    seen = np.eye(2)[np.where(right, targets, 1 - targets)]
-    return stage._faithfulness(config, made, judge, seen)
-
-
-def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():
-    """With the same recalls, shares of all images would be 84 % of real ones but 70 % of a pool with
-    equally many of each class."""
-    for counts in ((100, 100), (170, 30)):
-        whole = faithfulness(counts)[0]
-        assert whole.value == pytest.approx(0.7)
-        assert whole.real == pytest.approx(0.7)
-    whole = faithfulness((100, 0))[0]
-    assert (whole.value, whole.real) == (pytest.approx(0.9), pytest.approx(0.9))
-
-
-def test_label_fidelity_of_all_and_none_is_not_told_exactly():
-    """A judge that always sees class a: 50 % of both classes is chance, by some few images."""
-    whole = faithfulness((40, 40), per_class=(1.0, 0.0), judged=(1.0, 0.0))[0]
-    assert whole.value == whole.real == 0.5
-    assert whole.low < 0.49
-    assert whole.high > 0.51
-    assert whole.real_low < 0.49
-    assert whole.real_high > 0.51
-    targets = np.repeat([0, 1], 40)
-    found = stage.usable(np.eye(2)[np.zeros(80, int)], targets, None, 200)
-    assert found.low < 0.49
-    assert found.high > 0.51
-
-
-def test_real_classifiers_are_tested_on_a_pool_in_the_mix_of_the_real_test_images(monkeypatch):
-    """Right in all of class a and in half of class b: 90 % of a cohort with a fifth of b."""
-    targets = np.repeat([0, 1], [20, 20])
-    right = np.arange(40) < 30
-    seen = np.eye(2)[np.where(right, targets, 1 - targets)]
-    monkeypatch.setattr(stage.fitting, "predicted", lambda *given: seen)
-    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(40)]})
-    made = SimpleNamespace(table=table, targets=targets)
-    test_images = SimpleNamespace(targets=np.repeat([0, 1], [80, 20]))
-    cohort = SimpleNamespace(split=lambda name: {"test": test_images}[name])
-    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
-    found = stage._tested_on(config, cohort, made, [Path("weights")])
-    assert found["accuracy"].value == pytest.approx(0.9)
-    assert found["seeds"] == 1
-    assert "without" not in found
-
-
-def test_real_classifiers_are_tested_on_the_classes_that_a_pool_has(monkeypatch):
-    """A pool of a alone, nine in ten right, beside real images of a, eight in ten right."""
-    kinds = {"made": np.zeros(40, int), "real": np.repeat([0, 1], [80, 20])}
-    wrong = {"made": np.arange(40) < 4, "real": np.arange(100) < 16}
-    images = {}
-    for name, targets in kinds.items():
-        table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(targets))], "source": "s"})
-        images[name] = SimpleNamespace(
-            table=table.assign(patient_id=table["image_id"]), targets=targets
-        )
-    seen = {
-        id(images[name]): np.eye(2)[np.where(wrong[name], 1 - targets, targets)]
-        for name, targets in kinds.items()
-    }
-    monkeypatch.setattr(
-        stage.fitting, "predicted", lambda config, images, weights: seen[id(images)]
-    )
-    cohort = SimpleNamespace(split=lambda name: {"test": images["real"]}[name])
-    config = SimpleNamespace(classes=("a", "b"), evaluate=SimpleNamespace(replicates=50))
-    found = stage._tested_on(config, cohort, images["made"], [Path("weights")])
-    assert found["accuracy"].value == pytest.approx(0.9)
-    assert found["accuracy of real images"].value == pytest.approx(0.8)
-    assert found["without"] == ["b"]
-    assert "macro_f1" not in found
-    other = SimpleNamespace(split=lambda name: images["made"])
-    only_b = SimpleNamespace(table=images["real"].table[80:], targets=np.ones(20, int))
-    assert stage._tested_on(config, other, only_b, [Path("weights")]) == {}
-
-
-def test_usable_images_are_of_their_class_and_no_copies():
-    """By hand: 2 of 4 in one class and 9 of 10 in the other, one of these a copy."""
-    targets = np.repeat([0, 1], [4, 10])
-    seen = np.eye(2)[np.concatenate([[0, 0, 1, 1], [1] * 9, [0]])]
-    copied = np.arange(14) == 5
-    found = stage.usable(seen, targets, copied, 200)
-    assert found.value == pytest.approx((2 / 4 + 8 / 10) / 2)
-    assert found.low < found.value < found.high
-    assert (found.n, found.copies_looked_for) == (14, True)
-    unlooked = stage.usable(seen, targets, None, 200)
-    assert unlooked.value == pytest.approx((2 / 4 + 9 / 10) / 2)
-    assert unlooked.copies_looked_for is False
-    all_of_them = stage.usable(np.eye(2)[targets], targets, None, 200)
-    assert (all_of_them.value, all_of_them.high) == (1, 1)
-    assert 0.6 < all_of_them.low < 0.9
-
-
 def test_images_differ_by_size_in_the_cache(folders, tmp_path):
     real = from_folder(folders / "real")
     arguments = {
@@ -364,7 +251,7 @@ def run_stage(folders, tmp_path, *more):
         "evaluate.replicates=50",
         *more,
     ]
-    return stage.run(compose(overrides), overrides)
+    return stage.run(Workspace(compose(overrides), overrides))
 
 
 def test_the_stage_compares_two_folders_without_a_study(folders, tmp_path):
@@ -384,7 +271,7 @@ def test_the_stage_compares_two_folders_without_a_study(folders, tmp_path):
 def test_the_stage_says_what_is_missing(folders, tmp_path):
     overrides = [f"real={folders / 'real'}", f"paths.output={tmp_path}"]
     with pytest.raises(ConfigError, match="real and synthetic must both be given"):
-        stage.run(compose(overrides), overrides)
+        stage.run(Workspace(compose(overrides), overrides))
     with pytest.raises(ConfigError, match="needs a classifier for two folders"):
         run_stage(folders, tmp_path, "evaluate.encoders=[classifier]")
 

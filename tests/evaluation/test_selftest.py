@@ -5,11 +5,12 @@ import pytest
 
 from xraysynth.compose import compose
 from xraysynth.evaluation import selftest
+from xraysynth.stages import Workspace
 from xraysynth.stages import selftest as stage
 
 
 def test_every_check_passes(capsys):
-    result = stage.run(compose([]), [])
+    result = stage.run(Workspace(compose([]), []))
     assert result["failed"] == []
     assert result["state"] == "done"
     assert result["checks"] >= 35

@@ -27,7 +27,8 @@ from xraysynth.jobs.distributed import announce, announced, is_main, process_gro
 from xraysynth.jobs.job import Job
 from xraysynth.launch import launch
 from xraysynth.manifest import Manifest
-from xraysynth.stages import fitting, train
+from xraysynth.stages import Workspace, train
+from xraysynth.training import training
 from xraysynth.training.classifier import MONITOR, FitResult, XrayClassifier, fit
 from xraysynth.training.recipe import ClassifierRecipe, Keep, TrainerRecipe
 
@@ -125,7 +126,7 @@ def small(folder: Path, *more: str) -> list[str]:
 
 
 def run_again(overrides: list[str]) -> None:
-    found = train.run(compose(overrides), overrides)
+    found = train.run(Workspace(compose(overrides), overrides))
     assert found["skipped"]
     assert ("macro_f1" in found) == is_main()
 
@@ -152,10 +153,12 @@ def test_torchrun_trains_one_classifier_and_keeps_one_record(tmp_path: Path) -> 
     assert json.loads(record.read_text())["result"]["processes"] == 2
     assert len(list(record.parent.rglob("*.wandb"))) == 1
     assert not list(record.parent.glob("*.ckpt"))
-    assert train.run(compose(overrides), overrides)["skipped"]  # in however many processes
+    assert train.run(Workspace(compose(overrides), overrides))[
+        "skipped"
+    ]  # in however many processes
     together(run_again, overrides)
     alone = [*overrides, f"paths.output={tmp_path / 'alone'}", "tracking=none"]
-    one = train.run(compose(alone), alone)
+    one = train.run(Workspace(compose(alone), alone))
     assert one["key"] == result["key"]
     assert result["macro_f1"] == pytest.approx(one["macro_f1"], abs=0.1)
     assert result["macro_f1"] > 0.85
@@ -191,7 +194,7 @@ def finds_what_the_first_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     announce("work", "do") if is_main() else announced("work")  # they know each other already
     if is_main():
         time.sleep(0.5)
-        fitting.start_over_unless(folder, {"pool": "now"})
+        training.start_over_unless(folder, {"pool": "now"})
     with process_group("cpu"):
         left = (folder / "last.ckpt").exists()
     (folder / f"found-{os.environ['RANK']}").write_text(str(left))
@@ -201,7 +204,7 @@ def test_no_process_resumes_what_the_first_one_has_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pools of an interrupted training have changed, so that it starts over in all processes."""
-    (tmp_path / fitting.SEEN).write_text('{"pool": "before"}')
+    (tmp_path / training.SEEN).write_text('{"pool": "before"}')
     (tmp_path / "last.ckpt").touch()
     together(finds_what_the_first_left, tmp_path, monkeypatch)
     assert {path.read_text() for path in tmp_path.glob("found-*")} == {"False"}
@@ -217,7 +220,7 @@ def test_what_processes_cannot_share_is_refused(
     assert TrainerRecipe(devices=3).devices == 3
     overrides = small(tmp_path)
     with pytest.raises(ConfigError, match=r"data\.batch_size=16.*divisible.*3; set it to 15"):
-        train.run(compose(overrides), overrides)
+        train.run(Workspace(compose(overrides), overrides))
     assert launch("study", ["experiment=smoke", f"paths.output={tmp_path / 'outputs'}"]) == 2
     assert "torchrun" in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()

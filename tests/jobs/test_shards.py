@@ -25,7 +25,7 @@ from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.jobs import shards
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.shards import Shard
-from xraysynth.stages import evaluate, features, generate
+from xraysynth.stages import Workspace, evaluate, features, generate
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -37,7 +37,7 @@ def options(folder, model, *more):
 
 def made(folder, model, *more):
     overrides = options(folder, model, *more)
-    (line,) = generate.run(compose(overrides), overrides)["pools"].values()
+    (line,) = generate.run(Workspace(compose(overrides), overrides))["pools"].values()
     return line
 
 
@@ -329,7 +329,7 @@ def test_a_study_measures_the_same_by_features_in_parts(copied, finished, monkey
             config, overrides, folder = without_features(copied, *shard)
         else:
             config, overrides = copied(*SAME, *shard)
-        line = features.run(config, overrides)
+        line = features.run(Workspace(config, overrides))
         assert line["shard"] == [index, 3]
         assert not list(config.output.glob("features/*/pixels"))
     before = values(finished[0] / "outputs" / "cache" / "features")
@@ -341,7 +341,7 @@ def test_a_study_measures_the_same_by_features_in_parts(copied, finished, monkey
     shutil.rmtree(config.output / "evaluate")
     monkeypatch.setattr(embedded, "run", None)
     monkeypatch.setattr("xraysynth.evaluation.encoders.classifier.run", None)
-    (again,) = evaluate.run(config, overrides)["pools"].values()
+    (again,) = evaluate.run(Workspace(config, overrides))["pools"].values()
     (path,) = finished[0].glob("outputs/evaluate/*/run.json")
     measures = json.loads(path.read_text())["result"]["measures"]
     assert json.dumps(again["measures"]) == json.dumps(measures)  # as text: NaN is not NaN
@@ -359,20 +359,20 @@ def test_features_of_a_killed_shard_that_are_there_are_not_computed_again(copied
 
     monkeypatch.setattr(embedded, "run", counted)
     with pytest.raises(KeyboardInterrupt):
-        features.run(config, overrides)
-    assert features.run(config, overrides)["skipped"] is False
+        features.run(Workspace(config, overrides))
+    assert features.run(Workspace(config, overrides))["skipped"] is False
     assert len(calls) == 4  # three sets, one of them twice
-    assert features.run(config, overrides)["skipped"]
+    assert features.run(Workspace(config, overrides))["skipped"]
     assert len(list(folder.iterdir())) == 3
     next(folder.iterdir()).unlink()
-    assert features.run(config, overrides)["skipped"] is False
+    assert features.run(Workspace(config, overrides))["skipped"] is False
     assert len(calls) == 5
 
 
 def test_features_of_a_classifier_that_is_not_trained_say_what_to_run(copied):
     config, overrides, _ = without_features(copied, "seed=7")
     with pytest.raises(XraysynthError, match=r"run: xraysynth train .*data.share=0"):
-        features.run(config, overrides)
+        features.run(Workspace(config, overrides))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from xraysynth.compose import compose
 from xraysynth.errors import ConfigError
 from xraysynth.jobs import launchers
 from xraysynth.jobs.sweeps import Follower, Outcome, score, summary
-from xraysynth.stages import study
+from xraysynth.stages import Workspace, study
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
 ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -235,7 +235,7 @@ def test_a_study_on_a_launcher_goes_on_when_a_job_fails(tmp_path, tiny_sd):
 def test_a_plan_says_what_is_done_and_makes_nothing(copied, tmp_path, capsys):
     config, overrides = copied("plan=true", "study.seeds=[0,1,2]")
     before = {path for path in tmp_path.rglob("*") if path.name != ".lock"}
-    result = study.run(config, overrides)
+    result = study.run(Workspace(config, overrides))
     assert {path for path in tmp_path.rglob("*") if path.name != ".lock"} == before
     assert result == {"stage": "study", "state": "planned"} | {
         name: result[name] for name in ("steps", "missing", "seconds", "cost_usd")
@@ -249,7 +249,7 @@ def test_a_plan_says_what_is_done_and_makes_nothing(copied, tmp_path, capsys):
 
 def test_a_plan_of_a_finished_study_misses_nothing(finished, capsys):
     _, overrides, _ = finished
-    result = study.run(compose([*overrides, "plan=true"]), overrides)
+    result = study.run(Workspace(compose([*overrides, "plan=true"]), overrides))
     assert (result["missing"], result["seconds"], result["cost_usd"]) == (0, 0, 0.0)
     assert "missing  " not in capsys.readouterr().err
 
@@ -258,7 +258,7 @@ def test_a_plan_before_anything_is_made_counts_dollars_and_knows_no_time(tmp_pat
     write_cohort(tmp_path / "cohort")
     overrides = base(tmp_path, "generator=dalle", "generate.per_class=3", "plan=true")
     config = compose(overrides)
-    result = study.run(config, overrides)
+    result = study.run(Workspace(config, overrides))
     assert not (tmp_path / "outputs").exists()
     assert result["missing"] == result["steps"]
     assert result["seconds"] is None

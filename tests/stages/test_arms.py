@@ -20,9 +20,11 @@ from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED, from_json
 from xraysynth.report.content import LeftOutSource
 from xraysynth.seeds import derive_seed
-from xraysynth.stages import arms, generate, plan, prepare, train
+from xraysynth.stages import Workspace, generate, train
+from xraysynth.stages._study import arms, plan
 from xraysynth.training import classifier
 from xraysynth.training.recipe import Control
+from xraysynth.training.training import judge_roles
 
 STEPS = 6
 
@@ -51,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(found / "outside", 8, seed=2000)
     table = pd.read_csv(found / "outside" / "manifest.csv").assign(source_dataset="clinic")
     table.to_csv(found / "outside" / "manifest.csv", index=False)
-    generate.run(*composed(found, "generate.per_class=40"))
+    generate.run(Workspace(*composed(found, "generate.per_class=40")))
     return found
 
 
@@ -73,7 +75,12 @@ def outside(folder: Path) -> list[str]:
 
 
 def cohort_of(folder: Path) -> Manifest:
-    return prepare.cohort(*composed(folder))[0]
+    return Workspace(*composed(folder)).cohort
+
+
+def key_of(config: Config, real: Manifest) -> str:
+    """Key of the training of this configuration on these images."""
+    return train.job(Workspace(config).with_images(real)).key
 
 
 def titles(folder: Path, *more: str) -> list[str]:
@@ -175,18 +182,18 @@ def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
         "data.share=0.9",
     )
     real = cohort_of(folder)
-    steps = plan.steps(config, real, overrides)
+    steps = plan.steps(Workspace(config, overrides))
     assert [step.stage for step in steps[:2]] == ["probe", "generate"]
     known = {step.title for step in steps}
     keys = set()
     for step in steps:
         assert known.issuperset(step.needs)
-        again = compose(step.overrides)
-        assert again.generator == step.config.generator or step.stage == "train"
-        assert again.evaluate == step.config.evaluate
+        again, own = compose(step.workspace.overrides), step.workspace.config
+        assert again.generator == own.generator or step.stage == "train"
+        assert again.evaluate == own.evaluate
         if step.stage == "train":
-            keys.add(train.job(again, real).key)
-            assert train.job(again, real).key == train.job(step.config, real).key
+            keys.add(key_of(again, real))
+            assert key_of(again, real) == key_of(step.workspace.config, real)
     assert len(keys) == len([step for step in steps if step.stage == "train"])
 
 
@@ -199,10 +206,12 @@ def test_a_name_with_any_character_is_quoted(folder: Path) -> None:
 
 def test_a_pool_is_measured_by_the_real_only_runs_of_all_seeds(folder: Path) -> None:
     config, overrides = composed(folder)
-    step = plan.steps(config, cohort_of(folder), overrides)[-1]
+    workspace = Workspace(config, overrides)
+    step = plan.steps(workspace)[-1]
     assert step.stage == "evaluate"
-    assert step.config == plan.measuring(plan.with_count(config, cohort_of(folder)), "archive")
-    assert step.config.evaluate.classifier_seeds == [0, 1]
+    measuring = plan.measuring_workspace(plan.with_count(workspace), "archive")
+    assert step.workspace.config == measuring.config
+    assert measuring.config.evaluate.classifier_seeds == [0, 1]
     assert step.needs == (
         "generate archive",
         "train real only, seed 0",
@@ -212,8 +221,8 @@ def test_a_pool_is_measured_by_the_real_only_runs_of_all_seeds(folder: Path) -> 
 
 def test_pools_are_made_for_the_most_demanding_arm(folder: Path) -> None:
     def count(*more: str) -> int | None:
-        config, _ = composed(folder, *more)
-        return plan.with_count(config, cohort_of(folder)).generate.per_class
+        workspace = Workspace(*composed(folder, *more))
+        return plan.with_count(workspace).config.generate.per_class
 
     real = max(cohort_of(folder).split("train").counts().values())
     assert count("study.shares=[0.5]") == -(-real // 2)
@@ -234,10 +243,8 @@ def test_every_arm_takes_the_same_number_of_steps_and_tests_once(folder: Path) -
         "study.seeds=[0]",
     )
     found = {
-        step.title.removeprefix("train ").removesuffix(", seed 0"): train.run(
-            step.config, step.overrides
-        )
-        for step in plan.steps(config, cohort_of(folder), overrides)
+        step.title.removeprefix("train ").removesuffix(", seed 0"): train.run(step.workspace)
+        for step in plan.steps(Workspace(config, overrides))
         if step.stage == "train"
     }
     assert {result["optimiser_steps"] for result in found.values()} == {STEPS}
@@ -269,22 +276,20 @@ def test_every_arm_takes_the_same_number_of_steps_and_tests_once(folder: Path) -
     assert sum(sizes[f"real only, without {name}"][0] for name in ("here", "there")) == 48
     for title, result in found.items():
         control = any(word in title for word in ("duplicate", "permuted", "size-matched"))
-        assert set(result["probes"]) == (set() if control else {"told_synthetic", "pointing"})
+        assert set(result["probes"] or ()) == (set() if control else {"told_synthetic", "pointing"})
 
 
 def test_a_share_of_zero_is_one_arm_whatever_the_mode(folder: Path) -> None:
     real = cohort_of(folder)
     keys = {
-        train.job(
-            composed(folder, f"data.mode={mode}", f"data.pretrain_fraction={part}")[0], real
-        ).key
+        key_of(composed(folder, f"data.mode={mode}", f"data.pretrain_fraction={part}")[0], real)
         for mode in ("replace", "add", "pretrain")
         for part in (0.3, 0.5)
     }
     assert len(keys) == 1
     chosen = ["data.share=0.5", "data.mode=pretrain"]
     parts = [
-        train.job(composed(folder, *chosen, f"data.pretrain_fraction={part}")[0], real).key
+        key_of(composed(folder, *chosen, f"data.pretrain_fraction={part}")[0], real)
         for part in (0.3, 0.5)
     ]
     assert len({*parts, *keys}) == 3
@@ -304,14 +309,14 @@ def test_pretraining_killed_in_either_part_ends_as_if_it_had_not_been(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     chosen = ["data.share=0.5", "data.mode=pretrain", "trainer.val_every_steps=1", "seed=3"]
-    whole = train.run(*composed(folder, *chosen))
+    whole = train.run(Workspace(*composed(folder, *chosen)))
     more = [*chosen, f"seed={3}", f"paths.output={tmp_path}"]
-    generate.run(*composed(folder, *more, "generate.per_class=40"))
+    generate.run(Workspace(*composed(folder, *more, "generate.per_class=40")))
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "_stopping", lambda recipe: [Kill(step)])
         with pytest.raises(XraysynthError, match="killed"):
-            train.run(*composed(folder, *more))
-    resumed = train.run(*composed(folder, *more))
+            train.run(Workspace(*composed(folder, *more)))
+    resumed = train.run(Workspace(*composed(folder, *more)))
     pair = [pd.read_parquet(result["predictions"]) for result in (whole, resumed)]
     pd.testing.assert_frame_equal(*pair)
     losses = [[entry["val/loss"] for entry in result["history"]] for result in (whole, resumed)]
@@ -322,12 +327,12 @@ def test_external_images_are_tested_on_once_more_and_only_then_name_the_job(fold
     alone, _ = composed(folder)
     config, overrides = composed(folder, *outside(folder))
     real = cohort_of(folder)
-    external = prepare.external(config, overrides)
+    external = Workspace(config, overrides).external
     assert external is not None
-    assert train.job(config, real).key == train.job(alone, real).key
-    this = train.job(config, real, external)
-    assert this.key != train.job(alone, real).key
-    result = train.run(config, overrides)
+    assert key_of(config, real) == key_of(alone, real)
+    this = train.job(Workspace(config).with_images(real, external))
+    assert this.key != key_of(alone, real)
+    result = train.run(Workspace(config, overrides))
     assert result["key"] == this.key
     assert result["external_test_evaluations"] == result["test_evaluations"] == 1
     table = pd.read_parquet(this.folder / train.EXTERNAL)
@@ -336,9 +341,9 @@ def test_external_images_are_tested_on_once_more_and_only_then_name_the_job(fold
     assert set(result["external"]) == {"clinic"}
     assert result["external"]["clinic"]["macro_f1"]["n"] == 32
     assert pd.read_parquet(this.folder / train.PREDICTIONS)["source"].isin(["here", "there"]).all()
-    assert train.run(config, overrides)["skipped"]
+    assert train.run(Workspace(config, overrides))["skipped"]
     (this.folder / train.EXTERNAL).unlink()
-    assert not train.job(config, real, external).done
+    assert not train.job(Workspace(config).with_images(real, external)).done
 
 
 def test_a_pool_with_an_external_test_image_or_patient_is_refused(
@@ -346,23 +351,23 @@ def test_a_pool_with_an_external_test_image_or_patient_is_refused(
 ) -> None:
     write_images(tmp_path / "archive", 12, seed=5000)
     chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.share=0.5"]
-    external = prepare.external(*composed(folder, *outside(folder)))
+    external = Workspace(*composed(folder, *outside(folder))).external
     assert external is not None
     (stolen,) = external.where(external.table["patient_id"] == "covid193").files
     with Image.open(stolen) as image:
         image.save(tmp_path / "archive" / "covid19-000.png", compress_level=1)
-    generate.run(*composed(folder, *chosen, "generate.per_class=12"))
-    train.run(*composed(folder, *chosen))
+    generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
+    train.run(Workspace(*composed(folder, *chosen)))
     with pytest.raises(LeakageError, match=r"near-duplicates .*external-table-covid19-003"):
-        train.run(*composed(folder, *chosen, *outside(folder)))
+        train.run(Workspace(*composed(folder, *chosen, *outside(folder))))
     write_images(tmp_path / "archive", 12, seed=5000)
     taught = {"patients": ["clinic/covid193"], "sha256": []}
     (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
-    generate.run(*composed(folder, *chosen, "generate.per_class=12"))
+    generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
     with pytest.raises(
         LeakageError, match=r"learned from val or test patients: external-table-covid19-003"
     ):
-        train.run(*composed(folder, *chosen, *outside(folder)))
+        train.run(Workspace(*composed(folder, *chosen, *outside(folder))))
 
 
 def test_scores_that_mean_over_absent_classes_are_left_out(folder: Path, tmp_path: Path) -> None:
@@ -371,7 +376,7 @@ def test_scores_that_mean_over_absent_classes_are_left_out(folder: Path, tmp_pat
     table = pd.read_csv(tmp_path / "manifest.csv")
     table["source_dataset"] += "-abroad"
     table.to_csv(tmp_path / "manifest.csv", index=False)
-    result = train.run(*composed(folder, *chosen))
+    result = train.run(Workspace(*composed(folder, *chosen)))
     assert set(result["external"]) == {"here-abroad", "there-abroad"}
     scores = result["external"]["here-abroad"]
     assert {"accuracy", "balanced_accuracy", "macro_auroc", "recall/normal"} <= set(scores)
@@ -381,39 +386,42 @@ def test_scores_that_mean_over_absent_classes_are_left_out(folder: Path, tmp_pat
 
 def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(folder: Path) -> None:
     config, overrides = composed(folder, "trainer.keep=best", "data.share=0.5", "seed=4")
-    real = cohort_of(folder)
-    this, roles = train.judge(config, real, None)
+    workspace, real = Workspace(config, overrides), cohort_of(folder)
+    this, roles = train.judge_job(workspace), judge_roles(real, None, minimum=15)
     assert this.stage == "judge"
     assert set(roles.split("train").table["sha256"]) == set(real.split("test").table["sha256"])
     assert set(roles.split("test").table["sha256"]) == set(real.split("train").table["sha256"])
     assert roles.split("val").digest() == real.split("val").digest()
-    result = train.run_judge(config, real, None, overrides)
-    assert result["folder"] == str(this.folder)
-    assert Path(result["weights"]).exists()
-    table = pd.read_parquet(result["predictions"])
+    result = train.run_judge(workspace)
+    assert Path(result.weights).parent == this.folder
+    assert Path(result.weights).exists()
+    table = pd.read_parquet(result.predictions)
     assert set(table["image_id"]) == set(real.split("train").table["image_id"])
-    assert result["kept_step"] == STEPS
-    assert result["scores"]["accuracy"]["n"] == len(real.split("train"))
+    assert result.kept_step == STEPS
+    assert result.scores["accuracy"].n == len(real.split("train"))
     n = len(real.split("test"))
-    assert result["trained_on"] == f"{n} real images of {n} other patients (here, there)"
-    assert train.run_judge(config, real, None, overrides)["skipped"]
+    assert result.trained_on == f"{n} real images of {n} other patients (here, there)"
+    record = this.record()
+    assert train.run_judge(workspace) == result
+    assert this.record() == record  # it was not trained again
     same, _ = composed(folder, "seed=4", "data.real_fraction=0.5", "trainer.patience=2")
-    assert train.judge(same, real, None)[0].key == this.key
+    assert train.judge_job(Workspace(same).with_images(real)).key == this.key
 
 
 def test_an_external_set_with_enough_of_every_class_trains_the_judge(folder: Path) -> None:
     config, overrides = composed(folder, *outside(folder))
-    real, external = cohort_of(folder), prepare.external(config, overrides)
+    real, external = cohort_of(folder), Workspace(config, overrides).external
     assert external is not None
-    few, _ = train.judge(config, real, external)  # 8 of a class, where 15 are asked for
-    assert few.key == train.judge(config, real, None)[0].key
+    few = train.judge_job(Workspace(config, overrides))  # 8 of a class, where 15 are asked for
+    assert few.key == train.judge_job(Workspace(config).with_images(real)).key
     config, overrides = composed(folder, *outside(folder), "splits.minimum_per_class=8")
-    this, roles = train.judge(config, real, external)
-    assert this.key != few.key
+    workspace = Workspace(config, overrides)
+    assert train.judge_job(workspace).key != few.key
+    roles = judge_roles(real, external, minimum=8)
     assert set(roles.split("train").table["source"]) == {"clinic"}
     assert len(roles) == len(external) + len(real) - len(real.split("test"))
-    result = train.run_judge(config, real, external, overrides)
-    assert result["trained_on"] == "32 real images of 32 other patients (clinic)"
+    result = train.run_judge(workspace)
+    assert result.trained_on == "32 real images of 32 other patients (clinic)"
 
 
 def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path: Path) -> None:
@@ -421,13 +429,13 @@ def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path
     taught = {"patients": ["elsewhere/1"], "sha256": []}
     (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
     chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.share=0.5"]
-    generate.run(*composed(folder, *chosen, "generate.per_class=12"))
+    generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
     with pytest.raises(LeakageError, match=r"leave_out=here, but the generator of pool archive"):
-        train.run(*composed(folder, *chosen, "data.leave_out=here"))
-    result = train.run(*composed(folder, "data.share=0.5", "data.leave_out=here"))
+        train.run(Workspace(*composed(folder, *chosen, "data.leave_out=here")))
+    result = train.run(Workspace(*composed(folder, "data.share=0.5", "data.leave_out=here")))
     assert result["real_images"] + result["synthetic_images"] < 48
     with pytest.raises(ConfigError, match="'hree' is no data set of this cohort; there is here"):
-        train.run(*composed(folder, "data.leave_out=hree"))
+        train.run(Workspace(*composed(folder, "data.leave_out=hree")))
 
 
 def test_the_chance_of_a_pointing_record_of_an_earlier_version_is_not_known() -> None:
@@ -448,7 +456,10 @@ def test_trainings_without_a_data_set_keep_their_keys_beside_size_matched_ones(
 ) -> None:
     real = cohort_of(folder)
     config, _ = composed(folder, "study.leave_one_source_out=true", "study.controls=[]")
-    jobs = {arm.title: train.job(arm.config, real) for arm in plan.arms(config, real)}
+    jobs = {
+        arm.title: train.job(Workspace(arm.config).with_images(real))
+        for arm in plan.arms(config, real)
+    }
     without = jobs["real only, without here"]
     matched = jobs["real only, size-matched to leaving out here"]
     assert jobs["real only"].identity["mix"] == without.identity["mix"] == {}
@@ -473,7 +484,7 @@ def learned(config: Config, real: Manifest, seed: int) -> pd.DataFrame:
     data = config.data
     own = derive_seed(seed, real.digest(), data.control.value, data.leave_out)
     rng = np.random.default_rng(own)
-    n = len(train.used(replace(config, seed=seed), real).split("train"))
+    n = len(train.training(replace(config, seed=seed)).usable(real).split("train"))
     test = real.split("test")
     right = rng.random(len(test)) < 0.25 + 0.7 * (1 - np.exp(-n / 100))
     wrong = (test.targets + rng.integers(1, len(CLASSES), len(test))) % len(CLASSES)

@@ -12,7 +12,7 @@ import pytest
 from xraysynth.compose import compose
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
-from xraysynth.stages import arms, plan
+from xraysynth.stages._study import arms, plan
 from xraysynth.training.recipe import Control
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")

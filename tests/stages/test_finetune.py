@@ -12,7 +12,8 @@ from xraysynth.files import read_lines
 from xraysynth.generation import pool
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED
-from xraysynth.stages import evaluate, finetune, forecast, generate, prepare, study, train
+from xraysynth.stages import Workspace, evaluate, finetune, generate, study, train
+from xraysynth.stages._study import forecast
 
 LORA = [
     "generator=sd_lora",
@@ -38,7 +39,7 @@ def done(tmp_path_factory, tiny_sd):
     folder = tmp_path_factory.mktemp("lora-study")
     write_cohort(folder / "cohort")
     overrides = overrides_of(folder, tiny_sd, "study.workers=2", "study.seeds=[0]")
-    return folder, overrides, study.run(compose(overrides), overrides)
+    return folder, overrides, study.run(Workspace(compose(overrides), overrides))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_study_teaches_generates_and_compares_in_two_processes(done):
 
 def test_it_records_what_it_saw_and_how_it_went(done):
     folder, overrides, _ = done
-    cohort, _ = prepare.cohort(compose(overrides), overrides)
+    cohort = Workspace(compose(overrides), overrides).cohort
     learned = json.loads(only(folder, f"outputs/finetune/*/{LEARNED}").read_text())
     seen = cohort.split("train").table
     assert learned["sha256"] == sorted(seen["sha256"])
@@ -84,8 +85,9 @@ def test_it_records_what_it_saw_and_how_it_went(done):
 def test_the_record_stays_with_the_pool_and_reaches_the_ledger(done):
     _, overrides, _ = done
     config = compose([*overrides, "data.share=0.5"])
-    (generator,) = finetune.generators(config, overrides).values()
-    store = generate.store(config, generator)
+    workspace = Workspace(config, overrides)
+    ((name, generator),) = workspace.generators.items()
+    store = workspace.store(name)
     assert pool.learned(store) == generator.learned()
     assert pool.learned(store) is not None
     found = pool.ledger(store)
@@ -96,10 +98,10 @@ def test_the_record_stays_with_the_pool_and_reaches_the_ledger(done):
 
 def spoil(config, overrides):
     """Let the pool's record name a test patient: as if it had been made from another split."""
-    cohort, _ = prepare.cohort(config, overrides)
-    test = cohort.split("test").table.iloc[0]
-    (generator,) = finetune.generators(config, overrides).values()
-    path = generate.store(config, generator).folder / LEARNED
+    workspace = Workspace(config, overrides)
+    test = workspace.cohort.split("test").table.iloc[0]
+    (name,) = workspace.generators
+    path = workspace.store(name).folder / LEARNED
     record = json.loads(path.read_text())
     record["patients"].append(f"{test['source']}/{test['patient_id']}")
     path.write_text(json.dumps(record))
@@ -110,34 +112,34 @@ def test_a_pool_whose_lora_saw_test_patients_is_not_trained_with(copy):
     config, overrides = copy("data.share=0.5", "data.batch_size=15")
     image_id = spoil(config, overrides)
     with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
-        train.run(config, overrides)
+        train.run(Workspace(config, overrides))
 
 
 def test_a_distance_to_images_the_lora_saw_is_refused(copy):
     config, overrides = copy()
     image_id = spoil(config, overrides)
     with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
-        evaluate.run(config, overrides)
+        evaluate.run(Workspace(config, overrides))
 
 
 def test_weights_of_one_split_are_refused_on_another(copy, done):
     weights = only(done[0], "outputs/finetune/*/run.json").parent
     config, overrides = copy(f"generator.sd_lora.weights={weights}", "splits.seed=1")
-    train.run(train.real_only(config), overrides)
-    generate.run(config, overrides)
+    train.run(Workspace(train.real_only(config), overrides))
+    generate.run(Workspace(config, overrides))
     with pytest.raises(LeakageError, match="learned from val or test patients"):
-        evaluate.run(config, overrides)
+        evaluate.run(Workspace(config, overrides))
     config, overrides = copy(
         f"generator.sd_lora.weights={weights}", "splits.seed=1", "data.share=0.5"
     )
     with pytest.raises(LeakageError, match="learned from val or test patients"):
-        train.run(config, overrides)
+        train.run(Workspace(config, overrides))
 
 
 def test_generation_before_fine_tuning_says_what_to_run(copy):
     config, overrides = copy("generator.sd_lora.lora.rank=3")
     with pytest.raises(XraysynthError, match=r"run: xraysynth finetune .*rank=3"):
-        generate.run(config, overrides)
+        generate.run(Workspace(config, overrides))
 
 
 def test_killed_and_continued_it_ends_the_same(copy, done, monkeypatch):
@@ -159,9 +161,9 @@ def test_killed_and_continued_it_ends_the_same(copy, done, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(tracking.Learning, "log", stop)
         with pytest.raises(Killed):
-            finetune.run(config, overrides)
+            finetune.run(Workspace(config, overrides))
     lines = read_lines(finished / finetune.SESSIONS)
-    result = finetune.run(config, overrides)["generators"]["sd_lora"]
+    result = finetune.run(Workspace(config, overrides))["generators"]["sd_lora"]
     assert result["state"] == "done"
     spent = result["ledger"]
     assert (spent["sessions"], spent["unmetered_sessions"]) == (2, 0)
@@ -172,11 +174,10 @@ def test_killed_and_continued_it_ends_the_same(copy, done, monkeypatch):
 
 def test_a_session_that_left_no_measurement_makes_the_total_unknown(copy, monkeypatch):
     config, overrides = copy("generator.sd_lora.lora.steps=2")
-    (learner,) = finetune.untaught(config).values()
-    this = finetune.job(config, learner, prepare.cohort(config, overrides)[0])
+    (this,) = finetune.jobs(Workspace(config, overrides))
     this.folder.mkdir(parents=True)
     (this.folder / "checkpoint.partial").touch()  # of an earlier version, which kept no journal
-    spent = finetune.run(config, overrides)["generators"]["sd_lora"]["ledger"]
+    spent = finetune.run(Workspace(config, overrides))["generators"]["sd_lora"]["ledger"]
     assert spent["seconds"] is None
     assert spent["seconds_at_least"] > 0
     assert spent["unmetered_sessions"] == 1
@@ -198,8 +199,9 @@ def test_captions_may_come_from_the_source(tmp_path, tiny_sd):
     named = ["source.table.columns.prompt=caption", "generator.sd_lora.lora.captions=prompt"]
     overrides = overrides_of(tmp_path, tiny_sd, *named)
     config = compose(overrides)
-    cohort, _ = prepare.cohort(config, overrides)
-    (learner,) = finetune.untaught(config).values()
+    workspace = Workspace(config, overrides)
+    cohort = workspace.cohort
+    (learner,) = workspace.learners.values()
     captions = finetune.captions(learner, cohort, config.prompts)
     assert captions[0] == [f"film of {cohort.table['label'].iloc[0]}"]
     empty = Manifest(cohort.table.assign(prompt=""), cohort.folder, cohort.classes)
@@ -210,8 +212,9 @@ def test_captions_may_come_from_the_source(tmp_path, tiny_sd):
 def test_captions_of_the_bank_differ_and_repeat(done):
     _, overrides, _ = done
     config = compose(overrides)
-    cohort, _ = prepare.cohort(config, overrides)
-    (learner,) = finetune.untaught(config).values()
+    workspace = Workspace(config, overrides)
+    cohort = workspace.cohort
+    (learner,) = workspace.learners.values()
     found = finetune.captions(learner, cohort, config.prompts)
     assert found == finetune.captions(learner, cohort, config.prompts)
     assert {len(own) for own in found} == {learner.captions_per_image}
@@ -221,10 +224,10 @@ def test_captions_of_the_bank_differ_and_repeat(done):
 def test_a_class_without_prompts_is_named(copy):
     config, overrides = copy("prompts.findings.covid19=[]")
     with pytest.raises(ConfigError, match=r"prompts.findings has no phrase for class 'covid19'"):
-        finetune.run(config, overrides)
+        finetune.run(Workspace(config, overrides))
 
 
 def test_a_generator_that_does_not_learn_is_no_reason_to_run(tmp_path):
     config = compose([f"paths.output={tmp_path}"])
     with pytest.raises(ConfigError, match="generator names none that is fine-tuned"):
-        finetune.run(config, [])
+        finetune.run(Workspace(config, []))

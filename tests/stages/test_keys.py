@@ -9,7 +9,8 @@ import pandas as pd
 from xraysynth.compose import compose
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, SPLITS
-from xraysynth.stages import finetune, generate, plan, prepare, probe, train
+from xraysynth.stages import Workspace, finetune, prepare, probe, train
+from xraysynth.stages._study import plan
 
 GOLDEN = Path(__file__).parent / "golden" / "keys-0.1.json"
 """Keys by job, as version 0.1 gave them to the configuration and the cohort below."""
@@ -37,14 +38,15 @@ def cohort() -> Manifest:
 def keys() -> dict[str, str]:
     options = ("study.leave_one_source_out=true", "study.modes=[replace,add]")
     config = compose(["experiment=quickstart", *options, "study.real_fractions=[0.5,1]"])
-    images = cohort()
-    found = {"prepare": prepare.job(config).key, "probe": probe.job(config, images).key}
-    for name, learner in finetune.untaught(config).items():
-        found[f"finetune {name}"] = finetune.job(config, learner, images).key
-    for name, generator in finetune.bound(config, images).items():
-        found[f"generate {name}"] = generate.store(config, generator).key
-    for arm in plan.arms(config, images):
-        found[f"train {arm.title}"] = train.job(replace(arm.config, seed=1), images).key
+    workspace = Workspace(config).with_images(cohort())
+    found = {"prepare": prepare.job(workspace).key, "probe": probe.job(workspace).key}
+    for name in workspace.learners:
+        found[f"finetune {name}"] = finetune.job(workspace, name).key
+    for name in workspace.generators:
+        found[f"generate {name}"] = workspace.store(name).key
+    for arm in plan.arms(config, workspace.cohort):
+        own = workspace.derive(replace(arm.config, seed=1))
+        found[f"train {arm.title}"] = train.job(own).key
     return found
 
 
@@ -60,6 +62,7 @@ def test_what_decides_a_result_is_in_its_key() -> None:
     images = cohort()
     fewer = images.where(images.table["patient_id"] != "normal0")
     config = compose(["experiment=quickstart"])
-    (learner,) = finetune.untaught(config).values()
-    assert finetune.job(config, learner, images).key != finetune.job(config, learner, fewer).key
-    assert train.job(config, images).key != train.job(config, fewer).key
+    one, other = (Workspace(config).with_images(those) for those in (images, fewer))
+    (name,) = one.learners
+    assert finetune.job(one, name).key != finetune.job(other, name).key
+    assert train.job(one).key != train.job(other).key

@@ -9,7 +9,7 @@ from small_study import overrides_for, write_cohort
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.generation import pool
-from xraysynth.stages import evaluate, generate, study, train
+from xraysynth.stages import Workspace, evaluate, generate, study, train
 
 SECRET = "sk-test-0123456789abcdefghij"
 
@@ -51,7 +51,7 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
 ):
     monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
     config, overrides = composed(tmp_path, tiny_sd, server, "study.seeds=[0]")
-    result = study.run(config, overrides)
+    result = study.run(Workspace(config, overrides))
     assert result["state"] == "done"
     assert "dalle 50% (replace)" in result["macro_f1"]
     page = Path(result["report"]).read_text()
@@ -62,20 +62,20 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     assert page.count(evaluate.UNKNOWN.removesuffix(": not assessable")) >= 1  # of dalle alone
     found = [r["result"]["assessable"] for r in evaluated(tmp_path)]
     assert sorted(found) == ["", evaluate.UNKNOWN]
-    store = generate.store(config, config.generators()["dalle"])
+    store = Workspace(config).store("dalle")
     found = pool.ledger(store)
     assert found.images == len(server.images) == 24
     assert found.cost_usd == pytest.approx(0.24)
     assert len(list((store.folder / "archive").glob("*.json"))) == 24
     before = len(server.images)
-    assert study.run(config, overrides)["state"] == "done"
+    assert study.run(Workspace(config, overrides))["state"] == "done"
     assert len(server.images) == before  # nothing is paid for twice
 
 
 def test_the_key_is_in_nothing_that_a_run_writes(tmp_path, tiny_sd, server, monkeypatch, capfd):
     monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
     config, overrides = only_dalle(tmp_path, tiny_sd, server, "generate.per_class=2")
-    generate.run(config, overrides)
+    generate.run(Workspace(config, overrides))
     assert any(SECRET in str(r["headers"]) for r in server.images)  # it was used
     written = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(written) > 20
@@ -87,7 +87,7 @@ def test_the_key_is_in_nothing_that_a_run_writes(tmp_path, tiny_sd, server, monk
 def test_a_dry_run_calls_nobody_and_writes_no_pool(tmp_path, tiny_sd, server, monkeypatch, capfd):
     monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
     config, overrides = only_dalle(tmp_path, tiny_sd, server, "generate.dry_run=true")
-    result = generate.run(config, overrides)
+    result = generate.run(Workspace(config, overrides))
     estimate = result["estimates"]["dalle"]
     assert estimate["images"] == 48
     assert estimate["usd"] == pytest.approx(0.48)
@@ -96,7 +96,7 @@ def test_a_dry_run_calls_nobody_and_writes_no_pool(tmp_path, tiny_sd, server, mo
     assert not (tmp_path / "outputs" / "pools").exists()
     free = [f"paths.output={tmp_path}", "generate.per_class=1", "generate.dry_run=true"]
     with pytest.raises(ConfigError, match="estimates paid services, and none is selected"):
-        generate.run(compose(free), free)
+        generate.run(Workspace(compose(free), free))
 
 
 def test_without_a_key_the_variable_is_named_before_any_call(
@@ -106,7 +106,7 @@ def test_without_a_key_the_variable_is_named_before_any_call(
     overrides = [f"paths.output={tmp_path}", "generator=dalle", "generate.per_class=1"]
     overrides += ["generator.dalle.budget_usd=1", "tracking=none"]
     with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key"):
-        generate.run(compose(overrides), overrides)
+        generate.run(Workspace(compose(overrides), overrides))
 
 
 def test_what_was_spent_before_counts_against_the_budget(tmp_path, tiny_sd, server, monkeypatch):
@@ -115,8 +115,8 @@ def test_what_was_spent_before_counts_against_the_budget(tmp_path, tiny_sd, serv
     def run(per_class):
         options = [f"generate.per_class={per_class}", "generator.dalle.budget_usd=0.1"]
         config, overrides = only_dalle(tmp_path, tiny_sd, server, *options)
-        generate.run(config, overrides)
-        return generate.store(config, config.generators()["dalle"])
+        generate.run(Workspace(config, overrides))
+        return Workspace(config).store("dalle")
 
     store = run(2)
     with pytest.raises(XraysynthError, match=r"budget_usd=0.1 does not allow the next call"):
@@ -132,7 +132,7 @@ def test_a_budget_is_not_spent_once_a_shard(tmp_path, tiny_sd, server, monkeypat
     with pytest.raises(
         ConfigError, match=r"budget of generator dalle .* one of 2; leave out shard.count"
     ):
-        generate.run(config, overrides)
+        generate.run(Workspace(config, overrides))
     assert server.images == []
 
 
@@ -145,12 +145,12 @@ def test_credentialed_data_and_services_do_not_meet_in_one_run(
         tmp_path, tiny_sd, server, "source.table.credentialed=true", *options
     )
     with pytest.raises(PrivacyError, match="under a data use agreement") as refused:
-        generate.run(config, overrides)
+        generate.run(Workspace(config, overrides))
     assert "source=simulated" in str(refused.value)
     assert server.images == []
     free, free_overrides = only_dalle(tmp_path, tiny_sd, server, *options)
-    generate.run(free, free_overrides)  # the same pool, made without that source …
+    generate.run(Workspace(free, free_overrides))  # the same pool, made without that source …
     asked = len(server.images)
     assert asked == 48
-    train.run(config, overrides)  # … is used with it, and nothing more is sent
+    train.run(Workspace(config, overrides))  # … is used with it, and nothing more is sent
     assert len(server.images) == asked

@@ -11,6 +11,7 @@ from PIL import Image
 from small_study import write_cohort, write_image
 
 from xraysynth.compose import compose
+from xraysynth.data.sources import parallel
 from xraysynth.errors import (
     ConfoundingError,
     ImageError,
@@ -18,7 +19,7 @@ from xraysynth.errors import (
     ManifestError,
     XraysynthError,
 )
-from xraysynth.stages import prepare
+from xraysynth.stages import Workspace, prepare
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def cohort(tmp_path):
             "size_px=32",
             *more,
         ]
-        return prepare.run(compose(overrides), overrides)
+        return prepare.run(Workspace(compose(overrides), overrides))
 
     return tmp_path / "cohort", run
 
@@ -82,8 +83,8 @@ def test_an_unusable_image_is_named_and_the_others_are_kept(cohort, monkeypatch,
     assert "1 of 96" in str(error.value)
     write_image(bad, label="covid19", seed=999)
     read = []
-    original = prepare._load_one
-    monkeypatch.setattr(prepare, "_load_one", lambda work: read.append(work[1]) or original(work))
+    original = parallel._load_one
+    monkeypatch.setattr(parallel, "_load_one", lambda work: read.append(work[1]) or original(work))
     assert run()["images"] == 96
     assert read == ["covid19/003.png#"]
 
@@ -223,7 +224,7 @@ def test_only_cohorts_that_the_rule_of_persons_can_change_have_another_key(cohor
     def linked(*more: str) -> bool:
         path = f"source.table.path={folder / 'manifest.csv'}"
         overrides = ["source=table", path, f"paths.output={tmp_path / 'outputs'}", *more]
-        return "linked" in prepare.job(compose(overrides)).identity
+        return "linked" in prepare.job(Workspace(compose(overrides))).identity
 
     drop, cluster = "splits.drop_duplicates=true", "missing_patient_id=cluster"
     assert not linked()
@@ -304,7 +305,7 @@ def outside(cohort, tmp_path):
             *more,
         ]
         config = compose(overrides)
-        return prepare.external(config, overrides), config, overrides
+        return Workspace(config, overrides).external, config, overrides
 
     prepared()
     return folder, run
@@ -317,12 +318,11 @@ def test_an_external_test_set_stands_beside_the_cohort(outside):
     assert set(found.table["source"]) == {"clinic"}
     assert found.counts() == {"normal": 4, "pneumonia": 0, "covid19": 4, "tuberculosis": 0}
     assert all(path.exists() for path in found.files)
-    result = prepare.run(config, overrides)
+    result = prepare.run(Workspace(config, overrides))
     assert result["images"] == 96
     assert result["external"]["skipped"]
     assert result["external"]["counts"] == {"clinic": {"normal": 4, "covid19": 4}}
-    beside, _ = prepare.cohort(config, overrides)
-    this = prepare.external_job(config, beside)
+    this = prepare.external_job(Workspace(config, overrides))
     assert this.done
     assert this.leaves[0].name == f"external-{this.key}.parquet"
 
@@ -330,7 +330,7 @@ def test_an_external_test_set_stands_beside_the_cohort(outside):
 def test_without_a_test_source_there_is_none(cohort):
     _, run = cohort
     assert "external" not in run()
-    assert prepare.external(compose(), []) is None
+    assert Workspace(compose(), []).external is None
 
 
 def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, tmp_path):
@@ -346,7 +346,7 @@ def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, t
     found, config, overrides = run("splits.drop_duplicates=true")
     assert set(found.table["patient_id"]) == {"p0", "p2", "p3"}  # p1 had another image too
     assert found.counts() == {"normal": 3, "pneumonia": 0, "covid19": 3, "tuberculosis": 0}
-    result = prepare.run(config, overrides)["external"]
+    result = prepare.run(Workspace(config, overrides))["external"]
     assert (result["dropped"], result["dropped_patients"]) == (2, 1)
 
 
@@ -360,7 +360,7 @@ def test_an_external_image_of_a_person_of_the_cohort_is_found_over_other_externa
         image.save(folder / "covid19-2.png", quality=90)  # and p2 has an image of p1
     found, config, overrides = run("splits.drop_duplicates=true", "tracking=none")
     assert sorted(found.table["patient_id"]) == ["p0", "p0", "p3", "p3"]
-    assert prepare.run(config, overrides)["external"]["dropped_patients"] == 2
+    assert prepare.run(Workspace(config, overrides))["external"]["dropped_patients"] == 2
 
 
 def test_an_external_patient_of_the_cohort_stops_or_is_left_out(outside):
@@ -419,7 +419,7 @@ def test_the_real_mini_cohort_stops_on_rare_classes_then_on_confounding(shared_d
             f"paths.output={tmp_path}",
             "size_px=32",
         ]
-        return prepare.run(compose([*base, *more]), more)
+        return prepare.run(Workspace(compose([*base, *more]), more))
 
     with pytest.raises(ManifestError, match=r"tuberculosis has 3 images.*classes=\["):
         run()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from xraysynth.cli import STAGES
 from xraysynth.compose import compose
 from xraysynth.errors import ConfoundingError
 from xraysynth.evaluation.metrics import classification
-from xraysynth.stages import evaluate, prepare, probe, train
+from xraysynth.stages import Workspace, evaluate, prepare, probe, train
 
 NOISE = np.random.default_rng(0)
 
@@ -47,7 +48,7 @@ def overrides_of(folder, *more):
 
 def found(folder, *more):
     overrides = overrides_of(folder, *more)
-    return probe.run(compose(overrides), overrides)
+    return probe.run(Workspace(compose(overrides), overrides))
 
 
 def test_a_mark_of_a_class_is_reported_and_not_probed_twice(tmp_path, capfd):
@@ -112,12 +113,13 @@ def test_every_stage_takes_linked_patients_for_one_person(tmp_path, monkeypatch)
     overrides = overrides_of(tmp_path, "tracking=none", "classifier.backbone=test_resnet")
     overrides += ["trainer.max_steps=2", "data.batch_size=8", "trainer.accelerator=cpu"]
     config = compose(overrides)
-    cohort, report = prepare.cohort(config, overrides)
+    workspace = Workspace(config, overrides)
+    cohort, report = workspace.cohort, workspace.audit
     linked = prepare.same_persons(cohort, report)
     assert len(linked) == 80
-    earlier = {k: v for k, v in report.items() if k != "linked_patients"}
+    earlier = replace(report, linked_patients=None)
     assert prepare.same_persons(cohort, earlier) == linked
-    alone = earlier | {"near_duplicates": 0}
+    alone = replace(earlier, near_duplicates=0)
     with monkeypatch.context() as patched:
         patched.setattr(prepare, "fingerprint", None)  # nothing is looked for
         assert prepare.same_persons(cohort, alone) == []
@@ -129,14 +131,14 @@ def test_every_stage_takes_linked_patients_for_one_person(tmp_path, monkeypatch)
         return original(probabilities, targets, patients, **options)
 
     monkeypatch.setattr(classification, "evaluate", seen)
-    train.run(config, overrides)
-    train.run_judge(config, cohort, None, overrides)
+    train.run(Workspace(config, overrides))
+    train.run_judge(workspace)
     assert len(scored) == 2
     for patients in scored:
         assert len(set(patients)) == len(patients) / 2
-    assert evaluate.job(config, cohort, cohort, None).identity["patients"] == "linked"
-    monkeypatch.setattr(prepare, "audit_of", lambda config: alone)
-    assert "patients" not in evaluate.job(config, cohort, cohort, None).identity
+    assert evaluate.job(workspace, cohort).identity["patients"] == "linked"
+    monkeypatch.setattr(prepare, "audit_of", lambda workspace: alone)
+    assert "patients" not in evaluate.job(Workspace(config, overrides), cohort).identity
 
 
 def test_cohorts_without_linked_patients_keep_their_probes(tmp_path):
@@ -157,9 +159,9 @@ def test_the_rules_of_a_cohort_hold(shared_data, tmp_path):
         "size_px=32",
     ]
     with pytest.raises(ConfoundingError, match="acknowledge_confounding=true"):
-        probe.run(compose(overrides), overrides)
+        probe.run(Workspace(compose(overrides), overrides))
     overrides += ["acknowledge_confounding=true", "evaluate.replicates=100"]
-    result = probe.run(compose(overrides), overrides)
+    result = probe.run(Workspace(compose(overrides), overrides))
     assert any(text.startswith("source from borders") for text in result["told"])
 
 

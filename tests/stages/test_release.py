@@ -14,7 +14,7 @@ from xraysynth.compose import compose
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.release.recipe import ReleaseRecipe
-from xraysynth.stages import finetune, generate, prepare, release, report
+from xraysynth.stages import Workspace, finetune, generate, release, report
 
 SECRET = "hf_verysecrettoken"
 PICTURE = '<img src="data:image/jpeg;base64,/9j/4AAQ" alt="{}, normal, image 1 of 8">'
@@ -46,8 +46,8 @@ def made(tmp_path_factory, tiny_sd):
         "tracking=none",
     )
     config = compose(overrides)
-    finetune.run(config, overrides)
-    generate.run(config, overrides)
+    finetune.run(Workspace(config, overrides))
+    generate.run(Workspace(config, overrides))
     return folder, overrides
 
 
@@ -63,7 +63,7 @@ def reported(monkeypatch, made):
     (folder / "report.html").write_text(page)
     (folder / "results.csv").write_text("arm,value\nreal only,0.5\n")
     answer = {"folder": str(folder), "key": "0123"}
-    monkeypatch.setattr(report, "run", lambda config, overrides: answer)
+    monkeypatch.setattr(report, "run", lambda workspace: answer)
     return answer
 
 
@@ -72,7 +72,7 @@ def run(made, *more: str, **options):
     composed = compose([*overrides, *more])
     values = {f.name: getattr(composed, f.name) for f in fields(composed) if f.name != "release"}
     config = Releasing(**values, release=ReleaseRecipe(**options))
-    return release.run(config, [*overrides, *more])
+    return release.run(Workspace(config, [*overrides, *more]))
 
 
 def texts(folder: Path):
@@ -91,7 +91,7 @@ def test_the_parts_and_that_nothing_of_this_machine_is_in_them(made):
     assert {"model-sd_lora/pytorch_lora_weights.safetensors", "study/report.html"} <= set(found)
     assert "data-sd_lora/croissant.json" in found
     assert len(list((folder / "data-sd_lora" / "train").glob("*/*.png"))) == 8
-    cohort, _ = prepare.cohort(compose(made[1]), made[1])
+    cohort = Workspace(compose(made[1]), made[1]).cohort
     private = [str(made[0]), str(Path.cwd()), *cohort.table["image_id"], *cohort.table["sha256"]]
     private += ["annaschmidt", "ward7"]
     for name, data in found.items():
@@ -127,10 +127,8 @@ def test_written_once_and_anew_when_the_study_changes(made, reported):
 
 
 def test_the_newest_evaluation_of_these_images_gives_the_figures(made):
-    config = compose(made[1])
-    cohort, _ = prepare.cohort(config, made[1])
-    counts = generate.counts(config, made[1])
-    images = generate.pools(config, made[1], counts)["sd_lora"]
+    workspace = Workspace(compose(made[1]), made[1])
+    cohort, images = workspace.cohort, workspace.pools()["sd_lora"]
     before = run(made)
     rows = [{"encoder": "embedded", "metric": "memorised share", "label": "", "value": 0.3217}]
     folder = made[0] / "outputs" / "evaluate" / "abc"
@@ -171,7 +169,7 @@ def test_the_results_of_bound_data_go_out_without_pictures(made):
 
 
 def test_a_page_that_names_a_patient_is_not_released(made, reported):
-    cohort, _ = prepare.cohort(compose(made[1]), made[1])
+    cohort = Workspace(compose(made[1]), made[1]).cohort
     name = cohort.table["image_id"].iloc[0]
     (Path(reported["folder"]) / "report.html").write_text(f"<li>leak: {name}</li>")
     with pytest.raises(PrivacyError, match=r"study/report\.html names 1 real images or patients"):

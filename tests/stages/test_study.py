@@ -9,8 +9,10 @@ from PIL import Image
 from small_study import overrides_for, write_cohort, write_image
 
 from xraysynth.compose import compose
+from xraysynth.data.sources import parallel
 from xraysynth.errors import LeakageError, PoolError, XraysynthError
-from xraysynth.stages import evaluate, generate, plan, prepare, report, study, train
+from xraysynth.stages import Workspace, evaluate, generate, prepare, report, study, train
+from xraysynth.stages._study import plan
 
 
 def records(folder, stage):
@@ -60,11 +62,13 @@ def test_all_arms_take_the_same_number_of_steps_and_test_once(finished):
 def test_a_finished_study_is_not_run_again_and_one_new_share_costs_that_share(copied):
     config, overrides = copied()
     before = len(records(Path(config.paths.output).parent, "train"))
-    first = study.run(config, overrides)  # the copy lies elsewhere, so that prepare reads once
-    assert study.run(config, overrides)["skipped"]
+    first = study.run(
+        Workspace(config, overrides)
+    )  # the copy lies elsewhere, so that prepare reads once
+    assert study.run(Workspace(config, overrides))["skipped"]
     assert len(records(Path(config.paths.output).parent, "train")) == before
     config, overrides = copied("study.shares=[0,0.25,0.5]")
-    result = study.run(config, overrides)
+    result = study.run(Workspace(config, overrides))
     assert len(records(Path(config.paths.output).parent, "train")) == before + 2
     for name, value in first["macro_f1"].items():
         assert result["macro_f1"][name] == value
@@ -74,7 +78,7 @@ def test_the_same_study_in_another_folder_gives_the_same_bytes(finished, tmp_pat
     folder, _, result = finished
     write_cohort(tmp_path / "cohort")
     overrides = overrides_for(tmp_path, tiny_sd)
-    again = study.run(compose(overrides), overrides)
+    again = study.run(Workspace(compose(overrides), overrides))
     assert again["macro_f1"] == result["macro_f1"]
     pools = [files(f / "outputs" / "pools", "*.png") for f in (folder, tmp_path)]
     assert pools[0] == pools[1]
@@ -87,13 +91,13 @@ def test_a_failed_job_does_not_stop_the_others_and_is_reported(copied, monkeypat
     config, overrides = copied("study.seeds=[0,1,2]")
     original = train.run
 
-    def run(own, *rest):
-        if own.seed == 2 and own.data.share:
+    def run(workspace):
+        if workspace.config.seed == 2 and workspace.config.data.share:
             raise XraysynthError("out of luck")
-        return original(own, *rest)
+        return original(workspace)
 
     monkeypatch.setattr(train, "run", run)
-    result = study.run(config, overrides)
+    result = study.run(Workspace(config, overrides))
     assert result["state"] == "failed"
     assert result["failures"] == ["train stable_diffusion 0.5 replace, seed 2: out of luck"]
     assert "out of luck" in Path(result["report"]).read_text()
@@ -102,7 +106,7 @@ def test_a_failed_job_does_not_stop_the_others_and_is_reported(copied, monkeypat
 def test_training_names_the_command_that_makes_a_missing_pool(copied):
     config, overrides = copied("data.share=0.5", "generate.seed=9")
     with pytest.raises(PoolError, match=r"xraysynth generate .*generate.seed=9"):
-        train.run(config, overrides)
+        train.run(Workspace(config, overrides))
 
 
 def test_training_refuses_a_pool_with_a_flipped_byte(copied):
@@ -112,23 +116,23 @@ def test_training_refuses_a_pool_with_a_flipped_byte(copied):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(PoolError, match=path.name):
-        train.run(config, overrides)
+        train.run(Workspace(config, overrides))
 
 
 def test_a_deleted_pool_is_made_again(copied):
     config, overrides = copied()
-    study.run(config, overrides)
+    study.run(Workspace(config, overrides))
     (pool,) = Path(config.paths.output).glob("pools/*")
     before = files(pool, "*.png")
     shutil.rmtree(pool)
     config, overrides = copied("generate.per_class=6")
-    generate.run(config, overrides)
+    generate.run(Workspace(config, overrides))
     assert files(pool, "*.png") == before
 
 
 def test_a_pool_with_a_recompressed_test_image_is_refused(copied, tmp_path):
     config, overrides = copied()
-    cohort, _ = prepare.cohort(config, overrides)
+    cohort = Workspace(config, overrides).cohort
     archive = tmp_path / "archive"
     rows = []
     for label in cohort.classes:
@@ -139,21 +143,21 @@ def test_a_pool_with_a_recompressed_test_image_is_refused(copied, tmp_path):
     chosen = ["generator=archive", f"generator.archive.folder={archive}", "data.share=0.5"]
     settings = [text for text in overrides if not text.startswith("generator")] + chosen
     config = compose(settings)
-    generate.run(config, settings)
-    assert train.run(config, settings)["synthetic_images"] == 24
+    generate.run(Workspace(config, settings))
+    assert train.run(Workspace(config, settings))["synthetic_images"] == 24
     stolen = cohort.split("test").where(cohort.split("test").table["label"] == "covid19").files[0]
     Image.open(stolen).save(archive / "covid19-0.png", format="JPEG", quality=80)
-    generate.run(config, settings)
+    generate.run(Workspace(config, settings))
     with pytest.raises(
         LeakageError, match=r"pool archive holds 1 near-duplicates .*covid19-000000"
     ):
-        train.run(config, settings)
+        train.run(Workspace(config, settings))
 
 
 def test_evaluation_needs_the_real_only_classifier_and_says_so(copied):
     config, overrides = copied("seed=8", "generate.per_class=6")
     with pytest.raises(XraysynthError, match=r"xraysynth train .*data.share=0"):
-        evaluate.run(config, overrides)
+        evaluate.run(Workspace(config, overrides))
 
 
 def test_fidelity_is_never_called_fid_without_inception(finished):
@@ -184,7 +188,7 @@ def test_controls_stand_beside_the_arms_and_are_no_finding(copied):
     config, overrides = copied(
         "study.controls=[duplicate,permuted]", "evaluate.encoders=[embedded]"
     )
-    result = study.run(config, overrides)
+    result = study.run(Workspace(config, overrides))
     table = pd.read_csv(result["results"], keep_default_na=False)
     controls = table[table["control"] != ""]
     assert set(controls["control"]) == {"duplicate", "permuted"}
@@ -203,32 +207,32 @@ def test_a_generator_with_a_name_of_its_own_is_called_by_it_throughout(copied, t
         f"generator.archive.folder={tmp_path / 'mine'}",
         "generator.archive.name=mine",
     ]
-    page = Path(study.run(compose(overrides), overrides)["report"]).read_text()
+    page = Path(study.run(Workspace(compose(overrides), overrides))["report"]).read_text()
     assert "mine 50% (replace)" in page.replace("<wbr>", "")
     assert "no classifier was trained with it" not in page
 
 
 def test_a_page_of_an_earlier_version_is_written_anew(copied, monkeypatch):
     config, overrides = copied()
-    study.run(config, overrides)
-    assert report.run(config, overrides)["skipped"]
+    study.run(Workspace(config, overrides))
+    assert report.run(Workspace(config, overrides))["skipped"]
     monkeypatch.setattr(report, "PAGE", report.PAGE + 1)
-    assert not report.run(config, overrides)["skipped"]
-    assert report.run(config, overrides)["skipped"]
+    assert not report.run(Workspace(config, overrides))["skipped"]
+    assert report.run(Workspace(config, overrides))["skipped"]
 
 
 def test_a_report_without_any_training_says_what_to_run(copied):
     config, overrides = copied("study.seeds=[5]")
     with pytest.raises(XraysynthError, match="xraysynth study"):
-        report.run(config, overrides)
+        report.run(Workspace(config, overrides))
 
 
 def test_prepared_images_are_read_once(copied, monkeypatch):
     config, overrides = copied()
-    prepare.run(config, overrides)
+    prepare.run(Workspace(config, overrides))
     config, overrides = copied("splits.seed=1")  # other splits of the same images
-    monkeypatch.setattr(prepare, "_load_one", lambda work: pytest.fail("read again"))
-    prepare.run(config, overrides)
+    monkeypatch.setattr(parallel, "_load_one", lambda work: pytest.fail("read again"))
+    prepare.run(Workspace(config, overrides))
 
 
 def test_the_command_of_every_job_of_a_study_can_be_typed(copied):
@@ -237,12 +241,12 @@ def test_the_command_of_every_job_of_a_study_can_be_typed(copied):
         "generator.sd_lora.lora.rank=2",
         "study.shares=[0,0.5,1]",
     )
-    cohort, _ = prepare.cohort(config, overrides)
-    steps = plan.steps(config, cohort, overrides)
+    steps = plan.steps(Workspace(config, overrides))
     assert [step.stage for step in steps[:4]] == ["probe", "finetune", "generate", "generate"]
     for step in steps:
-        again = compose(step.overrides)
+        own = step.workspace
+        again = own.derive(compose(own.overrides))
         if step.stage == "train":
-            assert train.job(again, cohort).key == train.job(step.config, cohort).key
+            assert train.job(again).key == train.job(own).key
         else:
-            assert again.generator == step.config.generator
+            assert again.config.generator == own.config.generator

@@ -16,7 +16,8 @@ from xraysynth.errors import XraysynthError
 from xraysynth.generation.generators.archive import Archive
 from xraysynth.jobs.job import Job
 from xraysynth.records import Generated, Request
-from xraysynth.stages import forecast, generate, plan, prepare, train
+from xraysynth.stages import Workspace, generate, train
+from xraysynth.stages._study import forecast, plan
 from xraysynth.training import classifier
 
 HALF = ("data.share=0.5", "generate.per_class=30")
@@ -56,7 +57,7 @@ def fill_without_the_first_image(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patch:
         patch.setattr(Archive, "generate", failing)
-        generate.run(*composed(folder, "generate.per_class=39"))
+        generate.run(Workspace(*composed(folder, "generate.per_class=39")))
 
 
 @pytest.fixture
@@ -72,61 +73,59 @@ def arm(folder: Path, seed: int) -> tuple[Config, list[str]]:
 
 
 def job_of(folder: Path, seed: int) -> Job:
-    config, overrides = arm(folder, seed)
-    return train.job(config, prepare.cohort(config, overrides)[0])
+    return train.lasting_job(Workspace(*arm(folder, seed)))
 
 
 def test_the_seeds_of_an_arm_see_one_content_also_when_an_image_is_made_later(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = train.run(*arm(folder, 0))
-    assert train.run(*arm(folder, 0))["skipped"]
-    generate.run(*composed(folder, "generate.per_class=40"))
-    second = train.run(*arm(folder, 1))
+    first = train.run(Workspace(*arm(folder, 0)))
+    assert train.run(Workspace(*arm(folder, 0)))["skipped"]
+    generate.run(Workspace(*composed(folder, "generate.per_class=40")))
+    second = train.run(Workspace(*arm(folder, 1)))
     assert first["pools"] != second["pools"]
-    assert train.pools_used(job_of(folder, 0)) == first["pools"]
+    assert train.pools_seen(job_of(folder, 0)) == first["pools"]
     capsys.readouterr()
-    again = train.run(*arm(folder, 0))
+    again = train.run(Workspace(*arm(folder, 0)))
     assert not again["skipped"]
-    assert again["pools"] == second["pools"] == train.pools_used(job_of(folder, 0))
+    assert again["pools"] == second["pools"] == train.pools_seen(job_of(folder, 0))
     said = [line for line in capsys.readouterr().err.splitlines() if "trained again" in line]
     assert len(said) == 1
     assert f"train job {again['key']}" in said[0]
-    assert train.run(*arm(folder, 0))["skipped"]
+    assert train.run(Workspace(*arm(folder, 0)))["skipped"]
 
 
 def test_more_images_than_an_arm_takes_change_nothing(folder: Path) -> None:
-    generate.run(*composed(folder, "generate.per_class=12"))
-    train.run(*arm(folder, 0))
-    generate.run(*composed(folder, "generate.per_class=30"))
-    assert train.run(*arm(folder, 0))["skipped"]
+    generate.run(Workspace(*composed(folder, "generate.per_class=12")))
+    train.run(Workspace(*arm(folder, 0)))
+    generate.run(Workspace(*composed(folder, "generate.per_class=30")))
+    assert train.run(Workspace(*arm(folder, 0)))["skipped"]
 
 
 def test_a_record_without_contents_counts_as_done_and_so_does_one_without_its_pool(
     folder: Path,
 ) -> None:
-    train.run(*arm(folder, 0))
-    generate.run(*composed(folder, "generate.per_class=40"))
+    train.run(Workspace(*arm(folder, 0)))
+    generate.run(Workspace(*composed(folder, "generate.per_class=40")))
     this = job_of(folder, 0)
     record = json.loads((this.folder / "run.json").read_text())
     del record["result"]["pools"]
     (this.folder / "run.json").write_text(json.dumps(record))
-    assert train.pools_used(this) == {}
-    assert train.run(*arm(folder, 0))["skipped"]
-    train.run(*arm(folder, 1))
+    assert train.pools_seen(this) == {}
+    assert train.run(Workspace(*arm(folder, 0)))["skipped"]
+    train.run(Workspace(*arm(folder, 1)))
     for pool in (folder / "outputs" / "pools").iterdir():
         pool.rename(folder / pool.name)
-    assert train.run(*arm(folder, 1))["skipped"]
+    assert train.run(Workspace(*arm(folder, 1)))["skipped"]
 
 
 def test_what_a_missing_step_makes_may_open_those_that_need_it(folder: Path) -> None:
     config, overrides = composed(folder, *HALF, "study.shares=[0,0.5]", "study.seeds=[0]")
-    cohort, _ = prepare.cohort(config, overrides)
-    steps = plan.steps(config, cohort, overrides)
+    steps = plan.steps(Workspace(config, overrides))
     for step in steps:
         if step.stage == "train":
-            train.run(step.config, step.overrides)
-    titles = {step.title for step in forecast.missing(steps, cohort, None)}
+            train.run(step.workspace)
+    titles = {step.title for step in forecast.missing(steps)}
     assert {"generate archive", "train archive 0.5 replace, seed 0"} <= titles
     assert "train real only, seed 0" not in titles
 
@@ -143,9 +142,9 @@ def test_a_training_is_not_resumed_on_other_images(
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "_stopping", lambda recipe: [Kill()])
         with pytest.raises(XraysynthError, match="killed"):
-            train.run(*arm(folder, 0))
+            train.run(Workspace(*arm(folder, 0)))
     assert (job_of(folder, 0).folder / "last.ckpt").exists()
-    generate.run(*composed(folder, "generate.per_class=40"))
+    generate.run(Workspace(*composed(folder, "generate.per_class=40")))
     starts: list[int] = []
 
     class Start(Callback):
@@ -153,7 +152,7 @@ def test_a_training_is_not_resumed_on_other_images(
             starts.append(trainer.global_step)
 
     monkeypatch.setattr(classifier, "_stopping", lambda recipe: [Start()])
-    train.run(*arm(folder, 0))
+    train.run(Workspace(*arm(folder, 0)))
     assert starts == [0]
 
 
@@ -169,7 +168,5 @@ def test_a_training_is_not_resumed_on_other_images(
 def test_only_trainings_that_were_balanced_by_other_images_have_another_key(
     folder: Path, options: list[str], trained_again: bool
 ) -> None:
-    config, overrides = composed(folder, "data.share=0.5", *options)
-    cohort, _ = prepare.cohort(config, overrides)
-    identity = train.job(config, cohort).identity
+    identity = train.job(Workspace(*composed(folder, "data.share=0.5", *options))).identity
     assert ("balanced_by" in identity) is trained_again

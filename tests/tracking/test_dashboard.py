@@ -10,6 +10,7 @@ from wandb_recorder import Recorder, environment, logged
 
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.stages import Workspace
 from xraysynth.stages import dashboard as stage
 from xraysynth.tracking import dashboard, panels
 
@@ -24,7 +25,7 @@ def sections(spec: dict) -> dict[str, list[dict]]:
 
 def test_the_specification_is_the_golden_one(tmp_path):
     """To renew it: xraysynth dashboard paths.output=D, and copy D/studies/study/dashboard.json."""
-    result = stage.run(compose([f"paths.output={tmp_path}"]), [])
+    result = stage.run(Workspace(compose([f"paths.output={tmp_path}"]), []))
     assert Path(result["dashboard"]).read_text() == GOLDEN.read_text()
 
 
@@ -82,7 +83,7 @@ import json, sys
 from xraysynth.compose import compose
 from xraysynth.stages import dashboard
 config = compose(sys.argv[1:])
-print(json.dumps([dashboard.run(config, []) for _ in range(2)]))
+print(json.dumps([dashboard.run(Workspace(config, [])) for _ in range(2)]))
 """
 
 
@@ -119,11 +120,11 @@ def test_saving_needs_a_key_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     config = compose([f"paths.output={tmp_path}", "tracking=wandb"])
     with pytest.raises(ConfigError, match="WANDB_API_KEY"):
-        stage.run(config, [])
+        stage.run(Workspace(config, []))
     assert (tmp_path / "studies" / "study" / "dashboard.json").exists()
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(DataNotFoundError, match=r"xraysynth\[dashboard\]"):
-        stage.run(compose([f"paths.output={tmp_path}"]), [])
+        stage.run(Workspace(compose([f"paths.output={tmp_path}"]), []))

@@ -1,11 +1,10 @@
 """Leakage and source confounding in a cohort."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -216,8 +215,38 @@ def cramers_v(table: pd.DataFrame) -> float:
     return float(association(counts, method="cramer")) if min(counts.shape) > 1 else 0.0
 
 
-def audit(manifest: Manifest, pairs: Pairs) -> dict[str, Any]:
-    """What a reader must know about a cohort; `pairs` are its near duplicates."""
+@dataclass(frozen=True)
+class Audit:
+    """What a reader must know about a cohort.
+
+    `counts` are images and patients by class and split, `by_source` images by source and class, and
+    `source_tells` how well the source alone tells each class (`source_tells`). `linked_patients` is
+    None in audits of earlier versions, which do not say who is one person.
+    """
+
+    counts: list[dict[str, str | int]] = field(default_factory=list)
+    by_source: list[dict[str, str | int]] = field(default_factory=list)
+    cramers_v: float = 0.0
+    source_tells: dict[str, dict[str, float]] = field(default_factory=dict)
+    exact_duplicates: int = 0
+    near_duplicates: int = 0
+    near_duplicates_across_splits: int = 0
+    near_duplicates_across_sources: int = 0
+    examples: list[str] = field(default_factory=list)
+    simulated: list[str] = field(default_factory=list)
+    linked_patients: list[list[str]] | None = None
+    notes: list[str] = field(default_factory=list)
+    acknowledged: list[str] = field(default_factory=list)
+
+    @property
+    def may_link_patients(self) -> bool:
+        """Whether patients share near-duplicates, as far as the audit says."""
+        linked = self.linked_patients
+        return bool(self.near_duplicates if linked is None else linked)
+
+
+def audit(manifest: Manifest, pairs: Pairs) -> Audit:
+    """The audit of a cohort whose near duplicates are `pairs`."""
     table = manifest.table
     first, second = _sides(pairs)
     differ = {
@@ -226,24 +255,24 @@ def audit(manifest: Manifest, pairs: Pairs) -> dict[str, Any]:
     }
     examples = [f"{table['image_id'].iloc[i]} ~ {table['image_id'].iloc[j]}" for i, j in pairs[:20]]
     patients = table.groupby(["label", "split"])["patient_id"].agg(["size", "nunique"])
-    return {
-        "counts": [
+    return Audit(
+        counts=[
             {"class": label, "split": split, "images": int(images), "patients": int(people)}
             for (label, split), images, people in patients.itertuples()
         ],
-        "by_source": table.groupby(["source", "label"])
+        by_source=table.groupby(["source", "label"])
         .size()
         .rename("images")
         .reset_index()
         .to_dict("records"),
-        "cramers_v": cramers_v(table),
-        "source_tells": source_tells(table),
-        "exact_duplicates": int((~differ["sha256"]).sum()),
-        "near_duplicates": len(pairs),
-        "near_duplicates_across_splits": int(differ["split"].sum()),
-        "near_duplicates_across_sources": int(differ["source"].sum()),
-        "examples": examples,
-    }
+        cramers_v=cramers_v(table),
+        source_tells=source_tells(table),
+        exact_duplicates=int((~differ["sha256"]).sum()),
+        near_duplicates=len(pairs),
+        near_duplicates_across_splits=int(differ["split"].sum()),
+        near_duplicates_across_sources=int(differ["source"].sum()),
+        examples=examples,
+    )
 
 
 def drop_crossing(table: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, np.ndarray]:
@@ -262,18 +291,18 @@ def drop_crossing(table: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, np.n
     return table.loc[kept].reset_index(drop=True), left
 
 
-def require_no_confounding(report: Mapping[str, Any], *, acknowledged: bool) -> list[str]:
+def require_no_confounding(report: Audit, *, acknowledged: bool) -> list[str]:
     """Sentences on classes known by their source; raises `ConfoundingError` unless acknowledged."""
     found = [
         f"the data source alone tells {label} from the other classes with {tells['accuracy']:.0%} accuracy "
         f"({tells['balanced_accuracy']:.0%} balanced)"
-        for label, tells in report["source_tells"].items()
+        for label, tells in report.source_tells.items()
         if tells["balanced_accuracy"] >= max(TELLING, tells.get("by_chance", 0.0) + 1e-9)
     ]
     if found and not acknowledged:
         raise ConfoundingError(
             f"confounded: {'; '.join(found)}; Cramér's V between class and source is "
-            f"{report['cramers_v']:.2f}. A classifier can learn the source instead of the disease. Add "
+            f"{report.cramers_v:.2f}. A classifier can learn the source instead of the disease. Add "
             "sources that hold several classes, leave the class out (classes=[…]), or go on with "
             "acknowledge_confounding=true, which every report will then say at its head"
         )

@@ -1,8 +1,10 @@
 """What must not be seen twice: patients and pictures of the test set, in training or by a generator."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from xraysynth.data.audit import (
     Fingerprints,
@@ -10,10 +12,12 @@ from xraysynth.data.audit import (
     _sides,
     fingerprint,
     near_duplicates,
+    persons,
 )
 from xraysynth.errors import LeakageError, some
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import LearningRecord
+from xraysynth.seeds import key12
 
 
 def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
@@ -56,6 +60,59 @@ def require_no_copies(
             f"pool {name} holds {len(copies)} near-duplicates of validation or test images: "
             f"{some(copies)}; take them out of it, or test on other patients"
         )
+
+
+def require_no_copies_of_held_out(
+    tested_on: Sequence[Manifest], pools: Mapping[str, Manifest], *, cache: Path
+) -> None:
+    """`require_no_copies` of every pool from what is validated or tested on, once for the same images."""
+    for manifest in tested_on:
+        held_out = manifest.where(manifest.table["split"].isin(["val", "test"]))
+        known = None
+        for name, images in pools.items():
+            key = key12([held_out.digest(), images.digest()])
+            passed = cache / f"firewall-{key}.passed"
+            if not passed.exists():
+                known = known or fingerprint(held_out.files)
+                require_no_copies(held_out, images, name=name, known=known)
+                passed.parent.mkdir(parents=True, exist_ok=True)
+                passed.touch()
+
+
+def linked_to(table: pd.DataFrame, beside: Manifest, pairs: Pairs) -> np.ndarray:
+    """The external images `(N,)` bool of persons who are in the cohort, by patient or by picture.
+
+    `pairs` are near duplicates in the rows of the cohort and then those of `table`. A person's other
+    images are the person's too, also over other external patients.
+    """
+    columns = ["source", "patient_id"]
+    both = pd.concat([beside.table[columns], table[columns]], ignore_index=True)
+    person = persons(both, pairs)
+    return np.isin(person[len(beside) :], person[: len(beside)])
+
+
+def shared_with(
+    table: pd.DataFrame, linked: np.ndarray, beside: Manifest, pairs: np.ndarray
+) -> str:
+    """What of the external images is in the cohort too, and the way out."""
+    n, ids, others = len(beside), table["image_id"], beside.table["image_id"]
+    found = []
+    patients = patient_keys(table)
+    shared = patients[patients.isin(patient_keys(beside.table))].unique()
+    if len(shared):
+        found.append(
+            f"{len(shared)} patients are in both: {some(shared)} (if they are other people, give the "
+            "external data set a name of its own: test_source.<key>.name=…)"
+        )
+    crossing = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)] - [0, n]
+    if len(crossing):
+        copies = some(f"{ids[j]} ~ {others[i]}" for i, j in crossing)
+        found.append(f"{len(crossing)} pairs of images are near-duplicates: {copies}")
+    return (
+        f"external test sets must be apart from the cohort, but {'; '.join(found)}. Set "
+        f"splits.drop_duplicates=true to leave out all {int(linked.sum())} external images of these "
+        f"{patients[linked].nunique()} patients"
+    )
 
 
 def learned_from(manifest: Manifest) -> LearningRecord:

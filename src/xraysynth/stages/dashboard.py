@@ -6,13 +6,13 @@ the study, which need not be there yet. Needs the extra: pip install 'xraysynth[
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth.config import Config, TrackingMode
+from xraysynth.config import TrackingMode
 from xraysynth.files import write_atomically
 from xraysynth.records import from_json, to_json
+from xraysynth.stages._workspace import Workspace
 from xraysynth.tracking import dashboard
 from xraysynth.tracking.dashboard import SavedViews
 
@@ -22,8 +22,9 @@ SECTIONS = ("study", "tracking", "paths")
 FILE, SAVED = "dashboard.json", "dashboard.saved.json"
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Write the dashboard, and save it at W&B where tracking is online."""
+    config = workspace.config
     folder = config.output / "studies" / config.study.name
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / FILE, dashboard.specification(config))

@@ -11,30 +11,29 @@ Any two folders are compared without a study: xraysynth evaluate real=DIR synthe
 trained_on=DIR also for copies. Classes are sub-folders, or the column label of a manifest.csv.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xraysynth import tracking
 from xraysynth.config import Config
-from xraysynth.data.audit import person_keys
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
-from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.testing import JudgeResult
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
 from xraysynth.jobs.distributed import gpu
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.records import from_json, to_json
-from xraysynth.stages import finetune, fitting, generate, prepare, train
+from xraysynth.records import to_json
+from xraysynth.stages import train
+from xraysynth.stages._workspace import Workspace
 
 if TYPE_CHECKING:
-    from xraysynth.evaluation.results import LabelFidelity, Measure, TestedOn, UsableShare
+    from xraysynth.evaluation.results import FolderEvaluation, Measure, PoolEvaluation
 
 SECTIONS = (
     "real",
@@ -56,90 +55,94 @@ PAGE, TABLE = "evaluation.html", "measures.csv"
 UNKNOWN = "training set unknown: not assessable"
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure the pool of every selected generator, or one folder against another."""
-    if config.real is not None or config.synthetic is not None:
-        return _folders(config, overrides)
-    cohort, audit = prepare.cohort(config, overrides)
-    external = prepare.external(config, overrides)
-    judge = train.run_judge(config, cohort, external, overrides)
-    classifiers = _classifiers(config, cohort, external, overrides)
-    counts = generate.counts(config, overrides)
-    bound = finetune.bound(config, cohort)
-    linked = prepare.same_persons(cohort, audit)
+    if workspace.config.real is not None or workspace.config.synthetic is not None:
+        return _folders(workspace)
+    judge = train.run_judge(workspace)
+    classifiers = _classifiers(workspace)
     results = {}
-    for name, images in generate.pools(config, overrides, counts).items():
-        store = generate.store(config, bound[name])
-        check_firewall(cohort, {name: images}, {name: pool.learned(store)})
-        this = job(config, cohort, images, external)
-        results[name] = this.run(
-            lambda name=name, images=images, this=this: _work(  # type: ignore[misc]
-                config, cohort, images, bound[name], classifiers, judge, linked, this
-            ),
-            config=config.plain(),
-            overrides=overrides,
-        )
+    for name, images in workspace.pools().items():
+        store = workspace.store(name)
+        check_firewall(workspace.cohort, {name: images}, {name: pool.learned(store)})
+        this = job(workspace, images)
+        measured = _Measured(workspace, name, images, classifiers, judge)
+        results[name] = workspace.perform(this, partial(work, measured, this))
         results[name]["ledger"] = to_json(pool.ledger(store))
     return {"stage": "evaluate", "state": "done", "pools": results}
 
 
-def job(config: Config, cohort: Manifest, images: Manifest, external: Manifest | None) -> Job:
-    """The job that measures this pool against this cohort."""
-    decides: dict[str, Any] = {
-        "cohort": cohort.digest(),
+def jobs(workspace: Workspace) -> list[Job]:
+    """The training of the judge, and the measuring of the pool of every selected generator."""
+    measuring = [job(workspace, images) for images in workspace.pools().values()]
+    return [train.judge_job(workspace), *measuring]
+
+
+def job(workspace: Workspace, images: Manifest) -> Job:
+    """The job that measures this pool against the cohort."""
+    config = workspace.config
+    identity: dict[str, Any] = {
+        "cohort": workspace.cohort.digest(),
         "pool": images.digest(),
         "size_px": config.size_px,
-        "classifiers": [found.key for found in _jobs(config, cohort, external)],
-        "judge": train.judge(config, cohort, external)[0].key,
+        "classifiers": [classifier.key for classifier in _classifier_jobs(workspace)],
+        "judge": train.judge_job(workspace).key,
         "evaluate": asdict(config.evaluate),
         "measures": MEASURES,
     }
-    if prepare.may_link_patients(prepare.audit_of(config)):
-        decides["patients"] = "linked"  # where none are, it makes no difference
-    return Job("evaluate", decides, config.output)
+    if workspace.audit.may_link_patients:
+        identity["patients"] = "linked"  # where none are, it makes no difference
+    return Job("evaluate", identity, config.output)
 
 
-def _jobs(config: Config, cohort: Manifest, external: Manifest | None) -> list[Job]:
+def _classifier_jobs(workspace: Workspace) -> list[Job]:
     """Of the real-only classifiers; features are those of the first."""
+    config = workspace.config
+    real_only = replace(config, data=config.data.real_only())
     seeds = config.evaluate.classifier_seeds or [config.seed]
-    return [train.job(train.real_only(config, seed), cohort, external) for seed in seeds]
+    return [train.lasting_job(workspace.derive(replace(real_only, seed=seed))) for seed in seeds]
 
 
-def _classifiers(
-    config: Config, cohort: Manifest, external: Manifest | None, overrides: Sequence[str]
-) -> list[Path]:
-    command = " ".join(["xraysynth train", *overrides, "data.share=0"])
-    jobs = _jobs(config, cohort, external)
-    return [Path(found.result(command)["weights"]) for found in jobs]
+def _classifiers(workspace: Workspace) -> list[Path]:
+    command = workspace.command("train", "data.share=0")
+    return [Path(job.result(command)["weights"]) for job in _classifier_jobs(workspace)]
 
 
-def _work(
-    config: Config,
-    cohort: Manifest,
-    images: Manifest,
-    generator: Generator,
-    classifiers: Sequence[Path],
-    judge: Mapping[str, Any],
-    linked: Sequence[Sequence[str]],
-    this: Job,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Measured:
+    """A pool to be measured, and the classifiers that look at it."""
+
+    workspace: Workspace
+    name: str
+    images: Manifest
+    classifiers: Sequence[Path]
+    judge: JudgeResult
+
+
+def work(measured: _Measured, this: Job) -> "PoolEvaluation":
+    """Measure one pool."""
     from xraysynth.evaluation.images import Precision, evaluate
+    from xraysynth.evaluation.label_fidelity import label_fidelity, scores_on_pool, usable_share
     from xraysynth.evaluation.metrics.scores import confusion
     from xraysynth.evaluation.results import PoolEvaluation
 
+    workspace, images = measured.workspace, measured.images
+    config, cohort = workspace.config, workspace.cohort
+    generator, replicates = workspace.generators[measured.name], config.evaluate.replicates
     with tracking.tracked(config, this) as run:
         found = evaluate(
             **references(cohort, generator),
             synthetic=images,
-            encoders=_encoders(config, config.evaluate.encoders, classifiers[0]),
+            encoders=_encoders(config, config.evaluate.encoders, measured.classifiers[0]),
             size_px=config.size_px,
-            cache=config.output / "cache",
+            cache=workspace.cache,
             originals=pool.originals(images),
             precision=_precision(config, Precision),
-            linked=linked,
+            linked=workspace.linked,
         )
-        seen = fitting.predicted(config, images, Path(judge["weights"]))
-        summary = PoolEvaluation(
+        test = train.classifier_test(workspace)
+        seen = test.predict(images, Path(measured.judge.weights))
+        result = PoolEvaluation(
             pool=str(images.folder),
             assessable=why_not_assessable(generator),
             images=found.images,
@@ -148,18 +151,17 @@ def _work(
             nearest_similarity=found.nearest_similarity,
             closest=found.closest,
             appearance=found.appearance,
-            faithfulness=_faithfulness(config, images, judge, seen),
+            faithfulness=label_fidelity(images, seen, measured.judge, replicates=replicates),
             seen=confusion(seen, images.targets).tolist(),
-            judge=judge["trained_on"],
-            usable=usable(seen, images.targets, found.flags, config.evaluate.replicates),
-            tested_on=_tested_on(config, cohort, images, classifiers, linked),
+            judge=measured.judge.trained_on,
+            usable=usable_share(seen, images.targets, found.flags, replicates),
+            tested_on=scores_on_pool(test, images, cohort.split("test"), measured.classifiers),
         )
         made_from = [
             tracking.of_cohort(cohort),
-            tracking.of_pool(generate.store(config, generator)),
+            tracking.of_pool(workspace.store(measured.name)),
         ]
-        tracking.log_evaluation(run, summary, images=images, made_from=made_from, job=this)
-    result: dict[str, Any] = to_json(summary)
+        tracking.log_evaluation(run, result, images=images, made_from=made_from, job=this)
     return result
 
 
@@ -172,13 +174,12 @@ def references(cohort: Manifest, generator: Generator) -> dict[str, Manifest]:
     return found
 
 
-def encoders(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[Any]:
+def encoders(workspace: Workspace) -> list[Any]:
     """Those of evaluate.encoders; an error says how to train a classifier that is one of them."""
+    config = workspace.config
     names = config.evaluate.encoders
-    if "classifier" not in names:
-        return _encoders(config, names, None)
-    external = prepare.external(config, overrides)
-    return _encoders(config, names, _classifiers(config, cohort, external, overrides)[0])
+    classifier = _classifiers(workspace)[0] if "classifier" in names else None
+    return _encoders(config, names, classifier)
 
 
 def why_not_assessable(generator: Generator) -> str:
@@ -211,124 +212,11 @@ def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> 
     ]
 
 
-def _faithfulness(
-    config: Config, made: Manifest, judge: Mapping[str, Any], seen: np.ndarray
-) -> "list[LabelFidelity]":
-    """Which class a classifier of other patients sees, beside real images of these patients.
-
-    Over all classes it is the mean of the classes' shares on both sides, of those that the pool has,
-    so that it does not depend on how many images of each there are: chance is 1 over their number.
-    `seen` are the classifier's probabilities `(N, C)`.
-    """
-    from xraysynth.evaluation.metrics.class_mix import mean_share
-    from xraysynth.evaluation.metrics.classification import evaluate
-    from xraysynth.evaluation.results import LabelFidelity
-
-    replicates, classes = config.evaluate.replicates, config.classes
-    ids = made.table["image_id"].to_numpy()
-    scores = evaluate(seen, made.targets, ids, classes=classes, replicates=replicates)
-    right = seen.argmax(1) == made.targets
-    scores["balanced_accuracy"] = mean_share(right, made.targets, replicates=replicates)
-    names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
-    real_scores = {name: from_json(Interval, judge["scores"][name]) for _, name in names}
-    shown = [label for index, label in enumerate(classes) if (made.targets == index).any()]
-    recalls = [real_scores[f"recall/{label}"] for label in shown]
-    if len(shown) < len(classes) or any(recall.value in (0, 1) for recall in recalls):
-        real_scores["balanced_accuracy"] = mean_recall(recalls)
-    rows = []
-    for label, name in names:
-        real = real_scores[name]
-        row = LabelFidelity(
-            *scores[name].as_tuple(),
-            label=label,
-            real=real.value,
-            real_low=real.low,
-            real_high=real.high,
-            real_n=real.n,
-        )
-        rows.append(row)
-    return rows
-
-
-def mean_recall(recalls: Sequence[Interval]) -> Interval:
-    """The mean over some classes of their recalls, whose errors are independent."""
-    count = len(recalls)
-    value = sum(recall.value for recall in recalls) / count
-    below = sum((recall.value - recall.low) ** 2 for recall in recalls) ** 0.5 / count
-    above = sum((recall.high - recall.value) ** 2 for recall in recalls) ** 0.5 / count
-    return Interval(value, value - below, value + above, sum(recall.n for recall in recalls))
-
-
-def usable(
-    seen: np.ndarray, targets: np.ndarray, copied: np.ndarray | None, replicates: int
-) -> "UsableShare":
-    """The share of images in which the classifier sees the intended class and that are no copies.
-
-    `seen` are probabilities `(N, C)`, `targets` class indices `(N,)` and `copied` flags `(N,)`, or
-    None where copies could not be looked for. The mean over the classes that the pool has, with the
-    interval of `class_mix.mean_share`.
-    """
-    from xraysynth.evaluation.metrics.class_mix import mean_share
-    from xraysynth.evaluation.results import UsableShare
-
-    answers = seen.argmax(1) == targets
-    if copied is not None:
-        answers = answers & ~copied
-    share = mean_share(answers, targets, replicates=replicates)
-    return UsableShare(*share.as_tuple(), copies_looked_for=copied is not None)
-
-
-def _tested_on(
-    config: Config,
-    cohort: Manifest,
-    made: Manifest,
-    classifiers: Sequence[Path],
-    linked: Sequence[Sequence[str]] = (),
-) -> "TestedOn":
-    """Scores of real-only classifiers on the pool, in the class mix of the real test images.
-
-    Of a pool that lacks a class `without` names it, what is averaged over all classes is left out, and
-    `<score> of real images` has the same classifiers' score on the real test images of its classes.
-    """
-    from xraysynth.evaluation.metrics.classification import arm_scores
-
-    test = cohort.split("test")
-    counts = [np.bincount(side.targets, minlength=len(config.classes)) for side in (made, test)]
-    shared = (counts[0] > 0) & (counts[1] > 0)
-    if not shared.any():
-        return {}
-    labels = {name for name, both in zip(config.classes, shared, strict=True) if both}
-    kept = [
-        name
-        for name in ("accuracy", "macro_f1", "macro_auroc")
-        if fitting.told(name, labels, config.classes)
-    ]
-
-    def scores(images: Manifest, owners: Any) -> dict[str, Interval]:
-        rows = shared[images.targets]
-        found = arm_scores(
-            [fitting.predicted(config, images, weights)[rows] for weights in classifiers],
-            images.targets[rows],
-            np.asarray(owners)[rows],
-            classes=config.classes,
-            replicates=config.evaluate.replicates,
-            mix=counts[1] * shared / counts[1][shared].sum(),
-        )
-        return {name: found[name] for name in kept}
-
-    found: TestedOn = {**scores(made, made.table["image_id"]), "seeds": len(classifiers)}
-    if shared.all():
-        return found
-    missing = [name for name in config.classes if name not in labels]
-    beside = scores(test, person_keys(test.table, linked))
-    real = {f"{name} of real images": score for name, score in beside.items()}
-    return {**found, **real, "without": missing}
-
-
-def _folders(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def _folders(workspace: Workspace) -> dict[str, Any]:
     """One folder of synthetic images against one of real images."""
     from xraysynth.evaluation.folders import common_size, from_folder, same_classes
 
+    config = workspace.config
     if config.real is None or config.synthetic is None:
         raise ConfigError(
             "real and synthetic must both be given: xraysynth evaluate real=DIR synthetic=DIR"
@@ -353,26 +241,22 @@ def _folders(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     }
     this = Job("evaluate", decides, config.output, leaves=(PAGE, TABLE))
     encoders = _encoders(config, names, Path(classifier) if classifier else None)
-    return this.run(
-        lambda: _compare(config, found, encoders, size_px, overrides, this),
-        config=config.plain(),
-        overrides=overrides,
-    )
+    return workspace.perform(this, partial(_compare, workspace, found, encoders, size_px, this))
 
 
 def _compare(
-    config: Config,
+    workspace: Workspace,
     found: Sequence[Manifest],
     encoders: Sequence[Any],
     size_px: int,
-    overrides: Sequence[str],
     this: Job,
-) -> dict[str, Any]:
+) -> "FolderEvaluation":
     from xraysynth.evaluation.images import Precision, evaluate
     from xraysynth.evaluation.results import FolderEvaluation
     from xraysynth.report import page, tables
     from xraysynth.report.content import Evaluation
 
+    config = workspace.config
     real, synthetic = found[:2]
     train_set = found[2] if len(found) > 2 else None
     evaluation = evaluate(
@@ -381,13 +265,13 @@ def _compare(
         train=train_set,
         encoders=encoders,
         size_px=size_px,
-        cache=config.output / "cache",
+        cache=workspace.cache,
         precision=_precision(config, Precision),
     )
     view = Evaluation(
         title=f"{synthetic.folder.name} against {real.folder.name}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=" ".join(["xraysynth evaluate", *overrides]),
+        command=workspace.command("evaluate"),
         real=real,
         synthetic=synthetic,
         train=train_set,
@@ -401,7 +285,7 @@ def _compare(
     )
     (this.folder / PAGE).write_text(page.render_evaluation(view), encoding="utf-8")
     tables.measures(view).to_csv(this.folder / TABLE, index=False)
-    summary = FolderEvaluation(
+    return FolderEvaluation(
         images=evaluation.images,
         measures=evaluation.measures,
         diversity=evaluation.diversity,
@@ -413,8 +297,6 @@ def _compare(
         table=str(this.folder / TABLE),
         headline=_headline(evaluation.measures),
     )
-    result: dict[str, Any] = to_json(summary)
-    return result
 
 
 def _limits(

@@ -7,20 +7,20 @@ features … The parts lie below paths.output/cache/features and are not compute
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.generation import pool
 from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.seeds import digest
-from xraysynth.stages import evaluate, finetune, generate, prepare
+from xraysynth.stages import evaluate
+from xraysynth.stages._workspace import Workspace
 
 if TYPE_CHECKING:
     from xraysynth.evaluation.encoders.base import Encoder
@@ -30,53 +30,57 @@ SECTIONS = ("generator", "evaluate", "shard", "classifier", "trainer")
 """The options that this stage reads, besides those of prepare and generate."""
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Compute this shard of the features, or find it there."""
+    config = workspace.config
     if not config.generator or not config.evaluate.encoders:
         raise ConfigError("generator and evaluate.encoders must each name at least one")
-    cohort, _ = prepare.cohort(config, overrides)
-    sets = _sets(config, cohort, overrides)
-    found = _caches(config, sets, evaluate.encoders(config, cohort, overrides))
-    jobs = {part: _job(config, found, part) for part in shards.group(config.shard)}
+    caches = _caches(workspace)
     own = shards.own(config.shard)
-    work = partial(_work, config, found, own, jobs[own])
-    result = jobs[own].run(work, config=config.plain(), overrides=overrides)
+    this = job(workspace, caches, own)
+    result = workspace.perform(this, partial(work, workspace, caches, own, this))
     if not distributed.is_main():
         return result
-    shards.wait(list(jobs.values()))
-    images = sum(job.record()["result"]["images"] for job in jobs.values())
+    group = [job(workspace, caches, part) for part in shards.group(config.shard)]
+    shards.wait(group)
+    images = sum(one.record()["result"]["images"] for one in group)
     return result | {"shard": [config.shard.index, config.shard.count], "images": images}
+
+
+def jobs(workspace: Workspace) -> list[Job]:
+    """The jobs of this process's group, of all parts where there is one process."""
+    caches = _caches(workspace)
+    return [job(workspace, caches, part) for part in shards.group(workspace.config.shard)]
 
 
 _Caches = Sequence[tuple[Manifest, Sequence[tuple["Encoder", "Cached"]]]]
 """Every set of images with the encoders, and where their features of it lie."""
 
 
-def _sets(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[str, Manifest]:
+def _sets(workspace: Workspace) -> dict[str, Manifest]:
     """The sets that evaluate will encode, by digest."""
-    counts = generate.counts(config, overrides)
-    pools = generate.pools(config, overrides, counts, read=pool.listed)
-    found = list(pools.values())
-    for generator in finetune.bound(config, cohort).values():
-        real = evaluate.references(cohort, generator)
-        found += [one for name, one in real.items() if name != "real" or "held_out" not in real]
-    return {one.digest(): one for one in found}
+    sets = list(workspace.pools(read=pool.listed).values())
+    for generator in workspace.generators.values():
+        real = evaluate.references(workspace.cohort, generator)
+        sets += [one for name, one in real.items() if name != "real" or "held_out" not in real]
+    return {one.digest(): one for one in sets}
 
 
-def _caches(config: Config, sets: Mapping[str, Manifest], encoders: Sequence["Encoder"]) -> _Caches:
+def _caches(workspace: Workspace) -> _Caches:
     from xraysynth.evaluation.metrics.features import FEATURES, Cached, image_set
 
-    folder = config.output / "cache" / FEATURES
-    identities = [encoder.identity for encoder in encoders]
+    size_px, folder = workspace.config.size_px, workspace.cache / FEATURES
+    sets, encoders = _sets(workspace), evaluate.encoders(workspace)
     found = []
     for key, one in sets.items():
-        images = image_set(key, size_px=config.size_px)
-        caches = [Cached(identity, images, len(one), folder) for identity in identities]
+        images = image_set(key, size_px=size_px)
+        caches = [Cached(encoder.identity, images, len(one), folder) for encoder in encoders]
         found.append((one, list(zip(encoders, caches, strict=True))))
     return found
 
 
-def _job(config: Config, found: _Caches, part: shards.Part) -> Job:
+def job(workspace: Workspace, found: _Caches, part: shards.Part) -> Job:
+    """The job that computes one part of the features."""
     caches = [cache for _, by_encoder in found for _, cache in by_encoder]
     decides = {
         "sets": sorted({cache.digest for cache in caches}),
@@ -84,13 +88,14 @@ def _job(config: Config, found: _Caches, part: shards.Part) -> Job:
         "shard": list(part),
     }
     leaves = [cache.path(piece) for cache in caches for piece in cache.pieces(part)]
-    return Job("features", decides, config.output, leaves=tuple(leaves))
+    return Job("features", decides, workspace.output, leaves=tuple(leaves))
 
 
-def _work(config: Config, found: _Caches, part: shards.Part, this: Job) -> dict[str, Any]:
+def work(workspace: Workspace, found: _Caches, part: shards.Part, this: Job) -> dict[str, Any]:
+    """Compute the features of this part that are not there."""
     from xraysynth.data.pixels import pixels
 
-    folder = this.folder / "pixels"
+    config, folder = workspace.config, this.folder / "pixels"
     images = 0
     for one, by_encoder in found:
 

@@ -6,18 +6,16 @@ last checkpoint. Validation images only measure the loss. Generators that do not
 Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth finetune …
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xraysynth import tracking
-from xraysynth.config import Config
 from xraysynth.data.leakage import learned_from
 from xraysynth.errors import ConfigError
 from xraysynth.files import append_line
-from xraysynth.generation.generators.base import FineTuning, Generator, Learner
+from xraysynth.generation.generators.base import FineTuning, Learner
 from xraysynth.generation.ledger import Ledger, add_up_sessions
 from xraysynth.generation.metering import metered_session
 from xraysynth.generation.prompts import PromptBank
@@ -26,7 +24,7 @@ from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED, Captioned, to_json
 from xraysynth.seeds import derive_seed
-from xraysynth.stages import prepare
+from xraysynth.stages._workspace import Workspace
 
 SESSIONS = "ledger.jsonl"
 """File beside the weights: what each session of the fine-tuning took."""
@@ -37,51 +35,31 @@ SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Fine-tune every selected generator that learns, or find it done."""
-    learners = untaught(config)
-    if not learners:
+    if not workspace.learners:
         raise ConfigError("generator names none that is fine-tuned; for example generator=sd_lora")
-    cohort, _ = prepare.cohort(config, overrides)
     results = {}
-    for name, learner in learners.items():
-        this = job(config, learner, cohort)
-        results[name] = this.run(
-            partial(_work, config, learner, cohort, this),
-            config=config.plain(),
-            overrides=overrides,
-            beside=partial(_teach, config, learner, cohort, this, None),
+    for name, learner in workspace.learners.items():
+        this = job(workspace, name)
+        results[name] = workspace.perform(
+            this,
+            partial(work, workspace, learner, this),
+            beside=partial(_teach, workspace, learner, this, None),
         )
     return {"stage": "finetune", "state": "done", "generators": results}
 
 
-def untaught(config: Config) -> dict[str, Learner]:
-    """The selected generators that learn, as far as their weights are not given."""
-    found = config.generators()
-    return {n: g for n, g in found.items() if isinstance(g, Learner) and g.untaught}
+def jobs(workspace: Workspace) -> list[Job]:
+    """The jobs of all selected generators that learn."""
+    return [job(workspace, name) for name in workspace.learners]
 
 
-def generators(config: Config, overrides: Sequence[str]) -> dict[str, Generator]:
-    """The selected generators, those that learn bound to the weights they learn or have learned."""
-    if not untaught(config):
-        return config.generators()  # most need no cohort to be known by
-    cohort, _ = prepare.cohort(config, overrides)
-    return bound(config, cohort)
-
-
-def bound(config: Config, cohort: Manifest) -> dict[str, Generator]:
-    """As `generators`, for a cohort at hand."""
-    found = config.generators()
-    for name, learner in untaught(config).items():
-        this = job(config, learner, cohort)
-        found[name] = learner.taught(this.key, this.folder)
-    return found
-
-
-def job(config: Config, learner: Learner, cohort: Manifest) -> Job:
-    """The job that teaches this generator on this cohort's train split."""
+def job(workspace: Workspace, name: str) -> Job:
+    """The job that teaches a generator on the cohort's train split."""
+    config, cohort = workspace.config, workspace.cohort
     decides = {
-        "learner": learner.lesson(),
+        "learner": workspace.learners[name].lesson(),
         "train": cohort.split("train").digest(),
         "val": cohort.split("val").digest(),
         "prompts": config.prompts.digest(config.classes),
@@ -89,32 +67,29 @@ def job(config: Config, learner: Learner, cohort: Manifest) -> Job:
     return Job("finetune", decides, config.output, leaves=(LEARNED,))
 
 
-def require_taught(config: Config, overrides: Sequence[str]) -> None:
+def require_learned(workspace: Workspace) -> None:
     """An error that says what to run, if a generator has not learned yet."""
-    learners = untaught(config)
-    if learners:
-        cohort, _ = prepare.cohort(config, overrides)
-        for learner in learners.values():
-            job(config, learner, cohort).result(" ".join(["xraysynth finetune", *overrides]))
+    for this in jobs(workspace):
+        this.result(workspace.command("finetune"))
 
 
-def _teach(config: Config, learner: Learner, cohort: Manifest, this: Job, run: Any) -> FineTuning:
+def _teach(workspace: Workspace, learner: Learner, this: Job, run: Any) -> FineTuning:
     def examples(side_px: int) -> tuple[Captioned, Captioned]:
-        train, val = (
-            _examples(learner, cohort.split(name), config, side_px) for name in ("train", "val")
-        )
+        train, val = (_examples(workspace, learner, name, side_px) for name in ("train", "val"))
         return train, val
 
-    cache, listener = config.output / "cache", tracking.Learning(run)
+    listener = tracking.Learning(run)
     with process_group():
-        return learner.teach(examples, folder=this.folder, cache=cache, listener=listener)
+        return learner.teach(examples, folder=this.folder, cache=workspace.cache, listener=listener)
 
 
-def _work(config: Config, learner: Learner, cohort: Manifest, this: Job) -> FineTuning:
+def work(workspace: Workspace, learner: Learner, this: Job) -> FineTuning:
+    """Fine-tune one generator; the record of what it has seen comes last."""
+    cohort = workspace.cohort
     record = learned_from(cohort.split("train"))
-    with tracking.tracked(config, this) as run:
+    with tracking.tracked(workspace.config, this) as run:
         with metered_session(_journal(this)):
-            taught = _teach(config, learner, cohort, this, run)
+            taught = _teach(workspace, learner, this, run)
         summary = replace(
             taught,
             weights=str(this.folder),
@@ -145,11 +120,12 @@ def _spent(this: Job) -> Ledger:
     return spent
 
 
-def _examples(learner: Learner, manifest: Manifest, config: Config, side_px: int) -> Captioned:
+def _examples(workspace: Workspace, learner: Learner, split: str, side_px: int) -> Captioned:
     from xraysynth.data.pixels import pixels
 
-    images = pixels(manifest, size_px=side_px, folder=config.output / "cache")
-    found = captions(learner, manifest, config.prompts)
+    manifest = workspace.cohort.split(split)
+    images = pixels(manifest, size_px=side_px, folder=workspace.cache)
+    found = captions(learner, manifest, workspace.config.prompts)
     return Captioned(images, found, list(manifest.table["label"]))
 
 

@@ -8,7 +8,7 @@ one machine: torchrun --nproc_per_node 8 --no-python xraysynth generate …
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,154 +24,118 @@ from xraysynth.generation.prompts import requests
 from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
-from xraysynth.manifest import Manifest
 from xraysynth.records import Request, to_json
 from xraysynth.seeds import digest, identity
-from xraysynth.stages import finetune, prepare
-from xraysynth.training.mixing import required_per_class
-from xraysynth.training.recipe import MixMode
+from xraysynth.stages import finetune
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("classes", "generator", "prompts", "generate", "shard", "data", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Fill the pool of every selected generator, or this shard of it, or find it filled."""
+    config = workspace.config
     if not config.generator:
         raise ConfigError(
             "generator must name at least one; for example generator=stable_diffusion"
         )
-    per_class = counts(config, overrides)
     if config.generate.dry_run:
-        return {"stage": "generate", "state": "done", "estimates": _estimates(config, per_class)}
-    finetune.require_taught(config, overrides)
-    found = finetune.generators(config, overrides)
+        return {"stage": "generate", "state": "done", "estimates": _estimates(workspace)}
+    finetune.require_learned(workspace)
     own = shards.own(config.shard)
-    for generator in found.values():
+    for generator in workspace.generators.values():
         _require_one_process(generator, own)
-    fillings = {n: _Filling(config, g, per_class, overrides) for n, g in found.items()}
+    fillings = {name: _Filling(workspace, name) for name in workspace.generators}
     results = {name: filling.of(own) for name, filling in fillings.items()}
     if own != shards.WHOLE and distributed.is_main():
         results = {name: filling.pooled() for name, filling in fillings.items()}
     return {"stage": "generate", "state": "done", "pools": results}
 
 
-def counts(config: Config, overrides: Sequence[str]) -> dict[str, int]:
-    """Images of each class that each pool must hold."""
-    if config.generate.per_class is not None:
-        return dict.fromkeys(config.classes, config.generate.per_class)
-    cohort, _ = prepare.cohort(config, overrides)
-    # A share of 0 needs no pool; whoever asks for one all the same wants one for synthetic-only.
-    share, mode = (
-        (config.data.share, config.data.mode) if config.data.share else (1, MixMode.replace)
-    )
-    return required_per_class(
-        cohort.split("train"), share=share, mode=mode, n_pools=max(1, len(config.generator))
-    )
+def jobs(workspace: Workspace) -> list[Job]:
+    """The jobs that fill the pools of all selected generators."""
+    return [job(workspace, name) for name in workspace.generators]
 
 
-def store(config: Config, generator: Generator) -> ImageStore:
-    """Where this generator's pool lies under this configuration."""
-    parent = config.output / "pools"
-    return pool.pool_store(generator, config.prompts, seed=config.generate.seed, parent=parent)
-
-
-def pools(
-    config: Config,
-    overrides: Sequence[str],
-    per_class: Mapping[str, int],
-    *,
-    read: Callable[..., Manifest] = pool.read,
-) -> dict[str, Manifest]:
-    """The pools of the selected generators, verified; an error says how to make a missing one."""
-    command = " ".join(["xraysynth generate", *overrides])
-    return {
-        name: read(store(config, g), config.classes, per_class=per_class, command=command)
-        for name, g in finetune.generators(config, overrides).items()
-    }
-
-
-def job(
-    config: Config,
-    generator: Generator,
-    per_class: Mapping[str, int],
-    part: shards.Part = shards.WHOLE,
-) -> Job:
-    """The job that fills a pool, or a part of it, up to these counts."""
+def job(workspace: Workspace, name: str, part: shards.Part = shards.WHOLE) -> Job:
+    """The job that fills a generator's pool, or a part of it, up to the number of each class."""
+    config = workspace.config
     decides = {
-        "generator": identity(generator),
+        "generator": identity(workspace.generators[name]),
         "prompts": digest(asdict(config.prompts)),
         "seed": config.generate.seed,
-        "per_class": dict(per_class),
+        "per_class": dict(workspace.per_class),
         "shard": list(part),
     }
-    journal = pool.journal(store(config, generator), part)
+    journal = pool.journal(workspace.store(name), part)
     return Job("generate", decides, config.output, leaves=(journal,))
+
+
+def wanted(workspace: Workspace) -> list[Request]:
+    """The images that every pool must hold."""
+    config = workspace.config
+    return list(requests(config.prompts, workspace.per_class, seed=config.generate.seed))
 
 
 @dataclass(frozen=True)
 class _Filling:
     """A pool to be filled, in parts or as a whole."""
 
-    config: Config
-    generator: Generator
-    per_class: Mapping[str, int]
-    overrides: Sequence[str]
+    workspace: Workspace
+    name: str
 
     def of(self, part: shards.Part) -> dict[str, Any]:
         """Make what is missing of a part; of the whole, as all parts are there, it is pooled."""
-        this = self._job(part)
-        work = partial(self._make, this, part)
-        return this.run(work, config=self.config.plain(), overrides=self.overrides)
+        this = job(self.workspace, self.name, part)
+        make = partial(work, self.workspace, self.name, this)
+        if part != shards.WHOLE:
+            make = partial(self._make, part)
+        return self.workspace.perform(this, make)
 
     def pooled(self) -> dict[str, Any]:
         """After this job's parts: the whole pool if all others are there, else what this job made.
 
         Every job looks once its own part is done, so the last one finds all of them.
         """
-        own = [self._job(part) for part in shards.group(self.config.shard)]
+        shard = self.workspace.config.shard
+        own = [job(self.workspace, self.name, part) for part in shards.group(shard)]
         shards.wait(own)
-        if all(self._job(part).done for part in shards.every(self.config.shard)):
+        if all(job(self.workspace, self.name, part).done for part in shards.every(shard)):
             return self.of(shards.WHOLE)
         made = [this.record()["result"] for this in own]
-        shard = [self.config.shard.index, self.config.shard.count]
         return {
             "pool": made[0]["pool"],
-            "shard": shard,
+            "shard": [shard.index, shard.count],
             "images": sum(found["images"] for found in made),
         }
 
-    def _job(self, part: shards.Part) -> Job:
-        return job(self.config, self.generator, self.per_class, part)
-
-    def _make(self, this: Job, part: shards.Part) -> dict[str, Any]:
-        config, generator = self.config, self.generator
-        wanted = list(requests(config.prompts, self.per_class, seed=config.generate.seed))
-        if part == shards.WHOLE:
-            return _work(config, generator, wanted, this)
-        place = store(config, generator)
-        ends = pool.fill(place, generator, wanted, shard=part)
-        return {"pool": str(place.folder), "images": ends["image"], "outcomes": dict(ends)}
+    def _make(self, part: shards.Part) -> dict[str, Any]:
+        store, generator = self.workspace.store(self.name), self.workspace.generators[self.name]
+        ends = pool.fill(store, generator, wanted(self.workspace), shard=part)
+        return {"pool": str(store.folder), "images": ends["image"], "outcomes": dict(ends)}
 
 
-def _work(
-    config: Config, generator: Generator, wanted: Sequence[Request], this: Job
-) -> dict[str, Any]:
-    place = store(config, generator)
-    with _ready(config, generator, place) as able, tracking.tracked(config, this) as run:
-        pool.fill(place, able, wanted)
-        manifest = place.manifest()
+def work(workspace: Workspace, name: str, this: Job) -> dict[str, Any]:
+    """Fill the whole pool of a generator."""
+    generator, store = workspace.generators[name], workspace.store(name)
+    with (
+        _ready(workspace.config, generator, store) as able,
+        tracking.tracked(workspace.config, this) as run,
+    ):
+        pool.fill(store, able, wanted(workspace))
+        manifest = store.manifest()
         if not len(manifest):
-            reasons = sorted({str(fact["reason"]) for fact in pool.facts(place)})
+            reasons = sorted({str(fact["reason"]) for fact in pool.facts(store)})
             raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
         summary = {
-            "pool": str(place.folder),
+            "pool": str(store.folder),
             "images": len(manifest),
-            "outcomes": pool.outcomes(place),
-            "ledger": to_json(pool.ledger(place)),
+            "outcomes": pool.outcomes(store),
+            "ledger": to_json(pool.ledger(store)),
         }
         lora = getattr(generator, "taught_by", None) or ""
-        tracking.log_pool(run, manifest, place, summary, lora=lora)
+        tracking.log_pool(run, manifest, store, summary, lora=lora)
     return summary
 
 
@@ -197,13 +161,12 @@ def _require_one_process(generator: Generator, part: shards.Part) -> None:
         )
 
 
-def _estimates(config: Config, per_class: Mapping[str, int]) -> dict[str, Any]:
+def _estimates(workspace: Workspace) -> dict[str, Any]:
     """What the paid generators would cost; nothing is called and nothing is written."""
-    wanted = list(requests(config.prompts, per_class, seed=config.generate.seed))
     found = {}
-    for name, generator in config.generators().items():
+    for name, generator in workspace.config.generators().items():
         if isinstance(generator, Paid):
-            estimate = generator.estimate(wanted)
+            estimate = generator.estimate(wanted(workspace))
             print(f"{name}\n{estimate}", file=sys.stderr, flush=True)
             found[name] = asdict(estimate)
     if not found:

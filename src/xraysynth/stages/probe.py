@@ -6,18 +6,14 @@ told at all, is what a classifier could learn instead of the disease. Prepares t
 nothing is trained that a study would use.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xraysynth import tracking
-from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
 from xraysynth.jobs.job import Job
-from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
-from xraysynth.stages import prepare
+from xraysynth.stages._workspace import Workspace
 
 if TYPE_CHECKING:
     from xraysynth.evaluation.metrics.probes import Shortcut
@@ -35,19 +31,24 @@ SECTIONS = (
 SEED = 0
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Probe the cohort, or find it probed."""
-    cohort, _ = prepare.cohort(config, overrides)
-    this = job(config, cohort)
-    return this.run(lambda: _work(config, cohort, this), config=config.plain(), overrides=overrides)
+    this = job(workspace)
+    return workspace.perform(this, partial(work, workspace, this))
 
 
-def job(config: Config, cohort: Manifest) -> Job:
-    """The job that probes this cohort."""
+def jobs(workspace: Workspace) -> list[Job]:
+    """The one job of this stage."""
+    return [job(workspace)]
+
+
+def job(workspace: Workspace) -> Job:
+    """The job that probes the cohort."""
     from xraysynth.evaluation.metrics import probes
 
+    config = workspace.config
     decides: dict[str, Any] = {
-        "cohort": cohort.digest(),
+        "cohort": workspace.cohort.digest(),
         "size_px": config.size_px,
         "views": list(probes.VIEWS),
         "folds": probes.FOLDS,
@@ -55,28 +56,23 @@ def job(config: Config, cohort: Manifest) -> Job:
         "replicates": config.evaluate.replicates,
         "seed": SEED,
     }
-    if prepare.may_link_patients(prepare.audit_of(config)):
+    if workspace.audit.may_link_patients:
         decides["patients"] = "linked"  # where none are, jobs of earlier versions found the same
     return Job("probe", decides, config.output)
 
 
-def _person_keys(config: Config, cohort: Manifest) -> np.ndarray:
-    """Whom each image is of; patients who share near-duplicates are one, and lie in one fold."""
-    linked = prepare.same_persons(cohort, prepare.audit_of(config))
-    return np.asarray(person_keys(cohort.table, linked))
-
-
-def _work(config: Config, cohort: Manifest, this: Job) -> dict[str, Any]:
+def work(workspace: Workspace, this: Job) -> dict[str, Any]:
+    """Probe the cohort; patients who share near-duplicates are one, and lie in one fold."""
     from xraysynth.data.pixels import pixels
     from xraysynth.evaluation.metrics.probes import shortcuts
 
-    folder, table = config.output / "cache", cohort.table
-    images = pixels(cohort, size_px=config.size_px, folder=folder, memory_mapped=True)
+    config, cohort = workspace.config, workspace.cohort
+    images = pixels(cohort, size_px=config.size_px, folder=workspace.cache, memory_mapped=True)
     found = shortcuts(
         images,
-        table["source"].to_numpy(),
-        table["label"].to_numpy(),
-        _person_keys(config, cohort),
+        cohort.table["source"].to_numpy(),
+        cohort.table["label"].to_numpy(),
+        person_keys(cohort.table, workspace.linked).to_numpy(),
         seed=SEED,
         replicates=config.evaluate.replicates,
     )

@@ -10,6 +10,7 @@ of that name only. Needs: pip install 'xraysynth[hub]'.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.manifest import Manifest
 from xraysynth.privacy import Scrubber
-from xraysynth.records import LEARNED, JsonObject, LearningRecord, from_json, to_json
+from xraysynth.records import LEARNED, JsonObject, LearningRecord, from_json
 from xraysynth.release import croissant, hub
 from xraysynth.release.folder import Contents, mark, write_release
 from xraysynth.release.made import Background, Made, part_names
 from xraysynth.release.origin import trained_on
 from xraysynth.release.study import StudyRecord
-from xraysynth.seeds import digest
-from xraysynth.stages import finetune, generate, plan, prepare, report
+from xraysynth.stages import finetune, prepare, report
+from xraysynth.stages._study import plan
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("release", "study", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of the study."""
@@ -46,42 +48,31 @@ class Released:
     parts: dict[str, int]
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Write the release, or find it written; then send it, if it is to be sent."""
-    recipe = config.release
+    config, recipe = workspace.config, workspace.config.release
     token = hub.token() if recipe.push else ""  # before anything is written
     if "data" in recipe.parts:
         croissant.mlcroissant()
-    cohort, audit = prepare.cohort(config, overrides)
-    made = _collect(plan.with_count(config, cohort), cohort, overrides)
+    made = _collect(plan.with_count(workspace))
     _require_terms(config, made)
     names = part_names(recipe, made)
-    study = report.run(config, overrides) if "study" in recipe.parts else {}
-    about = _background(config, cohort, audit)
-    this = _job(config, cohort, made, study, audit)
-    result = this.run(
-        lambda: to_json(_work(config, cohort, about, made, study, this, overrides)),
-        config=config.plain(),
-        overrides=overrides,
-    )
+    study = report.run(workspace) if "study" in recipe.parts else {}
+    this = job(workspace, made, study)
+    result = workspace.perform(this, partial(work, workspace, made, study, this))
     if not recipe.push:
         return result
     sent = hub.push(_folder(config), names, repo=recipe.repo, private=recipe.private, token=token)
     return result | {"pushed": sent}
 
 
-def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[Made]:
+def _collect(workspace: Workspace) -> list[Made]:
     """Every selected generator with what it learned, made, and was measured to do."""
-    parts = config.release.parts
-    learners = {n: finetune.job(config, g, cohort) for n, g in finetune.untaught(config).items()}
-    bound = finetune.bound(config, cohort)
-    counts = generate.counts(config, overrides)
+    config = workspace.config
     found = []
-    for key, (name, generator) in zip(config.generator, bound.items(), strict=True):
-        one = replace(config, generator={key: config.generator[key]})
-        images = _pool(one, name, counts, overrides, needed="data" in parts)
-        store = generate.store(config, generator)
-        taught = learners.get(name)
+    for key, (name, generator) in zip(config.generator, workspace.generators.items(), strict=True):
+        images, store = _pool(workspace, key, name), workspace.store(name)
+        taught = finetune.job(workspace, name) if name in workspace.learners else None
         made = Made(
             key=key,
             generator=generator,
@@ -89,22 +80,22 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list
             outcomes=pool.outcomes(store),
             refusals=pool.refusals(store),
             learned=pool.learned(store) or _learned(taught),
-            evaluated=_evaluated(config, cohort, images) if images is not None else {},
+            evaluated=_evaluated(workspace, images) if images is not None else {},
         )
-        if taught and "model" in parts:
-            result = taught.result(" ".join(["xraysynth finetune", *overrides]))
+        if taught and "model" in config.release.parts:
+            result = taught.result(workspace.command("finetune"))
             made = replace(made, weights=taught.folder, taught=from_json(FineTuning, result))
         found.append(made)
     return found
 
 
-def _pool(
-    config: Config, name: str, counts: Mapping[str, int], overrides: Sequence[str], *, needed: bool
-) -> Manifest | None:
+def _pool(workspace: Workspace, key: str, name: str) -> Manifest | None:
+    config = workspace.config
+    own = workspace.derive(replace(config, generator={key: config.generator[key]}))
     try:
-        return generate.pools(config, overrides, counts)[name]
+        return own.pools(workspace.per_class)[name]
     except XraysynthError:
-        if needed:
+        if "data" in config.release.parts:
             raise
         return None
 
@@ -115,10 +106,10 @@ def _learned(taught: Job | None) -> LearningRecord | None:
     return LearningRecord.read(taught.folder / LEARNED)
 
 
-def _evaluated(config: Config, cohort: Manifest, images: Manifest) -> JsonObject:
+def _evaluated(workspace: Workspace, images: Manifest) -> JsonObject:
     """The newest evaluation of exactly these images on exactly this cohort, by any settings."""
-    inputs = {"cohort": cohort.digest(), "pool": images.digest()}
-    records = [json.loads(p.read_text()) for p in config.output.glob("evaluate/*/run.json")]
+    inputs = {"cohort": workspace.cohort.digest(), "pool": images.digest()}
+    records = [json.loads(p.read_text()) for p in workspace.output.glob("evaluate/*/run.json")]
     done = [
         record
         for record in records
@@ -153,20 +144,20 @@ def _require_terms(config: Config, made: Sequence[Made]) -> None:
         )
 
 
-def _background(config: Config, cohort: Manifest, audit: Mapping[str, Any]) -> Background:
-    recipe = config.release
-    simulated = list(audit["simulated"])
+def _background(workspace: Workspace) -> Background:
+    config, audit, recipe = workspace.config, workspace.audit, workspace.config.release
+    simulated = audit.simulated
     return Background(
         study=config.study.name,
         classes=config.classes,
         simulated=simulated if len(simulated) == len(config.sources()) else [],
-        trained=trained_on(cohort),
+        trained=trained_on(workspace.cohort),
         bound=_credentialed(config) if recipe.acknowledge_terms else (),
         licence=recipe.licence,
         notes=[
             f"Real images were put into one format: grey, square, {config.size_px} px.",
-            *(f"Confounded: {sentence}." for sentence in audit["acknowledged"]),
-            *audit["notes"],
+            *(f"Confounded: {sentence}." for sentence in audit.acknowledged),
+            *audit.notes,
         ],
         repo=recipe.repo,
     )
@@ -176,18 +167,14 @@ def _folder(config: Config) -> Path:
     return config.output / "releases" / config.study.name
 
 
-def _job(
-    config: Config,
-    cohort: Manifest,
-    made: Sequence[Made],
-    study: Mapping[str, Any],
-    audit: Mapping[str, Any],
-) -> Job:
+def job(workspace: Workspace, made: Sequence[Made], study: Mapping[str, Any]) -> Job:
+    """The job that writes this release."""
+    config = workspace.config
     decides = {
         "study": config.study.name,
         "recipe": {k: v for k, v in asdict(config.release).items() if k not in ("push", "private")},
-        "cohort": cohort.digest(),
-        "audit": digest(audit),
+        "cohort": workspace.cohort.digest(),
+        "audit": prepare.audit_digest(workspace),
         "made": {m.key: m.digests() for m in made},
         "report": study.get("key", ""),
         "version": __version__,
@@ -197,22 +184,18 @@ def _job(
     return replace(this, leaves=(_folder(config) / mark(this.key),))
 
 
-def _work(
-    config: Config,
-    cohort: Manifest,
-    about: Background,
-    made: Sequence[Made],
-    study: Mapping[str, Any],
-    this: Job,
-    overrides: Sequence[str],
+def work(
+    workspace: Workspace, made: Sequence[Made], study: Mapping[str, Any], this: Job
 ) -> Released:
+    """Write all parts beside the last release of this name, and replace it."""
+    config = workspace.config
     contents = Contents(
         recipe=config.release,
-        about=about,
+        about=_background(workspace),
         made=made,
-        study=_study_record(config, study, overrides) if study else None,
+        study=_study_record(workspace, study) if study else None,
         prompt=config.prompts.prompt(config.classes[-1], 0, seed=config.generate.seed),
-        real_ids=_ids(cohort),
+        real_ids=_ids(workspace.cohort),
         with_pictures=config.release.acknowledge_terms or not _credentialed(config),
     )
     target = _folder(config)
@@ -220,11 +203,10 @@ def _work(
     return Released(str(target), {part: len(digests) for part, digests in files.items()})
 
 
-def _study_record(
-    config: Config, study: Mapping[str, Any], overrides: Sequence[str]
-) -> StudyRecord:
+def _study_record(workspace: Workspace, study: Mapping[str, Any]) -> StudyRecord:
     folder = Path(study["folder"])
-    return StudyRecord(folder, _public(config), overrides, _environment(folder))
+    config = _public(workspace.config)
+    return StudyRecord(folder, config, workspace.overrides, _environment(folder))
 
 
 def _public(config: Config) -> JsonObject:

@@ -7,11 +7,13 @@ study; writes below paths.output/studies/<study.name>.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xraysynth import tracking
 from xraysynth.config import Config
+from xraysynth.data.audit import Audit
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.reader_study import reading
@@ -22,18 +24,18 @@ from xraysynth.generation.generators.base import FineTuning, Generator, Learner
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.records import from_json
+from xraysynth.records import from_json, to_json
 from xraysynth.report.content import Agreement, Content, JobRun, PoolView
 from xraysynth.stages import (
-    arms,
     evaluate,
     finetune,
     generate,
-    plan,
     prepare,
     probe,
     train,
 )
+from xraysynth.stages._study import arms, plan
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
@@ -87,14 +89,18 @@ class _Jobs:
         return [("cohort", self.prepared), *probed, *taught, *made, *trained, *measured]
 
 
-def run(
-    config: Config, overrides: Sequence[str], *, failures: Sequence[str] = ()
-) -> dict[str, Any]:
+def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> dict[str, Any]:
     """Write the page and the tables, or find them written for the same finished jobs."""
-    cohort, audit = prepare.cohort(config, overrides)
-    config = plan.with_count(config, cohort)
-    jobs = _collect(config, cohort, overrides)
+    workspace = plan.with_count(workspace)
+    jobs = _collect(workspace)
     failures = failures or jobs.missing
+    this = _job(workspace, jobs, failures)
+    line = workspace.perform(this, partial(work, workspace, jobs, failures, this))
+    return line | _publish(workspace.config, this)
+
+
+def _job(workspace: Workspace, jobs: _Jobs, failures: Sequence[str]) -> Job:
+    config = workspace.config
     decides = {
         "jobs": {name: job.key for name, job in jobs.named()},
         "seen": _pools_seen(jobs),
@@ -103,24 +109,18 @@ def run(
         "replicates": config.evaluate.replicates,
         "page": PAGE,
     }
-    if readings := _readings(config, cohort, jobs):
+    if readings := _readings(workspace, jobs):
         decides["readings"] = [reading.content(folder) for folder in readings]
-    this = Job("report", decides, config.output, leaves=FILES)
-    command = " ".join(["xraysynth study", *overrides])
-    result = this.run(
-        lambda: _work(config, cohort, audit, jobs, failures, command, this),
-        config=config.plain(),
-        overrides=overrides,
-    )
-    return result | _publish(config, this)
+    return Job("report", decides, config.output, leaves=FILES)
 
 
-def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Jobs:
-    external = prepare.external(config, overrides)
+def _collect(workspace: Workspace) -> _Jobs:
+    config = workspace.config
     planned, missing = [], []
-    for arm in plan.arms(config, cohort):
+    for arm in plan.arms(config, workspace.cohort):
         jobs = {
-            s: train.job(replace(arm.config, seed=s), cohort, external) for s in config.study.seeds
+            seed: train.lasting_job(workspace.derive(replace(arm.config, seed=seed)))
+            for seed in config.study.seeds
         }
         planned.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
         missing += [
@@ -128,86 +128,88 @@ def _collect(config: Config, cohort: Manifest, overrides: Sequence[str]) -> _Job
         ]
     pools = []
     for key in config.generator:
-        one = plan.measuring(config, key)
         try:
-            pools += _pools(one, cohort, external, overrides)
+            pools += _pools(plan.measuring_workspace(workspace, key))
         except XraysynthError as error:
             missing.append(f"{key}: {error}")
     done = [(arm, jobs) for arm, jobs in planned if jobs]
     if not done or done[0][0].config.data.share:
         raise XraysynthError(
             "the report compares with the real-only arm, of which no training is done; run: "
-            + " ".join(["xraysynth study", *overrides])
+            + workspace.command("study")
         )
-    probed = probe.job(config, cohort)
+    probed = probe.job(workspace)
     if not probed.done:
         missing.append("probe: not done")
-    return _Jobs(prepare.job(config), done, pools, probed if probed.done else None, missing)
+    return _Jobs(prepare.job(workspace), done, pools, probed if probed.done else None, missing)
 
 
 def _pools_seen(jobs: _Jobs) -> dict[str, Mapping[str, str]]:
     """What every training saw of the pools, which may be trained again under its key."""
     trained = ((name, job) for name, job in jobs.named() if job.stage == "train")
-    return {name: used for name, job in trained if (used := train.pools_used(job))}
+    return {name: used for name, job in trained if (used := train.pools_seen(job))}
 
 
-def _readings(config: Config, cohort: Manifest, jobs: _Jobs) -> list[Path]:
+def _readings(workspace: Workspace, jobs: _Jobs) -> list[Path]:
     """Folders of the analysed readings of this study's images."""
-    return reading.of_study(config.output, cohort.digest(), [p.key for p in jobs.pools])
+    keys = [p.key for p in jobs.pools]
+    return reading.of_study(workspace.output, workspace.cohort.digest(), keys)
 
 
-def _pools(
-    config: Config, cohort: Manifest, external: Manifest | None, overrides: Sequence[str]
-) -> list[_Pool]:
-    counts = generate.counts(config, overrides)
-    manifests = generate.pools(config, overrides, counts)
+def _pools(workspace: Workspace) -> list[_Pool]:
     found = []
-    taught = {n: finetune.job(config, g, cohort) for n, g in finetune.untaught(config).items()}
-    for name, generator in finetune.bound(config, cohort).items():
-        measured = evaluate.job(config, cohort, manifests[name], external)
-        measured.result(" ".join(["xraysynth evaluate", *overrides]))
-        made = generate.job(config, generator, counts)
-        store = generate.store(config, generator)
+    for name, images in workspace.pools().items():
+        measured = evaluate.job(workspace, images)
+        measured.result(workspace.command("evaluate"))
+        store = workspace.store(name)
         found.append(
             _Pool(
-                generator,
-                manifests[name],
+                workspace.generators[name],
+                images,
                 pool.outcomes(store),
                 pool.refusals(store),
                 pool.ledger(store),
-                taught.get(name),
-                made,
+                finetune.job(workspace, name) if name in workspace.learners else None,
+                generate.job(workspace, name),
                 measured,
             )
         )
     return found
 
 
-def _work(
-    config: Config,
-    cohort: Manifest,
-    audit: Mapping[str, Any],
-    jobs: _Jobs,
-    failures: Sequence[str],
-    command: str,
-    this: Job,
-) -> dict[str, Any]:
+def work(workspace: Workspace, jobs: _Jobs, failures: Sequence[str], this: Job) -> dict[str, Any]:
+    """Compare the arms, and write page and tables."""
     from xraysynth.report import page, tables, tradeoffs
 
+    content = _content(workspace, jobs, failures)
+    (this.folder / "report.html").write_text(page.render(content), encoding="utf-8")
+    results = tables.results(content)
+    results.to_csv(this.folder / "results.csv", index=False)
+    results.to_parquet(this.folder / "results.parquet", index=False)
+    measures = tables.measures(content)
+    measures.to_csv(this.folder / "measures.csv", index=False)
+    tradeoffs.table(content).to_csv(this.folder / "tradeoffs.csv", index=False)
+    with tracking.tracked(workspace.config, this) as run:
+        tracking.log_report(run, results, measures)
+    return {"macro_f1": {arm.name: arm.scores["macro_f1"] for arm in content.arms}}
+
+
+def _content(workspace: Workspace, jobs: _Jobs, failures: Sequence[str]) -> Content:
+    config, audit = workspace.config, workspace.audit
     tested = [arms.Tested.of(arm, found) for arm, found in jobs.arms]
-    scorer = arms.Scorer(config, tested, linked=prepare.same_persons(cohort, audit))
+    scorer = arms.Scorer(config, tested, linked=workspace.linked)
     comparisons = arms.compare_all(scorer, tested)
     compared = [arms.arm(scorer, one, c) for one, c in zip(tested, comparisons, strict=True)]
     pools = [_view(found) for found in jobs.pools]
-    content = Content(
+    return Content(
         title=config.study.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=command,
+        command=workspace.command("study"),
         classes=config.classes,
-        simulated=bool(audit["simulated"]),
-        acknowledged_confounding=audit["acknowledged"],
-        cohort=cohort,
-        audit=audit,
+        simulated=bool(audit.simulated),
+        acknowledged_confounding=audit.acknowledged,
+        cohort=workspace.cohort,
+        audit=to_json(audit),
         arms=compared,
         pools=pools,
         jobs=_job_runs(jobs),
@@ -219,19 +221,8 @@ def _work(
         shortcuts=_shortcuts(jobs.probed) if jobs.probed else [],
         agreement=_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
-        readings=[reading.read(folder) for folder in _readings(config, cohort, jobs)],
+        readings=[reading.read(folder) for folder in _readings(workspace, jobs)],
     )
-    (this.folder / "report.html").write_text(page.render(content), encoding="utf-8")
-    results = tables.results(content)
-    results.to_csv(this.folder / "results.csv", index=False)
-    results.to_parquet(this.folder / "results.parquet", index=False)
-    measures = tables.measures(content)
-    measures.to_csv(this.folder / "measures.csv", index=False)
-    tradeoffs.table(content).to_csv(this.folder / "tradeoffs.csv", index=False)
-    with tracking.tracked(config, this) as run:
-        tracking.log_report(run, results, measures)
-    scores = {arm.name: arm.scores["macro_f1"].as_dict() for arm in content.arms}
-    return {"macro_f1": scores}
 
 
 def _publish(config: Config, this: Job) -> dict[str, str]:
@@ -353,7 +344,7 @@ def _limits_of_pools(jobs: _Jobs) -> list[str]:
         data = arm.config.data
         place = (arm.generator, data.share, data.mode, data.real_fraction)
         titles.setdefault(place, arm.title)
-        known = [used for job in trained.values() if (used := train.pools_used(job))]
+        known = [used for job in trained.values() if (used := train.pools_seen(job))]
         contents.setdefault(place, []).extend(known)
     torn = [titles[place] for place, seen in contents.items() if any(s != seen[0] for s in seen)]
     if not torn:
@@ -364,15 +355,15 @@ def _limits_of_pools(jobs: _Jobs) -> list[str]:
     ]
 
 
-def _limits(config: Config, audit: Mapping[str, Any], jobs: _Jobs) -> list[str]:
+def _limits(config: Config, audit: Audit, jobs: _Jobs) -> list[str]:
     limits = []
-    if audit["simulated"]:
+    if audit.simulated:
         limits.append(
             "The images called real here are simulated: projections of one chest CT with findings put in. "
             "Nothing on this page says how well a generator serves real patients."
         )
-    limits += [f"Confounded: {sentence}." for sentence in audit["acknowledged"]]
-    limits += list(audit["notes"])
+    limits += [f"Confounded: {sentence}." for sentence in audit.acknowledged]
+    limits += list(audit.notes)
     if config.missing_patient_id.value == "cluster":
         limits.append(
             "Images without a patient id count as one patient each unless they are near duplicates."

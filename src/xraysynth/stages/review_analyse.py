@@ -10,17 +10,17 @@ study's report shows what belongs to it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xraysynth import tracking
-from xraysynth.config import Config
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.files import publish
 from xraysynth.jobs.job import Job
-from xraysynth.records import to_json
 from xraysynth.seeds import digest
+from xraysynth.stages._workspace import Workspace
 
 if TYPE_CHECKING:
     from xraysynth.evaluation.reader_study.exports import Export
@@ -50,10 +50,11 @@ class Analysed:
     headline: dict[str, str]
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Analyse what came back, or find it analysed."""
     from xraysynth.evaluation.reader_study.exports import load
 
+    config = workspace.config
     place = folder(config.output, config.review.name)
     key = Key.read(place.parent / "owner" / "key.json")
     if not config.review.export_paths:
@@ -68,12 +69,7 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
         "measures": MEASURES,
     }
     this = Job("review_analyse", identity, config.output, leaves=FILES)
-    command = " ".join(["xraysynth review analyse", *overrides])
-    result = this.run(
-        lambda: to_json(_work(config, key, exports, command, this)),
-        config=config.plain(),
-        overrides=overrides,
-    )
+    result = workspace.perform(this, partial(work, workspace, key, exports, this))
     publish(FILES, source=this.folder, target=place)
     return result | {"page": str(place / "review.html"), "results": str(place / "results.csv")}
 
@@ -83,16 +79,15 @@ def folder(output: Path, name: str) -> Path:
     return output / "reviews" / name / "analysis"
 
 
-def _work(
-    config: Config, key: Key, exports: Sequence["Export"], command: str, this: Job
-) -> Analysed:
+def work(workspace: Workspace, key: Key, exports: Sequence["Export"], this: Job) -> Analysed:
+    """Join, analyse, and write page and tables."""
     from xraysynth.evaluation.reader_study import reading
     from xraysynth.evaluation.reader_study.analysis import analyse
     from xraysynth.evaluation.reader_study.exports import join
     from xraysynth.report.page import render_reading
     from xraysynth.report.readers import sentences
 
-    answers = join(exports, key)
+    answers, command = join(exports, key), workspace.command("review analyse")
     asked = [question.id for question in key.questions]
     analysis = analyse(answers, classes=key.classes, asked=asked)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -103,7 +98,7 @@ def _work(
     answers.to_csv(this.folder / "answers.csv", index=False)
     written = reading.read(this.folder)
     (this.folder / "review.html").write_text(render_reading(written), encoding="utf-8")
-    with tracking.tracked(config, this) as logged:
+    with tracking.tracked(workspace.config, this) as logged:
         tracking.log_review(logged, analysis.results, analysis.marks)
     return Analysed(
         readers=sorted({export.reader for export in exports}),

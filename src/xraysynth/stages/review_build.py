@@ -10,8 +10,9 @@ review.name. `xraysynth review analyse` joins what comes back with the key.
 
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from xraysynth.files import exclusive
 from xraysynth.generation import pool
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.records import from_json, to_json
-from xraysynth.stages import finetune, generate, plan, prepare
+from xraysynth.records import from_json
+from xraysynth.stages._study import plan
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("review", "classes", "size_px", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of prepare and generate."""
@@ -46,22 +48,17 @@ class Kits:
     largest_mb: float
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Write kits and key, or find them written."""
+    config = workspace.config
     _require_terms(config)
     if not config.generator:
         raise ConfigError("generator must name at least one; for example generator=sd_lora")
-    cohort, audit = prepare.cohort(config, overrides)
-    pools = _pools(config, cohort, overrides)
-    simulated = len(audit["simulated"]) == len(config.sources())
-    this = _job(config, cohort, pools)
+    pools = _pools(workspace)
+    this = job(workspace, pools)
     with _held(folder(config)):
         _require_same(config, this)
-        result = this.run(
-            lambda: to_json(_work(config, cohort, pools, simulated, this)),
-            config=config.plain(),
-            overrides=overrides,
-        )
+        result = workspace.perform(this, partial(work, workspace, pools, this))
     print(_advice(from_json(Kits, result)), file=sys.stderr, flush=True)
     return result
 
@@ -87,17 +84,17 @@ def _require_terms(config: Config) -> None:
         )
 
 
-def _pools(config: Config, cohort: Manifest, overrides: Sequence[str]) -> dict[str, Manifest]:
+def _pools(workspace: Workspace) -> dict[str, Manifest]:
     """The study's pools, none of them made from what the reading tests."""
-    counts = generate.counts(plan.with_count(config, cohort), overrides)
-    found = generate.pools(config, overrides, counts)
-    bound = finetune.bound(config, cohort)
-    learned = {name: pool.learned(generate.store(config, bound[name])) for name in found}
-    check_firewall(cohort, found, learned)
+    found = workspace.pools(plan.with_count(workspace).per_class)
+    learned = {name: pool.learned(workspace.store(name)) for name in found}
+    check_firewall(workspace.cohort, found, learned)
     return found
 
 
-def _job(config: Config, cohort: Manifest, pools: Mapping[str, Manifest]) -> Job:
+def job(workspace: Workspace, pools: Mapping[str, Manifest]) -> Job:
+    """The job that builds the kits of these pools and the cohort."""
+    config, cohort = workspace.config, workspace.cohort
     apart = ("exports", "acknowledge_terms")
     decides = {
         "review": {k: v for k, v in asdict(config.review).items() if k not in apart},
@@ -137,11 +134,12 @@ def _require_same(config: Config, this: Job) -> None:
         )
 
 
-def _work(
-    config: Config, cohort: Manifest, pools: Mapping[str, Manifest], simulated: bool, this: Job
-) -> Kits:
+def work(workspace: Workspace, pools: Mapping[str, Manifest], this: Job) -> Kits:
+    """Draw the images, write the key, and then the kits."""
     from xraysynth.evaluation.reader_study import build, sample
 
+    config, cohort = workspace.config, workspace.cohort
+    simulated = len(workspace.audit.simulated) == len(config.sources())
     recipe, known = config.review, _known(config)
     drawn = sample.draw(
         cohort,

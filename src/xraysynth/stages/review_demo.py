@@ -6,7 +6,6 @@ Diffusion, made now. Prints the file to open in a browser, and the command that 
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,7 +13,8 @@ from xraysynth.config import Config
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.generation.generators.base import Paid
 from xraysynth.seeds import key12
-from xraysynth.stages import finetune, generate, prepare, review_build
+from xraysynth.stages import finetune, generate, review_build
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("review", "source", "generator")
 """The options that this stage reads, besides those of review build."""
@@ -23,28 +23,28 @@ DEMO = ReviewRecipe(readers=["demo"], per_cell=3, calibration=2)
 """What differs from the defaults, unless the user chose."""
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Build the demonstration's kit, or find it built."""
-    config = _small(config, overrides)
-    generate.run(config, overrides)
-    result = review_build.run(config, overrides)
+    workspace = workspace.derive(_small(workspace))
+    config = workspace.config
+    generate.run(workspace)
+    result = review_build.run(workspace)
     print(f"open {result['send'][0]} in a browser, answer, and export; then", file=sys.stderr)
     command = f"xraysynth review analyse review.name={config.review.name} review.exports=FILE"
     print(f"  {command}", file=sys.stderr, flush=True)
     return result | {"stage": "review_demo", "open": result["send"][0]}
 
 
-def _small(config: Config, overrides: Sequence[str]) -> Config:
+def _small(workspace: Workspace) -> Config:
     """Few images, of the generators that have them or make them in seconds."""
-    cohort, _ = prepare.cohort(config, overrides)
-    learners = finetune.untaught(config)
+    config, learners = workspace.config, workspace.learners
     able = {
         key: node
         for (key, node), (name, generator) in zip(
             config.generator.items(), config.generators().items(), strict=True
         )
         if not isinstance(generator, Paid)
-        and (name not in learners or finetune.job(config, learners[name], cohort).done)
+        and (name not in learners or finetune.job(workspace, name).done)
     }
     for key in config.generator.keys() - able.keys():
         print(f"without {key}: its images take longer than a demonstration", file=sys.stderr)
@@ -58,7 +58,7 @@ def _small(config: Config, overrides: Sequence[str]) -> Config:
     count = recipe.per_cell + recipe.calibration
     # A name of its own for every choice: a demonstration is no study that others wait for.
     if recipe.name == standard.name:
-        decides = [sorted(able), cohort.digest(), asdict(replace(recipe, exports=None))]
+        decides = [sorted(able), workspace.cohort.digest(), asdict(replace(recipe, exports=None))]
         recipe = replace(recipe, name=f"demo-{key12(decides)[:6]}")
     few = replace(config.generate, per_class=count)
     return replace(config, generator=able, generate=few, review=recipe)

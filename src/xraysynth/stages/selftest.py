@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from xraysynth.config import Config
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("paths",)
 """The options that this stage reads: none but where the other stages write."""
@@ -17,7 +17,7 @@ SECTIONS = ("paths",)
 PATIENTS_PER_CLASS = 40
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Every check, a line each on stderr."""
     from xraysynth.evaluation import selftest
     from xraysynth.evaluation.encoders import build

@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import Any
 
-from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
-from xraysynth.stages import forecast, plan, prepare, report
+from xraysynth.stages import report
+from xraysynth.stages._study import forecast, plan
+from xraysynth.stages._workspace import Workspace
 
 SECTIONS = (
     "plan",
@@ -36,18 +38,15 @@ SECTIONS = (
 """The options that this stage reads; it hands all of them to the stages it runs."""
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Run what is missing and write the report; a failed step makes the study's state failed."""
-    if config.plan:
-        return forecast.run(config, overrides)
-    cohort, _ = prepare.cohort(config, overrides)
-    external = prepare.external(config, overrides)
-    for reason in plan.kept_in(config, cohort).values():
+    if workspace.config.plan:
+        return forecast.run(workspace)
+    for reason in plan.kept_in(workspace.config, workspace.cohort).values():
         print(reason, file=sys.stderr, flush=True)
-    steps = plan.steps(config, cohort, overrides)
-    steps = forecast.missing(steps, cohort, external)
-    failures = _run_all(steps, config.study.workers)
-    result = report.run(config, overrides, failures=failures)
+    steps = forecast.missing(plan.steps(workspace))
+    failures = _run_all(steps, workspace.config.study.workers)
+    result = report.run(workspace, failures=failures)
     state = "failed" if failures else "done"
     return result | {"stage": "study", "state": state, "failures": failures}
 
@@ -61,17 +60,44 @@ def _run_all(steps: Sequence[plan.Step], workers: int) -> list[str]:
     return _in_waves(steps, workers if launcher == "submitit_local" else len(steps))
 
 
+class _Waiting:
+    """The steps that are not begun, in the order of the plan, as far as those they need allow."""
+
+    def __init__(self, steps: Sequence[plan.Step]) -> None:
+        self._by_title = {step.title: step for step in steps}
+        needs = {s.title: [n for n in s.needs if n in self._by_title] for s in steps}
+        self._order = TopologicalSorter(needs)
+        self._order.prepare()
+        self._ready: list[str] = []
+        self._begun = 0
+
+    def __bool__(self) -> bool:
+        return self._begun < len(self._by_title)
+
+    def take(self, at_most: int) -> list[plan.Step]:
+        """Steps that can begin, each with a line of its own."""
+        places = list(self._by_title)
+        self._ready = sorted([*self._ready, *self._order.get_ready()], key=places.index)
+        taken, self._ready = self._ready[:at_most], self._ready[at_most:]
+        for title in taken:
+            self._begun += 1
+            print(f"[{self._begun}/{len(places)}] {title}", file=sys.stderr, flush=True)
+        return [self._by_title[title] for title in taken]
+
+    def ended(self, step: plan.Step) -> None:
+        """What waits for this step may begin."""
+        self._order.done(step.title)
+
+
 def _in_waves(steps: Sequence[plan.Step], at_once: int) -> list[str]:
     """Through Hydra's launcher: all steps that need none of the others, up to `at_once`; and again."""
-    waiting, failures = list(steps), []
+    waiting, failures = _Waiting(steps), []
     while waiting:
-        titles = {step.title for step in waiting}
-        wave = [step for step in waiting if titles.isdisjoint(step.needs)][:at_once]
-        waiting = [step for step in waiting if step not in wave]
-        for step in wave:
-            print(f"[{len(steps) - len(waiting)}/{len(steps)}] {step.title}", file=sys.stderr)
+        wave = waiting.take(at_once)
         errors = launchers.hand_over([partial(_run, step) for step in wave])
         failures += [_told(step, e) for step, e in zip(wave, errors, strict=True) if e]
+        for step in wave:
+            waiting.ended(step)
     return failures
 
 
@@ -83,24 +109,24 @@ def _told(step: plan.Step, error: str | XraysynthError) -> str:
 
 def _side_by_side(steps: Sequence[plan.Step], workers: int) -> list[str]:
     """In processes of this machine, or one after another in this one."""
-    waiting, failures = list(steps), []
+    waiting, failures = _Waiting(steps), []
     running: dict[Future[None], plan.Step] = {}
     with _executor(workers) as executor:
         while waiting or running:
-            unfinished = {step.title for step in [*waiting, *running.values()]}
-            ready = [step for step in waiting if unfinished.isdisjoint(step.needs)]
-            for step in ready[: workers - len(running)]:
-                waiting.remove(step)
-                number = len(steps) - len(waiting)
-                print(f"[{number}/{len(steps)}] {step.title}", file=sys.stderr, flush=True)
+            for step in waiting.take(workers - len(running)):
                 running[executor.submit(_run, step)] = step
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            failures += [m for future in ended if (m := _failure(future, running.pop(future)))]
+            for future in ended:
+                step = running.pop(future)
+                failures += [message] if (message := _failure(future, step)) else []
+                waiting.ended(step)
     return failures
 
 
 def _run(step: plan.Step) -> None:
-    importlib.import_module(f"xraysynth.stages.{step.stage}").run(step.config, step.overrides)
+    # A workspace of its own: what a generator has loaded goes with the step.
+    workspace = step.workspace.derive(step.workspace.config)
+    importlib.import_module(f"xraysynth.stages.{step.stage}").run(workspace)
 
 
 def _failure(future: "Future[None]", step: plan.Step) -> str:

@@ -1,6 +1,6 @@
 """The settings of data, classifier and trainer: plain values, importable without torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from xraysynth.errors import ConfigError
@@ -103,6 +103,22 @@ class DataRecipe:
             )
         if self.control is not Control.none:
             self._require_something_to_control()
+
+    @property
+    def takes_pools(self) -> bool:
+        """Whether images of generators are mixed in."""
+        return self.share > 0 and self.control is not Control.duplicate
+
+    def real_only(self) -> "DataRecipe":
+        """The same with every real training image, and nothing else."""
+        return replace(
+            self,
+            share=0.0,
+            mode=MixMode.replace,
+            control=Control.none,
+            real_fraction=1.0,
+            leave_out="",
+        )
 
     def _require_something_to_control(self) -> None:
         name = self.control.value

@@ -15,7 +15,7 @@ from xraysynth.evaluation.reader_study import exports, reading, simulate
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.report.page import render_reading
-from xraysynth.stages import review_analyse
+from xraysynth.stages import Workspace, review_analyse
 
 CLASSES = ["normal", "pneumonia"]
 POPULATION = simulate.Population(
@@ -170,7 +170,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], di
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = review_analyse.run(compose(options), options)
+        result = review_analyse.run(Workspace(compose(options), options))
     return output, options, result
 
 
@@ -190,7 +190,7 @@ def test_the_page_loads_nothing_and_says_who_is_simulated(stage):
 
 def test_the_same_answers_are_not_analysed_again(stage):
     _, options, result = stage
-    again = review_analyse.run(compose(options), options)
+    again = review_analyse.run(Workspace(compose(options), options))
     assert again["skipped"]
     assert again["page"] == result["page"]
 
@@ -222,6 +222,6 @@ def test_what_is_missing_is_asked_for(tmp_path):
         tmp_path / "reviews/review/owner/key.json"
     )
     with pytest.raises(ConfigError, match="names the folder or files"):
-        review_analyse.run(compose([f"paths.output={tmp_path}"]), [])
+        review_analyse.run(Workspace(compose([f"paths.output={tmp_path}"]), []))
     with pytest.raises(XraysynthError, match="no such key"):
-        review_analyse.run(compose([f"paths.output={tmp_path / 'other'}"]), [])
+        review_analyse.run(Workspace(compose([f"paths.output={tmp_path / 'other'}"]), []))

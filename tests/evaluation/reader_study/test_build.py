@@ -10,7 +10,7 @@ from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study import build as building
 from xraysynth.evaluation.reader_study import protocol
 from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.stages import generate, prepare, review_build
+from xraysynth.stages import Workspace, review_build
 from xraysynth.usage import stage_help
 
 SETTINGS = ("review.per_cell=3", "review.repeats=0.25", "review.session_size=16")
@@ -28,7 +28,7 @@ def build(copied):
 
     def built(*more):
         config, overrides = copied(*SETTINGS, *more)
-        result = review_build.run(config, overrides)
+        result = review_build.run(Workspace(config, overrides))
         place = review_build.folder(config)
         return result, Key.read(place / "owner" / "key.json"), place
 
@@ -69,7 +69,7 @@ def test_readers_see_the_same_cases_in_orders_of_their_own(build):
 
 def test_nothing_in_a_kit_tells_what_an_image_is(build, copied):
     _, key, place = build()
-    cohort, _ = prepare.cohort(*copied())
+    cohort = Workspace(*copied()).cohort
     told = {value for case in key.cases.values() for value in asdict(case).values()}
     told |= {key.secret, key.cohort, key.made_by, *key.pools, *key.pools.values(), *key.cases}
     told |= {path.name for path in cohort.files} | set(cohort.table["patient_id"])
@@ -173,10 +173,10 @@ def test_a_pool_that_is_not_there_is_an_error_with_its_command(build):
 
 def test_a_generator_that_learned_from_test_images_is_refused(build, copied):
     config, overrides = copied()
-    cohort, _ = prepare.cohort(config, overrides)
-    (generator,) = config.generators().values()
+    workspace = Workspace(config, overrides)
+    cohort, (name,) = workspace.cohort, workspace.generators
     seen = {"patients": [], "sha256": list(cohort.split("test").table["sha256"])}
-    (generate.store(config, generator).folder / "learned.json").write_text(json.dumps(seen))
+    (workspace.store(name).folder / "learned.json").write_text(json.dumps(seen))
     with pytest.raises(XraysynthError, match=r"learned|train"):
         build()
 

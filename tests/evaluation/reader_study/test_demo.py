@@ -5,7 +5,7 @@ import pytest
 from evaluation.reader_study.scripted_reader import launch, playwright, read
 
 from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.stages import review_analyse, review_build, review_demo
+from xraysynth.stages import Workspace, review_analyse, review_build, review_demo
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
     copied, browser, tmp_path, capsys
 ):
     config, overrides = copied()
-    demo = review_demo.run(config, overrides)
+    demo = review_demo.run(Workspace(config, overrides))
     assert demo["open"] in demo["send"]
     assert "review.exports=FILE" in capsys.readouterr().err
     name = demo["open"].split("/")[-3]
@@ -59,7 +59,7 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
     download.value.save_as(answers)
 
     config, overrides = copied(f"review.name={name}", f"review.exports={answers}")
-    result = review_analyse.run(config, overrides)
+    result = review_analyse.run(Workspace(config, overrides))
     assert result["answers"] == len(kit.items) - 2  # calibration is practice
     assert result["unfinished"] == []
     place = review_analyse.folder(config.output, name)

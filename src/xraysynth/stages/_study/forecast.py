@@ -1,5 +1,6 @@
 """What a study would do: its steps, which of them are done, and what the others would take."""
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,12 @@ from xraysynth.data.splits import assign_splits
 from xraysynth.errors import XraysynthError
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
-from xraysynth.generation.prompts import requests
-from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
-from xraysynth.stages import evaluate, finetune, generate, plan, prepare, probe, train
+from xraysynth.stages import generate, prepare, train
+from xraysynth.stages._study import plan
+from xraysynth.stages._workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class Row:
         return f"  missing  {self.title}: {time}" + (f", ${self.usd:.2f}" if self.usd else "")
 
 
-def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Print the plan of a study on stderr; nothing is made, called or written."""
-    rows = _rows(config, overrides)
+    rows = _rows(workspace)
     missing = [row for row in rows if not row.done]
     known = [row.seconds for row in missing if row.seconds is not None]
     seconds = round(sum(known), 1) if len(known) == len(missing) else None
     usd = round(sum(row.usd for row in missing), 2)
     time = "unknown time" if seconds is None else f"about {_clock(seconds)} one after another"
-    lines = [f"plan of study {config.study.name}", *map(str, rows)]
+    lines = [f"plan of study {workspace.config.study.name}", *map(str, rows)]
     lines.append(f"{len(missing)} of {len(rows)} steps are missing: {time}, ${usd:.2f}")
     print("\n".join(lines), file=sys.stderr, flush=True)
     return {
@@ -62,74 +63,53 @@ def run(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def done(step: plan.Step, cohort: Manifest, external: Manifest | None) -> bool:
+def done(step: plan.Step) -> bool:
     """Whether the step would find all its work done; the cohort must be prepared."""
+    stage = importlib.import_module(f"xraysynth.stages.{step.stage}")
     try:
-        return all(job.done for job in _jobs(step, cohort, external))
+        return all(job.done for job in stage.jobs(step.workspace))
     except XraysynthError:  # a pool that is not there, or damaged: the step itself says what it is
         return False
 
 
-def missing(
-    steps: Sequence[plan.Step], cohort: Manifest, external: Manifest | None
-) -> list[plan.Step]:
+def missing(steps: Sequence[plan.Step]) -> list[plan.Step]:
     """The steps that are not done, and those that need one of them: what that makes may differ."""
     found: list[plan.Step] = []
     for step in steps:
         titles = {earlier.title for earlier in found}
-        if not titles.isdisjoint(step.needs) or not done(step, cohort, external):
+        if not titles.isdisjoint(step.needs) or not done(step):
             found.append(step)
     return found
 
 
-def _jobs(step: plan.Step, cohort: Manifest, external: Manifest | None) -> list[Job]:
-    config = step.config
-    if step.stage == "probe":
-        return [probe.job(config, cohort)]
-    if step.stage == "finetune":
-        return [finetune.job(config, g, cohort) for g in finetune.untaught(config).values()]
-    if step.stage == "generate":
-        counts = generate.counts(config, step.overrides)
-        bound = finetune.bound(config, cohort).values()
-        return [generate.job(config, generator, counts) for generator in bound]
-    if step.stage == "train":
-        return [train.current_job(config, cohort, external, step.overrides)]
-    counts = generate.counts(config, step.overrides)
-    pools = generate.pools(config, step.overrides, counts).values()
-    measured = [evaluate.job(config, cohort, images, external) for images in pools]
-    return [train.judge(config, cohort, external)[0], *measured]
-
-
-def _rows(config: Config, overrides: Sequence[str]) -> list[Row]:
+def _rows(workspace: Workspace) -> list[Row]:
     """Prepare, every step of the study, and the training of the judge before the measuring."""
-    past = _past(config.output)
-    prepared = _is_prepared(config)
-    cohort, external = _images(config) if prepared else (_provisional(config), None)
+    past = _past(workspace.output)
+    prepared = _is_prepared(workspace)
+    if not prepared:
+        workspace = workspace.with_images(_provisional(workspace.config))
     rows = [Row("prepare", prepared, _usual(past, "prepare"))]
-    for step in plan.steps(config, cohort, overrides):
+    for step in plan.steps(workspace):
         # without the cohort only a pool that is not learned from it can be there
-        own = step.stage == "generate" and not finetune.untaught(step.config)
-        there = (prepared or own) and done(step, cohort, external)
+        own = step.stage == "generate" and not step.workspace.learners
+        there = (prepared or own) and done(step)
         if step.stage == "generate" and not there:
-            rows.append(_making(step, cohort, past))
+            rows.append(_making(step, past))
         else:
             rows.append(Row(step.title, there, _usual(past, step.stage)))
     first = next((i for i, row in enumerate(rows) if row.title.startswith("evaluate ")), None)
     if first is not None:
-        judge = prepared and train.judge(config, cohort, external)[0].done
+        judge = prepared and train.judge_job(workspace).done
         rows.insert(first, Row("train the judge", judge, _usual(past, "judge")))
     return rows
 
 
-def _making(step: plan.Step, cohort: Manifest, past: "_Past") -> Row:
+def _making(step: plan.Step, past: "_Past") -> Row:
     """A pool that is not complete: seconds and dollars of the images that it lacks."""
-    config = step.config
-    (generator,) = finetune.bound(config, cohort).values()
-    store = generate.store(config, generator)
-    ended = store.committed(lambda entry: entry["outcome"] in pool.FINAL)
-    final = {name for name, is_final in ended.items() if is_final}
-    per_class = generate.counts(config, step.overrides)
-    wanted = requests(config.prompts, per_class, seed=config.generate.seed)
+    ((name, generator),) = step.workspace.generators.items()
+    ended = step.workspace.store(name).committed(lambda entry: entry["outcome"] in pool.FINAL)
+    final = {image for image, is_final in ended.items() if is_final}
+    wanted = generate.wanted(step.workspace)
     lacking = [request for request in wanted if request.image_id not in final]
     each = _per_image(past, generator)
     seconds = None if each is None else each * len(lacking)
@@ -181,15 +161,9 @@ def _per_image(past: _Past, generator: Generator) -> float | None:
     return median(each) if each else None
 
 
-def _is_prepared(config: Config) -> bool:
-    if not prepare.job(config).done:
-        return False
-    cohort, _ = prepare.cohort(config, ())
-    return not config.test_source or prepare.external_job(config, cohort).done
-
-
-def _images(config: Config) -> tuple[Manifest, Manifest | None]:
-    return prepare.cohort(config, ())[0], prepare.external(config, ())
+def _is_prepared(workspace: Workspace) -> bool:
+    # The external job is named after the cohort, which must be there to be asked for.
+    return prepare.job(workspace).done and all(job.done for job in prepare.jobs(workspace))
 
 
 def _provisional(config: Config) -> Manifest:

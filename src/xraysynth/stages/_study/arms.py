@@ -11,10 +11,12 @@ from xraysynth.config import Config
 from xraysynth.data.audit import person_keys
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.evaluation.testing import is_meaningful
 from xraysynth.jobs.job import Job
 from xraysynth.records import from_json
 from xraysynth.report.content import Arm, ArmWorth, Comparison, LeftOutSource
-from xraysynth.stages import fitting, plan, train
+from xraysynth.stages import train
+from xraysynth.stages._study import plan
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ class Scorer:
         """Scores of predictions where some classes may be missing: those that can be told."""
         labels = set(tables[0]["label"])
         found = self.of(tables).scores().items()
-        return {name: s for name, s in found if fitting.told(name, labels, self._classes)}
+        return {name: s for name, s in found if is_meaningful(name, labels, self._classes)}
 
     def reference(self, tested: Tested) -> Tested | None:
         """The real-only arm with the same real images, for arms that add synthetic ones."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from xraysynth.config import Config
 from xraysynth.manifest import Manifest
-from xraysynth.stages import finetune, train
-from xraysynth.training.mixing import gone, required_per_class
+from xraysynth.stages import train
+from xraysynth.stages._workspace import Workspace
+from xraysynth.training.mixing import gone
 from xraysynth.training.recipe import Control, MixMode
 
 REAL_ONLY = "real only"
@@ -20,72 +21,95 @@ class Step:
 
     title: str
     stage: str
-    config: Config
-    overrides: tuple[str, ...]
+    workspace: Workspace
     needs: tuple[str, ...] = ()
 
 
-def steps(config: Config, cohort: Manifest, overrides: Sequence[str]) -> list[Step]:
-    """The jobs after prepare: those on which most others wait come first."""
-    kept = tuple(
-        text for text in overrides if not text.startswith(("study.", "generator=", "seed="))
-    )
-    config = with_count(config, cohort)
-    count = f"generate.per_class={config.generate.per_class}"
-    chosen = tuple(text for text in overrides if not text.startswith(("study.", "seed=")))
-    found = [Step("probe cohort", "probe", config, chosen)]
+STAGES = ("probe", "finetune", "generate", "train", "evaluate")
+"""Of the steps after prepare: those on which most others wait come first."""
+
+
+def steps(workspace: Workspace) -> list[Step]:
+    """The steps of a study after prepare, each with the overrides that run it alone."""
+    workspace = with_count(workspace)
+    config = workspace.config
+    chosen = _without(workspace.overrides, "study.", "seed=")
+    found = [Step("probe cohort", "probe", workspace.derive(config, chosen))]
     for key in config.generator:
-        own = (*_of(key, kept), f"generator={key}", count)
-        found += _making(only(config, key), own)
-    for arm in arms(config, cohort):
-        needs: tuple[str, ...] = (f"generate {arm.generator}",) if arm.generator else ()
-        for seed in config.study.seeds:
-            title = f"train {arm.title}, seed {seed}"
-            own = (*_of(arm.generator, kept), *arm.overrides, count, f"seed={seed}")
-            found.append(Step(title, "train", replace(arm.config, seed=seed), own, needs))
-    found += [_measuring_step(config, key, kept, count) for key in config.generator]
-    order = {"probe": 0, "finetune": 1, "generate": 2, "train": 3, "evaluate": 4}
-    return sorted(found, key=lambda step: order[step.stage])
+        found += _pool_steps(workspace, key)
+    for arm in arms(config, workspace.cohort):
+        found += _training_steps(workspace, arm)
+    found += [_measuring_step(workspace, key) for key in config.generator]
+    return sorted(found, key=lambda step: STAGES.index(step.stage))
 
 
-def _measuring_step(config: Config, key: str, kept: tuple[str, ...], count: str) -> Step:
-    one = measuring(config, key)
-    seeds = one.evaluate.classifier_seeds
-    listed = f"evaluate.classifier_seeds=[{','.join(map(str, seeds))}]"
-    own = (*_of(key, kept), f"generator={key}", count, listed, f"seed={one.seed}")
+def _training_steps(workspace: Workspace, arm: "ArmConfig") -> list[Step]:
+    needs: tuple[str, ...] = (f"generate {arm.generator}",) if arm.generator else ()
+    return [
+        Step(
+            f"train {arm.title}, seed {seed}",
+            "train",
+            workspace.derive(
+                replace(arm.config, seed=seed),
+                _overrides(workspace, arm.generator, *arm.overrides, f"seed={seed}"),
+            ),
+            needs,
+        )
+        for seed in workspace.config.study.seeds
+    ]
+
+
+def _measuring_step(workspace: Workspace, key: str) -> Step:
+    measuring = measuring_workspace(workspace, key)
+    seeds = measuring.config.evaluate.classifier_seeds
     trained = (f"train {REAL_ONLY}, seed {seed}" for seed in seeds)
-    return Step(f"evaluate {key}", "evaluate", one, own, (f"generate {key}", *trained))
+    return Step(f"evaluate {key}", "evaluate", measuring, (f"generate {key}", *trained))
 
 
-def measuring(config: Config, key: str) -> Config:
-    """The configuration that a generator's pool is measured with: by the real-only runs of all seeds."""
-    seeds = list(config.study.seeds)
+def measuring_workspace(workspace: Workspace, key: str) -> Workspace:
+    """The workspace that a generator's pool is measured in: by the real-only runs of all seeds."""
+    config, seeds = workspace.config, list(workspace.config.study.seeds)
     evaluate = replace(config.evaluate, classifier_seeds=seeds)
-    return replace(only(config, key), evaluate=evaluate, seed=seeds[0])
+    listed = f"evaluate.classifier_seeds=[{','.join(map(str, seeds))}]"
+    return workspace.derive(
+        replace(_only(config, key), evaluate=evaluate, seed=seeds[0]),
+        _overrides(workspace, key, f"generator={key}", listed, f"seed={seeds[0]}"),
+    )
 
 
-def _of(key: str, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Without the options of other generators, which cannot be set where these are not selected."""
-    return tuple(
+def _pool_steps(workspace: Workspace, key: str) -> list[Step]:
+    """A generator's pool, and before it the generator's own training where it learns."""
+    overrides = _overrides(workspace, key, f"generator={key}")
+    own = workspace.derive(_only(workspace.config, key), overrides)
+    making = Step(f"generate {key}", "generate", own)
+    if not own.learners:
+        return [making]
+    first = Step(f"finetune {key}", "finetune", own)
+    return [first, replace(making, needs=(first.title,))]
+
+
+def _overrides(workspace: Workspace, key: str, *own: str) -> tuple[str, ...]:
+    """The study's overrides and these, without the options of other generators.
+
+    Those cannot be set where their generators are not selected.
+    """
+    kept = _without(workspace.overrides, "study.", "generator=", "seed=")
+    count = f"generate.per_class={workspace.config.generate.per_class}"
+    of_key = (
         text
-        for text in overrides
+        for text in kept
         if not text.startswith("generator.") or text.startswith(f"generator.{key}.")
     )
+    return (*of_key, *own, count)
 
 
-def only(config: Config, key: str) -> Config:
+def _without(overrides: Sequence[str], *beginnings: str) -> tuple[str, ...]:
+    return tuple(text for text in overrides if not text.startswith(beginnings))
+
+
+def _only(config: Config, key: str) -> Config:
     """The configuration with one of its generators."""
     return replace(config, generator={key: config.generator[key]})
-
-
-def _making(config: Config, overrides: tuple[str, ...]) -> list[Step]:
-    """A generator's pool, and before it the generator's own training where it learns."""
-    (key,) = config.generator
-    making = Step(f"generate {key}", "generate", config, overrides)
-    if not finetune.untaught(config):
-        return [making]
-    first = Step(f"finetune {key}", "finetune", config, overrides)
-    return [first, replace(making, needs=(first.title,))]
 
 
 @dataclass(frozen=True)
@@ -163,8 +187,8 @@ def arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
 
 def _arm(config: Config, key: str = "", **changes: Any) -> ArmConfig:
     """Real only, but for the changes to its data."""
-    base = train.real_only(only(config, key) if key else config)
-    return ArmConfig(key, replace(base, data=replace(base.data, **changes)))
+    base = _only(config, key) if key else config
+    return ArmConfig(key, replace(base, data=replace(base.data.real_only(), **changes)))
 
 
 def _mixes(config: Config, modes: Sequence[MixMode]) -> list[dict[str, Any]]:
@@ -218,17 +242,15 @@ def kept_in(config: Config, cohort: Manifest) -> dict[str, str]:
     }
 
 
-def with_count(config: Config, cohort: Manifest) -> Config:
-    """The configuration with as many images per class as the most demanding arm needs."""
+def with_count(workspace: Workspace) -> Workspace:
+    """The workspace with as many images per class as the most demanding arm needs."""
+    config, cohort = workspace.config, workspace.cohort
     if config.generate.per_class is not None:
-        return config
-    most = max(
-        (_needs(arm.config, cohort) for arm in arms(config, cohort) if arm.generator), default=0
-    )
-    most = most or max(cohort.split("train").counts().values())
-    return replace(config, generate=replace(config.generate, per_class=most))
+        return workspace
+    needs = (_needs(arm.config, cohort) for arm in arms(config, cohort) if arm.generator)
+    most = max(needs, default=0) or max(cohort.split("train").counts().values())
+    return workspace.derive(replace(config, generate=replace(config.generate, per_class=most)))
 
 
 def _needs(config: Config, cohort: Manifest) -> int:
-    data, real = config.data, train.used(config, cohort).split("train")
-    return max(required_per_class(real, share=data.share, mode=data.mode).values())
+    return max(train.training(config).required_per_class(cohort).values())
