@@ -19,7 +19,7 @@ from test_classifier import data, model, trainer, weights
 from test_datamodule import shapes
 from torch.multiprocessing import start_processes
 
-import xraysynth.training.classifier as classifier
+import xraysynth.training.fitting as fitting
 from xraysynth.compose import compose
 from xraysynth.errors import ConfigError
 from xraysynth.files import exclusive
@@ -28,9 +28,10 @@ from xraysynth.jobs.job import Job
 from xraysynth.launch import launch
 from xraysynth.manifest import Manifest
 from xraysynth.stages import Workspace, train
-from xraysynth.training import training
-from xraysynth.training.classifier import MONITOR, FitResult, XrayClassifier, fit
+from xraysynth.training.classifier import XrayClassifier
+from xraysynth.training.fitting import MONITOR, FitResult, fit
 from xraysynth.training.recipe import ClassifierRecipe, Keep, TrainerRecipe
+from xraysynth.training.run import SEEN, start_over_unless
 
 # Layer norms: statistics over a batch would be those of a process's own images on a CPU.
 RECIPE = ClassifierRecipe(
@@ -50,14 +51,14 @@ def start() -> XrayClassifier:
 
 
 def trained(real: Manifest, folder: Path, *, killed: bool = False) -> FitResult | None:
-    stopping, classifier._stopping = classifier._stopping, lambda _: [Kill()] if killed else []
+    stopping, fitting._stopping = fitting._stopping, lambda _: [Kill()] if killed else []
     module = start()
     try:
         found = fit(module, data(real, folder.parent), STEPS, folder=folder)
     except KeyError:
         return None
     finally:
-        classifier._stopping = stopping
+        fitting._stopping = stopping
     if is_main():
         module.save(folder / "kept.safetensors")
     return found
@@ -194,7 +195,7 @@ def finds_what_the_first_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     announce("work", "do") if is_main() else announced("work")  # they know each other already
     if is_main():
         time.sleep(0.5)
-        training.start_over_unless(folder, {"pool": "now"})
+        start_over_unless(folder, {"pool": "now"})
     with process_group("cpu"):
         left = (folder / "last.ckpt").exists()
     (folder / f"found-{os.environ['RANK']}").write_text(str(left))
@@ -204,7 +205,7 @@ def test_no_process_resumes_what_the_first_one_has_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pools of an interrupted training have changed, so that it starts over in all processes."""
-    (tmp_path / training.SEEN).write_text('{"pool": "before"}')
+    (tmp_path / SEEN).write_text('{"pool": "before"}')
     (tmp_path / "last.ckpt").touch()
     together(finds_what_the_first_left, tmp_path, monkeypatch)
     assert {path.read_text() for path in tmp_path.glob("found-*")} == {"False"}

@@ -22,9 +22,9 @@ from xraysynth.report.content import LeftOutSource
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import Workspace, generate, train
 from xraysynth.stages._study import arms, plan
-from xraysynth.training import classifier
+from xraysynth.training import fitting
 from xraysynth.training.recipe import Control
-from xraysynth.training.training import judge_roles
+from xraysynth.training.run import judge_roles
 
 STEPS = 6
 
@@ -313,7 +313,7 @@ def test_pretraining_killed_in_either_part_ends_as_if_it_had_not_been(
     more = [*chosen, f"seed={3}", f"paths.output={tmp_path}"]
     generate.run(Workspace(*composed(folder, *more, "generate.per_class=40")))
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_stopping", lambda recipe: [Kill(step)])
+        patch.setattr(fitting, "_stopping", lambda recipe: [Kill(step)])
         with pytest.raises(XraysynthError, match="killed"):
             train.run(Workspace(*composed(folder, *more)))
     resumed = train.run(Workspace(*composed(folder, *more)))

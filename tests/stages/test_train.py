@@ -18,7 +18,7 @@ from xraysynth.jobs.job import Job
 from xraysynth.records import Generated, Request
 from xraysynth.stages import Workspace, generate, train
 from xraysynth.stages._study import forecast, plan
-from xraysynth.training import classifier
+from xraysynth.training import fitting
 
 HALF = ("data.share=0.5", "generate.per_class=30")
 
@@ -140,7 +140,7 @@ def test_a_training_is_not_resumed_on_other_images(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_stopping", lambda recipe: [Kill()])
+        patch.setattr(fitting, "_stopping", lambda recipe: [Kill()])
         with pytest.raises(XraysynthError, match="killed"):
             train.run(Workspace(*arm(folder, 0)))
     assert (job_of(folder, 0).folder / "last.ckpt").exists()
@@ -151,7 +151,7 @@ def test_a_training_is_not_resumed_on_other_images(
         def on_train_start(self, trainer: Any, module: Any) -> None:
             starts.append(trainer.global_step)
 
-    monkeypatch.setattr(classifier, "_stopping", lambda recipe: [Start()])
+    monkeypatch.setattr(fitting, "_stopping", lambda recipe: [Start()])
     train.run(Workspace(*arm(folder, 0)))
     assert starts == [0]
 

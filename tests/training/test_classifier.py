@@ -13,12 +13,13 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from test_datamodule import CLASSES, as_pool, shapes
 
-import xraysynth.training.classifier as classifier
+import xraysynth.training.fitting as fitting
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
-from xraysynth.training.classifier import MONITOR, XrayClassifier, fit, predict
+from xraysynth.training.classifier import XrayClassifier, predict
 from xraysynth.training.datamodule import XrayDataModule
+from xraysynth.training.fitting import MONITOR, fit
 from xraysynth.training.recipe import ClassifierRecipe, DataRecipe, Keep, MixMode, TrainerRecipe
 
 SMALL = ClassifierRecipe(backbone="test_resnet", learning_rate=3e-3, drop_rate=0.1)
@@ -108,7 +109,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     whole = model()
     expected = fit(whole, data(real, tmp_path), trainer(), folder=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_stopping", lambda recipe: [Kill()])
+        patch.setattr(fitting, "_stopping", lambda recipe: [Kill()])
         with pytest.raises(KeyError):
             fit(model(), data(real, tmp_path), trainer(), folder=tmp_path / "killed")
     resumed = model()
@@ -167,7 +168,7 @@ def test_patience_is_the_same_after_an_interruption(
     real: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = trainer(max_steps=20, val_every_steps=2, patience=2)
-    stopping = classifier._stopping
+    stopping = fitting._stopping
 
     class KillLate(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
@@ -175,7 +176,7 @@ def test_patience_is_the_same_after_an_interruption(
                 raise KeyError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_stopping", lambda recipe: [*stopping(recipe), KillLate()])
+        patch.setattr(fitting, "_stopping", lambda recipe: [*stopping(recipe), KillLate()])
         with pytest.raises(KeyError):
             fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
     result = fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
@@ -216,9 +217,9 @@ def test_the_time_of_training_includes_that_before_an_interruption(
 ) -> None:
     clock = iter(range(0, 10_000_000, 100))  # 100 s pass whenever somebody looks
     clocks = SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
-    monkeypatch.setattr(classifier, "time", clocks)
+    monkeypatch.setattr(fitting, "time", clocks)
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_stopping", lambda recipe: [Kill()])
+        patch.setattr(fitting, "_stopping", lambda recipe: [Kill()])
         with pytest.raises(KeyError):
             fit(model(), data(real, tmp_path), trainer(), folder=tmp_path / "killed")
     saved = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["callbacks"]

@@ -14,7 +14,9 @@ from xraysynth.errors import ConfigError, ImageError, LeakageError
 from xraysynth.images import encode_png, read
 from xraysynth.manifest import Manifest
 from xraysynth.records import sha256_bytes
-from xraysynth.training.datamodule import StepSampler, XrayDataModule, augment
+from xraysynth.training.augmentation import augment
+from xraysynth.training.batches import StepSampler
+from xraysynth.training.datamodule import XrayDataModule
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
 CLASSES = ("normal", "pneumonia")

@@ -13,7 +13,7 @@ from xraysynth.data.audit import person_keys
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes, arm_probes
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import Manifest
-from xraysynth.training.training import FitFacts, ImageCounts
+from xraysynth.training.run import FitFacts, ImageCounts
 
 if TYPE_CHECKING:  # a stage is planned before torch is there
     from xraysynth.training.classifier import XrayClassifier
@@ -69,8 +69,8 @@ class ClassifierTest:
     def predict(self, images: Manifest, module: "XrayClassifier | Path") -> np.ndarray:
         """Class probabilities `(N, C)` by a classifier or its file, in the order of the manifest."""
         from xraysynth.data.pixels import pixels
+        from xraysynth.training.batches import XrayDataset, in_order
         from xraysynth.training.classifier import XrayClassifier, predict
-        from xraysynth.training.datamodule import XrayDataset, in_order
 
         if isinstance(module, Path):
             module = XrayClassifier.load(module, list(self.classes))

@@ -29,7 +29,7 @@ from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import LearningRecord, from_json, to_json
 from xraysynth.stages._workspace import Workspace
 from xraysynth.training.recipe import Control
-from xraysynth.training.training import (
+from xraysynth.training.run import (
     WEIGHTS,
     FitFacts,
     Training,

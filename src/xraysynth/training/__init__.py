@@ -1,11 +1,21 @@
 """The classifier: what it is trained on, how, and its file.
 
-`recipe` has the options, `mixing` chooses real and synthetic rows, `datamodule` makes batches of
-them, `classifier` is the LightningModule and how it is fitted.
+`recipe` has the options and `run` one training with them; `mixing` chooses real and synthetic rows,
+`batches`, `augmentation` and `datamodule` make batches of them, `classifier` is the LightningModule
+with its file, and `fitting` trains it.
 
     >>> from xraysynth.training.recipe import DataRecipe
     >>> DataRecipe(share=0.5).mode.value
     'replace'
 """
 
-__all__ = ["classifier", "datamodule", "mixing", "recipe"]
+__all__ = [
+    "augmentation",
+    "batches",
+    "classifier",
+    "datamodule",
+    "fitting",
+    "mixing",
+    "recipe",
+    "run",
+]

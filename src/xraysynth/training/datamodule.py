@@ -1,15 +1,12 @@
 """Manifests to batches: pixels decoded once, batches taken whole, augmentation on the device."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from torch.nn import functional as F
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from xraysynth.data.leakage import check_firewall, check_left_out
 from xraysynth.data.pixels import pixels
@@ -17,137 +14,10 @@ from xraysynth.errors import ConfigError, some
 from xraysynth.manifest import Manifest
 from xraysynth.records import LearningRecord
 from xraysynth.seeds import derive_seed
+from xraysynth.training.augmentation import augment
+from xraysynth.training.batches import Batch, StepSampler, XrayDataset, as_is, in_order
 from xraysynth.training.mixing import mix, usable
 from xraysynth.training.recipe import Cache, Control, DataRecipe, MixMode
-
-Batch = dict[str, torch.Tensor]
-"""`image` `(B, 1, H, W)` float32 in [0, 1], `target` `(B,)` int64, `index` `(B,)` int64."""
-
-
-class XrayDataset(Dataset[Any]):
-    """Rows of decoded arrays, read a whole batch at a time.
-
-    `parts` are `(pixels, rows, targets)`: an array `(N, H, W)` uint8, which of its rows belong
-    to the data set, and their class indices.
-    """
-
-    def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-        self._arrays = [array for array, _, _ in parts]
-        self._part: np.ndarray = np.repeat(
-            np.arange(len(parts)), [len(rows) for _, rows, _ in parts]
-        )
-        self._row = np.concatenate([rows for _, rows, _ in parts])
-        self.targets = np.concatenate([targets for _, _, targets in parts])
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The batch of these rows."""
-        chosen = np.asarray(indices)
-        images = np.empty((len(chosen), *self._arrays[0].shape[1:]), np.uint8)
-        for number, array in enumerate(self._arrays):
-            here = self._part[chosen] == number
-            images[here] = array[self._row[chosen[here]]]
-        return {
-            "image": torch.from_numpy(images).unsqueeze(1).float().div_(255),
-            "target": torch.from_numpy(self.targets[chosen]),
-            "index": torch.from_numpy(chosen),
-        }
-
-
-class StepSampler(Sampler[list[int]]):
-    """Endless batches; the batch of a step depends on the seed and the step alone.
-
-    The data set is reshuffled on every pass and passes follow each other without a gap, so every
-    arm of a study takes the same number of equally large steps however many images it has.
-    `start` gives the step to begin with. `batch_size` counts the images of all processes, and rank
-    `r` of `world` gets every `world`-th of them from the `r`-th on.
-    With `first=(row, steps)` the first `steps` steps draw from the images from `row` on alone, and
-    all later ones from those before it alone.
-    """
-
-    def __init__(
-        self,
-        n_images: int,
-        *,
-        batch_size: int,
-        seed: int,
-        start: Callable[[], int] = lambda: 0,
-        shard: tuple[int, int] = (0, 1),
-        first: tuple[int, int] = (0, 0),
-    ) -> None:
-        self._size, self._seed, self._start = batch_size, seed, start
-        self._rank, self._world = shard
-        row, self._first_steps = first
-        self._first = np.arange(row, n_images)
-        self._rest = np.arange(row if self._first_steps else n_images)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        step = self._start()
-        if step < self._first_steps:
-            yield from islice(self._batches(self._first, step), self._first_steps - step)
-        yield from self._batches(self._rest, max(0, step - self._first_steps))
-
-    def _batches(self, rows: np.ndarray, step: int) -> Iterator[list[int]]:
-        epoch, offset = divmod(step * self._size, len(rows))
-        stream = self._shuffled(rows, epoch)[offset:]
-        while True:
-            while len(stream) < self._size:
-                epoch += 1
-                stream = np.concatenate([stream, self._shuffled(rows, epoch)])
-            yield stream[self._rank : self._size : self._world].tolist()
-            stream = stream[self._size :]
-
-    def _shuffled(self, rows: np.ndarray, epoch: int) -> np.ndarray:
-        return np.random.default_rng(derive_seed(self._seed, "epoch", epoch)).permutation(rows)
-
-
-def augment(
-    images: torch.Tensor, recipe: DataRecipe, *, seed: int, shard: tuple[int, int] = (0, 1)
-) -> torch.Tensor:
-    """Each image of `(B, 1, H, W)` in [0, 1] turned, scaled, shifted, re-exposed and made noisy.
-
-    Of a batch that processes share, `images` are those of shard (rank, world): all of it is drawn
-    for, so that an image is changed in the same way whichever process it comes to.
-    """
-    random = torch.Generator(images.device).manual_seed(seed)
-    rank, world = shard
-    n = len(images) * world
-
-    def uniform(magnitude: float, *shape: int) -> torch.Tensor:  # in plus or minus magnitude
-        drawn = torch.rand((n, *shape), generator=random, device=images.device)[rank::world]
-        return (2 * drawn - 1) * magnitude
-
-    angle = torch.deg2rad(uniform(recipe.rotation))
-    zoom = 1 + uniform(recipe.scale)
-    mirror = uniform(1.0).sign() if recipe.horizontal_flip else torch.ones_like(zoom)
-    cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    # Coordinates span [-1, 1], two per side: a shift by a fraction of the side is twice as large.
-    shift = 2 * uniform(recipe.translation, 2)
-    rows = [cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]]
-    grid = _affine_grid(torch.stack(rows, 1), *images.shape[2:])
-    moved = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-    contrast = 1 + uniform(recipe.contrast, 1, 1, 1)
-    offset = 0.5 * (1 - contrast) + uniform(recipe.brightness, 1, 1, 1)
-    noise = torch.randn((n, *images.shape[1:]), generator=random, device=images.device)
-    noise = noise[rank::world].mul_(uniform(recipe.noise, 1, 1, 1).abs())
-    return noise.addcmul_(moved, contrast).add_(offset).clamp_(0, 1)
-
-
-def _affine_grid(matrices: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """`F.affine_grid` of `(B, 6)` matrices, six times as fast on a CPU by broadcasting."""
-    device = matrices.device
-    x = (2 * torch.arange(width, device=device) + 1) / width - 1
-    y = ((2 * torch.arange(height, device=device) + 1) / height - 1)[:, None]
-    m = matrices[:, :, None, None]  # (B, 6, 1, 1)
-    grid = torch.empty(len(matrices), height, width, 2, device=device)
-    grid[..., 0] = (m[:, 0] * x + m[:, 2]) + m[:, 1] * y
-    grid[..., 1] = (m[:, 3] * x + m[:, 5]) + m[:, 4] * y
-    return grid
 
 
 class XrayDataModule(pl.LightningDataModule):
@@ -255,7 +125,7 @@ class XrayDataModule(pl.LightningDataModule):
             shard=self._shard,
             first=self._first(),
         )
-        return DataLoader(dataset, batch_sampler=sampler, collate_fn=_as_is)
+        return DataLoader(dataset, batch_sampler=sampler, collate_fn=as_is)
 
     @property
     def _shard(self) -> tuple[int, int]:
@@ -315,19 +185,6 @@ class XrayDataModule(pl.LightningDataModule):
         seed = derive_seed(self.seed, "augment", trainer.global_step, 0)
         images = augment(batch["image"], self.recipe, seed=seed, shard=self._shard)
         return batch | {"image": images}
-
-
-def in_order(
-    dataset: XrayDataset, *, batch_size: int = 64, rows: range | None = None
-) -> DataLoader[Any]:
-    """Every image once, or those of `rows`, in the order of the data set."""
-    wanted = range(len(dataset)) if rows is None else rows
-    batches = BatchSampler(wanted, max(64, batch_size), drop_last=False)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=_as_is)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 def _split(real: Manifest, name: str) -> Manifest:

@@ -175,7 +175,8 @@ class Training:
         The facts name the file that the weights are to be saved in (`XrayClassifier.save`), by one of
         the processes that train together.
         """
-        from xraysynth.training.classifier import XrayClassifier, fit
+        from xraysynth.training.classifier import XrayClassifier
+        from xraysynth.training.fitting import fit
 
         module = XrayClassifier(
             classes=list(self.classes),
