@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from xraysynth.compose import compose
-from xraysynth.stages import report, study
+from xraysynth.stages import Workspace, report, study
 
 ARCHIVE = Path(__file__).parent / "golden" / "outputs-of-flat-layout.tar.xz"
 
@@ -32,7 +32,7 @@ def overrides(tmp_path, monkeypatch):
 
 
 def plan(overrides):
-    return study.run(compose([*overrides, "plan=true"]), [*overrides, "plan=true"])
+    return study.run(Workspace(compose([*overrides, "plan=true"]), [*overrides, "plan=true"]))
 
 
 def test_every_job_is_done(overrides):
@@ -48,7 +48,7 @@ def test_a_job_whose_output_is_gone_is_not(overrides, kind):
 
 def test_the_report_has_the_same_numbers(overrides):
     jobs = {path: path.read_bytes() for path in Path("outputs").glob("*/*/run.json")}
-    result = report.run(compose(overrides), overrides)
+    result = report.run(Workspace(compose(overrides), overrides))
     tables = Path(result["results"]).parent
     assert (tables / "measures.csv").read_bytes() == Path("expected/measures.csv").read_bytes()
     old, new = cells(Path("expected/results.csv")), cells(tables / "results.csv")
