@@ -1,6 +1,6 @@
 """Manifests to batches: pixels decoded once, batches taken whole, augmentation on the device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
