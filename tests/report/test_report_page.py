@@ -16,7 +16,7 @@ from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.results import Measure
 from xraysynth.generation.ledger import Ledger
 from xraysynth.records import CLASSES
-from xraysynth.report import figures, page, tables, thumbnails, words
+from xraysynth.report import arm_groups, figures, page, strokes, thumbnails, words
 from xraysynth.report.content import ArmWorth, Content, Evaluation
 from xraysynth.report.findings import findings
 
@@ -151,7 +151,7 @@ def values(row: str) -> list[float]:
 def test_numbers_in_the_table_are_the_intervals(content: Content, html: str) -> None:
     rows = rows_of(html, "scores")
     for arm in content.arms:
-        shown = [arm.scores[metric] for metric in tables.SUMMARY]
+        shown = [arm.scores[metric] for metric in arm_groups.SUMMARY]
         assert values(rows[arm.name]) == [interval.value for interval in shown]
         ranges = re.findall(r'"range">(\[.*?\])<', rows[arm.name])
         assert ranges == [f"[{words.number(i.low)}, {words.number(i.high)}]" for i in shown]
@@ -195,10 +195,10 @@ def test_controls_and_fractions_stand_apart_and_are_called_so(content: Content, 
     names = list(rows_of(html, "gains"))
     for arm in content.arms:
         assert ('class="tag">control<' in rows_of(html, "gains")[arm.name]) == bool(arm.control)
-    own = [names.index(arm.name) for arm in content.arms if not tables.group(arm)]
-    apart = [names.index(arm.name) for arm in content.arms if tables.group(arm)]
+    own = [names.index(arm.name) for arm in content.arms if not arm_groups.group(arm)]
+    apart = [names.index(arm.name) for arm in content.arms if arm_groups.group(arm)]
     assert max(own) < min(apart)
-    for title in list(tables.GROUPS.values())[1:]:
+    for title in list(arm_groups.GROUPS.values())[1:]:
         assert title in plain(html)
 
 
@@ -214,7 +214,7 @@ def test_external_scores_name_their_test_set_and_its_size(content: Content, html
 
 def test_probes_show_every_seed_and_chance(content: Content, html: str) -> None:
     rows = rows_of(html, "probes")
-    assert list(rows) == [a.name for a in tables.ordered(content.arms) if a.told_synthetic]
+    assert list(rows) == [a.name for a in arm_groups.ordered(content.arms) if a.told_synthetic]
     text = plain(next(iter(rows.values())))
     for shown in ("0.880", "seed 0: 0.860", "seed 1: 0.900", "0.400", "0.120", "160"):
         assert shown in text
@@ -479,12 +479,12 @@ def test_precision_at_a_recall_is_that_of_the_threshold_which_reaches_it(content
 def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
     hybrid = next(arm for arm in content.arms if arm.over_duplicates.differences)
     modes = [replace(hybrid, mode=mode) for mode in ("replace", "add", "pretrain")]
-    strokes = [figures.stroke(arm, [hybrid.generator]) for arm in modes]
-    assert len({stroke.dashes for stroke in strokes}) == 3
-    assert len({stroke.colour for stroke in strokes}) == 1
+    drawn = [strokes.stroke(arm, [hybrid.generator]) for arm in modes]
+    assert len({stroke.dashes for stroke in drawn}) == 3
+    assert len({stroke.colour for stroke in drawn}) == 1
     duplicate = next(arm for arm in content.arms if arm.control == "duplicate")
     for control in (duplicate, replace(hybrid, control="permuted")):
-        grey = figures.stroke(control, [hybrid.generator])
+        grey = strokes.stroke(control, [hybrid.generator])
         assert grey.css.startswith("stroke:var(--muted)")
     arms = [content.arms[0], *modes, duplicate, replace(hybrid, control="permuted")]
     names = [hybrid.generator]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.records import CLASSES
-from xraysynth.report import tables
+from xraysynth.report import arm_groups, tables
 from xraysynth.report.content import Arm, Content
 from xraysynth.report.views import cells, measures, run
 
@@ -145,8 +145,8 @@ def test_results_of_no_arms_are_an_empty_table(content: Content) -> None:
 
 def test_confusion_counts_every_test_image_once_a_seed(content: Content) -> None:
     arm = content.arms[0]
-    counts = tables.confusion(arm, CLASSES)
-    assert counts.sum() == tables.test_images(arm) * len(arm.seeds)
+    counts = arm_groups.confusion(arm, CLASSES)
+    assert counts.sum() == arm_groups.test_images(arm) * len(arm.seeds)
     hits = [
         (t[[f"p_{c}" for c in CLASSES]].to_numpy().argmax(1) == t["label"].map(CLASSES.index)).sum()
         for t in arm.predictions
@@ -165,16 +165,18 @@ def test_shares_of_a_class_without_images_are_zero() -> None:
 def test_patients_of_two_sources_with_one_id_are_two(content: Content) -> None:
     arm = content.arms[0]
     halves = [t.assign(source=["a", "b"] * (len(t) // 2)) for t in arm.predictions]
-    assert tables.test_patients(replace(arm, predictions=halves)) == 2 * tables.test_patients(arm)
+    assert arm_groups.test_patients(
+        replace(arm, predictions=halves)
+    ) == 2 * arm_groups.test_patients(arm)
 
 
 def test_arms_are_ordered_real_only_first(content: Content) -> None:
-    names = [arm.name for arm in tables.ordered(content.arms[::-1])]
+    names = [arm.name for arm in arm_groups.ordered(content.arms[::-1])]
     assert names[0] == "real only"
     assert names[1:3] == ["sd_lora 50% (replace)", "sd_lora only"]
-    kinds = [tables.group(arm) for arm in tables.ordered(content.arms[::-1])]
-    assert kinds == sorted(kinds, key=list(tables.GROUPS).index)
-    assert set(kinds) == set(tables.GROUPS)
+    kinds = [arm_groups.group(arm) for arm in arm_groups.ordered(content.arms[::-1])]
+    assert kinds == sorted(kinds, key=list(arm_groups.GROUPS).index)
+    assert set(kinds) == set(arm_groups.GROUPS)
 
 
 def test_stages_add_up_and_name_what_failed(content: Content) -> None:

@@ -14,7 +14,13 @@ SOURCE = Path(xraysynth.__file__).parent
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "verdicts.md"
 VIEWS = sorted((SOURCE / "report" / "views").glob("*.py"))
 SAYING = (
-    *("report/verdicts.py", "report/findings.py", "report/costs.py", "report/machines.py"),
+    *(
+        "report/claims.py",
+        "report/verdicts.py",
+        "report/findings.py",
+        "report/costs.py",
+        "report/machines.py",
+    ),
     *("report/page.py", "report/readers.py", "report/tradeoffs.py", "stages/report.py"),
     *(str(path.relative_to(SOURCE)) for path in VIEWS),
     "stages/evaluate.py",

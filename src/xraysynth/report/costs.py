@@ -8,7 +8,7 @@ from typing import Any, Literal
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.generation.generators.base import ARCHIVE, SERVICES
 from xraysynth.generation.ledger import Ledger
-from xraysynth.report import findings, tables, verdicts
+from xraysynth.report import arm_groups, findings, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.words import known, quantity
 
@@ -209,8 +209,8 @@ def points(content: Content) -> list[Point]:
     unknown = dict.fromkeys(UNITS, Spent(nothing, nothing, nothing))
     return [
         _point(arm, pools.get(arm.generator, unknown))
-        for arm in tables.ordered(content.arms)
-        if arm.share > 0 and not tables.group(arm) and findings.PRIMARY in arm.difference
+        for arm in arm_groups.ordered(content.arms)
+        if arm.share > 0 and not arm_groups.group(arm) and findings.PRIMARY in arm.difference
     ]
 
 

@@ -1,96 +1,16 @@
-"""Figures as inline SVG that follow the page's colours and font."""
+"""Figures of the arms as inline SVG."""
 
-import io
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xraysynth.evaluation.metrics.scores import pr_band
 from xraysynth.report.content import Arm
+from xraysynth.report.drawing import GROUND, INK, MUTED, TEXT, canvas, svg
+from xraysynth.report.strokes import DASHES, marker, stroke
 
-_PAGE_COLOURS = {
-    "#010203": "var(--ink)",
-    "#040506": "var(--muted)",
-    "#070809": "var(--line)",
-    "#0c0d0e": "var(--page)",
-}
-INK, MUTED, _LINE, GROUND = _PAGE_COLOURS
-_SERIES = tuple(
-    f"#0a0b{i:02x}" for i in range(1, 7)
-)  # stand-ins: the page says what they look like
-_PAGE_COLOURS |= {colour: f"var(--series-{i})" for i, colour in enumerate(_SERIES, 1)}
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "xraysynth",
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _LINE,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-TEXT: dict[str, Any] = {"color": INK, "fontsize": 11, "parse_math": False}
 _RECALL = np.linspace(0.01, 1, 100)
-_DASHES: dict[str, tuple[int, int]] = {"add": (4, 2), "pretrain": (1, 2)}
-MARKERS = {"add": "s", "pretrain": "^"}
-
-
-@dataclass(frozen=True)
-class Stroke:
-    """How an arm is drawn: colour by generator, dashes by mode, width by share."""
-
-    colour: str
-    width: float
-    dashes: tuple[int, int] | None
-
-    @property
-    def css(self) -> str:
-        """SVG presentation attributes for the legend."""
-        dashes = ",".join(map(str, self.dashes)) if self.dashes else "none"
-        colour = _PAGE_COLOURS[self.colour]
-        return f"stroke:{colour};stroke-width:{self.width:g};stroke-dasharray:{dashes}"
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """Keyword arguments of `Axes.plot`."""
-        style = (0, self.dashes) if self.dashes else "-"
-        return {"color": self.colour, "linewidth": self.width, "linestyle": style}
-
-
-def stroke(arm: Arm, generators: Sequence[str]) -> Stroke:
-    """The stroke of one arm; real-only is the page's ink, and a control is grey."""
-    if arm.share == 0:
-        return Stroke(INK, 2.4, None)
-    if arm.control or arm.generator not in generators:
-        return Stroke(MUTED, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
-    colour = _SERIES[list(generators).index(arm.generator) % len(_SERIES)]
-    return Stroke(colour, 0.8 + 2 * arm.share, _DASHES.get(arm.mode))
-
-
-def swatch(generator: str, generators: Sequence[str]) -> str:
-    """SVG presentation attributes of a generator's colour, for a legend."""
-    return Stroke(colour(generator, generators), 2.4, None).css
-
-
-def colour(generator: str, generators: Sequence[str]) -> str:
-    """A generator's colour in figures."""
-    return _SERIES[list(generators).index(generator) % len(_SERIES)]
-
-
-def _marker(arm: Arm) -> dict[str, str]:
-    """Keyword arguments of a dot: its form says the mode, and a hollow grey one is a control."""
-    if arm.control:
-        return {"marker": "X" if arm.control == "permuted" else "D", "mfc": GROUND}
-    hollow = {"mfc": GROUND} if arm.mode in MARKERS else {}
-    return {"marker": MARKERS.get(arm.mode, "o")} | hollow
 
 
 def differences(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
@@ -154,7 +74,7 @@ def _draw_mode(
     """Band, line and seeds of one mode; returns where the line ends, and the mode."""
     x = [arm.share for arm in line]
     intervals = [arm.scores[metric] for arm in line]
-    dashes = (0, _DASHES[mode]) if mode in _DASHES else "-"
+    dashes = (0, DASHES[mode]) if mode in DASHES else "-"
     low, high = [i.low for i in intervals], [i.high for i in intervals]
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, [i.value for i in intervals], color=colour, linewidth=2, linestyle=dashes)
@@ -175,14 +95,14 @@ def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
 
 def _draw_seeds(axes: Any, arm: Arm, colour: str, metric: str) -> None:
     values = [scores[metric] for scores in arm.scores_by_seed if metric in scores]
-    axes.plot([arm.share] * len(values), values, linestyle="", color=colour, **_marker(arm))
+    axes.plot([arm.share] * len(values), values, linestyle="", color=colour, **marker(arm))
 
 
 def _draw_point(axes: Any, x: float, arm: Arm, colour: str, metric: str) -> None:
     """An arm's mean with its interval."""
     interval = arm.scores[metric]
     axes.plot([x, x], [interval.low, interval.high], color=colour, linewidth=1)
-    axes.plot([x], [interval.value], linestyle="", color=colour, **_marker(arm))
+    axes.plot([x], [interval.value], linestyle="", color=colour, **marker(arm))
 
 
 def real_alone(arms: Sequence[Arm]) -> list[Arm]:
@@ -255,7 +175,7 @@ def precision_recall(arms: Sequence[Arm], label: str, generators: Sequence[str])
         axes.axhline(prevalence[0], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
         below = prevalence[0] > 0.1
         y = prevalence[0] + (-0.02 if below else 0.02)
-        axes.text(0.01, y, "chance", **(TEXT | {"color": MUTED}), va="top" if below else "bottom")
+        axes.text(0.01, y, "chance", **{**TEXT, "color": MUTED}, va="top" if below else "bottom")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
     return svg(figure, f"pr-{label}", f"Precision-recall curves of {len(arms)} arms for {label}")
 
@@ -270,48 +190,3 @@ def mean_precision(arm: Arm, label: str) -> np.ndarray | None:
             nobody = np.ones((0, len(truth)))  # no replicates: the curve without a band
             curves.append(pr_band(scores, 1 - truth, nobody, index=0, recall=_RECALL)[0])
     return np.mean(curves, axis=0) if curves else None
-
-
-def canvas(
-    *, height: float, left: float, bottom: float, top: float, right: float = 0.03
-) -> tuple[Any, Any]:
-    """A 4.8 inch wide figure; `left`, `right` in fractions of it, `bottom`, `top` in inches."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_RC):
-        figure = Figure(figsize=(4.8, height))
-        box = (left, bottom / height, 1 - left - right, 1 - (bottom + top) / height)
-        return figure, figure.add_axes(box)
-
-
-def svg(figure: Any, name: str, label: str) -> str:
-    """The figure as an `<svg>` element with its own ids and the page's colours and font."""
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
-    with mpl.rc_context(_RC):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
-    view = re.search(r'viewBox="([^"]+)"', text)
-    inner = text[text.index(">", text.index("<svg")) + 1 :].replace("xlink:href", "href")
-    inner = re.sub(r"<(metadata|style)\b.*?</\1>", "", inner, flags=re.S)
-    for colour, variable in _PAGE_COLOURS.items():
-        inner = inner.replace(colour, variable)
-    inner = inner.replace("'DejaVu Sans'", "system-ui, sans-serif")
-    head = f'<svg role="img" aria-label="{_escape(label)}" viewBox="{view[1] if view else ""}">'
-    return head + _own_ids(inner, re.sub(r"\W", "-", name))
-
-
-def _own_ids(svg: str, name: str) -> str:
-    """Ids that are referred to get the figure's name in front; the others go."""
-    used = set(re.findall(r"(?:url\(#|href=\"#)([\w.-]+)", svg))
-    svg = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
-    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
-
-
-def _escape(text: str) -> str:
-    from html import escape
-
-    return escape(text, quote=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.statistics import holm
 from xraysynth.evaluation.results import LabelFidelity, Measure
-from xraysynth.report import tables, verdicts
+from xraysynth.report import arm_groups, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.verdicts import Verdict
 from xraysynth.report.words import known
 
-PRIMARY = tables.PRIMARY
+PRIMARY = arm_groups.PRIMARY
 
 FRECHET: tuple[str, ...] = ("FD(", "FID")
 KERNEL: tuple[str, ...] = ("KD(", "KID")
@@ -31,7 +31,7 @@ class Finding:
 
 def findings(content: Content) -> list[Finding]:
     """One for each generator that was trained with, or that made images."""
-    arms = tables.ordered(content.arms)
+    arms = arm_groups.ordered(content.arms)
     pools = {pool.generator: pool for pool in content.pools}
     names = dict.fromkeys([arm.generator for arm in arms if arm.generator] + list(pools))
     adjusted = {measures: _adjusted(content.pools, measures) for measures in (KERNEL, MEMORISED)}
@@ -78,7 +78,7 @@ def own_arms(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]
     """A generator's arms, hybrid and synthetic only; never controls, nor with fewer real images
     unless there are no others."""
     own = [a for a in arms if a.generator == generator and a.share > 0 and not a.control]
-    whole = [arm for arm in own if not tables.group(arm)] or own
+    whole = [arm for arm in own if not arm_groups.group(arm)] or own
     return [a for a in whole if a.share < 1], [a for a in whole if a.share == 1]
 
 
@@ -93,7 +93,7 @@ def utility(arms: Sequence[Arm], arm: Arm) -> Verdict:
     duplicate = _duplicate_control(arms, arm)
     return verdicts.utility(
         arm=arm.name,
-        metric=tables.SUMMARY[PRIMARY],
+        metric=arm_groups.SUMMARY[PRIMARY],
         over_real=arm.over_real.differences.get(PRIMARY),
         p_real=arm.over_real.p_holm,
         over_duplicates=arm.over_duplicates.differences.get(PRIMARY),
@@ -124,7 +124,7 @@ def _basis(best: Arm, tried: int) -> str:
     """What the comparison with real only rests on, and that it was chosen among several."""
     seeds = len(best.over_real.seeds)
     basis = (
-        f"{tables.test_images(best)} test images, {tables.test_patients(best)} patients, "
+        f"{arm_groups.test_images(best)} test images, {arm_groups.test_patients(best)} patients, "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'} of both arms."
     )
     if tried > 1:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xraysynth.report import figures
+from xraysynth.report import drawing, strokes
 from xraysynth.report.costs import Point, Unit
 from xraysynth.report.words import significant
 
@@ -47,15 +47,15 @@ def plot(points: Sequence[Point], generators: Sequence[str], unit: Unit) -> str:
     best = front(at)
     height = max(3.3, 0.9 + _LEAST * len(shown))
     right = 0.04 + 0.0165 * max(len(_short(point)) for point in shown)
-    figure, axes = figures.canvas(height=height, left=0.19, bottom=0.55, top=0.15, right=right)
-    axes.axhline(0, color=figures.INK, linewidth=1)
+    figure, axes = drawing.canvas(height=height, left=0.19, bottom=0.55, top=0.15, right=right)
+    axes.axhline(0, color=drawing.INK, linewidth=1)
     axes.set_xscale("log")
     _limit(axes, shown, [cost for cost, _ in at])
     _draw_front(axes, sorted(at[n] for n in best))
     ends = []
     for n, point in enumerate(shown):
         x = at[n][0] * 1.05 ** sum(p.arm.generator == point.arm.generator for p in shown[:n])
-        _draw(axes, x, point, figures.stroke(point.arm, generators).colour, filled=n in best)
+        _draw(axes, x, point, strokes.stroke(point.arm, generators).colour, filled=n in best)
         ends.append((x, point.gain.value, _short(point)))
     _label(axes, ends, _LEAST / (height - 0.7))
     axes.set_xlabel(AXES[unit])
@@ -63,7 +63,7 @@ def plot(points: Sequence[Point], generators: Sequence[str], unit: Unit) -> str:
     label = (
         f"Gain in macro-F1 of {len(shown)} arms against {AXES[unit]}; {len(best)} are not beaten"
     )
-    return figures.svg(figure, f"pareto-{unit}", label)
+    return drawing.svg(figure, f"pareto-{unit}", label)
 
 
 def _limit(axes: Any, shown: Sequence[Point], costs: Sequence[float]) -> None:
@@ -91,14 +91,14 @@ def _draw_front(axes: Any, best: Sequence[tuple[float, float]]) -> None:
     if best:
         x = [axes.get_xlim()[0], *(cost for cost, _ in best), axes.get_xlim()[1]]
         y = [0.0, *(gain for _, gain in best), best[-1][1]]
-        axes.step(x, y, where="post", color=figures.MUTED, linewidth=1.4)
+        axes.step(x, y, where="post", color=drawing.MUTED, linewidth=1.4)
 
 
 def _draw(axes: Any, x: float, point: Point, colour: str, *, filled: bool) -> None:
     gain = point.gain
     axes.plot([x, x], [gain.low, gain.high], color=colour, linewidth=1.2)
-    mark = figures.MARKERS.get(point.arm.mode, "o") if point.arm.share < 1 else "D"
-    axes.plot([x], [gain.value], mark, color=colour, mfc=colour if filled else figures.GROUND)
+    mark = strokes.MARKERS.get(point.arm.mode, "o") if point.arm.share < 1 else "D"
+    axes.plot([x], [gain.value], mark, color=colour, mfc=colour if filled else drawing.GROUND)
 
 
 def _label(axes: Any, ends: Sequence[tuple[float, float, str]], least: float) -> None:
@@ -106,7 +106,7 @@ def _label(axes: Any, ends: Sequence[tuple[float, float, str]], least: float) ->
     low, high = axes.get_ylim()
     ordered = sorted(ends, key=lambda end: end[1])
     places = spread([(y - low) / (high - low) for _, y, _ in ordered], least)
-    thin = {"arrowstyle": "-", "color": figures.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
+    thin = {"arrowstyle": "-", "color": drawing.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
     for (x, y, name), place in zip(ordered, places, strict=True):
         axes.annotate(
             name,
@@ -115,7 +115,7 @@ def _label(axes: Any, ends: Sequence[tuple[float, float, str]], least: float) ->
             textcoords="axes fraction",
             va="center",
             arrowprops=thin,
-            **(figures.TEXT | {"fontsize": 9}),
+            **{**drawing.TEXT, "fontsize": 9},
         )
 
 

@@ -130,20 +130,20 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
 
     Colours are those of a page with these `generators`.
     """
-    from xraysynth.report import figures
+    from xraysynth.report import drawing, strokes
 
     groups = [REAL, *reading.generators]
     rows = [(called(g), row) for g in groups if (row := reading.get("called_real", g))]
-    figure, axes = figures.canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
+    figure, axes = drawing.canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
     order = list(dict.fromkeys([*generators, *groups[1:]]))
-    colours = [figures.INK] + [figures.colour(g, order) for g in groups[1:]]
+    colours = [drawing.INK] + [strokes.colour(g, order) for g in groups[1:]]
     for y, ((name, row), colour) in enumerate(zip(reversed(rows), reversed(colours), strict=True)):
         if known(row.low):
             axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2)
         axes.plot([row.value], [y], "o", color=colour, markersize=7)
         place = axes.get_yaxis_transform()
-        ground = {"fc": figures.GROUND, "ec": "none", "pad": 0.6}
-        axes.text(0, y + 0.27, name, transform=place, bbox=ground, **figures.TEXT)
+        ground = {"fc": drawing.GROUND, "ec": "none", "pad": 0.6}
+        axes.text(0, y + 0.27, name, transform=place, bbox=ground, **drawing.TEXT)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.5, len(rows) - 0.2)
@@ -151,7 +151,7 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
     axes.set_xlabel("images called real")
     label = "share of images called real, with 95% intervals"
-    return figures.svg(figure, f"reading-{reading.name}", label)
+    return drawing.svg(figure, f"reading-{reading.name}", label)
 
 
 def advice(reading: Reading, half_width: float = 0.05) -> list[str]:

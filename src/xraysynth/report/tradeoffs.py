@@ -1,20 +1,16 @@
 """The generators side by side: what they are good for, what they cost, and how they can be had."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.pool import FINAL
-from xraysynth.report import costs, findings, machines, tables, verdicts
+from xraysynth.report import arm_groups, costs, findings, machines, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, Point, Quantity, Unit
 from xraysynth.report.words import known, percent
-
-COLUMNS = ["generator", "arm", "quantity", "value", "low", "high", "n", "unit", "how"]
-"""Of tradeoffs.csv; `arm` is empty for what belongs to a generator's images, whatever their arm."""
 
 ACCESS = {
     "title": "what it is",
@@ -43,6 +39,27 @@ MODEL = {
 """Entries of a ledger on the model, with their titles and units; without a unit they are words."""
 
 Row = tuple[str, list[Quantity]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradeoffRow:
+    """A number of the trade-offs; its fields are the columns of tradeoffs.csv, in order.
+
+    `arm` is empty for what belongs to a generator's images, whatever their arm.
+    """
+
+    generator: str
+    arm: str = ""
+    quantity: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+    unit: str
+    how: str
+
+
+COLUMNS = [item.name for item in fields(TradeoffRow)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ def _rows(found: Sequence[Mapping[str, Quantity]]) -> list[Row]:
 
 def _use(content: Content, pool: PoolView) -> dict[str, Quantity]:
     """Utility, quality, faithfulness and copies."""
-    hybrids, alone = findings.own_arms(tables.ordered(content.arms), pool.generator)
+    hybrids, alone = findings.own_arms(arm_groups.ordered(content.arms), pool.generator)
     distance = findings.first_measure(pool, ("FD(", "FID"))
     return {
         "macro-F1 over real only, best hybrid": _gain(hybrids),
@@ -228,32 +245,41 @@ def table(content: Content) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(numbers)
 
 
-def _of_generators(content: Content) -> Iterator[dict[str, Any]]:
-    names = [pool.generator for pool in content.pools]
+def _of_generators(content: Content) -> Iterator[TradeoffRow]:
     for group in (*side_by_side(content), *in_detail(content)):
         for title, cells in group.rows:
-            for name, cell in zip(names, cells, strict=True):
-                yield from _row(cell, generator=name, arm="", quantity=title)
+            yield from _of_each(content, title, cells)
     for group in on_machines(content):
         for title, cells in group.rows:
-            for name, cell in zip(names, cells, strict=True):
-                yield from _row(cell, generator=name, arm="", quantity=f"{group.title}: {title}")
+            yield from _of_each(content, f"{group.title}: {title}", cells)
 
 
-def _of_arms(content: Content) -> Iterator[dict[str, Any]]:
+def _of_each(content: Content, title: str, cells: Sequence[Quantity]) -> Iterator[TradeoffRow]:
+    for pool, cell in zip(content.pools, cells, strict=True):
+        yield from _row(cell, title, pool.generator)
+
+
+def _of_arms(content: Content) -> Iterator[TradeoffRow]:
     for point in costs.points(content):
-        who = {"generator": point.arm.generator, "arm": point.arm.name}
-        yield from _row(
-            Quantity.between(point.gain, "F1"), **who, quantity="macro-F1 over real only"
-        )
+        generator, arm = point.arm.generator, point.arm.name
+        yield from _row(point.shown_gain, "macro-F1 over real only", generator, arm)
         for unit, name in UNITS.items():
-            yield from _row(point.images[unit], **who, quantity=f"synthetic images, {name}")
-            yield from _row(point.per_point[unit], **who, quantity=f"a point of macro-F1, {name}")
+            yield from _row(point.images[unit], f"synthetic images, {name}", generator, arm)
+            cost = point.per_point[unit]
+            yield from _row(cost, f"a point of macro-F1, {name}", generator, arm)
 
 
-def _row(cell: Quantity, **of: str) -> Iterator[dict[str, Any]]:
+def _row(cell: Quantity, title: str, generator: str, arm: str = "") -> Iterator[TradeoffRow]:
+    """A row of what is a number."""
     if cell.value is not None:
-        numbers = {
-            name: getattr(cell, name) for name in ("value", "low", "high", "n", "unit", "how")
-        }
-        yield of | numbers
+        yield TradeoffRow(
+            generator=generator,
+            arm=arm,
+            quantity=title,
+            value=cell.value,
+            low=cell.low,
+            high=cell.high,
+            n=cell.n,
+            unit=cell.unit,
+            how=cell.how,
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xraysynth.report import tables
+from xraysynth.report import arm_groups
 from xraysynth.report.content import Arm
 from xraysynth.report.views.cells import Matrix, matrix
 from xraysynth.report.words import count
@@ -35,15 +35,15 @@ class ConfusionSection:
 def confusion_section(arms: Sequence[Arm], classes: Sequence[str]) -> ConfusionSection:
     """The confusion matrices of arms in the order of the page."""
     return ConfusionSection(
-        plain=[_matrix(arm, classes) for arm in arms if not tables.group(arm)],
-        others=[_matrix(arm, classes) for arm in arms if tables.group(arm)],
+        plain=[_matrix(arm, classes) for arm in arms if not arm_groups.group(arm)],
+        others=[_matrix(arm, classes) for arm in arms if arm_groups.group(arm)],
     )
 
 
 def _matrix(arm: Arm, classes: Sequence[str]) -> ArmMatrix:
     return ArmMatrix(
         name=arm.name,
-        images=tables.test_images(arm),
+        images=arm_groups.test_images(arm),
         seeds=count(len(arm.predictions), "seed"),
-        counts=matrix(classes, tables.confusion(arm, classes).tolist()),
+        counts=matrix(classes, arm_groups.confusion(arm, classes).tolist()),
     )

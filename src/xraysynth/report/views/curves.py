@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from xraysynth.report import figures, tables
+from xraysynth.report import arm_groups, figures, strokes
+from xraysynth.report.arm_groups import PRIMARY, SUMMARY
 from xraysynth.report.content import Arm, ArmWorth
-from xraysynth.report.tables import PRIMARY, SUMMARY
 from xraysynth.report.views.cells import Heading, headings
 from xraysynth.report.words import breakable, number, signed_or_infinite
 
@@ -73,17 +73,17 @@ def curves_section(
 ) -> CurvesSection:
     """The figures of arms in the order of the page."""
     scored = [arm for arm in arms if PRIMARY in arm.scores and not arm.left_out]
-    plain = [arm for arm in arms if not tables.group(arm)]
+    plain = [arm for arm in arms if not arm_groups.group(arm)]
     return CurvesSection(
         shares=_shares([arm for arm in scored if arm.real_fraction == 1], generators),
         learning=_learning(scored, generators),
-        generators=[LegendEntry(name, figures.swatch(name, generators)) for name in generators],
+        generators=[LegendEntry(name, strokes.swatch(name, generators)) for name in generators],
         equivalents=EquivalentTable(
             headings("arm", "real images per synthetic one", "N", ""),
             [_equivalent(row) for row in worth],
         ),
         precision_recall=_precision_recall(plain, classes, generators),
-        arms=[LegendEntry(arm.name, figures.stroke(arm, generators).css) for arm in plain],
+        arms=[LegendEntry(arm.name, strokes.stroke(arm, generators).css) for arm in plain],
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from xraysynth.report import figures, tables
+from xraysynth.report import arm_groups, figures
 from xraysynth.report.content import Arm
 from xraysynth.report.findings import PRIMARY, Finding
 from xraysynth.report.verdicts import Verdict
@@ -74,4 +74,4 @@ def _figure(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
     ]
     if not compared:
         return ""
-    return Markup(figures.differences(compared, generators, PRIMARY, tables.SUMMARY[PRIMARY]))
+    return Markup(figures.differences(compared, generators, PRIMARY, arm_groups.SUMMARY[PRIMARY]))

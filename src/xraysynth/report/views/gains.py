@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.report import tables, verdicts
+from xraysynth.report import arm_groups, verdicts
+from xraysynth.report.arm_groups import PRIMARY
 from xraysynth.report.content import Arm
-from xraysynth.report.tables import PRIMARY
 from xraysynth.report.views.cells import (
     ArmLabel,
     Cell,
@@ -75,7 +75,7 @@ def gain_table(arms: Sequence[Arm]) -> GainTable:
     names = ("arm", "macro-F1", "Δ real only", "Δ duplicates", "Δ permuted", "errors removed")
     groups = [
         GainGroup(title, [_row(arm, is_reference=arm is arms[0]) for arm in group])
-        for title, group in tables.grouped(arms)
+        for title, group in arm_groups.grouped(arms)
     ]
     return GainTable(headings(*names, "p (Holm)"), groups)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from xraysynth.evaluation.results import LabelFidelity
-from xraysynth.report import tables
+from xraysynth.report import arm_groups
 from xraysynth.report.content import Arm, PoolView
 from xraysynth.report.views.cells import (
     Cell,
@@ -140,7 +140,7 @@ def _faithfulness_cell(row: LabelFidelity | None) -> FaithfulnessCell | None:
 
 def _reference(arm: Arm) -> TestedReference:
     cells = [score(arm.scores.get(metric)) for metric in TESTED_ON]
-    return TestedReference(tables.test_images(arm), cells)
+    return TestedReference(arm_groups.test_images(arm), cells)
 
 
 def _tested_row(pool: PoolView, real: str) -> TestedRow:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from xraysynth.report import tables
+from xraysynth.report import arm_groups
+from xraysynth.report.arm_groups import PRIMARY, SUMMARY
 from xraysynth.report.content import Arm
-from xraysynth.report.tables import PRIMARY, SUMMARY
 from xraysynth.report.views.cells import ArmLabel, Cell, Heading, arm_label, headings, score
 from xraysynth.report.words import UNKNOWN
 
@@ -113,7 +113,7 @@ def class_score_table(arms: Sequence[Arm], classes: Sequence[str]) -> ClassScore
 def _groups(arms: Sequence[Arm], cells: Callable[[Arm], list[Cell]]) -> list[ScoreGroup]:
     return [
         ScoreGroup(title, [ScoreRow(arm_label(arm), cells(arm)) for arm in group])
-        for title, group in tables.grouped(arms)
+        for title, group in arm_groups.grouped(arms)
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xraysynth.report import costs, findings, tables
+from xraysynth.report import arm_groups, costs, findings
 from xraysynth.report.content import Content
 from xraysynth.report.views.appearance import AppearanceSection, appearance_section
 from xraysynth.report.views.arms import ArmsSection, arms_section
@@ -71,7 +71,7 @@ class StudyPage:
 
 def study_page(content: Content) -> StudyPage:
     """The page of a study."""
-    arms, pools, classes = tables.ordered(content.arms), content.pools, content.classes
+    arms, pools, classes = arm_groups.ordered(content.arms), content.pools, content.classes
     generators = list(dict.fromkeys(a.generator for a in arms if a.share > 0 and a.generator))
     real = "simulated real" if content.simulated else "real"
     points = costs.points(content)
@@ -84,8 +84,8 @@ def study_page(content: Content) -> StudyPage:
         failures=content.failures,
         limits=content.limits,
         real=real,
-        test_images=tables.test_images(arms[0]) if arms else 0,
-        test_patients=tables.test_patients(arms[0]) if arms else 0,
+        test_images=arm_groups.test_images(arms[0]) if arms else 0,
+        test_patients=arm_groups.test_patients(arms[0]) if arms else 0,
         has_controls=any(arm.control for arm in arms),
         has_pools=bool(pools),
         findings=findings_section(
