@@ -1,1 +1,47 @@
-"""Finished runs to tables, figures and one self-contained page."""
+"""What a study found, as one self-contained HTML page, its sentences and its tables.
+
+A page is made in three steps: stages collect plain values (`content`), views choose, sort, compare and
+format them section by section (`views/`), and templates write down what views hold. Every sentence that
+claims something is a verdict on one comparison (`claims`, `verdicts`); `tables` and `tradeoffs` have every
+number of the page in a file.
+
+    >>> from xraysynth.evaluation.metrics.statistics import Interval
+    >>> from xraysynth.report import utility
+    >>> gain = Interval(0.031, 0.004, 0.058, 300)
+    >>> found = utility(arm="sd_lora 50%", metric="macro-F1", over_real=gain, p_real=0.012)
+    >>> found.word, found.sentence
+    ('better', 'sd_lora 50%: macro-F1 +0.031 [0.004, 0.058] (Holm-adjusted p = 0.012) over real only')
+
+    from xraysynth.report import render
+
+    Path("report.html").write_text(render(content))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+    from xraysynth.report.content import Content, Evaluation
+    from xraysynth.report.page import render, render_evaluation, render_reading
+    from xraysynth.report.verdicts import Verdict, utility
+
+__all__ = [
+    "Content",
+    "Evaluation",
+    "Verdict",
+    "render",
+    "render_evaluation",
+    "render_reading",
+    "utility",
+]
+
+_MODULES = {
+    **dict.fromkeys(["Content", "Evaluation"], "content"),
+    **dict.fromkeys(["Verdict", "utility"], "verdicts"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'page')}"), name)

@@ -9,6 +9,7 @@ import numpy as np
 from xraysynth.evaluation.reader_study.advice import smallest
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import REAL, Result
+from xraysynth.report import drawing, strokes
 from xraysynth.report.verdicts import SIGNIFICANT
 from xraysynth.report.words import MINUS, known, percent
 
@@ -130,8 +131,6 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
 
     Colours are those of a page with these `generators`.
     """
-    from xraysynth.report import drawing, strokes
-
     groups = [REAL, *reading.generators]
     rows = [(called(g), row) for g in groups if (row := reading.get("called_real", g))]
     figure, axes = drawing.canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
