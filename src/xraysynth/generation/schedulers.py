@@ -4,10 +4,10 @@ Diffusers' `from_config` passes over options that a scheduler does not know, and
 """
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from xraysynth.errors import ConfigError
+from xraysynth.records import JsonObject
 
 NO_SIGNAL = 2.0**-24
 """The last value of `alphas_cumprod` with zero terminal SNR: some schedulers put this for 0, since
@@ -37,7 +37,7 @@ def takes(kind: type, *options: str) -> bool:
 
 
 def build_scheduler(
-    kind: Any, config: Mapping[str, Any], *, option: str, remedy: str, **options: Any
+    kind: Any, config: JsonObject, *, option: str, remedy: str, **options: Any
 ) -> Any:
     """A scheduler of class `kind` from another's `config`, with `options` set on top.
 

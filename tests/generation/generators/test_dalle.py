@@ -10,10 +10,10 @@ import pytest
 from images_server import USAGE, Answer, ImagesServer, error_answer, image_answer, picture
 
 from xraysynth.errors import ConfigError
-from xraysynth.generation.generators.dalle import BudgetError, Dalle
+from xraysynth.generation.generators.dalle import Dalle
 from xraysynth.generation.images_api import limits
 from xraysynth.generation.images_api.background import READY
-from xraysynth.generation.images_api.outcomes import ApiError
+from xraysynth.generation.images_api.outcomes import ApiError, BudgetError
 from xraysynth.records import Request
 from xraysynth.seeds import identity
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from images_server import USAGE, ImagesServer, by_prompt, error_answer
 
-from xraysynth.generation.generators.dalle import BudgetError, Dalle
-from xraysynth.generation.images_api.outcomes import ApiError
+from xraysynth.generation.generators.dalle import Dalle
+from xraysynth.generation.images_api.outcomes import ApiError, BudgetError
 from xraysynth.records import Request
 
 KEY = "sk-batch-0123456789"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from xraysynth.generation.images_api.catalogue import Pricing
 from xraysynth.generation.images_api.outcomes import judge_status, read_answer, scrubbed
-from xraysynth.generation.images_api.results import Call, understood
+from xraysynth.generation.images_api.results import Call, Exchange, understood
 from xraysynth.records import Request
 
 NAMES = [
@@ -57,7 +57,7 @@ def test_an_error_of_any_form_has_a_verdict(body, status):
 @given(st.one_of(JSON.map(lambda body: json.dumps(body).encode()), st.binary(max_size=40)))
 def test_an_answer_of_any_form_has_an_outcome_and_a_cost(content):
     request = Request("normal", 0, "p", "", 0)
-    result = understood(CALL, request, content, {"lost_usd": 0.25})
+    result = understood(CALL, request, content, Exchange(served_by="x", lost_usd=0.25))
     assert result.outcome in ("empty", "failed", "refused", "possibly_billed")
     assert result.facts["cost_usd"] >= 0
     assert result.facts["cost_possible_usd"] >= 0.25

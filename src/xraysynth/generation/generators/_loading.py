@@ -3,7 +3,7 @@
 import hashlib
 import json
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
@@ -189,7 +189,7 @@ def put_tiny_vae(pipeline: Any, weights: Weights) -> Path:
     return file
 
 
-def _require_all_weights(option: str, file: Path, loaded: Mapping[str, Any]) -> None:
+def _require_all_weights(option: str, file: Path, loaded: Mapping[str, Iterable[str]]) -> None:
     """Refuse a file that leaves weights of the model unset: diffusers says nothing of them."""
     unset, unknown = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
     if unset or unknown:

@@ -101,11 +101,11 @@ class Sampler:
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(self.pipeline._execution_device, unet.dtype)
 
-    def _conditions(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def _conditions(self, requests: Sequence[Request]) -> dict[str, object]:
         """The arguments of the pipeline that replace prompts."""
         import torch
 
-        found = {}
+        found: dict[str, object] = {}
         kinds = {"": [self._embedded(request.prompt) for request in requests]}
         if self.guided:
             kinds["negative_"] = [self._embedded(r.negative_prompt, True) for r in requests]
@@ -163,10 +163,10 @@ def _unscaled(latents: Any, config: Any) -> Any:
     return latents / config.scaling_factor + (config.get("shift_factor") or 0)
 
 
-def _until(stop: Event) -> Callable[..., dict[str, Any]]:
+def _until(stop: Event) -> Callable[..., dict[str, object]]:
     """A callback of diffusers that ends the denoising when nobody waits for it."""
 
-    def check(*_: Any) -> dict[str, Any]:
+    def check(*_: Any) -> dict[str, object]:
         if stop.is_set():
             raise Stopped
         return {}

@@ -1,11 +1,9 @@
 """Images from an API: OpenAI's, Azure's, or any server that speaks /v1/images/generations."""
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -18,24 +16,11 @@ from xraysynth.generation.images_api.catalogue import model as catalogued
 from xraysynth.generation.images_api.endpoint import OPENAI, Endpoint
 from xraysynth.generation.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
 from xraysynth.generation.images_api.limits import Budget
-from xraysynth.generation.images_api.outcomes import ApiError
-from xraysynth.generation.images_api.results import Call
+from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
+from xraysynth.generation.images_api.results import Call, fill_in
 from xraysynth.generation.images_api.spool import Spool
 from xraysynth.generation.ledger import Ledger
-from xraysynth.records import Generated, Request
-
-REMEDIES = {
-    "401": "check the key in {0.api_key_env}",
-    "403": "the account behind {0.api_key_env} may not use {0.model}",
-    "404": "{0.served_by} has no model {0.model}: it may have been withdrawn; choose another with "
-    "generator.{0.name}.model, or score images made earlier with generator=archive",
-    "429": "the account has no money left: add some",
-}
-"""What to do when the service will answer no further call."""
-
-
-class BudgetError(ApiError):
-    """The budget does not allow the next call."""
+from xraysynth.records import Generated, JsonObject, Request
 
 
 @dataclass(frozen=True)
@@ -143,9 +128,9 @@ class Dalle:
         entry = self._entry
         return Pricing(
             declared_usd=self.price_usd_per_image,
-            prices={k: v for k, v in entry.prices.items() if k != "source"},
+            prices=entry.prices,
             output_tokens=entry.output_tokens.get(self.size, {}).get(self.quality),
-            discount=catalogue()["batch_discount"] if self.batch else 1.0,
+            discount=catalogue().batch_discount if self.batch else 1.0,
         )
 
     @property
@@ -158,7 +143,7 @@ class Dalle:
             "tokens": self.tokens_per_minute,
         }
 
-    def body(self, request: Request) -> dict[str, Any]:
+    def body(self, request: Request) -> JsonObject:
         """What is sent for a request: only parameters that the model takes."""
         offered = {
             "prompt": request.prompt,
@@ -171,22 +156,15 @@ class Dalle:
             "response_format": "b64_json",
         }
         taken = {k: v for k, v in offered.items() if k in self._entry.parameters}
-        of_request = {
-            "{seed}": request.seed,
-            "{seed32}": request.seed % 2**32,
-            "{negative_prompt}": request.negative_prompt,
-        }
-        extra = {
-            k: of_request.get(v, v) if isinstance(v, str) else v for k, v in self.extra_body.items()
-        }
-        return {k: v for k, v in (taken | extra).items() if v is not None}
+        body = {**taken, **fill_in(self.extra_body, request)}
+        return {name: value for name, value in body.items() if value is not None}
 
     @property
     def card(self) -> Card:
         """How this generator can be had and steered."""
         sent = [str(value) for value in self.extra_body.values()]
         negative = ", negative prompt" if "{negative_prompt}" in sent else ""
-        local, price = self.endpoint.local, f"catalogue of {catalogue()['as_of']}"
+        local, price = self.endpoint.local, f"catalogue of {catalogue().as_of}"
         if self.price_usd_per_image is not None:
             price = f"${self.price_usd_per_image:g} per image, as declared"
         return Card(
@@ -222,45 +200,20 @@ class Dalle:
         self.endpoint.key()
 
     def _check_recipe(self) -> None:
-        self._check_model()
-        self._check_parameters()
+        owner = f"generator.{self.name}"
+        if self.endpoint.vendor or not self._entry.known:
+            self._entry.require_available(f"{owner}.model", today=date.today())
+        self._entry.require_offered(
+            owner, size=self.size, quality=self.quality, output_format=self.output_format
+        )
+        if self.azure_endpoint and self.output_format == "webp":
+            raise ConfigError(f"{owner}.output_format=webp: Azure has png and jpeg")
         if not self.pricing.known:
             raise ConfigError(
-                f"generator.{self.name}.price_usd_per_image must be given: the catalogue of "
-                f"{catalogue()['as_of']} has no price of {self.model} at {self.size}, {self.quality}. "
+                f"{owner}.price_usd_per_image must be given: the catalogue of "
+                f"{catalogue().as_of} has no price of {self.model} at {self.size}, {self.quality}. "
                 "Give the highest price of an image, 0 for a server of your own"
             )
-
-    def _check_model(self) -> None:
-        entry, own = self._entry, f"generator.{self.name}.model"
-        if not entry.known:
-            as_of = catalogue()["as_of"]
-            _warn(f"{own}={self.model} is not in the catalogue of {as_of}; it is sent as it is")
-        if entry.retired is None or not self.endpoint.vendor:
-            return
-        advice = f"use {own}={entry.successor}, or score images made earlier with generator=archive"
-        if entry.retired <= date.today():
-            raise ConfigError(f"{own}={self.model} was shut down on {entry.retired}; {advice}")
-        _warn(f"{self.model} is shut down on {entry.retired}; {advice}")
-
-    def _check_parameters(self) -> None:
-        entry = self._entry
-        for option, values in (("quality", entry.qualities), ("output_format", entry.formats)):
-            value = getattr(self, option)
-            if values and value not in values:
-                raise ConfigError(
-                    f"generator.{self.name}.{option} must be one of {', '.join(values)} for "
-                    f"{self.model}; got {value!r}"
-                )
-        if not entry.takes_size(self.size):
-            multiple = entry.size_multiple_px
-            free = f", sides divisible by {multiple} up to an aspect of 1:3" if multiple else ""
-            raise ConfigError(
-                f"generator.{self.name}.size={self.size} is not to be had from {self.model}; it takes "
-                f"{', '.join(entry.sizes)}{free}"
-            )
-        if self.azure_endpoint and self.output_format == "webp":
-            raise ConfigError(f"generator.{self.name}.output_format=webp: Azure has png and jpeg")
 
     # Money
 
@@ -301,7 +254,7 @@ class Dalle:
         if run.out_of_budget:
             raise self._over_budget(budget, run.not_asked)
         if run.stopped:
-            raise ApiError(self._stop_message(run.stopped, run.not_asked))
+            raise ApiError(self._why_stopped(run.stopped, run.not_asked))
 
     def _in_batches(self, requests: Sequence[Request]) -> Iterator[Generated]:
         budget = Budget(self.budget_usd, self.spent_usd)
@@ -324,11 +277,11 @@ class Dalle:
             "What came is kept; raise the budget and start again"
         )
 
-    def _stop_message(self, reason: str, not_asked: int) -> str:
-        found = re.match(r"HTTP (\d{3})", reason)
-        remedy = REMEDIES.get(found[1] if found else "", "mend the cause").format(self)
+    def _why_stopped(self, reason: str, not_asked: int) -> str:
+        names = {"key": self.api_key_env, "served_by": self.served_by, "model": self.model}
+        advice = remedy(reason, option=f"generator.{self.name}.model", **names)
         return (
-            f"generator.{self.name} ({self.served_by}) stopped: {reason}. {remedy}, and start again: "
+            f"generator.{self.name} ({self.served_by}) stopped: {reason}. {advice}, and start again: "
             f"what came is kept, {not_asked} requests were not made"
         )
 
@@ -345,9 +298,3 @@ class Dalle:
             attempts=self.attempts,
             give_up_after=self.give_up_after,
         )
-
-
-@cache
-def _warn(text: str) -> None:
-    """Once per process."""
-    print(f"warning: {text}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Stable Diffusion through diffusers: the embedded model, a local folder, or a pinned hub id."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from xraysynth.generation.generators._sampling import Sampler
 from xraysynth.generation.generators.base import Card
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL, build_scheduler, takes
-from xraysynth.records import Generated, LearningRecord, Request
+from xraysynth.records import Generated, JsonObject, LearningRecord, Request
 from xraysynth.seeds import digest
 
 EMBEDDED = "embedded"
@@ -202,7 +202,7 @@ class StableDiffusion:
             steps=self.steps,
         )
 
-    def _scheduler(self, config: Mapping[str, Any]) -> Any:
+    def _scheduler(self, config: JsonObject) -> Any:
         """The scheduler that samples, by the option `scheduler`; `config` is that of the model's own."""
         import diffusers
 

@@ -12,19 +12,29 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from xraysynth.files import write_atomically
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError, Verdict, judge_status, scrubbed
-from xraysynth.generation.images_api.results import Call, understood, without_image
-from xraysynth.records import Generated, Request
+from xraysynth.generation.images_api.results import Call, Exchange, understood, without_image
+from xraysynth.records import Generated, JsonObject, Request, from_json, to_json
 
 ENDPOINT = "/v1/images/generations"
 RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
 MAX_LINES, MAX_BYTES = 50_000, 200 * 10**6
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A batch of the images `ids`, which the service knows by `mark`, and by `id` once it has it."""
+
+    mark: str
+    ids: Sequence[str]
+    id: str | None = None
 
 
 @dataclass
@@ -39,7 +49,7 @@ class Batches:
     poll_seconds: float
     not_asked: int = 0
     _temporary: "TemporaryDirectory[str] | None" = None
-    _state: list[dict[str, Any]] = field(default_factory=list)
+    _state: dict[str, Submission] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.folder is None:
@@ -54,7 +64,7 @@ class Batches:
             self._remembered(wanted)
             self._find_lost()
             self._submit(wanted)
-            for batch in list(self._state):
+            for batch in list(self._state.values()):
                 yield from self._handed_on(batch, wanted)
         except OSError as error:
             raise ApiError(f"batch: {type(error).__name__}: {error.strerror}") from None
@@ -68,25 +78,28 @@ class Batches:
 
     def _remembered(self, wanted: Mapping[str, Request]) -> None:
         """The batches of an earlier process that hold any of these requests."""
-        found = [json.loads(path.read_text()) for path in sorted(self._place.glob("*.batch"))]
-        self._state = [batch for batch in found if not wanted.keys().isdisjoint(batch["ids"])]
+        self._state = {}
+        for path in sorted(self._place.glob("*.batch")):
+            batch = from_json(Submission, json.loads(path.read_text()))
+            if not wanted.keys().isdisjoint(batch.ids):
+                self._state[batch.mark] = batch
 
-    def _remember(self, batch: Mapping[str, Any]) -> None:
-        from xraysynth.files import write_atomically
+    def _remember(self, batch: Submission) -> None:
+        """Keep what is known of a batch, in place of what was."""
+        self._state[batch.mark] = batch
+        write_atomically(self._file(batch), json.dumps(to_json(batch)).encode())
 
-        write_atomically(self._file(batch), json.dumps(batch).encode())
-
-    def _forget(self, batch: dict[str, Any]) -> None:
-        self._state.remove(batch)
+    def _forget(self, batch: Submission) -> None:
+        del self._state[batch.mark]
         self._file(batch).unlink(missing_ok=True)
 
-    def _file(self, batch: Mapping[str, Any]) -> Path:
-        return self._place / f"{batch['mark']}.batch"
+    def _file(self, batch: Submission) -> Path:
+        return self._place / f"{batch.mark}.batch"
 
     def _find_lost(self) -> None:
         """A batch whose submission broke off is looked for by its mark; what is not there is sent
         again: a batch without an id has cost nothing."""
-        lost = [batch for batch in self._state if "id" not in batch]
+        lost = [batch for batch in self._state.values() if batch.id is None]
         if not lost:
             return
         retrying = self.client.with_options(max_retries=2)
@@ -94,15 +107,14 @@ class Batches:
             b.metadata.get("mark"): b.id for b in retrying.batches.list(limit=100) if b.metadata
         }
         for batch in lost:
-            if batch["mark"] in there:
-                batch["id"] = there[batch["mark"]]
-                self._remember(batch)
+            if batch.mark in there:
+                self._remember(replace(batch, id=there[batch.mark]))
             else:
                 self._forget(batch)
 
     def _submit(self, wanted: Mapping[str, Request]) -> None:
         """Put what is in no batch yet into new ones, as far as the budget reaches."""
-        submitted = {name for batch in self._state for name in batch["ids"]}
+        submitted = {name for batch in self._state.values() for name in batch.ids}
         for name in submitted & set(wanted):
             self.budget.set_aside(self._at_most(wanted[name]))
         new: list[Request] = []
@@ -138,33 +150,30 @@ class Batches:
         return json.dumps(record).encode() + b"\n"
 
     def _submit_one(self, chunk: list[tuple[str, bytes]]) -> None:
-        batch: dict[str, Any] = {"mark": uuid.uuid4().hex, "ids": [name for name, _ in chunk]}
+        batch = Submission(mark=uuid.uuid4().hex, ids=[name for name, _ in chunk])
         content = b"".join(line for _, line in chunk)
         retrying = self.client.with_options(max_retries=2)  # an upload costs nothing
         file = retrying.files.create(file=("requests.jsonl", content), purpose="batch")
-        self._state.append(batch)
         self._remember(batch)
-        batch["id"] = self.client.batches.create(
+        submitted = self.client.batches.create(
             input_file_id=file.id,
             endpoint=ENDPOINT,
             completion_window="24h",
-            metadata={"mark": batch["mark"]},
-        ).id
-        self._remember(batch)
+            metadata={"mark": batch.mark},
+        )
+        self._remember(replace(batch, id=submitted.id))
 
-    def _handed_on(
-        self, batch: dict[str, Any], wanted: Mapping[str, Request]
-    ) -> Iterator[Generated]:
-        finished = self._finished(batch["id"])
-        open_ids = [name for name in batch["ids"] if name in wanted]
+    def _handed_on(self, batch: Submission, wanted: Mapping[str, Request]) -> Iterator[Generated]:
+        finished = self._finished(str(batch.id))
+        open_ids = [name for name in batch.ids if name in wanted]
         for file_id in (finished.output_file_id, finished.error_file_id):
             if file_id and open_ids:
                 yield from self._joined(file_id, open_ids, wanted)
-        if finished.status == "failed" and len(open_ids) == len(batch["ids"]):
+        if finished.status == "failed" and len(open_ids) == len(batch.ids):
             self._forget(batch)
-            raise ApiError(f"batch {batch['id']} was refused: {self._errors(finished)}")
+            raise ApiError(f"batch {batch.id} was refused: {self._errors(finished)}")
         for name in open_ids:
-            reason = f"batch {batch['id']} {finished.status} without an answer to this line"
+            reason = f"batch {batch.id} {finished.status} without an answer to this line"
             yield self._without(wanted[name], Verdict(outcome="failed", reason=reason))
         self._forget(batch)
 
@@ -204,29 +213,27 @@ class Batches:
                     yield self._result(wanted[name], line)
         path.unlink()
 
-    def _result(self, request: Request, line: dict[str, Any]) -> Generated:
+    def _result(self, request: Request, line: JsonObject) -> Generated:
         response, error = line.get("response") or {}, line.get("error")
         status = response.get("status_code", 0)
-        facts = {
-            "seconds": None,
-            "retries": 0,
-            "served_by": f"{self.call.served_by} (batch)",
-            "request_id": response.get("request_id"),
-            "status": status or None,
-            "lost_usd": 0.0,
-        }
+        exchange = replace(
+            self._exchange, request_id=response.get("request_id"), status=status or None
+        )
         if status == 200:
             content = json.dumps(response.get("body")).encode()
-            return understood(self.call, request, content, facts)
+            return understood(self.call, request, content, exchange)
         body = response.get("body") or {"error": error}
-        return without_image(self.call, request, judge_status(status, {}, body), facts, body)
+        return without_image(self.call, request, judge_status(status, {}, body), exchange, body)
 
     def _without(self, request: Request, verdict: Verdict) -> Generated:
-        facts = {"served_by": f"{self.call.served_by} (batch)", "lost_usd": 0.0}
-        return without_image(self.call, request, verdict, facts, None)
+        return without_image(self.call, request, verdict, self._exchange, None)
+
+    @property
+    def _exchange(self) -> Exchange:
+        return Exchange(served_by=f"{self.call.served_by} (batch)")
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def _parsed(text: bytes) -> JsonObject:
     """A line of an answer file; a damaged one answers nothing."""
     try:
         line = json.loads(text)

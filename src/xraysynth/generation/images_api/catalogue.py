@@ -1,11 +1,14 @@
 """The dated catalogue of image models, and what a call to one may cost and did cost."""
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from xraysynth.errors import ConfigError
+from xraysynth.records import JsonObject
 
 CATALOGUE = Path(__file__).with_name("models.yaml")
 
@@ -16,6 +19,7 @@ class Model:
 
     model_id: str
     known: bool = False
+    snapshots: tuple[str, ...] = ()
     retired: date | None = None
     successor: str = ""
     parameters: tuple[str, ...] = ("prompt", "model", "n", "size", "response_format")
@@ -26,6 +30,45 @@ class Model:
     prices: Mapping[str, float] = field(default_factory=dict)
     output_tokens: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     images_per_minute: float | None = None
+
+    def require_available(self, option: str, *, today: date) -> None:
+        """Raise `ConfigError` for a model that was shut down; `option` is the one that names it.
+
+        Warns of a model that is unknown, or is going to be shut down.
+        """
+        if not self.known:
+            as_of = catalogue().as_of
+            warn(
+                f"{option}={self.model_id} is not in the catalogue of {as_of}; it is sent as it is"
+            )
+        if self.retired is None:
+            return
+        advice = (
+            f"use {option}={self.successor}, or score images made earlier with generator=archive"
+        )
+        if self.retired <= today:
+            raise ConfigError(f"{option}={self.model_id} was shut down on {self.retired}; {advice}")
+        warn(f"{self.model_id} is shut down on {self.retired}; {advice}")
+
+    def require_offered(self, owner: str, *, size: str, quality: str, output_format: str) -> None:
+        """Raise `ConfigError` for an image that the model does not make; `owner` has the options."""
+        choices = {
+            "quality": (quality, self.qualities),
+            "output_format": (output_format, self.formats),
+        }
+        for option, (value, values) in choices.items():
+            if values and value not in values:
+                raise ConfigError(
+                    f"{owner}.{option} must be one of {', '.join(values)} for {self.model_id}; "
+                    f"got {value!r}"
+                )
+        if not self.takes_size(size):
+            multiple = self.size_multiple_px
+            free = f", sides divisible by {multiple} up to an aspect of 1:3" if multiple else ""
+            raise ConfigError(
+                f"{owner}.size={size} is not to be had from {self.model_id}; it takes "
+                f"{', '.join(self.sizes)}{free}"
+            )
 
     def takes_size(self, size: str) -> bool:
         """Whether a size such as 1024x1024 is listed, or obeys the model's rule for free sizes."""
@@ -38,22 +81,42 @@ class Model:
         return fits and 1 / 3 <= width / height <= 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """What is known of image models on the day `as_of`; `models` by id."""
+
+    as_of: date
+    maximum_prompt_characters: int
+    batch_discount: float
+    models: Mapping[str, Model]
+
+
 @cache
-def catalogue() -> dict[str, Any]:
+def catalogue() -> Catalogue:
     """The yaml file."""
     import yaml
 
-    content: dict[str, Any] = yaml.safe_load(CATALOGUE.read_text())
-    return content
+    content: JsonObject = yaml.safe_load(CATALOGUE.read_text())
+    return Catalogue(
+        as_of=content["as_of"],
+        maximum_prompt_characters=content["maximum_prompt_characters"],
+        batch_discount=content["batch_discount"],
+        models={name: _model(name, entry) for name, entry in content["models"].items()},
+    )
+
+
+def _model(model_id: str, entry: JsonObject) -> Model:
+    values = {name: value for name, value in entry.items() if name != "source"}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    prices = {name: usd for name, usd in entry.get("prices", {}).items() if name != "source"}
+    return Model(**values | {"model_id": model_id, "known": True, "prices": prices})
 
 
 def model(model_id: str) -> Model:
     """The catalogue's entry of an id or of a snapshot of it; an unknown id has `known` False."""
-    for name, entry in catalogue()["models"].items():
-        if model_id == name or model_id in entry.get("snapshots", ()):
-            values = {k: v for k, v in entry.items() if k not in ("snapshots", "source")}
-            lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-            return Model(model_id=model_id, known=True, **(values | lists))
+    for name, entry in catalogue().models.items():
+        if model_id == name or model_id in entry.snapshots:
+            return replace(entry, model_id=model_id)
     return Model(model_id=model_id)
 
 
@@ -93,7 +156,7 @@ class Pricing:
         output = (self.output_tokens or 0) * self.prices["image_out"]
         return (text_tokens * self.prices["text_in"] + output) / 1e6 * self.discount
 
-    def cost_usd(self, usage: Mapping[str, Any] | None, *, image: bool) -> float | None:
+    def cost_usd(self, usage: JsonObject | None, *, image: bool) -> float | None:
         """Returned usage times the dated price; None when the answer does not say.
 
         An image without output tokens, as some relays report it, says nothing; nor does an answer that
@@ -117,5 +180,11 @@ class Pricing:
         return sum(tokens * self.prices[name] for tokens, name in parts) / 1e6 * self.discount
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
+
+
+@cache
+def warn(text: str) -> None:
+    """Say it on stderr, once per process."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -16,7 +16,7 @@ from xraysynth.generation.images_api.outcomes import (
     judge_status,
     scrubbed,
 )
-from xraysynth.generation.images_api.results import Call, understood, without_image
+from xraysynth.generation.images_api.results import Call, Exchange, understood, without_image
 from xraysynth.generation.images_api.spool import Spool
 from xraysynth.records import Generated, Request
 
@@ -125,8 +125,8 @@ class Run:
         """The result of an answer that an earlier process received but did not hand on."""
         if request.image_id not in self._replays:
             return None
-        facts, content = self.spool.answer(request.image_id)
-        result = await self._in_worker(understood, self.call, request, content, facts)
+        exchange, content = self.spool.answer(request.image_id)
+        result = await self._in_worker(understood, self.call, request, content, exchange)
         reservation = self._replays.pop(request.image_id)
         self.budget.settle(
             reservation, result.facts["cost_usd"] + result.facts["cost_possible_usd"]
@@ -149,8 +149,8 @@ class Run:
             result: Generated = await retrying(self._attempt, client, question)
         except _Again as error:
             del question.tried[-1]
-            facts = self._facts(None, 0.0, question)
-            return without_image(self.call, request, error.verdict, facts, None)
+            exchange = self._exchange(None, 0.0, question)
+            return without_image(self.call, request, error.verdict, exchange, None)
         return result
 
     def _enough(self, state: Any, question: _Question) -> bool:
@@ -209,13 +209,13 @@ class Run:
             verdict = judge_exception(error)
         finally:
             self.gate.leave()
-        facts = self._facts(raw, self.gate.clock.now() - began, question)
+        exchange = self._exchange(raw, self.gate.clock.now() - began, question)
         if verdict is None:
             self.gate.succeeded()
-            arguments = (question.request, bytes(raw.content), facts)
+            arguments = (question.request, bytes(raw.content), exchange)
             return await self._in_worker(self._received, *arguments)
         self._heed(verdict, question, began)
-        return without_image(self.call, question.request, verdict, facts, said)
+        return without_image(self.call, question.request, verdict, exchange, said)
 
     def _heed(self, verdict: Verdict, question: _Question, began: float) -> None:
         """Slow down, try again or stop, as the verdict asks."""
@@ -227,24 +227,24 @@ class Run:
         if verdict.stop:
             self.stopped = self.stopped or scrubbed(verdict.reason, self.call.secret)
 
-    def _received(self, request: Request, content: bytes, facts: Mapping[str, Any]) -> Generated:
+    def _received(self, request: Request, content: bytes, exchange: Exchange) -> Generated:
         if self.call.secret:  # a server that repeats what it was sent must not put it on disk
             content = content.replace(self.call.secret.encode(), b"***")
-        self.spool.received(request.image_id, facts, content)
-        return understood(self.call, request, content, facts)
+        self.spool.received(request.image_id, exchange, content)
+        return understood(self.call, request, content, exchange)
 
-    def _facts(self, raw: Any, seconds: float, question: _Question) -> dict[str, Any]:
+    def _exchange(self, raw: Any, seconds: float, question: _Question) -> Exchange:
         headers = {} if raw is None else raw.headers
-        return {
-            "seconds": round(seconds, 4),
-            "retries": len(question.tried),
-            "retry_reasons": list(question.tried),
-            "served_by": self.call.served_by,
-            "request_id": headers.get("x-request-id"),
-            "status": None if raw is None else raw.status_code,
-            "headers": {name: headers[name] for name in KEPT_HEADERS if name in headers},
-            "lost_usd": question.lost_usd,
-        }
+        return Exchange(
+            served_by=self.call.served_by,
+            seconds=round(seconds, 4),
+            retries=len(question.tried),
+            retry_reasons=list(question.tried),
+            request_id=headers.get("x-request-id"),
+            status=None if raw is None else raw.status_code,
+            headers={name: headers[name] for name in KEPT_HEADERS if name in headers},
+            lost_usd=question.lost_usd,
+        )
 
     async def _in_worker(self, function: Callable[..., Generated], *arguments: Any) -> Generated:
         loop = asyncio.get_running_loop()

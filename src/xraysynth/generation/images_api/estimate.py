@@ -40,8 +40,7 @@ class Estimate:
 
 def sendable(request: Request) -> bool:
     """Whether the endpoint takes the prompt."""
-    limit: int = catalogue()["maximum_prompt_characters"]
-    return len(request.prompt) <= limit
+    return len(request.prompt) <= catalogue().maximum_prompt_characters
 
 
 def estimate(

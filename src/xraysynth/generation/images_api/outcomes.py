@@ -9,11 +9,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from xraysynth.errors import XraysynthError
-from xraysynth.records import Outcome
+from xraysynth.records import JsonObject, Outcome
 
 
 class ApiError(XraysynthError):
     """The service will answer no further call; what came before is kept."""
+
+
+class BudgetError(ApiError):
+    """The budget does not allow the next call."""
 
 
 REFUSALS = ("moderation_blocked", "content_policy_violation", "contentfilter")
@@ -73,6 +77,26 @@ def judge_exception(error: BaseException) -> Verdict:
     return Verdict(outcome="possibly_billed", reason=f"no answer to what was sent ({reason})")
 
 
+REMEDIES = {
+    "401": "check the key in {key}",
+    "403": "the account behind {key} may not use {model}",
+    "404": "{served_by} has no model {model}: it may have been withdrawn; choose another with "
+    "{option}, or score images made earlier with generator=archive",
+    "429": "the account has no money left: add some",
+}
+"""What to do when the service will answer no further call, by status."""
+
+
+def remedy(reason: str, *, key: str, served_by: str, model: str, option: str) -> str:
+    """What to do about the reason of a `Verdict` that stopped a run.
+
+    `key` is the variable that holds the key, `option` the one that names the model.
+    """
+    status = re.match(r"HTTP (\d{3})", reason)
+    text = REMEDIES.get(status[1] if status else "", "mend the cause")
+    return text.format(key=key, served_by=served_by, model=model, option=option)
+
+
 def _chain(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error, *_chain(error.__cause__)]
 
@@ -91,24 +115,24 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _error(body: Any) -> Mapping[str, Any]:
+def _error(body: Any) -> JsonObject:
     error = body.get("error", body) if isinstance(body, Mapping) else body
     return error if isinstance(error, Mapping) else {"message": str(error or "")[:500]}
 
 
-def _refuses(code: str, error: Mapping[str, Any]) -> bool:
+def _refuses(code: str, error: JsonObject) -> bool:
     """By the code; by the message where a proxy has put a code of its own in its place."""
     codes = {code.lower(), str(_inner(error).get("code", "")).lower()}
     said = re.search(rf"safety_violations=\[|{'|'.join(REFUSALS)}", str(error.get("message", "")))
     return bool(codes & {*REFUSALS, "responsibleaipolicyviolation"}) or said is not None
 
 
-def _inner(error: Mapping[str, Any]) -> Mapping[str, Any]:
+def _inner(error: JsonObject) -> JsonObject:
     inner = error.get("innererror") or error.get("inner_error")
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _moderation(error: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+def _moderation(error: JsonObject) -> tuple[str | None, tuple[str, ...]]:
     """Stage and categories, wherever the service puts them; None and () where it does not say."""
     details = error.get("moderation_details")
     details = details if isinstance(details, Mapping) else error
@@ -138,7 +162,7 @@ class Answer:
 
     base64: str | None
     verdict: Verdict | None
-    usage: Mapping[str, Any] | None
+    usage: JsonObject | None
     slim: Any
     """The answer without the image."""
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import io
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,26 @@ def decode_base64(text: str) -> bytes:
         raise ImageError(f"the image is not valid base64 ({error})") from error
 
 
-def grey_pixels(data: bytes) -> tuple[np.ndarray, str, Mapping[str, Any]]:
-    """Pixels `(H, W)` uint8, file suffix and facts of PNG, JPEG or WebP bytes.
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What an image file says of itself; `c2pa`: it holds a provenance mark."""
+
+    sha256: str
+    bytes: int
+    format: str | None
+    mode: str
+    width_px: int
+    height_px: int
+    c2pa: bool
+
+    @property
+    def suffix(self) -> str:
+        """Of a file of this format."""
+        return SUFFIXES.get(str(self.format), "bin")
+
+
+def grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
+    """Pixels `(H, W)` uint8 and facts of PNG, JPEG or WebP bytes.
 
     Colour becomes luma (ITU-R 601-2), transparency becomes black, 16 bits become 8. Raises
     `ImageError` for what is no image, too large or black.
@@ -47,19 +65,19 @@ def grey_pixels(data: bytes) -> tuple[np.ndarray, str, Mapping[str, Any]]:
         raise ImageError(f"the bytes are no image ({type(error).__name__})") from error
     if pixels.max() < 8:
         raise ImageError("the image is black")
-    return pixels, SUFFIXES.get(str(image.format), "bin"), facts
+    return pixels, facts
 
 
-def _facts(data: bytes, image: Any) -> dict[str, Any]:
-    return {
-        "sha256": sha256_bytes(data),
-        "bytes": len(data),
-        "format": image.format,
-        "mode": image.mode,
-        "width_px": image.width,
-        "height_px": image.height,
-        "c2pa": has_c2pa(data),
-    }
+def _facts(data: bytes, image: Any) -> ImageFacts:
+    return ImageFacts(
+        sha256=sha256_bytes(data),
+        bytes=len(data),
+        format=image.format,
+        mode=image.mode,
+        width_px=image.width,
+        height_px=image.height,
+        c2pa=has_c2pa(data),
+    )
 
 
 def _luma(image: Any) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Answers to results: pixels or the reason why there are none, what it cost, and the archive."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from xraysynth.errors import ImageError
 from xraysynth.generation.images_api.catalogue import Pricing
 from xraysynth.generation.images_api.outcomes import Verdict, read_answer, scrubbed
 from xraysynth.generation.images_api.pixels import decode_base64, grey_pixels
-from xraysynth.records import Generated, Request
+from xraysynth.records import Generated, JsonObject, Request, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Call:
     """Everything that the calls of a run have in common."""
 
     client: Callable[[], Any]
-    body: Callable[[Request], dict[str, Any]]
+    body: Callable[[Request], JsonObject]
     served_by: str
     pricing: Pricing
     secret: str | None = field(repr=False)
@@ -25,14 +25,51 @@ class Call:
     give_up_after: int
 
 
-def understood(call: Call, request: Request, content: bytes, facts: Mapping[str, Any]) -> Generated:
+def fill_in(parameters: JsonObject, request: Request) -> JsonObject:
+    """Parameters of one's own, with what stands for those of a request replaced by them."""
+    values = {
+        "{seed}": request.seed,
+        "{seed32}": request.seed % 2**32,
+        "{negative_prompt}": request.negative_prompt,
+    }
+    return {
+        name: values.get(value, value) if isinstance(value, str) else value
+        for name, value in parameters.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """How a request was asked and answered, its failed attempts included.
+
+    `lost_usd` is what calls without a known answer may have cost.
+    """
+
+    served_by: str
+    seconds: float | None = None
+    retries: int = 0
+    retry_reasons: Sequence[str] = ()
+    request_id: str | None = None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lost_usd: float = 0.0
+
+    @property
+    def facts(self) -> JsonObject:
+        """What of it goes into the journal and the archive; money is added there."""
+        facts: JsonObject = to_json(self)
+        return {name: value for name, value in facts.items() if name != "lost_usd"}
+
+
+def understood(call: Call, request: Request, content: bytes, exchange: Exchange) -> Generated:
     """The result of an answer 200: work for a processor, so not for the event loop's thread."""
     answer = read_answer(content)
     cost = call.pricing.cost_usd(answer.usage, image=answer.base64 is not None)
     at_most = call.pricing.at_most_usd(request.prompt)
-    facts = {k: v for k, v in facts.items() if k != "lost_usd"} | {
+    facts = {
+        **exchange.facts,
         "cost_usd": 0.0 if cost is None else cost,
-        "cost_possible_usd": facts["lost_usd"] + (at_most if cost is None else 0.0),
+        "cost_possible_usd": exchange.lost_usd + (at_most if cost is None else 0.0),
         "usage": answer.usage,
         "served_model": answer.slim.get("model"),
     }
@@ -40,30 +77,29 @@ def understood(call: Call, request: Request, content: bytes, facts: Mapping[str,
         return _result(call, request, answer.verdict, facts, answer.slim)
     try:
         data = decode_base64(answer.base64 or "")
-        pixels, suffix, measured = grey_pixels(data)
+        pixels, image = grey_pixels(data)
     except ImageError as error:
         verdict = Verdict(outcome="failed", reason=str(error))
         return _result(call, request, verdict, facts, answer.slim)
     asked = str(call.body(request).get("size"))
-    got = f"{measured['width_px']}x{measured['height_px']}"
-    facts |= {**measured, "wrong_size": True if asked not in (got, "auto") else None}
-    archive = _archive(call, request, facts, answer.slim) | {suffix: data}
+    got = f"{image.width_px}x{image.height_px}"
+    facts |= to_json(image) | {"wrong_size": True if asked not in (got, "auto") else None}
+    archive = _archive(call, request, facts, answer.slim) | {image.suffix: data}
     return Generated(request, "image", pixels, facts=_for_journal(facts), archive=archive)
 
 
 def without_image(
-    call: Call, request: Request, verdict: Verdict, facts: Mapping[str, Any], said: Any
+    call: Call, request: Request, verdict: Verdict, exchange: Exchange, said: Any
 ) -> Generated:
     """The result of an error. What was refused after it had been made may have been billed."""
     maybe = verdict.outcome == "possibly_billed" or verdict.stage == "output"
     at_most = call.pricing.at_most_usd(request.prompt) if maybe else 0.0
-    kept = {k: v for k, v in facts.items() if k != "lost_usd"}
-    costs = {"cost_usd": 0.0, "cost_possible_usd": at_most + facts["lost_usd"]}
-    return _result(call, request, verdict, kept | costs, said)
+    costs = {"cost_usd": 0.0, "cost_possible_usd": at_most + exchange.lost_usd}
+    return _result(call, request, verdict, {**exchange.facts, **costs}, said)
 
 
 def _result(
-    call: Call, request: Request, verdict: Verdict, facts: Mapping[str, Any], said: Any
+    call: Call, request: Request, verdict: Verdict, facts: JsonObject, said: Any
 ) -> Generated:
     reason = scrubbed(verdict.reason, call.secret)
     full = {**facts, "stage": verdict.stage, "categories": list(verdict.categories)}
@@ -73,12 +109,12 @@ def _result(
     )
 
 
-def _archive(call: Call, request: Request, facts: Mapping[str, Any], said: Any) -> dict[str, bytes]:
+def _archive(call: Call, request: Request, facts: JsonObject, said: Any) -> dict[str, bytes]:
     """Request, answer without the image, and facts, as JSON without the key."""
-    record = {"request": call.body(request), "response": said, "facts": dict(facts)}
+    record = {"request": dict(call.body(request)), "response": said, "facts": dict(facts)}
     text = json.dumps(record, sort_keys=True, default=str, ensure_ascii=False)
     return {"json": scrubbed(text, call.secret).encode()}
 
 
-def _for_journal(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _for_journal(facts: JsonObject) -> JsonObject:
     return {k: v for k, v in facts.items() if k != "headers" and v is not None and v != []}

@@ -7,9 +7,11 @@ Both are removed when the pool has committed the result.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from xraysynth.files import write_atomically
+from xraysynth.generation.images_api.results import Exchange
+from xraysynth.records import from_json, to_json
 
 
 class Spool:
@@ -24,9 +26,10 @@ class Spool:
         """A call is about to be made; `usd` is what this and earlier lost calls may cost."""
         self._write(f"{image_id}.sent", repr(usd).encode())
 
-    def received(self, image_id: str, facts: Mapping[str, Any], content: bytes) -> None:
+    def received(self, image_id: str, exchange: Exchange, content: bytes) -> None:
         """An answer came in full."""
-        self._write(f"{image_id}.answer", json.dumps(dict(facts)).encode() + b"\n" + content)
+        head = json.dumps(to_json(exchange)).encode()
+        self._write(f"{image_id}.answer", head + b"\n" + content)
 
     def lost_usd(self, image_id: str) -> float:
         """What a call that an earlier process made may have cost, when its answer is not here."""
@@ -39,10 +42,10 @@ class Spool:
         """Whether an earlier process received an answer that it did not hand on."""
         return self._folder is not None and (self._folder / f"{image_id}.answer").exists()
 
-    def answer(self, image_id: str) -> tuple[dict[str, Any], bytes]:
-        """That answer, and the facts that were measured."""
+    def answer(self, image_id: str) -> tuple[Exchange, bytes]:
+        """How that answer came, and the answer."""
         head, _, content = self._path(f"{image_id}.answer").read_bytes().partition(b"\n")
-        return json.loads(head), content
+        return from_json(Exchange, json.loads(head)), content
 
     def done(self, image_id: str) -> None:
         """The result has been committed."""
@@ -52,8 +55,6 @@ class Spool:
 
     def _write(self, name: str, data: bytes) -> None:
         if self._folder is not None:
-            from xraysynth.files import write_atomically
-
             write_atomically(self._folder / name, data)
 
     def _path(self, name: str) -> Path:

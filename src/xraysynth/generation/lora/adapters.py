@@ -73,7 +73,7 @@ def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
 
     Its metadata holds the adapters' settings: without them a reader takes alpha to be the rank.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for name, module in adapted(pipeline, recipe).items():
         # In peft's names: in diffusers' own, attention is named in one way and convolutions in another,
         # and its reader then drops the attention without a word.

@@ -1,6 +1,5 @@
 """What a diffusion model learns to predict from noisy latents, and how much an error counts."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from xraysynth.errors import ConfigError
 from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.records import JsonObject
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _per_image(table: Tensor, timesteps: Tensor) -> Tensor:
     return table[timesteps].view(-1, 1, 1, 1)
 
 
-def noise_schedule(config: Mapping[str, Any], recipe: LoraRecipe) -> NoiseSchedule:
+def noise_schedule(config: JsonObject, recipe: LoraRecipe) -> NoiseSchedule:
     """The schedule of a pipeline's scheduler; zero terminal SNR where it or the recipe asks for it.
 
     Weights are those of min-SNR-γ: min(SNR, γ) / SNR for noise, min(SNR, γ) / (SNR + 1) for
