@@ -1,11 +1,23 @@
 """One Weights & Biases run per job, inside the job's folder, closed whatever happens.
 
+`tracked` opens it, and gives None where tracking is disabled; what the job of each stage tells its run
+are `log_...` functions, which are silent without one. `export.read_runs` makes a table of all runs
+without asking a server, and `dashboard` a workspace and a report of them.
+
 Offline runs of a whole study are sent later, also from a copy of the folder, by
 
     cd outputs && wandb sync */*/wandb
 
 What is sent holds no absolute path, no name of user or machine, and no secret. Where a source is
 under a data use agreement it holds numbers alone, and no image.
+
+    >>> from xraysynth.compose import compose
+    >>> from xraysynth.jobs.job import Job
+    >>> config = compose(["tracking=none"])
+    >>> with tracked(config, Job("probe", {}, config.output)) as run:
+    ...     log_shortcuts(run, [])
+    >>> print(run)
+    None
 """
 
 from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
