@@ -11,7 +11,7 @@ from xraysynth.generation.ledger import Attempt, Ledger, add_up, add_up_sessions
 
 
 def entry(outcome="image", **facts):
-    return Attempt.from_entry({"outcome": outcome, "facts": facts})
+    return Attempt.of(outcome, facts)
 
 
 def sessions_of(*lines):

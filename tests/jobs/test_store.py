@@ -37,7 +37,7 @@ def test_what_was_added_is_in_the_manifest(store):
         writer.add("c", None, outcome="refused", columns=COLUMNS)
     table = store.manifest().table
     assert table["image_id"].tolist() == ["a", "b"]
-    assert store.entries()["c"]["outcome"] == "refused"
+    assert store.entries()["c"].outcome == "refused"
     assert json.loads((store.folder / "store.json").read_text()) == {"steps": 20}
 
 
@@ -58,7 +58,7 @@ def test_a_failure_can_be_mended_and_an_image_is_never_lost_again(store):
         writer.add("a", None, outcome="failed", columns=COLUMNS)
         writer.add("a", PNG, columns=COLUMNS)
         writer.add("a", None, outcome="failed", columns=COLUMNS)
-    assert store.entries()["a"]["outcome"] == "image"
+    assert store.entries()["a"].outcome == "image"
 
 
 @pytest.mark.parametrize("damage", ["flip", "delete"])
@@ -217,8 +217,8 @@ def test_of_an_image_made_twice_the_first_counts_in_manifest_and_entries(store):
     add(store, "a", part="one", prompt="first")
     add(store, "a", part="two", prompt="second")
     assert store.manifest().table["prompt"].tolist() == ["first"]
-    assert store.entries()["a"]["columns"]["prompt"] == "first"
-    assert store.committed(lambda entry: entry["columns"]["prompt"]) == {"a": "first"}
+    assert store.entries()["a"].columns["prompt"] == "first"
+    assert store.committed(lambda entry: entry.columns["prompt"]) == {"a": "first"}
 
 
 def test_the_blocks_of_a_journal_make_one_table(store, monkeypatch):

@@ -88,11 +88,10 @@ class Attempt:
     retries: int | None = None
 
     @classmethod
-    def from_entry(cls, entry: JsonObject) -> "Attempt":
-        """The attempt of a line of a store's journal."""
-        facts = entry["facts"]
+    def of(cls, outcome: str, facts: JsonObject) -> "Attempt":
+        """The attempt of an entry in a store's journal."""
         names = ("seconds", "cost_usd", "cost_possible_usd", "retries")
-        return cls(entry["outcome"], *(facts.get(name) for name in names))
+        return cls(outcome, *(facts.get(name) for name in names))
 
     @property
     def price_usd(self) -> float | None:

@@ -53,7 +53,7 @@ def fill(
     """
     with store.writer(_part(shard)) as writer:
         _keep_record(store, generator)  # first: a pool that was cut short needs it just as much
-        ends = store.committed(lambda entry: intern(entry["outcome"]))
+        ends = store.committed(lambda entry: intern(entry.outcome))
         done = {name for name, outcome in ends.items() if outcome in FINAL}
         blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
         open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
@@ -139,12 +139,12 @@ def originals(manifest: Manifest) -> list[Path]:
 def spent_usd(store: ImageStore) -> float:
     """Dollars that all attempts so far have cost, and those they may have cost."""
     amounts = ("cost_usd", "cost_possible_usd")
-    return float(sum(e["facts"].get(a) or 0.0 for e in store.attempts() for a in amounts))
+    return float(sum(entry.facts.get(a) or 0.0 for entry in store.attempts() for a in amounts))
 
 
 def ledger(store: ImageStore) -> Ledger:
     """What the pool cost so far."""
-    attempts = [Attempt.from_entry(entry) for entry in store.attempts()]
+    attempts = [Attempt.of(entry.outcome, entry.facts) for entry in store.attempts()]
     sessions = [from_json(Ledger, line) for line in read_lines(store.folder / SESSIONS)]
     return add_up(attempts, sessions)
 
@@ -207,15 +207,15 @@ def _ends(store: ImageStore) -> Counter[tuple[str, ...]]:
     """How many requests of each class and prompt ended with each outcome."""
 
     def end(entry: Entry) -> tuple[str, ...]:
-        columns = entry["columns"]  # few different texts in many entries: each is kept once
-        return tuple(map(intern, (columns["label"], columns["prompt"], entry["outcome"])))
+        columns = entry.columns  # few different texts in many entries: each is kept once
+        return tuple(map(intern, (columns["label"], columns["prompt"], entry.outcome)))
 
     return Counter(store.committed(end).values())
 
 
 def facts(store: ImageStore) -> list[JsonObject]:
     """What was measured while each image was made."""
-    return list(store.committed(lambda entry: entry["facts"]).values())
+    return list(store.committed(lambda entry: entry.facts).values())
 
 
 def read(

@@ -16,24 +16,21 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 
 from xraysynth.errors import PoolError, XraysynthError, some
 from xraysynth.files import cut_half_line, exclusive, stream_lines, write_atomically
 from xraysynth.manifest import Manifest
-from xraysynth.records import sha256_bytes
+from xraysynth.records import JsonObject, sha256_bytes
 from xraysynth.seeds import digest
 
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-
-Entry = dict[str, Any]
-"""A line of the journal: `image_id`, `outcome`, `sha256`, `columns` and `facts`."""
 
 Kept = TypeVar("Kept")
 
@@ -44,13 +41,38 @@ FILES = 64
 """Files that a thread checks in one go."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the journal: how one image came out.
+
+    `columns` enter the manifest as its source or generator has them, `facts` stay out of it.
+    """
+
+    image_id: str
+    outcome: str
+    sha256: str = ""
+    columns: JsonObject = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, line: JsonObject) -> "Entry":
+        """The entry of a line; what an earlier version did not write is empty."""
+        return cls(
+            line["image_id"],
+            line["outcome"],
+            line.get("sha256", ""),
+            line.get("columns", {}),
+            line.get("facts", {}),
+        )
+
+
 @dataclass(frozen=True)
 class ImageStore:
     """The folder `parent/<name>-<key12>` for what `identity` makes."""
 
     parent: Path
     name: str
-    identity: Mapping[str, Any]
+    identity: JsonObject
 
     @cached_property
     def key(self) -> str:
@@ -82,25 +104,29 @@ class ImageStore:
         found: dict[str, Kept] = {}
         made: set[str] = set()
         for entry in self.attempts():
-            name = entry["image_id"]
+            name = entry.image_id
             if name not in made:
                 found[name] = keep(entry)
-            if entry["outcome"] == "image":
+            if entry.outcome == "image":
                 made.add(name)
         return found
 
     def attempts(self) -> Iterator[Entry]:
         """Every journal entry, also those that a later one replaced: each may have cost something."""
         for path in self._journals():
-            yield from stream_lines(path)
+            yield from map(Entry.of, stream_lines(path))
 
     def table(self) -> pd.DataFrame:
         """One row per committed image, sorted by id: `path`, `sha256` and its columns."""
         rows = (
-            {"image_id": name, "path": f"images/{name}.png", "sha256": entry["sha256"]}
-            | entry["columns"]
+            {
+                "image_id": entry.image_id,
+                "path": f"images/{entry.image_id}.png",
+                "sha256": entry.sha256,
+                **entry.columns,
+            }
             for entry in self.attempts()
-            if entry["outcome"] == "image" and (name := entry["image_id"])
+            if entry.outcome == "image"
         )
         parts = [pd.DataFrame()]
         while block := list(islice(rows, BLOCK)):
@@ -166,8 +192,8 @@ class Writer:
         png: bytes | None,
         *,
         outcome: str = "image",
-        columns: Mapping[str, Any] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        columns: JsonObject | None = None,
+        facts: JsonObject | None = None,
         archive: Mapping[str, bytes] | None = None,
     ) -> None:
         """Commit one image, or an outcome without one. `facts` stay out of the manifest.
@@ -183,14 +209,9 @@ class Writer:
             write_atomically(self._folder / "archive" / f"{image_id}.{suffix}", data)
         if png is not None:
             write_atomically(self._folder / "images" / f"{image_id}.png", png)
-        entry = {
-            "image_id": image_id,
-            "outcome": outcome,
-            "sha256": sha256_bytes(png) if png is not None else "",
-            "columns": dict(columns or {}),
-            "facts": dict(facts or {}),
-        }
-        self._journal.write(json.dumps(entry, default=str).encode() + b"\n")
+        sha256 = sha256_bytes(png) if png is not None else ""
+        entry = Entry(image_id, outcome, sha256, dict(columns or {}), dict(facts or {}))
+        self._journal.write(json.dumps(asdict(entry), default=str).encode() + b"\n")
         self._journal.flush()
 
 

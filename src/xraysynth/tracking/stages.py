@@ -99,11 +99,11 @@ def log_pool(
 def _without_image(store: ImageStore) -> list[list[Any]]:
     """Rows of requests that brought none, a few of each class and outcome."""
     found: dict[tuple[str, str], list[list[Any]]] = {}
-    kept = store.committed(lambda entry: None if entry["outcome"] == "image" else entry)
+    kept = store.committed(lambda entry: None if entry.outcome == "image" else entry)
     for name, entry in sorted((n, e) for n, e in kept.items() if e is not None):
-        columns, outcome = entry["columns"], entry["outcome"]
+        columns, outcome = entry.columns, entry.outcome
         label, prompt = str(columns.get("label", "")), str(columns.get("prompt", ""))
-        row = [None, label, prompt, outcome, str(entry["facts"].get("reason", "")), name]
+        row = [None, label, prompt, outcome, str(entry.facts.get("reason", "")), name]
         found.setdefault((label, outcome), []).append(row)
     return [row for rows in found.values() for row in rows[:IMAGES_PER_CLASS]]
 

@@ -107,7 +107,7 @@ def _rows(workspace: Workspace) -> list[Row]:
 def _making(step: plan.Step, past: "_Past") -> Row:
     """A pool that is not complete: seconds and dollars of the images that it lacks."""
     ((name, generator),) = step.workspace.generators.items()
-    ended = step.workspace.store(name).committed(lambda entry: entry["outcome"] in pool.FINAL)
+    ended = step.workspace.store(name).committed(lambda entry: entry.outcome in pool.FINAL)
     final = {image for image, is_final in ended.items() if is_final}
     wanted = generate.wanted(step.workspace)
     lacking = [request for request in wanted if request.image_id not in final]
