@@ -28,6 +28,7 @@ from xraysynth.generation.ledger import Ledger
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, sha256_bytes
+from xraysynth.report.audit import CohortAudit, SourceCount, SourceTells, SplitCount
 from xraysynth.report.content import (
     Agreement,
     Arm,
@@ -362,24 +363,24 @@ LEFT_OUT = LeftOutSource(
     drop_from_all=Interval(-0.2, -0.3, -0.1, 24),
 )
 
-AUDIT = {
-    "counts": [
-        {"class": name, "split": split, "images": images, "patients": images // 2}
+AUDIT = CohortAudit(
+    by_split=[
+        SplitCount(name, split, images, images // 2)
         for name in CLASSES
         for split, images in (("train", 100), ("val", 50), ("test", 100))
     ],
-    "by_source": [
-        {"source": source, "label": name, "images": 60 + 10 * len(source)}
+    by_source=[
+        SourceCount(source, name, 60 + 10 * len(source))
         for source in ("site-a", "site-bb")
         for name in CLASSES
     ],
-    "cramers_v": 0.031,
-    "source_tells": {name: {"accuracy": 0.61, "balanced_accuracy": 0.58} for name in CLASSES},
-    "exact_duplicates": 0,
-    "near_duplicates": 2,
-    "near_duplicates_across_sources": 0,
-    "notes": ["Near-duplicates were kept in one split."],
-}
+    cramers_v=0.031,
+    source_tells=[SourceTells(name, accuracy=0.61, balanced_accuracy=0.58) for name in CLASSES],
+    exact_duplicates=0,
+    near_duplicates=2,
+    near_duplicates_across_sources=0,
+    notes=["Near-duplicates were kept in one split."],
+)
 
 JOBS = [
     JobRun("prepare", "prepare-0001", 21.0, 512.0, "done"),

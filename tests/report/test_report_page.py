@@ -87,7 +87,7 @@ def bare(content: Content) -> Content:
     """A study that has hardly anything."""
     return replace(
         content,
-        audit={},
+        audit=None,
         pools=[],
         arms=content.arms[:1],
         jobs=[],

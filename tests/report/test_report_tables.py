@@ -8,7 +8,8 @@ import pandas as pd
 
 from xraysynth.records import CLASSES
 from xraysynth.report import arm_groups, tables
-from xraysynth.report.content import Arm, Content
+from xraysynth.report.agreement import rank_agreement
+from xraysynth.report.content import Agreement, Arm, Content
 from xraysynth.report.views import cells, measures, run
 
 
@@ -111,6 +112,18 @@ def test_encoders_stand_side_by_side_whatever_the_metric_is_called_there(content
     assert (found.name, found.direction) == ("FD", "lower is better")
     cells = [[cell.raw for cell in row.cells] for row in found.rows]
     assert cells == [["40.0", "300.0", ""], ["40.0", "", "300.0"]]
+
+
+def test_encoders_that_order_generators_alike_agree_in_full(content: Content) -> None:
+    near = [replace(row, value=row.value / 2) for row in content.pools[0].measures]
+    pools = [content.pools[0], replace(content.pools[1], measures=near)]
+    assert rank_agreement(pools) == [Agreement("classifier", "embedded", 1.0, 2)]
+    mixed = [
+        replace(row, value=row.value * (1 if row.encoder == "classifier" else 4)) for row in near
+    ]
+    pools[1] = replace(pools[1], measures=mixed)
+    assert rank_agreement(pools) == [Agreement("classifier", "embedded", -1.0, 2)]
+    assert rank_agreement(pools[:1]) == []
 
 
 def test_measures_by_class_keep_encoders_apart(content: Content) -> None:

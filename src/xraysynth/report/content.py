@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
@@ -23,6 +22,7 @@ from xraysynth.evaluation.results import (
 from xraysynth.generation.generators.base import Card, FineTuning
 from xraysynth.generation.ledger import Ledger
 from xraysynth.manifest import Manifest
+from xraysynth.report.audit import CohortAudit
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything on the page. `audit` is the audit of `prepare`; `failures` are the messages of jobs
-    that failed.
+    """Everything on the page. `audit` is None where none was recorded; `failures` are the messages of
+    jobs that failed.
 
     `worth` has one entry per arm that mixes real and synthetic images, `left_out` one per data set
     that was left out of training, and `agreement` one per pair of encoders.
@@ -242,7 +242,7 @@ class Content:
     simulated: bool
     acknowledged_confounding: Sequence[str]
     cohort: Manifest
-    audit: Mapping[str, Any]
+    audit: CohortAudit | None
     arms: Sequence[Arm]
     pools: Sequence[PoolView]
     jobs: Sequence[JobRun]

@@ -24,8 +24,10 @@ from xraysynth.generation.generators.base import FineTuning, Generator, Learner
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.records import from_json, to_json
-from xraysynth.report.content import Agreement, Content, JobRun, PoolView
+from xraysynth.records import from_json
+from xraysynth.report.agreement import rank_agreement
+from xraysynth.report.audit import CohortAudit, SourceCount, SourceTells, SplitCount
+from xraysynth.report.content import Content, JobRun, PoolView
 from xraysynth.stages import (
     evaluate,
     finetune,
@@ -209,7 +211,7 @@ def _content(workspace: Workspace, jobs: _Jobs, failures: Sequence[str]) -> Cont
         simulated=bool(audit.simulated),
         acknowledged_confounding=audit.acknowledged,
         cohort=workspace.cohort,
-        audit=to_json(audit),
+        audit=_audit(audit),
         arms=compared,
         pools=pools,
         jobs=_job_runs(jobs),
@@ -219,7 +221,7 @@ def _content(workspace: Workspace, jobs: _Jobs, failures: Sequence[str]) -> Cont
         worth=arms.worth(scorer, tested, compared),
         left_out=arms.left_out(scorer, tested),
         shortcuts=_shortcuts(jobs.probed) if jobs.probed else [],
-        agreement=_agreement(pools),
+        agreement=rank_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
         readings=[reading.read(folder) for folder in _readings(workspace, jobs)],
     )
@@ -230,6 +232,34 @@ def _publish(config: Config, this: Job) -> dict[str, str]:
     folder = config.output / "studies" / config.study.name
     publish(FILES, source=this.folder, target=folder)
     return {"report": str(folder / FILES[0]), "results": str(folder / FILES[1])}
+
+
+def _audit(audit: Audit) -> CohortAudit:
+    return CohortAudit(
+        by_split=[
+            SplitCount(str(row["class"]), str(row["split"]), int(row["images"]), _people(row))
+            for row in audit.counts
+        ],
+        by_source=[
+            SourceCount(str(row["source"]), str(row["label"]), int(row["images"]))
+            for row in audit.by_source
+        ],
+        cramers_v=audit.cramers_v,
+        source_tells=[
+            SourceTells(
+                label, tells["accuracy"], tells["balanced_accuracy"], tells.get("by_chance")
+            )
+            for label, tells in audit.source_tells.items()
+        ],
+        exact_duplicates=audit.exact_duplicates,
+        near_duplicates=audit.near_duplicates,
+        near_duplicates_across_sources=audit.near_duplicates_across_sources,
+        notes=audit.notes,
+    )
+
+
+def _people(row: Mapping[str, str | int]) -> int | None:
+    return int(row["patients"]) if "patients" in row else None
 
 
 def _view(found: _Pool) -> PoolView:
@@ -258,31 +288,6 @@ def _view(found: _Pool) -> PoolView:
         taught=from_json(FineTuning, found.taught.record()["result"]) if found.taught else None,
         usable=measured.usable,
     )
-
-
-def _agreement(pools: Sequence[PoolView]) -> list[Agreement]:
-    """How far encoders rank the generators alike, by the Frechet distance of all classes."""
-    from itertools import combinations
-
-    from scipy.stats import kendalltau
-
-    distances: dict[str, list[float]] = {}
-    for view in pools:
-        for row in view.measures:
-            if not row.label and (row.metric == "FID" or row.metric.startswith("FD(")):
-                distances.setdefault(row.encoder, []).append(row.value)
-    complete = {name: values for name, values in distances.items() if len(values) == len(pools)}
-    if len(pools) < 2:
-        return []
-    return [
-        Agreement(
-            first,
-            second,
-            float(kendalltau(complete[first], complete[second]).statistic),
-            len(pools),
-        )
-        for first, second in combinations(complete, 2)
-    ]
 
 
 def _shortcuts(probed: Job) -> list[Shortcut]:

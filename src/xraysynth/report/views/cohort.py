@@ -4,20 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.probes import Shortcut
-from xraysynth.records import JsonObject
+from xraysynth.report.audit import CohortAudit, SourceTells
 from xraysynth.report.content import Content, LeftOutSource
 from xraysynth.report.views.cells import Cell, Heading, headings, score
 from xraysynth.report.views.run import Fact
 from xraysynth.report.words import number
 
 SPLITS = ("train", "val", "test")
-
-DUPLICATES = {
-    "exact_duplicates": "Exact duplicates",
-    "near_duplicates": "Near-duplicates",
-    "near_duplicates_across_sources": "… across sources",
-}
-"""Counts of an audit, with their titles."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +109,22 @@ class CohortSection:
 
 def cohort_section(content: Content) -> CohortSection:
     """Data and audit of a study."""
-    audit = content.audit
-    counts = {(r["class"], r["split"]): _counted(r) for r in audit.get("counts", ())}
-    sources = {(r["source"], r["label"]): _counted(r) for r in audit.get("by_source", ())}
+    audit = content.audit or CohortAudit()
+    by_split = {
+        (row.label, row.split): CountCell(
+            row.images, "" if row.patients is None else str(row.patients)
+        )
+        for row in audit.by_split
+    }
+    by_source = {(row.source, row.label): CountCell(row.images) for row in audit.by_source}
     return CohortSection(
-        has_audit=bool(audit),
-        by_split=_counts("class", counts, SPLITS) if counts else None,
-        by_source=_counts("source", sources, content.classes) if sources else None,
-        cramers_v=number(audit.get("cramers_v"), 2),
-        source_tells=_source_tells(audit["source_tells"]) if audit.get("source_tells") else None,
-        duplicates=[
-            Fact(title, str(audit[name]))
-            for name, title in DUPLICATES.items()
-            if audit.get(name) is not None
-        ],
-        notes=audit.get("notes", ()),
+        has_audit=content.audit is not None,
+        by_split=_counts("class", by_split, SPLITS) if by_split else None,
+        by_source=_counts("source", by_source, content.classes) if by_source else None,
+        cramers_v=number(audit.cramers_v, 2),
+        source_tells=_source_tells(audit.source_tells) if audit.source_tells else None,
+        duplicates=_duplicates(content.audit) if content.audit else [],
+        notes=audit.notes,
         shortcuts=ShortcutTable(
             headings("told", "from", "balanced accuracy", "chance", "N", words=2),
             [_shortcut(row) for row in content.shortcuts],
@@ -139,9 +133,12 @@ def cohort_section(content: Content) -> CohortSection:
     )
 
 
-def _counted(record: JsonObject) -> CountCell:
-    patients = record.get("patients")
-    return CountCell(record["images"], "" if patients is None else str(patients))
+def _duplicates(audit: CohortAudit) -> list[Fact]:
+    return [
+        Fact("Exact duplicates", str(audit.exact_duplicates)),
+        Fact("Near-duplicates", str(audit.near_duplicates)),
+        Fact("… across sources", str(audit.near_duplicates_across_sources)),
+    ]
 
 
 def _counts(
@@ -158,14 +155,18 @@ def _counts(
     return CountTable(headings(title, *columns), rows)
 
 
-def _source_tells(told: Mapping[str, Mapping[str, float]]) -> SourceTellsTable:
-    names = ("accuracy", "balanced_accuracy", "by_chance")
-    rows = [
-        SourceTellsRow(label, *(number(found.get(name)) for name in names))
-        for label, found in told.items()
-    ]
+def _source_tells(rows: Sequence[SourceTells]) -> SourceTellsTable:
     return SourceTellsTable(
-        headings("class", "accuracy", "balanced accuracy", "1 % by chance"), rows
+        headings("class", "accuracy", "balanced accuracy", "1 % by chance"),
+        [
+            SourceTellsRow(
+                row.label,
+                number(row.accuracy),
+                number(row.balanced_accuracy),
+                number(row.by_chance),
+            )
+            for row in rows
+        ],
     )
 
 
