@@ -72,7 +72,8 @@ def test_packages_import_each_other_in_the_order_of_the_data():
 
 
 def test_an_import_against_that_order_is_found(tmp_path):
-    ordered, swapped = ('"tracking",\n  "compose : config"', '"compose : config",\n  "tracking"')
+    ordered = '"tracking",\n  "compose",\n  "config"'
+    swapped = '"config",\n  "compose",\n  "tracking"'
     wrong = PYPROJECT.read_text().replace(ordered, swapped)
     (tmp_path / "pyproject.toml").write_text(wrong)
     assert lint(tmp_path / "pyproject.toml") == 1

@@ -69,6 +69,16 @@ def test_a_misspelt_word_is_refused_with_the_nearest_right_one(tmp_path, argumen
     assert not (tmp_path / "outputs" / "prepare").exists()
 
 
+def test_all_wrong_options_are_named_at_once(tmp_path):
+    words = ["trainer.max_steps=x", "data.share=2", "sede=1", "generator=sd_loar", "source=tabel"]
+    found = call("train", *words, cwd=tmp_path)
+    assert found.returncode == 2
+    assert "xraysynth: error (configuration): 5 options are wrong:\n" in found.stderr
+    for name in ("trainer.max_steps", "data.share", "'sede'", "generator=sd_loar", "source=tabel"):
+        assert name in found.stderr
+    assert len(found.stderr.splitlines()) == 6
+
+
 def test_prepare_ends_in_one_json_line_and_leaves_a_run_file(tmp_path, table_of_images):
     arguments = ["source=table", f"source.table.path={table_of_images}", "size_px=32"]
     found = call("prepare", *arguments, cwd=tmp_path)

@@ -1,35 +1,116 @@
 """Composing a configuration from words, checking it, and explaining what is wrong."""
 
-import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import fields
-from importlib.resources import files
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
 
-from xraysynth.config import PLUGINS, TEST_SOURCE, Config, options
-from xraysynth.errors import ConfigError
+from xraysynth.config import (
+    FORMER,
+    GROUPS,
+    PLUGINS,
+    TEST_SOURCE,
+    Config,
+    build_plugin,
+    options,
+    with_current_names,
+)
+from xraysynth.errors import ConfigError, nearest, unknown_option
+from xraysynth.records import from_options, to_json
+
+Built = TypeVar("Built")
 
 
-def checked(composed: Any) -> Config:
-    """A composed DictConfig as a `Config`: unknown keys, wrong types and unbound plug-ins raise.
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a list of overrides, as the command line would have it.
 
-    Hydra alone lets an unknown root key of an experiment pass, so everything is merged once more into
-    a fresh schema.
+    Raises `ConfigError` with a line for every option that is wrong.
+    """
+    import hydra
+
+    register()
+    with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
+        wrong: list[str] = []
+        return checked(_composed(hydra_words(overrides), wrong), wrong)
+
+
+def register() -> None:
+    """Make the defaults known to Hydra; conf/config.yaml starts from them."""
+    from hydra.core.config_store import ConfigStore
+
+    defaults = to_json(Config())
+    for current in FORMER.values():  # left out, so that what is there was given
+        section, _, name = current.rpartition(".")
+        (defaults.get(section, {}) if section else defaults).pop(name, None)
+    ConfigStore.instance().store(name="schema", node=defaults)
+
+
+def hydra_words(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+    """The command line's words as Hydra has to see them: all options can be set, and are checked later.
+
+    In a multirun Hydra itself refuses options that do not exist, before the first job starts; those
+    of plug-ins, which their yaml need not mention, are checked later there too. `test_source=…`
+    chooses from the group of sources.
+    """
+    chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
+    return [f"++{text}" if _is_free(text.partition("=")[0], multirun) else text for text in chosen]
+
+
+def _is_free(name: str, multirun: bool) -> bool:
+    """Whether this option is set without a look at what there is."""
+    section, _, below = name.partition(".")
+    if not re.fullmatch(r"[\w.-]+", name) or name in GROUPS or section == "hydra":
+        return False
+    mappings = ("evaluate.weights", "review.own_questions", *FORMER, *FORMER.values())
+    is_plugin = bool(below) and section in (*PLUGINS, TEST_SOURCE, "prompts")
+    return not multirun or is_plugin or f"{name}.".startswith(tuple(f"{m}." for m in mappings))
+
+
+def _composed(words: Sequence[str], wrong: list[str]) -> Any:
+    """What Hydra composes; a choice that there is not goes into `wrong`, and its section is left out."""
+    import hydra
+    from hydra.errors import MissingConfigException
+
+    try:
+        return hydra.compose("config", overrides=list(words))
+    except MissingConfigException as error:
+        group, _, option = (error.missing_cfg_file or "").partition("/")
+        choices = rf"\+*{group}(@\w+)?=(.*[\[,\s])?{re.escape(option)}([\],\s].*)?"
+        left_out = {_section(word) for word in words if re.fullmatch(choices, word)}
+        if not left_out:
+            raise explained(error) from error
+        wrong += explained(error).args
+        return _composed([word for word in words if _section(word) not in left_out], wrong)
+    except Exception as error:
+        raise explained(error) from error
+
+
+def _section(word: str) -> str:
+    """The first part of the name of the option that a word sets or chooses."""
+    name = word.lstrip("+").partition("=")[0]
+    return name.rpartition("@")[2].partition(".")[0]
+
+
+def checked(composed: Any, wrong: Sequence[str] = ()) -> Config:
+    """A composed DictConfig as a `Config`; unknown, missing and wrong options raise, named all at once.
+
+    `wrong` is what has been found wrong before.
     """
     from omegaconf import OmegaConf
 
     try:
+        missing = sorted(OmegaConf.missing_keys(composed))
         values = _of_selected(OmegaConf.to_container(composed, resolve=True))
-        config = OmegaConf.to_object(OmegaConf.merge(schema(Config), values))
-    except ConfigError:
-        raise
     except Exception as error:
         raise explained(error) from error
-    assert isinstance(config, Config)
-    config.sources()
-    config.test_sources()
-    config.generators()
+    found = [*wrong, *(f"{name} must be given; add '{name}=…'" for name in missing)]
+    config = _attempt(lambda: from_options(Config, with_current_names(values)), found)
+    for chosen_as, group in {**{name: name for name in PLUGINS}, TEST_SOURCE: "source"}.items():
+        nodes = values.get(chosen_as)
+        for key, node in nodes.items() if isinstance(nodes, Mapping) else ():
+            _attempt(lambda: build_plugin(group, key, node, chosen_as=chosen_as), found)  # noqa: B023
+    if found or config is None:
+        raise ConfigError(*found)
     return config
 
 
@@ -40,111 +121,53 @@ OPTIONAL = "_optional_"
 def _of_selected(values: Any) -> Any:
     """Without the options that an experiment has ready for plug-ins that are not selected."""
     for group in PLUGINS:
-        nodes = dict(values.get(group) or {})
-        for key, node in nodes.items():
+        nodes = values.get(group)
+        for key, node in [*nodes.items()] if isinstance(nodes, dict) else ():
             optional = isinstance(node, dict) and node.pop(OPTIONAL, False)
             if optional and "_target_" not in node:
-                del values[group][key]
+                del nodes[key]
     return values
 
 
-def schema(record: type) -> Any:
-    """A frozen dataclass as a typed DictConfig that values can still be merged into."""
-    from omegaconf import OmegaConf
-
-    node = OmegaConf.structured(record)
-    _unfreeze(node)
-    return node
-
-
-def _unfreeze(node: Any) -> None:
-    """OmegaConf makes frozen dataclasses read-only, and everything merged beside them."""
-    from omegaconf import DictConfig, OmegaConf
-
-    OmegaConf.set_readonly(node, None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            _unfreeze(child)
-
-
-def register() -> None:
-    """Make the schema known to Hydra; conf/config.yaml starts from it."""
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name="schema", node=schema(Config))
-
-
-def compose(overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a list of overrides, as the command line would have it."""
-    import hydra
-
-    register()
+def _attempt(build: Callable[[], Built], wrong: list[str]) -> Built | None:
     try:
-        with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
-            return checked(hydra.compose("config", overrides=plugin_overrides(overrides)))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise explained(error) from error
+        return build()
+    except ConfigError as error:
+        wrong += error.args
+        return None
 
 
-def plugin_overrides(overrides: Sequence[str]) -> list[str]:
-    """What Hydra makes of the command line's words.
+def explained(error: BaseException) -> ConfigError:
+    """What Hydra found wrong, in one line, with the full name of the option and the nearest right one."""
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-    Options of plug-ins that their yaml does not mention can be set, and `test_source=…` chooses
-    from the group of sources; types are checked later.
-    """
-    groups = "|".join([*PLUGINS, TEST_SOURCE, "prompts"])
-    dicts = r"evaluate\.weights(\.[\w-]+)?|review\.own_questions(\.[\w-]+)*"
-    free = re.compile(rf"(({groups})\.[\w-]+(\.[\w.-]+)?|{dicts})=")
-    chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
-    return [f"++{text}" if free.match(text) else text for text in chosen]
-
-
-def explained(error: BaseException, prefix: str = "") -> ConfigError:
-    """A one-line error with the full name of the option and the nearest right one."""
-    from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
-
+    if isinstance(error, MissingConfigException):
+        return ConfigError(_no_choice(error.missing_cfg_file or "") or str(error).strip())
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
     if cause is None:
-        return ConfigError(_nearest_option(str(error).strip()))
-    name = ".".join(part for part in (prefix, str(cause.full_key or "")) if part)
-    if isinstance(cause, MissingMandatoryValue):
-        return ConfigError(f"{name} must be given; add '{name}=…'")
+        return ConfigError(str(error).strip().replace("argument '++", "argument '"))
+    name = str(cause.full_key or "")
     if isinstance(cause, ConfigKeyError) or "not in" in str(cause):
-        return ConfigError(_unknown(name, cause))
-    first = str(cause.msg or cause).splitlines()[0]
-    return ConfigError(f"{name}: {first}")
+        return ConfigError(unknown_option(name, _siblings(cause)))
+    return ConfigError(f"{name}: {str(cause.msg or cause).splitlines()[0]}")
 
 
-def _unknown(name: str, cause: Any) -> str:
-    known = _known_names(name, cause)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    nearest = f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"
-    return f"there is no option {name!r}{nearest}"
-
-
-def _known_names(name: str, cause: Any) -> list[str]:
-    parent, _, _ = name.rpartition(".")
-    owner = cause.object_type if isinstance(cause.object_type, type) else None
-    try:
-        names = [f.name for f in fields(owner)]  # type: ignore[arg-type]
-    except TypeError:
-        names = [str(key) for key in (cause.parent_node or {})]
-    return [f"{parent}.{n}" if parent else n for n in names]
-
-
-def _nearest_option(message: str) -> str:
-    """Hydra's message on an unknown group option, shortened, with the nearest name."""
-    found = re.search(r"Could not find '([\w-]+)/([\w.-]+)'", message)
-    if not found or found[1] not in {p.name for p in files("xraysynth.conf").iterdir()}:
-        return message
-    group, option = found.groups()
-    close = difflib.get_close_matches(option, options(group), n=1, cutoff=0.5)
-    nearest = f"; did you mean {close[0]!r}?" if close else ""
+def _no_choice(path: str) -> str:
+    group, _, option = path.partition("/")
+    if group not in GROUPS:
+        return ""
+    known = options(group)
     return (
-        f"{group}={option}: there is no such option{nearest} (there is {', '.join(options(group))})"
+        f"{group}={option}: there is no such option{nearest(option, known)} "
+        f"(there is {', '.join(known)})"
     )
+
+
+def _siblings(error: Any) -> list[str]:
+    """The options in the section where one was looked for."""
+    if is_dataclass(error.object_type):
+        return [field.name for field in fields(error.object_type)]
+    return [str(key) for key in error.parent_node or {}]

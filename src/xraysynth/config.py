@@ -1,25 +1,37 @@
 """The schema of all options, and the plug-ins that they describe."""
 
 import math
-import re
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, MinLen
 
 from xraysynth.data.recipe import MissingPatientId, Splits
-from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.evaluation.recipe import Evaluate
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.generation.recipe import Generate
 from xraysynth.jobs.shards import Shard
-from xraysynth.options import require_among
-from xraysynth.records import CLASSES, to_json
+from xraysynth.records import (
+    CLASSES,
+    Count,
+    Fraction,
+    PositiveFraction,
+    Rule,
+    from_options,
+    matching,
+    one_of,
+    require_valid,
+    to_json,
+)
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.training.recipe import (
     ClassifierRecipe,
@@ -35,6 +47,9 @@ if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
 
 PLUGINS = ("source", "generator")
 """Groups whose options are classes of their own; several can be selected at once."""
+
+GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
+"""Groups of options that are chosen by name."""
 
 TEST_SOURCE = "test_source"
 """A second choice among the sources: external test sets."""
@@ -56,6 +71,12 @@ class Paths:
     data: str = "data"
 
 
+FOLDER_NAME = matching(r"[\w.-]+", "be usable as a folder name: letters, digits, '.', '_' and '-'")
+Mode = Annotated[str, one_of([mode.value for mode in MixMode])]
+ControlName = Annotated[str, one_of([c.value for c in Control if c is not Control.none])]
+Price = Annotated[float, Rule("be 0 or more", lambda usd: 0 <= usd < math.inf)]
+
+
 @dataclass(frozen=True)
 class Study:
     """Every generator x share x mode x seed, for each of `real_fractions` of the real images.
@@ -68,37 +89,20 @@ class Study:
     turns the seconds of generators that compute here into dollars in the report.
     """
 
-    name: str = "study"
-    shares: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
-    modes: list[str] = field(default_factory=lambda: ["replace"])
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    controls: list[str] = field(default_factory=lambda: ["duplicate", "permuted"])
-    real_fractions: list[float] = field(default_factory=lambda: [1.0])
+    name: Annotated[str, FOLDER_NAME] = "study"
+    shares: list[Fraction] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    modes: Annotated[list[Mode], MinLen(1)] = field(default_factory=lambda: ["replace"])
+    seeds: Annotated[list[int], MinLen(1)] = field(default_factory=lambda: [0, 1, 2])
+    controls: list[ControlName] = field(default_factory=lambda: ["duplicate", "permuted"])
+    real_fractions: Annotated[list[PositiveFraction], MinLen(1)] = field(
+        default_factory=lambda: [1.0]
+    )
     leave_one_source_out: bool = False
-    workers: int = 1
-    machine_usd_per_hour: float | None = None
+    workers: Count = 1
+    machine_usd_per_hour: Price | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+", self.name):
-            raise ConfigError(
-                f"study.name is used as a folder name: letters, digits, '.', '_' and '-'; got {self.name!r}"
-            )
-        for name in ("modes", "seeds", "real_fractions"):
-            if not getattr(self, name):
-                raise ConfigError(f"study.{name} must hold at least one value; got none")
-        require_among("study.modes", self.modes, [mode.value for mode in MixMode])
-        require_among(
-            "study.controls", self.controls, [c.value for c in Control if c is not Control.none]
-        )
-        if not all(0 <= share <= 1 for share in self.shares):
-            raise ConfigError(f"study.shares must lie in [0, 1]; got {self.shares}")
-        if not all(0 < fraction <= 1 for fraction in self.real_fractions):
-            raise ConfigError(f"study.real_fractions must lie in (0, 1]; got {self.real_fractions}")
-        if self.workers < 1:
-            raise ConfigError(f"study.workers must be at least 1; got {self.workers}")
-        price = self.machine_usd_per_hour
-        if price is not None and not 0 <= price < math.inf:
-            raise ConfigError(f"study.machine_usd_per_hour must be 0 or more; got {price}")
+        require_valid(self, "study")
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,10 @@ class Config:
     folders of images for `xraysynth evaluate` without a study.
     """
 
-    classes: list[str] = field(default_factory=lambda: list(CLASSES))
-    size_px: int = 64
+    classes: Annotated[
+        list[str], Rule("name two or more different classes", lambda c: 1 < len(set(c)) == len(c))
+    ] = field(default_factory=lambda: list(CLASSES))
+    size_px: Annotated[int, Ge(16)] = 64
     seed: int = 0
     missing_patient_id: MissingPatientId = MissingPatientId.error
     acknowledge_confounding: bool = False
@@ -147,12 +153,7 @@ class Config:
     trained_on: str | None = None
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise ConfigError(
-                f"classes must name two or more different classes; got {self.classes}"
-            )
-        if self.size_px < 16:
-            raise ConfigError(f"size_px must be at least 16; got {self.size_px}")
+        require_valid(self, "")
 
     @property
     def output(self) -> Path:
@@ -166,62 +167,99 @@ class Config:
 
     def sources(self) -> "list[Source]":
         """The selected sources."""
-        return [_build("source", key, node) for key, node in self.source.items()]
+        return [build_plugin("source", key, node) for key, node in self.source.items()]
 
     def test_sources(self) -> "list[Source]":
         """The selected sources of external test images."""
         found = self.test_source.items()
-        return [_build("source", key, node, chosen_as=TEST_SOURCE) for key, node in found]
+        return [build_plugin("source", key, node, chosen_as=TEST_SOURCE) for key, node in found]
 
     def generators(self) -> "dict[str, Generator]":
         """The selected generators by name."""
-        built = [_build("generator", key, node) for key, node in self.generator.items()]
+        built = [build_plugin("generator", key, node) for key, node in self.generator.items()]
         return {generator.name: generator for generator in built}
 
 
-def _build(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any:
-    """The plug-in that a node describes, its values checked against the constructor's types."""
-    chosen_as = chosen_as or group
+def build_plugin(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any:
+    """The plug-in that a node of a group describes, its values checked against its constructor."""
     from hydra.utils import get_class
-    from omegaconf import OmegaConf
 
-    from xraysynth.compose import explained, schema
-
+    at = f"{chosen_as or group}.{key}"
     if not isinstance(node, Mapping) or "_target_" not in node:
+        chosen_as = chosen_as or group
         raise ConfigError(
-            f"{chosen_as}.{key} is set, but {chosen_as}={key} is not selected; select it with "
+            f"{at} is set, but {chosen_as}={key} is not selected; select it with "
             f"'{chosen_as}={key}' or '{chosen_as}=[…,{key}]' (there is {', '.join(options(group))})"
         )
-    target = get_class(_current_target(node["_target_"]))
-    values = {name: value for name, value in node.items() if name != "_target_"}
+    target = current_name(node["_target_"])
     try:
-        return OmegaConf.to_object(OmegaConf.merge(schema(target), values))
-    except XraysynthError:
-        raise
-    except Exception as error:
-        raise explained(error, prefix=f"{chosen_as}.{key}") from error
+        kind = get_class(target)
+    except Exception as error:  # whatever a module raises while it is imported
+        raise ConfigError(f"{at}._target_: {error}") from error
+    values = {name: value for name, value in node.items() if name != "_target_"}
+    return from_options(kind, with_current_names(values, within=target), at)
 
 
-MOVED = {
-    "xraysynth.generators.": "xraysynth.generation.generators.",
-    "xraysynth.sources.": "xraysynth.data.sources.",
+FORMER = {
+    "xraysynth.generators": "xraysynth.generation.generators",
+    "xraysynth.sources": "xraysynth.data.sources",
 }
-"""Where plug-ins were in version 0.1, by the beginning of their `_target_`."""
+"""What had another name in the version before, and still goes by it in this one, with a warning.
+
+Options ("data.share"), sections of them, options of a plug-in (after its class), modules of plug-ins.
+"""
 
 
-def _current_target(target: str) -> str:
-    """Where a plug-in is that a person's own yaml may name by its place in version 0.1."""
-    for old, new in MOVED.items():
-        if target.startswith(old):
-            current = new + target.removeprefix(old)
+def current_name(name: str) -> str:
+    """What an option or a plug-in is called now, with a warning where that is something else."""
+    for former, current in FORMER.items():
+        if f"{name}.".startswith(f"{former}."):
+            renamed = current + name.removeprefix(former)
             warnings.warn(
-                f"_target_: {target} has moved; write _target_: {current}. The old name will be gone "
-                "in the next version",
+                f"{name} is called {renamed} now; the old name will be gone in the next version",
                 FutureWarning,
                 stacklevel=2,
             )
-            return current
-    return target
+            return renamed
+    return name
+
+
+def with_current_names(values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Options, or those of the plug-in class `within`, under the names that they have now.
+
+    Raises `ConfigError` where an option is given under its former name too.
+    """
+    options, prefix = deepcopy(dict(values)), f"{within}." if within else ""
+    for former in [name for name in FORMER if name.startswith(prefix)]:
+        section, name = _section(options, former.removeprefix(prefix))
+        if name not in section:
+            continue
+        current = current_name(former)
+        new_section, new_name = _section(options, current.removeprefix(prefix), make=True)
+        if new_name in new_section:
+            raise ConfigError(
+                f"{former} is called {current} now; leave {former} out, both are given"
+            )
+        new_section[new_name] = section.pop(name)
+    return options
+
+
+def _section(
+    options: dict[str, Any], path: str, *, make: bool = False
+) -> tuple[dict[str, Any], str]:
+    """Where the option at this path lies, and its own name there."""
+    *sections, name = path.split(".")
+    for section in sections:
+        below = options.setdefault(section, {}) if make else options.get(section)
+        options = below if isinstance(below, dict) else {}
+    return options, name
+
+
+def with_former_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as the version before would have had it: what the keys of finished work are made of."""
+    former = {current: name for name, current in FORMER.items()}
+    names = {name: former.get(f"{section}.{name}", name).rpartition(".")[2] for name in values}
+    return {names[name]: value for name, value in values.items()}
 
 
 @cache

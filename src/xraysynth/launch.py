@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth.compose import checked, explained, plugin_overrides, register
+from xraysynth.compose import checked, compose, explained, hydra_words, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
 from xraysynth.jobs.sweeps import Outcome, announce, score
@@ -25,7 +25,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     launchers.register(stage)
     # Hydra prints tracebacks of its own unless it is told to let exceptions pass.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [f"xraysynth {stage}", *plugin_overrides(arguments)]
+    sys.argv = [f"xraysynth {stage}", *hydra_words(arguments, multirun=_is_multirun(arguments))]
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
     task = Task(stage)
     try:
@@ -37,14 +37,18 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     except launchers.Refused as refused:
         return _fail(refused.error)
     except Exception as error:
-        task.error = _understood(error)
+        task.error = _understood(error, arguments)
     code = _ended(task)
     return max(code, _fail(task.error)) if task.error else code
 
 
+def _is_multirun(arguments: Sequence[str]) -> bool:
+    return bool({"-m", "--multirun"} & set(arguments))
+
+
 def _require_one_starter(stage: str, arguments: Sequence[str]) -> None:
     started = distributed.world_size()
-    if started > 1 and (stage == "study" or {"-m", "--multirun"} & set(arguments)):
+    if started > 1 and (stage == "study" or _is_multirun(arguments)):
         what = "xraysynth study" if stage == "study" else "-m"
         raise ConfigError(
             f"{what} starts jobs from one process, and torchrun has started {started}; give each job a "
@@ -150,19 +154,29 @@ def _headline(result: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in result.items() if k not in LONG}
 
 
-def _understood(error: Exception) -> XraysynthError:
+def _understood(error: Exception, arguments: Sequence[str]) -> XraysynthError:
     """The error as one of ours; one that nobody foresaw is raised as it is."""
     from xraysynth.jobs import launchers
 
     if isinstance(error, XraysynthError):
         return error
     if _is_hydra(error):
-        return explained(error)
+        with_flags = any(word.startswith("-") for word in arguments)
+        return explained(error) if with_flags else _every_wrong_option(error, arguments)
     if isinstance(error, OSError) and error.errno:
         return _explained_os(error)
     if launchers.Watch.follower is not None:
         return launchers.stopped(error)
     raise error
+
+
+def _every_wrong_option(error: Exception, arguments: Sequence[str]) -> ConfigError:
+    """Hydra stops at the first; composed once more, all of them are named."""
+    try:
+        compose(arguments)
+    except ConfigError as every:
+        return every
+    return explained(error)
 
 
 def _fail(error: XraysynthError) -> int:

@@ -1,15 +1,19 @@
-"""The class vocabulary, what passes between prompts, generators and pools, and records as JSON."""
+"""The class vocabulary, what passes between prompts and pools, and the checks of records and options."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
-from xraysynth.errors import ConfigError, ManifestError
+from annotated_types import Ge, Gt, Interval
+
+from xraysynth.errors import ConfigError, ManifestError, as_typed, wrong_options
 from xraysynth.files import write_atomically
 
 if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
@@ -79,6 +83,107 @@ def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
+
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an option must do beyond the limits of `annotated_types`, to stand in `Annotated` as they do.
+
+    `words` go on from "must". `known` are the words that are taken, if the option is one of some; None
+    keeps a value that may be secret out of the error.
+    """
+
+    words: str
+    holds: Callable[[Any], object]
+    known: Sequence[str] | None = ()
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(self._require, handler(kind))
+
+    def _require(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise ValueError(self.words, self.known)
+        return value
+
+
+def one_of(known: Sequence[str], remedy: str = "") -> Rule:
+    """The rule of a word that is among these."""
+    return Rule(f"be one of {', '.join(known)}{remedy}", known.__contains__, known)
+
+
+def matching(pattern: str, words: str) -> Rule:
+    """The rule of a text that a regular expression matches from end to end."""
+    return Rule(words, re.compile(pattern).fullmatch)
+
+
+def from_options(kind: type[Record], values: Any, at: str = "") -> Record:
+    """The class of options with these values, each of the type, in the range and of a name it knows.
+
+    Raises `ConfigError` with a line for each value that is not; `at` is where the class stands in
+    the configuration, which the names in the error begin with.
+    """
+    record: Record = _checked(kind, kind, values, at)
+    return record
+
+
+def require_valid(options: Any, at: str) -> None:
+    """The checks of `from_options` for options that were made in Python, in their `__post_init__`."""
+    kind: Any = type(options)
+    values = {item.name: getattr(options, item.name) for item in fields(options)}
+    _checked(kind, _fields_alone(kind), values, at)
+
+
+def _checked(kind: type, schema: Any, values: Any, at: str) -> Any:
+    from pydantic import ValidationError
+
+    wrong = list(_truth_values(kind, values, at))
+    try:
+        (record,) = _options_adapter(schema).validate_python((values,))
+    except ValidationError as error:
+        wrong += wrong_options(error.errors(), GenericAlias(tuple, (kind,)), at)
+    if wrong:
+        raise ConfigError(*wrong)
+    return record
+
+
+def _truth_values(kind: Any, values: Any, at: str) -> Iterator[str]:
+    """Numbers that were given as true or false, which pydantic takes for 1 and 0."""
+    types = get_type_hints(kind) if is_dataclass(kind) and isinstance(values, Mapping) else {}
+    for name, expected in types.items():
+        value, full_name = values.get(name), f"{at}.{name}" if at else name
+        if isinstance(value, bool) and expected in (int, float, int | None, float | None):
+            yield f"{full_name} must be a number; got {as_typed(value)}"
+        yield from _truth_values(expected, value, full_name)
+
+
+@cache
+def _options_adapter(schema: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    strictness = ConfigDict(
+        extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True
+    )
+    tuple_of: Any = GenericAlias(tuple, (schema,))  # a dataclass itself takes no config
+    return TypeAdapter(tuple_of, config=strictness)
+
+
+@cache
+def _fields_alone(kind: Any) -> Any:
+    """A dataclass's fields without its `__post_init__`, which would ask for this check again."""
+    from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+    hints = get_type_hints(kind, include_extras=True)
+    names = {item.name: hints[item.name] for item in fields(kind)}
+    return TypedDict(kind.__name__, names)  # type: ignore[operator]  # mypy knows literal ones
 
 
 def require_inside(folder: Path, path: str) -> Path:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.cli import ACTIONS
-from xraysynth.config import Config, options
+from xraysynth.config import GROUPS, Config, options
 from xraysynth.generation.lora.recipe import LoraRecipe
-
-GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
 
 
 @dataclass(frozen=True)

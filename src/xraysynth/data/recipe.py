@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from xraysynth.errors import ConfigError
+from xraysynth.records import Positive, require_valid
 
 
 class MissingPatientId(Enum):
@@ -21,18 +22,17 @@ class Splits:
     images, and validation images of those with some among test images, instead of stopping.
     """
 
-    val_fraction: float = 0.15
-    test_fraction: float = 0.25
+    val_fraction: Positive = 0.15
+    test_fraction: Positive = 0.25
     seed: int = 0
     official: bool = True
     drop_duplicates: bool = False
     minimum_per_class: int = 15
 
     def __post_init__(self) -> None:
-        if not (self.val_fraction > 0 and self.test_fraction > 0) or (
-            self.val_fraction + self.test_fraction >= 1
-        ):
+        require_valid(self, "splits")
+        if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
-                "splits.val_fraction and splits.test_fraction must be above 0 and sum to less than 1; "
+                "splits.val_fraction and splits.test_fraction must sum to less than 1; "
                 f"got {self.val_fraction} and {self.test_fraction}"
             )

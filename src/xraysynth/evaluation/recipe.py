@@ -1,12 +1,16 @@
 """What images are measured by, and how often."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from xraysynth.errors import ConfigError
-from xraysynth.options import require_among
+from annotated_types import Ge
+
+from xraysynth.records import Count, one_of, require_valid
 
 ENCODERS = ("classifier", "embedded", "inception", "xrv", "rad_dino", "dinov2", "clip")
 """What `evaluate.encoders` may name (here, so that a wrong name is refused before torch is there)."""
+
+EncoderName = Annotated[str, one_of(ENCODERS)]
 
 
 @dataclass(frozen=True)
@@ -20,21 +24,13 @@ class Evaluate:
     seed). `size_px` is the side at which two folders are compared (null: the shortest of theirs).
     """
 
-    encoders: list[str] = field(default_factory=lambda: ["classifier", "embedded"])
-    weights: dict[str, str] = field(default_factory=dict)
-    splits: int = 20
-    replicates: int = 1000
-    pairs_per_class: int = 200
+    encoders: list[EncoderName] = field(default_factory=lambda: ["classifier", "embedded"])
+    weights: dict[EncoderName, str] = field(default_factory=dict)
+    splits: Annotated[int, Ge(2)] = 20
+    replicates: Count = 1000
+    pairs_per_class: Count = 200
     classifier_seeds: list[int] = field(default_factory=list)
-    size_px: int | None = None
+    size_px: Annotated[int, Ge(16)] | None = None
 
     def __post_init__(self) -> None:
-        require_among("evaluate.encoders", self.encoders, ENCODERS)
-        require_among("evaluate.weights", self.weights, ENCODERS)
-        for name, low in {"splits": 2, "replicates": 1, "pairs_per_class": 1}.items():
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"evaluate.{name} must be at least {low}; got {getattr(self, name)}"
-                )
-        if self.size_px is not None and self.size_px < 16:
-            raise ConfigError(f"evaluate.size_px must be at least 16; got {self.size_px}")
+        require_valid(self, "evaluate")

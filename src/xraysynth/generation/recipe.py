@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xraysynth.errors import ConfigError
+from xraysynth.records import Count, require_valid
 
 
 @dataclass(frozen=True)
@@ -12,10 +12,9 @@ class Generate:
     `dry_run` says what a paid service would cost, and makes no call.
     """
 
-    per_class: int | None = None
+    per_class: Count | None = None
     seed: int = 0
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if self.per_class is not None and self.per_class < 1:
-            raise ConfigError(f"generate.per_class must be at least 1; got {self.per_class}")
+        require_valid(self, "generate")

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs.distributed import rank, world_size
 from xraysynth.jobs.job import Job
+from xraysynth.records import require_valid
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Shard:
     count: int = 1
 
     def __post_init__(self) -> None:
+        require_valid(self, "shard")
         if not 0 <= self.index < self.count:
             raise ConfigError(
                 f"shard.index must lie in [0, shard.count); got {self.index} of {self.count}"

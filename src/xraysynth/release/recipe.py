@@ -1,9 +1,12 @@
 """What is released, under which terms, and where to."""
 
-import re
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import MinLen
 
 from xraysynth.errors import ConfigError
+from xraysynth.records import matching, one_of, require_valid
 
 PARTS = ("model", "data", "study")
 
@@ -19,21 +22,17 @@ class ReleaseRecipe:
     its own whose name starts with `repo` (owner/name), created as `private` or not.
     """
 
-    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    parts: Annotated[list[Annotated[str, one_of(PARTS)]], MinLen(1)] = field(
+        default_factory=lambda: list(PARTS)
+    )
     licence: str = ""
     originals: bool = False
     acknowledge_terms: bool = False
     push: bool = False
-    repo: str = ""
+    repo: Annotated[str, matching(r"([\w-][\w.-]*/[\w-][\w.-]*)?", "be owner/name")] = ""
     private: bool = True
 
     def __post_init__(self) -> None:
-        unknown = [part for part in self.parts if part not in PARTS]
-        if unknown or not self.parts:
-            raise ConfigError(
-                f"release.parts must name one or more of {', '.join(PARTS)}; got {self.parts}"
-            )
-        if self.repo and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", self.repo):
-            raise ConfigError(f"release.repo must be owner/name; got {self.repo!r}")
+        require_valid(self, "release")
         if self.push and not self.repo:
             raise ConfigError("release.push=true needs release.repo=owner/name")

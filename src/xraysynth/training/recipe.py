@@ -2,10 +2,21 @@
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Interval
 
 from xraysynth.errors import ConfigError
 from xraysynth.jobs.distributed import local_world_size
-from xraysynth.options import require_at_least, require_within
+from xraysynth.records import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    PositiveFraction,
+    one_of,
+    require_valid,
+)
 
 # Enum members are named as they are written in a config: OmegaConf reads an enum by its name.
 
@@ -72,35 +83,25 @@ class DataRecipe:
     heart lies on the left.
     """
 
-    share: float = 0.0
+    share: Fraction = 0.0
     mode: MixMode = MixMode.replace
-    pretrain_fraction: float = 0.5
-    real_fraction: float = 1.0
+    pretrain_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    real_fraction: PositiveFraction = 1.0
     control: Control = Control.none
     leave_out: str = ""
-    batch_size: int = 32
+    batch_size: Count = 32
     cache: Cache = Cache.memory
     augment: bool = True
-    rotation: float = 7.0
-    translation: float = 0.05
-    scale: float = 0.1
-    brightness: float = 0.1
-    contrast: float = 0.2
-    noise: float = 0.02
+    rotation: Annotated[float, Interval(ge=0, le=180)] = 7.0
+    translation: Fraction = 0.05
+    scale: Annotated[float, Interval(ge=0, le=0.9)] = 0.1
+    brightness: Fraction = 0.1
+    contrast: Fraction = 0.2
+    noise: Fraction = 0.02
     horizontal_flip: bool = False
 
     def __post_init__(self) -> None:
-        require_within("data", self, share=(0, 1), rotation=(0, 180), translation=(0, 1))
-        require_within(
-            "data", self, scale=(0, 0.9), brightness=(0, 1), contrast=(0, 1), noise=(0, 1)
-        )
-        require_at_least("data", self, batch_size=1)
-        if not 0 < self.real_fraction <= 1:
-            raise ConfigError(f"data.real_fraction must lie in (0, 1]; got {self.real_fraction}")
-        if not 0 < self.pretrain_fraction < 1:
-            raise ConfigError(
-                f"data.pretrain_fraction must lie in (0, 1); got {self.pretrain_fraction}"
-            )
+        require_valid(self, "data")
         if self.control is not Control.none:
             self._require_something_to_control()
 
@@ -164,24 +165,17 @@ class ClassifierRecipe:
 
     backbone: str = "resnet10t"
     pretrained: bool = False
-    channels: int = 1
+    channels: Literal[1, 3] = 1
     class_weighting: ClassWeighting = ClassWeighting.none
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_fraction: float = 0.1
-    label_smoothing: float = 0.05
-    drop_rate: float = 0.0
-    gradient_clip: float = 1.0
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.05
+    warmup_fraction: Fraction = 0.1
+    label_smoothing: Fraction = 0.05
+    drop_rate: Fraction = 0.0
+    gradient_clip: NotNegative = 1.0
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise ConfigError(f"classifier.channels must be 1 or 3; got {self.channels}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"classifier.learning_rate must be > 0; got {self.learning_rate}")
-        require_within(
-            "classifier", self, warmup_fraction=(0, 1), label_smoothing=(0, 1), drop_rate=(0, 1)
-        )
-        require_at_least("classifier", self, weight_decay=0, gradient_clip=0)
+        require_valid(self, "classifier")
 
 
 @dataclass(frozen=True)
@@ -198,21 +192,16 @@ class TrainerRecipe:
     machine, and need not be given.
     """
 
-    max_steps: int = 600
-    val_every_steps: int = 50
-    patience: int = 0
+    max_steps: Count = 600
+    val_every_steps: Count = 50
+    patience: Annotated[int, Ge(0)] = 0
     keep: Keep = Keep.last
-    precision: str = "auto"
+    precision: Annotated[str, one_of(("auto", "32-true", "bf16-mixed"))] = "auto"
     accelerator: str = "auto"
-    devices: int = 1
+    devices: Count = 1
 
     def __post_init__(self) -> None:
-        known = ("auto", "32-true", "bf16-mixed")
-        if self.precision not in known:
-            raise ConfigError(
-                f"trainer.precision must be one of {', '.join(known)}; got {self.precision!r}"
-            )
-        require_at_least("trainer", self, max_steps=1, val_every_steps=1, patience=0, devices=1)
+        require_valid(self, "trainer")
         if self.devices not in (1, local_world_size()):
             raise ConfigError(
                 f"trainer.devices={self.devices} needs as many processes, and torchrun starts them: "

@@ -231,7 +231,7 @@ def test_a_lora_of_other_shapes_is_refused(tiny_lora):
     ("option", "message"),
     [
         ("rank=0", "lora.rank must be at least 1; got 0"),
-        ("alpha=0", "lora.alpha and lora.learning_rate must be > 0"),
+        ("alpha=0", "lora.alpha must be above 0; got 0"),
         ("dropout=1", r"lora.dropout must lie in \[0, 0.99\]"),
         ("precision=int8", "lora.precision must be one of"),
         ("optimizer=sgd", "generator.sd_lora.lora.optimizer"),

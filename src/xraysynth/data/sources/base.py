@@ -5,14 +5,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from xraysynth.errors import DataNotFoundError, ManifestError, some
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
+
+if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+    import numpy as np
+    import pandas as pd
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -21,7 +22,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 class Loaded:
     """One radiograph, `(H, W)` uint8 grey, and columns that are known only once it is read."""
 
-    pixels: np.ndarray
+    pixels: "np.ndarray"
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -44,7 +45,7 @@ class Source(Protocol):
     def credentialed(self) -> bool:
         """True when a data use agreement lets nothing of it reach third parties."""
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> "pd.DataFrame":
         """One row an image, without reading pixels.
 
         Columns: `locator` (what `load` takes), `stamp` (text that changes with the image, such as
@@ -58,8 +59,8 @@ class Source(Protocol):
 
 
 def map_labels(
-    rows: pd.DataFrame, labels: Mapping[str, str | None], classes: Sequence[str], *, name: str
-) -> pd.DataFrame:
+    rows: "pd.DataFrame", labels: Mapping[str, str | None], classes: Sequence[str], *, name: str
+) -> "pd.DataFrame":
     """Rows of the study's classes, their labels translated into its vocabulary.
 
     A label that `labels` maps to None, or that names a known class outside `classes`, is dropped.

@@ -3,15 +3,16 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from xraysynth.data.sources.base import Loaded, file_id, files_below, located, stamp
-from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError, some
+from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, some
 from xraysynth.images import MAX_MEGAPIXELS
+from xraysynth.records import Rule, require_valid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -37,7 +38,13 @@ class DicomSource:
     table: str = ""
     key_column: str = "file"
     label_column: str = "label"
-    photometric: str = ""
+    photometric: Annotated[
+        str,
+        Rule(
+            "be MONOCHROME1 or MONOCHROME2, or empty to believe the files",
+            ("", *_GREY).__contains__,
+        ),
+    ] = ""
     labels: dict[str, str | None] = field(default_factory=dict)
     license: str = ""
     homepage: str = ""
@@ -46,11 +53,7 @@ class DicomSource:
     simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.photometric not in ("", *_GREY):
-            raise ConfigError(
-                f"source.{self.name}.photometric={self.photometric!r}; it is {' or '.join(_GREY)}, "
-                "or empty to believe the files"
-            )
+        require_valid(self, f"source.{self.name}")
 
     def rows(self) -> pd.DataFrame:
         """One row a file, from its header alone; a file without a header fails in `load`."""

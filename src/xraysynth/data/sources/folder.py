@@ -10,6 +10,7 @@ import pandas as pd
 from xraysynth import images
 from xraysynth.data.sources.base import IMAGE_SUFFIXES, Loaded, file_id, files_below, located, stamp
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, some
+from xraysynth.records import require_valid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class FolderSource:
     simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        require_valid(self, f"source.{self.name}")
         for option in ("pattern", "patient"):
             self._compiled(option)
         if "label" not in self._compiled("pattern").groupindex:

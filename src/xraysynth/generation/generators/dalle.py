@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
@@ -13,14 +13,38 @@ from xraysynth.generation.generators.base import Card
 from xraysynth.generation.images_api import background, batch, client
 from xraysynth.generation.images_api.catalogue import Model, Pricing, catalogue
 from xraysynth.generation.images_api.catalogue import model as catalogued
-from xraysynth.generation.images_api.endpoint import OPENAI, Endpoint
+from xraysynth.generation.images_api.endpoint import Endpoint
 from xraysynth.generation.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
 from xraysynth.generation.images_api.results import Call, fill_in
 from xraysynth.generation.images_api.spool import Spool
 from xraysynth.generation.ledger import Ledger
-from xraysynth.records import Generated, JsonObject, Request
+from xraysynth.records import (
+    Count,
+    Generated,
+    JsonObject,
+    NotNegative,
+    Positive,
+    Request,
+    Rule,
+    matching,
+    require_valid,
+)
+
+
+def _is_address(text: str) -> bool:
+    address = urlsplit(text)
+    return not text or (address.scheme in ("http", "https") and address.username is None)
+
+
+SIZE = matching(r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", "be <width>x<height> in pixels, or auto")
+ADDRESS = Rule("be an http(s) address without user and password", _is_address, known=None)
+VARIABLE = Rule(
+    "be the name of an environment variable, never a key itself",
+    re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}").fullmatch,
+    known=None,
+)
 
 
 @dataclass(frozen=True)
@@ -38,67 +62,49 @@ class Dalle:
 
     name: str = "dalle"
     model: str = "gpt-image-2.5-sunburst-2026-09-08"
-    size: str = "1024x1024"
+    size: Annotated[str, SIZE] = "1024x1024"
     quality: str = "medium"
     moderation: str = "auto"
     output_format: str = "png"
-    base_url: str | None = None
-    azure_endpoint: str | None = None
+    base_url: Annotated[str, ADDRESS] | None = None
+    azure_endpoint: Annotated[str, ADDRESS] | None = None
     azure_deployment: str | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
     azure_api_version: str = field(default="2025-04-01-preview", metadata={"identity": False})
-    api_key_env: str = field(default="OPENAI_API_KEY", metadata={"identity": False})
-    budget_usd: float | None = field(default=None, metadata={"identity": False})
-    price_usd_per_image: float | None = field(default=None, metadata={"identity": False})
+    api_key_env: Annotated[str, VARIABLE] = field(
+        default="OPENAI_API_KEY", metadata={"identity": False}
+    )
+    budget_usd: NotNegative | None = field(default=None, metadata={"identity": False})
+    price_usd_per_image: NotNegative | None = field(default=None, metadata={"identity": False})
     spent_usd: float = field(default=0.0, metadata={"identity": False})
-    concurrency: int = field(default=8, metadata={"identity": False})
-    requests_per_minute: float | None = field(default=None, metadata={"identity": False})
-    images_per_minute: float | None = field(default=None, metadata={"identity": False})
-    tokens_per_minute: float | None = field(default=None, metadata={"identity": False})
-    timeout_seconds: float = field(default=300.0, metadata={"identity": False})
-    attempts: int = field(default=5, metadata={"identity": False})
-    give_up_after: int = field(default=20, metadata={"identity": False})
+    concurrency: Count = field(default=8, metadata={"identity": False})
+    requests_per_minute: Positive | None = field(default=None, metadata={"identity": False})
+    images_per_minute: Positive | None = field(default=None, metadata={"identity": False})
+    tokens_per_minute: Positive | None = field(default=None, metadata={"identity": False})
+    timeout_seconds: Positive = field(default=300.0, metadata={"identity": False})
+    attempts: Count = field(default=5, metadata={"identity": False})
+    give_up_after: Count = field(default=20, metadata={"identity": False})
     batch: bool = field(default=False, metadata={"identity": False})
-    batch_lines: int = field(default=200, metadata={"identity": False})
-    poll_seconds: float = field(default=60.0, metadata={"identity": False})
+    batch_lines: Count = field(default=200, metadata={"identity": False})
+    poll_seconds: Positive = field(default=60.0, metadata={"identity": False})
     state_folder: str | None = field(default=None, metadata={"identity": False})
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.base_url or self.azure_endpoint or OPENAI)
-        at_least_1 = ("concurrency", "attempts", "give_up_after", "batch_lines")
-        rates = ("requests_per_minute", "images_per_minute", "tokens_per_minute")
+        require_valid(self, f"generator.{self.name}")
         rules = {
-            "size must be <width>x<height> in pixels, or auto": self._sized,
             "base_url and azure_endpoint exclude each other": not (
                 self.base_url and self.azure_endpoint
             ),
-            "base_url or azure_endpoint must be an http(s) address without user and password": (
-                address.scheme in ("http", "https") and address.username is None
-            ),
-            "azure_deployment must be given with azure_endpoint": bool(self.azure_deployment)
-            or not self.azure_endpoint,
-            "api_key_env must be the name of an environment variable, never a key itself": bool(
-                re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,60}", self.api_key_env)
+            "azure_deployment must be given with azure_endpoint": (
+                self.azure_deployment or not self.azure_endpoint
             ),
             "batch is not offered for Azure here; leave it out": not (
                 self.batch and self.azure_endpoint
             ),
-            **{f"{n} must be at least 1": getattr(self, n) >= 1 for n in at_least_1},
-            **{f"{n} must be above 0": (getattr(self, n) or 1) > 0 for n in rates},
-            "timeout_seconds and poll_seconds must be above 0": (
-                min(self.timeout_seconds, self.poll_seconds) > 0
-            ),
-            "budget_usd and price_usd_per_image must not be negative": (
-                min(self.budget_usd or 0, self.price_usd_per_image or 0) >= 0
-            ),
         }
-        for rule, holds in rules.items():
-            if not holds:
-                raise ConfigError(f"generator.{self.name}: {rule}")
-
-    @property
-    def _sized(self) -> bool:
-        return self.size == "auto" or bool(re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", self.size))
+        broken = [f"generator.{self.name}: {rule}" for rule, holds in rules.items() if not holds]
+        if broken:
+            raise ConfigError(*broken)
 
     # What is asked, of whom, at what price
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, MultipleOf
 
-from xraysynth.errors import ConfigError
 from xraysynth.generation.generators._engines import (
     DTYPES,
     ENGINES,
@@ -32,7 +32,15 @@ from xraysynth.generation.generators._sampling import Sampler
 from xraysynth.generation.generators.base import Card
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL, build_scheduler, takes
-from xraysynth.records import Generated, JsonObject, LearningRecord, Request
+from xraysynth.records import (
+    Count,
+    Generated,
+    JsonObject,
+    LearningRecord,
+    Request,
+    one_of,
+    require_valid,
+)
 from xraysynth.seeds import digest
 
 EMBEDDED = "embedded"
@@ -73,32 +81,19 @@ class StableDiffusion:
     adapter_revision: str | None = None
     tiny_vae: str | None = None
     tiny_vae_revision: str | None = None
-    steps: int = 20
+    steps: Count = 20
     guidance: float = 2.0
-    scheduler: str = "dpm-solver++"
-    engine: str = "torch"
-    dtype: str = "auto"
-    size_px: int | None = None
-    batch_size: int = field(default=8, metadata=_UNIDENTIFIED)
-    memory: str = field(default="none", metadata=_UNIDENTIFIED)
+    scheduler: Annotated[str, one_of(tuple(SCHEDULERS))] = "dpm-solver++"
+    engine: Annotated[str, one_of(ENGINES)] = "torch"
+    dtype: Annotated[str, one_of(DTYPES)] = "auto"
+    size_px: Annotated[int, Ge(8), MultipleOf(8)] | None = None
+    batch_size: Count = field(default=8, metadata=_UNIDENTIFIED)
+    memory: Annotated[str, one_of(MEMORY)] = field(default="none", metadata=_UNIDENTIFIED)
     device: str = field(default="auto", metadata=_UNIDENTIFIED)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mirrors", tuple(self.mirrors))
-        choices = {"scheduler": SCHEDULERS, "engine": ENGINES, "dtype": DTYPES, "memory": MEMORY}
-        for option, known in choices.items():
-            if getattr(self, option) not in known:
-                raise ConfigError(
-                    f"{self._option}.{option} must be one of {', '.join(known)}; "
-                    f"got {getattr(self, option)!r}"
-                )
-        for option in ("steps", "batch_size"):
-            if getattr(self, option) < 1:
-                raise ConfigError(
-                    f"{self._option}.{option} must be at least 1; got {getattr(self, option)}"
-                )
-        if self.size_px is not None and (self.size_px < 8 or self.size_px % 8):
-            raise ConfigError(f"{self._option}.size_px must be a multiple of 8; got {self.size_px}")
+        require_valid(self, self._option)
 
     @property
     def _option(self) -> str:

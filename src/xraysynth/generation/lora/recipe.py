@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
 
-from xraysynth.errors import ConfigError
-from xraysynth.options import require_at_least, require_within
+from annotated_types import Ge, Interval, MinLen
+
+from xraysynth.records import Count, Fraction, NotNegative, Positive, one_of, require_valid
 
 
 class LoraOptimizer(Enum):
@@ -43,62 +45,39 @@ class LoraRecipe:
     UNet for a minute before the first step, which pays in long trainings.
     """
 
-    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
-    rank: int = 16
-    alpha: float = 16
-    dropout: float = 0.0
+    targets: Annotated[list[str], MinLen(1)] = field(
+        default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
+    )
+    rank: Count = 16
+    alpha: Positive = 16.0
+    dropout: Annotated[float, Interval(ge=0, le=0.99)] = 0.0
     text_encoder: bool = False
     per_class: bool = False
     captions: str = "prompts"
-    captions_per_image: int = 8
-    steps: int = 1000
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    warmup_fraction: float = 0.05
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
+    captions_per_image: Count = 8
+    steps: Count = 1000
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-4
+    warmup_fraction: Fraction = 0.05
+    weight_decay: NotNegative = 0.01
+    gradient_clip: NotNegative = 1.0
     optimizer: LoraOptimizer = LoraOptimizer.adamw
-    ema_decay: float = 0.0
-    caption_dropout: float = 0.1
-    min_snr_gamma: float = 5.0
-    noise_offset: float = 0.0
+    ema_decay: Annotated[float, Interval(ge=0, le=0.99999)] = 0.0
+    caption_dropout: Fraction = 0.1
+    min_snr_gamma: NotNegative = 5.0
+    noise_offset: NotNegative = 0.0
     zero_terminal_snr: bool = False
-    prior_images: int = 0
-    prior_weight: float = 1.0
+    prior_images: Annotated[int, Ge(0)] = 0
+    prior_weight: NotNegative = 1.0
     prior_prompt: str = "chest x-ray"
-    variants: int = 1
-    val_every_steps: int = 100
-    patience: int = 0
-    samples_per_class: int = 1
-    checkpoint_every_steps: int = 100
-    precision: str = "auto"
+    variants: Count = 1
+    val_every_steps: Count = 100
+    patience: Annotated[int, Ge(0)] = 0
+    samples_per_class: Annotated[int, Ge(0)] = 1
+    checkpoint_every_steps: Count = 100
+    precision: Annotated[str, one_of(("auto", "no", "bf16", "fp16"))] = "auto"
     compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = ("auto", "no", "bf16", "fp16")
-        if self.precision not in known:
-            raise ConfigError(
-                f"lora.precision must be one of {', '.join(known)}; got {self.precision!r}"
-            )
-        if not self.targets:
-            raise ConfigError("lora.targets must name at least one module; got none")
-        if self.alpha <= 0 or self.learning_rate <= 0:
-            raise ConfigError(
-                f"lora.alpha and lora.learning_rate must be > 0; got {self.alpha} and "
-                f"{self.learning_rate}"
-            )
-        require_within(
-            "lora", self, dropout=(0, 0.99), warmup_fraction=(0, 1), caption_dropout=(0, 1)
-        )
-        require_within("lora", self, ema_decay=(0, 0.99999))
-        require_at_least(
-            "lora", self, rank=1, captions_per_image=1, steps=1, batch_size=1, variants=1
-        )
-        require_at_least(
-            "lora", self, weight_decay=0, gradient_clip=0, min_snr_gamma=0, noise_offset=0
-        )
-        require_at_least(
-            "lora", self, prior_images=0, prior_weight=0, val_every_steps=1, patience=0
-        )
-        require_at_least("lora", self, samples_per_class=0, checkpoint_every_steps=1)
+        require_valid(self, "lora")
