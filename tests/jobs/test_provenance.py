@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 
 from xraysynth.jobs.provenance import environment, peak_memory_mb
+from xraysynth.records import to_json
 
 
 def test_the_environment_names_versions_and_nobody():
     found = environment()
-    assert found["versions"]["xraysynth"]
-    assert found["versions"]["torch"]
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    text = json.dumps(found)
+    assert found.versions["xraysynth"]
+    assert found.versions["torch"]
+    assert found.python == ".".join(map(str, sys.version_info[:3]))
+    text = json.dumps(to_json(found))
     assert str(Path.home()) not in text
     assert socket.gethostname() not in text
     assert getpass.getuser() not in text.split('"')
@@ -23,7 +24,7 @@ def test_the_gpu_is_asked_for_as_soon_as_torch_is_there():
     import torch
 
     expected = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    assert environment()["gpu"] == expected
+    assert environment().gpu == expected
 
 
 def test_peak_memory_is_in_megabytes():

@@ -14,7 +14,7 @@ from xraysynth.errors import XraysynthError
 from xraysynth.files import exclusive, write_atomically
 from xraysynth.jobs.distributed import announce, announced, is_main
 from xraysynth.jobs.provenance import environment, peak_memory_mb
-from xraysynth.records import to_json
+from xraysynth.records import JsonObject, to_json
 from xraysynth.seeds import digest
 
 
@@ -28,10 +28,10 @@ class Job:
     """
 
     stage: str
-    identity: Mapping[str, Any]
+    identity: JsonObject
     output: Path
     leaves: tuple[str | Path, ...] = ()
-    made_of: Mapping[str, Any] = field(default_factory=dict)
+    made_of: JsonObject = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -43,13 +43,13 @@ class Job:
         """Where the job writes."""
         return self.output / self.stage / self.key
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """What run.json says, empty if the job never ran."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+            record: JsonObject = json.loads((self.folder / "run.json").read_text())
         except FileNotFoundError:
             return {}
-        return found
+        return record
 
     @property
     def done(self) -> bool:
@@ -58,7 +58,7 @@ class Job:
         record = self.record()
         return there and record.get("state") == "done" and self._is_current(record)
 
-    def _is_current(self, record: Mapping[str, Any]) -> bool:
+    def _is_current(self, record: JsonObject) -> bool:
         result = record.get("result", {})  # of an earlier version, it may not say
         return all(result.get(name, value) == value for name, value in self.made_of.items())
 
@@ -136,15 +136,15 @@ class Job:
             record |= {
                 "seconds": round(time.perf_counter() - began, 3),
                 "peak_memory_mb": round(peak_memory_mb(), 1),
-                "environment": environment(),
+                "environment": to_json(environment()),
             }
             self._write(record)
         return record
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: JsonObject) -> None:
         text = json.dumps(record, indent=1, default=str)
         write_atomically(self.folder / "run.json", text.encode())
 
-    def _line(self, record: Mapping[str, Any], *, skipped: bool) -> dict[str, Any]:
+    def _line(self, record: JsonObject, *, skipped: bool) -> dict[str, Any]:
         head = {"stage": self.stage, "key": self.key, "state": record["state"], "skipped": skipped}
         return head | {"folder": str(self.folder), "seconds": record["seconds"], **record["result"]}

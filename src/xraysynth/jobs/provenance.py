@@ -5,10 +5,11 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 PACKAGES = (
     *("torch", "torchvision", "pytorch-lightning", "diffusers", "transformers", "accelerate"),
@@ -17,20 +18,37 @@ PACKAGES = (
 )
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine and commit, without names of users, hosts or folders."""
-    return _fixed() | {"gpu": _gpu()}
+@dataclass(frozen=True)
+class RunEnvironment:
+    """Versions, machine and commit, without names of users, hosts or folders.
+
+    `git` is the commit of a source tree, "" for an installed package; `versions` are those of the
+    `PACKAGES` that are installed, and of this one.
+    """
+
+    python: str
+    platform: str
+    cpu_cores: int | None
+    git: str
+    versions: Mapping[str, str]
+    gpu: str = ""
+
+
+def environment() -> RunEnvironment:
+    """What this process runs with."""
+    return replace(_without_gpu(), gpu=_gpu())
 
 
 @cache
-def _fixed() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_cores": cpu_cores(),
-        "git": _git(),
-        "versions": {name: found for name in ("xraysynth", *PACKAGES) if (found := _version(name))},
-    }
+def _without_gpu() -> RunEnvironment:
+    versions = {name: _version(name) for name in ("xraysynth", *PACKAGES)}
+    return RunEnvironment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu_cores=cpu_cores(),
+        git=_git(),
+        versions={name: version for name, version in versions.items() if version},
+    )
 
 
 def cpu_cores() -> int | None:

@@ -23,7 +23,7 @@ from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.manifest import Manifest
 from xraysynth.privacy import Scrubber
-from xraysynth.records import LEARNED, JsonObject, LearningRecord, from_json
+from xraysynth.records import LEARNED, JsonObject, LearningRecord, from_json, to_json
 from xraysynth.release import croissant, hub
 from xraysynth.release.folder import Contents, mark, write_release
 from xraysynth.release.made import Background, Made, part_names
@@ -219,7 +219,8 @@ def _environment(folder: Path) -> JsonObject:
     """What the report was made with."""
     path = folder / "run.json"
     record: JsonObject = json.loads(path.read_text()) if path.is_file() else {}
-    return record.get("environment") or environment()
+    recorded: JsonObject = record.get("environment") or to_json(environment())
+    return recorded
 
 
 def _ids(cohort: Manifest) -> set[str]:

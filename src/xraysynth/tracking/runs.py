@@ -13,7 +13,7 @@ from xraysynth.config import Config, TrackingMode
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.privacy import GONE, Scrubber
-from xraysynth.records import JsonObject, from_json
+from xraysynth.records import JsonObject, from_json, to_json
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
@@ -76,7 +76,7 @@ def _settings() -> Any:
         symlink=False,  # a copy that follows links would hold every run twice
         host="",
         disable_git=True,  # its address may hold a token; the commit is known already
-        git_commit=environment()["git"].removesuffix("-dirty") or None,
+        git_commit=environment().git.removesuffix("-dirty") or None,
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
@@ -105,7 +105,7 @@ def described(config: Config, job: Job) -> JsonObject:
     sources = (*config.sources(), *config.test_sources())
     facts = {
         "job": job.key,
-        "environment": environment(),
+        "environment": to_json(environment()),
         "credentialed": any(source.credentialed for source in sources),
     }
     described_arm = {"arm": asdict(arm(plain))} if job.stage == "train" else {}
