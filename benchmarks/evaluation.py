@@ -27,7 +27,8 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from xraysynth.evaluation.encoders.base import Preprocessing, identity, run
+from xraysynth.evaluation.encoders.base import run
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.fidelity import Moments, frechet
 from xraysynth.evaluation.metrics.manifold import manifold
@@ -130,7 +131,7 @@ def features(images: np.ndarray) -> Features:
     """Ours, through the code that all encoders share."""
     to_rgb = Preprocessing(scale=(1.0,) * 3, shift=(0.0,) * 3)
     values = run("benchmark", NETWORK, NETWORK, to_rgb, images)
-    return Features(values, identity("benchmark", weights="random", preprocessing=to_rgb))
+    return Features(values, Identity("benchmark", "random", to_rgb))
 
 
 def timed(what: str, call: Callable[[], Any]) -> tuple[float, Any]:

@@ -15,7 +15,7 @@ MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in ROOT.
 PLUGINS = ("data.sources", "generation.generators", "evaluation.encoders")
 SIBLINGS = {
     "generation.generators.sd_lora": {"generation.generators.stable_diffusion"},
-    "evaluation.encoders": {"evaluation.encoders.weights"},
+    "evaluation.encoders": {"evaluation.encoders.identity", "evaluation.encoders.weights"},
 }
 HEAVY = {"torch", "diffusers", "transformers", "openai", "wandb", "timm", "pytorch_lightning"}
 

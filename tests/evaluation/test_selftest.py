@@ -5,6 +5,7 @@ import pytest
 
 from xraysynth.compose import compose
 from xraysynth.evaluation import selftest
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.stages import Workspace
 from xraysynth.stages import selftest as stage
 
@@ -36,7 +37,7 @@ def test_an_encoder_that_sees_nothing_fails(monkeypatch):
     rng = np.random.default_rng(0)
 
     class Blind:
-        identity = {"encoder": "blind", "weights": "", "preprocessing": {}}  # noqa: RUF012
+        identity = Identity("blind", "", Preprocessing())
 
         def features(self, images):
             return rng.normal(size=(len(images), 8))

@@ -19,6 +19,7 @@ from xraysynth import files, launch
 from xraysynth.compose import compose, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.encoders import embedded
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Cached, cached_features
 from xraysynth.files import write_atomically
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
@@ -229,7 +230,7 @@ class Grey:
     """Mean and spread of the grey values, and what it was asked for."""
 
     name: str = "grey"
-    identity: ClassVar = {"encoder": "grey", "weights": "w", "preprocessing": {}}
+    identity: ClassVar = Identity("grey", "w", Preprocessing())
     calls: list[int] = field(default_factory=list)
 
     def features(self, images):

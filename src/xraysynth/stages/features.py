@@ -18,7 +18,6 @@ from xraysynth.generation import pool
 from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.seeds import digest
 from xraysynth.stages import evaluate
 from xraysynth.stages._workspace import Workspace
 
@@ -84,7 +83,7 @@ def job(workspace: Workspace, found: _Caches, part: shards.Part) -> Job:
     caches = [cache for _, by_encoder in found for _, cache in by_encoder]
     decides = {
         "sets": sorted({cache.digest for cache in caches}),
-        "encoders": sorted({digest(cache.identity) for cache in caches}),
+        "encoders": sorted({cache.identity.digest for cache in caches}),
         "shard": list(part),
     }
     leaves = [cache.path(piece) for cache in caches for piece in cache.pieces(part)]

@@ -21,8 +21,8 @@ def test_a_classifier_is_identified_by_its_weights():
     with torch.no_grad():
         module.layer.bias += 1
     after = encoder.identity
-    assert before["weights"] != after["weights"]
-    assert before["preprocessing"] == after["preprocessing"]
+    assert before.weights != after.weights
+    assert before.preprocessing == after.preprocessing
 
 
 def test_it_takes_a_classifier_and_nothing_else(tmp_path):

@@ -8,6 +8,9 @@ import pytest
 
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError
 from xraysynth.evaluation import encoders
+from xraysynth.evaluation.encoders.identity import Identity
+from xraysynth.records import from_json, to_json
+from xraysynth.seeds import digest
 
 WITH_WEIGHTS = [name for name in encoders.NAMES if name not in ("classifier", "embedded")]
 
@@ -38,13 +41,14 @@ def test_features_are_finite_doubles_the_same_in_any_batch(encoder, images, monk
 
 
 def test_identity_is_json_and_names_what_decides(encoder, images):
-    identity = json.loads(json.dumps(encoder.identity))
-    assert identity == encoder.identity
+    identity = json.loads(json.dumps(to_json(encoder.identity)))
+    assert from_json(Identity, identity) == encoder.identity
+    assert digest(identity) == encoder.identity.digest
     assert set(identity) == {"encoder", "weights", "preprocessing"}
     assert identity["encoder"] == encoder.name
     assert encoder.name in encoders.NAMES
     assert re.fullmatch("[0-9a-f]{64}", identity["weights"])
-    assert identity["preprocessing"] == encoder.preprocessing.settings
+    assert encoder.identity.preprocessing == encoder.preprocessing
 
 
 def test_images_need_not_be_square(encoder, images):

@@ -48,12 +48,12 @@ def test_the_identity_changes_with_weights_and_preprocessing(given, tmp_path):
     assert before == build("rad_dino", weights=folder).identity
     processor(folder, mean=[0.4] * 3, deviation=[0.2583] * 3)
     after = build("rad_dino", weights=folder).identity
-    assert before["preprocessing"] != after["preprocessing"]
-    assert before["weights"] == after["weights"]
+    assert before.preprocessing != after.preprocessing
+    assert before.weights == after.weights
     path = folder / "model.safetensors"
     changed = {key: value + 1 for key, value in load_file(path).items()}
     save_file(changed, path, metadata={"format": "pt"})
-    assert build("rad_dino", weights=folder).identity["weights"] != before["weights"]
+    assert build("rad_dino", weights=folder).identity.weights != before.weights
 
 
 def test_missing_weights_are_not_left_random(given, tmp_path, images):
@@ -83,7 +83,7 @@ def test_clip_takes_converted_weights_too(given, tmp_path, images, built):
     (folder / "pytorch_model.bin").unlink()
     found = build("clip", weights=folder)
     assert found.features(images) == pytest.approx(built("clip").features(images))
-    assert found.identity["weights"] != built("clip").identity["weights"]  # another file
+    assert found.identity.weights != built("clip").identity.weights  # another file
 
 
 def test_clip_executes_no_pickled_code(given, tmp_path, images):

@@ -7,9 +7,9 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features, cached_features, pooled, require_same
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
-from xraysynth.seeds import digest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
 
@@ -25,11 +25,7 @@ class Counting:
 
     @property
     def identity(self):
-        return {
-            "encoder": self.name,
-            "weights": self.weights,
-            "preprocessing": {"size_px": self.size_px},
-        }
+        return Identity(self.name, self.weights, Preprocessing(self.size_px))
 
     def features(self, images):
         self.calls.append(len(images))
@@ -80,7 +76,7 @@ def test_the_file_says_what_its_features_are_of(tmp_path):
     assert facts["encoder"] == "counting"
     assert facts["images"] == "a"
     assert facts["weights"] == "w"
-    assert facts["preprocessing"] == digest({"size_px": 8})
+    assert facts["preprocessing"] == Preprocessing(8).digest
     assert facts["sha256"] == hashlib.sha256(found.values.tobytes()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.kid import poly_mmd
 
 from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics import points
 from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.copying import authenticity
@@ -24,8 +25,8 @@ WHOLE = ["FD(e)", "KD(e)", "precision", "recall", "density", "coverage", "Vendi"
 
 
 def features(values, encoder="e", **differing):
-    identity = {"encoder": encoder, "weights": "w", "preprocessing": {"size_px": 64}}
-    return Features(np.asarray(values, np.float64), identity | differing)
+    identity = replace(Identity(encoder, "w", Preprocessing(64)), **differing)
+    return Features(np.asarray(values, np.float64), identity)
 
 
 def drawn(seed, n, d=6):
@@ -345,7 +346,7 @@ def test_fewer_than_two_splits_are_refused(splits):
     ("changed", "message"),
     [
         ({"synthetic": features(Y, weights="v")}, "differ in weights"),
-        ({"synthetic": features(Y, preprocessing={"size_px": 65})}, "differ in preprocessing"),
+        ({"synthetic": features(Y, preprocessing=Preprocessing(65))}, "differ in preprocessing"),
         ({"real_labels": ["normal"] * 3}, "160 real images, but labels of shape"),
         ({"patients": np.arange(159)}, "patient ids of shape"),
         ({"patients": np.zeros(160)}, "one patient"),

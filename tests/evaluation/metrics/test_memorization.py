@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import betabinom
 
 from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.memorization import (
     memorization,
@@ -13,7 +16,7 @@ from xraysynth.evaluation.metrics.memorization import (
 
 def drawn(seed, n, dimensions=8):
     values = np.random.default_rng(seed).normal(size=(n, dimensions))
-    return Features(values, {"encoder": "e", "weights": "w", "preprocessing": "p"})
+    return Features(values, Identity("e", "w", Preprocessing()))
 
 
 def found(synthetic, *, train=None, held_out=None, **options):
@@ -106,7 +109,7 @@ def test_too_few_held_out_images_have_no_one_percent_quantile():
 
 
 def test_features_of_other_encoders_do_not_mix():
-    other = Features(drawn(2, 300).values, drawn(0, 2).identity | {"weights": "v"})
+    other = Features(drawn(2, 300).values, replace(drawn(0, 2).identity, weights="v"))
     with pytest.raises(XraysynthError, match="differ in weights"):
         found(other)
 

@@ -3,6 +3,11 @@
 An encoder is a module of this package with a function `build`; nothing else lists it. What decides
 the features (weights and preprocessing) is in its `identity`, by which features are cached and which
 keeps features of different preprocessing from being compared.
+
+    >>> NAMES
+    ('classifier', 'clip', 'dinov2', 'embedded', 'inception', 'rad_dino', 'xrv')
+    >>> build("embedded").preprocessing.size_px
+    64
 """
 
 from importlib import import_module
@@ -16,7 +21,9 @@ if TYPE_CHECKING:
     from xraysynth.evaluation.encoders.base import Encoder
     from xraysynth.training.classifier import XrayClassifier
 
-_MACHINERY = {"base", "weights"}
+__all__ = ["NAMES", "build"]
+
+_MACHINERY = {"base", "identity", "weights"}
 
 NAMES = tuple(
     sorted(

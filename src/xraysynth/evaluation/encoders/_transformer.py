@@ -1,7 +1,7 @@
 """Vision transformers from a folder in the layout of the transformers library."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.encoders.base import Preprocessing, identity, run
+from xraysynth.evaluation.encoders.base import run
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import Published, content_digest, files, find, readable
 
 
@@ -36,12 +37,12 @@ class VisionTransformer:
         return self.published.encoder
 
     @cached_property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Identity:
         """See `Encoder`; the preprocessor's file counts by what it says, not by its bytes."""
         decisive = files(self.published, self._folder)
         decisive.pop("preprocessor_config.json")
         digest = content_digest(decisive)
-        return identity(self.name, weights=digest, preprocessing=self.preprocessing)
+        return Identity(self.name, digest, self.preprocessing)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

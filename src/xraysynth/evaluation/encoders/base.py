@@ -1,18 +1,16 @@
-"""What every encoder shares: its interface, the preprocessing, and running a network in batches."""
+"""What every encoder shares: its interface, and running a network in batches."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, XraysynthError
-from xraysynth.images import study_format
+from xraysynth.errors import DataNotFoundError, ImageError, XraysynthError
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.progress import LATE_SECONDS, progress
-from xraysynth.seeds import digest
 
 BATCH = 32
 
@@ -25,65 +23,11 @@ class Encoder(Protocol):
         """Its name in `encoders.NAMES`, which is also that in the metric's name."""
 
     @property
-    def identity(self) -> Mapping[str, Any]:
-        """What decides the features, as JSON values: `encoder`, `weights` and `preprocessing`."""
+    def identity(self) -> Identity:
+        """What decides the features."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """`(N, H, W)` uint8 grey, also memory-mapped -> `(N, d)` float64."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From 8-bit grey to what a network takes: squared, resized, x / 255 * scale + shift.
-
-    Squared by padding with black or by a centre crop; resized with antialiased bicubic (Parmar et
-    al., arXiv:2104.11222), not at all where `size_px` is None. One `scale` and `shift` a channel.
-    """
-
-    size_px: int | None = None
-    crop: bool = False
-    scale: tuple[float, ...] = (1.0,)
-    shift: tuple[float, ...] = (0.0,)
-
-    def __post_init__(self) -> None:
-        if not self.scale or len(self.scale) != len(self.shift):
-            raise ConfigError(
-                f"preprocessing needs one scale and one shift a channel, got {len(self.scale)} and "
-                f"{len(self.shift)}"
-            )
-
-    @classmethod
-    def normalised(
-        cls, *, mean: tuple[float, ...], deviation: tuple[float, ...], size_px: int, crop: bool
-    ) -> "Preprocessing":
-        """(x / 255 - mean) / deviation, channel by channel."""
-        scale = tuple(1 / d for d in deviation)
-        shift = tuple(-m / d for m, d in zip(mean, deviation, strict=True))
-        return cls(size_px, crop, scale, shift)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the settings."""
-        return digest(self.settings)
-
-    def __call__(self, images: np.ndarray) -> torch.Tensor:
-        """`(N, H, W)` uint8 -> `(N, channels, side, side)` float32."""
-        square = _centre_square(images) if self.crop else images
-        size = self.size_px or max(square.shape[1:])
-        resized = np.stack([study_format(image, size) for image in square])
-        batch = torch.from_numpy(resized.astype(np.float32))[:, None] / 255
-        scale, shift = torch.tensor(self.scale), torch.tensor(self.shift)
-        return batch * scale[:, None, None] + shift[:, None, None]
-
-
-def identity(name: str, *, weights: str, preprocessing: Preprocessing) -> dict[str, Any]:
-    """The identity of an encoder with these weights, by their SHA-256."""
-    return {"encoder": name, "weights": weights, "preprocessing": preprocessing.settings}
 
 
 def run(
@@ -134,13 +78,6 @@ def check_images(images: np.ndarray) -> None:
             f"all {len(images)} images have values of at most 1, as if they had been scaled "
             "to [0, 1] before they were made 8-bit; pass grey values from 0 to 255"
         )
-
-
-def _centre_square(images: np.ndarray) -> np.ndarray:
-    height, width = images.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[:, top : top + side, left : left + side]
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The classifier of the study itself, for machines without any weights."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 from safetensors.numpy import save
 
 from xraysynth.errors import ConfigError
-from xraysynth.evaluation.encoders.base import Encoder, Preprocessing, identity, run
+from xraysynth.evaluation.encoders.base import Encoder, run
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,11 @@ class ClassifierEncoder:
     preprocessing = Preprocessing()
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Identity:
         """The digest is over the module's parameters and buffers."""
         state = {name: value.cpu().numpy() for name, value in self.module.state_dict().items()}
         weights = hashlib.sha256(save(state)).hexdigest()
-        return identity(self.name, weights=weights, preprocessing=self.preprocessing)
+        return Identity(self.name, weights, self.preprocessing)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""

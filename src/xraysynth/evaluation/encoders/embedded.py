@@ -1,7 +1,6 @@
 """The autoencoder of the embedded tiny Stable Diffusion: always there, offline, and cheap."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.encoders.base import Encoder, Preprocessing, identity, run
+from xraysynth.evaluation.encoders.base import Encoder, run
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import content_digest, readable
 
 ASSET = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
@@ -37,10 +37,10 @@ class Embedded:
     name = "embedded"
 
     @cached_property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Identity:
         """See `Encoder`."""
         digest = content_digest({name: self._folder / name for name in _FILES})
-        return identity(self.name, weights=digest, preprocessing=self.preprocessing)
+        return Identity(self.name, digest, self.preprocessing)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

@@ -1,7 +1,6 @@
 """FID's own Inception-v3."""
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from xraysynth.evaluation.encoders.base import (
-    Encoder,
-    Preprocessing,
-    identity,
-    optional_package,
-    run,
-)
+from xraysynth.evaluation.encoders.base import Encoder, optional_package, run
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import Published, find, readable, sha256, state_dict
 
 PUBLISHED = Published(
@@ -45,9 +39,9 @@ class Inception:
     preprocessing = Preprocessing(size_px=299, scale=(255.0,) * 3, shift=(0.0,) * 3)
 
     @cached_property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Identity:
         """See `Encoder`."""
-        return identity(self.name, weights=sha256(self._file), preprocessing=self.preprocessing)
+        return Identity(self.name, sha256(self._file), self.preprocessing)
 
     @cached_property
     def _file(self) -> Path:

@@ -1,6 +1,5 @@
 """The DenseNet of torchxrayvision, trained on chest radiographs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,8 @@ import numpy as np
 import torch
 
 from xraysynth.errors import ImageError
-from xraysynth.evaluation.encoders.base import (
-    Encoder,
-    Preprocessing,
-    identity,
-    optional_package,
-    run,
-)
+from xraysynth.evaluation.encoders.base import Encoder, optional_package, run
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import Published, find, readable, sha256, state_dict
 
 # What is published is a pickled module, in torchxrayvision's releases as on the Hub: reading it runs
@@ -46,9 +40,9 @@ class XrvDenseNet:
     preprocessing = Preprocessing(size_px=224, crop=True, scale=(2048.0,), shift=(-1024.0,))
 
     @cached_property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Identity:
         """See `Encoder`."""
-        return identity(self.name, weights=sha256(self._file), preprocessing=self.preprocessing)
+        return Identity(self.name, sha256(self._file), self.preprocessing)
 
     @cached_property
     def _file(self) -> Path:

@@ -11,9 +11,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,7 @@ from xraysynth.files import write_atomically
 
 if TYPE_CHECKING:
     from xraysynth.evaluation.encoders.base import Encoder
+    from xraysynth.evaluation.encoders.identity import Identity
 
 FEATURES = "features"
 """The folder in a study's cache."""
@@ -37,12 +38,12 @@ class Features:
     """Features `(N, d)` float64 of one image set, and the identity of the encoder they are from."""
 
     values: np.ndarray
-    identity: Mapping[str, Any]
+    identity: "Identity"
 
     @property
     def encoder(self) -> str:
         """The encoder's name."""
-        return str(self.identity["encoder"])
+        return self.identity.encoder
 
     def of(self, rows: np.ndarray) -> "Features":
         """Those of some of the images."""
@@ -72,7 +73,7 @@ def image_set(manifest_digest: str, *, size_px: int) -> str:
 class Cached:
     """Where the features of a set of `n_images` lie: in one file, or in parts (index, count)."""
 
-    identity: Mapping[str, Any]
+    identity: "Identity"
     digest: str
     n_images: int
     folder: Path
@@ -90,7 +91,7 @@ class Cached:
         """The file of a part."""
         key = seeds.digest(_facts(self.identity, self.digest))[:16]
         which = "" if part == WHOLE else f".{part[0]}-of-{part[1]}"
-        return self.folder / f"{self.identity['encoder']}-{key}{which}.safetensors"
+        return self.folder / f"{self.identity.encoder}-{key}{which}.safetensors"
 
     def pieces(self, part: tuple[int, int] = WHOLE) -> list[tuple[int, int]]:
         """The parts that hold this one, as far as they have images: the whole where it is there.
@@ -136,11 +137,11 @@ def require_same(*features: Features) -> None:
     """Raise unless all features are of one encoder, one preprocessing and one set of weights."""
     first = features[0].identity
     for other in (item.identity for item in features[1:]):
-        if differing := [key for key in first if first[key] != other.get(key)]:
-            described = [_describe(identity) for identity in (first, other)]
+        names = [field.name for field in fields(first)]
+        if differing := [n for n in names if getattr(first, n) != getattr(other, n)]:
             raise XraysynthError(
-                f"features differ in {' and '.join(differing)}: {described[0]} and {described[1]}; "
-                "compute all sides with the same encoder"
+                f"features differ in {' and '.join(differing)}: {_describe(first)} and "
+                f"{_describe(other)}; compute all sides with the same encoder"
             )
 
 
@@ -150,17 +151,17 @@ def pooled(shards: Sequence[Features]) -> Features:
     return Features(np.concatenate([shard.values for shard in shards]), shards[0].identity)
 
 
-def _describe(identity: Mapping[str, Any]) -> str:
-    hashes = (f"{key} {seeds.key12(identity[key])}" for key in ("preprocessing", "weights"))
-    return f"{identity['encoder']} ({', '.join(hashes)})"
+def _describe(identity: "Identity") -> str:
+    preprocessing, weights = identity.preprocessing.digest[:12], seeds.key12(identity.weights)
+    return f"{identity.encoder} (preprocessing {preprocessing}, weights {weights})"
 
 
-def _facts(identity: Mapping[str, Any], images: str) -> dict[str, str]:
+def _facts(identity: "Identity", images: str) -> dict[str, str]:
     return {
         "images": images,
-        "encoder": str(identity["encoder"]),
-        "weights": str(identity["weights"]),
-        "preprocessing": seeds.digest(identity["preprocessing"]),
+        "encoder": identity.encoder,
+        "weights": identity.weights,
+        "preprocessing": identity.preprocessing.digest,
     }
 
 
