@@ -82,6 +82,7 @@ TWICE = """
 import json, sys
 from xraysynth.compose import compose
 from xraysynth.stages import dashboard
+from xraysynth.stages._workspace import Workspace
 config = compose(sys.argv[1:])
 print(json.dumps([dashboard.run(Workspace(config, [])) for _ in range(2)]))
 """

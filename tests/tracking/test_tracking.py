@@ -15,6 +15,7 @@ from wandb_recorder import KEY, Recorder, environment, logged
 from xraysynth import tracking
 from xraysynth.compose import compose
 from xraysynth.evaluation.metrics.classification import evaluate
+from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
@@ -144,8 +145,8 @@ def test_a_table_of_a_pool_says_what_was_refused(tmp_path):
     config = compose([f"paths.output={tmp_path / 'outputs'}"])
     outcomes = {"normal": {"image": 1, "refused": 1}}
     with tracking.tracked(config, Job("generate", {}, tmp_path / "outputs")) as run:
-        summary = {"images": 1, "outcomes": outcomes, "ledger": {"seconds_p50": 2.0}}
-        tracking.log_pool(run, store.manifest(), store, summary, lora="abc")
+        spent = {"outcomes": outcomes, "ledger": Ledger(seconds_p50=2.0)}
+        tracking.log_pool(run, store.manifest(), store, **spent, lora="abc")
     (run,) = runs(tmp_path, "generate")
     (table,) = run.glob("files/media/table/*.table.json")
     rows = json.loads(table.read_text())["data"]
@@ -170,8 +171,7 @@ def test_images_under_a_use_agreement_are_not_shown(tmp_path, credentialed):
     config = compose([*overrides, f"source.table.credentialed={str(credentialed).lower()}"])
     manifest = cohort(tmp_path / "cohort")
     with tracking.tracked(config, Job("prepare", {}, tmp_path / "outputs")) as run:
-        summary = {"images": 8, "patients": 8, "near_duplicates": 0}
-        tracking.log_cohort(run, manifest, summary)
+        tracking.log_cohort(run, manifest, patients=8, near_duplicates=0)
         tracking.Learning(run).samples(np.zeros((1, 8, 8)), ["someone's report"], step=1, prefix="")
     (run,) = runs(tmp_path)
     assert len(pictures(run)) == (0 if credentialed else 8 + 1)
@@ -246,12 +246,13 @@ import sys
 import numpy as np
 from xraysynth import tracking
 from xraysynth.compose import compose
+from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.jobs.job import Job
 config = compose([f"paths.output={sys.argv[1]}"])
-row = {"question": "class", "view": "border", "value": 0.9, "low": 0.8, "high": 1.0, "n": 9}
+row = Shortcut(0.9, 0.8, 1.0, 9, question="class", view="border", chance=0.5)
 with tracking.tracked(config, Job("probe", {}, config.output)) as run:
     tracking.Learning(run).samples(np.zeros((1, 8, 8)), ["a caption"], step=1, prefix="")
-    tracking.log_shortcuts(run, {"shortcuts": [row]})
+    tracking.log_shortcuts(run, [row])
 """
 
 

@@ -22,7 +22,7 @@ from xraysynth.generation.prompts import PromptBank
 from xraysynth.jobs.distributed import process_group, world_size
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
-from xraysynth.records import LEARNED, Captioned, to_json
+from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed
 from xraysynth.stages._workspace import Workspace
 
@@ -98,7 +98,7 @@ def work(workspace: Workspace, learner: Learner, this: Job) -> FineTuning:
             processes=world_size(),
             ledger=_spent(this),
         )
-        tracking.log_lora(run, to_json(summary), job=this, cohort=cohort)
+        tracking.log_lora(run, summary, job=this, cohort=cohort)
     # Last: with it the weights count as there.
     record.write(this.folder / LEARNED)
     return summary

@@ -128,15 +128,15 @@ def work(workspace: Workspace, name: str, this: Job) -> dict[str, Any]:
         if not len(manifest):
             reasons = sorted({str(fact["reason"]) for fact in pool.facts(store)})
             raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
-        summary = {
-            "pool": str(store.folder),
-            "images": len(manifest),
-            "outcomes": pool.outcomes(store),
-            "ledger": to_json(pool.ledger(store)),
-        }
+        outcomes, ledger = pool.outcomes(store), pool.ledger(store)
         lora = getattr(generator, "taught_by", None) or ""
-        tracking.log_pool(run, manifest, store, summary, lora=lora)
-    return summary
+        tracking.log_pool(run, manifest, store, outcomes=outcomes, ledger=ledger, lora=lora)
+    return {
+        "pool": str(store.folder),
+        "images": len(manifest),
+        "outcomes": outcomes,
+        "ledger": to_json(ledger),
+    }
 
 
 @contextmanager

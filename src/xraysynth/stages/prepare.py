@@ -248,7 +248,9 @@ def work(workspace: Workspace, this: Job) -> Prepared:
         confounding=acknowledged,
     )
     with tracking.tracked(config, this) as tracked:
-        tracking.log_cohort(tracked, manifest, to_json(result))
+        tracking.log_cohort(
+            tracked, manifest, patients=result.patients, near_duplicates=result.near_duplicates
+        )
     return result
 
 

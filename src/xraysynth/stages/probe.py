@@ -82,7 +82,7 @@ def work(workspace: Workspace, this: Job) -> dict[str, Any]:
         "shortcuts": to_json(found),
     }
     with tracking.tracked(config, this) as run:
-        tracking.log_shortcuts(run, summary)
+        tracking.log_shortcuts(run, found)
     return summary
 
 

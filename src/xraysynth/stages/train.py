@@ -26,7 +26,7 @@ from xraysynth.generation import pool
 from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest, patient_keys
-from xraysynth.records import LearningRecord, from_json, to_json
+from xraysynth.records import LearningRecord, from_json
 from xraysynth.stages._workspace import Workspace
 from xraysynth.training.recipe import Control
 from xraysynth.training.run import (
@@ -228,7 +228,7 @@ def _fit(
 
 
 def _log(run: Any, result: TrainResult | JudgeResult, *arrays: np.ndarray, **sources: Any) -> None:
-    tracking.log_training(run, to_json(result), *arrays, **sources)
+    tracking.log_training(run, result, *arrays, **sources)
 
 
 def judge_job(workspace: Workspace) -> Job:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.manifest import Manifest
+from xraysynth.records import to_json
 
 IMAGES_PER_CLASS = 8
 """Images of a class in a W&B table, in the order of their hashes: none is picked."""
@@ -36,8 +37,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
 
 
-def log_rows(run: Any, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Records as tables."""
-    for name, rows in tables.items():
+def log_rows(run: Any, tables: Mapping[str, Sequence[object]]) -> None:
+    """Records of one class as a table, by its name."""
+    for name, records in tables.items():
+        rows = to_json(records)
         columns = list(rows[0]) if rows else []
         run.log({name: table(columns, [[row[column] for column in columns] for row in rows])})

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xraysynth.generation.pool import ledger
+from xraysynth.generation.generators.base import FineTuning
+from xraysynth.generation.ledger import Ledger
+from xraysynth.generation.pool import ledger as pool_ledger
 from xraysynth.images import read
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
@@ -19,7 +21,9 @@ from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
 from xraysynth.tracking.summaries import cost, summarize, summarize_reading
 
 if TYPE_CHECKING:  # what is logged is handed over
+    from xraysynth.evaluation.metrics.probes import Shortcut
     from xraysynth.evaluation.results import ClosestPair, PoolEvaluation
+    from xraysynth.evaluation.testing import JudgeResult, TrainResult
 
 CALIBRATION_BINS = 15
 
@@ -45,7 +49,7 @@ class Learning:
             self.run.log({f"finetune/{prefix}samples": shown, f"finetune/{prefix}step": step})
 
 
-def log_cohort(run: Any, cohort: Manifest, summary: Mapping[str, Any]) -> None:
+def log_cohort(run: Any, cohort: Manifest, *, patients: int, near_duplicates: int) -> None:
     """Images by data set, class and split; some of every class; the cohort as an artifact."""
     if run is None:
         return
@@ -56,31 +60,39 @@ def log_cohort(run: Any, cohort: Manifest, summary: Mapping[str, Any]) -> None:
     )
     if may_show(run):
         run.log({"cohort/samples": [image(read(file), row.label) for file, row in some(cohort)]})
-    run.summary.update(summarize("prepare", summary))
+    counts_of_all = {"patients": patients, "near_duplicates": near_duplicates}
+    run.summary.update(summarize("prepare", {"images": len(cohort), **counts_of_all}))
     records.log(run, of_cohort(cohort))
 
 
-def log_shortcuts(run: Any, summary: Mapping[str, Any]) -> None:
+def log_shortcuts(run: Any, shortcuts: "Sequence[Shortcut]") -> None:
     """What gives away the source or the class, question by question."""
     if run is not None:
-        log_rows(run, {"shortcuts": summary["shortcuts"]})
-        run.summary.update(summarize("probe", summary))
+        log_rows(run, {"shortcuts": shortcuts})
+        run.summary.update(summarize("probe", {"shortcuts": to_json(shortcuts)}))
 
 
-def log_lora(run: Any, summary: Mapping[str, Any], *, job: Job, cohort: Manifest) -> None:
+def log_lora(run: Any, fine_tuning: FineTuning, *, job: Job, cohort: Manifest) -> None:
     """What fine-tuning cost, and its weights as an artifact."""
     if run is not None:
-        run.summary.update(summarize("finetune", summary))
+        run.summary.update(summarize("finetune", to_json(fine_tuning)))
         records.use(run, of_cohort(cohort))
         records.log(run, of_lora(job.key))
 
 
 def log_pool(
-    run: Any, pool: Manifest, store: ImageStore, summary: Mapping[str, Any], *, lora: str = ""
+    run: Any,
+    pool: Manifest,
+    store: ImageStore,
+    *,
+    outcomes: Mapping[str, Mapping[str, int]],
+    ledger: Ledger,
+    lora: str = "",
 ) -> None:
     """Images with their prompts, what was refused, what it cost, and the pool as an artifact.
 
-    `lora` is the key of the job that taught the generator.
+    `outcomes` are numbers of requests by class and outcome; `lora` is the key of the job that taught
+    the generator.
     """
     if run is None:
         return
@@ -90,7 +102,8 @@ def log_pool(
     run.log({"images": table(columns, rows + _without_image(store))})
     if chosen:
         run.log({"samples": [image(f, f"{r.label}: {r.prompt}") for f, r in chosen]})
-    run.summary.update(summarize("generate", summary))
+    result = {"images": len(pool), "outcomes": outcomes, "ledger": to_json(ledger)}
+    run.summary.update(summarize("generate", result))
     if lora:
         records.use(run, of_lora(lora))
     records.log(run, of_pool(store))
@@ -110,7 +123,7 @@ def _without_image(store: ImageStore) -> list[list[Any]]:
 
 def log_training(
     run: Any,
-    summary: Mapping[str, Any],
+    result: "TrainResult | JudgeResult",
     probabilities: np.ndarray,
     targets: np.ndarray,
     *,
@@ -124,15 +137,14 @@ def log_training(
     """
     if run is None:
         return
-    for entry in summary["history"]:
+    for entry in result.history:
         if "train/loss" in entry:
             run.log({"train/loss": entry["train/loss"], "trainer/global_step": entry["step"]})
     run.log(_curves(probabilities, targets, cohort.classes))
     if "arm" in run.config:  # a line over the shares of a study has a run at each of its points
-        macro_f1 = summary["scores"]["macro_f1"]["value"]
-        run.log({"share": run.config["arm"]["share"], "macro_f1": macro_f1})
-    spent = cost(to_json(ledger(pools[0]))) if len(pools) == 1 else {}
-    run.summary.update(summarize("train", summary) | spent)
+        run.log({"share": run.config["arm"]["share"], "macro_f1": result.macro_f1})
+    spent = cost(pool_ledger(pools[0]).known) if len(pools) == 1 else {}
+    run.summary.update(summarize("train", to_json(result)) | spent)
     for source in (of_cohort(cohort), *map(of_pool, pools)):
         records.use(run, source)
     records.log(run, Record("classifier", job.key, {"folder": f"{job.stage}/{job.key}"}))
@@ -141,7 +153,7 @@ def log_training(
 
 def _curves(
     probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str]
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     from wandb import plot
 
     labels, seen = list(classes), targets.tolist()
@@ -189,10 +201,9 @@ def log_evaluation(
     if run is None:
         return
     names = ("measures", "diversity", "nearest_similarity", "faithfulness", "appearance")
-    result = to_json(evaluation)
-    log_rows(run, {name: result[name] for name in names})
+    log_rows(run, {name: getattr(evaluation, name) for name in names})
     _log_closest(run, evaluation.closest, images)
-    run.summary.update(summarize("evaluate", result))
+    run.summary.update(summarize("evaluate", to_json(evaluation)))
     for source in made_from:
         records.use(run, source)
     if job is not None:
