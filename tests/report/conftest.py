@@ -157,13 +157,16 @@ class Maker:
         runs = [_probabilities(self.truth, skill, seed + start) for seed in self.seeds]
         total = round(400 * real_fraction)
         real = total if mode in ("add", "pretrain") else round(total * (1 - share))
+        added = 0 if not share else total if real == total else total - real
+        repeated = control == "duplicate"
         found = Arm(
             generator=generator,
             share=share,
             mode=mode,
             seeds=self.seeds,
             real_images=real,
-            synthetic_images=0 if not share else total if real == total else total - real,
+            synthetic_images=0 if repeated else added,
+            real_repeats=added if repeated else 0,
             predictions=[_table(run, self.truth, self.patients) for run in runs],
             scores=arm_scores(runs, self.truth, self.patients, **self.options),
             optimiser_steps=[300] * len(self.seeds),

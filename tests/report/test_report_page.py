@@ -202,6 +202,13 @@ def test_controls_and_fractions_stand_apart_and_are_called_so(content: Content, 
         assert title in plain(html)
 
 
+def test_an_arm_says_what_it_was_trained_on(html: str) -> None:
+    """The control of repeats, how many repeats: it has no synthetic images."""
+    rows = rows_of(html, "gains")
+    assert "200 real + 200 synthetic, 2 seeds, 31 s a run" in rows["stable_diffusion 50% (replace)"]
+    assert "200 real + 200 repeated, 2 seeds, 31 s a run" in rows["duplicate real 50% (replace)"]
+
+
 def test_external_scores_name_their_test_set_and_its_size(content: Content, html: str) -> None:
     rows = rows_of(html, "external")
     assert {name: values(row) for name, row in rows.items()} == {

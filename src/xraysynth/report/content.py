@@ -49,7 +49,8 @@ class Arm:
     interest, "duplicate" where repeats of real images stand in for the synthetic ones, "permuted"
     where the labels of the synthetic images are, "size_matched" where as many images of all data sets
     are taken as leaving `left_out` out would cost. `real_fraction` is the share of the real train split
-    that is used, and `left_out` the data set that is not trained on.
+    that is used, and `left_out` the data set that is not trained on. `real_images` are distinct ones;
+    `real_repeats` is how many repeats of them stand in for synthetic ones.
     `predictions` has one table per seed: image_id, patient_id, source, label and a probability column
     `p_<class>` per class. `scores` are means over seeds. `over_real` is this arm minus real-only of
     the same `real_fraction`, `over_duplicates` minus the duplicate control of its share and mode, and
@@ -75,6 +76,7 @@ class Arm:
     control: str = ""
     real_fraction: float = 1.0
     left_out: str = ""
+    real_repeats: int = 0
     over_real: Comparison = field(default_factory=Comparison)
     over_duplicates: Comparison = field(default_factory=Comparison)
     over_permuted: Comparison = field(default_factory=Comparison)

@@ -99,9 +99,10 @@ def _row(arm: Arm, *, is_reference: bool) -> GainRow:
 
 
 def _made_of(arm: Arm) -> str:
-    kind = "repeated" if arm.control == "duplicate" else "synthetic"
-    images = f"{arm.real_images} real + {arm.synthetic_images} {kind}"
-    parts = [images, count(len(arm.seeds), "seed")]
+    added = f"{arm.synthetic_images} synthetic"
+    if arm.control == "duplicate":
+        added = f"{arm.real_repeats} repeated"
+    parts = [f"{arm.real_images} real + {added}", count(len(arm.seeds), "seed")]
     if arm.seconds:
         parts.append(f"{duration(sum(arm.seconds) / len(arm.seconds))} a run")
     return ", ".join(parts)

@@ -221,6 +221,7 @@ def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
         seeds=list(tested.jobs),
         real_images=results[0]["real_images"],
         synthetic_images=results[0]["synthetic_images"],
+        real_repeats=results[0].get("real_repeats", 0),
         predictions=tested.tables,
         scores=scorer.resampled(tested).scores(),
         over_real=compared.over_real,
