@@ -1,0 +1,54 @@
+"""Images are the same whether one process decodes them or several."""
+
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+from small_study import write_image
+
+from xraysynth.data.sources import parallel
+from xraysynth.data.sources.folder import FolderSource
+
+SIZE_PX = 32
+
+
+class Recorded(ProcessPoolExecutor):
+    started = 0
+
+    def __init__(self, *arguments, **options):
+        type(self).started += 1
+        super().__init__(*arguments, **options)
+
+
+@pytest.fixture
+def decoded(tmp_path, monkeypatch):
+    """A function that decodes 40 images, one of which is none, and counts starts of processes."""
+    for number in range(40):
+        write_image(tmp_path / "normal" / f"{number:02d}.png", label="normal", seed=number)
+    (tmp_path / "normal" / "20.png").write_bytes(b"no image")
+    source = FolderSource(name="small", root=str(tmp_path))
+    locators = list(source.rows()["locator"])
+    monkeypatch.setattr(parallel, "_processors", lambda: 2)
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Recorded)
+
+    def run():
+        Recorded.started = 0
+        return list(parallel.load_images(source, locators, SIZE_PX)), Recorded.started
+
+    return run
+
+
+def test_several_processes_decode_what_one_does(decoded, monkeypatch):
+    alone, started = decoded()
+    assert started == 0
+    monkeypatch.setattr(parallel, "START_SECONDS", 0)
+    together, started = decoded()
+    assert started == 1
+    for found in (alone, together):
+        assert "20.png: not a readable image" in found.pop(20)
+    assert together == alone
+
+
+def test_fewer_images_than_a_sample_start_no_process(decoded, monkeypatch):
+    monkeypatch.setattr(parallel, "START_SECONDS", 0)
+    monkeypatch.setattr(parallel, "SAMPLE", 40)
+    assert decoded()[1] == 0
