@@ -49,11 +49,17 @@ def test_losses_are_weighted_squared_errors_of_each_image(pairs):
     torch.testing.assert_close(schedule.losses(pairs[0], pairs[1], STEPS), expected)
 
 
+def signal(schedule):
+    """How much of an image is left at the last timestep."""
+    one = torch.ones((1, 1, 1, 1))
+    return float(schedule.noisy(one, torch.zeros_like(one), torch.tensor([999])))
+
+
 def test_zero_terminal_snr_leaves_no_signal_at_the_last_step_and_still_learns_it():
-    assert noise_schedule(VELOCITY, LoraRecipe()).signal[-1] > 0.05
+    assert signal(noise_schedule(VELOCITY, LoraRecipe())) > 0.05
     for config, asked in ((VELOCITY, True), (VELOCITY | {"rescale_betas_zero_snr": True}, False)):
         schedule = noise_schedule(config, LoraRecipe(zero_terminal_snr=asked))
-        assert schedule.signal[-1] < 1e-3
+        assert signal(schedule) < 1e-3
         assert schedule.weight[-1] == pytest.approx(1, abs=1e-3)
 
 

@@ -18,8 +18,9 @@ import xraysynth
 from xraysynth.errors import ConfigError, DataNotFoundError, XraysynthError
 from xraysynth.generation.lora import examples, latents
 from xraysynth.generation.lora.adapters import add_adapters, save_adapters
+from xraysynth.generation.lora.checkpoint import CHECKPOINT
 from xraysynth.generation.lora.recipe import LoraOptimizer, LoraRecipe
-from xraysynth.generation.lora.training import CHECKPOINT, learning_rate, train
+from xraysynth.generation.lora.training import learning_rate, train
 from xraysynth.records import Captioned
 
 torch.set_num_threads(1)

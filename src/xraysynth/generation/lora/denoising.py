@@ -1,6 +1,6 @@
 """What a diffusion model learns to predict from noisy latents, and how much an error counts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,27 +14,22 @@ from xraysynth.records import JsonObject
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """How noise grows, `x_t = a_t x_0 + s_t n`, what is predicted, and the weight of a timestep.
+    """The scheduler by which noise grows with the timestep, and the weight of each, `(T,)`."""
 
-    `signal` a, `noise` s and `weight` are `(T,)`.
-    """
-
-    signal: Tensor
-    noise: Tensor
+    scheduler: Any
     weight: Tensor
-    velocity: bool
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Latents `(B, c, h, w)` as they are at timesteps `(B,)`."""
-        a, s = _per_image(self.signal, timesteps), _per_image(self.noise, timesteps)
-        return a * latents + s * noise
+        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The noise, or the velocity `a n - s x_0` (Salimans & Ho, arXiv:2202.00512)."""
-        if not self.velocity:
+        """What is predicted: the noise, or the velocity (Salimans & Ho, arXiv:2202.00512)."""
+        if self.scheduler.config.prediction_type == "epsilon":
             return noise
-        a, s = _per_image(self.signal, timesteps), _per_image(self.noise, timesteps)
-        return a * noise - s * latents
+        velocity: Tensor = self.scheduler.get_velocity(latents, noise, timesteps)
+        return velocity
 
     def losses(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
         """Weighted squared error of each image, `(B,)`."""
@@ -42,13 +37,8 @@ class NoiseSchedule:
         return errors * self.weight[timesteps]
 
     def to(self, device: torch.device) -> "NoiseSchedule":
-        """The same on another device."""
-        signal, noise, weight = (t.to(device) for t in (self.signal, self.noise, self.weight))
-        return NoiseSchedule(signal, noise, weight, self.velocity)
-
-
-def _per_image(table: Tensor, timesteps: Tensor) -> Tensor:
-    return table[timesteps].view(-1, 1, 1, 1)
+        """The same on another device; the scheduler follows what it is given."""
+        return replace(self, weight=self.weight.to(device))
 
 
 def noise_schedule(config: JsonObject, recipe: LoraRecipe) -> NoiseSchedule:
@@ -71,18 +61,18 @@ def noise_schedule(config: JsonObject, recipe: LoraRecipe) -> NoiseSchedule:
             "predicts noise, which tells nothing about the image where there is no signal. "
             "Set lora.zero_terminal_snr=false"
         )
-    scheduler: Any = DDPMScheduler
-    kept = scheduler.from_config(dict(config), rescale_betas_zero_snr=terminal)
-    kept = kept.alphas_cumprod.float()
-    velocity = kind == "v_prediction"
-    weight = _weights(kept / (1 - kept), recipe.min_snr_gamma, velocity, terminal)
-    return NoiseSchedule(kept.sqrt(), (1 - kept).sqrt(), weight, velocity)
+    ddpm: Any = DDPMScheduler
+    scheduler = ddpm.from_config(dict(config), rescale_betas_zero_snr=terminal)
+    weight = _weights(scheduler, recipe.min_snr_gamma, terminal=terminal)
+    return NoiseSchedule(scheduler, weight)
 
 
-def _weights(snr: Tensor, gamma: float, velocity: bool, terminal: bool) -> Tensor:
+def _weights(scheduler: Any, gamma: float, *, terminal: bool) -> Tensor:
+    # Not by diffusers' compute_snr, which rounds otherwise: weights would differ in the last bits.
+    snr: Tensor = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     if not gamma:
         return torch.ones_like(snr)
-    if not velocity:
+    if scheduler.config.prediction_type == "epsilon":
         return snr.clamp(max=gamma) / snr
     numerator = snr + 1 if terminal else snr
     return numerator.clamp(max=gamma) / (snr + 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xraysynth.errors import DataNotFoundError
 from xraysynth.generation.lora.adapters import adapted, add_adapters
+from xraysynth.generation.lora.checkpoint import LearnerState
 from xraysynth.generation.lora.denoising import noise_schedule
 from xraysynth.generation.lora.examples import Batch, Material
 from xraysynth.generation.lora.latents import Embeddings, encode_prompts, lent, text_encoders
@@ -165,43 +166,44 @@ class Learner:
         for parameter, weight in zip(self.parameters, weights, strict=True):
             parameter.copy_(weight)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What going on needs, as tensors and as JSON values."""
-        found: dict[str, Tensor] = {
-            f"weight.{i}": p.detach() for i, p in enumerate(self.parameters)
-        }
+    def state(self) -> LearnerState:
+        """What going on needs."""
+        tensors = {f"weight.{i}": p.detach() for i, p in enumerate(self.parameters)}
         if self.averages:
-            found |= {f"average.{i}": p for i, p in enumerate(self.averages.shadow_params)}
-        scalars: dict[str, Any] = {}
+            tensors |= {f"average.{i}": p for i, p in enumerate(self.averages.shadow_params)}
+        numbers: dict[str, float] = {}
         for index, slots in self.optimizer.state_dict()["state"].items():
             for name, value in slots.items():
-                target: dict[str, Any] = found if isinstance(value, Tensor) else scalars
-                target[f"optimizer.{index}.{name}"] = value
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = value
+                else:
+                    numbers[f"optimizer.{index}.{name}"] = value
         scaler = self.accelerator.scaler
-        return found, {"optimizer": scalars, "scaler": scaler.state_dict() if scaler else None}
+        return LearnerState(tensors, numbers, scaler.state_dict() if scaler else None)
 
-    def load_state(self, tensors: dict[str, Tensor], values: dict[str, Any], step: int) -> None:
+    def load_state(self, state: LearnerState, step: int) -> None:
         """Take the state of `state` back, as it was after `step` steps."""
+        tensors = state.tensors
         self.assign([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
         if self.averages:
             for i, average in enumerate(self.averages.shadow_params):
                 average.copy_(tensors[f"average.{i}"])
             self.averages.optimization_step = step
-        slots: dict[int, dict[str, Any]] = {}
-        for key, value in [*tensors.items(), *values["optimizer"].items()]:
+        slots: dict[int, dict[str, Tensor | float]] = {}
+        values: dict[str, Tensor | float] = {**tensors, **state.optimizer}
+        for key, value in values.items():
             if key.startswith("optimizer."):
                 _, index, name = key.split(".", 2)
                 slots.setdefault(int(index), {})[name] = value
-        state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict(state | {"state": slots})
-        if self.accelerator.scaler and values["scaler"]:
-            self.accelerator.scaler.load_state_dict(values["scaler"])
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})
+        if self.accelerator.scaler and state.scaler:
+            self.accelerator.scaler.load_state_dict(dict(state.scaler))
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], recipe: LoraRecipe) -> torch.optim.Optimizer:
-    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    lr, weight_decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer is LoraOptimizer.adamw:
-        return torch.optim.AdamW(parameters, fused=True, **options)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
@@ -209,5 +211,5 @@ def _optimizer(parameters: list[torch.nn.Parameter], recipe: LoraRecipe) -> torc
             "lora.optimizer=adamw8bit needs the package bitsandbytes; install it, "
             "or set lora.optimizer=adamw"
         ) from error
-    optimizer: torch.optim.Optimizer = AdamW8bit(parameters, **options)
+    optimizer: torch.optim.Optimizer = AdamW8bit(parameters, lr=lr, weight_decay=weight_decay)
     return optimizer

@@ -11,8 +11,8 @@ share a batch compute the gradient that one alone would (LoRA dropout, if any, d
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,21 +20,16 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor
 
 from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.generation.lora.acceleration import accelerator_for
 from xraysynth.generation.lora.adapters import check_targets, save_adapters
+from xraysynth.generation.lora.checkpoint import Checkpoint, Entry
 from xraysynth.generation.lora.denoising import noise_schedule
 from xraysynth.generation.lora.examples import material_digest, prepare
 from xraysynth.generation.lora.folder import WEIGHTS
-from xraysynth.generation.lora.latents import (
-    read_tensors,
-    tensors_digest,
-    text_encoders,
-    write_tensors,
-)
+from xraysynth.generation.lora.latents import tensors_digest, text_encoders
 from xraysynth.generation.lora.learner import Learner
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.generation.schedulers import zero_terminal
@@ -42,12 +37,10 @@ from xraysynth.progress import progress
 from xraysynth.records import Captioned, to_json
 from xraysynth.seeds import digest
 
-CHECKPOINT = "checkpoint.safetensors"
 FEWEST_IMAGES = 8
 SETTLE_EVERY = 10
 """Steps after which a GPU is asked for its losses: asking at every step would make it wait."""
 
-Entry = dict[str, float]
 OnLog = Callable[[Entry], None]
 OnValidation = Callable[[Any, int], None]
 
@@ -96,7 +89,7 @@ def train(
     _freeze(pipeline)
     _check(pipeline, training, validation, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    with _processes(recipe) as accelerator, _own_randomness(accelerator.device):
+    with accelerator_for(recipe) as accelerator:
         with accelerator.main_process_first():  # the others find everything in the cache
             material = prepare(
                 pipeline, training, validation, recipe, device=accelerator.device, cache=cache
@@ -141,39 +134,6 @@ def _identity(pipeline: Any, recipe: LoraRecipe, material: str) -> str:
     modules = {"unet": pipeline.unet, "vae": pipeline.vae, **text_encoders(pipeline)}
     weights = {name: tensors_digest(module.state_dict()) for name, module in modules.items()}
     return digest([to_json(recipe), weights, dict(pipeline.scheduler.config), material])
-
-
-@contextmanager
-def _processes(recipe: LoraRecipe) -> Iterator[Accelerator]:
-    """Accelerate over the processes that were launched; what is set up here is undone at the end."""
-    cuda = torch.cuda.is_available()
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bf16" if cuda else "no"
-    if precision == "fp16" and not cuda:
-        raise ConfigError("lora.precision=fp16 needs a GPU; set lora.precision=auto")
-    own_group = not torch.distributed.is_initialized()
-    own_state, own_settings = not PartialState._shared_state, not AcceleratorState._shared_state
-    accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
-    try:
-        if recipe.batch_size % accelerator.num_processes:
-            raise ConfigError(
-                f"lora.batch_size={recipe.batch_size} must be divisible by the number of "
-                f"processes, {accelerator.num_processes}"
-            )
-        yield accelerator
-    finally:
-        if own_group and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        if own_settings:  # else a later run in this process could not choose another precision
-            GradientState._reset_state()
-            AcceleratorState._reset_state(reset_partial_state=own_state)
-
-
-@contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
 
 
 class _Run:
@@ -285,30 +245,25 @@ class _Run:
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        tensors, values = self.learner.state()
-        tensors |= {f"best.{i}": weight for i, weight in enumerate(self.best)}
-        facts = {"identity": self.identity, "step": self.step, "history": self.history}
-        facts |= {"seconds": self.seconds, "stepping": self.stepping, "learner": values}
-        write_tensors(self.folder / CHECKPOINT, tensors, facts)
+        checkpoint = Checkpoint(
+            identity=self.identity,
+            step=self.step,
+            history=self.history,
+            seconds=self.seconds,
+            stepping=self.stepping,
+            learner=self.learner.state(),
+            best=self.best,
+        )
+        checkpoint.write(self.folder)
 
     def _resume(self) -> None:
-        path = self.folder / CHECKPOINT
-        if not path.exists():
+        checkpoint = Checkpoint.read(self.folder, identity=self.identity)
+        if checkpoint is None:
             return
-        try:
-            tensors, facts = read_tensors(path)
-        except XraysynthError as error:
-            raise XraysynthError(f"{error}; delete it to start over") from error
-        if facts["identity"] != self.identity:
-            raise XraysynthError(
-                f"{path} is a checkpoint of another recipe, other data or another model; "
-                "delete it to start over, or train in another folder"
-            )
-        self.learner.load_state(tensors, facts["learner"], facts["step"])
-        self.step, self.history, self.stepping = facts["step"], facts["history"], facts["stepping"]
-        self.begun = perf_counter() - facts["seconds"]
-        found = [name for name in tensors if name.startswith("best.")]
-        self.best = [tensors[f"best.{i}"] for i in range(len(found))]
+        self.learner.load_state(checkpoint.learner, checkpoint.step)
+        self.step, self.history = checkpoint.step, checkpoint.history
+        self.stepping, self.best = checkpoint.stepping, list(checkpoint.best)
+        self.begun = perf_counter() - checkpoint.seconds
 
     def _result(self) -> LoraResult:
         return LoraResult(
