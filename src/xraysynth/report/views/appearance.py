@@ -105,15 +105,10 @@ def _appearance(pool: PoolView | Evaluation) -> list[AppearanceRow]:
 def _diversity(pool: PoolView | Evaluation, classes: Sequence[str]) -> list[DiversityRow]:
     generator = breakable(pool.generator)
     by_place = {(row.metric, row.label): row for row in pool.diversity}
-    rows = [
-        DiversityRow(
-            generator,
-            is_measured=True,
-            metric=metric,
-            cells=[_diversity_cell(by_place.get((metric, label))) for label in classes],
-        )
-        for metric in dict.fromkeys(row.metric for row in pool.diversity)
-    ]
+    rows = []
+    for metric in dict.fromkeys(row.metric for row in pool.diversity):
+        cells = [_diversity_cell(by_place.get((metric, label))) for label in classes]
+        rows.append(DiversityRow(generator, is_measured=True, metric=metric, cells=cells))
     return rows or [DiversityRow(generator)]
 
 

@@ -100,10 +100,9 @@ class Matrix:
 
 def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matrix:
     """Counts `(C, C)` with their shares of each row; a row of zeros has shares of 0."""
-    rows = [
-        MatrixRow(label, [_matrix_cell(n, sum(row)) for n in row])
-        for label, row in zip(labels, counts, strict=True)
-    ]
+    rows = []
+    for label, row in zip(labels, counts, strict=True):
+        rows.append(MatrixRow(label, [_matrix_cell(count, sum(row)) for count in row]))
     return Matrix(labels, rows)
 
 

@@ -148,10 +148,10 @@ def _counts(
     columns = list(dict.fromkeys(column for _, column in cells))
     columns.sort(key=lambda name: order.index(name) if name in order else len(order))
     names = dict.fromkeys(name for name, _ in cells)
-    rows = [
-        CountRow(name, [cells.get((name, column), CountCell()) for column in columns])
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        row = [cells.get((name, column), CountCell()) for column in columns]
+        rows.append(CountRow(name, row))
     return CountTable(headings(title, *columns), rows)
 
 

@@ -73,10 +73,10 @@ class GainTable:
 def gain_table(arms: Sequence[Arm]) -> GainTable:
     """The gains of arms in the order of the page, of which the first is the reference."""
     names = ("arm", "macro-F1", "Δ real only", "Δ duplicates", "Δ permuted", "errors removed")
-    groups = [
-        GainGroup(title, [_row(arm, is_reference=arm is arms[0]) for arm in group])
-        for title, group in arm_groups.grouped(arms)
-    ]
+    groups = []
+    for title, group in arm_groups.grouped(arms):
+        rows = [_row(arm, is_reference=arm is arms[0]) for arm in group]
+        groups.append(GainGroup(title, rows))
     return GainTable(headings(*names, "p (Holm)"), groups)
 
 

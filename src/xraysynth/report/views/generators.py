@@ -80,13 +80,10 @@ def galleries(
     """Real training images, called `real`, and each generator's, class by class."""
     training = cohort.where(~cohort.table["is_synthetic"]).split("train")
     sets = [(real, training), *((pool.generator, pool.manifest) for pool in pools)]
-    shown = [
-        ClassGallery(
-            label,
-            [ImageGroup(who, thumbnails.grid(images, label, who=who)) for who, images in sets],
-        )
-        for label in classes
-    ]
+    shown = []
+    for label in classes:
+        grids = [(who, thumbnails.grid(images, label, who=who)) for who, images in sets]
+        shown.append(ClassGallery(label, [ImageGroup(*grid) for grid in grids]))
     return Galleries(shown, ", ".join(_credits(cohort)))
 
 

@@ -51,16 +51,18 @@ class ErrorsSection:
 def errors_section(reading: Reading) -> ErrorsSection:
     """Marked errors of a reading."""
     return ErrorsSection(
-        by_kind=GroupTable(
-            headings("", *ERRORS.values()),
-            [
-                _row(group, [value_cell(reading.get(name, group), digits=1) for name in ERRORS])
-                for group in reading.groups
-            ],
-        ),
+        by_kind=_by_kind(reading),
         by_class=_by_class(reading) if len(reading.classes) > 1 else None,
         maps=[_maps(reading, group) for group in (REAL, *reading.generators)],
     )
+
+
+def _by_kind(reading: Reading) -> GroupTable:
+    rows = []
+    for group in reading.groups:
+        results = [reading.get(name, group) for name in ERRORS]
+        rows.append(_row(group, [value_cell(result, digits=1) for result in results]))
+    return GroupTable(headings("", *ERRORS.values()), rows)
 
 
 def _by_class(reading: Reading) -> GroupTable:

@@ -136,13 +136,12 @@ def measures_section(
 
 def measure_table(pools: Pools, *, copying: bool) -> MeasureTable:
     """Measures of all classes together, either those of copying or all others."""
+    by_place: dict[tuple[str, str, str], Measure] = {}
+    for pool in pools:
+        for row in _overall(pool, copying=copying):
+            by_place[family_of(row.metric), pool.generator, row.encoder] = row
     columns = encoders(pools, copying=copying)
     notes = _notes([row for pool in pools for row in _overall(pool, copying=copying)])
-    by_place = {
-        (family_of(row.metric), pool.generator, row.encoder): row
-        for pool in pools
-        for row in _overall(pool, copying=copying)
-    }
     directions = {name: DIRECTIONS.get(m.better, "") for (name, _, _), m in by_place.items()}
     families = []
     for name, direction in directions.items():
@@ -179,15 +178,12 @@ def class_table(pool: PoolView | Evaluation, classes: Sequence[str]) -> ClassTab
     notes = _notes(rows)
     by_place = {(row.metric, row.encoder, row.label): row for row in rows}
     names = dict.fromkeys((metric, encoder) for metric, encoder, _ in by_place)
-    return ClassTable(
-        generator=pool.generator,
-        headings=headings("measure", "encoder", *classes, words=2),
-        rows=[
-            ClassRow(*name, [_cell(by_place.get((*name, label)), notes) for label in classes])
-            for name in names
-        ],
-        notes=notes,
-    )
+    table = []
+    for name in names:
+        cells = [_cell(by_place.get((*name, label)), notes) for label in classes]
+        table.append(ClassRow(*name, cells))
+    columns = headings("measure", "encoder", *classes, words=2)
+    return ClassTable(pool.generator, columns, table, notes)
 
 
 def _overall(pool: PoolView | Evaluation, *, copying: bool) -> list[Measure]:

@@ -174,10 +174,10 @@ def _points_cell(result: Result | None) -> Cell:
 
 
 def _origin(reading: Reading, generators: Sequence[str]) -> OriginView:
-    rows = [
-        GroupRow(group_name(group), [_detection(reading, name, group) for name in DETECTION])
-        for group in reading.groups[1:]
-    ]
+    rows = []
+    for group in reading.groups[1:]:
+        cells = [_detection(reading, name, group) for name in DETECTION]
+        rows.append(GroupRow(group_name(group), cells))
     return OriginView(
         forest=Markup(readers.forest(reading, generators)),
         called_real=_shares(reading, "called_real"),
@@ -192,25 +192,25 @@ def _detection(reading: Reading, name: str, group: str) -> Cell:
 
 def _shares(reading: Reading, name: str) -> ShareTable:
     labels = ["", *(reading.classes if len(reading.classes) > 1 else ())]
-    difference = f"{name}_difference"
     return ShareTable(
         headings=headings("", "all classes", *labels[1:]),
-        rows=[
-            GroupRow(
-                group_name(group), [share_cell(reading.get(name, group, label)) for label in labels]
-            )
-            for group in reading.groups
-        ],
+        rows=[_share_row(reading, name, group, labels) for group in reading.groups],
         differences=[
-            GroupRow(
-                group_name(group),
-                [_points_cell(reading.get(difference, group, label)) for label in labels],
-                _p_under(reading, reading.get(difference, group)),
-            )
+            _difference_row(reading, f"{name}_difference", group, labels)
             for group in reading.groups[1:]
         ],
         is_of_origin=name == "called_real",
     )
+
+
+def _share_row(reading: Reading, name: str, group: str, labels: Sequence[str]) -> GroupRow:
+    cells = [share_cell(reading.get(name, group, label)) for label in labels]
+    return GroupRow(group_name(group), cells)
+
+
+def _difference_row(reading: Reading, name: str, group: str, labels: Sequence[str]) -> GroupRow:
+    cells = [_points_cell(reading.get(name, group, label)) for label in labels]
+    return GroupRow(group_name(group), cells, _p_under(reading, reading.get(name, group)))
 
 
 def _p_under(reading: Reading, difference: Result | None) -> str:
@@ -222,14 +222,12 @@ def _p_under(reading: Reading, difference: Result | None) -> str:
 def _scores(reading: Reading) -> ScoresView:
     measured = set(reading.results["name"])
     names = [name for name in SCORES if name in measured]
-    return ScoresView(
-        names=[SCORES[name] for name in names],
-        p_title="p (Holm)" if len(reading.generators) > 1 else "p",
-        rows=[
-            ScoreRow(group_name(group), [_score(reading, name, group) for name in names])
-            for group in reading.groups
-        ],
-    )
+    rows = []
+    for group in reading.groups:
+        scores = [_score(reading, name, group) for name in names]
+        rows.append(ScoreRow(group_name(group), scores))
+    p_title = "p (Holm)" if len(reading.generators) > 1 else "p"
+    return ScoresView([SCORES[name] for name in names], p_title, rows)
 
 
 def _score(reading: Reading, name: str, group: str) -> ScoreCells:

@@ -77,10 +77,10 @@ def run_section(jobs: Sequence[JobRun], environment: Mapping[str, str]) -> RunSe
 
 def stage_rows(jobs: Sequence[JobRun]) -> list[StageRow]:
     """Jobs, their states, total and longest seconds and the peak of memory, stage by stage."""
-    return [
-        _stage_row(stage, [job for job in jobs if job.stage == stage])
-        for stage in dict.fromkeys(job.stage for job in jobs)
-    ]
+    by_stage: dict[str, list[JobRun]] = {}
+    for job in jobs:
+        by_stage.setdefault(job.stage, []).append(job)
+    return [_stage_row(stage, own) for stage, own in by_stage.items()]
 
 
 def _stage_row(stage: str, jobs: Sequence[JobRun]) -> StageRow:

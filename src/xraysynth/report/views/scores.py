@@ -111,10 +111,11 @@ def class_score_table(arms: Sequence[Arm], classes: Sequence[str]) -> ClassScore
 
 
 def _groups(arms: Sequence[Arm], cells: Callable[[Arm], list[Cell]]) -> list[ScoreGroup]:
-    return [
-        ScoreGroup(title, [ScoreRow(arm_label(arm), cells(arm)) for arm in group])
-        for title, group in arm_groups.grouped(arms)
-    ]
+    groups = []
+    for title, group in arm_groups.grouped(arms):
+        rows = [ScoreRow(arm_label(arm), cells(arm)) for arm in group]
+        groups.append(ScoreGroup(title, rows))
+    return groups
 
 
 def _class_row(arm: Arm, label: str) -> ClassScoreRow:

@@ -129,17 +129,14 @@ def _table(
     generators: Sequence[str], groups: Sequence[tradeoffs.Group], *, short: bool = False
 ) -> ComparisonTable:
     cell = _short_cell if short else _cell
+    shown = []
+    for group in groups:
+        rows = []
+        for title, quantities in group.rows:
+            rows.append(ComparisonRow(title, [cell(found) for found in quantities]))
+        shown.append(ComparisonGroup(group.title, rows))
     columns = [Heading(name, is_text=True) for name in ("generator", *generators)]
-    return ComparisonTable(
-        columns,
-        [
-            ComparisonGroup(
-                group.title,
-                [ComparisonRow(title, [cell(one) for one in cells]) for title, cells in group.rows],
-            )
-            for group in groups
-        ],
-    )
+    return ComparisonTable(columns, shown)
 
 
 def _cell(found: Quantity) -> QuantityCell:
