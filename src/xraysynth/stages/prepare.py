@@ -295,7 +295,7 @@ def work_external(workspace: Workspace, this: Job) -> PreparedExternal:
 
 
 def _patients(table: pd.DataFrame) -> int:
-    return int(table.groupby("source")["patient_id"].nunique().sum())
+    return int(patient_keys(table).nunique())
 
 
 def _read_all(workspace: Workspace, collection: Collection) -> pd.DataFrame:

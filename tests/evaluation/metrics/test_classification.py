@@ -1,4 +1,5 @@
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_shuffled_order_gives_the_same_scores():
         probabilities[order], targets[order], patients[order], classes=CLASSES, replicates=50
     )
     for name in first:
-        assert second[name].as_dict() == pytest.approx(first[name].as_dict()), name
+        assert asdict(second[name]) == pytest.approx(asdict(first[name])), name
 
 
 def test_more_images_of_the_same_patients_do_not_narrow_the_interval():

@@ -1,7 +1,7 @@
 import importlib.util
 import math
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ def test_patients_of_other_images_are_refused():
 def test_interval_is_the_central_95_percent():
     found = interval(0.5, np.linspace(0, 1, 1001), n=7)
     assert found == Interval(0.5, pytest.approx(0.025), pytest.approx(0.975), 7)
-    assert found.as_dict().keys() == {"value", "low", "high", "n"}
+    assert asdict(found).keys() == {"value", "low", "high", "n"}
 
 
 def test_undefined_replicates_are_left_out():

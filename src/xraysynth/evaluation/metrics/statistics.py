@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -35,10 +35,6 @@ class Interval:
     low: float
     high: float
     n: int
-
-    def as_dict(self) -> dict[str, float]:
-        """The fields, for JSON."""
-        return asdict(self)
 
     def as_tuple(self) -> tuple[float, float, float, int]:
         """The four numbers, for the constructor of a record.
