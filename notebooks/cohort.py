@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.compose import compose
-from xraysynth.data.audit import Fingerprints, fingerprint_pixels, near_duplicates
+from xraysynth.data.duplicates import Fingerprints, fingerprint_pixels, near_duplicates
 from xraysynth.errors import ConfoundingError
 from xraysynth.images import read
 from xraysynth.stages import Workspace

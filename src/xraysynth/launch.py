@@ -12,6 +12,7 @@ from typing import Any
 from xraysynth.compose import checked, compose, explained, hydra_words, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
+from xraysynth.jobs.job import Line
 from xraysynth.jobs.sweeps import Outcome, announce, score
 
 
@@ -96,7 +97,7 @@ class Task:
         outcome.leave(Path(hydra.runtime.output_dir))
         return outcome
 
-    def _result(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    def _result(self, composed: Any, overrides: Sequence[str]) -> Line:
         config = checked(composed)
         if config.plan and self.stage != "study":
             raise ConfigError("plan=true is for xraysynth study; other stages would do their work")
@@ -108,10 +109,10 @@ class Task:
         from xraysynth.stages import Workspace
 
         stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
-        result: dict[str, Any] = stage.run(Workspace(config, overrides))
+        result: Line = stage.run(Workspace(config, overrides))
         return result
 
-    def _kept(self, composed: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    def _kept(self, composed: Any, overrides: Sequence[str]) -> Line:
         """The result, also where it is an error: the other jobs go on."""
         try:
             return self._result(composed, overrides)
@@ -149,7 +150,7 @@ LONG = (
 """Entries of a result that are left to run.json."""
 
 
-def _headline(result: dict[str, Any]) -> dict[str, Any]:
+def _headline(result: Line) -> Line:
     """The result without long tables: those are in run.json."""
     return {k: v for k, v in result.items() if k not in LONG}
 

@@ -185,7 +185,7 @@ def test_the_first_process_says_whether_there_is_work(tmp_path: Path) -> None:
     Job("train", {}, tmp_path).folder.mkdir()
     together(waits_for_the_first, tmp_path)
     assert {path.name for path in tmp_path.glob("by-*")} == {"by-0", "by-1"}
-    assert Job("train", {}, tmp_path).record()["result"] == {"answer": 42}
+    assert Job("train", {}, tmp_path).record().result == {"answer": 42}
 
 
 def finds_what_the_first_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,10 +33,10 @@ def test_a_failure_is_recorded_and_tried_again(tmp_path):
 
     with pytest.raises(XraysynthError, match="no luck"):
         run(job, fail)
-    assert job.record()["state"] == "failed"
-    assert "no luck" in job.record()["error"]
+    assert job.record().state == "failed"
+    assert "no luck" in job.record().error
     with pytest.raises(XraysynthError, match=r"was failed; run: xraysynth train"):
-        job.result("xraysynth train")
+        job.require_done("xraysynth train")
     assert run(job, lambda: {"ok": 1})["state"] == "done"
 
 
@@ -76,5 +76,5 @@ def test_a_job_whose_files_are_gone_is_done_again(tmp_path):
     for path in (job.folder / "weights", tmp_path / "elsewhere"):
         path.unlink()
         with pytest.raises(XraysynthError, match="its files are gone; run: again"):
-            job.result("again")
+            job.require_done("again")
         assert not run(job, work)["skipped"]

@@ -1,16 +1,13 @@
 """Leakage and source confounding in a cohort."""
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from xraysynth.data.duplicates import Pairs, sides
+from xraysynth.data.persons import persons
 from xraysynth.errors import ConfoundingError
-from xraysynth.images import read
 from xraysynth.manifest import Manifest
 from xraysynth.manifest import patient_keys as patient_keys
 
@@ -18,152 +15,8 @@ TELLING = 0.9
 """A class is known by its source when the source alone reaches this balanced accuracy."""
 
 
-Pairs = np.ndarray | Sequence[tuple[int, int]]
-"""Rows (i, j), i < j, of images that are alike: `(P, 2)` integers."""
-
-BLOCK = 2048
 RANK = {"train": 0, "val": 1, "test": 2}
 """Of the splits that a person's images lie in, the one of the highest rank keeps them."""
-
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """What near duplicates are found by: `hashes` `(N, 32)`, `thumbnails` `(N, 1024)`, both uint8."""
-
-    hashes: np.ndarray
-    thumbnails: np.ndarray
-
-
-def fingerprint(paths: Iterable[Path]) -> Fingerprints:
-    """A 256-bit perceptual hash and a 32 px thumbnail of every image, 1056 bytes in all."""
-    hashes, thumbnails, left = bytearray(), bytearray(), iter(paths)
-    with ThreadPoolExecutor() as executor:
-        while block := list(islice(left, BLOCK)):
-            for bits, small in executor.map(lambda path: fingerprint_pixels(read(path)), block):
-                hashes += bits.tobytes()
-                thumbnails += small.tobytes()
-    return Fingerprints(
-        np.frombuffer(hashes, np.uint8).reshape(-1, 32),
-        np.frombuffer(thumbnails, np.uint8).reshape(-1, 1024),
-    )
-
-
-def fingerprint_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hash `(32,)` and thumbnail `(1024,)`, both uint8."""
-    import imagehash
-    from PIL import Image
-
-    image = Image.fromarray(pixels)
-    bits = imagehash.phash(image, hash_size=16).hash
-    thumbnail = np.asarray(image.resize((32, 32), Image.Resampling.BOX), np.uint8)
-    return np.packbits(bits), thumbnail.ravel()
-
-
-def near_duplicates(
-    prints: Fingerprints, *, max_bits: int = 24, min_correlation: float = 0.985, window: int = 64
-) -> np.ndarray:
-    """Pairs (i, j), i < j, of images alike but for size, compression or exposure, `(P, 2)` sorted.
-
-    Both must hold: at most `max_bits` of the 256 hash bits differ, and the thumbnails correlate at
-    `min_correlation` or more. (In 585 radiographs of different patients the closest two differed in 60
-    bits and correlated at 0.974; halving, JPEG at quality 50 and a gamma of 1.2 change at most 14
-    bits.) Candidates share one of 16 hash words, which two hashes within 15 bits always do, and lie
-    within `window` of each other there, so the search is not quadratic. Of two images that both have
-    `window` others with such a hash already, no more is asked: copies without end stay linked.
-    """
-    count = len(prints.hashes)
-    compared = np.empty(0, np.int64)
-    partners = np.zeros(count, np.int64)
-    for word in range(16):
-        codes = _candidates(prints.hashes, word, partners < window, max_bits, window)
-        codes = np.setdiff1d(codes, compared, assume_unique=True)
-        compared = np.sort(np.concatenate([compared, codes]), kind="stable")
-        for side in np.divmod(codes, count):
-            partners += np.bincount(side, minlength=count)
-    alike = compared[_correlations(prints.thumbnails, compared) >= min_correlation]
-    return np.stack(np.divmod(alike, max(count, 1)), axis=1)
-
-
-def _candidates(
-    hashes: np.ndarray, word: int, wanted: np.ndarray, max_bits: int, window: int
-) -> np.ndarray:
-    """i * N + j of the pairs with a like hash that are near each other in the order by one word."""
-    words, long_words, count = hashes.view(np.uint16), hashes.view(np.uint64), len(hashes)
-    order = np.lexsort((*words.T, words[:, word]))
-    key = words[order, word]
-    place = np.arange(count)
-    found = [np.empty(0, np.int64)]
-    for step in range(1, window):
-        place = place[: np.searchsorted(place, count - step)]
-        place = place[key[place] == key[place + step]]  # who has none at this step has none later
-        if not len(place):
-            break
-        one, other = order[place], order[place + step]
-        near = wanted[one] | wanted[other]
-        one, other = one[near], other[near]
-        alike = np.bitwise_count(long_words[one] ^ long_words[other]).sum(axis=1) <= max_bits
-        one, other = one[alike], other[alike]
-        found.append(np.minimum(one, other) * count + np.maximum(one, other))
-    return np.concatenate(found)
-
-
-def _correlations(thumbnails: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Pearson correlation of the thumbnails of each pair i * N + j; 0 where one is blank."""
-    count, pixels = thumbnails.shape  # sums of 1024 products of bytes fit into 32 bits
-    sums = thumbnails.sum(axis=1, dtype=np.int64)
-    squares = np.einsum("nd,nd->n", thumbnails, thumbnails, dtype=np.int32)
-    deviations = np.sqrt(np.maximum(pixels * squares.astype(np.int64) - sums**2, 1))
-    found = np.empty(len(codes))
-    for start in range(0, len(codes), BLOCK):
-        part = slice(start, start + BLOCK)
-        one, other = np.divmod(codes[part], count)
-        products = np.einsum("nd,nd->n", thumbnails[one], thumbnails[other], dtype=np.int32)
-        covariances = pixels * products.astype(np.int64) - sums[one] * sums[other]
-        found[part] = covariances / (deviations[one] * deviations[other])
-    return found
-
-
-def clusters(count: int, pairs: Pairs) -> np.ndarray:
-    """Connected components of `count` images linked by pairs: a number per image, `(count,)`."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows, columns = _sides(pairs)
-    links = np.ones(len(rows), np.int8)
-    graph = coo_array((links, (rows, columns)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1])
-
-
-def persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
-    """The number of the person behind each image, `(N,)`; `pairs` are near duplicates.
-
-    All images of a patient (`source` and `patient_id`) are of one person, and patients who share a
-    near-duplicate are one person too, over any chain of patients: what holds of one image of a
-    person, such as that a classifier is tested on it, concerns every other.
-    """
-    codes = pd.factorize(patient_keys(table))[0]
-    first = np.unique(codes, return_index=True)[1]
-    same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
-    links = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-    return clusters(len(table), np.concatenate([links, same_patient]))
-
-
-def linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
-    """Keys of the patients who share near-duplicates, a list for each person of several patients."""
-    patients = pd.DataFrame({"key": patient_keys(table).array, "person": persons(table, pairs)})
-    by_person = patients.drop_duplicates().groupby("person", sort=False)["key"]
-    return sorted(sorted(keys) for _, keys in by_person if len(keys) > 1)
-
-
-def person_keys(table: pd.DataFrame, linked: Iterable[Sequence[str]]) -> pd.Series:
-    """`patient_keys`, in which patients who are one person (`linked_patients`) share the first key."""
-    names = {key: keys[0] for keys in linked for key in keys}
-    return patient_keys(table).map(lambda key: names.get(key, key))
-
-
-def _sides(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    first, second = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
-    return first, second
 
 
 def source_tells(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -248,7 +101,7 @@ class Audit:
 def audit(manifest: Manifest, pairs: Pairs) -> Audit:
     """The audit of a cohort whose near duplicates are `pairs`."""
     table = manifest.table
-    first, second = _sides(pairs)
+    first, second = sides(pairs)
     differ = {
         column: table[column].to_numpy()[first] != table[column].to_numpy()[second]
         for column in ("split", "source", "sha256")
@@ -284,7 +137,7 @@ def drop_crossing(table: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, np.n
     rank = table["split"].map(RANK)
     last = rank.groupby(persons(table, pairs)).transform("max")
     kept = ((rank == last) | rank.isna()).to_numpy()  # an unknown split is the manifest's to refuse
-    first, second = _sides(pairs)
+    first, second = sides(pairs)
     place = np.cumsum(kept) - 1
     both = kept[first] & kept[second]
     left = np.stack([place[first[both]], place[second[both]]], axis=1)

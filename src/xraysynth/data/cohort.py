@@ -1,17 +1,50 @@
 """From the rows of sources to one cohort: patients, splits by person, and what a reader must know of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from xraysynth.data.audit import RANK, Pairs, clusters, persons
+from xraysynth.data.audit import RANK
+from xraysynth.data.duplicates import Pairs, clusters
+from xraysynth.data.persons import persons
 from xraysynth.data.sources.base import Source, map_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import ConfigError, ManifestError, some
 from xraysynth.manifest import patient_keys
 from xraysynth.seeds import digest, identity
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a cohort came to: its files, and how many images, patients and near-duplicates it has."""
+
+    manifest: str
+    audit: str
+    digest: str
+    images: int
+    patients: int
+    splits: dict[str, dict[str, int]]
+    near_duplicates: int
+    dropped: int = 0
+    dropped_patients: int = 0
+    simulated: list[str] = field(default_factory=list)
+    confounding: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PreparedExternal:
+    """The same of the external test sets, whose `counts` are images by source and class."""
+
+    manifest: str
+    digest: str
+    images: int
+    patients: int
+    counts: dict[str, dict[str, int]]
+    dropped: int = 0
+    dropped_patients: int = 0
+    simulated: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

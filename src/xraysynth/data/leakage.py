@@ -6,14 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.audit import (
-    Fingerprints,
-    Pairs,
-    _sides,
-    fingerprint,
-    near_duplicates,
-    persons,
-)
+from xraysynth.data.duplicates import Fingerprints, Pairs, fingerprint, near_duplicates, sides
+from xraysynth.data.persons import persons
 from xraysynth.errors import LeakageError, some
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import LearningRecord
@@ -23,7 +17,7 @@ from xraysynth.seeds import key12
 def require_no_leakage(manifest: Manifest, pairs: Pairs) -> None:
     """Raise `LeakageError` when (near) duplicates lie in different splits."""
     split, name = manifest.table["split"].to_numpy(), manifest.table["image_id"].to_numpy()
-    first, second = _sides(pairs)
+    first, second = sides(pairs)
     crossing = split[first] != split[second]
     if crossing.any():
         one, other = first[crossing], second[crossing]

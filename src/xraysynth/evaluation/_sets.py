@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.audit import person_keys
+from xraysynth.data.persons import person_keys
 from xraysynth.data.pixels import pixels
 from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics.features import FEATURES, Features, cached_features, image_set

@@ -3,6 +3,7 @@
 real, synthetic = from_folder("real"), from_folder("mine", is_synthetic=True)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,21 @@ def common_size(*manifests: Manifest, most: int = 512) -> int:
         return float(np.median(sides))
 
     return int(min(most, *(median_side(manifest) for manifest in manifests)))
+
+
+def comparison_limits(sets: Sequence[Manifest], encoders: Sequence[str], size_px: int) -> list[str]:
+    """What the reader of a comparison of folders must know; the real images are the first of `sets`."""
+    limits = [f"All images were put into one format: grey, padded to a square, {size_px} px."]
+    if (sets[0].table["patient_id"] == sets[0].table["path"]).all():
+        limits.append(
+            "The patients of the real images are not known, so that each image counts as a patient of "
+            "its own, and intervals are too narrow where a patient has several."
+        )
+    if sets[0].classes == ("all",):
+        limits.append("The folders do not tell classes apart, so nothing is said by class.")
+    if set(encoders) <= {"embedded", "classifier"}:
+        limits.append(
+            "Without downloaded weights these distances are no FID and cannot be compared with "
+            "published values: evaluate.encoders=[inception,rad_dino] gives those."
+        )
+    return limits

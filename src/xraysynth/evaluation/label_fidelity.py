@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xraysynth.data.audit import person_keys
+from xraysynth.data.persons import person_keys
 from xraysynth.evaluation.metrics.class_mix import mean_share
 from xraysynth.evaluation.metrics.classification import arm_scores
 from xraysynth.evaluation.metrics.statistics import Interval

@@ -189,3 +189,17 @@ class PoolEvaluation(ImageMeasures):
     def tested_on_scores(self) -> dict[str, Interval]:
         """The scores of `tested_on` alone."""
         return {name: s for name, s in self.tested_on.items() if isinstance(s, Interval)}
+
+
+def _title(row: Measure) -> str:
+    return row.metric if f"({row.encoder})" in row.metric else f"{row.metric} ({row.encoder})"
+
+
+def headline(measures: Sequence[Measure]) -> dict[str, str]:
+    """The measures of all classes in a line each, for the terminal."""
+    return {
+        _title(row): f"{row.value:.4g} [{row.low:.4g}, "
+        f"{row.high:.4g}], floor {row.floor:.4g}, N {row.n}"
+        for row in measures
+        if not row.label and row.value == row.value
+    }

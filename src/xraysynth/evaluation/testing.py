@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.audit import person_keys
+from xraysynth.data.persons import person_keys
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes, arm_probes
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import Manifest

@@ -1,26 +1,29 @@
 """A job: one piece of work with an identity, a folder named by it, and a run.json in it."""
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xraysynth.errors import XraysynthError
-from xraysynth.files import exclusive, write_atomically
+from xraysynth.files import exclusive
 from xraysynth.jobs.distributed import announce, announced, is_main
 from xraysynth.jobs.provenance import environment, peak_memory_mb
-from xraysynth.records import JsonObject, to_json
+from xraysynth.jobs.record import RunRecord
+from xraysynth.records import JsonObject, Record, to_json
 from xraysynth.seeds import digest
+
+Line = dict[str, Any]
+"""What a stage prints in the end, one object of JSON: the job's facts and the fields of its result."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """`identity` holds the settings that decide the result and the digests of its inputs.
+    """`identity` holds the settings that decide the result and the digests of its inputs, as JSON.
 
     `leaves` are files or folders without which a finished job does not count as done; a relative
     path starts at the job's own folder. `made_of` are entries of its result that tell what the inputs
@@ -31,7 +34,7 @@ class Job:
     identity: JsonObject
     output: Path
     leaves: tuple[str | Path, ...] = ()
-    made_of: JsonObject = field(default_factory=dict)
+    made_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -43,108 +46,106 @@ class Job:
         """Where the job writes."""
         return self.output / self.stage / self.key
 
-    def record(self) -> JsonObject:
-        """What run.json says, empty if the job never ran."""
-        try:
-            record: JsonObject = json.loads((self.folder / "run.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return record
+    def record(self) -> RunRecord:
+        """What run.json says."""
+        return RunRecord.read(self.folder)
 
     @property
     def done(self) -> bool:
         """True when the job has finished without error, and what it made is still there."""
-        there = all(self._absolute(path).exists() for path in self.leaves)
-        record = self.record()
-        return there and record.get("state") == "done" and self._is_current(record)
+        return self._is_done(self.record())
 
-    def _is_current(self, record: JsonObject) -> bool:
-        result = record.get("result", {})  # of an earlier version, it may not say
-        return all(result.get(name, value) == value for name, value in self.made_of.items())
+    def _is_done(self, record: RunRecord) -> bool:
+        there = all(self._absolute(path).exists() for path in self.leaves)
+        # A record of an earlier version may not say what the inputs held.
+        current = all(record.result.get(n, value) == value for n, value in self.made_of.items())
+        return there and record.state == "done" and current
 
     def _absolute(self, path: str | Path) -> Path:
         return self.folder / path if isinstance(path, str) else Path(path).absolute()
 
-    def result(self, command: str) -> dict[str, Any]:
+    def result(self, kind: type[Record], command: str) -> Record:
         """The result of a finished job, or an error that says which command makes it."""
+        self.require_done(command)
+        return self.record().result_as(kind)
+
+    def require_done(self, command: str) -> None:
+        """Raise an error that says which command does the job, unless it is done."""
         record = self.record()
-        if not self.done:
-            state = record.get("state", "never run")
-            state = "done, but its files are gone" if state == "done" else state
+        if not self._is_done(record):
+            gone = "done, but its files are gone"
+            state = gone if record.state == "done" else record.state
             raise XraysynthError(
                 f"{self.stage} job {self.key} is needed but was {state}; run: {command}"
             )
-        result: dict[str, Any] = record["result"]
-        return result
 
     def run(
         self,
-        work: Callable[[], Any],
+        work: Callable[[], object],
         *,
-        config: Mapping[str, Any],
+        config: JsonObject,
         overrides: Sequence[str],
         beside: Callable[[], object] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Line:
         """Do the work unless it is done; processes on the same job wait for each other.
 
-        With `beside`, processes that torchrun started do the work together: the first does `work`
-        and keeps the record, each other one does `beside` while it does.
+        What `work` returns becomes the result in run.json. With `beside`, processes that torchrun
+        started do the work together: the first does `work` and keeps the record, each other one does
+        `beside` while it does.
         """
         if beside is not None and not is_main():
             return self._beside(beside)
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / ".lock"):
-            done = self.done
+            record = self.record()
+            done = self._is_done(record)
             if beside is not None:
                 announce(self._subject, "done" if done else "work")
             if done:
-                return self._line(self.record(), skipped=True)
-            record = {
-                "state": "running",
-                "stage": self.stage,
-                "key": self.key,
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "command": " ".join(["xraysynth", self.stage.replace("_", " "), *overrides]),
-                "overrides": list(overrides),
-                "identity": dict(self.identity),
-                "config": dict(config),
-            }
-            self._write(record)
+                return self._line(record, skipped=True)
+            record = RunRecord(
+                state="running",
+                stage=self.stage,
+                key=self.key,
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                command=" ".join(["xraysynth", self.stage.replace("_", " "), *overrides]),
+                overrides=list(overrides),
+                identity=self.identity,
+                config=config,
+            )
+            record.write(self.folder)
             return self._line(self._work(work, record), skipped=False)
 
     @property
     def _subject(self) -> str:
         return f"{self.stage}/{self.key}"
 
-    def _beside(self, work: Callable[[], object]) -> dict[str, Any]:
+    def _beside(self, work: Callable[[], object]) -> Line:
         """Take part where the first process says that there is work; it tells the result."""
         skipped = announced(self._subject) == "done"
         if not skipped:
             work()
         return {"stage": self.stage, "key": self.key, "state": "done", "skipped": skipped}
 
-    def _work(self, work: Callable[[], Any], record: dict[str, Any]) -> dict[str, Any]:
+    def _work(self, work: Callable[[], object], record: RunRecord) -> RunRecord:
         began = time.perf_counter()
         try:
-            record |= {"result": to_json(work()), "state": "done"}
+            record = replace(record, result=to_json(work()), state="done")
         except BaseException as error:
-            record |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+            record = replace(record, state="failed", error=f"{type(error).__name__}: {error}")
             if not isinstance(error, XraysynthError):
-                record["traceback"] = traceback.format_exc()
+                record = replace(record, traceback=traceback.format_exc())
             raise
         finally:
-            record |= {
-                "seconds": round(time.perf_counter() - began, 3),
-                "peak_memory_mb": round(peak_memory_mb(), 1),
-                "environment": to_json(environment()),
-            }
-            self._write(record)
+            record = replace(
+                record,
+                seconds=round(time.perf_counter() - began, 3),
+                peak_memory_mb=round(peak_memory_mb(), 1),
+                environment=to_json(environment()),
+            )
+            record.write(self.folder)
         return record
 
-    def _write(self, record: JsonObject) -> None:
-        text = json.dumps(record, indent=1, default=str)
-        write_atomically(self.folder / "run.json", text.encode())
-
-    def _line(self, record: JsonObject, *, skipped: bool) -> dict[str, Any]:
-        head = {"stage": self.stage, "key": self.key, "state": record["state"], "skipped": skipped}
-        return head | {"folder": str(self.folder), "seconds": record["seconds"], **record["result"]}
+    def _line(self, record: RunRecord, *, skipped: bool) -> Line:
+        head = {"stage": self.stage, "key": self.key, "state": record.state, "skipped": skipped}
+        return head | {"folder": str(self.folder), "seconds": record.seconds, **record.result}

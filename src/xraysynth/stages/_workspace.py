@@ -11,7 +11,7 @@ from xraysynth.data.audit import Audit
 from xraysynth.data.cohort import Collection
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Learner
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.training.mixing import required_per_class
@@ -62,7 +62,7 @@ class Workspace:
         work: Callable[[], Any],
         *,
         beside: Callable[[], object] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Line:
         """Do a job unless it is done (`Job.run`), with the configuration in its record."""
         config = self.config.plain()
         return job.run(work, config=config, overrides=self.overrides, beside=beside)

@@ -11,6 +11,7 @@ from typing import Any
 
 from xraysynth.config import TrackingMode
 from xraysynth.files import write_atomically
+from xraysynth.jobs.job import Line
 from xraysynth.records import from_json, to_json
 from xraysynth.stages._workspace import Workspace
 from xraysynth.tracking import dashboard
@@ -22,7 +23,7 @@ SECTIONS = ("study", "tracking", "paths")
 FILE, SAVED = "dashboard.json", "dashboard.saved.json"
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Write the dashboard, and save it at W&B where tracking is online."""
     config = workspace.config
     folder = config.output / "studies" / config.study.name

@@ -22,18 +22,18 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
-from xraysynth.evaluation.testing import JudgeResult
+from xraysynth.evaluation.testing import JudgeResult, TrainResult
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
 from xraysynth.jobs.distributed import gpu
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
 from xraysynth.stages import train
 from xraysynth.stages._workspace import Workspace
 
 if TYPE_CHECKING:
-    from xraysynth.evaluation.results import FolderEvaluation, Measure, PoolEvaluation
+    from xraysynth.evaluation.results import FolderEvaluation, PoolEvaluation
 
 SECTIONS = (
     "real",
@@ -55,7 +55,7 @@ PAGE, TABLE = "evaluation.html", "measures.csv"
 UNKNOWN = "training set unknown: not assessable"
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Measure the pool of every selected generator, or one folder against another."""
     if workspace.config.real is not None or workspace.config.synthetic is not None:
         return _folders(workspace)
@@ -105,7 +105,7 @@ def _classifier_jobs(workspace: Workspace) -> list[Job]:
 
 def _classifiers(workspace: Workspace) -> list[Path]:
     command = workspace.command("train", "data.share=0")
-    return [Path(job.result(command)["weights"]) for job in _classifier_jobs(workspace)]
+    return [Path(job.result(TrainResult, command).weights) for job in _classifier_jobs(workspace)]
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> 
     ]
 
 
-def _folders(workspace: Workspace) -> dict[str, Any]:
+def _folders(workspace: Workspace) -> Line:
     """One folder of synthetic images against one of real images."""
     from xraysynth.evaluation.folders import common_size, from_folder, same_classes
 
@@ -251,8 +251,9 @@ def _compare(
     size_px: int,
     this: Job,
 ) -> "FolderEvaluation":
+    from xraysynth.evaluation.folders import comparison_limits
     from xraysynth.evaluation.images import Precision, evaluate
-    from xraysynth.evaluation.results import FolderEvaluation
+    from xraysynth.evaluation.results import FolderEvaluation, headline
     from xraysynth.report import page, tables
     from xraysynth.report.content import Evaluation
 
@@ -281,7 +282,7 @@ def _compare(
         assessable="" if train_set else "no training images given (trained_on=DIR): not assessed",
         closest=evaluation.closest,
         appearance=evaluation.appearance,
-        limits=_limits(config, found, encoders, size_px),
+        limits=comparison_limits(found, [encoder.name for encoder in encoders], size_px),
     )
     (this.folder / PAGE).write_text(page.render_evaluation(view), encoding="utf-8")
     tables.measures(view).to_csv(this.folder / TABLE, index=False)
@@ -295,38 +296,5 @@ def _compare(
         size_px=size_px,
         page=str(this.folder / PAGE),
         table=str(this.folder / TABLE),
-        headline=_headline(evaluation.measures),
+        headline=headline(evaluation.measures),
     )
-
-
-def _limits(
-    config: Config, found: Sequence[Manifest], encoders: Sequence[Any], size_px: int
-) -> list[str]:
-    limits = [f"All images were put into one format: grey, padded to a square, {size_px} px."]
-    if (found[0].table["patient_id"] == found[0].table["path"]).all():
-        limits.append(
-            "The patients of the real images are not known, so that each image counts as a patient of "
-            "its own, and intervals are too narrow where a patient has several."
-        )
-    if found[0].classes == ("all",):
-        limits.append("The folders do not tell classes apart, so nothing is said by class.")
-    if {encoder.name for encoder in encoders} <= {"embedded", "classifier"}:
-        limits.append(
-            "Without downloaded weights these distances are no FID and cannot be compared with "
-            "published values: evaluate.encoders=[inception,rad_dino] gives those."
-        )
-    return limits
-
-
-def _title(row: "Measure") -> str:
-    return row.metric if f"({row.encoder})" in row.metric else f"{row.metric} ({row.encoder})"
-
-
-def _headline(measures: "Sequence[Measure]") -> dict[str, str]:
-    """The measures of all classes in a line each, for the terminal."""
-    return {
-        _title(row): f"{row.value:.4g} [{row.low:.4g}, "
-        f"{row.high:.4g}], floor {row.floor:.4g}, N {row.n}"
-        for row in measures
-        if not row.label and row.value == row.value
-    }

@@ -8,15 +8,16 @@ features … The parts lie below paths.output/cache/features and are not compute
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xraysynth.errors import ConfigError
 from xraysynth.generation import pool
 from xraysynth.jobs import distributed, shards
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.manifest import Manifest
 from xraysynth.stages import evaluate
 from xraysynth.stages._workspace import Workspace
@@ -29,7 +30,15 @@ SECTIONS = ("generator", "evaluate", "shard", "classifier", "trainer")
 """The options that this stage reads, besides those of prepare and generate."""
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Encoded:
+    """How many images a part has, and the encoders whose features of them are there."""
+
+    images: int
+    encoders: list[str]
+
+
+def run(workspace: Workspace) -> Line:
     """Compute this shard of the features, or find it there."""
     config = workspace.config
     if not config.generator or not config.evaluate.encoders:
@@ -42,7 +51,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
         return result
     group = [job(workspace, caches, part) for part in shards.group(config.shard)]
     shards.wait(group)
-    images = sum(one.record()["result"]["images"] for one in group)
+    images = sum(one.record().result_as(Encoded).images for one in group)
     return result | {"shard": [config.shard.index, config.shard.count], "images": images}
 
 
@@ -90,7 +99,7 @@ def job(workspace: Workspace, found: _Caches, part: shards.Part) -> Job:
     return Job("features", decides, workspace.output, leaves=tuple(leaves))
 
 
-def work(workspace: Workspace, found: _Caches, part: shards.Part, this: Job) -> dict[str, Any]:
+def work(workspace: Workspace, found: _Caches, part: shards.Part, this: Job) -> Encoded:
     """Compute the features of this part that are not there."""
     from xraysynth.data.pixels import pixels
 
@@ -111,4 +120,4 @@ def work(workspace: Workspace, found: _Caches, part: shards.Part, this: Job) -> 
         rows = by_encoder[0][1].rows(part)
         images += rows.stop - rows.start
         shutil.rmtree(folder, ignore_errors=True)
-    return {"images": images, "encoders": list(config.evaluate.encoders)}
+    return Encoded(images, list(config.evaluate.encoders))

@@ -20,7 +20,7 @@ from xraysynth.generation.ledger import Ledger, add_up_sessions
 from xraysynth.generation.metering import metered_session
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.jobs.distributed import process_group, world_size
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED, Captioned
 from xraysynth.seeds import derive_seed
@@ -35,7 +35,7 @@ SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
 """The options that this stage reads, besides those of prepare."""
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Fine-tune every selected generator that learns, or find it done."""
     if not workspace.learners:
         raise ConfigError("generator names none that is fine-tuned; for example generator=sd_lora")
@@ -70,7 +70,7 @@ def job(workspace: Workspace, name: str) -> Job:
 def require_learned(workspace: Workspace) -> None:
     """An error that says what to run, if a generator has not learned yet."""
     for this in jobs(workspace):
-        this.result(workspace.command("finetune"))
+        this.require_done(workspace.command("finetune"))
 
 
 def _teach(workspace: Workspace, learner: Learner, this: Job, run: Any) -> FineTuning:

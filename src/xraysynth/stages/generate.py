@@ -8,7 +8,7 @@ one machine: torchrun --nproc_per_node 8 --no-python xraysynth generate …
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,11 +20,12 @@ from xraysynth.errors import ConfigError, PoolError, PrivacyError
 from xraysynth.files import exclusive
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.prompts import requests
 from xraysynth.jobs import distributed, shards
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.jobs.store import ImageStore
-from xraysynth.records import Request, to_json
+from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import finetune
 from xraysynth.stages._workspace import Workspace
@@ -33,7 +34,7 @@ SECTIONS = ("classes", "generator", "prompts", "generate", "shard", "data", "tra
 """The options that this stage reads, besides those of prepare."""
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Fill the pool of every selected generator, or this shard of it, or find it filled."""
     config = workspace.config
     if not config.generator:
@@ -79,21 +80,39 @@ def wanted(workspace: Workspace) -> list[Request]:
 
 
 @dataclass(frozen=True)
+class PoolPart:
+    """A part of a pool: how many images it has, and how many requests ended in which way."""
+
+    pool: str
+    images: int
+    outcomes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FilledPool:
+    """A whole pool, with outcomes by class, and what its images cost."""
+
+    pool: str
+    images: int
+    outcomes: Mapping[str, Mapping[str, int]]
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
 class _Filling:
     """A pool to be filled, in parts or as a whole."""
 
     workspace: Workspace
     name: str
 
-    def of(self, part: shards.Part) -> dict[str, Any]:
+    def of(self, part: shards.Part) -> Line:
         """Make what is missing of a part; of the whole, as all parts are there, it is pooled."""
         this = job(self.workspace, self.name, part)
-        make = partial(work, self.workspace, self.name, this)
-        if part != shards.WHOLE:
-            make = partial(self._make, part)
+        whole = partial(work, self.workspace, self.name, this)
+        make: Callable[[], object] = whole if part == shards.WHOLE else partial(self._make, part)
         return self.workspace.perform(this, make)
 
-    def pooled(self) -> dict[str, Any]:
+    def pooled(self) -> Line:
         """After this job's parts: the whole pool if all others are there, else what this job made.
 
         Every job looks once its own part is done, so the last one finds all of them.
@@ -103,20 +122,20 @@ class _Filling:
         shards.wait(own)
         if all(job(self.workspace, self.name, part).done for part in shards.every(shard)):
             return self.of(shards.WHOLE)
-        made = [this.record()["result"] for this in own]
+        made = [this.record().result_as(PoolPart) for this in own]
         return {
-            "pool": made[0]["pool"],
+            "pool": made[0].pool,
             "shard": [shard.index, shard.count],
-            "images": sum(found["images"] for found in made),
+            "images": sum(part.images for part in made),
         }
 
-    def _make(self, part: shards.Part) -> dict[str, Any]:
+    def _make(self, part: shards.Part) -> PoolPart:
         store, generator = self.workspace.store(self.name), self.workspace.generators[self.name]
         ends = pool.fill(store, generator, wanted(self.workspace), shard=part)
-        return {"pool": str(store.folder), "images": ends["image"], "outcomes": dict(ends)}
+        return PoolPart(str(store.folder), ends["image"], dict(ends))
 
 
-def work(workspace: Workspace, name: str, this: Job) -> dict[str, Any]:
+def work(workspace: Workspace, name: str, this: Job) -> FilledPool:
     """Fill the whole pool of a generator."""
     generator, store = workspace.generators[name], workspace.store(name)
     with (
@@ -131,12 +150,7 @@ def work(workspace: Workspace, name: str, this: Job) -> dict[str, Any]:
         outcomes, ledger = pool.outcomes(store), pool.ledger(store)
         lora = getattr(generator, "taught_by", None) or ""
         tracking.log_pool(run, manifest, store, outcomes=outcomes, ledger=ledger, lora=lora)
-    return {
-        "pool": str(store.folder),
-        "images": len(manifest),
-        "outcomes": outcomes,
-        "ledger": to_json(ledger),
-    }
+    return FilledPool(str(store.folder), len(manifest), outcomes, ledger)
 
 
 @contextmanager

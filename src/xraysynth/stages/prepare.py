@@ -9,7 +9,7 @@ where they share patients or images with the cohort.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,17 @@ import pandas as pd
 
 from xraysynth import tracking
 from xraysynth.data import cohort as images
-from xraysynth.data.audit import (
-    Audit,
-    audit,
-    drop_crossing,
-    fingerprint,
-    linked_patients,
-    near_duplicates,
-    require_no_confounding,
-)
-from xraysynth.data.cohort import Collection
+from xraysynth.data.audit import Audit, audit, drop_crossing, require_no_confounding
+from xraysynth.data.cohort import Collection, Prepared, PreparedExternal
+from xraysynth.data.duplicates import fingerprint, near_duplicates
 from xraysynth.data.leakage import linked_to, require_no_leakage, shared_with
+from xraysynth.data.persons import linked_patients
 from xraysynth.data.sources.base import Source
 from xraysynth.data.sources.parallel import load_images
 from xraysynth.data.splits import require_images, require_splits
 from xraysynth.errors import ImageError, LeakageError
 from xraysynth.files import write_atomically
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import COLUMNS, Manifest, patient_keys
 from xraysynth.progress import progress
@@ -57,38 +51,7 @@ BY_PERSON = {"linked": "persons"}
 """In the identity of a job whose result depends on it; jobs of earlier versions linked images."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a cohort came to: its files, and how many images, patients and near-duplicates it has."""
-
-    manifest: str
-    audit: str
-    digest: str
-    images: int
-    patients: int
-    splits: dict[str, dict[str, int]]
-    near_duplicates: int
-    dropped: int = 0
-    dropped_patients: int = 0
-    simulated: list[str] = field(default_factory=list)
-    confounding: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class PreparedExternal:
-    """The same of the external test sets, whose `counts` are images by source and class."""
-
-    manifest: str
-    digest: str
-    images: int
-    patients: int
-    counts: dict[str, dict[str, int]]
-    dropped: int = 0
-    dropped_patients: int = 0
-    simulated: list[str] = field(default_factory=list)
-
-
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Prepare the cohort and the external test sets, or find them prepared."""
     line = _run(workspace)
     if workspace.external_collection is None:
@@ -171,12 +134,12 @@ def same_persons(cohort: Manifest, report: Audit) -> Sequence[Sequence[str]]:
     return linked_patients(cohort.table, near_duplicates(fingerprint(cohort.files)))
 
 
-def _run(workspace: Workspace) -> dict[str, Any]:
+def _run(workspace: Workspace) -> Line:
     this = job(workspace)
     return workspace.perform(this, partial(work, workspace, this))
 
 
-def _run_external(workspace: Workspace) -> dict[str, Any]:
+def _run_external(workspace: Workspace) -> Line:
     this = external_job(workspace)
     return workspace.perform(this, partial(work_external, workspace, this))
 

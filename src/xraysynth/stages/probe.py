@@ -6,17 +6,15 @@ told at all, is what a classifier could learn instead of the disease. Prepares t
 nothing is trained that a study would use.
 """
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xraysynth import tracking
-from xraysynth.data.audit import person_keys
-from xraysynth.jobs.job import Job
-from xraysynth.records import to_json
+from xraysynth.data.persons import person_keys
+from xraysynth.evaluation.metrics.probes import Shortcut
+from xraysynth.jobs.job import Job, Line
 from xraysynth.stages._workspace import Workspace
-
-if TYPE_CHECKING:
-    from xraysynth.evaluation.metrics.probes import Shortcut
 
 SECTIONS = (
     "classes",
@@ -31,7 +29,16 @@ SECTIONS = (
 SEED = 0
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Probed:
+    """The probes of a cohort; `told` are sentences on those that found a shortcut."""
+
+    images: int
+    told: list[str]
+    shortcuts: list[Shortcut]
+
+
+def run(workspace: Workspace) -> Line:
     """Probe the cohort, or find it probed."""
     this = job(workspace)
     return workspace.perform(this, partial(work, workspace, this))
@@ -61,7 +68,7 @@ def job(workspace: Workspace) -> Job:
     return Job("probe", decides, config.output)
 
 
-def work(workspace: Workspace, this: Job) -> dict[str, Any]:
+def work(workspace: Workspace, this: Job) -> Probed:
     """Probe the cohort; patients who share near-duplicates are one, and lie in one fold."""
     from xraysynth.data.pixels import pixels
     from xraysynth.evaluation.metrics.probes import shortcuts
@@ -76,22 +83,18 @@ def work(workspace: Workspace, this: Job) -> dict[str, Any]:
         seed=SEED,
         replicates=config.evaluate.replicates,
     )
-    summary = {
-        "images": len(cohort),
-        "told": [_sentence(row) for row in found if _gives_away(row)],
-        "shortcuts": to_json(found),
-    }
+    told = [_sentence(row) for row in found if _gives_away(row)]
     with tracking.tracked(config, this) as run:
         tracking.log_shortcuts(run, found)
-    return summary
+    return Probed(len(cohort), told, found)
 
 
-def _gives_away(row: "Shortcut") -> bool:
+def _gives_away(row: Shortcut) -> bool:
     """True above chance, except for the class from the whole image, which is no shortcut."""
     return row.low > row.chance and (row.question, row.view) != ("class", "thumbnail")
 
 
-def _sentence(row: "Shortcut") -> str:
+def _sentence(row: Shortcut) -> str:
     return (
         f"{row.question} from {row.view}: {row.measure} {row.value:.2f} "
         f"({row.low:.2f} to {row.high:.2f}; chance {row.chance:.2f})"

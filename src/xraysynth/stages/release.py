@@ -7,7 +7,6 @@ token in HF_TOKEN; started again, only what is missing is sent. The folder holds
 of that name only. Needs: pip install 'xraysynth[hub]'.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,11 +18,12 @@ from xraysynth.config import Config
 from xraysynth.errors import PrivacyError, XraysynthError
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import FineTuning
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.jobs.provenance import environment
+from xraysynth.jobs.record import RunRecord, finished
 from xraysynth.manifest import Manifest
 from xraysynth.privacy import Scrubber
-from xraysynth.records import LEARNED, JsonObject, LearningRecord, from_json, to_json
+from xraysynth.records import LEARNED, JsonObject, LearningRecord, to_json
 from xraysynth.release import croissant, hub
 from xraysynth.release.folder import Contents, mark, write_release
 from xraysynth.release.made import Background, Made, part_names
@@ -48,7 +48,7 @@ class Released:
     parts: dict[str, int]
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Write the release, or find it written; then send it, if it is to be sent."""
     config, recipe = workspace.config, workspace.config.release
     token = hub.token() if recipe.push else ""  # before anything is written
@@ -83,8 +83,8 @@ def _collect(workspace: Workspace) -> list[Made]:
             evaluated=_evaluated(workspace, images) if images is not None else {},
         )
         if taught and "model" in config.release.parts:
-            result = taught.result(workspace.command("finetune"))
-            made = replace(made, weights=taught.folder, taught=from_json(FineTuning, result))
+            result = taught.result(FineTuning, workspace.command("finetune"))
+            made = replace(made, weights=taught.folder, taught=result)
         found.append(made)
     return found
 
@@ -109,14 +109,13 @@ def _learned(taught: Job | None) -> LearningRecord | None:
 def _evaluated(workspace: Workspace, images: Manifest) -> JsonObject:
     """The newest evaluation of exactly these images on exactly this cohort, by any settings."""
     inputs = {"cohort": workspace.cohort.digest(), "pool": images.digest()}
-    records = [json.loads(p.read_text()) for p in workspace.output.glob("evaluate/*/run.json")]
     done = [
         record
-        for record in records
-        if record.get("state") == "done" and inputs.items() <= record.get("identity", {}).items()
+        for record in finished(workspace.output)
+        if record.stage == "evaluate" and inputs.items() <= record.identity.items()
     ]
-    newest = max(done, key=lambda record: str(record.get("started")), default=None)
-    return dict(newest["result"]) if newest else {}
+    newest = max(done, key=lambda record: record.started, default=None)
+    return newest.result if newest else {}
 
 
 def _credentialed(config: Config) -> list[str]:
@@ -217,9 +216,7 @@ def _public(config: Config) -> JsonObject:
 
 def _environment(folder: Path) -> JsonObject:
     """What the report was made with."""
-    path = folder / "run.json"
-    record: JsonObject = json.loads(path.read_text()) if path.is_file() else {}
-    recorded: JsonObject = record.get("environment") or to_json(environment())
+    recorded: JsonObject = RunRecord.read(folder).environment or to_json(environment())
     return recorded
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xraysynth import tracking
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.files import publish
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.seeds import digest
 from xraysynth.stages._workspace import Workspace
 
@@ -50,7 +50,7 @@ class Analysed:
     headline: dict[str, str]
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Analyse what came back, or find it analysed."""
     from xraysynth.evaluation.reader_study.exports import load
 

@@ -22,7 +22,7 @@ from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.files import exclusive
 from xraysynth.generation import pool
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.manifest import Manifest
 from xraysynth.records import from_json
 from xraysynth.stages._study import plan
@@ -48,7 +48,7 @@ class Kits:
     largest_mb: float
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Write kits and key, or find them written."""
     config = workspace.config
     _require_terms(config)

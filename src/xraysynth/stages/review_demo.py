@@ -7,11 +7,11 @@ Diffusion, made now. Prints the file to open in a browser, and the command that 
 
 import sys
 from dataclasses import asdict, replace
-from typing import Any
 
 from xraysynth.config import Config
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.generation.generators.base import Paid
+from xraysynth.jobs.job import Line
 from xraysynth.seeds import key12
 from xraysynth.stages import finetune, generate, review_build
 from xraysynth.stages._workspace import Workspace
@@ -23,7 +23,7 @@ DEMO = ReviewRecipe(readers=["demo"], per_cell=3, calibration=2)
 """What differs from the defaults, unless the user chose."""
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Build the demonstration's kit, or find it built."""
     workspace = workspace.derive(_small(workspace))
     config = workspace.config

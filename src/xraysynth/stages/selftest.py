@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from xraysynth.jobs.job import Line
 from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("paths",)
@@ -17,7 +18,7 @@ SECTIONS = ("paths",)
 PATIENTS_PER_CLASS = 40
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Every check, a line each on stderr."""
     from xraysynth.evaluation import selftest
     from xraysynth.evaluation.encoders import build

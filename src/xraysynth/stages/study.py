@@ -20,6 +20,7 @@ from typing import Any
 
 from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
+from xraysynth.jobs.job import Line
 from xraysynth.stages import report
 from xraysynth.stages._study import forecast, plan
 from xraysynth.stages._workspace import Workspace
@@ -38,7 +39,7 @@ SECTIONS = (
 """The options that this stage reads; it hands all of them to the stages it runs."""
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Run what is missing and write the report; a failed step makes the study's state failed."""
     if workspace.config.plan:
         return forecast.run(workspace)

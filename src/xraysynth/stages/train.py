@@ -24,7 +24,7 @@ from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.testing import ClassifierTest, JudgeResult, TrainResult
 from xraysynth.generation import pool
 from xraysynth.jobs.distributed import is_main, process_group, world_size
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, Line
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import LearningRecord, from_json
 from xraysynth.stages._workspace import Workspace
@@ -51,7 +51,7 @@ PREDICTIONS = "predictions.parquet"
 EXTERNAL = "external.parquet"
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Train and test one classifier, or find it done.
 
     Of processes that torchrun started together the first does all but the training on its own.
@@ -149,7 +149,7 @@ def lasting_job(workspace: Workspace) -> Job:
 
 def pools_seen(this: Job) -> Mapping[str, str]:
     """Pool -> digest of the images that a finished training has seen; empty for earlier versions."""
-    seen: Mapping[str, str] = this.record().get("result", {}).get("pools", {})
+    seen: Mapping[str, str] = this.record().result.get("pools", {})
     return seen
 
 

@@ -1,1 +1,1 @@
-"""A study's own: its steps (`plan`), what they would take (`forecast`), how arms compare (`arms`)."""
+"""A study's own: its steps and what they would take, what is finished, how arms compare, its limits."""

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.config import Config
-from xraysynth.data.audit import person_keys
+from xraysynth.data.persons import person_keys
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.testing import is_meaningful
+from xraysynth.evaluation.testing import TrainResult, is_meaningful
 from xraysynth.jobs.job import Job
-from xraysynth.records import from_json
-from xraysynth.report.content import Arm, ArmWorth, Comparison, LeftOutSource
+from xraysynth.report.content import Arm, Comparison
 from xraysynth.stages import train
 from xraysynth.stages._study import plan
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 PRIMARY = "macro_f1"
 """The score that arms are compared by."""
-LEFT_OUT_SCORE = "balanced_accuracy"
-"""The score on the test images of one data set, some of whose classes may be missing."""
 
 
 def predictions(job: Job, name: str = train.PREDICTIONS) -> pd.DataFrame:
@@ -47,9 +44,9 @@ class Tested:
         return cls(config, jobs, [predictions(job) for job in jobs.values()])
 
     @property
-    def results(self) -> list[dict[str, Any]]:
-        """What each job says of itself."""
-        return [job.record()["result"] for job in self.jobs.values()]
+    def results(self) -> list[TrainResult]:
+        """What each training came to."""
+        return [job.record().result_as(TrainResult) for job in self.jobs.values()]
 
     @property
     def generator(self) -> str:
@@ -210,7 +207,7 @@ def _adjust(family: Sequence[Comparison], claimed: Sequence[bool]) -> list[Compa
 def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
     """The arm as the report shows it."""
     data, results = tested.data, tested.results
-    probes = [from_json(ArmProbes, result.get("probes") or {}) for result in results]
+    probes = [result.probes or ArmProbes() for result in results]
     return Arm(
         generator=tested.generator,
         share=data.share,
@@ -219,9 +216,9 @@ def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
         real_fraction=data.real_fraction,
         left_out=data.leave_out,
         seeds=list(tested.jobs),
-        real_images=results[0]["real_images"],
-        synthetic_images=results[0]["synthetic_images"],
-        real_repeats=results[0].get("real_repeats", 0),
+        real_images=results[0].real_images,
+        synthetic_images=results[0].synthetic_images,
+        real_repeats=results[0].real_repeats,
         predictions=tested.tables,
         scores=scorer.resampled(tested).scores(),
         over_real=compared.over_real,
@@ -232,10 +229,10 @@ def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
         told_synthetic=[found.told_synthetic for found in probes if found.told_synthetic],
         pointing=[found.pointing.comparable for found in probes if found.pointing],
         scores_by_seed=[
-            {name: found["value"] for name, found in result["scores"].items()} for result in results
+            {name: score.value for name, score in result.scores.items()} for result in results
         ],
-        seconds=[job.record()["seconds"] for job in tested.jobs.values()],
-        optimiser_steps=[result["optimiser_steps"] for result in results],
+        seconds=[job.record().seconds or 0.0 for job in tested.jobs.values()],
+        optimiser_steps=[result.optimiser_steps for result in results],
     )
 
 
@@ -260,72 +257,3 @@ def _external(scorer: Scorer, tested: Tested) -> dict[str, dict[str, Interval]]:
         source: scorer.told([table[table["source"] == source] for table in tables])
         for source in sorted(set(tables[0]["source"]))
     }
-
-
-def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list[ArmWorth]:
-    """How many real images one synthetic image is worth, arm by arm.
-
-    Read by the seeds that the arm and every point of the learning curve have finished. Left out where
-    these are fewer than two, or a class has too few test patients to see how far these differ.
-    """
-    from xraysynth.evaluation.metrics.utility import Curve, per_synthetic_image
-
-    points: dict[int, Tested] = {}
-    for one, arm in zip(tested, arms, strict=True):
-        if not arm.generator and not arm.left_out:
-            points.setdefault(arm.real_images, one)
-    sizes = sorted(points)
-    if len(sizes) < 2 or scorer.resampled(points[sizes[0]]).scarce_classes:
-        return []
-    rows = []
-    for one, arm in zip(tested, arms, strict=True):
-        seeds = shared_seeds([one, *points.values()])
-        if one.of_interest and 0 < arm.share < 1 and len(seeds) > 1:
-            curve = [scorer.of_seeds(points[size], seeds).replicates(PRIMARY) for size in sizes]
-            found = per_synthetic_image(
-                Curve(np.array(sizes), np.stack(curve)),
-                scorer.of_seeds(one, seeds).replicates(PRIMARY),
-                real_images=arm.real_images,
-                synthetic_images=arm.synthetic_images,
-            )
-            rows.append(ArmWorth(arm.name, found))
-    return rows
-
-
-def left_out(scorer: Scorer, tested: Sequence[Tested]) -> list[LeftOutSource]:
-    """Balanced accuracy on each data set's test images, of training with it and without."""
-    inside = next((t for t in tested if t.real_only and t.data.real_fraction == 1), None)
-    if inside is None:
-        return []
-    smaller = [t for t in tested if t.data.leave_out and t.data.control is Control.size_matched]
-    rows = []
-    for one in tested:
-        if one.data.leave_out and one.data.control is Control.none:
-            matched = [t for t in smaller if t.data.leave_out == one.data.leave_out]
-            # A matched arm that has finished other seeds must not hide what the two show.
-            row = _left_out_row(scorer, one, inside, *matched[:1])
-            rows.append(row or _left_out_row(scorer, one, inside))
-    return [row for row in rows if row]
-
-
-def _left_out_row(
-    scorer: Scorer, outside: Tested, inside: Tested, matched: Tested | None = None
-) -> LeftOutSource | None:
-    """Scores on the test images of the data set that `outside` leaves out; None without any."""
-    source = outside.data.leave_out
-    arms = {"inside": inside, "outside": outside} | ({"matched": matched} if matched else {})
-    seeds = shared_seeds([outside, *arms.values()])
-    tables = {}
-    for name, arm in arms.items():
-        by_seed = dict(zip(arm.jobs, arm.tables, strict=True))
-        tables[name] = [by_seed[seed][by_seed[seed]["source"] == source] for seed in seeds]
-    if not seeds or any(table[0].empty for table in tables.values()):
-        return None
-    resampled = {name: scorer.of(table) for name, table in tables.items()}
-    scores = {name: found.scores()[LEFT_OUT_SCORE] for name, found in resampled.items()}
-    drops = {
-        name: resampled["outside"].minus(resampled[other])[LEFT_OUT_SCORE]
-        for name, other in {"drop": "matched", "drop_from_all": "inside"}.items()
-        if other in resampled
-    }
-    return LeftOutSource(source, len(tables["outside"][0]), seeds=seeds, **scores, **drops)

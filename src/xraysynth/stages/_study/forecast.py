@@ -1,14 +1,12 @@
 """What a study would do: its steps, which of them are done, and what the others would take."""
 
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pandas as pd
 
@@ -18,6 +16,8 @@ from xraysynth.data.splits import assign_splits
 from xraysynth.errors import XraysynthError
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.jobs.job import Line
+from xraysynth.jobs.record import RunRecord, finished
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
@@ -42,7 +42,7 @@ class Row:
         return f"  missing  {self.title}: {time}" + (f", ${self.usd:.2f}" if self.usd else "")
 
 
-def run(workspace: Workspace) -> dict[str, Any]:
+def run(workspace: Workspace) -> Line:
     """Print the plan of a study on stderr; nothing is made, called or written."""
     rows = _rows(workspace)
     missing = [row for row in rows if not row.done]
@@ -123,17 +123,15 @@ def _paid(title: str, generator: Paid, lacking: Sequence[Request], seconds: floa
     return Row(title, False, found.seconds if seconds is None else seconds, found.usd)
 
 
-_Past = Mapping[str, Sequence[Mapping[str, Any]]]
+_Past = Mapping[str, Sequence[RunRecord]]
 
 
 def _past(output: Path) -> _Past:
-    """run.json of every finished job, by stage."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for path in sorted(output.glob("*/*/run.json")):
-        record = json.loads(path.read_text())
-        if record.get("state") == "done":
-            found.setdefault(record["stage"], []).append(record)
-    return found
+    """Every finished job, by stage."""
+    by_stage: dict[str, list[RunRecord]] = {}
+    for record in finished(output):
+        by_stage.setdefault(record.stage, []).append(record)
+    return by_stage
 
 
 def _usual(past: _Past, stage: str) -> float | None:
@@ -142,11 +140,11 @@ def _usual(past: _Past, stage: str) -> float | None:
     return median(seconds) if seconds else None
 
 
-def _seconds(record: Mapping[str, Any]) -> float | None:
+def _seconds(record: RunRecord) -> float | None:
     """Time that a job took, before an interruption included; None where that is not known."""
-    result = record.get("result", {})
+    result = record.result
     spent = result.get("ledger", {})
-    times = [record["seconds"], result.get("fit_seconds", 0.0), spent.get("seconds", 0.0)]
+    times = [record.seconds, result.get("fit_seconds", 0.0), spent.get("seconds", 0.0)]
     known = [float(time) for time in times if time is not None]
     return max(known) if len(known) == len(times) else None
 
@@ -154,9 +152,9 @@ def _seconds(record: Mapping[str, Any]) -> float | None:
 def _per_image(past: _Past, generator: Generator) -> float | None:
     """Median seconds per image of this generator with these settings."""
     own = digest(identity(generator))
-    records = [r for r in past.get("generate", []) if digest(r["identity"]["generator"]) == own]
+    records = [r for r in past.get("generate", []) if digest(r.identity["generator"]) == own]
     # of the pool's ledger, not of the job: its images may have been made by many jobs, or before
-    rates = [r["result"].get("ledger", {}).get("images_per_hour") for r in records]
+    rates = [r.result.get("ledger", {}).get("images_per_hour") for r in records]
     each = [3600 / rate for rate in rates if rate]
     return median(each) if each else None
 

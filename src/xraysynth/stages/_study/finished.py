@@ -1,0 +1,146 @@
+"""The jobs of a study that are done, and what they say of themselves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.metrics.probes import Shortcut
+from xraysynth.generation import pool
+from xraysynth.generation.generators.base import Generator
+from xraysynth.generation.ledger import Ledger
+from xraysynth.jobs.job import Job
+from xraysynth.manifest import Manifest
+from xraysynth.report.content import JobRun
+from xraysynth.stages import evaluate, finetune, generate, prepare, probe, train
+from xraysynth.stages._study import plan
+from xraysynth.stages._workspace import Workspace
+
+
+@dataclass(frozen=True)
+class FinishedPool:
+    """A generator's pool and the jobs that made and measured it."""
+
+    generator: Generator
+    manifest: Manifest
+    outcomes: Mapping[str, Mapping[str, int]]
+    refusals: Mapping[str, Mapping[str, tuple[int, int]]]
+    ledger: Ledger
+    taught: Job | None
+    made: Job
+    measured: Job
+
+    @property
+    def key(self) -> str:
+        """What names the pool's folder besides the generator."""
+        return self.manifest.folder.name.rpartition("-")[2]
+
+
+@dataclass(frozen=True)
+class FinishedJobs:
+    """The jobs of a study that are done, and the names of those that are not."""
+
+    prepared: Job
+    arms: Sequence[tuple[plan.ArmConfig, Mapping[int, Job]]]
+    pools: Sequence[FinishedPool]
+    probed: Job | None
+    missing: Sequence[str]
+
+    def named(self) -> list[tuple[str, Job]]:
+        """Every finished job with a name for the reader."""
+        trained = [
+            (f"{arm.title}, seed {seed}", job)
+            for arm, jobs in self.arms
+            for seed, job in jobs.items()
+        ]
+        taught = [(p.generator.name, p.taught) for p in self.pools if p.taught]
+        made = [(p.generator.name, p.made) for p in self.pools]
+        measured = [(p.generator.name, p.measured) for p in self.pools]
+        probed = [("shortcuts", self.probed)] if self.probed else []
+        return [("cohort", self.prepared), *probed, *taught, *made, *trained, *measured]
+
+
+def collect(workspace: Workspace) -> FinishedJobs:
+    config = workspace.config
+    planned, missing = [], []
+    for arm in plan.arms(config, workspace.cohort):
+        jobs = {
+            seed: train.lasting_job(workspace.derive(replace(arm.config, seed=seed)))
+            for seed in config.study.seeds
+        }
+        planned.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
+        missing += [
+            f"train {arm.title}, seed {s}: not done" for s, job in jobs.items() if not job.done
+        ]
+    pools = []
+    for key in config.generator:
+        try:
+            pools += _pools(plan.measuring_workspace(workspace, key))
+        except XraysynthError as error:
+            missing.append(f"{key}: {error}")
+    done = [(arm, jobs) for arm, jobs in planned if jobs]
+    if not done or done[0][0].config.data.share:
+        raise XraysynthError(
+            "the report compares with the real-only arm, of which no training is done; run: "
+            + workspace.command("study")
+        )
+    probed = probe.job(workspace)
+    if not probed.done:
+        missing.append("probe: not done")
+    return FinishedJobs(
+        prepare.job(workspace), done, pools, probed if probed.done else None, missing
+    )
+
+
+def pools_seen(jobs: FinishedJobs) -> dict[str, Mapping[str, str]]:
+    """What every training saw of the pools, which may be trained again under its key."""
+    trained = ((name, job) for name, job in jobs.named() if job.stage == "train")
+    return {name: used for name, job in trained if (used := train.pools_seen(job))}
+
+
+def _pools(workspace: Workspace) -> list[FinishedPool]:
+    found = []
+    for name, images in workspace.pools().items():
+        measured = evaluate.job(workspace, images)
+        measured.require_done(workspace.command("evaluate"))
+        store = workspace.store(name)
+        found.append(
+            FinishedPool(
+                workspace.generators[name],
+                images,
+                pool.outcomes(store),
+                pool.refusals(store),
+                pool.ledger(store),
+                finetune.job(workspace, name) if name in workspace.learners else None,
+                generate.job(workspace, name),
+                measured,
+            )
+        )
+    return found
+
+
+def shortcuts(probed: Job) -> list[Shortcut]:
+    return list(probed.record().result_as(probe.Probed).shortcuts)
+
+
+def job_runs(jobs: FinishedJobs) -> list[JobRun]:
+    runs = []
+    for name, job in jobs.named():
+        record = job.record()
+        runs.append(
+            JobRun(
+                job.stage,
+                name,
+                record.seconds,
+                record.peak_memory_mb,
+                record.state,
+            )
+        )
+    return runs
+
+
+def environment(jobs: FinishedJobs) -> dict[str, str]:
+    """Of the last training: versions differ only if the study was continued after an update."""
+    _, last = jobs.arms[-1]
+    found = dict(list(last.values())[-1].record().environment)
+    versions = found.pop("versions")
+    return {name: str(value) for name, value in (found | versions).items()}
