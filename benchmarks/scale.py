@@ -36,7 +36,7 @@ from PIL import Image
 from scipy.stats.contingency import association
 from sklearn.model_selection import StratifiedGroupKFold
 
-from xraysynth.data import audit
+from xraysynth.data import audit, duplicates
 from xraysynth.data.splits import assign_splits, require_splits
 from xraysynth.generation import pool
 from xraysynth.images import encode_png, read, study_format
@@ -188,7 +188,7 @@ def compare_rows(rows: int) -> dict[str, Any]:
     }
 
 
-def prints(images: int, kind: str = "random") -> tuple[audit.Fingerprints, np.ndarray]:
+def prints(images: int, kind: str = "random") -> tuple[duplicates.Fingerprints, np.ndarray]:
     """Fingerprints, and the planted pairs `(P, 2)`."""
     rng = np.random.default_rng(0)
     copies = images * 3 // 100
@@ -201,7 +201,7 @@ def prints(images: int, kind: str = "random") -> tuple[audit.Fingerprints, np.nd
     of, flips = rng.choice(len(hashes), copies, replace=False), rng.integers(0, 15, copies)
     flipped = rng.random((copies, 256)).argsort(axis=1).argsort(axis=1) < flips[:, None]
     noise = rng.normal(0, 4 * (kind != "black"), (copies, 1024))
-    found = audit.Fingerprints(
+    found = duplicates.Fingerprints(
         np.concatenate([hashes, hashes[of] ^ np.packbits(flipped, axis=1)]),
         np.concatenate([thumbnails, np.clip(thumbnails[of] + noise, 0, 255).astype(np.uint8)]),
     )
@@ -223,11 +223,11 @@ def all_pairs(hashes: np.ndarray, *, max_bits: int = 24) -> int:
 def compare_images(images: int, sample: int, *, worst: bool) -> dict[str, Any]:
     """Seconds and recall of our search, and the seconds of all pairs."""
     clock, (random, planted) = Clock("images"), prints(images)
-    found = clock("ours", lambda: audit.near_duplicates(random))
+    found = clock("ours", lambda: duplicates.near_duplicates(random))
     kinds = ("copies", "black", "variants") if worst else ()
     for kind in kinds:
         of_kind, _ = prints(images, kind)
-        clock(kind, lambda of=of_kind: audit.near_duplicates(of))  # type: ignore[misc]
+        clock(kind, lambda of=of_kind: duplicates.near_duplicates(of))  # type: ignore[misc]
     peak = peak_gb()
     clock("theirs", lambda: all_pairs(random.hashes[:sample]))
     codes = [pairs[:, 0] * images + pairs[:, 1] for pairs in (planted, found)]
@@ -258,7 +258,7 @@ def per_image(images: int, folder: Path) -> dict[str, float]:
     clock("store", lambda: commit(store, encoded, rows))
     manifest = store.manifest()
     clock("verify", lambda: verify(manifest, remedy="none"))
-    clock("fingerprint", lambda: audit.fingerprint(manifest.files))
+    clock("fingerprint", lambda: duplicates.fingerprint(manifest.files))
     pixels = np.stack(clock("decode", lambda: [read(path) for path in manifest.files]))
     embedded = encoders.build("embedded")
     embedded.features(pixels[:32])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from xraysynth.data import audit
+from xraysynth.data import audit, duplicates, persons
 from xraysynth.data.leakage import require_no_leakage
 from xraysynth.errors import ConfoundingError, LeakageError
 from xraysynth.images import study_format
@@ -20,8 +20,8 @@ def smooth(seed, size=96):
 
 
 def prints_of(images):
-    hashes, thumbnails = zip(*map(audit.fingerprint_pixels, images), strict=True)
-    return audit.Fingerprints(np.stack(hashes), np.stack(thumbnails))
+    hashes, thumbnails = zip(*map(duplicates.fingerprint_pixels, images), strict=True)
+    return duplicates.Fingerprints(np.stack(hashes), np.stack(thumbnails))
 
 
 def jpeg(pixels, quality):
@@ -35,22 +35,22 @@ def test_recompressed_resized_and_reexposed_copies_are_found_and_others_not():
     half = np.asarray(Image.fromarray(images[1]).resize((48, 48), Image.Resampling.BICUBIC))
     brighter = (images[2] * 0.9 + 15).astype(np.uint8)
     copies = [jpeg(images[0], 70), study_format(half, 96), brighter, images[3]]
-    found = audit.near_duplicates(prints_of([*images, *copies]))
+    found = duplicates.near_duplicates(prints_of([*images, *copies]))
     assert found.tolist() == [[0, 40], [1, 41], [2, 42], [3, 43]]
 
 
 def test_many_identical_images_are_linked_without_comparing_all_pairs():
     image = smooth(0)
-    pairs = audit.near_duplicates(prints_of([image] * 300), window=4)
+    pairs = duplicates.near_duplicates(prints_of([image] * 300), window=4)
     assert len(pairs) < 300 * 4
-    assert len(set(audit.clusters(300, pairs))) == 1
+    assert len(set(duplicates.clusters(300, pairs))) == 1
 
 
 def test_clusters_are_connected_components():
-    numbers = audit.clusters(5, [(0, 1), (1, 4)])
+    numbers = duplicates.clusters(5, [(0, 1), (1, 4)])
     assert numbers[0] == numbers[1] == numbers[4]
     assert len(set(numbers)) == 3
-    assert len(set(audit.clusters(3, []))) == 3
+    assert len(set(duplicates.clusters(3, []))) == 3
 
 
 def cohort(sources, labels, splits=None):
@@ -152,15 +152,15 @@ def test_of_a_person_in_two_splits_every_image_of_the_lesser_goes():
 def test_patients_who_share_near_duplicates_are_one_person():
     table = cohort(["x"] * 5 + ["y"], ["a"] * 6).table
     table = table.assign(patient_id=["p", "p", "q", "r", "s", "p"])
-    person = audit.persons(table, [(1, 2), (2, 3)])
+    person = persons.persons(table, [(1, 2), (2, 3)])
     assert len(set(person[:4])) == 1
     assert len(set(person)) == 3
-    assert len(set(audit.persons(table, []))) == 5
-    linked = audit.linked_patients(table, [(0, 1), (1, 2), (2, 3)])
+    assert len(set(persons.persons(table, []))) == 5
+    linked = persons.linked_patients(table, [(0, 1), (1, 2), (2, 3)])
     assert linked == [["x/p", "x/q", "x/r"]]
-    keys = audit.person_keys(table, linked).tolist()
+    keys = persons.person_keys(table, linked).tolist()
     assert keys == ["x/p", "x/p", "x/p", "x/p", "x/s", "y/p"]
-    assert audit.person_keys(table, []).tolist() == audit.patient_keys(table).tolist()
+    assert persons.person_keys(table, []).tolist() == audit.patient_keys(table).tolist()
 
 
 def test_the_real_mini_cohort_is_confounded(shared_data):
@@ -181,7 +181,7 @@ def planted(count=3000, copies=400, seed=0):
     of, flips = rng.choice(count, copies, replace=False), rng.integers(0, 15, copies)
     flipped = rng.random((copies, 256)).argsort(axis=1).argsort(axis=1) < flips[:, None]
     noise = rng.normal(0, 4, (copies, 1024))
-    prints = audit.Fingerprints(
+    prints = duplicates.Fingerprints(
         np.concatenate([hashes, hashes[of] ^ np.packbits(flipped, axis=1)]),
         np.concatenate([thumbnails, np.clip(thumbnails[of] + noise, 0, 255).astype(np.uint8)]),
     )
@@ -190,16 +190,18 @@ def planted(count=3000, copies=400, seed=0):
 
 def test_every_copy_within_14_bits_is_found_and_nothing_else():
     prints, pairs = planted()
-    assert list(map(tuple, audit.near_duplicates(prints).tolist())) == pairs
+    assert list(map(tuple, duplicates.near_duplicates(prints).tolist())) == pairs
 
 
 def test_hash_and_thumbnail_must_both_be_alike():
     prints, _ = planted(300, 40)
     other = np.random.default_rng(1).integers(0, 256, (340, 1024), dtype=np.uint8)
-    assert not len(audit.near_duplicates(audit.Fingerprints(prints.hashes, other)))
-    assert len(audit.near_duplicates(audit.Fingerprints(prints.hashes, prints.thumbnails)))
+    assert not len(duplicates.near_duplicates(duplicates.Fingerprints(prints.hashes, other)))
+    assert len(
+        duplicates.near_duplicates(duplicates.Fingerprints(prints.hashes, prints.thumbnails))
+    )
     far = np.random.default_rng(1).integers(0, 256, (340, 32), dtype=np.uint8)
-    assert not len(audit.near_duplicates(audit.Fingerprints(far, prints.thumbnails)))
+    assert not len(duplicates.near_duplicates(duplicates.Fingerprints(far, prints.thumbnails)))
 
 
 def test_thumbnails_are_compared_by_their_pearson_correlation():
@@ -212,16 +214,20 @@ def test_thumbnails_are_compared_by_their_pearson_correlation():
     with np.errstate(invalid="ignore"):
         expected = np.nan_to_num(np.corrcoef(thumbnails))[one, other]
     expected[2 * 50 + 2] = 0
-    assert audit._correlations(thumbnails, one * 50 + other) == pytest.approx(expected, abs=1e-12)
+    assert duplicates._correlations(thumbnails, one * 50 + other) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_a_collapsed_pool_is_linked_as_one_in_bounded_work():
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, 256, dtype=np.uint8) ^ (rng.random((2000, 256)) < 0.015)
     same = np.tile(rng.integers(0, 256, 1024, dtype=np.uint8), (2000, 1))
-    pairs = audit.near_duplicates(audit.Fingerprints(np.packbits(bits, axis=1), same), window=16)
+    pairs = duplicates.near_duplicates(
+        duplicates.Fingerprints(np.packbits(bits, axis=1), same), window=16
+    )
     assert len(pairs) < 2000 * 16
-    assert len(set(audit.clusters(2000, pairs))) == 1
+    assert len(set(duplicates.clusters(2000, pairs))) == 1
 
 
 def test_a_closed_group_still_takes_in_a_copy_that_only_the_last_word_shows():
@@ -230,25 +236,25 @@ def test_a_closed_group_still_takes_in_a_copy_that_only_the_last_word_shows():
     far[np.arange(0, 30, 2)] ^= 1  # one bit in each word but the last
     hashes = np.stack([base] * 40 + [far])
     thumbnails = np.tile(np.arange(1024, dtype=np.uint16).astype(np.uint8), (41, 1))
-    pairs = audit.near_duplicates(audit.Fingerprints(hashes, thumbnails), window=8)
+    pairs = duplicates.near_duplicates(duplicates.Fingerprints(hashes, thumbnails), window=8)
     assert 40 in pairs[:, 1]
 
 
 def test_blank_images_and_no_images_are_alike_to_none():
-    blank = audit.Fingerprints(np.zeros((500, 32), np.uint8), np.zeros((500, 1024), np.uint8))
-    assert audit.near_duplicates(blank).shape == (0, 2)
-    none = audit.Fingerprints(np.zeros((0, 32), np.uint8), np.zeros((0, 1024), np.uint8))
-    assert audit.near_duplicates(none).shape == (0, 2)
-    assert len(audit.fingerprint([]).hashes) == 0
+    blank = duplicates.Fingerprints(np.zeros((500, 32), np.uint8), np.zeros((500, 1024), np.uint8))
+    assert duplicates.near_duplicates(blank).shape == (0, 2)
+    none = duplicates.Fingerprints(np.zeros((0, 32), np.uint8), np.zeros((0, 1024), np.uint8))
+    assert duplicates.near_duplicates(none).shape == (0, 2)
+    assert len(duplicates.fingerprint([]).hashes) == 0
 
 
 def test_fingerprints_of_files_are_in_order_over_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "BLOCK", 2)
+    monkeypatch.setattr(duplicates, "BLOCK", 2)
     images = [smooth(seed) for seed in range(5)]
     paths = [tmp_path / f"{n}.png" for n in range(5)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    found, expected = audit.fingerprint(iter(paths)), prints_of(images)
+    found, expected = duplicates.fingerprint(iter(paths)), prints_of(images)
     assert (found.hashes == expected.hashes).all()
     assert (found.thumbnails == expected.thumbnails).all()
 

@@ -12,7 +12,7 @@ import pytest
 from xraysynth.compose import compose
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
-from xraysynth.stages._study import arms, plan
+from xraysynth.stages._study import arms, plan, worth
 from xraysynth.training.recipe import Control
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
@@ -170,7 +170,7 @@ def test_patients_who_are_one_person_are_drawn_together() -> None:
 
 def test_what_a_synthetic_image_is_worth_needs_two_seeds_of_arm_and_curve() -> None:
     scorer, tested = study(seeds={HYBRID: (1,)})
-    assert arms.worth(scorer, tested, _as_arms(scorer, tested)) == []
+    assert worth.worth(scorer, tested, _as_arms(scorer, tested)) == []
 
 
 def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
@@ -188,7 +188,7 @@ def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
 def test_worth_is_read_by_the_seeds_that_arm_and_curve_share() -> None:
     scorer, tested = study(seeds={HYBRID: (0, 2)})
     shown = _as_arms(scorer, tested)
-    rows = arms.worth(scorer, tested, shown)
+    rows = worth.worth(scorer, tested, shown)
     assert [row.arm for row in rows] == [
         arm.name for arm in shown if arm.generator and not arm.control
     ]
