@@ -10,6 +10,7 @@ from xraysynth.data.leakage import require_no_leakage
 from xraysynth.errors import ConfoundingError, LeakageError
 from xraysynth.images import study_format
 from xraysynth.manifest import Manifest
+from xraysynth.records import to_json
 from xraysynth.seeds import digest
 
 
@@ -271,6 +272,9 @@ def test_the_audit_of_a_cohort_stays_what_it_was():
         report = audit.audit(manifest, given)
         for tells in report.source_tells.values():
             assert tells.pop("by_chance") < 0.75
-        assert digest(report).startswith("8cb19a0c7160")
+        values = to_json(report)
+        for later in ("simulated", "linked_patients", "notes", "acknowledged"):
+            del values[later]  # what prepare adds
+        assert digest(values).startswith("8cb19a0c7160")
     table, left = audit.drop_crossing(manifest.table, pairs)
     assert digest([table["image_id"].tolist(), left.tolist()]).startswith("3d2d88e5a217")

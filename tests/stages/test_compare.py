@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ import pandas as pd
 import pytest
 
 from xraysynth.compose import compose
+from xraysynth.evaluation.testing import TrainResult
+from xraysynth.jobs.record import RunRecord
+from xraysynth.records import to_json
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
 from xraysynth.stages._study import arms, plan, worth
@@ -22,13 +24,27 @@ SKILL = 1.2
 
 @dataclass(frozen=True)
 class FinishedJob:
-    """What the comparison asks of a training: nothing but its result."""
+    """A training that ended, with as many images as its record says."""
 
-    result: Mapping[str, Any]
+    real_images: int = 40
     folder: Path = Path("no folder")
 
-    def record(self) -> dict[str, Any]:
-        return {"result": self.result, "seconds": 1.0}
+    def record(self) -> RunRecord:
+        result = TrainResult(
+            accuracy=0.5,
+            macro_f1=0.5,
+            test_images=N,
+            test_evaluations=1,
+            predictions="",
+            scores={},
+            kept_step=9,
+            optimiser_steps=9,
+            weights="",
+            history=[],
+            real_images=self.real_images,
+            synthetic_images=40,
+        )
+        return RunRecord(state="done", seconds=1.0, result=to_json(result))
 
 
 def predict(skill: float, seed: int) -> pd.DataFrame:
@@ -61,7 +77,7 @@ def study(
         for seed in (seeds or {}).get(arm.title, (0, 1, 2)):
             skill = (skills or {}).get(arm.title, SKILL) + noise * rng.normal()
             tables.append(predict(skill, 1000 * place + seed))
-            jobs[seed] = FinishedJob({"optimiser_steps": 9})
+            jobs[seed] = FinishedJob()
         tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
     return arms.Scorer(config, tested), tested
 
@@ -177,8 +193,7 @@ def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
     """Arms of the report, with sizes that make a learning curve."""
     found = []
     for place, one in enumerate(tested):
-        result = {"real_images": 40 + 60 * (place == 0), "synthetic_images": 40, "scores": {}}
-        jobs = {seed: FinishedJob(result | {"optimiser_steps": 9}) for seed in one.jobs}
+        jobs = {seed: FinishedJob(40 + 60 * (place == 0)) for seed in one.jobs}
         fake = arms.Tested(one.config, jobs, one.tables)  # type: ignore[arg-type]
         nothing = arms.Compared(Comparison(), Comparison(), Comparison())
         found.append(arms.arm(scorer, fake, nothing))
