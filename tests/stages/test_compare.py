@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class FinishedJob:
     """A training that ended, with as many images as its record says."""
 
     real_images: int = 40
-    folder: Path = Path("no folder")
+    folder = Path("no folder")
 
     def record(self) -> RunRecord:
         result = TrainResult(
