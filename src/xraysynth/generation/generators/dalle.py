@@ -1,19 +1,17 @@
 """Images from an API: OpenAI's, Azure's, or any server that speaks /v1/images/generations."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.base import Card
 from xraysynth.generation.images_api import background, batch, client
-from xraysynth.generation.images_api.catalogue import Model, Pricing, catalogue
+from xraysynth.generation.images_api.catalogue import SIZE, Model, Pricing, catalogue
 from xraysynth.generation.images_api.catalogue import model as catalogued
-from xraysynth.generation.images_api.endpoint import Endpoint
+from xraysynth.generation.images_api.endpoint import ADDRESS, VARIABLE, Endpoint
 from xraysynth.generation.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
@@ -27,23 +25,7 @@ from xraysynth.records import (
     NotNegative,
     Positive,
     Request,
-    Rule,
-    matching,
     require_valid,
-)
-
-
-def _is_address(text: str) -> bool:
-    address = urlsplit(text)
-    return not text or (address.scheme in ("http", "https") and address.username is None)
-
-
-SIZE = matching(r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", "be <width>x<height> in pixels, or auto")
-ADDRESS = Rule("be an http(s) address without user and password", _is_address, known=None)
-VARIABLE = Rule(
-    "be the name of an environment variable, never a key itself",
-    re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}").fullmatch,
-    known=None,
 )
 
 

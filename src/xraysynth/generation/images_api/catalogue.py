@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import JsonObject
+from xraysynth.records import JsonObject, matching
 
 CATALOGUE = Path(__file__).with_name("models.yaml")
+SIZE = matching(r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", "be <width>x<height> in pixels, or auto")
 
 
 @dataclass(frozen=True, kw_only=True)

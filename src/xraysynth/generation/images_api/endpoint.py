@@ -1,15 +1,30 @@
 """Where an images API answers, and the SDK's client for it."""
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
+from xraysynth.records import Rule
 
 OPENAI = "https://api.openai.com/v1"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _is_address(text: str) -> bool:
+    address = urlsplit(text)
+    return not text or (address.scheme in ("http", "https") and address.username is None)
+
+
+ADDRESS = Rule("be an http(s) address without user and password", _is_address, known=None)
+VARIABLE = Rule(
+    "be the name of an environment variable, never a key itself",
+    re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}").fullmatch,
+    known=None,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
