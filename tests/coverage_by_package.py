@@ -16,7 +16,7 @@ COLUMNS = {
 def package(file: str) -> str:
     """The package that a module lies in; modules beside the packages are the base."""
     parts = Path(file).parts
-    below = parts[parts.index("xraysynth") + 1 :]
+    below = parts[parts.index("xraysynth") + 1 :] if "xraysynth" in parts else parts
     return below[0] if len(below) > 1 else "base"
 
 
