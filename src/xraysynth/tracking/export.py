@@ -4,7 +4,6 @@
 and the like what came of it. It asks no server.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.errors import DataNotFoundError, XraysynthError, some
+from xraysynth.jobs.record import RunRecord
 from xraysynth.privacy import Scrubber
 from xraysynth.records import JsonObject
 from xraysynth.tracking.runs import arm, tags
@@ -89,21 +89,20 @@ def _split(tags: Any) -> list[str]:
     return [tag.strip() for tag in tags.split(",")] if isinstance(tags, str) else []
 
 
-def _records(output: Path) -> list[JsonObject]:
+def _records(output: Path) -> list[RunRecord]:
     """What run.json says of every job, the earliest first."""
     records = [_record(path) for path in output.glob(RECORDS)]
-    return sorted(records, key=lambda record: (record["started"], record["stage"], record["key"]))
+    return sorted(records, key=lambda record: (record.started, record.stage, record.key))
 
 
-def _record(path: Path) -> JsonObject:
+def _record(path: Path) -> RunRecord:
     try:
-        record: JsonObject = json.loads(path.read_text())
+        return RunRecord.read(path.parent)
     except ValueError:
         raise XraysynthError(
             f"{path}: damaged, so that it cannot be read; copy it again, or remove its folder, and "
             "the job is done again"
         ) from None
-    return record
 
 
 def _runs(output: Path) -> list[JsonObject]:
@@ -112,39 +111,38 @@ def _runs(output: Path) -> list[JsonObject]:
     ledgers = _ledgers(records)
     return [
         {
-            "name": f"{record['stage']}-{record['key']}",
-            "group": record["config"]["study"]["name"],
-            "job_type": record["stage"],
-            "tags": tags(record["stage"], record["config"]),
-            "state": _STATES[record["state"]],
-            "config": scrubber.values(record["config"]) | _facts(record),
+            "name": f"{record.stage}-{record.key}",
+            "group": record.config["study"]["name"],
+            "job_type": record.stage,
+            "tags": tags(record.stage, record.config),
+            "state": _STATES[record.state],
+            "config": scrubber.values(record.config) | _facts(record),
             "summary": _summary(record, output, ledgers),
         }
         for record in records
     ]
 
 
-def _facts(record: JsonObject) -> JsonObject:
+def _facts(record: RunRecord) -> JsonObject:
     """What a run says of its job besides the options."""
-    facts = {"job": record["key"], "environment": record.get("environment", {})}
-    return facts | ({"arm": asdict(arm(record["config"]))} if record["stage"] == "train" else {})
+    facts = {"job": record.key, "environment": record.environment}
+    return facts | ({"arm": asdict(arm(record.config))} if record.stage == "train" else {})
 
 
-def _summary(record: JsonObject, output: Path, ledgers: Mapping[str, JsonObject]) -> Summary:
+def _summary(record: RunRecord, output: Path, ledgers: Mapping[str, JsonObject]) -> Summary:
     """Of a training on a single pool with what its images cost, of a reading with its table."""
-    stage = record["stage"]
-    summary = summarize(stage, record.get("result", {}))
-    pools = record["identity"].get("mix", {}).get("pools", {})
-    if len(pools) == 1 and record["state"] == "done":
+    summary = summarize(record.stage, record.result)
+    pools = record.identity.get("mix", {}).get("pools", {})
+    if len(pools) == 1 and record.state == "done":
         ((name, key),) = pools.items()
         summary |= cost(ledgers.get(f"{name}-{key}", {}))
-    reading = output / stage / record["key"] / "results.parquet"
-    if stage == "review_analyse" and record["state"] == "done" and reading.is_file():
+    reading = output / record.stage / record.key / "results.parquet"
+    if record.stage == "review_analyse" and record.state == "done" and reading.is_file():
         summary |= summarize_reading(pd.read_parquet(reading))
     return summary
 
 
-def _ledgers(records: Sequence[JsonObject]) -> dict[str, JsonObject]:
+def _ledgers(records: Sequence[RunRecord]) -> dict[str, JsonObject]:
     """The last ledger of each pool, by the name of its folder."""
-    results = [record.get("result", {}) for record in records if record["stage"] == "generate"]
+    results = [record.result for record in records if record.stage == "generate"]
     return {Path(r["pool"]).name: r["ledger"] for r in results if "ledger" in r}
