@@ -1,6 +1,7 @@
 """Where weights are looked for, and what a download leaves, against a server on this machine."""
 
 import hashlib
+import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -147,6 +148,13 @@ def test_a_server_that_is_not_there_is_an_error(server, single):
         DataNotFoundError, match=r"could not be downloaded: .*port=9.*Put w\.pth of"
     ):
         find(gone)
+
+
+def test_what_a_download_needs_is_named(server, single, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(DataNotFoundError, match=r"pooch.*install xraysynth\[encoders\]"):
+        find(single)
+    assert server.requests == []
 
 
 def test_nothing_is_downloaded_offline(server, single, monkeypatch):
