@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-import xraysynth.report
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import figures
 from xraysynth.report.content import Arm, Comparison
+from xraysynth.report.page import TEMPLATES
 
 METRIC, NAME = "macro_f1", "macro-F1"
 SCALE = 1.6
@@ -69,7 +69,7 @@ def standalone(svg: str, *, simulated: bool) -> str:
 
     Of a simulated cohort it says so in its corner.
     """
-    css = (Path(xraysynth.report.__path__[0]) / "page.css").read_text()
+    css = (TEMPLATES / "page.css").read_text()
     (colours,) = re.findall(r"^:root \{(.*?)\}", css, re.S | re.M)
     width, height = re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0]
     corner = f'x="{float(width) - 4}" y="{float(height) - 5}" text-anchor="end" font-size="9"'

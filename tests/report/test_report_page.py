@@ -504,7 +504,7 @@ def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_meet_wcag_aa(dark: bool) -> None:
-    css = (Path(page.__file__).parent / "page.css").read_text()
+    css = (page.TEMPLATES / "page.css").read_text()
     light, _, rest = css.partition("@media screen and (prefers-color-scheme: dark)")
     colours = dict(
         re.findall(r"--([\w-]+): (#\w{6})", rest.partition("@media")[0] if dark else light)

@@ -8,7 +8,7 @@ from jinja2 import Environment, nodes
 
 from xraysynth.report import page
 
-TEMPLATES = sorted(Path(page.__file__).parent.glob("*.j2"))
+TEMPLATES = sorted(page.TEMPLATES.glob("*.j2"))
 
 LAYOUT = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Block, nodes.Extends)
 PARTS = (nodes.Include, nodes.FromImport, nodes.Macro, nodes.CallBlock, nodes.Call)
@@ -67,7 +67,7 @@ def test_a_template_has_no_logic(path: Path) -> None:
 
 
 def test_the_templates_are_there() -> None:
-    assert {"study.html.j2", "evaluation.html.j2", "readers.html.j2"} <= {p.name for p in TEMPLATES}
+    assert {"study.html.j2", "evaluation.html.j2", "reading.html.j2"} <= {p.name for p in TEMPLATES}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What a study found, as one self-contained HTML page, its sentences and its tables.
 
 A page is made in three steps: stages collect plain values (`content`), views choose, sort, compare and
-format them section by section (`views/`), and templates write down what views hold. Every sentence that
+format them section by section (`views/`), and `templates/` write down what views hold. Every sentence that
 claims something is a verdict on one comparison (`claims`, `verdicts`); `tables` and `tradeoffs` have every
 number of the page in a file.
 

@@ -11,6 +11,8 @@ from xraysynth.report.views.evaluation import EvaluationPage, evaluation_page
 from xraysynth.report.views.reading_page import ReadingPage, reading_page
 from xraysynth.report.views.study import StudyPage, study_page
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 
 def render(content: Content) -> str:
     """The page of a study as HTML that loads nothing: styles, figures and images are in it."""
@@ -24,7 +26,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
 
 def render_reading(reading: Reading) -> str:
     """The page of a blinded reading, as self-contained as `render`."""
-    return _render("readers.html.j2", reading_page(reading))
+    return _render("reading.html.j2", reading_page(reading))
 
 
 def _render(template: str, page: StudyPage | EvaluationPage | ReadingPage) -> str:
@@ -35,7 +37,7 @@ def _render(template: str, page: StudyPage | EvaluationPage | ReadingPage) -> st
 def _environment() -> Environment:
     """Templates see the view `page` and nothing else."""
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
