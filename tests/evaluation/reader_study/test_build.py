@@ -190,7 +190,7 @@ def test_a_generator_that_learned_from_test_images_is_refused(build, copied):
         ("review.calibration=-1", "review.calibration must be at least 0"),
         ("review.side_px=4000", r"review.side_px must lie in \[32, 1024\]"),
         ("review.language=fr", "review.language must be one of en, de"),
-        ("review.name=a/b", "review.name is used as a folder name"),
+        ("review.name=a/b", "review.name must be usable as a folder name"),
         ("review.readers=[]", "review.readers must name one or more"),
         ("review.readers=[A B]", "pseudonyms"),
         ("review.readers=[a,A]", "must differ, also in lower case"),
