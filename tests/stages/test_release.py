@@ -221,7 +221,7 @@ def test_pushed_with_the_token_nowhere_but_in_the_request(made, monkeypatch, cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parts": ["weights"]}, "release.parts must name"),
+        ({"parts": ["weights"]}, "release.parts must be one of model, data, study; got 'weights'"),
         ({"parts": []}, "release.parts must name"),
         ({"repo": "mine"}, "owner/name"),
         ({"push": True}, "needs release.repo"),

@@ -55,9 +55,9 @@ class RunRecord:
         return from_json(kind, self.result)
 
 
-def finished(output: Path) -> Iterator[RunRecord]:
-    """Records of all jobs below a folder of outputs that ended well, in the order of their paths."""
-    for path in sorted(output.glob(f"*/*/{NAME}")):
+def finished(output: Path, stage: str = "*") -> Iterator[RunRecord]:
+    """Records of the jobs of a stage, or of all, that ended well, in the order of their paths."""
+    for path in sorted(output.glob(f"{stage}/*/{NAME}")):
         record = RunRecord.read(path.parent)
         if record.state == "done":
             yield record

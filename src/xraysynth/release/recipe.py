@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import MinLen
-
 from xraysynth.errors import ConfigError
-from xraysynth.records import matching, one_of, require_valid
+from xraysynth.records import Rule, matching, one_of, require_valid
 
 PARTS = ("model", "data", "study")
 
@@ -22,9 +20,9 @@ class ReleaseRecipe:
     its own whose name starts with `repo` (owner/name), created as `private` or not.
     """
 
-    parts: Annotated[list[Annotated[str, one_of(PARTS)]], MinLen(1)] = field(
-        default_factory=lambda: list(PARTS)
-    )
+    parts: Annotated[
+        list[Annotated[str, one_of(PARTS)]], Rule(f"name one or more of {', '.join(PARTS)}", bool)
+    ] = field(default_factory=lambda: list(PARTS))
     licence: str = ""
     originals: bool = False
     acknowledge_terms: bool = False

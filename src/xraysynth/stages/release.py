@@ -111,8 +111,8 @@ def _evaluated(workspace: Workspace, images: Manifest) -> JsonObject:
     inputs = {"cohort": workspace.cohort.digest(), "pool": images.digest()}
     done = [
         record
-        for record in finished(workspace.output)
-        if record.stage == "evaluate" and inputs.items() <= record.identity.items()
+        for record in finished(workspace.output, "evaluate")
+        if inputs.items() <= record.identity.items()
     ]
     newest = max(done, key=lambda record: record.started, default=None)
     return newest.result if newest else {}
