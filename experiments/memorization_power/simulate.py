@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.memorization import LEVEL, Memorization, memorization
 
-IDENTITY = {"encoder": "simulated", "weights": "none", "preprocessing": "none"}
+IDENTITY = Identity("simulated", "none", Preprocessing())
 TRAIN, SYNTHETIC, DIMENSIONS = 200, 300, 8
 HELD_OUT = (100, 150, 200, 400)
 COPIES = (0.0, 0.01, 0.05, 0.2)

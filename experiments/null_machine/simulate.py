@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.compose import compose
+from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.measures import measure_sets
@@ -231,7 +232,7 @@ def _pool(
 
 
 def _features(values: np.ndarray) -> Features:
-    return Features(values, {"encoder": "simulated", "weights": "", "preprocessing": {}})
+    return Features(values, Identity("simulated", "", Preprocessing()))
 
 
 def _measured(measures: Sequence[Measure], name: str) -> Measure:
