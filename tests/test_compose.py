@@ -74,7 +74,7 @@ LORA = "generator.sd_lora.lora"
 WRONG = {
     "generator=stable_difusion": "generator=stable_difusion: .* did you mean 'stable_diffusion'",
     "seed=abc": "seed must be a valid integer; got 'abc'",
-    "trainer.patience=true": "trainer.patience must be a number; got true",
+    "trainer.patience=true": "trainer.patience must be a number; got True",
     "study.leave_one_source_out=2": "study.leave_one_source_out must be a valid boolean; got 2",
     "data.share=1.5": r"data.share must lie in \[0, 1\]; got 1.5",
     "study.shares=[0,2]": r"study.shares must lie in \[0, 1\]; got 2",
@@ -227,6 +227,12 @@ def test_an_option_under_both_its_names_is_refused(share):
         compose(["data.portion=0.5", f"data.share={share}"])
     with pytest.raises(ConfigError, match=r"lora.dimension is called .* now; leave"):
         compose(["generator=sd_lora", f"{LORA}.dimension=2", f"{LORA}.rank=2"])
+
+
+@pytest.mark.usefixtures("renamed")
+def test_other_names_stay_as_they_are_also_with_dots():
+    label = "Pneumonia/Bacterial/E.Coli"
+    assert compose(["source=cohen"]).sources()[0].labels[label] == "pneumonia"
 
 
 @pytest.mark.usefixtures("renamed")

@@ -90,8 +90,7 @@ def understood(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _unknown(command: str, what: str, word: str, known: Sequence[str]) -> str:
-    import difflib
+    from xraysynth.errors import nearest
 
-    close = difflib.get_close_matches(word, known, n=1)
-    nearest = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{command}: there is no {what} {word!r}{nearest} (there is {', '.join(known)})"
+    there_is = ", ".join(known)
+    return f"{command}: there is no {what} {word!r}{nearest(word, known)} (there is {there_is})"

@@ -1,9 +1,10 @@
 """Composing a configuration from words, checking it, and explaining what is wrong."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from xraysynth.config import (
     FORMER,
@@ -17,8 +18,6 @@ from xraysynth.config import (
 )
 from xraysynth.errors import ConfigError, nearest, unknown_option
 from xraysynth.records import from_options, to_json
-
-Built = TypeVar("Built")
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -48,22 +47,16 @@ def register() -> None:
 def hydra_words(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
     """The command line's words as Hydra has to see them: all options can be set, and are checked later.
 
-    In a multirun Hydra itself refuses options that do not exist, before the first job starts; those
-    of plug-ins, which their yaml need not mention, are checked later there too. `test_source=…`
-    chooses from the group of sources.
+    In a multirun Hydra itself refuses options that do not exist, before the first job starts, but for
+    those that no yaml has to mention. `test_source=…` chooses from the group of sources.
     """
+    sections = "|".join([*PLUGINS, TEST_SOURCE, "prompts"])
+    mappings = "|".join(["evaluate.weights", "review.own_questions", *FORMER, *FORMER.values()])
+    unmentioned = rf"({sections})\.[\w.-]+=|({mappings})(\.[\w.-]+)?="
+    anything = rf"(?!({'|'.join(GROUPS)})=|hydra\.)[\w.-]+="
+    free = re.compile(unmentioned if multirun else anything)
     chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
-    return [f"++{text}" if _is_free(text.partition("=")[0], multirun) else text for text in chosen]
-
-
-def _is_free(name: str, multirun: bool) -> bool:
-    """Whether this option is set without a look at what there is."""
-    section, _, below = name.partition(".")
-    if not re.fullmatch(r"[\w.-]+", name) or name in GROUPS or section == "hydra":
-        return False
-    mappings = ("evaluate.weights", "review.own_questions", *FORMER, *FORMER.values())
-    is_plugin = bool(below) and section in (*PLUGINS, TEST_SOURCE, "prompts")
-    return not multirun or is_plugin or f"{name}.".startswith(tuple(f"{m}." for m in mappings))
+    return [f"++{text}" if free.match(text) else text for text in chosen]
 
 
 def _composed(words: Sequence[str], wrong: list[str]) -> Any:
@@ -104,14 +97,23 @@ def checked(composed: Any, wrong: Sequence[str] = ()) -> Config:
     except Exception as error:
         raise explained(error) from error
     found = [*wrong, *(f"{name} must be given; add '{name}=…'" for name in missing)]
-    config = _attempt(lambda: from_options(Config, with_current_names(values)), found)
+    built: list[Any] = []
+    for build in (lambda: from_options(Config, with_current_names(values)), *_plugins(values)):
+        try:
+            built.append(build())
+        except ConfigError as error:
+            found += error.args
+    if found:
+        raise ConfigError(*found)
+    config: Config = built[0]
+    return config
+
+
+def _plugins(values: Any) -> Iterator[Callable[[], Any]]:
     for chosen_as, group in {**{name: name for name in PLUGINS}, TEST_SOURCE: "source"}.items():
         nodes = values.get(chosen_as)
-        for key, node in nodes.items() if isinstance(nodes, Mapping) else ():
-            _attempt(lambda: build_plugin(group, key, node, chosen_as=chosen_as), found)  # noqa: B023
-    if found or config is None:
-        raise ConfigError(*found)
-    return config
+        for key, node in nodes.items() if isinstance(nodes, dict) else ():
+            yield partial(build_plugin, group, key, node, chosen_as=chosen_as)
 
 
 OPTIONAL = "_optional_"
@@ -129,21 +131,18 @@ def _of_selected(values: Any) -> Any:
     return values
 
 
-def _attempt(build: Callable[[], Built], wrong: list[str]) -> Built | None:
-    try:
-        return build()
-    except ConfigError as error:
-        wrong += error.args
-        return None
-
-
 def explained(error: BaseException) -> ConfigError:
     """What Hydra found wrong, in one line, with the full name of the option and the nearest right one."""
     from hydra.errors import MissingConfigException
     from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
     if isinstance(error, MissingConfigException):
-        return ConfigError(_no_choice(error.missing_cfg_file or "") or str(error).strip())
+        group, _, option = (error.missing_cfg_file or "").partition("/")
+        if group in GROUPS:
+            return ConfigError(
+                f"{group}={option}: there is no such option{nearest(option, options(group))} "
+                f"(there is {', '.join(options(group))})"
+            )
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -153,17 +152,6 @@ def explained(error: BaseException) -> ConfigError:
     if isinstance(cause, ConfigKeyError) or "not in" in str(cause):
         return ConfigError(unknown_option(name, _siblings(cause)))
     return ConfigError(f"{name}: {str(cause.msg or cause).splitlines()[0]}")
-
-
-def _no_choice(path: str) -> str:
-    group, _, option = path.partition("/")
-    if group not in GROUPS:
-        return ""
-    known = options(group)
-    return (
-        f"{group}={option}: there is no such option{nearest(option, known)} "
-        f"(there is {', '.join(known)})"
-    )
 
 
 def _siblings(error: Any) -> list[str]:

@@ -3,15 +3,12 @@
 import math
 import warnings
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-
-from annotated_types import Ge, MinLen
 
 from xraysynth.data.recipe import MissingPatientId, Splits
 from xraysynth.errors import ConfigError
@@ -22,10 +19,12 @@ from xraysynth.generation.recipe import Generate
 from xraysynth.jobs.shards import Shard
 from xraysynth.records import (
     CLASSES,
+    NOT_EMPTY,
     Count,
     Fraction,
     PositiveFraction,
     Rule,
+    at_least,
     from_options,
     matching,
     one_of,
@@ -91,10 +90,10 @@ class Study:
 
     name: Annotated[str, FOLDER_NAME] = "study"
     shares: list[Fraction] = field(default_factory=lambda: [0.0, 0.5, 1.0])
-    modes: Annotated[list[Mode], MinLen(1)] = field(default_factory=lambda: ["replace"])
-    seeds: Annotated[list[int], MinLen(1)] = field(default_factory=lambda: [0, 1, 2])
+    modes: Annotated[list[Mode], NOT_EMPTY] = field(default_factory=lambda: ["replace"])
+    seeds: Annotated[list[int], NOT_EMPTY] = field(default_factory=lambda: [0, 1, 2])
     controls: list[ControlName] = field(default_factory=lambda: ["duplicate", "permuted"])
-    real_fractions: Annotated[list[PositiveFraction], MinLen(1)] = field(
+    real_fractions: Annotated[list[PositiveFraction], NOT_EMPTY] = field(
         default_factory=lambda: [1.0]
     )
     leave_one_source_out: bool = False
@@ -127,7 +126,7 @@ class Config:
     classes: Annotated[
         list[str], Rule("name two or more different classes", lambda c: 1 < len(set(c)) == len(c))
     ] = field(default_factory=lambda: list(CLASSES))
-    size_px: Annotated[int, Ge(16)] = 64
+    size_px: Annotated[int, at_least(16)] = 64
     seed: int = 0
     missing_patient_id: MissingPatientId = MissingPatientId.error
     acknowledge_confounding: bool = False
@@ -197,7 +196,7 @@ def build_plugin(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any
     except Exception as error:  # whatever a module raises while it is imported
         raise ConfigError(f"{at}._target_: {error}") from error
     values = {name: value for name, value in node.items() if name != "_target_"}
-    return from_options(kind, with_current_names(values, within=target), at)
+    return from_options(kind, with_current_names(values, target), at)
 
 
 FORMER = {
@@ -224,35 +223,20 @@ def current_name(name: str) -> str:
     return name
 
 
-def with_current_names(values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-    """Options, or those of the plug-in class `within`, under the names that they have now.
+def with_current_names(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """Options under the names that they have now; `at` is their section, or their plug-in's class.
 
     Raises `ConfigError` where an option is given under its former name too.
     """
-    options, prefix = deepcopy(dict(values)), f"{within}." if within else ""
-    for former in [name for name in FORMER if name.startswith(prefix)]:
-        section, name = _section(options, former.removeprefix(prefix))
-        if name not in section:
-            continue
-        current = current_name(former)
-        new_section, new_name = _section(options, current.removeprefix(prefix), make=True)
-        if new_name in new_section:
-            raise ConfigError(
-                f"{former} is called {current} now; leave {former} out, both are given"
-            )
-        new_section[new_name] = section.pop(name)
-    return options
-
-
-def _section(
-    options: dict[str, Any], path: str, *, make: bool = False
-) -> tuple[dict[str, Any], str]:
-    """Where the option at this path lies, and its own name there."""
-    *sections, name = path.split(".")
-    for section in sections:
-        below = options.setdefault(section, {}) if make else options.get(section)
-        options = below if isinstance(below, dict) else {}
-    return options, name
+    renamed: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{at}.{name}" if at else name
+        current = current_name(path)
+        last = name if current == path else current.rpartition(".")[2]
+        if last in values and last != name:
+            raise ConfigError(f"{path} is called {current} now; leave {path} out, both are given")
+        renamed[last] = with_current_names(value, current) if isinstance(value, dict) else value
+    return renamed
 
 
 def with_former_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:

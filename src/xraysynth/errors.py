@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 
 class XraysynthError(Exception):
@@ -62,7 +62,7 @@ def some(values: Iterable[object], limit: int = 5) -> str:
     return ", ".join(items[:limit]) + more
 
 
-def nearest(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
     """The end of a sentence on an unknown word, where a known one is close.
 
     >>> nearest("sede", ["seed", "steps"])
@@ -70,15 +70,8 @@ def nearest(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def as_typed(value: object) -> str:
-    """A value as it stands on the command line, texts with quotes."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
 
 
 def unknown_option(name: str, siblings: Iterable[str]) -> str:
@@ -94,74 +87,31 @@ def wrong_options(found: Iterable[Mapping[str, Any]], kind: Any, at: str) -> Ite
     `at` is where the class stands in the configuration: "trainer", "source.folder", or "".
     """
     for error in found:
-        yield from _explained(error, kind, at)
+        value, raised = error["input"], error.get("ctx", {}).get("error")
+        path = error["loc"][:-2] if error["loc"][-1] == "[key]" else error["loc"]
+        parts = [part for part in path if isinstance(part, str)]
+        name = ".".join([at, *parts] if at else parts)
+        if isinstance(raised, ConfigError):
+            yield from raised.args
+        elif error["type"] == "unexpected_keyword_argument":
+            yield unknown_option(name, _names(kind, parts[:-1]))
+        elif error["type"] == "missing":
+            yield f"{name} must be given; add '{name}=…'"
+        elif value != "???":  # Hydra's mark of what must be given, which says so itself
+            rule, known = raised.args if raised else _rule(error)
+            got = "" if known is None else f"; got {value!r}{nearest(str(value), known)}"
+            yield f"{name} must {rule}{got}"
 
 
-def _explained(error: Mapping[str, Any], kind: Any, at: str) -> Iterator[str]:
-    location, value = error["loc"], error["input"]
-    if "[key]" in location:  # of a mapping whose keys are limited
-        location = location[: location.index("[key]") - 1]
-    name = ".".join(part for part in (at, *location) if part and isinstance(part, str))
-    raised = error.get("ctx", {}).get("error")
-    if isinstance(raised, ConfigError):
-        yield from raised.args
-    elif error["type"] == "unexpected_keyword_argument":
-        owner, _ = _declared(kind, location[:-1])
-        yield unknown_option(name, [field.name for field in fields(owner)])
-    elif error["type"] == "missing":
-        yield f"{name} must be given; add '{name}=…'"
-    elif value != "???":  # Hydra's mark of what must be given, which says so itself
-        rule, known = _rule(error, _declared(kind, location)[1])
-        got = "" if known is None else f"; got {as_typed(value)}{nearest(str(value), known)}"
-        yield f"{name} must {rule}{got}"
+def _names(kind: Any, section: Iterable[str]) -> list[str]:
+    """The options of a section below a class of options."""
+    for part in section:
+        kind = get_type_hints(kind)[part]
+    return [field.name for field in fields(kind)]
 
 
-def _rule(error: Mapping[str, Any], marks: Iterable[Any]) -> tuple[str, Sequence[str] | None]:
-    """What the value must do, and the words it is one of, if so; None for a value that is not shown."""
-    details = error.get("ctx", {})
-    known = re.findall(r"'([^']*)'", details.get("expected", ""))
-    if isinstance(details.get("error"), ValueError):  # of a `records.Rule`
-        words, known = details["error"].args
-        return words, known
-    if known:
-        return f"be one of {', '.join(known)}", known
-    if details.keys() & {"ge", "gt", "le", "lt"}:
-        return _range(marks), ()
-    if error["type"] == "too_short":  # of a `MinLen(1)`
-        return "hold at least one value", ()
-    rule = re.split(r", | or an instance", error["msg"].removeprefix("Input should "))[0]
-    return rule.replace("tuple", "list"), ()
-
-
-def _range(marks: Iterable[Any]) -> str:
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    given = {
-        name: getattr(mark, name)
-        for mark in marks
-        for name in words
-        if getattr(mark, name, None) is not None
-    }
-    if len(given) == 1:
-        return " ".join(f"be {words[name]} {bound}" for name, bound in given.items())
-    low = f"[{given['ge']}" if "ge" in given else f"({given['gt']}"
-    high = f"{given['le']}]" if "le" in given else f"{given['lt']})"
-    return f"lie in {low}, {high}"
-
-
-def _declared(kind: Any, location: Iterable[str | int]) -> tuple[Any, tuple[Any, ...]]:
-    """The type of what lies at this place below a class of options, and what limits it."""
-    for part in location:
-        bare, _ = _unwrapped(kind)
-        if is_dataclass(bare):
-            kind = get_type_hints(bare, include_extras=True)[str(part)]
-        else:  # a list, or a mapping
-            kind = get_args(bare)[0 if isinstance(part, int) else -1]
-    return _unwrapped(kind)
-
-
-def _unwrapped(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type that may be annotated, or be None instead, and its annotations."""
-    if type(None) in get_args(kind):
-        kind = get_args(kind)[0]
-    marks = getattr(kind, "__metadata__", ())
-    return (kind.__origin__ if marks else kind), marks
+def _rule(error: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+    """What a value of the wrong type must be, and the words it is one of, if so."""
+    known = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
+    words = re.split(r", | or an instance", error["msg"].removeprefix("Input should "))[0]
+    return (f"be one of {', '.join(known)}" if known else words.replace("tuple", "list")), known

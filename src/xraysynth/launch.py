@@ -162,8 +162,7 @@ def _understood(error: Exception, arguments: Sequence[str]) -> XraysynthError:
     if isinstance(error, XraysynthError):
         return error
     if _is_hydra(error):
-        with_flags = any(word.startswith("-") for word in arguments)
-        return explained(error) if with_flags else _every_wrong_option(error, arguments)
+        return _every_wrong_option(arguments) or explained(error)
     if isinstance(error, OSError) and error.errno:
         return _explained_os(error)
     if launchers.Watch.follower is not None:
@@ -171,13 +170,13 @@ def _understood(error: Exception, arguments: Sequence[str]) -> XraysynthError:
     raise error
 
 
-def _every_wrong_option(error: Exception, arguments: Sequence[str]) -> ConfigError:
-    """Hydra stops at the first; composed once more, all of them are named."""
+def _every_wrong_option(arguments: Sequence[str]) -> ConfigError | None:
+    """All that is wrong in a single run: Hydra itself stops at the first."""
     try:
-        compose(arguments)
+        compose([] if any(word.startswith("-") for word in arguments) else arguments)
     except ConfigError as every:
         return every
-    return explained(error)
+    return None
 
 
 def _fail(error: XraysynthError) -> int:

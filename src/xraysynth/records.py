@@ -11,9 +11,7 @@ from pathlib import Path, PurePosixPath
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
-from annotated_types import Ge, Gt, Interval
-
-from xraysynth.errors import ConfigError, ManifestError, as_typed, wrong_options
+from xraysynth.errors import ConfigError, ManifestError, wrong_options
 from xraysynth.files import write_atomically
 
 if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
@@ -85,16 +83,9 @@ def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
 
 
-Count = Annotated[int, Ge(1)]
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Interval(ge=0, le=1)]
-PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
-
-
 @dataclass(frozen=True)
 class Rule:
-    """What an option must do beyond the limits of `annotated_types`, to stand in `Annotated` as they do.
+    """What an option must do, for pydantic to ask: `Annotated[int, Rule("be even", is_even)]`.
 
     `words` go on from "must". `known` are the words that are taken, if the option is one of some; None
     keeps a value that may be secret out of the error.
@@ -115,14 +106,32 @@ class Rule:
         return value
 
 
+def at_least(low: float) -> Rule:
+    """A lower limit."""
+    return Rule(f"be at least {low}", lambda value: value >= low)
+
+
+def between(low: float, high: float) -> Rule:
+    """Two limits that both are allowed."""
+    return Rule(f"lie in [{low}, {high}]", lambda value: low <= value <= high)
+
+
 def one_of(known: Sequence[str], remedy: str = "") -> Rule:
-    """The rule of a word that is among these."""
+    """A choice of words."""
     return Rule(f"be one of {', '.join(known)}{remedy}", known.__contains__, known)
 
 
 def matching(pattern: str, words: str) -> Rule:
-    """The rule of a text that a regular expression matches from end to end."""
+    """A text that a regular expression matches from end to end."""
     return Rule(words, re.compile(pattern).fullmatch)
+
+
+NOT_EMPTY = Rule("hold at least one value", len)
+Count = Annotated[int, at_least(1)]
+Positive = Annotated[float, Rule("be above 0", lambda value: value > 0)]
+NotNegative = Annotated[float, at_least(0)]
+Fraction = Annotated[float, between(0, 1)]
+PositiveFraction = Annotated[float, Rule("lie in (0, 1]", lambda value: 0 < value <= 1)]
 
 
 def from_options(kind: type[Record], values: Any, at: str = "") -> Record:
@@ -149,7 +158,7 @@ def _checked(kind: type, schema: Any, values: Any, at: str) -> Any:
     try:
         (record,) = _options_adapter(schema).validate_python((values,))
     except ValidationError as error:
-        wrong += wrong_options(error.errors(), GenericAlias(tuple, (kind,)), at)
+        wrong += wrong_options(error.errors(), kind, at)
     if wrong:
         raise ConfigError(*wrong)
     return record
@@ -161,7 +170,7 @@ def _truth_values(kind: Any, values: Any, at: str) -> Iterator[str]:
     for name, expected in types.items():
         value, full_name = values.get(name), f"{at}.{name}" if at else name
         if isinstance(value, bool) and expected in (int, float, int | None, float | None):
-            yield f"{full_name} must be a number; got {as_typed(value)}"
+            yield f"{full_name} must be a number; got {value}"
         yield from _truth_values(expected, value, full_name)
 
 

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge
-
-from xraysynth.records import Count, one_of, require_valid
+from xraysynth.records import Count, at_least, one_of, require_valid
 
 ENCODERS = ("classifier", "embedded", "inception", "xrv", "rad_dino", "dinov2", "clip")
 """What `evaluate.encoders` may name (here, so that a wrong name is refused before torch is there)."""
@@ -26,11 +24,11 @@ class Evaluate:
 
     encoders: list[EncoderName] = field(default_factory=lambda: ["classifier", "embedded"])
     weights: dict[EncoderName, str] = field(default_factory=dict)
-    splits: Annotated[int, Ge(2)] = 20
+    splits: Annotated[int, at_least(2)] = 20
     replicates: Count = 1000
     pairs_per_class: Count = 200
     classifier_seeds: list[int] = field(default_factory=list)
-    size_px: Annotated[int, Ge(16)] | None = None
+    size_px: Annotated[int, at_least(16)] | None = None
 
     def __post_init__(self) -> None:
         require_valid(self, "evaluate")

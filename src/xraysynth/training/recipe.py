@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Interval
-
 from xraysynth.errors import ConfigError
 from xraysynth.jobs.distributed import local_world_size
 from xraysynth.records import (
@@ -14,6 +12,9 @@ from xraysynth.records import (
     NotNegative,
     Positive,
     PositiveFraction,
+    Rule,
+    at_least,
+    between,
     one_of,
     require_valid,
 )
@@ -85,16 +86,16 @@ class DataRecipe:
 
     share: Fraction = 0.0
     mode: MixMode = MixMode.replace
-    pretrain_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    pretrain_fraction: Annotated[float, Rule("lie in (0, 1)", lambda part: 0 < part < 1)] = 0.5
     real_fraction: PositiveFraction = 1.0
     control: Control = Control.none
     leave_out: str = ""
     batch_size: Count = 32
     cache: Cache = Cache.memory
     augment: bool = True
-    rotation: Annotated[float, Interval(ge=0, le=180)] = 7.0
+    rotation: Annotated[float, between(0, 180)] = 7.0
     translation: Fraction = 0.05
-    scale: Annotated[float, Interval(ge=0, le=0.9)] = 0.1
+    scale: Annotated[float, between(0, 0.9)] = 0.1
     brightness: Fraction = 0.1
     contrast: Fraction = 0.2
     noise: Fraction = 0.02
@@ -194,7 +195,7 @@ class TrainerRecipe:
 
     max_steps: Count = 600
     val_every_steps: Count = 50
-    patience: Annotated[int, Ge(0)] = 0
+    patience: Annotated[int, at_least(0)] = 0
     keep: Keep = Keep.last
     precision: Annotated[str, one_of(("auto", "32-true", "bf16-mixed"))] = "auto"
     accelerator: str = "auto"

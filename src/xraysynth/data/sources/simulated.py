@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from annotated_types import Interval
 
 from xraysynth.data.sources import _findings, _phantom, _projection
 from xraysynth.data.sources.base import Loaded
-from xraysynth.records import CLASSES, Count, Rule, one_of, require_valid
+from xraysynth.records import CLASSES, Count, Rule, between, one_of, require_valid
 from xraysynth.seeds import derive_seed
 
 if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
@@ -38,7 +37,7 @@ class Simulated:
     """
 
     patients_per_class: Count = 160
-    images_per_patient: Annotated[float, Interval(ge=1, le=2)] = 1.25
+    images_per_patient: Annotated[float, between(1, 2)] = 1.25
     seed: int = 0
     classes: Annotated[
         tuple[Annotated[str, one_of(CLASSES)], ...], Rule("name at least one", len)

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Interval
-
 from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_sound
-from xraysynth.records import Count, Rule, matching, one_of, require_valid
+from xraysynth.records import Count, Rule, at_least, between, matching, one_of, require_valid
 
 
 def _are_pseudonyms(readers: list[str]) -> bool:
@@ -54,10 +52,10 @@ class ReviewRecipe:
         default_factory=lambda: ["R1", "R2"]
     )
     per_cell: Count = 10
-    repeats: Annotated[float, Interval(ge=0, le=0.5)] = 0.1
-    calibration: Annotated[int, Ge(0)] = 0
-    session_size: Annotated[int, Ge(8)] = 200
-    side_px: Annotated[int, Interval(ge=32, le=1024)] | None = None
+    repeats: Annotated[float, between(0, 0.5)] = 0.1
+    calibration: Annotated[int, at_least(0)] = 0
+    session_size: Annotated[int, at_least(8)] = 200
+    side_px: Annotated[int, between(32, 1024)] | None = None
     language: Annotated[str, one_of(LANGUAGES)] = "en"
     seed: int = 0
     questions: Annotated[

@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, MultipleOf
 
 from xraysynth.generation.generators._engines import (
     DTYPES,
@@ -38,6 +37,7 @@ from xraysynth.records import (
     JsonObject,
     LearningRecord,
     Request,
+    Rule,
     one_of,
     require_valid,
 )
@@ -86,7 +86,9 @@ class StableDiffusion:
     scheduler: Annotated[str, one_of(tuple(SCHEDULERS))] = "dpm-solver++"
     engine: Annotated[str, one_of(ENGINES)] = "torch"
     dtype: Annotated[str, one_of(DTYPES)] = "auto"
-    size_px: Annotated[int, Ge(8), MultipleOf(8)] | None = None
+    size_px: (
+        Annotated[int, Rule("be a multiple of 8", lambda px: px >= 8 and px % 8 == 0)] | None
+    ) = None
     batch_size: Count = field(default=8, metadata=_UNIDENTIFIED)
     memory: Annotated[str, one_of(MEMORY)] = field(default="none", metadata=_UNIDENTIFIED)
     device: str = field(default="auto", metadata=_UNIDENTIFIED)

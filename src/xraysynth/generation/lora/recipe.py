@@ -4,9 +4,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from annotated_types import Ge, Interval, MinLen
-
-from xraysynth.records import Count, Fraction, NotNegative, Positive, one_of, require_valid
+from xraysynth.records import (
+    NOT_EMPTY,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    at_least,
+    between,
+    one_of,
+    require_valid,
+)
 
 
 class LoraOptimizer(Enum):
@@ -45,12 +53,12 @@ class LoraRecipe:
     UNet for a minute before the first step, which pays in long trainings.
     """
 
-    targets: Annotated[list[str], MinLen(1)] = field(
+    targets: Annotated[list[str], NOT_EMPTY] = field(
         default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
     )
     rank: Count = 16
     alpha: Positive = 16.0
-    dropout: Annotated[float, Interval(ge=0, le=0.99)] = 0.0
+    dropout: Annotated[float, between(0, 0.99)] = 0.0
     text_encoder: bool = False
     per_class: bool = False
     captions: str = "prompts"
@@ -62,18 +70,18 @@ class LoraRecipe:
     weight_decay: NotNegative = 0.01
     gradient_clip: NotNegative = 1.0
     optimizer: LoraOptimizer = LoraOptimizer.adamw
-    ema_decay: Annotated[float, Interval(ge=0, le=0.99999)] = 0.0
+    ema_decay: Annotated[float, between(0, 0.99999)] = 0.0
     caption_dropout: Fraction = 0.1
     min_snr_gamma: NotNegative = 5.0
     noise_offset: NotNegative = 0.0
     zero_terminal_snr: bool = False
-    prior_images: Annotated[int, Ge(0)] = 0
+    prior_images: Annotated[int, at_least(0)] = 0
     prior_weight: NotNegative = 1.0
     prior_prompt: str = "chest x-ray"
     variants: Count = 1
     val_every_steps: Count = 100
-    patience: Annotated[int, Ge(0)] = 0
-    samples_per_class: Annotated[int, Ge(0)] = 1
+    patience: Annotated[int, at_least(0)] = 0
+    samples_per_class: Annotated[int, at_least(0)] = 1
     checkpoint_every_steps: Count = 100
     precision: Annotated[str, one_of(("auto", "no", "bf16", "fp16"))] = "auto"
     compile: bool = False
