@@ -52,6 +52,16 @@ def missing(answer: str) -> list[str]:
     return gone + [name for name in names if name not in known] + ["no file"] * (not paths)
 
 
+def test_the_map_names_every_module_beside_the_packages_and_every_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("```")[1]
+    modules = {path.stem for path in SOURCE.glob("[a-z]*.py")}
+    (base,) = (line for line in text.splitlines() if line.startswith("  errors "))
+    listed = set(re.findall(r"([a-z]+)\.py", text)) | set(base.split("   ")[0].split())
+    assert listed == modules
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")} - {"conf"}
+    assert packages <= set(re.findall(r"^  ([a-z]+)/", text, re.M))
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_question_is_answered(question):
     (answer,) = (text for text in answers() if question in text.split("**")[1])
