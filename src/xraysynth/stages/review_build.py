@@ -54,7 +54,7 @@ def run(workspace: Workspace) -> Line:
     _require_terms(config)
     if not config.generator:
         raise ConfigError("generator must name at least one; for example generator=sd_lora")
-    pools = _pools(workspace)
+    pools = _checked_pools(workspace)
     this = job(workspace, pools)
     with _held(folder(config)):
         _require_same(config, this)
@@ -84,7 +84,7 @@ def _require_terms(config: Config) -> None:
         )
 
 
-def _pools(workspace: Workspace) -> dict[str, Manifest]:
+def _checked_pools(workspace: Workspace) -> dict[str, Manifest]:
     """The study's pools, none of them made from what the reading tests."""
     found = workspace.pools(plan.with_count(workspace).per_class)
     learned = {name: pool.learned(workspace.store(name)) for name in found}

@@ -67,7 +67,7 @@ def run(workspace: Workspace) -> Line:
             file=sys.stderr,
             flush=True,
         )
-    synthetic = _pools(workspace)
+    synthetic = _mixed_pools(workspace)
     if is_main():
         tested_on = [m for m in (workspace.cohort, workspace.external) if m is not None]
         require_no_copies_of_held_out(tested_on, synthetic, cache=workspace.cache)
@@ -126,7 +126,7 @@ def job(workspace: Workspace) -> Job:
     """
     made_of = {}
     with suppress(XraysynthError):  # a pool is gone or too small: there is nothing to compare with
-        pools = _pools(workspace, read=pool.listed)
+        pools = _mixed_pools(workspace, read=pool.listed)
         taken = training(workspace.config).rows_of_pools(workspace.cohort, pools) if pools else {}
         made_of = {"pools": content_digests(taken)} if taken else {}
     return replace(lasting_job(workspace), made_of=made_of)
@@ -153,7 +153,7 @@ def pools_seen(this: Job) -> Mapping[str, str]:
     return seen
 
 
-def _pools(
+def _mixed_pools(
     workspace: Workspace, *, read: Callable[..., Manifest] = pool.read
 ) -> dict[str, Manifest]:
     config = workspace.config

@@ -74,7 +74,7 @@ def collect(workspace: Workspace) -> FinishedJobs:
     pools = []
     for key in config.generator:
         try:
-            pools += _pools(plan.measuring_workspace(workspace, key))
+            pools += _measured_pools(plan.measuring_workspace(workspace, key))
         except XraysynthError as error:
             missing.append(f"{key}: {error}")
     done = [(arm, jobs) for arm, jobs in planned if jobs]
@@ -97,7 +97,7 @@ def pools_seen(jobs: FinishedJobs) -> dict[str, Mapping[str, str]]:
     return {name: used for name, job in trained if (used := train.pools_seen(job))}
 
 
-def _pools(workspace: Workspace) -> list[FinishedPool]:
+def _measured_pools(workspace: Workspace) -> list[FinishedPool]:
     found = []
     for name, images in workspace.pools().items():
         measured = evaluate.job(workspace, images)
