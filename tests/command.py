@@ -1,0 +1,82 @@
+"""The command line, called in this process: one of its own spends seconds on imports alone."""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pytest
+
+# Never closed: loggers that are made during a call keep them.
+STREAMS = [open(number, "w", buffering=1, closefd=False) for number in (1, 2)]  # noqa: SIM115
+
+
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def xraysynth(*words: str, cwd: Path | None = None) -> Ended:
+    """What `xraysynth …` leaves, processes that it starts included."""
+    from xraysynth.cli import main
+
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with pytest.MonkeyPatch.context() as patch, _written_to(out, err), _as_new():
+            patch.setattr(sys, "argv", ["xraysynth", *words])
+            patch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets
+            patch.chdir(cwd or Path.cwd())
+            code: Any = 0
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+            if isinstance(code, str):  # what Python does with a message
+                print(code, file=sys.stderr)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return Ended(1 if isinstance(code, str) else code or 0, *texts)
+
+
+@contextmanager
+def _written_to(*files: IO[bytes]) -> Iterator[None]:
+    """Whatever is printed goes to these files, also what other processes print."""
+    streams, kept = (sys.stdout, sys.stderr), [os.dup(1), os.dup(2)]
+    try:
+        for number, file in enumerate(files, start=1):
+            os.dup2(file.fileno(), number)
+        sys.stdout, sys.stderr = STREAMS
+        yield
+    finally:
+        for stream in STREAMS:
+            stream.flush()
+        sys.stdout, sys.stderr = streams
+        for number, copy in enumerate(kept, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+@contextmanager
+def _as_new() -> Iterator[None]:
+    """Warnings are printed, as in a process of its own, and nothing is left of the call."""
+    from hydra.core.hydra_config import HydraConfig
+
+    def printed(*warning: Any) -> None:
+        sys.stderr.write(warnings.formatwarning(*warning[:4]))
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.showwarning = printed
+        try:
+            yield
+        finally:
+            HydraConfig.instance().cfg = None  # by which later stages would choose a launcher
