@@ -167,34 +167,35 @@ class SdLora(StableDiffusion):
         """
         import torch
 
-        side_px = self._side_px(self.load_pipeline(torch.float32))
-        training, validation = examples(side_px)
+        pipeline = self.load_pipeline(torch.float32)
+        training, validation = examples(self._side_px(pipeline))
         results = {}
         for part in sorted(set(training.labels)) if self.lora.per_class else [""]:
-            own, held = ((e.of(part) if part else e) for e in (training, validation))
-            results[part] = self._teach_one(own, held, folder / part, cache, listener)
+            pair = (training.of(part), validation.of(part)) if part else (training, validation)
+            fresh = pipeline or self.load_pipeline(torch.float32)
+            results[part] = self._teach_one(fresh, pair, folder / part, cache, listener)
+            pipeline = None  # it is adapted now
         write_atomically(folder / BASE, json.dumps(self.lesson()).encode())
         return _add_up(results)
 
     def _teach_one(
         self,
-        training: Captioned,
-        validation: Captioned,
+        pipeline: Any,
+        examples: tuple[Captioned, Captioned],
         folder: Path,
         cache: Path,
         listener: Listener,
     ) -> "LoraResult":
-        import torch
-
         from xraysynth.generation.lora.training import train
 
+        training, validation = examples
         prefix = f"{folder.name}/" if self.lora.per_class else ""
 
         def show(tuned: Any, step: int) -> None:
             listener.samples(*self._samples(tuned, training), step=step, prefix=prefix)
 
         return train(
-            self.load_pipeline(torch.float32),
+            pipeline,
             training,
             validation,
             self.lora,
