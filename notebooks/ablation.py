@@ -28,7 +28,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.verdicts import utility, verdict
 from xraysynth.stages import Workspace, study

@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.data.duplicates import Fingerprints, fingerprint_pixels, near_duplicates
 from xraysynth.errors import ConfoundingError
 from xraysynth.images import read

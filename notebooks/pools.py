@@ -29,7 +29,7 @@ import textwrap
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.evaluation.encoders import build
 from xraysynth.evaluation.images import Precision, evaluate
 from xraysynth.generation import pool

@@ -14,7 +14,7 @@ from hypothesis import settings
 from small_study import overrides_for, write_cohort
 from tiny_sd import save_tiny_lora, save_tiny_sd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.stages import Workspace, study
 

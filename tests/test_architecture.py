@@ -20,7 +20,7 @@ SIBLINGS = {
 HEAVY = {"torch", "diffusers", "transformers", "openai", "wandb", "timm", "pytorch_lightning"}
 
 
-HYDRA = {"config", "compose", "cli", "launch", "jobs.launchers"}
+HYDRA = {"config", "composition", "cli", "launch", "jobs.launchers"}
 
 
 def imports(path, *, top_level_only=False):
@@ -72,8 +72,8 @@ def test_packages_import_each_other_in_the_order_of_the_data():
 
 
 def test_an_import_against_that_order_is_found(tmp_path):
-    ordered = '"tracking",\n  "compose",\n  "config"'
-    swapped = '"config",\n  "compose",\n  "tracking"'
+    ordered = '"tracking",\n  "composition",\n  "config"'
+    swapped = '"config",\n  "composition",\n  "tracking"'
     wrong = PYPROJECT.read_text().replace(ordered, swapped)
     (tmp_path / "pyproject.toml").write_text(wrong)
     assert lint(tmp_path / "pyproject.toml") == 1
@@ -117,7 +117,7 @@ def test_the_names_of_the_encoders_are_known_without_any_heavy_library():
 
 def test_composing_a_configuration_loads_no_heavy_library():
     code = (
-        "import sys; from xraysynth.compose import compose; compose(); "
+        "import sys; from xraysynth import compose; compose(); "
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -126,7 +126,7 @@ def test_composing_a_configuration_loads_no_heavy_library():
 
 def test_a_wrong_option_is_refused_before_even_pandas_is_there():
     code = (
-        "import sys\nfrom xraysynth.compose import compose\n"
+        "import sys\nfrom xraysynth import compose\n"
         "try: compose(['trainer.max_step=3'])\n"
         "except Exception as e: print(e, 'pandas' in sys.modules)"
     )

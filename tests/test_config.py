@@ -4,7 +4,7 @@ import re
 import pytest
 import yaml
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.config import PLUGINS, Config, options
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.recipe import ENCODERS

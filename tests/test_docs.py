@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from xraysynth import compose
 from xraysynth.cli import STAGES, understood
-from xraysynth.compose import compose
 from xraysynth.config import options
 
 ROOT = Path(__file__).resolve().parents[1]

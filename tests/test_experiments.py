@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.data.splits import assign_splits
 from xraysynth.records import to_json

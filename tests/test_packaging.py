@@ -68,7 +68,7 @@ def test_the_installed_wheel_runs_from_another_folder(wheel, tmp_path):
     import sys
 
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import xraysynth; print(xraysynth.__file__); from xraysynth.compose import compose; "
+    code = "import xraysynth; print(xraysynth.__file__); from xraysynth import compose; "
     code += "print(compose(['experiment=quickstart']).study.name)"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     found = subprocess.run(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.images import encode_png, read
 from xraysynth.stages import Workspace

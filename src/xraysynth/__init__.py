@@ -1,3 +1,52 @@
-"""Can synthetic chest X-rays train a classifier, which generator should make them, and at what price?"""
+"""Can synthetic chest X-rays train a classifier, which generator should make them, and at what price?
+
+Any two sets of images are compared by `evaluate`, which `from_folder` reads; `compose` gives the
+configuration that the command line would run; a `Manifest` lists images with what is known of them.
+`Source`, `Generator` (`Learner` if it is fine-tuned, `Paid` if it costs money) and `Encoder` are what a
+plug-in has to be.
+
+    >>> from xraysynth import compose
+    >>> compose(["data.share=0.5"]).data.share
+    0.5
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what is imported at once stays light: `xraysynth --help` comes by here
+    from xraysynth.composition import compose
+    from xraysynth.data.sources.base import Source
+    from xraysynth.evaluation import evaluate, from_folder
+    from xraysynth.evaluation.encoders.base import Encoder
+    from xraysynth.generation.generators.base import Generator, Learner, Paid
+    from xraysynth.manifest import Manifest
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Encoder",
+    "Generator",
+    "Learner",
+    "Manifest",
+    "Paid",
+    "Source",
+    "compose",
+    "evaluate",
+    "from_folder",
+]
+
+_MODULES = {
+    "Encoder": "evaluation.encoders.base",
+    "Manifest": "manifest",
+    "Source": "data.sources.base",
+    "compose": "composition",
+    "evaluate": "evaluation",
+    "from_folder": "evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULES.get(name, "generation.generators.base")
+    return getattr(import_module(f"{__name__}.{module}"), name)

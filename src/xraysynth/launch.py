@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth.compose import checked, compose, explained, hydra_words, register
+from xraysynth.composition import checked, compose, explained, hydra_words, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
 from xraysynth.jobs.job import Line

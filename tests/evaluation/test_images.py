@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from small_study import CLASSES, write_cohort
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
 from xraysynth.evaluation import images as evaluation
 from xraysynth.evaluation.encoders import build

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.evaluation import selftest
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.stages import Workspace

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError
 from xraysynth.generation.prompts import PromptBank, requests
 

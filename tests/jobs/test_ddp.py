@@ -20,7 +20,7 @@ from test_datamodule import shapes
 from torch.multiprocessing import start_processes
 
 import xraysynth.training.fitting as fitting
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError
 from xraysynth.files import exclusive
 from xraysynth.jobs.distributed import announce, announced, is_main, process_group

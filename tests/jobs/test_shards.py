@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from small_study import overrides_for
 
 from xraysynth import files, launch
-from xraysynth.compose import compose, register
+from xraysynth.composition import compose, register
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.encoders import embedded
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing

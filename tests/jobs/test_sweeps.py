@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from slurm_stand_in import write_commands
 from small_study import overrides_for, write_cohort
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError
 from xraysynth.jobs import launchers
 from xraysynth.jobs.sweeps import Follower, Outcome, score, summary

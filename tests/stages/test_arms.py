@@ -11,7 +11,7 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from small_study import CLASSES, write_image
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.evaluation.metrics.pointing import CHANCE_OF, Pointing

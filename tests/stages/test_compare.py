@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.evaluation.testing import TrainResult
 from xraysynth.jobs.record import RunRecord
 from xraysynth.records import to_json

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_study import overrides_for, write_cohort
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.files import read_lines
 from xraysynth.generation import pool

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, SPLITS
 from xraysynth.stages import Workspace, finetune, prepare, probe, train

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.stages import Workspace, report, study
 
 ARCHIVE = Path(__file__).parent / "golden" / "outputs-of-flat-layout.tar.xz"

@@ -6,7 +6,7 @@ import pytest
 from images_server import ImagesServer
 from small_study import overrides_for, write_cohort
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.generation import pool
 from xraysynth.stages import Workspace, evaluate, generate, study, train

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_study import write_cohort, write_image
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.data.sources import parallel
 from xraysynth.errors import (
     ConfoundingError,

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from small_study import CLASSES
 
+from xraysynth import compose
 from xraysynth.cli import STAGES
-from xraysynth.compose import compose
 from xraysynth.errors import ConfoundingError
 from xraysynth.evaluation.metrics import classification
 from xraysynth.stages import Workspace, evaluate, prepare, probe, train

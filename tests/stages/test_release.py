@@ -10,7 +10,7 @@ import pytest
 from hub_server import Hub
 from small_study import overrides_for, write_cohort
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.release.recipe import ReleaseRecipe

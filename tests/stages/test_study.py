@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_study import overrides_for, write_cohort, write_image
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.data.sources import parallel
 from xraysynth.errors import LeakageError, PoolError, XraysynthError
 from xraysynth.stages import Workspace, evaluate, generate, prepare, report, study, train

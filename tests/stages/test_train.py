@@ -10,7 +10,7 @@ import pytest
 from pytorch_lightning.callbacks import Callback
 from small_study import CLASSES, write_image
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.generation.generators.archive import Archive

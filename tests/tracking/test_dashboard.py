@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from wandb_recorder import Recorder, environment, logged
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.stages import Workspace
 from xraysynth.stages import dashboard as stage
@@ -80,7 +80,7 @@ def test_what_it_plots_is_what_the_runs_of_a_study_hold(finished):
 
 TWICE = """
 import json, sys
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.stages import dashboard
 from xraysynth.stages._workspace import Workspace
 config = compose(sys.argv[1:])

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from wandb_recorder import logged
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.jobs.job import Job
 from xraysynth.tracking.export import RECORDS, RUN_COLUMNS, read_runs

@@ -12,8 +12,7 @@ import pytest
 from small_study import write_cohort, write_image
 from wandb_recorder import KEY, Recorder, environment, logged
 
-from xraysynth import tracking
-from xraysynth.compose import compose
+from xraysynth import compose, tracking
 from xraysynth.evaluation.metrics.classification import evaluate
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
@@ -245,7 +244,7 @@ TRACK = """
 import sys
 import numpy as np
 from xraysynth import tracking
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.jobs.job import Job
 config = compose([f"paths.output={sys.argv[1]}"])

@@ -4,7 +4,7 @@ Every stage has `run(workspace)`, which does what is missing, and `jobs(workspac
 must be done for its work to be done. `Workspace` resolves what a configuration names, once; a study
 is planned, counted and compared in `_study`.
 
-    >>> from xraysynth.compose import compose
+    >>> from xraysynth.composition import compose
     >>> overrides = ["source=simulated", "generator=stable_diffusion"]
     >>> workspace = Workspace(compose(overrides), overrides)
     >>> workspace.command("prepare")

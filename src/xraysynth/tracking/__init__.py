@@ -11,7 +11,7 @@ Offline runs of a whole study are sent later, also from a copy of the folder, by
 What is sent holds no absolute path, no name of user or machine, and no secret. Where a source is
 under a data use agreement it holds numbers alone, and no image.
 
-    >>> from xraysynth.compose import compose
+    >>> from xraysynth import compose
     >>> from xraysynth.jobs.job import Job
     >>> config = compose(["tracking=none"])
     >>> with tracked(config, Job("probe", {}, config.output)) as run:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.reader_study import exports, reading, simulate
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse

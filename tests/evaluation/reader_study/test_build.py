@@ -4,8 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from xraysynth import compose
 from xraysynth.cli import understood
-from xraysynth.compose import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study import build as building
 from xraysynth.evaluation.reader_study import protocol

@@ -6,7 +6,7 @@ import pytest
 from images_server import ImagesServer
 from small_study import write_image
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.config import options
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.prompts import requests

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny_sd import save_tiny_lora, save_tiny_sd
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.generation.generators.base import Learner
 from xraysynth.generation.generators.sd_lora import SdLora

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xraysynth.compose import compose, hydra_words
+from xraysynth.composition import compose, hydra_words
 from xraysynth.config import FORMER, Study, current_name, with_former_names
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.errors import ConfigError
