@@ -7,7 +7,7 @@ from pathlib import Path
 
 from small_study import overrides_for, write_cohort
 
-from xraysynth.compose import compose
+from xraysynth import compose
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.stages import Workspace, generate
 
