@@ -11,6 +11,7 @@ from xraysynth import compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
 from xraysynth.files import read_lines
 from xraysynth.generation import pool
+from xraysynth.jobs.record import RunRecord
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED
 from xraysynth.stages import Workspace, evaluate, finetune, generate, study, train
@@ -185,11 +186,13 @@ def test_a_session_that_left_no_measurement_makes_the_total_unknown(copy, monkey
 
 
 def test_the_time_a_plan_names_includes_that_before_an_interruption():
-    whole = {"seconds": 10.0, "result": {"ledger": {"seconds": 30.0}}}
-    assert forecast._seconds(whole) == 30.0
-    assert forecast._seconds({"seconds": 10.0, "result": {"fit_seconds": 25.0}}) == 25.0
-    assert forecast._seconds({"seconds": 10.0, "result": {"ledger": {"seconds": None}}}) is None
-    assert forecast._seconds({"seconds": 10.0, "result": {}}) == 10.0
+    def seconds(**result):
+        return forecast._seconds(RunRecord(seconds=10.0, result=result))
+
+    assert seconds(ledger={"seconds": 30.0}) == 30.0
+    assert seconds(fit_seconds=25.0) == 25.0
+    assert seconds(ledger={"seconds": None}) is None
+    assert seconds() == 10.0
 
 
 def test_captions_may_come_from_the_source(tmp_path, tiny_sd):
