@@ -6,11 +6,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on busy cores are many times slower
 os.environ["HF_HUB_OFFLINE"] = "1"  # a missing file must fail at once, not after 46 s of retries
 os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB__SERVICE_WAIT"] = "900"  # seconds: its process starts slowly on busy cores
 
 import shutil
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from small_study import overrides_for, write_cohort
 from tiny_sd import save_tiny_lora, save_tiny_sd
 
@@ -18,7 +19,10 @@ from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.stages import Workspace, study
 
-settings.register_profile("any machine", deadline=None)  # no test depends on how fast it is
+# No test depends on how fast the machine is.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

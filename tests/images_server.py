@@ -84,7 +84,7 @@ class ImagesServer:
 
     def __enter__(self) -> "ImagesServer":
         self._thread.start()
-        self._ready.wait(10)
+        self._ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,7 +21,12 @@ SAID = {
 def executed(notebook: Any, folder: Path) -> Any:
     """The notebook with its outputs, run in a folder; raises what a cell raises."""
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
-    return nbclient.NotebookClient(notebook, timeout=280, kernel_name="python3").execute(cwd=folder)
+    options = {
+        "kernel_name": "python3",
+        "timeout": None,
+        "startup_timeout": 900,
+    }  # none but pytest's
+    return nbclient.NotebookClient(notebook, **options).execute(cwd=folder)
 
 
 def outputs(notebook: Any) -> tuple[int, str]:

@@ -80,6 +80,7 @@ def test_an_empty_pool_has_a_ledger():
 
 
 def test_time_memory_and_energy_are_measured():
+    began = time.perf_counter()
     with metering.metered() as meter:
         block = np.ones(40_000_000, np.uint8)
         until = time.perf_counter() + 0.3
@@ -87,7 +88,7 @@ def test_time_memory_and_energy_are_measured():
             block.sum()
     del block
     found = meter.ledger
-    assert 0.3 <= found.seconds < 5
+    assert 0.3 <= found.seconds <= time.perf_counter() - began
     assert found.peak_rss_mb > 40
     assert found.cpu_cores >= 1
     assert found.energy_kwh is None or found.energy_kwh > 0

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -51,7 +51,7 @@ def manifests(folder):
 
 
 def lines(command, *words):
-    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=280)
+    done = subprocess.run([*command, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -193,12 +193,16 @@ def test_a_part_that_is_worked_on_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "PATIENCE_SECONDS", 0.3)
     slow = Job("generate", {"part": 1}, tmp_path)
 
+    started = Event()
+
     def work():
+        started.set()
         time.sleep(1.5)
         return {}
 
     working = Thread(target=slow.run, args=(work,), kwargs={"config": {}, "overrides": []})
     working.start()
+    started.wait()
     shards.wait([slow])
     assert slow.done
     working.join()

@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
+from itertools import count
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -107,48 +108,43 @@ def test_a_second_process_waits_for_the_first(store):
         )
         assert "waiting for another process" in other.stderr.readline()
         assert other.poll() is None
-    out, _ = other.communicate(timeout=60)
+    out, _ = other.communicate()
     assert out.strip() == "in"
 
 
+def fill(folder, *, dies_at=None, replaced=False):
+    """400 images; the process kills itself at some write, before or after the file is in place."""
+    written, replace = count(), os.replace
+
+    def dying(source, target):
+        dies = next(written) == dies_at
+        if dies and not replaced:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = dying
+    store = ImageStore(folder, "pool", {})
+    with store.writer() as writer:
+        done = store.entries()
+        for n in range(400):
+            if f"i{n:03d}" not in done:
+                pixels = np.random.default_rng(n).integers(0, 255, (64, 64)).astype(np.uint8)
+                writer.add(f"i{n:03d}", encode_png(pixels), columns=COLUMNS)
+    store.seal()
+
+
 def test_killed_without_warning_it_goes_on_and_gives_the_same_bytes(tmp_path):
-    script = textwrap.dedent("""
-        import sys
-        from pathlib import Path
-        import numpy as np
-        from xraysynth.images import encode_png
-        from xraysynth.jobs.store import ImageStore
-        store = ImageStore(Path(sys.argv[1]), "pool", {})
-        with store.writer() as writer:
-            done = store.entries()
-            for n in range(400):
-                if f"i{n:03d}" not in done:
-                    pixels = np.random.default_rng(n).integers(0, 255, (64, 64)).astype(np.uint8)
-                    columns = {"label": "normal", "is_synthetic": True}
-                    writer.add(f"i{n:03d}", encode_png(pixels), columns=columns)
-        store.seal()
-    """)
+    def run(name, **options):
+        process = get_context("fork").Process(target=fill, args=(tmp_path / name,), kwargs=options)
+        process.start()
+        process.join()
+        return process.exitcode
 
-    def run(folder):
-        return subprocess.Popen([sys.executable, "-c", script, str(folder)])
-
-    kills = 0
-    for _ in range(4):
-        process = run(tmp_path / "killed")
-        journal = tmp_path / "killed"
-        before = sum(len(p.read_bytes().splitlines()) for p in journal.rglob("*.jsonl"))
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            now = sum(len(p.read_bytes().splitlines()) for p in journal.rglob("*.jsonl"))
-            if now > before + 20:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.002)
-        process.wait()
-    assert kills >= 2
-    assert run(tmp_path / "killed").wait() == 0
-    assert run(tmp_path / "whole").wait() == 0
+    for dies_at, replaced in ((30, False), (30, True), (1, False), (100, True)):
+        assert run("killed", dies_at=dies_at, replaced=replaced) == -signal.SIGKILL
+    assert run("killed") == run("whole") == 0
     killed, whole = (ImageStore(tmp_path / name, "pool", {}) for name in ("killed", "whole"))
     lines = [line for p in killed.folder.rglob("*.jsonl") for line in p.read_text().splitlines()]
     assert len(lines) == len(killed.entries()) == 400  # none repeated, none lost

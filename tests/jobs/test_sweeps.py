@@ -178,13 +178,12 @@ def test_after_a_kill_only_what_was_not_done_is_repeated(tmp_path, launcher):
     (done,) = records(tmp_path)
     before = records(tmp_path)[done][0].stat().st_mtime_ns
     sweep = start("train", "-m", *chosen, "seed=0,1")
-    deadline = time.monotonic() + 200
-    while (found := worker_of(tmp_path)) is None and time.monotonic() < deadline:
+    while (found := worker_of(tmp_path)) is None:
         assert sweep.poll() is None, sweep.communicate()
         time.sleep(0.05)
     process, killed = found
     os.kill(process, signal.SIGKILL)
-    out, err = sweep.communicate(timeout=200)
+    out, err = sweep.communicate()
     assert sweep.returncode == 1, out + err
     assert "Traceback" not in err.splitlines()[-1]
     assert records(tmp_path)[killed][1]["state"] == "running"
@@ -197,7 +196,7 @@ def test_after_a_kill_only_what_was_not_done_is_repeated(tmp_path, launcher):
 def test_two_processes_that_start_the_same_preparation_do_it_once(tmp_path):
     overrides = prepared(tmp_path)
     both = [start("prepare", *overrides) for _ in range(2)]
-    results = [json.loads(process.communicate(timeout=200)[0]) for process in both]
+    results = [json.loads(process.communicate()[0]) for process in both]
     assert sorted(result["skipped"] for result in results) == [False, True]
     assert len({result["digest"] for result in results}) == 1
     journals = list((tmp_path / "outputs" / "cohorts").rglob("*.jsonl"))

@@ -105,7 +105,7 @@ CASES = {
     "500 for ever": ([SERVER_ERROR], "failed", 3, 0, 0, "HTTP 500"),
     "502": ([error_answer(502, "x"), GOOD], "image", 2, PAID, 0, ""),
     "gateway timeout": ([error_answer(504, "x")], "possibly_billed", 1, 0, "most", "HTTP 504"),
-    "timeout": ([Answer(delay=3)], "possibly_billed", 1, 0, "most", "Timeout"),
+    "timeout": ([Answer(delay=60)], "possibly_billed", 1, 0, "most", "Timeout"),
     "dropped": ([Answer(drop="at once")], "possibly_billed", 1, 0, "most", "no answer"),
     "cut off": ([image_answer(picture(1), drop="halfway")], "possibly_billed", 1, 0, "most", ""),
     "truncated JSON": ([Answer(body=NO_IMAGE[:20])], "possibly_billed", 1, 0, "most", "JSON"),
@@ -140,7 +140,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_every_answer_has_its_outcome_its_requests_and_its_cost(case, clock):
     answers, outcome, seen, paid, possible, reason = CASES[case]
-    timeout = 0.3 if case == "timeout" else 30.0
+    timeout = 1.5 if case == "timeout" else 30.0
     (result,), server, generator, error = run(answers, timeout_seconds=timeout)
     assert error is None
     assert result.outcome == outcome
@@ -473,10 +473,8 @@ def test_an_answer_that_came_is_not_asked_for_again_and_a_lost_one_is_counted(tm
         )
         results = generator.generate(wanted(6))
         next(results)
-        deadline = time.monotonic() + 5
-        while server.answered < 6 and time.monotonic() < deadline:
+        while len(list(tmp_path.glob("api/*.answer"))) < 6:
             time.sleep(0.01)
-        time.sleep(0.1)
         results.close()  # as when the taker dies: nothing was committed
         asked = len(server.images)
         (tmp_path / "api" / "normal-000005.answer").unlink()  # this one was lost on the way
@@ -491,22 +489,19 @@ def test_an_answer_that_came_is_not_asked_for_again_and_a_lost_one_is_counted(tm
 
 def test_an_interrupt_waits_for_what_is_paid_for(request):
     import signal
-    import threading
 
     # Background jobs of a shell ignore the signal unless they ask for it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    answer = image_answer(picture(1), delay=0.5)
-    with ImagesServer(lambda body, n: answer) as server:
+
+    def interrupting(body, n):
+        if len(server.images) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return image_answer(picture(1), delay=0.5)
+
+    with ImagesServer(interrupting) as server:
         generator = Dalle(base_url=server.address, budget_usd=1.0, concurrency=3)
         taken = []
-
-        def interrupt():
-            while len(server.images) < 3:
-                time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             taken.extend(generator.generate(wanted(20)))
         assert len(server.images) == len(taken)

@@ -1,8 +1,8 @@
 import json
 import os
+import signal
 import socket
 import sys
-import time
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -274,17 +274,17 @@ def test_a_run_that_was_interrupted_repeats_the_uninterrupted(trained):
 
 def test_a_killed_process_goes_on_where_it_was(trained, tmp_path):
     options = recipe(steps=400, checkpoint_every_steps=1)
-    process = get_context("fork").Process(target=trained, args=(options,))
+
+    def die(entry):
+        if entry["step"] == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = get_context("fork").Process(target=trained, args=(options,), kwargs={"on_log": die})
     process.start()
-    checkpoint = tmp_path / "run" / CHECKPOINT
-    while not checkpoint.exists():
-        assert process.is_alive()
-        time.sleep(0.02)
-    time.sleep(0.2)
-    process.kill()
     process.join()
-    step = latents.read_tensors(checkpoint)[1]["step"]
-    assert 0 < step < 400
+    assert process.exitcode == -signal.SIGKILL
+    step = latents.read_tensors(tmp_path / "run" / CHECKPOINT)[1]["step"]
+    assert step == 5
 
     seen, expected = [], []
     with pytest.raises(KeyboardInterrupt):
