@@ -212,8 +212,8 @@ def test_refusals_are_counted_by_class_and_prompt(tmp_path):
     outcomes = {"normal-000000": "refused", "normal-000001": "failed"}
     store, _ = fill(tmp_path, outcomes=outcomes)
     found = pool.refusals(store)
-    assert found["label"] == {"normal": (1, 9)}  # what failed was no answer
-    ((prompt, (refused, asked)),) = found["prompt"].items()
+    assert found.label == {"normal": (1, 9)}  # what failed was no answer
+    ((prompt, (refused, asked)),) = found.prompt.items()
     assert prompt == wanted(1)[0].prompt
     assert refused == 1 <= asked
 
@@ -223,7 +223,7 @@ def test_refusals_come_most_refused_first_and_a_mended_failure_counts_once(tmp_p
     store, _ = fill(tmp_path, outcomes=outcomes | {"normal-000000": "failed"})
     pool.fill(store, Noise(outcomes=outcomes), wanted(10))
     assert pool.outcomes(store)["normal"] == {"image": 8, "refused": 2}
-    assert list(pool.refusals(store)["label"].items()) == [
+    assert list(pool.refusals(store).label.items()) == [
         ("normal", (2, 10)),
         ("covid19", (1, 10)),
     ]

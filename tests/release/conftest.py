@@ -11,6 +11,7 @@ from tiny_sd import save_tiny_lora
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.generators.sd_lora import SdLora
 from xraysynth.generation.lora.folder import BASE
+from xraysynth.generation.pool import Refusals
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import LearningRecord, sha256_bytes
@@ -93,7 +94,7 @@ def made(tiny_sd, weights, images):
         generator=SdLora(model=str(tiny_sd), weights=str(weights), taught_by="abc", steps=2),
         images=images,
         outcomes={"normal": {"image": 3, "refused": 2}, "covid19": {"image": 3}},
-        refusals={"label": {"normal": (2, 5)}, "prompt": {"a rude prompt": (2, 5)}},
+        refusals=Refusals({"normal": (2, 5)}, {"a rude prompt": (2, 5)}),
         learned=LEARNED,
         evaluated={"assessable": "", "measures": MEASURES},
         weights=weights,

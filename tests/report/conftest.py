@@ -25,6 +25,7 @@ from xraysynth.evaluation.results import (
 )
 from xraysynth.generation.generators.base import Card, FineTuning
 from xraysynth.generation.ledger import Ledger
+from xraysynth.generation.pool import Refusals
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, sha256_bytes
@@ -277,7 +278,7 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
         card=CARD,
         manifest=pool,
         outcomes={"image": 400, "refused": 3, "failed": 1},
-        refusals={"label": {"covid19": (3, 100)}, "prompt": {"a refused prompt": (3, 4)}},
+        refusals=Refusals({"covid19": (3, 100)}, {"a refused prompt": (3, 4)}),
         measures=_measures() if not hosted else _without_copying(_measures()),
         diversity=[
             Diversity(0.41, 0.39, 0.44, 300, metric=metric, label=label, real=0.36)

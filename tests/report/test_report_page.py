@@ -15,6 +15,7 @@ from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.results import Measure
 from xraysynth.generation.ledger import Ledger
+from xraysynth.generation.pool import Refusals
 from xraysynth.records import CLASSES
 from xraysynth.report import arm_groups, figures, page, strokes, thumbnails, words
 from xraysynth.report.content import ArmWorth, Content, Evaluation
@@ -564,5 +565,5 @@ def test_refusals_are_shown_by_class_and_prompt(content: Content) -> None:
     assert "refused, by class and by prompt" in text
     assert "a refused prompt" in text
     assert "75%" in text
-    none = [replace(pool, refusals={"label": {}, "prompt": {}}) for pool in content.pools]
+    none = [replace(pool, refusals=Refusals()) for pool in content.pools]
     assert "by class and by prompt" not in plain(page.render(replace(content, pools=none)))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from sys import intern
@@ -184,23 +184,33 @@ def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
     return table
 
 
-def refusals(store: ImageStore) -> dict[str, dict[str, tuple[int, int]]]:
-    """Refused requests and answered ones, per class and per prompt that was ever refused.
+@dataclass(frozen=True)
+class Refusals:
+    """What was ever refused: (refused, answered) requests by class and by prompt, most refused first.
 
-    Keys are `label` and `prompt`; values map a class or a prompt to (refused, answered). Requests
-    that failed, or whose answer never came, are in neither.
+    Requests that failed, or whose answer never came, are in neither.
     """
+
+    label: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    prompt: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def refusals(store: ImageStore) -> Refusals:
+    """What of a pool's requests was refused."""
     ends = {end: number for end, number in _ends(store).items() if end[2] in FINAL}
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for place, column in enumerate(("label", "prompt")):
-        asked: Counter[str] = Counter()
-        refused: Counter[str] = Counter()
-        for end, number in ends.items():
-            asked[end[place]] += number
-            if end[2] == "refused":
-                refused[end[place]] += number
-        found[column] = {name: (n, asked[name]) for name, n in refused.most_common()}
-    return found
+    return Refusals(_count_refused(ends, by=0), _count_refused(ends, by=1))
+
+
+def _count_refused(ends: Mapping[tuple[str, ...], int], *, by: int) -> dict[str, tuple[int, int]]:
+    """(refused, answered) by class, the place 0 of an end, or by prompt, the place 1."""
+    answered: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    for end, number in ends.items():
+        name, outcome = end[by], end[2]
+        answered[name] += number
+        if outcome == "refused":
+            refused[name] += number
+    return {name: (number, answered[name]) for name, number in refused.most_common()}
 
 
 def _ends(store: ImageStore) -> Counter[tuple[str, ...]]:

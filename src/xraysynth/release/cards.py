@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from xraysynth import __version__
 from xraysynth.generation.generators.base import FineTuning
+from xraysynth.generation.pool import Refusals
 from xraysynth.records import JsonObject, from_json
 from xraysynth.release.licences import OTHER, Licence
 from xraysynth.release.made import Background, Made, licence_of
@@ -213,9 +214,7 @@ def _is_of_copies(row: Figure) -> bool:
     return not row.label and any(word in row.metric.lower() for word in _COPYING)
 
 
-def most_refused(
-    refusals: Mapping[str, Mapping[str, Sequence[int]]], most: int = 20
-) -> list[Refusal]:
+def most_refused(refusals: Refusals, most: int = 20) -> list[Refusal]:
     """Refusals by prompt, most first."""
-    rows = [Refusal(prompt, *counts) for prompt, counts in refusals.get("prompt", {}).items()]
+    rows = [Refusal(prompt, *counts) for prompt, counts in refusals.prompt.items()]
     return rows[:most]

@@ -7,6 +7,7 @@ from pathlib import Path
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.generation.generators.base import FineTuning, Generator, Learner
 from xraysynth.generation.lora.folder import WEIGHTS
+from xraysynth.generation.pool import Refusals
 from xraysynth.manifest import Manifest
 from xraysynth.records import JsonObject, LearningRecord, sha256_bytes, to_json
 from xraysynth.release.licences import Licence, licence
@@ -44,7 +45,7 @@ class Made:
     generator: Generator
     images: Manifest | None = None
     outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    refusals: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
     learned: LearningRecord | None = None
     evaluated: JsonObject = field(default_factory=dict)
     weights: Path | None = None
@@ -88,7 +89,7 @@ class Made:
         return {
             "weights": {name: sha256_bytes(path.read_bytes()) for name, path in weights.items()},
             "images": self.images.digest() if self.images is not None else "",
-            "pool": digest([self.outcomes, self.refusals, to_json(self.learned) or {}]),
+            "pool": digest([self.outcomes, to_json(self.refusals), to_json(self.learned) or {}]),
             "generator": digest(described),
             "evaluated": digest(self.evaluated),
         }

@@ -21,6 +21,7 @@ from xraysynth.evaluation.results import (
 )
 from xraysynth.generation.generators.base import Card, FineTuning
 from xraysynth.generation.ledger import Ledger
+from xraysynth.generation.pool import Refusals
 from xraysynth.manifest import Manifest
 from xraysynth.report.audit import CohortAudit
 
@@ -115,7 +116,6 @@ class Arm:
 class PoolView:
     """One generator's images and what was measured on them.
 
-    `refusals` maps `label` and `prompt` to what was refused: name to (refused, answered).
     `measures` has one row per encoder, metric (such as "FD(classifier)") and label.
     `assessable` is empty where the study's train split is all that copies could be of, or says why
     memorisation cannot be assessed. `closest` holds the closest pairs, nearest first.
@@ -132,7 +132,7 @@ class PoolView:
     card: Card
     manifest: Manifest
     outcomes: Mapping[str, int]
-    refusals: Mapping[str, Mapping[str, tuple[int, int]]]
+    refusals: Refusals
     measures: Sequence[Measure]
     diversity: Sequence[Diversity]
     nearest_similarity: Sequence[Similarity]

@@ -71,7 +71,7 @@ class Galleries:
 
 def refusal_tables(pools: Sequence[PoolView]) -> list[RefusalTable]:
     """Of the generators that refused anything."""
-    return [_refusals(pool) for pool in pools if pool.refusals["label"]]
+    return [_refusals(pool) for pool in pools if pool.refusals.label]
 
 
 def galleries(
@@ -88,11 +88,11 @@ def galleries(
 
 
 def _refusals(pool: PoolView) -> RefusalTable:
-    prompts = [_refusal(name, *counts) for name, counts in pool.refusals["prompt"].items()]
+    prompts = [_refusal(name, *counts) for name, counts in pool.refusals.prompt.items()]
     return RefusalTable(
         generator=pool.generator,
         headings=headings("", "refused", "answered", "share"),
-        classes=[_refusal(name, *counts) for name, counts in pool.refusals["label"].items()],
+        classes=[_refusal(name, *counts) for name, counts in pool.refusals.label.items()],
         prompts=prompts[:MOST_PROMPTS],
         more_prompts=max(0, len(prompts) - MOST_PROMPTS),
     )

@@ -8,6 +8,7 @@ from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator
 from xraysynth.generation.ledger import Ledger
+from xraysynth.generation.pool import Refusals
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import JobRun
@@ -23,7 +24,7 @@ class FinishedPool:
     generator: Generator
     manifest: Manifest
     outcomes: Mapping[str, Mapping[str, int]]
-    refusals: Mapping[str, Mapping[str, tuple[int, int]]]
+    refusals: Refusals
     ledger: Ledger
     taught: Job | None
     made: Job
