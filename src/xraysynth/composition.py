@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -150,12 +149,5 @@ def explained(error: BaseException) -> ConfigError:
         return ConfigError(str(error).strip().replace("argument '++", "argument '"))
     name = str(cause.full_key or "")
     if isinstance(cause, ConfigKeyError) or "not in" in str(cause):
-        return ConfigError(unknown_option(name, _siblings(cause)))
+        return ConfigError(unknown_option(name, [str(key) for key in cause.parent_node or {}]))
     return ConfigError(f"{name}: {str(cause.msg or cause).splitlines()[0]}")
-
-
-def _siblings(error: Any) -> list[str]:
-    """The options in the section where one was looked for."""
-    if is_dataclass(error.object_type):
-        return [field.name for field in fields(error.object_type)]
-    return [str(key) for key in error.parent_node or {}]

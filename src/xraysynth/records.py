@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -134,34 +135,36 @@ Fraction = Annotated[float, between(0, 1)]
 PositiveFraction = Annotated[float, Rule("lie in (0, 1]", lambda value: 0 < value <= 1)]
 
 
+_composing: ContextVar[bool] = ContextVar("_composing", default=False)
+
+
 def from_options(kind: type[Record], values: Any, at: str = "") -> Record:
     """The class of options with these values, each of the type, in the range and of a name it knows.
 
     Raises `ConfigError` with a line for each value that is not; `at` is where the class stands in
     the configuration, which the names in the error begin with.
     """
-    record: Record = _checked(kind, kind, values, at)
-    return record
+    from pydantic import ValidationError
+
+    wrong, composing = list(_truth_values(kind, values, at)), _composing.set(True)
+    try:
+        adapter = _options_adapter(kind)  # type: ignore[arg-type]  # a class is hashable
+        (record,) = adapter.validate_python((values,))
+    except ValidationError as error:
+        wrong += wrong_options(error.errors(), kind, at)
+    finally:
+        _composing.reset(composing)
+    if wrong:
+        raise ConfigError(*wrong)
+    return record  # type: ignore[no-any-return]
 
 
 def require_valid(options: Any, at: str) -> None:
-    """The checks of `from_options` for options that were made in Python, in their `__post_init__`."""
-    kind: Any = type(options)
-    values = {item.name: getattr(options, item.name) for item in fields(options)}
-    _checked(kind, _fields_alone(kind), values, at)
-
-
-def _checked(kind: type, schema: Any, values: Any, at: str) -> Any:
-    from pydantic import ValidationError
-
-    wrong = list(_truth_values(kind, values, at))
-    try:
-        (record,) = _options_adapter(schema).validate_python((values,))
-    except ValidationError as error:
-        wrong += wrong_options(error.errors(), kind, at)
-    if wrong:
-        raise ConfigError(*wrong)
-    return record
+    """The same for options that were made in Python: what their `__post_init__` begins with."""
+    if not _composing.get():
+        from_options(
+            type(options), {item.name: getattr(options, item.name) for item in fields(options)}, at
+        )
 
 
 def _truth_values(kind: Any, values: Any, at: str) -> Iterator[str]:
@@ -175,24 +178,14 @@ def _truth_values(kind: Any, values: Any, at: str) -> Iterator[str]:
 
 
 @cache
-def _options_adapter(schema: Any) -> Any:
+def _options_adapter(kind: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
     strictness = ConfigDict(
         extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True
     )
-    tuple_of: Any = GenericAlias(tuple, (schema,))  # a dataclass itself takes no config
+    tuple_of: Any = GenericAlias(tuple, (kind,))  # a dataclass itself takes no config
     return TypeAdapter(tuple_of, config=strictness)
-
-
-@cache
-def _fields_alone(kind: Any) -> Any:
-    """A dataclass's fields without its `__post_init__`, which would ask for this check again."""
-    from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
-
-    hints = get_type_hints(kind, include_extras=True)
-    names = {item.name: hints[item.name] for item in fields(kind)}
-    return TypedDict(kind.__name__, names)  # type: ignore[operator]  # mypy knows literal ones
 
 
 def require_inside(folder: Path, path: str) -> Path:
