@@ -230,6 +230,17 @@ def test_an_option_under_both_its_names_is_refused(share):
 
 
 @pytest.mark.usefixtures("renamed")
+def test_a_multirun_leaves_names_that_do_not_exist_to_hydra_and_takes_both_names_of_others():
+    words = ["data.portion=0,1", "data.share=1", "data.mode=add", "sede=1", "source.folder.root=x"]
+    expected = ["++data.portion=0,1", "++data.share=1", *words[2:4], "++source.folder.root=x"]
+    assert hydra_words(words, multirun=True) == expected
+    assert hydra_words(words) == [f"++{word}" for word in words]
+    assert hydra_words(["source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m"]) == [
+        *("source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m")
+    ]
+
+
+@pytest.mark.usefixtures("renamed")
 def test_other_names_stay_as_they_are_also_with_dots():
     label = "Pneumonia/Bacterial/E.Coli"
     assert compose(["source=cohen"]).sources()[0].labels[label] == "pneumonia"

@@ -1,4 +1,8 @@
-"""The schema of all options, and the plug-ins that they describe."""
+"""The schema of all options, and the plug-ins that they describe.
+
+A package owns the options that it reads (its `recipe`); here are those of the stages and of what reads
+the whole configuration: paths, study, tracking.
+"""
 
 import math
 import warnings

@@ -19,8 +19,6 @@ from xraysynth.records import (
     require_valid,
 )
 
-# Enum members are named as they are written in a config: OmegaConf reads an enum by its name.
-
 
 class MixMode(Enum):
     """Synthetic images take the place of real ones, come on top of them, or before them."""
