@@ -11,6 +11,9 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 
+PATIENCE_MS = 900_000
+"""Against hanging alone: a busy machine is many times slower."""
+
 Answers = Mapping[str, Any]
 """By question id: the option or step as text; for errors (code, x, y) each; for texts the text."""
 
@@ -25,7 +28,7 @@ def playwright():
 
 def options() -> dict[str, Any]:
     """How Chromium is started: from the system, without calls of its own."""
-    return {"executable_path": shutil.which("chromium"), "args": ARGUMENTS}
+    return {"executable_path": shutil.which("chromium"), "args": ARGUMENTS, "timeout": PATIENCE_MS}
 
 
 def launch(api):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from evaluation.reader_study.scripted_reader import launch, playwright, read
+from evaluation.reader_study.scripted_reader import PATIENCE_MS, launch, playwright, read
 
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.stages import Workspace, review_analyse, review_build, review_demo
@@ -51,6 +51,7 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
     assert len(kit.items) == 2 + 24 + 2  # 3 of each class, real and synthetic; two of them twice
 
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(review_build.folder(config).joinpath("kits", kit.file).resolve().as_uri())
     assert read(page, answers_of(key), by="keyboard") == len(kit.items)
     with page.expect_download() as download:

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 from evaluation.reader_study.kit_spec import CLASSES, kit_spec, render
-from evaluation.reader_study.scripted_reader import launch, options, place, playwright, read
+from evaluation.reader_study.scripted_reader import (
+    PATIENCE_MS,
+    launch,
+    options,
+    place,
+    playwright,
+    read,
+)
 
 SPEC = kit_spec(6, side_px=64)
 SIZES = {"desk": (1280, 800), "upright": (820, 1180), "tablet": (1180, 820), "phone": (390, 844)}
@@ -72,6 +79,7 @@ def open_kit(browser, tmp_path):
             viewport={"width": width, "height": height}, has_touch=is_touch, is_mobile=is_touch
         )
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         context.on("request", lambda request: requests.append(request))
         if script:
             context.add_init_script(script)
@@ -140,6 +148,7 @@ def test_a_session_by_keys_and_mouse_survives_a_reload_and_a_killed_browser(api,
 
     def opened():
         context = api.chromium.launch_persistent_context(profile, **options())
+        context.set_default_timeout(PATIENCE_MS)
         context.on("request", lambda request: requests.append(request))
         page = context.pages[0]
         page.goto(path.as_uri())
@@ -252,7 +261,7 @@ def test_required_answers_are_asked_for_by_name(open_kit):
 
 def test_pauses_idle_time_and_other_windows_do_not_count(open_kit):
     page = open_kit(clock=True)
-    page.clock.pause_at(10_000)
+    page.clock.pause_at(3_600_000)  # long after it has loaded
     page.keyboard.press("Enter")
     page.clock.run_for(4_000)
     page.keyboard.press("p")
@@ -375,8 +384,8 @@ def test_a_browser_that_keeps_nothing_warns_and_still_exports(open_kit):
     assert page.inner_text("#kept") == "Not saved"
     warned = []
     page.on("dialog", lambda dialog: (warned.append(dialog.type), dialog.dismiss()))
-    page.close(run_before_unload=True)
-    page.wait_for_timeout(200)
+    with page.expect_event("dialog"):
+        page.close(run_before_unload=True)
     assert warned == ["beforeunload"]
     assert len(table(exported(page, "csv")[1])) == 1
 
@@ -459,6 +468,45 @@ def test_window_level_inversion_and_zoom_change_what_is_shown(open_kit):
     assert page.evaluate("viewer.x") > left
     page.keyboard.press("0")
     assert shown(page) == plain
+
+
+HELD_BACK = """
+  const decode = window.createImageBitmap;
+  const come = new Promise((resolve) => { window.letImagesCome = resolve; });
+  window.createImageBitmap = async (...given) => { await come; return decode(...given); };
+"""
+
+
+def test_who_is_quicker_than_the_image_loses_nothing(open_kit):
+    page = open_kit(script=HELD_BACK)
+    for key in ("Enter", "e", "2", "ArrowRight", "+"):
+        page.keyboard.press(key)
+    page.mouse.move(640, 400)
+    page.mouse.wheel(0, -300)
+    assert page.evaluate("viewer.image") is None
+    page.evaluate("async () => { letImagesCome(); await pictures.ask(0); }")
+    assert page.evaluate("[viewer.zoom, viewer.cursor.x, viewer.image.width]") == [1.25, 0.52, 64]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    answer_one(page)
+    (row,) = table(exported(page, "csv")[1])
+    assert row["errors"].endswith("@0.5360,0.5000")
+
+
+def test_who_goes_to_and_fro_at_once_sees_the_image(open_kit):
+    page = open_kit()
+    width = page.evaluate(
+        """async () => {
+          showItem(5);
+          await pictures.ask(5);
+          showItem(0); // which forgets the images further away, but not before
+          showItem(5);
+          await new Promise((resolve) => setTimeout(resolve));
+          viewer.draw();
+          return viewer.image.width; // of a forgotten image 0
+        }"""
+    )
+    assert width == 64
 
 
 def test_two_fingers_zoom_and_one_moves(open_kit):

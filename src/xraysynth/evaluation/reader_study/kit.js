@@ -228,15 +228,20 @@ function showItem(index) {
   if (isRevealed()) $("next").focus();
   else focusQuestion((first ?? spec.questions[0]).id);
   $("questions").scrollTop = 0;
-  setTimeout(() => pictures.around(index)); // after this image is on the screen
+  setTimeout(aroundShown); // after this image is on the screen
 }
 
+/** Around the item on the screen now: a quick reader has left the one that asked for it. */
+function aroundShown() {
+  return pictures.around(Math.max(0, state.index));
+}
+
+/** Shows an image that was not ready, and leaves what the reader has done meanwhile. */
 async function loadItem(index) {
   const bitmap = await pictures.ask(index);
   if (index !== state.index) return;
-  viewer.show(bitmap, []);
+  viewer.fill(bitmap);
   $("image").dataset.item = item().id;
-  showMarks();
 }
 
 /** Fills in what has been answered for the item on the screen. */
@@ -394,8 +399,8 @@ async function importFile(file) {
   for (const [id, read] of taken) {
     read.revision = state.records[id]?.revision ?? 0;
     state.records[id] = read;
-    await store.put(id, read);
   }
+  await Promise.all(taken.map(([id, read]) => store.put(id, read)));
   if ($("overview").hidden) showStart();
   else showOverview();
   closeDialogs();
@@ -579,7 +584,7 @@ async function start() {
   showStart();
   const index = Math.max(0, firstOpen());
   await pictures.ask(index);
-  pictures.around(index);
+  pictures.around(state.index < 0 ? index : state.index);
 }
 
 start();

@@ -17,7 +17,7 @@ class Store {
 
   /** Opens what is there and returns the records by item id, the latest of either place. */
   async open() {
-    const late = new Promise((resolve) => setTimeout(resolve, 3000, null));
+    const late = new Promise((resolve) => setTimeout(resolve, 10_000, null));
     this.database = await Promise.race([openDatabase().catch(() => null), late]);
     const onDisk = await this.disk().catch(() => []);
     const records = {};

@@ -75,6 +75,12 @@ class Viewer {
     this.draw();
   }
 
+  /** Puts in the image of a view that was shown black, as it stands by now. */
+  fill(image) {
+    Object.assign(this, { image, grey: null, shaded: null });
+    this.draw();
+  }
+
   reset() {
     Object.assign(this, { zoom: 1, x: 0.5, y: 0.5, invert: false }, FULL);
     this.changed();
@@ -254,6 +260,7 @@ class Viewer {
   }
 
   pointermove(event) {
+    if (!this.image) return;
     if (this.cursor && event.pointerType === "mouse" && !this.pointers.size) this.follow(event);
     const before = this.pointers.get(event.pointerId);
     if (!before) return;
