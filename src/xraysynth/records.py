@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 from xraysynth.errors import ConfigError, ManifestError, wrong_options
 from xraysynth.files import write_atomically
 
-if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
+if TYPE_CHECKING:  # help pages are made without numpy
     import numpy as np
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 from xraysynth.generation.ledger import Ledger
 from xraysynth.records import Captioned, Generated, JsonObject, LearningRecord, Request
 
-if TYPE_CHECKING:  # a wrong option must be refused before numpy is there
+if TYPE_CHECKING:  # help pages are made without numpy
     import numpy as np
 
 
