@@ -1,6 +1,7 @@
-"""The command line, called in this process: one of its own spends seconds on imports alone."""
+"""The command line, called in this process: a new one spends seconds on imports alone."""
 
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -8,11 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 
 # Never closed: loggers that are made during a call keep them.
 STREAMS = [open(number, "w", buffering=1, closefd=False) for number in (1, 2)]  # noqa: SIM115
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Ended(NamedTuple):
@@ -37,11 +42,12 @@ def xraysynth(*words: str, cwd: Path | None = None) -> Ended:
                 code = end.code
             if isinstance(code, str):  # what Python does with a message
                 print(code, file=sys.stderr)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode())
-    return Ended(1 if isinstance(code, str) else code or 0, *texts)
+        return Ended(1 if isinstance(code, str) else code or 0, *map(_text, (out, err)))
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 @contextmanager
@@ -80,3 +86,44 @@ def _as_new() -> Iterator[None]:
             yield
         finally:
             HydraConfig.instance().cfg = None  # by which later stages would choose a launcher
+
+
+def torchrun(*words: str, forked: bool = False) -> Ended:
+    """What `torchrun --nproc_per_node 2 --no-python xraysynth …` leaves.
+
+    Its agent runs in this process. The two that it starts are new ones, or forked from this one, so
+    that nothing is imported again.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": uuid4().hex}
+    nodes = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2}
+    start = {"start_method": "fork", "max_restarts": 0, "monitor_interval": 0.05}
+    agent = elastic_launch(
+        LaunchConfig(**place, **nodes, **start), entrypoint=_main if forked else sys.executable
+    )
+    arguments = words if forked else ("-c", "from xraysynth.cli import main; main()", *words)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}  # the agent sets its own
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            with _written_to(out, err):
+                agent(*arguments)
+            code = 0
+        except ChildFailedError:
+            code = 1
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return Ended(code, *map(_text, (out, err)))
+
+
+def _main(*words: str) -> None:
+    from xraysynth.cli import main
+
+    sys.argv = ["xraysynth", *words]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"exit code {end.code}") from end

@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import torchrun
 from pytorch_lightning.callbacks import Callback
 from small_study import overrides_for, write_cohort
 from test_classifier import data, model, trainer, weights
@@ -135,17 +134,7 @@ def run_again(overrides: list[str]) -> None:
 def test_torchrun_trains_one_classifier_and_keeps_one_record(tmp_path: Path) -> None:
     write_cohort(tmp_path / "cohort")
     overrides = small(tmp_path)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--no-python",
-    ]
-    xraysynth = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
-    command = [*torchrun, *xraysynth, "train", *overrides]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = torchrun("train", *overrides)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     result = json.loads(line)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from command import torchrun
 from safetensors.numpy import load_file
 from small_study import overrides_for
 
@@ -29,7 +30,6 @@ from xraysynth.jobs.shards import Shard
 from xraysynth.stages import Workspace, evaluate, features, generate
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 def options(folder, model, *more):
@@ -123,8 +123,9 @@ def test_a_sweep_over_processes_makes_the_pool(tmp_path, tiny_sd, whole):
 
 
 def test_processes_of_torchrun_share_the_pool_and_one_of_them_reports(tmp_path, tiny_sd, whole):
-    (line,) = lines(TORCHRUN, "--no-python", *COMMAND, "generate", *options(tmp_path, tiny_sd))
-    (pool,) = line["pools"].values()
+    done = torchrun("generate", *options(tmp_path, tiny_sd), forked=True)
+    assert done.returncode == 0, done.stderr
+    (pool,) = json.loads(done.stdout)["pools"].values()
     assert pool["images"] == 24
     assert same_pool(tmp_path, whole)
     journals = [path.stem for path in tmp_path.glob("outputs/pools/*/journal/*.jsonl")]
@@ -383,7 +384,8 @@ def test_features_of_a_classifier_that_is_not_trained_say_what_to_run(copied):
 @pytest.mark.slow
 def test_processes_of_torchrun_share_the_features(copied, finished):
     _, overrides, folder = without_features(copied)
-    (line,) = lines(TORCHRUN, "--no-python", *COMMAND, "features", *overrides)
-    assert line["images"] == 48 + 48 + 24
+    done = torchrun("features", *overrides)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 48 + 48 + 24
     before = values(finished[0] / "outputs" / "cache" / "features")
     assert all((values(folder)[name] == before[name]).all() for name in before)
