@@ -8,9 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a missing file must fail at once, not afte
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB__SERVICE_WAIT"] = "900"  # seconds: its process starts slowly on busy cores
 
+import pickle
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from small_study import overrides_for, write_cohort
 from tiny_sd import save_tiny_lora, save_tiny_sd
@@ -37,9 +41,28 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """What is expensive to make is made by the first of pytest's processes that asks for it."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+
+    def made(name: str, make: Callable[[Path], Any]) -> Any:
+        folder, known = place / name, place / f"{name}.pickle"
+        with FileLock(place / f"{name}.lock"):
+            if not known.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                known.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(known.read_bytes())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(once: Callable[..., Path]) -> Path:
     """A Stable Diffusion folder with random weights."""
-    return save_tiny_sd(tmp_path_factory.mktemp("tiny-sd"))
+    return once("tiny-sd", save_tiny_sd)
 
 
 @pytest.fixture(scope="session")
@@ -56,13 +79,15 @@ def table_of_images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, tiny_sd):
+def finished(once, tiny_sd):
     """Folder, overrides and result of a finished study; tests must not change it."""
-    folder = tmp_path_factory.mktemp("study")
-    write_cohort(folder / "cohort")
-    overrides = overrides_for(folder, tiny_sd)
-    result = study.run(Workspace(compose(overrides), overrides))
-    return folder, overrides, result
+
+    def make(folder):
+        write_cohort(folder / "cohort")
+        overrides = overrides_for(folder, tiny_sd)
+        return folder, overrides, study.run(Workspace(compose(overrides), overrides))
+
+    return once("study", make)
 
 
 @pytest.fixture

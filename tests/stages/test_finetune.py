@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,11 @@ LORA = [
     "generator.sd_lora.lora.per_class=false",
     "generate.per_class=6",
 ]
+HEAVY = [
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "xraysynth.generation.lora.training",
+    "xraysynth.training.fitting",
+]
 
 
 def overrides_of(folder, tiny_sd, *more):
@@ -41,7 +47,12 @@ def done(tmp_path_factory, tiny_sd):
     folder = tmp_path_factory.mktemp("lora-study")
     write_cohort(folder / "cohort")
     overrides = overrides_of(folder, tiny_sd, "study.workers=2", "study.seeds=[0]")
-    return folder, overrides, study.run(Workspace(compose(overrides), overrides))
+    # Both processes come from one that has imported what they need, as spawned ones each would.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multiprocessing.get_context", lambda _: context)
+        return folder, overrides, study.run(Workspace(compose(overrides), overrides))
 
 
 @pytest.fixture
