@@ -1,5 +1,6 @@
 """The command line, called in this process: a new one spends seconds on imports alone."""
 
+import logging
 import os
 import signal
 import sys
@@ -73,6 +74,10 @@ def _as_new() -> Iterator[None]:
     """Warnings are printed, as in a process of its own, and nothing is left of the call."""
     from hydra.core.hydra_config import HydraConfig
 
+    # Hydra sets logging up anew, by which all handlers are closed, and some close pytest's files.
+    root, known = logging.root.handlers[:], logging._handlerList[:]
+    logging._handlerList.clear()
+
     def printed(*warning: Any) -> None:
         sys.stderr.write(warnings.formatwarning(*warning[:4]))
 
@@ -86,6 +91,8 @@ def _as_new() -> Iterator[None]:
             yield
         finally:
             HydraConfig.instance().cfg = None  # by which later stages would choose a launcher
+            logging._handlerList[:0] = known
+            logging.root.handlers[:] = root
 
 
 def torchrun(*words: str, forked: bool = False) -> Ended:
