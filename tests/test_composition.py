@@ -267,5 +267,5 @@ def test_a_plugin_named_by_its_old_place_is_found_with_a_warning():
     assert current_name(new) == new
     assert current_name("xraysynth.generatorsx.A") == "xraysynth.generatorsx.A"
     with pytest.warns(FutureWarning, match="is called"):
-        config = compose(["generator=sd_lora", f"generator.sd_lora._target_={old}"])
-        assert config.generators().keys() == {"sd_lora"}
+        chosen = compose(["generator=sd_lora", f"generator.sd_lora._target_={old}"]).generators()
+    assert chosen.keys() == {"sd_lora"}
