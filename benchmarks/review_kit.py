@@ -128,7 +128,7 @@ def build_figures(folder: Path) -> dict[str, float]:
         path = folder / f"{n}.png"
         Image.fromarray(image(n, SIDE_PX)).save(path)
         drawn.append(Drawn(Case(*origin, CLASSES[n % 4], str(n), "", str(n), str(n)), path))
-    sample, recipe = Sample(drawn, []), ReviewRecipe(readers=["R1"], repeats=0.0)
+    sample, recipe = Sample(drawn, []), ReviewRecipe(readers=["R1"], repeat_fraction=0.0)
     about = {"pools": {}, "cohort": "", "simulated": True, "made_by": "", "secret": "00" * 32}
     began = time.perf_counter()
     key = build.key_of(recipe, sample, classes=CLASSES, **about)

@@ -89,7 +89,10 @@ def ours(table: pd.DataFrame, made: Manifest, timed: "Clock") -> None:
     twins = np.arange(1, len(table), 100)
     timed("audit", lambda: audit.audit(manifest, np.stack([twins - 1, twins], axis=1)))
     train = timed("mix", lambda: manifest.split("train"))
-    timed("mix", lambda: mix(train, {"pool": made}, share=SHARE, mode=MixMode.replace, seed=0))
+    timed(
+        "mix",
+        lambda: mix(train, {"pool": made}, synthetic_fraction=SHARE, mode=MixMode.replace, seed=0),
+    )
 
 
 def theirs(table: pd.DataFrame, made: pd.DataFrame, timed: "Clock") -> None:

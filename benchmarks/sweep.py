@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 STAGE = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
-GRID = ["generator=stable_diffusion,sd_lora", "data.share=0.25,0.5,0.75,1", "seed=0,1,2"]
+GRID = [
+    "generator=stable_diffusion,sd_lora",
+    "data.synthetic_fraction=0.25,0.5,0.75,1",
+    "seed=0,1,2",
+]
 JOBS = 24
 LAUNCHERS = {
     "basic": [],

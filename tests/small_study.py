@@ -36,9 +36,9 @@ def overrides_for(folder: Path, model: Path, *more: str) -> list[str]:
         "data.batch_size=16",
         "evaluate.replicates=50",
         "study.seeds=[0,1]",
-        "study.shares=[0,0.5]",
+        "study.synthetic_fractions=[0,0.5]",
         "study.controls=[]",
-        "evaluate.splits=3",
+        "evaluate.baseline_splits=3",
         *more,
     ]
 

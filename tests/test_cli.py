@@ -39,7 +39,7 @@ def test_help_imports_nothing_heavy():
 def test_a_stage_explains_itself():
     found = xraysynth("train", "--help")
     assert found.returncode == 0
-    assert "data.share" in found.stdout
+    assert "data.synthetic_fraction" in found.stdout
     assert "synthetic fraction" in found.stdout
 
 
@@ -64,11 +64,23 @@ def test_a_misspelt_word_is_refused_with_the_nearest_right_one(tmp_path, argumen
 
 
 def test_all_wrong_options_are_named_at_once(tmp_path):
-    words = ["trainer.max_steps=x", "data.share=2", "sede=1", "generator=sd_loar", "source=tabel"]
+    words = [
+        "trainer.max_steps=x",
+        "data.synthetic_fraction=2",
+        "sede=1",
+        "generator=sd_loar",
+        "source=tabel",
+    ]
     found = xraysynth("train", *words, cwd=tmp_path)
     assert found.returncode == 2
     assert "xraysynth: error (configuration): 5 options are wrong:\n" in found.stderr
-    for name in ("trainer.max_steps", "data.share", "'sede'", "generator=sd_loar", "source=tabel"):
+    for name in (
+        "trainer.max_steps",
+        "data.synthetic_fraction",
+        "'sede'",
+        "generator=sd_loar",
+        "source=tabel",
+    ):
         assert name in found.stderr
     assert len(found.stderr.splitlines()) == 6
 

@@ -28,9 +28,9 @@ from xraysynth.training.recipe import DataRecipe, TrainerRecipe
         ("generaotr=x", "did you mean 'generator'"),
         ("data.mode=replac", "replace, add, pretrain"),
         ("data.control=none_", "none, duplicate, permuted"),
-        ("data.control=duplicate", r"data.share=0 has none"),
+        ("data.control=duplicate", r"data.synthetic_fraction=0 has none"),
         ("data.real_fraction=0", r"data.real_fraction must lie in \(0, 1\]; got 0"),
-        ("data.share=1.5", r"data.share must lie in \[0, 1\]; got 1.5"),
+        ("data.synthetic_fraction=1.5", r"data.synthetic_fraction must lie in \[0, 1\]; got 1.5"),
         ("classes=[a]", "classes must name two or more"),
         ("classes=[a,a]", "different classes"),
         ("size_px=4", "size_px must be at least 16"),
@@ -45,13 +45,13 @@ from xraysynth.training.recipe import DataRecipe, TrainerRecipe
             "evaluate.weights.rad_dinno=x",
             "evaluate.weights must be one of .*did you mean 'rad_dino'",
         ),
-        ("evaluate.splits=1", "evaluate.splits must be at least 2; got 1"),
+        ("evaluate.baseline_splits=1", "evaluate.baseline_splits must be at least 2; got 1"),
         ("evaluate.replicates=0", "evaluate.replicates must be at least 1"),
         ("evaluate.size_px=4", "evaluate.size_px must be at least 16"),
         ("study.seeds=[]", "study.seeds must hold at least one"),
         ("study.name=a/b", "study.name must be usable as a folder name"),
-        ("study.shares=[a]", "study.shares"),
-        ("study.shares=[2]", r"study.shares must lie in \[0, 1\]"),
+        ("study.synthetic_fractions=[a]", "study.synthetic_fractions"),
+        ("study.synthetic_fractions=[2]", r"study.synthetic_fractions must lie in \[0, 1\]"),
         ("study.modes=[replac]", "study.modes must be one of .*did you mean 'replace'"),
         ("study.modes=[]", "study.modes must hold at least one"),
         ("study.controls=[none]", "study.controls must be one of duplicate, permuted"),
@@ -76,8 +76,8 @@ WRONG = {
     "seed=abc": "seed must be a valid integer; got 'abc'",
     "trainer.patience=true": "trainer.patience must be a number; got True",
     "study.leave_one_source_out=2": "study.leave_one_source_out must be a valid boolean; got 2",
-    "data.share=1.5": r"data.share must lie in \[0, 1\]; got 1.5",
-    "study.shares=[0,2]": r"study.shares must lie in \[0, 1\]; got 2",
+    "data.synthetic_fraction=1.5": r"data.synthetic_fraction must lie in \[0, 1\]; got 1.5",
+    "study.synthetic_fractions=[0,2]": r"study.synthetic_fractions must lie in \[0, 1\]; got 2",
     "trainer.max_step=3": "no option 'trainer.max_step'; did you mean 'trainer.max_steps'",
     "sede=1": "no option 'sede'; did you mean 'seed'",
     "data.mode=replac": "data.mode must be one of replace, add, pretrain; got 'replac'; did you mean",
@@ -119,7 +119,10 @@ def test_options_deep_in_a_plugin_are_named_with_those_of_the_others():
 @pytest.mark.parametrize(
     ("build", "messages"),
     [
-        (lambda: DataRecipe(share=2, batch_size=0), ["data.share", "data.batch_size"]),
+        (
+            lambda: DataRecipe(synthetic_fraction=2, batch_size=0),
+            ["data.synthetic_fraction", "data.batch_size"],
+        ),
         (lambda: TrainerRecipe(max_steps="x", patience=-1), ["max_steps", "patience"]),
         (
             lambda: LoraRecipe(rank=0, targets=[]),
@@ -149,8 +152,10 @@ def test_what_may_be_a_secret_is_not_repeated():
 
 
 def test_numbers_and_texts_are_taken_as_they_are_meant():
-    config = compose(["seed='5'", "study.name=2024", "data.share=1", "splits.official=no"])
-    assert (config.seed, config.study.name, config.data.share) == (5, "2024", 1.0)
+    config = compose(
+        ["seed='5'", "study.name=2024", "data.synthetic_fraction=1", "splits.official=no"]
+    )
+    assert (config.seed, config.study.name, config.data.synthetic_fraction) == (5, "2024", 1.0)
     assert config.splits.official is False
 
 
@@ -184,7 +189,7 @@ def test_an_experiment_outside_the_package_works(experiment):
         ("trainer: {max_step: 1}\n", "trainer.max_step"),
         ("seed: abc\n", "seed"),
         ("source: {simulated: {sede: 1}}\n", "source.simulated.sede"),
-        ("data: {share: lots}\n", "data.share"),
+        ("data: {synthetic_fraction: lots}\n", "data.synthetic_fraction"),
     ],
 )
 def test_a_mistake_in_an_experiment_file_is_refused(experiment, text, message):
@@ -195,7 +200,7 @@ def test_a_mistake_in_an_experiment_file_is_refused(experiment, text, message):
 @pytest.fixture
 def renamed(monkeypatch):
     """As if the version before had called some options otherwise."""
-    monkeypatch.setitem(FORMER, "data.portion", "data.share")
+    monkeypatch.setitem(FORMER, "data.portion", "data.synthetic_fraction")
     monkeypatch.setitem(FORMER, "training", "trainer")
     lora = "xraysynth.generation.generators.sd_lora.SdLora.lora"
     monkeypatch.setitem(FORMER, f"{lora}.dimension", f"{lora}.rank")
@@ -203,9 +208,9 @@ def renamed(monkeypatch):
 
 @pytest.mark.usefixtures("renamed")
 def test_a_renamed_option_works_under_its_old_name_with_a_warning():
-    with pytest.warns(FutureWarning, match=r"data.portion is called data.share now"):
-        assert compose(["data.portion=0.5"]).data.share == 0.5
-    with pytest.warns(FutureWarning, match=r"training is called trainer now"):
+    with pytest.warns(FutureWarning, match=r"data.portion is called data.synthetic_fraction now"):
+        assert compose(["data.portion=0.5"]).data.synthetic_fraction == 0.5
+    with pytest.warns(FutureWarning, match=r"training.max_steps is called trainer"):
         assert compose(["training.max_steps=5"]).trainer.max_steps == 5
     with pytest.warns(FutureWarning, match=r"lora.dimension is called .*lora.rank now"):
         learner = compose(["generator=sd_lora", f"{LORA}.dimension=2"]).generators()["sd_lora"]
@@ -215,29 +220,46 @@ def test_a_renamed_option_works_under_its_old_name_with_a_warning():
 @pytest.mark.usefixtures("renamed")
 @pytest.mark.filterwarnings("error::FutureWarning")
 def test_the_new_name_of_an_option_works_as_any_other():
-    assert compose(["data.share=0.5", "trainer.max_steps=5"]).data.share == 0.5
-    assert compose().data.share == DataRecipe().share
+    assert (
+        compose(["data.synthetic_fraction=0.5", "trainer.max_steps=5"]).data.synthetic_fraction
+        == 0.5
+    )
+    assert compose().data.synthetic_fraction == DataRecipe().synthetic_fraction
 
 
 @pytest.mark.usefixtures("renamed")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_an_option_under_both_its_names_is_refused(share):
-    with pytest.raises(ConfigError, match=r"data.portion is called data.share now; leave"):
-        compose(["data.portion=0.5", f"data.share={share}"])
-    with pytest.raises(ConfigError, match=r"lora.dimension is called .* now; leave"):
+    with pytest.raises(
+        ConfigError,
+        match=r"data.portion is called data.synthetic_fraction now and both are given; leave",
+    ):
+        compose(["data.portion=0.5", f"data.synthetic_fraction={share}"])
+    with pytest.raises(
+        ConfigError, match=r"lora.dimension is called .* now and both are given; leave"
+    ):
         compose(["generator=sd_lora", f"{LORA}.dimension=2", f"{LORA}.rank=2"])
 
 
 @pytest.mark.usefixtures("renamed")
-def test_a_multirun_leaves_names_that_do_not_exist_to_hydra_and_takes_both_names_of_others():
-    words = ["data.portion=0,1", "data.share=1", "data.mode=add", "sede=1", "source.folder.root=x"]
-    expected = ["++data.portion=0,1", "++data.share=1", *words[2:4], "++source.folder.root=x"]
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_multirun_leaves_names_that_do_not_exist_to_hydra_and_takes_former_names_of_others():
+    words = ["data.portion=0,1", "data.mode=add", "sede=1", "source.folder.root=x"]
+    current = ["data.synthetic_fraction=0,1", *words[1:]]
+    expected = [f"++{current[0]}", *words[1:3], "++source.folder.root=x"]
     assert hydra_words(words, multirun=True) == expected
-    assert hydra_words(words) == [f"++{word}" for word in words]
+    assert hydra_words(words) == [f"++{word}" for word in current]
     assert hydra_words(["source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m"]) == [
         *("source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m")
     ]
+
+
+def test_an_option_of_an_experiment_is_overridden_under_its_former_name():
+    """Not "both are given": an experiment gives the present name."""
+    with pytest.warns(FutureWarning, match="write study.synthetic_fractions instead"):
+        config = compose(["experiment=ratio_ablation", "study.shares=[0,1]"])
+    assert config.study.synthetic_fractions == [0, 1]
 
 
 @pytest.mark.usefixtures("renamed")
@@ -248,13 +270,16 @@ def test_other_names_stay_as_they_are_also_with_dots():
 
 @pytest.mark.usefixtures("renamed")
 def test_a_wrong_value_under_an_old_name_is_named_by_the_new_one():
-    with pytest.warns(FutureWarning), pytest.raises(ConfigError, match=r"data.share must lie in"):
+    with (
+        pytest.warns(FutureWarning),
+        pytest.raises(ConfigError, match=r"data.synthetic_fraction must lie in"),
+    ):
         compose(["data.portion=2"])
 
 
 @pytest.mark.usefixtures("renamed")
 def test_finished_work_keeps_the_key_that_its_old_names_gave_it():
-    now = {"share": 0.5, "mode": "add"}
+    now = {"synthetic_fraction": 0.5, "mode": "add"}
     assert digest(with_former_names("data", now)) == digest({"portion": 0.5, "mode": "add"})
     assert with_former_names("trainer", now) == now
 

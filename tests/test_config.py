@@ -64,7 +64,7 @@ def test_an_experiment_has_options_ready_for_generators_that_may_be_selected():
 
 def test_pretraining_may_stop_early_and_keep_the_best():
     for option in ("trainer.patience=3", "trainer.keep=best"):
-        config = compose(["data.mode=pretrain", "data.share=0.5", option])
+        config = compose(["data.mode=pretrain", "data.synthetic_fraction=0.5", option])
         assert config.data.mode.value == "pretrain"
 
 

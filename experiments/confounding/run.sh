@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 .venv/bin/xraysynth study study.name=confounding source=table source.table.path="$1" \
   "classes=[normal,pneumonia,covid19]" missing_patient_id=cluster acknowledge_confounding=true \
-  "generator=[]" "study.shares=[0]" study.leave_one_source_out=true trainer.max_steps=400 study.workers=2
+  "generator=[]" "study.synthetic_fractions=[0]" study.leave_one_source_out=true trainer.max_steps=400 study.workers=2

@@ -89,7 +89,7 @@ def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.Tested]]:
                 "generator.archive.folder=none",
                 f"classes=[{','.join(CLASSES)}]",
             ),
-            f"study.shares=[{','.join(str(share) for share in _shares(study.n_arms))}]",
+            f"study.synthetic_fractions=[{','.join(str(share) for share in _shares(study.n_arms))}]",
             f"evaluate.replicates={REPLICATES}",
         ]
     )

@@ -6,7 +6,7 @@ configuration that the command line would run; a `Manifest` lists images with wh
 plug-in has to be.
 
     >>> from xraysynth import compose
-    >>> compose(["data.share=0.5"]).data.share
+    >>> compose(["data.synthetic_fraction=0.5"]).data.synthetic_fraction
     0.5
 """
 

@@ -42,7 +42,7 @@ examples:
   xraysynth study experiment=quickstart
   xraysynth study source=folder source.folder.root=my_xrays classes=[normal,pneumonia]
   xraysynth generate generator.stable_diffusion.steps=30 generate.per_class=100
-  xraysynth train -m data.share=0,0.25,0.5,1 seed=0,1,2
+  xraysynth train -m data.synthetic_fraction=0,0.25,0.5,1 seed=0,1,2
 
 Progress goes to stderr; the last line on stdout is the result as JSON. Results are kept in
 paths.output (outputs/) and are not computed twice.

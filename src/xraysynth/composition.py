@@ -12,6 +12,8 @@ from xraysynth.config import (
     TEST_SOURCE,
     Config,
     build_plugin,
+    current_name,
+    given_twice,
     options,
     with_current_names,
 )
@@ -49,6 +51,7 @@ def hydra_words(overrides: Sequence[str], *, multirun: bool = False) -> list[str
     In a multirun Hydra itself refuses options that do not exist, before the first job starts, but for
     those that no yaml has to mention. `test_source=…` chooses from the group of sources.
     """
+    overrides = _with_current_names(overrides)
     sections = "|".join([*PLUGINS, TEST_SOURCE, "prompts"])
     mappings = "|".join(["evaluate.weights", "review.own_questions", *FORMER, *FORMER.values()])
     unmentioned = rf"({sections})\.[\w.-]+=|({mappings})(\.[\w.-]+)?="
@@ -56,6 +59,21 @@ def hydra_words(overrides: Sequence[str], *, multirun: bool = False) -> list[str
     free = re.compile(unmentioned if multirun else anything)
     chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
     return [f"++{text}" if free.match(text) else text for text in chosen]
+
+
+def _with_current_names(overrides: Sequence[str]) -> list[str]:
+    """The command line's words with options under their present names; former names warn."""
+    names = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    renamed = []
+    for word in overrides:
+        name, equals, value = word.partition("=")
+        prefix = name[: len(name) - len(name.lstrip("+~"))]
+        name = name.removeprefix(prefix)
+        current = current_name(name) if equals else name
+        if current != name and current in names:
+            raise given_twice(name, current)
+        renamed.append(f"{prefix}{current}{equals}{value}")
+    return renamed
 
 
 def _composed(words: Sequence[str], wrong: list[str]) -> Any:

@@ -93,7 +93,7 @@ class Study:
     """
 
     name: Annotated[str, FOLDER_NAME] = "study"
-    shares: list[Fraction] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    synthetic_fractions: list[Fraction] = field(default_factory=lambda: [0.0, 0.5, 1.0])
     modes: Annotated[list[Mode], NOT_EMPTY] = field(default_factory=lambda: ["replace"])
     seeds: Annotated[list[int], NOT_EMPTY] = field(default_factory=lambda: [0, 1, 2])
     controls: list[ControlName] = field(default_factory=lambda: ["duplicate", "permuted"])
@@ -204,6 +204,10 @@ def build_plugin(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any
 
 
 FORMER = {
+    "data.share": "data.synthetic_fraction",
+    "study.shares": "study.synthetic_fractions",
+    "evaluate.splits": "evaluate.baseline_splits",
+    "review.repeats": "review.repeat_fraction",
     "xraysynth.generators": "xraysynth.generation.generators",
     "xraysynth.sources": "xraysynth.data.sources",
 }
@@ -213,38 +217,55 @@ Options ("data.share"), sections of them, options of a plug-in (after its class)
 """
 
 
-def current_name(name: str) -> str:
-    """What an option or a plug-in is called now, with a warning where that is something else."""
+def current_name(name: str, *, warn: bool = True) -> str:
+    """The present name of an option, a section or a plug-in's module or class.
+
+    Warns (`FutureWarning`) if `name` is the former one, unless `warn` is false: records that were
+    written by an earlier version are read without a warning.
+    """
     for former, current in FORMER.items():
-        if f"{name}.".startswith(f"{former}."):
-            renamed = current + name.removeprefix(former)
+        if not f"{name}.".startswith(f"{former}."):
+            continue
+        renamed = current + name.removeprefix(former)
+        if warn:
             warnings.warn(
-                f"{name} is called {renamed} now; the old name will be gone in the next version",
+                f"{name} is called {renamed} now: write {renamed} instead; the old name stops "
+                "working in the next version",
                 FutureWarning,
                 stacklevel=2,
             )
-            return renamed
+        return renamed
     return name
 
 
-def with_current_names(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """Options under the names that they have now; `at` is their section, or their plug-in's class.
+def with_current_names(
+    values: Mapping[str, Any], at: str = "", *, warn: bool = True
+) -> dict[str, Any]:
+    """Options under their present names.
 
-    Raises `ConfigError` where an option is given under its former name too.
+    `at` is the section that the options belong to ("data"), or the class of their plug-in; empty for
+    a whole configuration. Raises `ConfigError` if an option is given under both of its names.
     """
     renamed: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{at}.{name}" if at else name
-        current = current_name(path)
+        current = current_name(path, warn=warn)
         last = name if current == path else current.rpartition(".")[2]
         if last in values and last != name:
-            raise ConfigError(f"{path} is called {current} now; leave {path} out, both are given")
-        renamed[last] = with_current_names(value, current) if isinstance(value, dict) else value
+            raise given_twice(path, current)
+        if isinstance(value, dict):
+            value = with_current_names(value, current, warn=warn)
+        renamed[last] = value
     return renamed
 
 
+def given_twice(former: str, current: str) -> ConfigError:
+    """The error for an option that is given under its former and its present name."""
+    return ConfigError(f"{former} is called {current} now and both are given; leave {former} out")
+
+
 def with_former_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A section as the version before would have had it: what the keys of finished work are made of."""
+    """The options of a section under their former names, which the keys of finished jobs contain."""
     former = {current: name for name, current in FORMER.items()}
     names = {name: former.get(f"{section}.{name}", name).rpartition(".")[2] for name in values}
     return {names[name]: value for name, value in values.items()}

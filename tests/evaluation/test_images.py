@@ -248,7 +248,7 @@ def run_stage(folders, tmp_path, *more):
         f"real={folders / 'real'}",
         f"synthetic={folders / 'noise'}",
         f"paths.output={tmp_path}",
-        "evaluate.splits=3",
+        "evaluate.baseline_splits=3",
         "evaluate.replicates=50",
         *more,
     ]

@@ -377,7 +377,7 @@ def test_features_of_a_killed_shard_that_are_there_are_not_computed_again(copied
 
 def test_features_of_a_classifier_that_is_not_trained_say_what_to_run(copied):
     config, overrides, _ = without_features(copied, "seed=7")
-    with pytest.raises(XraysynthError, match=r"run: xraysynth train .*data.share=0"):
+    with pytest.raises(XraysynthError, match=r"run: xraysynth train .*data.synthetic_fraction=0"):
         features.run(Workspace(config, overrides))
 
 

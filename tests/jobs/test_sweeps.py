@@ -173,8 +173,8 @@ def test_after_a_kill_only_what_was_not_done_is_repeated(tmp_path, launcher):
     pytest.importorskip(NEEDS[launcher])
     short = prepared(tmp_path)
     long = [text.replace("max_steps=12", "max_steps=100") for text in short]
-    chosen = [*long, f"hydra/launcher={launcher}", "data.share=0"]
-    assert call("train", *long, "data.share=0", "seed=0")[0] == 0
+    chosen = [*long, f"hydra/launcher={launcher}", "data.synthetic_fraction=0"]
+    assert call("train", *long, "data.synthetic_fraction=0", "seed=0")[0] == 0
     (done,) = records(tmp_path)
     before = records(tmp_path)[done][0].stat().st_mtime_ns
     sweep = start("train", "-m", *chosen, "seed=0,1")

@@ -78,7 +78,7 @@ def fabricate(
         },
         limits=["One cohort; no outside test set.", "Two seeds understate the spread of training."],
         failures=(),
-        worth=[_worth(arm) for arm in arms if 0 < arm.share < 1 and not arm.control],
+        worth=[_worth(arm) for arm in arms if 0 < arm.synthetic_fraction < 1 and not arm.control],
         left_out=[LEFT_OUT],
         shortcuts=[Shortcut(0.41, 0.36, 0.46, 300, question="class", view="borders", chance=0.25)],
         agreement=[Agreement("classifier", "embedded", kendall_tau=1.0, n=2)],
@@ -162,7 +162,7 @@ class Maker:
         repeated = control == "duplicate"
         found = Arm(
             generator=generator,
-            share=share,
+            synthetic_fraction=share,
             mode=mode,
             seeds=self.seeds,
             real_images=real,

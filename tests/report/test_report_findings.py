@@ -59,10 +59,10 @@ def hybrid(content: Content) -> Arm:
 def test_neither_a_control_nor_a_fraction_is_ever_the_headline(
     content: Content, hybrid: Arm, change: dict[str, object]
 ) -> None:
-    huge = gaining(replace(hybrid, share=0.25, **change), 0.9)
+    huge = gaining(replace(hybrid, synthetic_fraction=0.25, **change), 0.9)
     arms = [content.arms[0], gaining(hybrid, 0.02), huge]
     assert of(content, arms).utility.sentence.startswith("stable_diffusion 50% (replace): ")
-    arms[2] = gaining(replace(hybrid, share=0.25), 0.9)
+    arms[2] = gaining(replace(hybrid, synthetic_fraction=0.25), 0.9)
     assert of(content, arms).utility.sentence.startswith("stable_diffusion 25% (replace): ")
 
 
@@ -77,8 +77,11 @@ def test_a_gain_that_does_not_survive_the_adjustment_is_no_difference(
 def test_the_largest_gain_is_chosen_and_the_choice_owned_up_to(
     content: Content, hybrid: Arm
 ) -> None:
-    small, unknown = gaining(hybrid, 0.02), gaining(replace(hybrid, share=0.75), np.nan)
-    large = gaining(replace(hybrid, share=0.25), 0.06)
+    small, unknown = (
+        gaining(hybrid, 0.02),
+        gaining(replace(hybrid, synthetic_fraction=0.75), np.nan),
+    )
+    large = gaining(replace(hybrid, synthetic_fraction=0.25), 0.06)
     found = of(content, [content.arms[0], small, unknown, large])
     assert found.utility.sentence.startswith("stable_diffusion 25%")
     assert "largest gain of 3 arms; p, but not the interval, corrects" in found.basis
@@ -92,7 +95,7 @@ def test_the_largest_gain_is_chosen_and_the_choice_owned_up_to(
 def test_synthetic_only_is_the_headline_where_nothing_is_mixed(
     content: Content, hybrid: Arm
 ) -> None:
-    alone = gaining(replace(hybrid, share=1.0), 0.3)
+    alone = gaining(replace(hybrid, synthetic_fraction=1.0), 0.3)
     mixed = of(content, [content.arms[0], gaining(hybrid, 0.02), alone])
     assert mixed.utility.sentence.startswith("stable_diffusion 50%")
     assert dict(mixed.others)["Alone"].sentence.startswith("stable_diffusion only: macro-F1 +0.300")
@@ -105,7 +108,7 @@ def test_the_duplicate_control_is_that_of_the_same_share_mode_and_fraction(
     control = replace(hybrid, generator="", control="duplicate")
     right, noise = gaining(control, 0.011), gaining(control, 0.099)
     others = [
-        replace(noise, share=0.25),
+        replace(noise, synthetic_fraction=0.25),
         replace(noise, mode="add"),
         replace(noise, real_fraction=0.5),
     ]
@@ -130,7 +133,7 @@ def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
         "with permuted ones, +0.200 [0.100, 0.300] (Holm-adjusted p = 0.030), so the labels matter"
         in sentence
     )
-    best = replace(gaining(hybrid, 0.09), share=0.25, over_permuted=Comparison())
+    best = replace(gaining(hybrid, 0.09), synthetic_fraction=0.25, over_permuted=Comparison())
     found = of(content, [content.arms[0], arm, best])
     assert "labels" not in found.utility.sentence
     assert dict(found.others)["Permuted"].sentence.startswith(

@@ -61,7 +61,7 @@ def test_results_of_external_test_sets_are_rows_of_their_own(content: Content) -
 
 def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
     """The rows of an arm's macro-F1."""
-    key = {"generator", "share", "mode", "control", "real_fraction", "left_out"}
+    key = {"generator", "synthetic_fraction", "mode", "control", "real_fraction", "left_out"}
     rows = (table[list(key)] == pd.Series({name: getattr(arm, name) for name in key})).all(axis=1)
     return table[rows & (table["metric"] == "macro_f1")]
 

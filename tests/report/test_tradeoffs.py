@@ -56,7 +56,7 @@ def gaining(arm: Arm, value: float, half: float, *, p_holm: float = 0.01, **chan
 
 def with_gains(content: Content, value: float, half: float = 0.05, **changes: Any) -> Content:
     arms = [
-        gaining(arm, value, half, **changes) if arm.share and not arm.control else arm
+        gaining(arm, value, half, **changes) if arm.synthetic_fraction and not arm.control else arm
         for arm in content.arms
     ]
     return replace(content, arms=arms)
@@ -246,7 +246,7 @@ def test_the_front_is_what_nothing_cheaper_equals(
 
 def many(content: Content, count: int) -> Content:
     """The same gains from so many generators."""
-    hybrid = next(arm for arm in content.arms if arm.generator and arm.share == 0.5)
+    hybrid = next(arm for arm in content.arms if arm.generator and arm.synthetic_fraction == 0.5)
     names = [f"a_generator_of_rank_{n}" for n in range(count)]
     arms = [content.arms[0]]
     for n, name in enumerate(names):

@@ -64,7 +64,7 @@ def composed(folder: Path, *more: str) -> tuple[Config, list[str]]:
         *(f"paths.output={folder / 'outputs'}", "tracking=none", "size_px=32"),
         *("splits.val_fraction=0.2", "splits.test_fraction=0.3", "classifier=test_resnet"),
         *(f"trainer.max_steps={STEPS}", "trainer.val_every_steps=3", "data.batch_size=8"),
-        *("evaluate.replicates=20", "study.seeds=[0,1]", "study.shares=[0,0.5,1]"),
+        *("evaluate.replicates=20", "study.seeds=[0,1]", "study.synthetic_fractions=[0,0.5,1]"),
         *more,
     ]
     return compose(overrides), overrides
@@ -103,17 +103,17 @@ def test_a_study_has_controls_beside_its_arms(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["study.controls=[]", "study.shares=[0]"], ["real only"]),
+        (["study.controls=[]", "study.synthetic_fractions=[0]"], ["real only"]),
         (
-            ["study.controls=[permuted]", "study.shares=[0.25,0.75]"],
+            ["study.controls=[permuted]", "study.synthetic_fractions=[0.25,0.75]"],
             ["archive 0.75 replace, labels permuted"],
         ),
         (
-            ["study.shares=[1]"],
+            ["study.synthetic_fractions=[1]"],
             ["real only", "archive 1 replace", "archive 1 replace, labels permuted"],
         ),
         (
-            ["study.modes=[pretrain]", "study.shares=[0.5]"],
+            ["study.modes=[pretrain]", "study.synthetic_fractions=[0.5]"],
             [
                 "real only",
                 "duplicate 0.5 add",
@@ -138,7 +138,11 @@ def test_a_study_has_controls_beside_its_arms(folder: Path) -> None:
             ],
         ),
         (
-            ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"],
+            [
+                "study.leave_one_source_out=true",
+                "study.controls=[]",
+                "study.synthetic_fractions=[]",
+            ],
             [
                 "real only",
                 "real only, without here",
@@ -175,11 +179,11 @@ def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
     config, overrides = composed(
         folder,
         "study.modes=[add,replace,pretrain]",
-        "study.shares=[0,0.3333333,1]",
+        "study.synthetic_fractions=[0,0.3333333,1]",
         "study.real_fractions=[0.5,1]",
         "study.leave_one_source_out=true",
         "study.seeds=[5]",
-        "data.share=0.9",
+        "data.synthetic_fraction=0.9",
     )
     real = cohort_of(folder)
     steps = plan.steps(Workspace(config, overrides))
@@ -225,12 +229,14 @@ def test_pools_are_made_for_the_most_demanding_arm(folder: Path) -> None:
         return plan.with_count(workspace).config.generate.per_class
 
     real = max(cohort_of(folder).split("train").counts().values())
-    assert count("study.shares=[0.5]") == -(-real // 2)
-    assert count("study.shares=[0,1]") == real
-    assert count("study.shares=[0.75]", "study.modes=[replace,pretrain]") == 3 * real
-    fraction = count("study.shares=[0.5]", "study.modes=[add]", "study.real_fractions=[0.5]")
+    assert count("study.synthetic_fractions=[0.5]") == -(-real // 2)
+    assert count("study.synthetic_fractions=[0,1]") == real
+    assert count("study.synthetic_fractions=[0.75]", "study.modes=[replace,pretrain]") == 3 * real
+    fraction = count(
+        "study.synthetic_fractions=[0.5]", "study.modes=[add]", "study.real_fractions=[0.5]"
+    )
     assert fraction == -(-real // 2)
-    assert count("study.shares=[0]") == real
+    assert count("study.synthetic_fractions=[0]") == real
     assert count("generate.per_class=3") == 3
 
 
@@ -287,7 +293,7 @@ def test_a_share_of_zero_is_one_arm_whatever_the_mode(folder: Path) -> None:
         for part in (0.3, 0.5)
     }
     assert len(keys) == 1
-    chosen = ["data.share=0.5", "data.mode=pretrain"]
+    chosen = ["data.synthetic_fraction=0.5", "data.mode=pretrain"]
     parts = [
         key_of(composed(folder, *chosen, f"data.pretrain_fraction={part}")[0], real)
         for part in (0.3, 0.5)
@@ -308,7 +314,12 @@ class Kill(Callback):
 def test_pretraining_killed_in_either_part_ends_as_if_it_had_not_been(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    chosen = ["data.share=0.5", "data.mode=pretrain", "trainer.val_every_steps=1", "seed=3"]
+    chosen = [
+        "data.synthetic_fraction=0.5",
+        "data.mode=pretrain",
+        "trainer.val_every_steps=1",
+        "seed=3",
+    ]
     whole = train.run(Workspace(*composed(folder, *chosen)))
     more = [*chosen, f"seed={3}", f"paths.output={tmp_path}"]
     generate.run(Workspace(*composed(folder, *more, "generate.per_class=40")))
@@ -350,7 +361,7 @@ def test_a_pool_with_an_external_test_image_or_patient_is_refused(
     folder: Path, tmp_path: Path
 ) -> None:
     write_images(tmp_path / "archive", 12, seed=5000)
-    chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.share=0.5"]
+    chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.synthetic_fraction=0.5"]
     external = Workspace(*composed(folder, *outside(folder))).external
     assert external is not None
     (stolen,) = external.where(external.table["patient_id"] == "covid193").files
@@ -385,7 +396,9 @@ def test_scores_that_mean_over_absent_classes_are_left_out(folder: Path, tmp_pat
 
 
 def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(folder: Path) -> None:
-    config, overrides = composed(folder, "trainer.keep=best", "data.share=0.5", "seed=4")
+    config, overrides = composed(
+        folder, "trainer.keep=best", "data.synthetic_fraction=0.5", "seed=4"
+    )
     workspace, real = Workspace(config, overrides), cohort_of(folder)
     this, roles = train.judge_job(workspace), judge_roles(real, None, minimum=15)
     assert this.stage == "judge"
@@ -428,11 +441,13 @@ def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path
     write_images(tmp_path / "archive", 12, seed=4000)
     taught = {"patients": ["elsewhere/1"], "sha256": []}
     (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
-    chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.share=0.5"]
+    chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.synthetic_fraction=0.5"]
     generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
     with pytest.raises(LeakageError, match=r"leave_out=here, but the generator of pool archive"):
         train.run(Workspace(*composed(folder, *chosen, "data.leave_out=here")))
-    result = train.run(Workspace(*composed(folder, "data.share=0.5", "data.leave_out=here")))
+    result = train.run(
+        Workspace(*composed(folder, "data.synthetic_fraction=0.5", "data.leave_out=here"))
+    )
     assert result["real_images"] + result["synthetic_images"] < 48
     with pytest.raises(ConfigError, match="'hree' is no data set of this cohort; there is here"):
         train.run(Workspace(*composed(folder, "data.leave_out=hree")))
@@ -504,7 +519,7 @@ def left_out_of(config: Config, real: Manifest) -> list[LeftOutSource]:
 
 
 def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folder: Path) -> None:
-    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"]
+    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.synthetic_fractions=[]"]
     config, _ = composed(folder, *more, "evaluate.replicates=100")
     rows = [row for seed in range(12) for row in left_out_of(config, dealt(seed))]
     assert len(rows) == 36
@@ -518,7 +533,7 @@ def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folde
 
 
 def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path) -> None:
-    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"]
+    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.synthetic_fractions=[]"]
     config, _ = composed(folder, *more)
     real, found = dealt(0), plan.arms(config, dealt(0))
     tested = [
@@ -533,7 +548,7 @@ def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path)
 
 
 def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: Path) -> None:
-    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.shares=[]"]
+    more = ["study.leave_one_source_out=true", "study.controls=[]", "study.synthetic_fractions=[]"]
     config, _ = composed(folder, *more)
     real = dealt(0)
 

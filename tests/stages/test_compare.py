@@ -70,7 +70,9 @@ def study(
     """Arms with the given skills and finished seeds, by title; the others are all alike."""
     listed = ",".join(map(str, shares))
     overrides = ["generator=archive", "generator.archive.folder=none", "study.seeds=[0,1,2]"]
-    config = compose([*overrides, f"study.shares=[{listed}]", "evaluate.replicates=200"])
+    config = compose(
+        [*overrides, f"study.synthetic_fractions=[{listed}]", "evaluate.replicates=200"]
+    )
     tested = []
     rng = np.random.default_rng(1)
     for place, arm in enumerate(plan.arms(config, None)):  # type: ignore[arg-type]

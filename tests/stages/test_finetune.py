@@ -97,7 +97,7 @@ def test_it_records_what_it_saw_and_how_it_went(done):
 
 def test_the_record_stays_with_the_pool_and_reaches_the_ledger(done):
     _, overrides, _ = done
-    config = compose([*overrides, "data.share=0.5"])
+    config = compose([*overrides, "data.synthetic_fraction=0.5"])
     workspace = Workspace(config, overrides)
     ((name, generator),) = workspace.generators.items()
     store = workspace.store(name)
@@ -122,7 +122,7 @@ def spoil(config, overrides):
 
 
 def test_a_pool_whose_lora_saw_test_patients_is_not_trained_with(copy):
-    config, overrides = copy("data.share=0.5", "data.batch_size=15")
+    config, overrides = copy("data.synthetic_fraction=0.5", "data.batch_size=15")
     image_id = spoil(config, overrides)
     with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
         train.run(Workspace(config, overrides))
@@ -143,7 +143,7 @@ def test_weights_of_one_split_are_refused_on_another(copy, done):
     with pytest.raises(LeakageError, match="learned from val or test patients"):
         evaluate.run(Workspace(config, overrides))
     config, overrides = copy(
-        f"generator.sd_lora.weights={weights}", "splits.seed=1", "data.share=0.5"
+        f"generator.sd_lora.weights={weights}", "splits.seed=1", "data.synthetic_fraction=0.5"
     )
     with pytest.raises(LeakageError, match="learned from val or test patients"):
         train.run(Workspace(config, overrides))

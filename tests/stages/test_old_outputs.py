@@ -51,14 +51,18 @@ def test_the_report_has_the_same_numbers(overrides):
     result = report.run(Workspace(compose(overrides), overrides))
     tables = Path(result["results"]).parent
     assert (tables / "measures.csv").read_bytes() == Path("expected/measures.csv").read_bytes()
-    old, new = cells(Path("expected/results.csv")), cells(tables / "results.csv")
+    old = cells(Path("expected/results.csv"))
+    new = cells(tables / "results.csv", without="synthetic_fraction")
     assert len(old) == len(new) > 1000
     assert [pair for pair in zip(old, new, strict=True) if not same(*pair)] == []
     assert {path: path.read_bytes() for path in jobs} == jobs
 
 
-def cells(path: Path) -> list[str]:
-    return list(chain.from_iterable(csv.reader(path.read_text().splitlines())))
+def cells(path: Path, *, without: str = "") -> list[str]:
+    """All cells but those of a column that the code of the archive did not write."""
+    rows = list(csv.reader(path.read_text().splitlines()))
+    dropped = rows[0].index(without) if without else len(rows[0])
+    return list(chain.from_iterable(row[:dropped] + row[dropped + 1 :] for row in rows))
 
 
 def same(old: str, new: str) -> bool:

@@ -140,7 +140,7 @@ def test_credentialed_data_and_services_do_not_meet_in_one_run(
     tmp_path, tiny_sd, server, monkeypatch
 ):
     monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
-    options = ["generate.per_class=12", "data.share=0.5"]
+    options = ["generate.per_class=12", "data.synthetic_fraction=0.5"]
     config, overrides = only_dalle(
         tmp_path, tiny_sd, server, "source.table.credentialed=true", *options
     )

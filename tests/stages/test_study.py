@@ -67,7 +67,7 @@ def test_a_finished_study_is_not_run_again_and_one_new_share_costs_that_share(co
     )  # the copy lies elsewhere, so that prepare reads once
     assert study.run(Workspace(config, overrides))["skipped"]
     assert len(records(Path(config.paths.output).parent, "train")) == before
-    config, overrides = copied("study.shares=[0,0.25,0.5]")
+    config, overrides = copied("study.synthetic_fractions=[0,0.25,0.5]")
     result = study.run(Workspace(config, overrides))
     assert len(records(Path(config.paths.output).parent, "train")) == before + 2
     for name, value in first["macro_f1"].items():
@@ -92,7 +92,7 @@ def test_a_failed_job_does_not_stop_the_others_and_is_reported(copied, monkeypat
     original = train.run
 
     def run(workspace):
-        if workspace.config.seed == 2 and workspace.config.data.share:
+        if workspace.config.seed == 2 and workspace.config.data.synthetic_fraction:
             raise XraysynthError("out of luck")
         return original(workspace)
 
@@ -104,13 +104,13 @@ def test_a_failed_job_does_not_stop_the_others_and_is_reported(copied, monkeypat
 
 
 def test_training_names_the_command_that_makes_a_missing_pool(copied):
-    config, overrides = copied("data.share=0.5", "generate.seed=9")
+    config, overrides = copied("data.synthetic_fraction=0.5", "generate.seed=9")
     with pytest.raises(PoolError, match=r"xraysynth generate .*generate.seed=9"):
         train.run(Workspace(config, overrides))
 
 
 def test_training_refuses_a_pool_with_a_flipped_byte(copied):
-    config, overrides = copied("data.share=0.5", "seed=7")
+    config, overrides = copied("data.synthetic_fraction=0.5", "seed=7")
     path = next(Path(config.paths.output).glob("pools/*/images/*.png"))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -140,7 +140,11 @@ def test_a_pool_with_a_recompressed_test_image_is_refused(copied, tmp_path):
             write_image(archive / f"{label}-{number}.png", label=label, seed=1000 + len(rows))
             rows.append({"path": f"{label}-{number}.png", "label": label})
     pd.DataFrame(rows).to_csv(archive / "manifest.csv", index=False)
-    chosen = ["generator=archive", f"generator.archive.folder={archive}", "data.share=0.5"]
+    chosen = [
+        "generator=archive",
+        f"generator.archive.folder={archive}",
+        "data.synthetic_fraction=0.5",
+    ]
     settings = [text for text in overrides if not text.startswith("generator")] + chosen
     config = compose(settings)
     generate.run(Workspace(config, settings))
@@ -156,7 +160,7 @@ def test_a_pool_with_a_recompressed_test_image_is_refused(copied, tmp_path):
 
 def test_evaluation_needs_the_real_only_classifier_and_says_so(copied):
     config, overrides = copied("seed=8", "generate.per_class=6")
-    with pytest.raises(XraysynthError, match=r"xraysynth train .*data.share=0"):
+    with pytest.raises(XraysynthError, match=r"xraysynth train .*data.synthetic_fraction=0"):
         evaluate.run(Workspace(config, overrides))
 
 
@@ -239,7 +243,7 @@ def test_the_command_of_every_job_of_a_study_can_be_typed(copied):
     config, overrides = copied(
         "generator=[stable_diffusion,sd_lora]",
         "generator.sd_lora.lora.rank=2",
-        "study.shares=[0,0.5,1]",
+        "study.synthetic_fractions=[0,0.5,1]",
     )
     steps = plan.steps(Workspace(config, overrides))
     assert [step.stage for step in steps[:4]] == ["probe", "finetune", "generate", "generate"]

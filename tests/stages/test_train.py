@@ -20,7 +20,7 @@ from xraysynth.stages import Workspace, generate, train
 from xraysynth.stages._study import forecast, plan
 from xraysynth.training import fitting
 
-HALF = ("data.share=0.5", "generate.per_class=30")
+HALF = ("data.synthetic_fraction=0.5", "generate.per_class=30")
 
 
 def write_images(folder: Path, per_class: int, *, seed: int) -> None:
@@ -69,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def arm(folder: Path, seed: int) -> tuple[Config, list[str]]:
-    return composed(folder, "data.share=0.5", f"seed={seed}")
+    return composed(folder, "data.synthetic_fraction=0.5", f"seed={seed}")
 
 
 def job_of(folder: Path, seed: int) -> Job:
@@ -120,7 +120,9 @@ def test_a_record_without_contents_counts_as_done_and_so_does_one_without_its_po
 
 
 def test_what_a_missing_step_makes_may_open_those_that_need_it(folder: Path) -> None:
-    config, overrides = composed(folder, *HALF, "study.shares=[0,0.5]", "study.seeds=[0]")
+    config, overrides = composed(
+        folder, *HALF, "study.synthetic_fractions=[0,0.5]", "study.seeds=[0]"
+    )
     steps = plan.steps(Workspace(config, overrides))
     for step in steps:
         if step.stage == "train":
@@ -162,11 +164,20 @@ def test_a_training_is_not_resumed_on_other_images(
         (["data.mode=pretrain", "classifier.class_weighting=balanced"], True),
         (["data.mode=pretrain", "trainer.patience=3", "trainer.keep=best"], False),
         (["data.mode=add", "classifier.class_weighting=balanced"], False),
-        (["data.mode=pretrain", "data.share=0", "classifier.class_weighting=balanced"], False),
+        (
+            [
+                "data.mode=pretrain",
+                "data.synthetic_fraction=0",
+                "classifier.class_weighting=balanced",
+            ],
+            False,
+        ),
     ],
 )
 def test_only_trainings_that_were_balanced_by_other_images_have_another_key(
     folder: Path, options: list[str], trained_again: bool
 ) -> None:
-    identity = train.job(Workspace(*composed(folder, "data.share=0.5", *options))).identity
+    identity = train.job(
+        Workspace(*composed(folder, "data.synthetic_fraction=0.5", *options))
+    ).identity
     assert ("balanced_by" in identity) is trained_again

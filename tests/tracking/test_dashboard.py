@@ -36,7 +36,7 @@ def test_it_has_every_comparison():
         *("Run History Line Plot", "Parallel Coordinates Plot", "Scatter Plot"),
         *("Run Comparer", "Media Browser"),
     }
-    (line,) = [p for p in panels["Score against synthetic share"] if "xAxis" in p["config"]]
+    (line,) = [p for p in panels["Score against synthetic fraction"] if "xAxis" in p["config"]]
     assert (line["config"]["xAxis"], line["config"]["groupBy"]) == ("share", "arm.value.series")
     costs = panels["Quality against speed and cost"]
     assert all(panel["config"]["showMaxYAxisLine"] for panel in costs)

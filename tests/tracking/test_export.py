@@ -121,7 +121,7 @@ def test_a_job_that_was_killed_is_unfinished(copy):
     row = read_runs(copy).set_index("name").loc[f"train-{path.parent.name}"]
     assert row["state"] == "unfinished"
     assert pd.isna(row["summary.test/macro_f1"])
-    assert row["config.arm.share"] == begun["config"]["data"]["share"]
+    assert row["config.arm.share"] == begun["config"]["data"]["synthetic_fraction"]
 
 
 def test_a_damaged_record_is_named(copy):

@@ -109,11 +109,15 @@ def test_arms_of_a_series_differ_by_share_and_seed_alone():
     def series(*overrides: str) -> str:
         return arm(compose(list(overrides)).plain()).series
 
-    assert series("data.share=0") == "real only"
-    assert series("data.share=0.5") == series("data.share=0.25", "seed=3") == "stable_diffusion"
+    assert series("data.synthetic_fraction=0") == "real only"
+    assert (
+        series("data.synthetic_fraction=0.5")
+        == series("data.synthetic_fraction=0.25", "seed=3")
+        == "stable_diffusion"
+    )
     others = ["data.mode=add", "data.control=permuted", "data.control=duplicate"]
     others += ["data.real_fraction=0.5", "data.leave_out=nih"]
-    found = {series("data.share=0.5", other) for other in others}
+    found = {series("data.synthetic_fraction=0.5", other) for other in others}
     assert len(found | {"stable_diffusion"}) == 6
 
 

@@ -146,7 +146,7 @@ def phases(real: Manifest, tmp_path: Path, *, share: float = 0.5) -> XrayDataMod
     return XrayDataModule(
         real=Manifest(real.table.assign(label=labels), real.folder, CLASSES),
         synthetic={"pool": pool},
-        recipe=DataRecipe(batch_size=8, share=share, mode=MixMode.pretrain),
+        recipe=DataRecipe(batch_size=8, synthetic_fraction=share, mode=MixMode.pretrain),
         size_px=32,
         cache_folder=tmp_path / "cache",
         seed=0,

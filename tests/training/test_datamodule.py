@@ -163,7 +163,7 @@ def test_pretraining_shows_synthetic_images_first_and_then_all_real_ones(
     real: Manifest, tmp_path: Path
 ) -> None:
     pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
-    settings = {"share": 0.5, "mode": MixMode.pretrain, "batch_size": 5}
+    settings = {"synthetic_fraction": 0.5, "mode": MixMode.pretrain, "batch_size": 5}
     data = module(real, tmp_path, synthetic={"a": pool}, pretrain_fraction=0.3, **settings)
     with pytest.raises(ConfigError, match=r"mode=pretrain needs a trainer with max_steps"):
         data.train_dataloader()
@@ -183,7 +183,7 @@ def test_pretraining_is_balanced_by_the_real_images_that_it_ends_with(
     pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
     counts = {}
     for mode in MixMode:
-        data = module(real, tmp_path, synthetic={"a": pool}, share=0.5, mode=mode)
+        data = module(real, tmp_path, synthetic={"a": pool}, synthetic_fraction=0.5, mode=mode)
         counts[mode.value] = data.class_counts
         assert mode is MixMode.pretrain or data.first_real_step == 0
     assert counts == {"replace": [5, 5], "add": [10, 10], "pretrain": [5, 5]}
@@ -227,7 +227,7 @@ def test_controls_show_the_pixels_of_their_files_under_their_own_labels(
     real: Manifest, tmp_path: Path
 ) -> None:
     pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
-    settings = {"share": 0.5, "mode": MixMode.add}
+    settings = {"synthetic_fraction": 0.5, "mode": MixMode.add}
     repeats = module(real, tmp_path, control=Control.duplicate, **settings)
     permuted = module(real, tmp_path, control=Control.permuted, synthetic={"a": pool}, **settings)
     for data in (repeats, permuted):
@@ -247,7 +247,12 @@ def test_controls_show_the_pixels_of_their_files_under_their_own_labels(
 def test_only_what_is_used_of_the_real_images_is_trained_on(real: Manifest, tmp_path: Path) -> None:
     pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
     data = module(
-        real, tmp_path, synthetic={"a": pool}, share=0.5, mode=MixMode.add, real_fraction=0.4
+        real,
+        tmp_path,
+        synthetic={"a": pool},
+        synthetic_fraction=0.5,
+        mode=MixMode.add,
+        real_fraction=0.4,
     )
     assert [len(part) for part in data.train_manifests] == [4, 4]
     assert len(data.dataset("val")) == len(data.dataset("test")) == 4
@@ -263,7 +268,7 @@ def test_only_what_is_used_of_the_real_images_is_trained_on(real: Manifest, tmp_
 
 def test_batches_hold_the_pixels_and_targets_of_their_rows(real: Manifest, tmp_path: Path) -> None:
     pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
-    data = module(real, tmp_path, share=0.4, synthetic={"a": pool}, batch_size=10)
+    data = module(real, tmp_path, synthetic_fraction=0.4, synthetic={"a": pool}, batch_size=10)
     dataset = data.dataset("train")
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (10, 1, 24, 24)
@@ -282,7 +287,7 @@ def test_batches_hold_the_pixels_and_targets_of_their_rows(real: Manifest, tmp_p
 
 def test_validation_and_test_are_real_whole_and_in_order(real: Manifest, tmp_path: Path) -> None:
     pool = as_pool(shapes(tmp_path / "pool", {"train": 5}, seed=9))
-    data = module(real, tmp_path, share=1.0, synthetic={"a": pool})
+    data = module(real, tmp_path, synthetic_fraction=1.0, synthetic={"a": pool})
     for split in ("val", "test"):
         loader = data.val_dataloader() if split == "val" else data.test_dataloader()
         (batch,) = list(loader)
@@ -301,7 +306,7 @@ def test_splits_that_cannot_be_used_are_refused(real: Manifest, tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"the val split .* no image of pneumonia"):
         module(real.where(one), tmp_path)
     with pytest.raises(LeakageError, match="exact copies"):
-        module(real, tmp_path, share=0.5, synthetic={"a": as_pool(real)})
+        module(real, tmp_path, synthetic_fraction=0.5, synthetic={"a": as_pool(real)})
 
 
 def test_augmentation_is_seeded_and_differs_between_images() -> None:

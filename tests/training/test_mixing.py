@@ -50,7 +50,7 @@ def ids(part: Manifest) -> set[str]:
 
 @pytest.mark.parametrize("share", SHARES)
 def test_replace_keeps_the_number_of_images_and_the_class_proportions(share: float) -> None:
-    real, synthetic = mix(REAL, {"a": POOL}, share=share, mode=MixMode.replace, seed=0)
+    real, synthetic = mix(REAL, {"a": POOL}, synthetic_fraction=share, mode=MixMode.replace, seed=0)
     assert len(real) + len(synthetic) == len(REAL)
     assert len(synthetic) == round(share * len(REAL))
     for label, n in REAL.counts().items():
@@ -62,7 +62,7 @@ def test_replace_keeps_the_number_of_images_and_the_class_proportions(share: flo
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.75, 0.9])
 def test_add_keeps_all_real_images_and_reaches_the_share(share: float, mode: MixMode) -> None:
     pool = manifest(dict.fromkeys(CLASSES, 500), synthetic=True)
-    real, synthetic = mix(REAL, {"a": pool}, share=share, mode=mode, seed=0)
+    real, synthetic = mix(REAL, {"a": pool}, synthetic_fraction=share, mode=mode, seed=0)
     assert ids(real) == ids(REAL)
     total = len(real) + len(synthetic)
     assert abs(len(synthetic) - share * total) <= 1
@@ -73,7 +73,7 @@ def test_add_keeps_all_real_images_and_reaches_the_share(share: float, mode: Mix
 @pytest.mark.parametrize("mode", list(MixMode))
 def test_choices_of_a_higher_share_are_nested_in_those_of_a_lower_one(mode: MixMode) -> None:
     shares = [s for s in SHARES if s < 0.9]
-    parts = [mix(REAL, {"a": POOL}, share=s, mode=mode, seed=3) for s in shares]
+    parts = [mix(REAL, {"a": POOL}, synthetic_fraction=s, mode=mode, seed=3) for s in shares]
     for (real_low, fake_low), (real_high, fake_high) in pairwise(parts):
         assert ids(real_high) <= ids(real_low)
         assert ids(fake_low) <= ids(fake_high)
@@ -81,7 +81,9 @@ def test_choices_of_a_higher_share_are_nested_in_those_of_a_lower_one(mode: MixM
 
 def test_the_seed_chooses_the_real_rows_and_nothing_else_does() -> None:
     def kept(seed: int, real: Manifest = REAL) -> set[str]:
-        return ids(mix(real, {"a": POOL}, share=0.5, mode=MixMode.replace, seed=seed)[0])
+        return ids(
+            mix(real, {"a": POOL}, synthetic_fraction=0.5, mode=MixMode.replace, seed=seed)[0]
+        )
 
     shuffled = Manifest(REAL.table.sample(frac=1, random_state=1), REAL.folder, CLASSES)
     assert kept(0) == kept(0, shuffled)
@@ -91,7 +93,7 @@ def test_the_seed_chooses_the_real_rows_and_nothing_else_does() -> None:
 def test_pools_share_equally_and_give_their_first_images() -> None:
     shuffled = Manifest(POOL.table.sample(frac=1, random_state=1), POOL.folder, CLASSES)
     pools = {"a": POOL, "b": shuffled}
-    _, a, b = mix(REAL, pools, share=0.5, mode=MixMode.replace, seed=0)
+    _, a, b = mix(REAL, pools, synthetic_fraction=0.5, mode=MixMode.replace, seed=0)
     assert len(a) + len(b) == 34
     for label in CLASSES:
         assert a.counts()[label] - b.counts()[label] in (0, 1)
@@ -100,23 +102,23 @@ def test_pools_share_equally_and_give_their_first_images() -> None:
 
 
 def test_required_per_class_is_enough_and_not_more() -> None:
-    needed = required_per_class(REAL, share=0.5, mode=MixMode.replace, n_pools=2)
+    needed = required_per_class(REAL, synthetic_fraction=0.5, mode=MixMode.replace, n_pools=2)
     enough = manifest(needed, synthetic=True)
-    mix(REAL, {"a": enough, "b": enough}, share=0.5, mode=MixMode.replace, seed=0)
+    mix(REAL, {"a": enough, "b": enough}, synthetic_fraction=0.5, mode=MixMode.replace, seed=0)
     short = manifest(needed | {"covid19": needed["covid19"] - 1}, synthetic=True)
     with pytest.raises(PoolError, match=r"pool a .* images of covid19.*generate\.per_class=11"):
-        mix(REAL, {"a": short, "b": enough}, share=0.5, mode=MixMode.replace, seed=0)
+        mix(REAL, {"a": short, "b": enough}, synthetic_fraction=0.5, mode=MixMode.replace, seed=0)
 
 
 def test_what_cannot_be_mixed_is_refused() -> None:
     for mode in (MixMode.add, MixMode.pretrain):
         with pytest.raises(ConfigError, match=r"data\.mode=replace"):
-            mix(REAL, {"a": POOL}, share=1.0, mode=mode, seed=0)
+            mix(REAL, {"a": POOL}, synthetic_fraction=1.0, mode=mode, seed=0)
     with pytest.raises(ConfigError, match="needs a pool"):
-        mix(REAL, {}, share=0.5, mode=MixMode.add, seed=0)
+        mix(REAL, {}, synthetic_fraction=0.5, mode=MixMode.add, seed=0)
     without = REAL.where(REAL.table["label"] != "covid19")
     with pytest.raises(ConfigError, match="covid19 has no image in the real train split"):
-        mix(without, {"a": POOL}, share=0.5, mode=MixMode.replace, seed=0)
+        mix(without, {"a": POOL}, synthetic_fraction=0.5, mode=MixMode.replace, seed=0)
 
 
 @pytest.mark.parametrize("mode", [MixMode.replace, MixMode.add])
@@ -125,10 +127,12 @@ def test_the_duplicate_control_repeats_the_arms_own_real_images_evenly(
     share: float, mode: MixMode
 ) -> None:
     def mixed(control: Control) -> list[Manifest]:
-        return mix(REAL, {"a": POOL}, share=share, mode=mode, seed=1, control=control)
+        return mix(REAL, {"a": POOL}, synthetic_fraction=share, mode=mode, seed=1, control=control)
 
     real, synthetic = mixed(Control.none)
-    kept, repeats = mix(REAL, {}, share=share, mode=mode, seed=1, control=Control.duplicate)
+    kept, repeats = mix(
+        REAL, {}, synthetic_fraction=share, mode=mode, seed=1, control=Control.duplicate
+    )
     assert ids(kept) == ids(real)
     assert repeats.counts() == synthetic.counts()
     assert not repeats.table["is_synthetic"].any()
@@ -137,21 +141,25 @@ def test_the_duplicate_control_repeats_the_arms_own_real_images_evenly(
     labels = dict(zip(kept.table["path"], kept.table["label"], strict=True))
     for _, group in times.groupby(lambda path: labels[path]):
         assert group.max() - group.min() <= 1
-    assert ids(mix(REAL, {}, share=share, mode=mode, seed=1, control=Control.duplicate)[1]) == ids(
-        repeats
-    )
+    assert ids(
+        mix(REAL, {}, synthetic_fraction=share, mode=mode, seed=1, control=Control.duplicate)[1]
+    ) == ids(repeats)
 
 
 def test_a_class_without_a_real_image_left_cannot_be_repeated() -> None:
     few = manifest({"normal": 40, "pneumonia": 20, "covid19": 1})
     with pytest.raises(ConfigError, match=r"duplicate has no real image of covid19"):
-        mix(few, {}, share=0.9, mode=MixMode.replace, seed=0, control=Control.duplicate)
+        mix(
+            few, {}, synthetic_fraction=0.9, mode=MixMode.replace, seed=0, control=Control.duplicate
+        )
 
 
 def test_the_permuted_control_deals_the_labels_of_synthetic_images_anew() -> None:
     def mixed(control: Control, seed: int = 0) -> list[Manifest]:
         pools = {"a": POOL, "b": POOL}
-        return mix(REAL, pools, share=0.5, mode=MixMode.add, seed=seed, control=control)
+        return mix(
+            REAL, pools, synthetic_fraction=0.5, mode=MixMode.add, seed=seed, control=control
+        )
 
     plain_real, *plain_made = mixed(Control.none)
     real, *made = mixed(Control.permuted)
@@ -184,7 +192,7 @@ def test_fractions_of_the_real_images_are_nested_and_apportioned_by_class() -> N
 
 def test_synthetic_images_are_counted_against_the_real_ones_used() -> None:
     half = usable(with_val(), real_fraction=0.5, seed=0).split("train")
-    real, synthetic = mix(half, {"a": POOL}, share=0.5, mode=MixMode.add, seed=0)
+    real, synthetic = mix(half, {"a": POOL}, synthetic_fraction=0.5, mode=MixMode.add, seed=0)
     assert len(real) == len(synthetic) == len(half) == round(len(REAL) / 2)
 
 
@@ -273,8 +281,10 @@ def test_size_matching_needs_a_data_set_and_real_images_alone() -> None:
     DataRecipe(control=matched, leave_out="a")
     with pytest.raises(ConfigError, match=r"data\.leave_out names none; set data\.leave_out"):
         DataRecipe(control=matched)
-    with pytest.raises(ConfigError, match=r"got data\.share=0\.5; set data\.share=0"):
-        DataRecipe(control=matched, leave_out="a", share=0.5)
+    with pytest.raises(
+        ConfigError, match=r"got data\.synthetic_fraction=0\.5; set data\.synthetic"
+    ):
+        DataRecipe(control=matched, leave_out="a", synthetic_fraction=0.5)
     with pytest.raises(ConfigError, match=r"'d' is no data set of this cohort"):
         usable(hospitals(), leave_out="d", seed=0, size_matched=True)
 
@@ -331,27 +341,29 @@ def test_images_without_a_hash_are_not_copies_of_each_other() -> None:
 
 
 def test_recipes_refuse_values_out_of_range_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"data\.share must lie in \[0, 1\]; got 1\.5"):
-        DataRecipe(share=1.5)
+    with pytest.raises(
+        ConfigError, match=r"data\.synthetic_fraction must lie in \[0, 1\]; got 1\.5"
+    ):
+        DataRecipe(synthetic_fraction=1.5)
     with pytest.raises(ConfigError, match=r"classifier\.channels"):
         ClassifierRecipe(channels=2)
     with pytest.raises(ConfigError, match=r"trainer\.precision"):
         TrainerRecipe(precision="64")
-    with pytest.raises(ConfigError, match=r"data\.share"):
-        DataRecipe(share=float("nan"))
+    with pytest.raises(ConfigError, match=r"data\.synthetic_fraction"):
+        DataRecipe(synthetic_fraction=float("nan"))
     with pytest.raises(ConfigError, match=r"data\.real_fraction must lie in \(0, 1\]; got 0"):
         DataRecipe(real_fraction=0.0)
     with pytest.raises(ConfigError, match=r"data\.pretrain_fraction must lie in \(0, 1\)"):
         DataRecipe(pretrain_fraction=1.0)
     for control in (Control.duplicate, Control.permuted):
         with pytest.raises(
-            ConfigError, match=rf"control={control.value} .* data\.share=0 has none"
+            ConfigError, match=rf"control={control.value} .* data\.synthetic_fraction=0 has none"
         ):
             DataRecipe(control=control)
     with pytest.raises(ConfigError, match="it would be the real-only arm"):
-        DataRecipe(share=0.5, mode=MixMode.pretrain, control=Control.duplicate)
-    with pytest.raises(ConfigError, match=r"data\.share=1 has none"):
-        DataRecipe(share=1.0, control=Control.duplicate)
+        DataRecipe(synthetic_fraction=0.5, mode=MixMode.pretrain, control=Control.duplicate)
+    with pytest.raises(ConfigError, match=r"data\.synthetic_fraction=1 has none"):
+        DataRecipe(synthetic_fraction=1.0, control=Control.duplicate)
     assert to_json(DataRecipe())["mode"] == "replace"
 
 
@@ -369,7 +381,7 @@ def test_a_seed_goes_on_choosing_the_rows_it_has_always_chosen(
     share: float, mode: MixMode, control: Control, expected: str
 ) -> None:
     pools = {} if control is Control.duplicate else {"a": POOL, "b": POOL}
-    parts = mix(REAL, pools, share=share, mode=mode, seed=5, control=control)
+    parts = mix(REAL, pools, synthetic_fraction=share, mode=mode, seed=5, control=control)
     rows = [part.table[["image_id", "label"]].to_numpy().tolist() for part in parts]
     assert digest(rows).startswith(expected)
 

@@ -24,7 +24,7 @@ class Evaluate:
 
     encoders: list[EncoderName] = field(default_factory=lambda: ["classifier", "embedded"])
     weights: dict[EncoderName, str] = field(default_factory=dict)
-    splits: Annotated[int, at_least(2)] = 20
+    baseline_splits: Annotated[int, at_least(2)] = 20
     replicates: Count = 1000
     pairs_per_class: Count = 200
     classifier_seeds: list[int] = field(default_factory=list)

@@ -65,8 +65,13 @@ def ordered(arms: Sequence[Arm]) -> list[Arm]:
     return sorted(
         arms,
         key=lambda a: (
-            *(groups.index(group(a)), a.control, -a.real_fraction, a.share > 0),
-            *(generators.index(a.generator), a.share == 1, a.mode, a.share),
+            *(groups.index(group(a)), a.control, -a.real_fraction, a.synthetic_fraction > 0),
+            *(
+                generators.index(a.generator),
+                a.synthetic_fraction == 1,
+                a.mode,
+                a.synthetic_fraction,
+            ),
         ),
     )
 

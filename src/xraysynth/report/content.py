@@ -64,7 +64,7 @@ class Arm:
     """
 
     generator: str
-    share: float
+    synthetic_fraction: float
     mode: str
     seeds: Sequence[int]
     real_images: int
@@ -103,13 +103,13 @@ class Arm:
             how = "as small as without" if self.control == "size_matched" else "without"
             return f"real only {how} {self.left_out}"
         of = "" if self.real_fraction == 1 else f" of {self.real_fraction:.0%} of the real images"
-        if self.share == 0:
+        if self.synthetic_fraction == 0:
             return f"real only{of}"
         who = "duplicate real" if self.control == "duplicate" else self.generator
         mark = ", labels permuted" if self.control == "permuted" else ""
-        if self.share == 1:
+        if self.synthetic_fraction == 1:
             return f"{who} only{mark}{of}"
-        return f"{who} {self.share:.0%} ({self.mode}){mark}{of}"
+        return f"{who} {self.synthetic_fraction:.0%} ({self.mode}){mark}{of}"
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,9 @@ def points(content: Content) -> list[Point]:
     return [
         _point(arm, pools.get(arm.generator, unknown))
         for arm in arm_groups.ordered(content.arms)
-        if arm.share > 0 and not arm_groups.group(arm) and findings.PRIMARY in arm.difference
+        if arm.synthetic_fraction > 0
+        and not arm_groups.group(arm)
+        and findings.PRIMARY in arm.difference
     ]
 
 

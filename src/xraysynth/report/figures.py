@@ -41,24 +41,28 @@ def against_share(
     Controls of the same shares are grey, hollow dots without a line.
     """
     figure, axes = canvas(height=3.1, left=0.14, bottom=0.55, top=0.12, right=0.19)
-    baseline = [arm for arm in arms if arm.share == 0]
-    mixed = [arm for arm in arms if arm.share > 0]
+    baseline = [arm for arm in arms if arm.synthetic_fraction == 0]
+    mixed = [arm for arm in arms if arm.synthetic_fraction > 0]
     own = [arm for arm in mixed if arm.generator == generator and not arm.control]
     controls = [arm for arm in mixed if arm.control and arm.generator in ("", generator)]
     for arm in baseline:
         axes.axhline(arm.scores[metric].value, color=INK, linewidth=1, linestyle=(0, (2, 2)))
         _draw_seeds(axes, arm, INK, metric)
-    modes = list(dict.fromkeys(arm.mode for arm in own if arm.share < 1)) or [own[0].mode]
+    modes = list(dict.fromkeys(arm.mode for arm in own if arm.synthetic_fraction < 1)) or [
+        own[0].mode
+    ]
     ends = []
     for mode in modes:
-        line = baseline + sorted((a for a in own if a.mode == mode), key=lambda a: a.share)
+        line = baseline + sorted(
+            (a for a in own if a.mode == mode), key=lambda a: a.synthetic_fraction
+        )
         ends.append(_draw_mode(axes, line, mode, stroke(own[0], generators).colour, metric))
     for arm in own:
         if arm.mode not in modes:  # synthetic only, beside hybrids of other modes
             _draw_seeds(axes, arm, stroke(arm, generators).colour, metric)
     for arm in controls:
-        _draw_point(axes, arm.share + 0.02, arm, MUTED, metric)
-    shares = sorted({arm.share for arm in baseline + own})
+        _draw_point(axes, arm.synthetic_fraction + 0.02, arm, MUTED, metric)
+    shares = sorted({arm.synthetic_fraction for arm in baseline + own})
     axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(*_range(baseline + own + controls, metric))
@@ -72,16 +76,16 @@ def _draw_mode(
     axes: Any, line: Sequence[Arm], mode: str, colour: str, metric: str
 ) -> tuple[float, float, str]:
     """Band, line and seeds of one mode; returns where the line ends, and the mode."""
-    x = [arm.share for arm in line]
+    x = [arm.synthetic_fraction for arm in line]
     intervals = [arm.scores[metric] for arm in line]
     dashes = (0, DASHES[mode]) if mode in DASHES else "-"
     low, high = [i.low for i in intervals], [i.high for i in intervals]
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, [i.value for i in intervals], color=colour, linewidth=2, linestyle=dashes)
     for arm in line:
-        if arm.share > 0:
+        if arm.synthetic_fraction > 0:
             _draw_seeds(axes, arm, colour, metric)
-    return line[-1].share, line[-1].scores[metric].value, mode
+    return line[-1].synthetic_fraction, line[-1].scores[metric].value, mode
 
 
 def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
@@ -95,7 +99,9 @@ def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
 
 def _draw_seeds(axes: Any, arm: Arm, colour: str, metric: str) -> None:
     values = [scores[metric] for scores in arm.scores_by_seed if metric in scores]
-    axes.plot([arm.share] * len(values), values, linestyle="", color=colour, **marker(arm))
+    axes.plot(
+        [arm.synthetic_fraction] * len(values), values, linestyle="", color=colour, **marker(arm)
+    )
 
 
 def _draw_point(axes: Any, x: float, arm: Arm, colour: str, metric: str) -> None:
@@ -111,9 +117,9 @@ def real_alone(arms: Sequence[Arm]) -> list[Arm]:
     Of arms with as many real images, the one that has no repeats.
     """
     found: dict[int, Arm] = {}
-    for arm in sorted(arms, key=lambda arm: arm.share):
+    for arm in sorted(arms, key=lambda arm: arm.synthetic_fraction):
         repeats = arm.control == "duplicate" and arm.mode == "replace"
-        if not arm.left_out and (arm.share == 0 or repeats):
+        if not arm.left_out and (arm.synthetic_fraction == 0 or repeats):
             found.setdefault(arm.real_images, arm)
     return [found[count] for count in sorted(found)]
 
@@ -122,7 +128,7 @@ def learning_curve(arms: Sequence[Arm], generators: Sequence[str], metric: str, 
     """Score against the number of real images, and where hybrids of as many real images lie."""
     figure, axes = canvas(height=3.4, left=0.14, bottom=0.55, top=0.12)
     curve = real_alone(arms)
-    hybrids = [a for a in arms if 0 < a.share < 1 and not a.control and not a.left_out]
+    hybrids = [a for a in arms if 0 < a.synthetic_fraction < 1 and not a.control and not a.left_out]
     x = [arm.real_images for arm in curve]
     bounds = [arm.scores[metric] for arm in curve]
     axes.fill_between(
@@ -132,7 +138,7 @@ def learning_curve(arms: Sequence[Arm], generators: Sequence[str], metric: str, 
     for arm in curve:
         _draw_point(axes, arm.real_images, arm, MUTED if arm.control else INK, metric)
     for arm in hybrids:  # beside each other, where several have as many real images
-        place = 1.03 ** (1 + list(generators).index(arm.generator) + 3 * arm.share)
+        place = 1.03 ** (1 + list(generators).index(arm.generator) + 3 * arm.synthetic_fraction)
         colour = stroke(arm, generators).colour
         _draw_point(axes, arm.real_images * place, arm, colour, metric)
     axes.set_xscale("log")

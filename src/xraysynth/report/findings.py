@@ -77,9 +77,13 @@ def _finding(
 def own_arms(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]:
     """A generator's arms, hybrid and synthetic only; never controls, nor with fewer real images
     unless there are no others."""
-    own = [a for a in arms if a.generator == generator and a.share > 0 and not a.control]
+    own = [
+        a for a in arms if a.generator == generator and a.synthetic_fraction > 0 and not a.control
+    ]
     whole = [arm for arm in own if not arm_groups.group(arm)] or own
-    return [a for a in whole if a.share < 1], [a for a in whole if a.share == 1]
+    return [a for a in whole if a.synthetic_fraction < 1], [
+        a for a in whole if a.synthetic_fraction == 1
+    ]
 
 
 def gain(arm: Arm) -> float:
@@ -108,13 +112,13 @@ def _duplicate_control(arms: Sequence[Arm], arm: Arm) -> Arm | None:
     """The duplicate-real control of an arm. Repeats of real images are the same for images that come
     on top and for those that come first."""
     mode = "add" if arm.mode == "pretrain" else arm.mode
-    place = (arm.share, mode, arm.real_fraction)
+    place = (arm.synthetic_fraction, mode, arm.real_fraction)
     return next(
         (
             other
             for other in arms
             if other.control == "duplicate"
-            and (other.share, other.mode, other.real_fraction) == place
+            and (other.synthetic_fraction, other.mode, other.real_fraction) == place
         ),
         None,
     )

@@ -97,7 +97,7 @@ def _draw_front(axes: Any, best: Sequence[tuple[float, float]]) -> None:
 def _draw(axes: Any, x: float, point: Point, colour: str, *, filled: bool) -> None:
     gain = point.gain
     axes.plot([x, x], [gain.low, gain.high], color=colour, linewidth=1.2)
-    mark = strokes.MARKERS.get(point.arm.mode, "o") if point.arm.share < 1 else "D"
+    mark = strokes.MARKERS.get(point.arm.mode, "o") if point.arm.synthetic_fraction < 1 else "D"
     axes.plot([x], [gain.value], mark, color=colour, mfc=colour if filled else drawing.GROUND)
 
 
@@ -139,7 +139,7 @@ def _short(point: Point) -> str:
     """The name of an arm in at most 24 letters."""
     arm = point.arm
     mode = "" if arm.mode == "replace" else f" {arm.mode}"
-    rest = " only" if arm.share == 1 else f" {arm.share:.0%}{mode}"
+    rest = " only" if arm.synthetic_fraction == 1 else f" {arm.synthetic_fraction:.0%}{mode}"
     room = 24 - len(rest)
     name = arm.generator if len(arm.generator) <= room else f"{arm.generator[: room - 1]}…"
     return name + rest

@@ -34,12 +34,12 @@ class Stroke:
 
 def stroke(arm: Arm, generators: Sequence[str]) -> Stroke:
     """The stroke of one arm; real-only is the page's ink, and a control is grey."""
-    if arm.share == 0:
+    if arm.synthetic_fraction == 0:
         return Stroke(INK, 2.4, None)
     if arm.control or arm.generator not in generators:
-        return Stroke(MUTED, 0.8 + 2 * arm.share, DASHES.get(arm.mode))
+        return Stroke(MUTED, 0.8 + 2 * arm.synthetic_fraction, DASHES.get(arm.mode))
     colour = SERIES[list(generators).index(arm.generator) % len(SERIES)]
-    return Stroke(colour, 0.8 + 2 * arm.share, DASHES.get(arm.mode))
+    return Stroke(colour, 0.8 + 2 * arm.synthetic_fraction, DASHES.get(arm.mode))
 
 
 def swatch(generator: str, generators: Sequence[str]) -> str:

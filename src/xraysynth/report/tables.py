@@ -17,7 +17,8 @@ NOT_COMPARED = Interval(NAN, NAN, NAN, 0)
 class ResultRow:
     """One score of an arm: the mean over seeds with its interval, or that of one seed.
 
-    The fields are the columns of results.csv, in order.
+    The fields are the columns of results.csv, in order. `share` is the former name of
+    `synthetic_fraction`, and goes in the next version.
     """
 
     generator: str
@@ -49,6 +50,7 @@ class ResultRow:
     over_permuted_low: float = NAN
     over_permuted_high: float = NAN
     over_permuted_p_holm: float | None = None
+    synthetic_fraction: float
 
 
 RESULT_COLUMNS = [item.name for item in fields(ResultRow)]
@@ -107,7 +109,8 @@ def _row(arm: Arm) -> ResultRow:
     """What the rows of one arm have in common."""
     return ResultRow(
         generator=arm.generator,
-        share=arm.share,
+        share=arm.synthetic_fraction,
+        synthetic_fraction=arm.synthetic_fraction,
         mode=arm.mode,
         n_test=test_images(arm),
         n_seeds=len(arm.seeds),

@@ -121,8 +121,8 @@ def _gain(arms: Sequence[Arm]) -> Quantity:
     best = max(compared, key=findings.gain)
     gain = best.difference[findings.PRIMARY]
     note = verdicts.verdict(gain, p_holm=best.p_holm)
-    if best.share < 1:
-        note = f"{best.share:.0%} ({best.mode}), {note}"
+    if best.synthetic_fraction < 1:
+        note = f"{best.synthetic_fraction:.0%} ({best.mode}), {note}"
     return Quantity.between(gain, "F1", note=note)
 
 

@@ -140,13 +140,13 @@ class Workspace:
         config = self.config
         if config.generate.per_class is not None:
             return dict.fromkeys(config.classes, config.generate.per_class)
-        # A share of 0 needs no pool; whoever asks for one all the same wants one for synthetic-only.
-        share, mode = (
-            (config.data.share, config.data.mode) if config.data.share else (1, MixMode.replace)
-        )
+        # A fraction of 0 needs no pool; whoever asks for one all the same wants synthetic-only.
+        fraction, mode = config.data.synthetic_fraction, config.data.mode
+        if fraction == 0:
+            fraction, mode = 1.0, MixMode.replace
         return required_per_class(
             self.cohort.split("train"),
-            share=share,
+            synthetic_fraction=fraction,
             mode=mode,
             n_pools=max(1, len(config.generator)),
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xraysynth import tracking
-from xraysynth.config import Config
+from xraysynth.config import Config, with_former_names
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.testing import JudgeResult, TrainResult
@@ -87,7 +87,7 @@ def job(workspace: Workspace, images: Manifest) -> Job:
         "size_px": config.size_px,
         "classifiers": [classifier.key for classifier in _classifier_jobs(workspace)],
         "judge": train.judge_job(workspace).key,
-        "evaluate": asdict(config.evaluate),
+        "evaluate": with_former_names("evaluate", asdict(config.evaluate)),
         "measures": MEASURES,
     }
     if workspace.audit.may_link_patients:
@@ -104,7 +104,7 @@ def _classifier_jobs(workspace: Workspace) -> list[Job]:
 
 
 def _classifiers(workspace: Workspace) -> list[Path]:
-    command = workspace.command("train", "data.share=0")
+    command = workspace.command("train", "data.synthetic_fraction=0")
     return [Path(job.result(TrainResult, command).weights) for job in _classifier_jobs(workspace)]
 
 
@@ -188,8 +188,8 @@ def why_not_assessable(generator: Generator) -> str:
 
 
 def _precision(config: Config, kind: Any) -> Any:
-    names = ("splits", "replicates", "pairs_per_class")
-    return kind(**{name: getattr(config.evaluate, name) for name in names})
+    options = config.evaluate
+    return kind(options.baseline_splits, options.replicates, options.pairs_per_class)
 
 
 def _encoders(config: Config, names: Sequence[str], classifier: Path | None) -> list[Any]:
@@ -236,7 +236,7 @@ def _folders(workspace: Workspace) -> Line:
     decides = {
         "sets": [manifest.digest() for manifest in found],
         "size_px": size_px,
-        "evaluate": asdict(config.evaluate),
+        "evaluate": with_former_names("evaluate", asdict(config.evaluate)),
         "measures": MEASURES,
     }
     this = Job("evaluate", decides, config.output, leaves=(PAGE, TABLE))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from xraysynth import tracking
-from xraysynth.config import Config
+from xraysynth.config import Config, with_former_names
 from xraysynth.data.audit import Audit
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.reader_study import reading
@@ -63,11 +63,13 @@ def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> Line:
 
 def _job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Job:
     config = workspace.config
+    study = config.plain()["study"]
+    del study["workers"]
     decides = {
         "jobs": {name: job.key for name, job in jobs.named()},
         "seen": pools_seen(jobs),
         "failures": list(failures),
-        "study": {k: v for k, v in config.plain()["study"].items() if k != "workers"},
+        "study": with_former_names("study", study),
         "replicates": config.evaluate.replicates,
         "page": PAGE,
     }

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xraysynth.config import Config
+from xraysynth.config import Config, with_former_names
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study.key import Key
@@ -96,8 +96,9 @@ def job(workspace: Workspace, pools: Mapping[str, Manifest]) -> Job:
     """The job that builds the kits of these pools and the cohort."""
     config, cohort = workspace.config, workspace.cohort
     apart = ("exports", "acknowledge_terms")
+    decisive = {name: value for name, value in asdict(config.review).items() if name not in apart}
     decides = {
-        "review": {k: v for k, v in asdict(config.review).items() if k not in apart},
+        "review": with_former_names("review", decisive),
         "classes": config.classes,
         "side_px": _side_px(config),
         "cohort": cohort.digest(),

@@ -1,10 +1,10 @@
-"""The whole comparison: every generator x share x mode x seed, and a report.
+"""The whole comparison: every generator x synthetic fraction x mode x seed, and a report.
 
-Expands study.shares, study.modes, study.real_fractions and study.seeds over the selected generators
-into jobs, beside them real-only arms and the controls, runs those that are missing (prepare, probe,
-finetune, generate, train, evaluate), skips what is done, goes on when a job fails, and ends in one
-HTML page below paths.output/studies/<study.name>. plan=true says what there is to do, and does
-nothing. With hydra/launcher=joblib|submitit_local|slurm|ray the jobs run where that launcher puts
+Expands study.synthetic_fractions, study.modes, study.real_fractions and study.seeds over the selected
+generators into jobs, beside them real-only arms and the controls, runs those that are missing
+(prepare, probe, finetune, generate, train, evaluate), skips what is done, goes on when a job fails,
+and ends in one HTML page below paths.output/studies/<study.name>. plan=true says what there is to do,
+and does nothing. With hydra/launcher=joblib|submitit_local|slurm|ray the jobs run where that launcher puts
 them, else in study.workers processes.
 """
 

@@ -30,14 +30,14 @@ CHARTS = {
 
 
 TEXTS = {
-    "Score against synthetic share": "Macro-F1 on the study's real test images, means over seeds "
-    "with their range. Real only is the point at share 0.",
+    "Score against synthetic fraction": "Macro-F1 on the study's real test images, means over seeds "
+    "with their range. Real-only training is the point at fraction 0.",
     "Hyperparameters": "Each line is a training; the last axis is its score.",
     "Quality against speed and cost": "Each point is a training, placed by what an image of its pool "
     "costs. The line is the best score at that cost or less: the Pareto front.",
     "Images": "Images by prompt, what was refused, and the nearest real training images. Without "
     "pictures where a source is under a data use agreement.",
-    "Fidelity": "Measures of each pool beside real images, with real against real as the floor.",
+    "Fidelity": "Measures of each pool beside real images, with the real-vs-real baseline.",
     "Curves": "Training, and how the classifier decides.",
     "Runs side by side": "What tells selected runs apart.",
 }
@@ -59,10 +59,10 @@ def sections(wr: Any) -> dict[str, list[Any]]:
 
 def _shares(wr: Any) -> list[Any]:
     line = wr.LinePlot(
-        title="Macro-F1 against synthetic share, by generator",
+        title="Macro-F1 against synthetic fraction, by generator",
         x="share",
         y=["macro_f1"],
-        title_x="synthetic share of the training images",
+        title_x="synthetic fraction of the training images",
         title_y="macro-F1",
         groupby=wr.Config("arm.series"),
         groupby_aggfunc="mean",

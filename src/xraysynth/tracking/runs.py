@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xraysynth.config import Config, TrackingMode
+from xraysynth.config import Config, TrackingMode, with_current_names
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import environment
 from xraysynth.privacy import GONE, Scrubber
@@ -114,10 +114,14 @@ def described(config: Config, job: Job) -> JsonObject:
 
 @dataclass(frozen=True)
 class Arm:
-    """What tells the arms of a study apart; those of a `series` differ by share and seed alone."""
+    """What tells the arms of a study apart; those of a `series` differ by fraction and seed alone.
+
+    The fields are columns of the W&B dashboard. `share` is the former name of `synthetic_fraction`.
+    """
 
     series: str
     generator: str
+    synthetic_fraction: float
     share: float
     mode: str
     control: str
@@ -128,10 +132,10 @@ class Arm:
 
 def arm(options: JsonObject) -> Arm:
     """The arm that a training is, from its configuration as plain values, also of an earlier version."""
-    data = from_json(DataRecipe, options["data"])
-    images = "+".join(options["generator"]) if data.share else "real only"
+    data = from_json(DataRecipe, with_current_names(options["data"], "data", warn=False))
+    images = "+".join(options["generator"]) if data.synthetic_fraction else "real only"
     images = "duplicate real" if data.control is Control.duplicate else images
-    mixed = 0 < data.share < 1 and data.mode is not MixMode.replace
+    mixed = 0 < data.synthetic_fraction < 1 and data.mode is not MixMode.replace
     matched = data.control is Control.size_matched
     notes = {
         data.mode.value: mixed,
@@ -142,7 +146,8 @@ def arm(options: JsonObject) -> Arm:
     return Arm(
         series=", ".join([images, *(note for note, holds in notes.items() if holds)]),
         generator=images,
-        share=data.share,
+        synthetic_fraction=data.synthetic_fraction,
+        share=data.synthetic_fraction,
         mode=data.mode.value,
         control=data.control.value,
         real_fraction=data.real_fraction,

@@ -227,7 +227,7 @@ def _log_closest(run: Any, closest: "Sequence[ClosestPair]", images: Manifest | 
 
 
 def log_report(run: Any, results: Any, measures: Any) -> None:
-    """The study's tables, and macro-F1 of every arm against its synthetic share."""
+    """The study's tables, and macro-F1 of every arm against its synthetic fraction."""
     if run is None:
         return
     from wandb import plot
@@ -239,7 +239,9 @@ def log_report(run: Any, results: Any, measures: Any) -> None:
     means = means[(means["test_set"] == "") & (means["control"] == "") & (means["left_out"] == "")]
     rows = means[["share", "value", "generator"]].replace({"generator": {"": "real only"}})
     points = table(["share", "macro_f1", "generator"], rows.to_numpy().tolist())
-    line = plot.line(points, "share", "macro_f1", "generator", "Macro-F1 against synthetic share")
+    line = plot.line(
+        points, "share", "macro_f1", "generator", "Macro-F1 against synthetic fraction"
+    )
     run.log({"macro_f1_against_share": line})
 
 

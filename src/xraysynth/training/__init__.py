@@ -5,7 +5,7 @@
 with its file, and `fitting` trains it.
 
     >>> from xraysynth.training.recipe import DataRecipe
-    >>> DataRecipe(share=0.5).mode.value
+    >>> DataRecipe(synthetic_fraction=0.5).mode.value
     'replace'
 """
 

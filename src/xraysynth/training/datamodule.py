@@ -58,7 +58,7 @@ class XrayDataModule(pl.LightningDataModule):
         chosen = mix(
             train,
             synthetic,
-            share=recipe.share,
+            synthetic_fraction=recipe.synthetic_fraction,
             mode=recipe.mode,
             seed=seed,
             control=recipe.control,

@@ -100,7 +100,7 @@ def mix(
     real_train: Manifest,
     synthetic: Mapping[str, Manifest],
     *,
-    share: float,
+    synthetic_fraction: float,
     mode: MixMode,
     seed: int,
     control: Control = Control.none,
@@ -118,13 +118,16 @@ def mix(
     no pool and gives two manifests: those rows, and the repeats. Control `permuted` deals the labels
     of the synthetic rows out anew among them, so that the number of each class stays.
     """
-    wanted = synthetic_per_class(real_train, share=share, mode=mode)
+    wanted = synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode)
     given_up = wanted if mode is MixMode.replace else dict.fromkeys(wanted, 0)
     kept = _keep(real_train, given_up, seed)
     if control is Control.duplicate:
         return [kept, _repeats(kept, wanted, seed)]
     if sum(wanted.values()) and not synthetic:
-        raise ConfigError(f"data.share={share} needs a pool; name a generator or set data.share=0")
+        raise ConfigError(
+            f"data.synthetic_fraction={synthetic_fraction} needs a pool; name a generator or set "
+            "data.synthetic_fraction=0"
+        )
     parts = [_part(wanted, n, len(synthetic)) for n in range(len(synthetic))]
     pools = zip(synthetic.items(), parts, strict=True)
     made = [_first(p, name, part) for (name, p), part in pools]
@@ -141,7 +144,7 @@ def _repeats(real: Manifest, wanted: Mapping[str, int], seed: int) -> Manifest:
         if n and not len(own):
             raise ConfigError(
                 f"data.control=duplicate has no real image of {label} left to repeat; use a smaller "
-                "data.share, or data.mode=add"
+                "data.synthetic_fraction, or data.mode=add"
             )
         turn = np.arange(n)
         rows.append(own.to_numpy()[turn % max(1, len(own))])
@@ -163,13 +166,19 @@ def _permuted(parts: Sequence[Manifest], seed: int) -> list[Manifest]:
 
 
 def required_per_class(
-    real_train: Manifest, *, share: float, mode: MixMode, n_pools: int = 1
+    real_train: Manifest, *, synthetic_fraction: float, mode: MixMode, n_pools: int = 1
 ) -> dict[str, int]:
     """Images of each class that each pool must hold."""
-    return _part(synthetic_per_class(real_train, share=share, mode=mode), 0, n_pools)
+    return _part(
+        synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode),
+        0,
+        n_pools,
+    )
 
 
-def synthetic_per_class(real_train: Manifest, *, share: float, mode: MixMode) -> dict[str, int]:
+def synthetic_per_class(
+    real_train: Manifest, *, synthetic_fraction: float, mode: MixMode
+) -> dict[str, int]:
     """Synthetic images of each class, all pools together."""
     counts = real_train.counts()
     empty = [label for label, n in counts.items() if n == 0]
@@ -179,12 +188,14 @@ def synthetic_per_class(real_train: Manifest, *, share: float, mode: MixMode) ->
             "images, take the class out of `classes`, or change the split"
         )
     if mode is MixMode.replace:
-        return _apportion(counts, round(share * len(real_train)))
-    if share == 1:
+        return _apportion(counts, round(synthetic_fraction * len(real_train)))
+    if synthetic_fraction == 1:
         raise ConfigError(
-            "data.share=1 leaves no real image: use data.mode=replace, or a share below 1"
+            "data.synthetic_fraction=1 leaves no real image: use data.mode=replace, or a share below 1"
         )
-    return _apportion(counts, round(share / (1 - share) * len(real_train)))
+    return _apportion(
+        counts, round(synthetic_fraction / (1 - synthetic_fraction) * len(real_train))
+    )
 
 
 def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:

@@ -62,7 +62,7 @@ class Keep(Enum):
 class DataRecipe:
     """What the classifier is trained on.
 
-    `share` is the synthetic fraction of the training images, and `real_fraction` the part of the
+    `synthetic_fraction` is that of the training images, and `real_fraction` the part of the
     real train split that is used at all; smaller parts are nested in larger ones. In mode pretrain
     all synthetic images come first, for `pretrain_fraction` of the optimiser steps, and then real
     ones alone (Moroianu et al., arXiv:2508.16783); steps and learning rates are those of every other
@@ -82,7 +82,7 @@ class DataRecipe:
     heart lies on the left.
     """
 
-    share: Fraction = 0.0
+    synthetic_fraction: Fraction = 0.0
     mode: MixMode = MixMode.replace
     pretrain_fraction: Annotated[float, Rule("lie in (0, 1)", lambda part: 0 < part < 1)] = 0.5
     real_fraction: PositiveFraction = 1.0
@@ -107,13 +107,13 @@ class DataRecipe:
     @property
     def takes_pools(self) -> bool:
         """Whether images of generators are mixed in."""
-        return self.share > 0 and self.control is not Control.duplicate
+        return self.synthetic_fraction > 0 and self.control is not Control.duplicate
 
     def real_only(self) -> "DataRecipe":
         """The same with every real training image, and nothing else."""
         return replace(
             self,
-            share=0.0,
+            synthetic_fraction=0.0,
             mode=MixMode.replace,
             control=Control.none,
             real_fraction=1.0,
@@ -125,20 +125,20 @@ class DataRecipe:
         if self.control is Control.size_matched:
             self._require_real_alone_and_a_data_set()
             return
-        if self.share == 0:
+        if self.synthetic_fraction == 0:
             raise ConfigError(
-                f"data.control={name} stands in for synthetic images, and data.share=0 has none; set "
-                "data.share above 0, or data.control=none"
+                f"data.control={name} stands in for synthetic images, and data.synthetic_fraction=0 has "
+                "none; set data.synthetic_fraction above 0, or data.control=none"
             )
         if self.control is Control.duplicate and self.mode is MixMode.pretrain:
             raise ConfigError(
                 "data.control=duplicate repeats real images, and with data.mode=pretrain these are "
                 "all there is: it would be the real-only arm; use data.mode=add or replace"
             )
-        if self.control is Control.duplicate and self.share == 1:
+        if self.control is Control.duplicate and self.synthetic_fraction == 1:
             raise ConfigError(
-                "data.control=duplicate repeats real images, and data.share=1 has none; use a share "
-                "below 1"
+                "data.control=duplicate repeats real images, and data.synthetic_fraction=1 has none; use "
+                "a fraction below 1"
             )
 
     def _require_real_alone_and_a_data_set(self) -> None:
@@ -147,10 +147,10 @@ class DataRecipe:
                 "data.control=size_matched takes as many images as leaving a data set out would, and "
                 "data.leave_out names none; set data.leave_out=…, or data.control=none"
             )
-        if self.share:
+        if self.synthetic_fraction:
             raise ConfigError(
-                "data.control=size_matched is an arm of real images alone; got data.share="
-                f"{self.share:g}; set data.share=0, or data.control=none"
+                "data.control=size_matched is an arm of real images alone; got data.synthetic_fraction="
+                f"{self.synthetic_fraction:g}; set data.synthetic_fraction=0, or data.control=none"
             )
 
 

@@ -31,7 +31,12 @@ WEIGHTS = "classifier.safetensors"
 SEEN = "pools.json"
 """File beside the checkpoint of a training: the digests of the synthetic images that it sees."""
 
-_MIX = ("share", "mode", "control", "pretrain_fraction")  # mean nothing where nothing is mixed in
+_MIX = (
+    "synthetic_fraction",
+    "mode",
+    "control",
+    "pretrain_fraction",
+)  # mean nothing where nothing is mixed in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +107,9 @@ class Training:
         data = self.data
         if data.control is Control.size_matched:
             return {"mix": {"control": data.control.value}}
-        if data.share == 0:
+        if data.synthetic_fraction == 0:
             return {"mix": {}}
-        mixed: dict[str, Any] = {"share": data.share, "mode": data.mode.value}
+        mixed: dict[str, Any] = {"share": data.synthetic_fraction, "mode": data.mode.value}
         if data.mode is MixMode.pretrain:
             mixed["pretrain_fraction"] = data.pretrain_fraction
         if data.control is not Control.none:
@@ -133,7 +138,9 @@ class Training:
     def required_per_class(self, cohort: Manifest, *, n_pools: int = 1) -> dict[str, int]:
         """Images of each class that each pool must hold."""
         real, data = self.usable(cohort).split("train"), self.data
-        return required_per_class(real, share=data.share, mode=data.mode, n_pools=n_pools)
+        return required_per_class(
+            real, synthetic_fraction=data.synthetic_fraction, mode=data.mode, n_pools=n_pools
+        )
 
     def rows_of_pools(self, cohort: Manifest, pools: Mapping[str, Manifest]) -> dict[str, Manifest]:
         """The rows that this takes from each pool."""
@@ -141,7 +148,7 @@ class Training:
         _, *taken = mix(
             self.usable(cohort).split("train"),
             pools,
-            share=data.share,
+            synthetic_fraction=data.synthetic_fraction,
             mode=data.mode,
             seed=self.seed,
             control=data.control,

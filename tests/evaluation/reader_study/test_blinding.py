@@ -122,7 +122,7 @@ def drawn(tmp_path_factory):
 def kit_of(cases):
     """A kit of all cases in one session, as a page's specification, and which are synthetic."""
     key = build.key_of(
-        ReviewRecipe(readers=["R1"], repeats=0.0, session_size=500),
+        ReviewRecipe(readers=["R1"], repeat_fraction=0.0, session_size=500),
         Sample(cases, []),
         classes=CLASSES,
         pools={"model": "0" * 12},

@@ -13,7 +13,7 @@ from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.stages import Workspace, review_build
 from xraysynth.usage import stage_help
 
-SETTINGS = ("review.per_cell=3", "review.repeats=0.25", "review.session_size=16")
+SETTINGS = ("review.per_cell=3", "review.repeat_fraction=0.25", "review.session_size=16")
 
 
 def spec_of(path):
@@ -185,7 +185,7 @@ def test_a_generator_that_learned_from_test_images_is_refused(build, copied):
     ("option", "message"),
     [
         ("review.per_cell=0", "review.per_cell must be at least 1; got 0"),
-        ("review.repeats=0.6", r"review.repeats must lie in \[0, 0.5\]"),
+        ("review.repeat_fraction=0.6", r"review.repeat_fraction must lie in \[0, 0.5\]"),
         ("review.session_size=2", "review.session_size must be at least 8"),
         ("review.calibration=-1", "review.calibration must be at least 0"),
         ("review.side_px=4000", r"review.side_px must lie in \[32, 1024\]"),

@@ -125,7 +125,9 @@ def _kits(
     from xraysynth.evaluation.reader_study.sample import sessions
 
     cells = [_cell(one.case) for one in sample.cases]
-    parts = sessions(cells, repeats=recipe.repeats, size=recipe.session_size, seed=recipe.seed)
+    parts = sessions(
+        cells, repeats=recipe.repeat_fraction, size=recipe.session_size, seed=recipe.seed
+    )
     practice = ids[len(sample.cases) :]
     found = {}
     for reader in recipe.readers:

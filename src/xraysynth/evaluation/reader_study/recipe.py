@@ -52,7 +52,7 @@ class ReviewRecipe:
         default_factory=lambda: ["R1", "R2"]
     )
     per_cell: Count = 10
-    repeats: Annotated[float, between(0, 0.5)] = 0.1
+    repeat_fraction: Annotated[float, between(0, 0.5)] = 0.1
     calibration: Annotated[int, at_least(0)] = 0
     session_size: Annotated[int, at_least(8)] = 200
     side_px: Annotated[int, between(32, 1024)] | None = None

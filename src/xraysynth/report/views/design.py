@@ -46,13 +46,13 @@ def design_section(
     """What these arms differ in."""
     fractions = sorted({arm.real_fraction for arm in arms})
     seeds = sorted({seed for arm in arms for seed in arm.seeds})
-    modes = dict.fromkeys(arm.mode for arm in arms if arm.share not in (0, 1))
+    modes = dict.fromkeys(arm.mode for arm in arms if arm.synthetic_fraction not in (0, 1))
     external = dict.fromkeys(name for arm in arms for name in arm.external)
     controls = dict.fromkeys(arm.control for arm in arms if arm.control)
     return DesignSection(
         classes=", ".join(classes),
         generators=", ".join(generators) or "none",
-        shares=", ".join(map(percent, sorted({arm.share for arm in arms}))),
+        shares=", ".join(map(percent, sorted({arm.synthetic_fraction for arm in arms}))),
         modes=", ".join(modes),
         controls="; ".join(CONTROLS[control] for control in controls),
         fractions=", ".join(map(percent, fractions)) if len(fractions) > 1 else "",

@@ -88,7 +88,7 @@ def _row(arm: Arm, *, is_reference: bool) -> GainRow:
         score=raw_score(arm.scores[PRIMARY]) if PRIMARY in arm.scores else Cell(),
         by_seed=_by_seed(arm) if len(arm.seeds) > 1 else "",
         is_reference=is_reference,
-        is_synthetic=arm.share > 0,
+        is_synthetic=arm.synthetic_fraction > 0,
         difference=raw_score(difference, plus=True) if difference else None,
         verdict=_verdict(arm, difference),
         over_duplicates=score(arm.over_duplicates.differences.get(PRIMARY), plus=True),

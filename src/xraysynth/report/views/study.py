@@ -72,7 +72,9 @@ class StudyPage:
 def study_page(content: Content) -> StudyPage:
     """The page of a study."""
     arms, pools, classes = arm_groups.ordered(content.arms), content.pools, content.classes
-    generators = list(dict.fromkeys(a.generator for a in arms if a.share > 0 and a.generator))
+    generators = list(
+        dict.fromkeys(a.generator for a in arms if a.synthetic_fraction > 0 and a.generator)
+    )
     real = "simulated real" if content.simulated else "real"
     points = costs.points(content)
     return StudyPage(

@@ -61,7 +61,7 @@ class Tested:
     @property
     def real_only(self) -> bool:
         """True for the arms that others are compared with."""
-        return not self.data.share and not self.data.leave_out
+        return not self.data.synthetic_fraction and not self.data.leave_out
 
     @property
     def of_interest(self) -> bool:
@@ -77,7 +77,10 @@ class Tested:
     def is_control_of(self, other: "Tested") -> bool:
         """True when this arm has repeats of real images where the other has synthetic ones."""
         mine, its = self.data, other.data
-        alike = (mine.share, mine.real_fraction) == (its.share, its.real_fraction)
+        alike = (mine.synthetic_fraction, mine.real_fraction) == (
+            its.synthetic_fraction,
+            its.real_fraction,
+        )
         # Synthetic images that come first, or on top, have the same control.
         modes = (mine.mode is MixMode.replace) == (its.mode is MixMode.replace)
         return mine.control is Control.duplicate and alike and modes
@@ -133,7 +136,7 @@ class Scorer:
 
     def duplicates(self, tested: Tested) -> Tested | None:
         """Its duplicate control, for arms that mix real and synthetic images."""
-        if tested.data.control is not Control.none or not 0 < tested.data.share < 1:
+        if tested.data.control is not Control.none or not 0 < tested.data.synthetic_fraction < 1:
             return None
         return next((t for t in self._tested if t.is_control_of(tested)), None)
 
@@ -210,7 +213,7 @@ def arm(scorer: Scorer, tested: Tested, compared: Compared) -> Arm:
     probes = [result.probes or ArmProbes() for result in results]
     return Arm(
         generator=tested.generator,
-        share=data.share,
+        synthetic_fraction=data.synthetic_fraction,
         mode=data.mode.value,
         control="" if data.control is Control.none else data.control.value,
         real_fraction=data.real_fraction,

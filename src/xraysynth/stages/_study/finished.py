@@ -79,7 +79,7 @@ def collect(workspace: Workspace) -> FinishedJobs:
         except XraysynthError as error:
             missing.append(f"{key}: {error}")
     done = [(arm, jobs) for arm, jobs in planned if jobs]
-    if not done or done[0][0].config.data.share:
+    if not done or done[0][0].config.data.synthetic_fraction:
         raise XraysynthError(
             "the report compares with the real-only arm, of which no training is done; run: "
             + workspace.command("study")

@@ -39,7 +39,7 @@ def _pools_that_changed(jobs: FinishedJobs) -> list[str]:
     titles: dict[tuple[Any, ...], str] = {}
     for arm, trained in jobs.arms:
         data = arm.config.data
-        place = (arm.generator, data.share, data.mode, data.real_fraction)
+        place = (arm.generator, data.synthetic_fraction, data.mode, data.real_fraction)
         titles.setdefault(place, arm.title)
         known = [used for job in trained.values() if (used := train.pools_seen(job))]
         contents.setdefault(place, []).extend(known)

@@ -124,9 +124,9 @@ class ArmConfig:
         """For progress lines."""
         data = self.config.data
         title = REAL_ONLY
-        if data.share:
+        if data.synthetic_fraction:
             who = self.generator or data.control.value
-            title = f"{who} {data.share:g} {data.mode.value}"
+            title = f"{who} {data.synthetic_fraction:g} {data.mode.value}"
         if data.control is Control.permuted:
             title += ", labels permuted"
         if data.real_fraction < 1:
@@ -144,7 +144,7 @@ class ArmConfig:
         chosen = (f"generator={self.generator}",) if self.generator else ()
         return (
             *chosen,
-            f"data.share={data.share}",
+            f"data.synthetic_fraction={data.synthetic_fraction}",
             f"data.mode={data.mode.value}",
             f"data.control={data.control.value}",
             f"data.real_fraction={data.real_fraction}",
@@ -175,9 +175,9 @@ def arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
         found += [_arm(config, control=Control.duplicate, **mix) for mix in mixes]
     for key in config.generator:
         found += [_arm(config, key, **mix) for mix in _mixes(config, _modes(config))]
-        if 1 in study.shares and 1 in fractions:
-            found.append(_arm(config, key, share=1.0))
-        if "permuted" in study.controls and any(study.shares):
+        if 1 in study.synthetic_fractions and 1 in fractions:
+            found.append(_arm(config, key, synthetic_fraction=1.0))
+        if "permuted" in study.controls and any(study.synthetic_fractions):
             found.append(_permuted(config, key))
     for source in left_out(config, cohort):
         found.append(_arm(config, leave_out=source))
@@ -195,7 +195,7 @@ def _mixes(config: Config, modes: Sequence[MixMode]) -> list[dict[str, Any]]:
     """Every fraction x mode x share at which real and synthetic images meet."""
     fractions = sorted(set(config.study.real_fractions), reverse=True)
     return [
-        {"real_fraction": fraction, "mode": mode, "share": share}
+        {"real_fraction": fraction, "mode": mode, "synthetic_fraction": share}
         for fraction in fractions
         for mode in modes
         for share in _hybrid(config)
@@ -203,7 +203,7 @@ def _mixes(config: Config, modes: Sequence[MixMode]) -> list[dict[str, Any]]:
 
 
 def _hybrid(config: Config) -> list[float]:
-    return [share for share in sorted(set(config.study.shares)) if 0 < share < 1]
+    return [share for share in sorted(set(config.study.synthetic_fractions)) if 0 < share < 1]
 
 
 def _modes(config: Config) -> list[MixMode]:
@@ -221,7 +221,12 @@ def _permuted(config: Config, key: str) -> ArmConfig:
     share, mode = (hybrid[-1], _modes(config)[0]) if hybrid else (1.0, MixMode.replace)
     fraction = max(config.study.real_fractions) if hybrid else 1.0
     return _arm(
-        config, key, share=share, mode=mode, real_fraction=fraction, control=Control.permuted
+        config,
+        key,
+        synthetic_fraction=share,
+        mode=mode,
+        real_fraction=fraction,
+        control=Control.permuted,
     )
 
 

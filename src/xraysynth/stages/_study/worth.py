@@ -34,7 +34,7 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
     rows = []
     for one, arm in zip(tested, arms, strict=True):
         seeds = shared_seeds([one, *points.values()])
-        if one.of_interest and 0 < arm.share < 1 and len(seeds) > 1:
+        if one.of_interest and 0 < arm.synthetic_fraction < 1 and len(seeds) > 1:
             curve = [scorer.of_seeds(points[size], seeds).replicates(PRIMARY) for size in sizes]
             found = per_synthetic_image(
                 Curve(np.array(sizes), np.stack(curve)),
