@@ -32,7 +32,7 @@ from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.fidelity import Moments, frechet
 from xraysynth.evaluation.metrics.manifold import manifold
-from xraysynth.evaluation.metrics.points import RealSide, point_measures
+from xraysynth.evaluation.metrics.point_estimates import RealSide, point_measures
 
 SIDE_PX, BATCH = 64, 32
 LARGE, DIMENSIONS = 50_000, 2048

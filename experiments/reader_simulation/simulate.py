@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.evaluation.reader_study import agreement, detection
-from xraysynth.evaluation.reader_study.crossed import Crossed, Estimate
-from xraysynth.evaluation.reader_study.simulate import Population, read
+from xraysynth.evaluation.reader_study.mrmc import Crossed, Estimate
+from xraysynth.evaluation.reader_study.simulated_readers import Population, read
 from xraysynth.seeds import derive_seed
 
 CLASSES, D_PRIME = 4, 1.0

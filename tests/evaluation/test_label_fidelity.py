@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from xraysynth.evaluation.classifier_evaluation import ClassifierTest
 from xraysynth.evaluation.label_fidelity import label_fidelity, scores_on_pool, usable_share
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.testing import ClassifierTest
 
 
 def fidelity_of(counts, *, per_class=(0.9, 0.5), judged=(0.9, 0.5)):

@@ -10,7 +10,7 @@ import pytest
 
 from xraysynth.errors import ManifestError
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
-from xraysynth.evaluation.metrics.pointing import CHANCE_OF, Pointing
+from xraysynth.evaluation.metrics.pointing_game import CHANCE_OF, Pointing
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import (

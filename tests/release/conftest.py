@@ -15,7 +15,7 @@ from xraysynth.generation.pool import Refusals
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import LearningRecord, sha256_bytes
-from xraysynth.release.made import Background, Made
+from xraysynth.release.inputs import Background, Made
 from xraysynth.release.origin import Group, TrainSplit, seen_digest
 
 CLASSES = ("normal", "covid19")

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from xraysynth.evaluation.metrics.classification import arm_difference, arm_scores, evaluate
-from xraysynth.evaluation.metrics.pointing import Pointing
+from xraysynth.evaluation.metrics.pointing_game import Pointing
 from xraysynth.evaluation.metrics.probes import Shortcut
+from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.results import (
     Appearance,
     ClosestPair,

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.results import Measure
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.pool import Refusals
 from xraysynth.records import CLASSES
-from xraysynth.report import arm_groups, figures, page, strokes, thumbnails, words
+from xraysynth.report import arm_groups, arm_styles, figures, formatting, page, thumbnails
 from xraysynth.report.content import ArmWorth, Content, Evaluation
 from xraysynth.report.findings import findings
 
@@ -155,7 +155,9 @@ def test_numbers_in_the_table_are_the_intervals(content: Content, html: str) -> 
         shown = [arm.scores[metric] for metric in arm_groups.SUMMARY]
         assert values(rows[arm.name]) == [interval.value for interval in shown]
         ranges = re.findall(r'"range">(\[.*?\])<', rows[arm.name])
-        assert ranges == [f"[{words.number(i.low)}, {words.number(i.high)}]" for i in shown]
+        assert ranges == [
+            f"[{formatting.number(i.low)}, {formatting.number(i.high)}]" for i in shown
+        ]
     assert len(rows) == len(content.arms)
 
 
@@ -170,7 +172,7 @@ def test_gains_stand_beside_real_only_and_the_control(content: Content, html: st
     text = plain(rows[hybrid.name])
     assert text.endswith("0.042")
     for scores in hybrid.scores_by_seed:
-        assert words.number(scores["macro_f1"]) in text
+        assert formatting.number(scores["macro_f1"]) in text
     assert "reference" in plain(rows["real only"])
 
 
@@ -303,7 +305,7 @@ def test_worth_says_where_the_curve_ends(content: Content) -> None:
     worth = [ArmWorth("x 50% (add)", found)]
     text = section(page.render(replace(content, worth=worth)), "worth")
     assert text.endswith(
-        f"+0.50 [{words.MINUS}∞, +∞] 200 reaches above the largest number of real images"
+        f"+0.50 [{formatting.MINUS}∞, +∞] 200 reaches above the largest number of real images"
     )
 
 
@@ -487,12 +489,12 @@ def test_precision_at_a_recall_is_that_of_the_threshold_which_reaches_it(content
 def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
     hybrid = next(arm for arm in content.arms if arm.over_duplicates.differences)
     modes = [replace(hybrid, mode=mode) for mode in ("replace", "add", "pretrain")]
-    drawn = [strokes.stroke(arm, [hybrid.generator]) for arm in modes]
+    drawn = [arm_styles.stroke(arm, [hybrid.generator]) for arm in modes]
     assert len({stroke.dashes for stroke in drawn}) == 3
     assert len({stroke.colour for stroke in drawn}) == 1
     duplicate = next(arm for arm in content.arms if arm.control == "duplicate")
     for control in (duplicate, replace(hybrid, control="permuted")):
-        grey = strokes.stroke(control, [hybrid.generator])
+        grey = arm_styles.stroke(control, [hybrid.generator])
         assert grey.css.startswith("stroke:var(--muted)")
     arms = [content.arms[0], *modes, duplicate, replace(hybrid, control="permuted")]
     names = [hybrid.generator]
@@ -536,14 +538,14 @@ def _contrast(one: str, other: str) -> float:
     ("value", "text"),
     [
         (0.1234, "0.123"),
-        (-0.5, words.MINUS + "0.500"),
+        (-0.5, formatting.MINUS + "0.500"),
         (-0.0001, "0.000"),
-        (float("nan"), words.UNKNOWN),
-        (pd.NA, words.UNKNOWN),
+        (float("nan"), formatting.UNKNOWN),
+        (pd.NA, formatting.UNKNOWN),
     ],
 )
 def test_numbers_read_well(value: Any, text: str) -> None:
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -553,11 +555,11 @@ def test_numbers_read_well(value: Any, text: str) -> None:
         (31.2, "31 s"),
         (200, "3 min 20 s"),
         (7500, "2 h 5 min"),
-        (None, words.UNKNOWN),
+        (None, formatting.UNKNOWN),
     ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 def test_refusals_are_shown_by_class_and_prompt(content: Content) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from xraysynth.evaluation.reader_study import exports, simulate
+from xraysynth.evaluation.reader_study import exports, simulated_readers
 from xraysynth.evaluation.reader_study.analysis import analyse
 from xraysynth.evaluation.reader_study.reading import Reading, SessionProgress
 from xraysynth.report import page, readers
@@ -16,8 +16,8 @@ from xraysynth.report.content import Content
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     folder = tmp_path_factory.mktemp("exports")
-    key = simulate.key_for(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
-    sent = simulate.answer(key, simulate.Population(), folder)
+    key = simulated_readers.key_for(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
+    sent = simulated_readers.answer(key, simulated_readers.Population(), folder)
     table = exports.join(exports.load(sent, key), key)
     found = analyse(table, classes=key.classes, asked=["origin", "diagnosis", "quality"])
     return Reading(

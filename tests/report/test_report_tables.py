@@ -8,8 +8,8 @@ import pandas as pd
 
 from xraysynth.records import CLASSES
 from xraysynth.report import arm_groups, tables
-from xraysynth.report.agreement import rank_agreement
 from xraysynth.report.content import Agreement, Arm, Content
+from xraysynth.report.encoder_agreement import rank_agreement
 from xraysynth.report.views import cells, measures, run
 
 

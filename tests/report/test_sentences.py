@@ -27,8 +27,8 @@ SAYING = (
     *("stages/evaluate.py", "evaluation/folders.py"),
     *("evaluation/metrics/measures.py", "evaluation/metrics/memorization.py"),
     *("evaluation/metrics/copy_measures.py", "evaluation/metrics/measure_rows.py"),
-    *("evaluation/metrics/halves.py", "evaluation/metrics/labelled.py"),
-    "evaluation/metrics/utility.py",
+    *("evaluation/metrics/split_halves.py", "evaluation/metrics/labelled_features.py"),
+    "evaluation/metrics/real_data_equivalent.py",
 )
 """The modules that make sentences of results."""
 NAMES = {

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.report import verdicts
 
 MINUS = "\u2212"

@@ -14,14 +14,14 @@ from small_study import CLASSES, write_image
 from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
-from xraysynth.evaluation.metrics.pointing import CHANCE_OF, Pointing
+from xraysynth.evaluation.metrics.pointing_game import CHANCE_OF, Pointing
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNED, from_json
 from xraysynth.report.content import LeftOutSource
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import Workspace, generate, train
-from xraysynth.stages._study import arms, plan, worth
+from xraysynth.stages._study import arms, plan, real_data_equivalent
 from xraysynth.training import fitting
 from xraysynth.training.recipe import Control
 from xraysynth.training.run import judge_roles
@@ -515,7 +515,7 @@ def left_out_of(config: Config, real: Manifest) -> list[LeftOutSource]:
         tables = [learned(arm.config, real, seed) for seed in config.study.seeds]
         jobs = dict.fromkeys(config.study.seeds)
         tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
-    return worth.left_out(arms.Scorer(config, tested), tested)
+    return real_data_equivalent.left_out(arms.Scorer(config, tested), tested)
 
 
 def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folder: Path) -> None:
@@ -541,7 +541,7 @@ def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path)
         for arm in found
         if arm.config.data.control is Control.none
     ]
-    for row in worth.left_out(arms.Scorer(config, tested), tested):
+    for row in real_data_equivalent.left_out(arms.Scorer(config, tested), tested):
         assert row.matched is None
         assert row.drop is None
         assert row.drop_from_all.value == row.outside.value - row.inside.value
@@ -566,6 +566,8 @@ def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: 
         place = list(one.jobs).index(1)
         object.__setattr__(one, "tables", [one.tables[place]])
         object.__setattr__(one, "jobs", {1: None})
-    rows = [worth.left_out(arms.Scorer(config, found), found) for found in (some, alone)]
+    rows = [
+        real_data_equivalent.left_out(arms.Scorer(config, found), found) for found in (some, alone)
+    ]
     assert rows[0] == rows[1]
     assert {tuple(row.seeds) for row in rows[0]} == {(1,)}

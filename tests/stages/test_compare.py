@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from xraysynth import compose
-from xraysynth.evaluation.testing import TrainResult
+from xraysynth.evaluation.classifier_evaluation import TrainResult
 from xraysynth.jobs.record import RunRecord
 from xraysynth.records import to_json
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
-from xraysynth.stages._study import arms, plan, worth
+from xraysynth.stages._study import arms, plan, real_data_equivalent
 from xraysynth.training.recipe import Control
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
@@ -189,7 +189,7 @@ def test_patients_who_are_one_person_are_drawn_together() -> None:
 
 def test_what_a_synthetic_image_is_worth_needs_two_seeds_of_arm_and_curve() -> None:
     scorer, tested = study(seeds={HYBRID: (1,)})
-    assert worth.worth(scorer, tested, _as_arms(scorer, tested)) == []
+    assert real_data_equivalent.worth(scorer, tested, _as_arms(scorer, tested)) == []
 
 
 def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
@@ -206,7 +206,7 @@ def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
 def test_worth_is_read_by_the_seeds_that_arm_and_curve_share() -> None:
     scorer, tested = study(seeds={HYBRID: (0, 2)})
     shown = _as_arms(scorer, tested)
-    rows = worth.worth(scorer, tested, shown)
+    rows = real_data_equivalent.worth(scorer, tested, shown)
     assert [row.arm for row in rows] == [
         arm.name for arm in shown if arm.generator and not arm.control
     ]

@@ -19,7 +19,7 @@ from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.tracking.runs import arm, described
-from xraysynth.tracking.stages import reliability
+from xraysynth.tracking.stage_logging import reliability
 
 STAGES = {"generate": 1, "train": 4, "evaluate": 1}
 

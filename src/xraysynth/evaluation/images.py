@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xraysynth.evaluation._sets import CopyArguments, ImageSets, Precision
+from xraysynth.evaluation._image_sets import CopyArguments, ImageSets, Precision
 from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics import appearance, diversity
 from xraysynth.evaluation.metrics.class_mix import class_shares, shared_classes, weighted_mean

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.data.persons import person_keys
+from xraysynth.evaluation.classifier_evaluation import ClassifierTest, JudgeResult, is_meaningful
 from xraysynth.evaluation.metrics.class_mix import mean_share
 from xraysynth.evaluation.metrics.classification import arm_scores
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import LabelFidelity, TestedOn, UsableShare
-from xraysynth.evaluation.testing import ClassifierTest, JudgeResult, is_meaningful
 from xraysynth.manifest import Manifest
 
 COMPARED = ("accuracy", "macro_f1", "macro_auroc")

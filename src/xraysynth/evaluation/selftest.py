@@ -16,11 +16,11 @@ from xraysynth.evaluation.metrics.copying import authenticity, data_copying
 from xraysynth.evaluation.metrics.diversity import pair_similarity, vendi
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.fidelity import frechet_distance, mifd
-from xraysynth.evaluation.metrics.kernels import cmmd
+from xraysynth.evaluation.metrics.kernel_distances import cmmd
 from xraysynth.evaluation.metrics.manifold import density_coverage, precision_recall
 from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.memorization import memorization
-from xraysynth.evaluation.metrics.points import point_measures
+from xraysynth.evaluation.metrics.point_estimates import point_measures
 
 SIZE_PX = 64
 

@@ -14,8 +14,8 @@ from xraysynth import __version__
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.pool import Refusals
 from xraysynth.records import JsonObject, from_json
+from xraysynth.release.inputs import Background, Made, licence_of
 from xraysynth.release.licences import OTHER, Licence
-from xraysynth.release.made import Background, Made, licence_of
 from xraysynth.release.origin import Origin, TrainSplit, origin
 
 CARD = "README.md"

@@ -21,7 +21,7 @@ from xraysynth.release.cards import (
 )
 from xraysynth.release.croissant import write_croissant
 from xraysynth.release.images import write_images
-from xraysynth.release.made import Background, Made
+from xraysynth.release.inputs import Background, Made
 
 USES = (
     "Research on whether synthetic radiographs help to train classifiers that are tested on real ones.",

@@ -11,7 +11,7 @@ from xraysynth.files import atomic_path, exclusive, remove_leftovers, write_atom
 from xraysynth.privacy import Scrubber, require_clean
 from xraysynth.records import sha256_bytes
 from xraysynth.release.dataset import write_data
-from xraysynth.release.made import Background, Made, part_names
+from xraysynth.release.inputs import Background, Made, part_names
 from xraysynth.release.model import write_model
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.release.study import StudyRecord, write_study

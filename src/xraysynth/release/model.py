@@ -17,7 +17,7 @@ from xraysynth.release.cards import (
     licence_header,
     write_card,
 )
-from xraysynth.release.made import Background, Made, weight_files
+from xraysynth.release.inputs import Background, Made, weight_files
 from xraysynth.release.origin import EMBEDDED, adapter_settings
 
 SETTINGS = "adapter_config.json"

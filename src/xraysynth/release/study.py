@@ -10,7 +10,7 @@ import yaml
 from xraysynth.privacy import Scrubber, without_real
 from xraysynth.records import JsonObject
 from xraysynth.release.cards import TAGS, StudyCard, licence_header, write_card
-from xraysynth.release.made import Background, Made, licence_of
+from xraysynth.release.inputs import Background, Made, licence_of
 
 
 @dataclass(frozen=True)

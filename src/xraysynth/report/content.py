@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from xraysynth.evaluation.metrics.pointing import Pointing
+from xraysynth.evaluation.metrics.pointing_game import Pointing
 from xraysynth.evaluation.metrics.probes import Shortcut
+from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.results import (
     Appearance,

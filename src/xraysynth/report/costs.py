@@ -10,7 +10,7 @@ from xraysynth.generation.generators.base import ARCHIVE, SERVICES
 from xraysynth.generation.ledger import Ledger
 from xraysynth.report import arm_groups, findings, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
-from xraysynth.report.words import known, quantity
+from xraysynth.report.formatting import known, quantity
 
 Unit = Literal["s", "USD", "kWh"]
 UNITS: dict[Unit, str] = {"s": "time", "USD": "dollars", "kWh": "energy"}

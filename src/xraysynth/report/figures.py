@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from xraysynth.evaluation.metrics.scores import pr_band
+from xraysynth.report.arm_styles import DASHES, marker, stroke
 from xraysynth.report.content import Arm
 from xraysynth.report.drawing import GROUND, INK, MUTED, TEXT, canvas, svg
-from xraysynth.report.strokes import DASHES, marker, stroke
 
 _RECALL = np.linspace(0.01, 1, 100)
 

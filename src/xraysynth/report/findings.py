@@ -8,8 +8,8 @@ from xraysynth.evaluation.metrics.statistics import holm
 from xraysynth.evaluation.results import LabelFidelity, Measure
 from xraysynth.report import arm_groups, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
+from xraysynth.report.formatting import known
 from xraysynth.report.verdicts import Verdict
-from xraysynth.report.words import known
 
 PRIMARY = arm_groups.PRIMARY
 

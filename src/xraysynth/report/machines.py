@@ -9,7 +9,7 @@ from xraysynth.generation.generators.base import ARCHIVE, SERVICES
 from xraysynth.generation.ledger import Ledger
 from xraysynth.report.content import PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, Quantity
-from xraysynth.report.words import known, quantity
+from xraysynth.report.formatting import known, quantity
 
 NOT_KNOWN = "not known"
 MARGIN_MB = 1000

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xraysynth.report import drawing, strokes
+from xraysynth.report import arm_styles, drawing
 from xraysynth.report.costs import Point, Unit
-from xraysynth.report.words import significant
+from xraysynth.report.formatting import significant
 
 AXES: dict[Unit, str] = {
     "s": "seconds per 1,000 images",
@@ -55,7 +55,7 @@ def plot(points: Sequence[Point], generators: Sequence[str], unit: Unit) -> str:
     ends = []
     for n, point in enumerate(shown):
         x = at[n][0] * 1.05 ** sum(p.arm.generator == point.arm.generator for p in shown[:n])
-        _draw(axes, x, point, strokes.stroke(point.arm, generators).colour, filled=n in best)
+        _draw(axes, x, point, arm_styles.stroke(point.arm, generators).colour, filled=n in best)
         ends.append((x, point.gain.value, _short(point)))
     _label(axes, ends, _LEAST / (height - 0.7))
     axes.set_xlabel(AXES[unit])
@@ -97,7 +97,7 @@ def _draw_front(axes: Any, best: Sequence[tuple[float, float]]) -> None:
 def _draw(axes: Any, x: float, point: Point, colour: str, *, filled: bool) -> None:
     gain = point.gain
     axes.plot([x, x], [gain.low, gain.high], color=colour, linewidth=1.2)
-    mark = strokes.MARKERS.get(point.arm.mode, "o") if point.arm.synthetic_fraction < 1 else "D"
+    mark = arm_styles.MARKERS.get(point.arm.mode, "o") if point.arm.synthetic_fraction < 1 else "D"
     axes.plot([x], [gain.value], mark, color=colour, mfc=colour if filled else drawing.GROUND)
 
 

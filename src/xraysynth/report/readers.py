@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from xraysynth.evaluation.reader_study.advice import smallest
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import REAL, Result
-from xraysynth.report import drawing, strokes
+from xraysynth.evaluation.reader_study.sample_size import smallest
+from xraysynth.report import arm_styles, drawing
+from xraysynth.report.formatting import MINUS, known, percent
 from xraysynth.report.verdicts import SIGNIFICANT
-from xraysynth.report.words import MINUS, known, percent
 
 ALL = ""
 DETECTION = {
@@ -135,7 +135,7 @@ def forest(reading: Reading, generators: Sequence[str] = ()) -> str:
     rows = [(called(g), row) for g in groups if (row := reading.get("called_real", g))]
     figure, axes = drawing.canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
     order = list(dict.fromkeys([*generators, *groups[1:]]))
-    colours = [drawing.INK] + [strokes.colour(g, order) for g in groups[1:]]
+    colours = [drawing.INK] + [arm_styles.colour(g, order) for g in groups[1:]]
     for y, ((name, row), colour) in enumerate(zip(reversed(rows), reversed(colours), strict=True)):
         if known(row.low):
             axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2)

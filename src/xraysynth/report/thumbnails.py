@@ -12,7 +12,7 @@ from xraysynth.evaluation.results import ClosestPair
 from xraysynth.images import read, study_format
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import Evaluation, PoolView
-from xraysynth.report.words import known, number
+from xraysynth.report.formatting import known, number
 
 THUMBNAIL_PX = 112
 GRID_SIZE = 8

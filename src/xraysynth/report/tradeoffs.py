@@ -10,7 +10,7 @@ from xraysynth.generation.pool import FINAL
 from xraysynth.report import arm_groups, costs, findings, machines, verdicts
 from xraysynth.report.content import Arm, Content, PoolView
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, Point, Quantity, Unit
-from xraysynth.report.words import known, percent
+from xraysynth.report.formatting import known, percent
 
 ACCESS = {
     "title": "what it is",

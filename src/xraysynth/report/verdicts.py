@@ -6,8 +6,8 @@
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.metrics.utility import Equivalent
 from xraysynth.report.claims import (
     BETTER,
     CHANCE,
@@ -23,7 +23,7 @@ from xraysynth.report.claims import (
     WORSE,
     Verdict,
 )
-from xraysynth.report.words import known, number, signed
+from xraysynth.report.formatting import known, number, signed
 
 __all__ = [
     "BETTER",

@@ -22,7 +22,7 @@ from xraysynth import tracking
 from xraysynth.config import Config, with_former_names
 from xraysynth.data.leakage import check_firewall
 from xraysynth.errors import ConfigError
-from xraysynth.evaluation.testing import JudgeResult, TrainResult
+from xraysynth.evaluation.classifier_evaluation import JudgeResult, TrainResult
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, Paid
 from xraysynth.jobs.distributed import gpu

@@ -26,7 +26,7 @@ from xraysynth.privacy import Scrubber
 from xraysynth.records import LEARNED, JsonObject, LearningRecord, to_json
 from xraysynth.release import croissant, hub
 from xraysynth.release.folder import Contents, mark, write_release
-from xraysynth.release.made import Background, Made, part_names
+from xraysynth.release.inputs import Background, Made, part_names
 from xraysynth.release.origin import trained_on
 from xraysynth.release.study import StudyRecord
 from xraysynth.stages import finetune, prepare, report

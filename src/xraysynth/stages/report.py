@@ -19,10 +19,10 @@ from xraysynth.evaluation.results import PoolEvaluation
 from xraysynth.files import publish
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.jobs.job import Job, Line
-from xraysynth.report.agreement import rank_agreement
 from xraysynth.report.audit import CohortAudit, SourceCount, SourceTells, SplitCount
 from xraysynth.report.content import Content, PoolView
-from xraysynth.stages._study import arms, plan, worth
+from xraysynth.report.encoder_agreement import rank_agreement
+from xraysynth.stages._study import arms, plan, real_data_equivalent
 from xraysynth.stages._study.finished import (
     FinishedJobs,
     FinishedPool,
@@ -123,8 +123,8 @@ def _content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) 
         environment=environment(jobs),
         limits=limits_of(config, audit, jobs),
         failures=failures,
-        worth=worth.worth(scorer, tested, compared),
-        left_out=worth.left_out(scorer, tested),
+        worth=real_data_equivalent.worth(scorer, tested, compared),
+        left_out=real_data_equivalent.left_out(scorer, tested),
         shortcuts=shortcuts(jobs.probed) if jobs.probed else [],
         agreement=rank_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,

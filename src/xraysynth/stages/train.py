@@ -21,7 +21,7 @@ from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.data.leakage import check_firewall, require_no_copies_of_held_out
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.evaluation.testing import ClassifierTest, JudgeResult, TrainResult
+from xraysynth.evaluation.classifier_evaluation import ClassifierTest, JudgeResult, TrainResult
 from xraysynth.generation import pool
 from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job, Line

@@ -20,9 +20,9 @@ under a data use agreement it holds numbers alone, and no image.
     None
 """
 
-from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
+from xraysynth.tracking.artifacts import Record, of_cohort, of_lora, of_pool
 from xraysynth.tracking.runs import lightning_logger, tracked
-from xraysynth.tracking.stages import (
+from xraysynth.tracking.stage_logging import (
     Learning,
     log_cohort,
     log_evaluation,

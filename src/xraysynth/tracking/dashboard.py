@@ -14,7 +14,7 @@ from xraysynth.config import Config
 from xraysynth.errors import DataNotFoundError
 from xraysynth.records import JsonObject
 from xraysynth.seeds import key12
-from xraysynth.tracking import service
+from xraysynth.tracking import wandb_server
 from xraysynth.tracking.panels import SCORE, TEXTS, sections
 from xraysynth.tracking.runs import keep_below
 
@@ -47,10 +47,10 @@ def save(config: Config, known: SavedViews) -> SavedViews:
 
     The key comes from WANDB_API_KEY alone.
     """
-    service.require_key()
+    wandb_server.require_key()
     keep_below(config.output / "cache" / "wandb")
-    with service.reached():
-        workspace, report = views(config, entity=service.entity(config))
+    with wandb_server.reached():
+        workspace, report = views(config, entity=wandb_server.entity(config))
         workspace._internal_id = known.workspace_id
         workspace._internal_name = known.workspace_name
         report.id = known.report_id

@@ -22,7 +22,7 @@ from xraysynth.evaluation.metrics.fidelity import (
     mifd,
     mifd_name,
 )
-from xraysynth.evaluation.metrics.kernels import cmmd, cmmd_name, kd_name, kernel_distance
+from xraysynth.evaluation.metrics.kernel_distances import cmmd, cmmd_name, kd_name, kernel_distance
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12))

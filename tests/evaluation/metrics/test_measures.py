@@ -11,14 +11,14 @@ from torchmetrics.image.kid import poly_mmd
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.evaluation.metrics import points
+from xraysynth.evaluation.metrics import point_estimates
 from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.copying import authenticity
 from xraysynth.evaluation.metrics.diversity import vendi
 from xraysynth.evaluation.metrics.features import Features, pooled
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
 from xraysynth.evaluation.metrics.measures import measure_sets
-from xraysynth.evaluation.metrics.points import RealSide, point_measures
+from xraysynth.evaluation.metrics.point_estimates import RealSide, point_measures
 
 CLASSES = ("normal", "pneumonia")
 WHOLE = ["FD(e)", "KD(e)", "precision", "recall", "density", "coverage", "Vendi"]
@@ -134,13 +134,13 @@ def test_a_real_side_is_worked_out_once(monkeypatch):
     expected = [point_measures(real=sides[0], synthetic=side) for side in sides[1:]]
     real, seen = RealSide.of(sides[0]), Counter()
     for name in ("nearest", "radii"):
-        original = getattr(points, name)
+        original = getattr(point_estimates, name)
 
         def counted(*given, _name=name, _original=original, **options):
             seen[_name] += 1
             return _original(*given, **options)
 
-        monkeypatch.setattr(points, name, counted)
+        monkeypatch.setattr(point_estimates, name, counted)
     assert [point_measures(real=real, synthetic=side) for side in sides[1:]] == expected
     assert seen == {"radii": 2}  # those of the two synthetic sets
 

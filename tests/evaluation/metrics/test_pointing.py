@@ -8,7 +8,7 @@ from small_study import CLASSES
 from torch.nn import functional as F
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.pointing import CHANCE_OF, grad_cam, last_map, pointing
+from xraysynth.evaluation.metrics.pointing_game import CHANCE_OF, grad_cam, last_map, pointing
 from xraysynth.records import to_json
 from xraysynth.training.classifier import XrayClassifier
 

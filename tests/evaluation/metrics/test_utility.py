@@ -5,7 +5,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.utility import (
+from xraysynth.evaluation.metrics.real_data_equivalent import (
     Curve,
     _monotone,
     equivalent_real_images,

@@ -11,14 +11,14 @@ import pytest
 
 from xraysynth import compose
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.evaluation.reader_study import exports, reading, simulate
+from xraysynth.evaluation.reader_study import exports, reading, simulated_readers
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.report.page import render_reading
 from xraysynth.stages import Workspace, review_analyse
 
 CLASSES = ["normal", "pneumonia"]
-POPULATION = simulate.Population(
+POPULATION = simulated_readers.Population(
     {"sd_lora": 0.0, "stable_diffusion": 2.5},
     spread=0.1,
     bias_spread=0.1,
@@ -28,12 +28,14 @@ POPULATION = simulate.Population(
 
 
 def answered(
-    folder: Path, population: simulate.Population = POPULATION, **design: Any
+    folder: Path, population: simulated_readers.Population = POPULATION, **design: Any
 ) -> tuple[Key, Any]:
     options = {"per_cell": 20, "readers": 3} | design
-    key = simulate.key_for(["sd_lora", "stable_diffusion"], CLASSES, **options)
+    key = simulated_readers.key_for(["sd_lora", "stable_diffusion"], CLASSES, **options)
     folder.mkdir(exist_ok=True)
-    return key, exports.join(exports.load(simulate.answer(key, population, folder), key), key)
+    return key, exports.join(
+        exports.load(simulated_readers.answer(key, population, folder), key), key
+    )
 
 
 def analysed(key: Key, table: Any) -> Analysis:
@@ -155,13 +157,13 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, Any]]:
     output = tmp_path_factory.mktemp("outputs")
-    key = simulate.key_for(["sd_lora", "stable_diffusion"], CLASSES, per_cell=5, readers=2)
+    key = simulated_readers.key_for(["sd_lora", "stable_diffusion"], CLASSES, per_cell=5, readers=2)
     replace(key, pools={"sd_lora": "aa", "stable_diffusion": "bb"}, cohort="c0").write(
         output / "reviews/tb/owner/key.json"
     )
     sent = output / "sent"
     sent.mkdir()
-    simulate.answer(key, POPULATION, sent)
+    simulated_readers.answer(key, POPULATION, sent)
     options = [
         f"paths.output={output}",
         "review.name=tb",
@@ -218,7 +220,7 @@ def test_a_study_finds_the_readings_of_its_images(stage):
 
 
 def test_what_is_missing_is_asked_for(tmp_path):
-    simulate.key_for(["a"], CLASSES, per_cell=1, readers=1).write(
+    simulated_readers.key_for(["a"], CLASSES, per_cell=1, readers=1).write(
         tmp_path / "reviews/review/owner/key.json"
     )
     with pytest.raises(ConfigError, match="names the folder or files"):

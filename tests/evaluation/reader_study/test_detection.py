@@ -6,8 +6,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from xraysynth.evaluation.reader_study import detection
-from xraysynth.evaluation.reader_study.crossed import Crossed, Spread, mean
 from xraysynth.evaluation.reader_study.jackknife import jackknifed
+from xraysynth.evaluation.reader_study.mrmc import Crossed, Spread, mean
 
 SYNTHETIC = np.arange(40) >= 20
 STRATA = SYNTHETIC.astype(int)

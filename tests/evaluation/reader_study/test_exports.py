@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
-from xraysynth.evaluation.reader_study import export_format, exports, simulate
+from xraysynth.evaluation.reader_study import export_format, exports, simulated_readers
 from xraysynth.evaluation.reader_study.key import Key, KitItem
 from xraysynth.evaluation.reader_study.panel import Panel
 
@@ -17,14 +17,16 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture
 def key() -> Key:
-    return simulate.key_for(
+    return simulated_readers.key_for(
         ["sd_lora"], ["normal", "pneumonia"], per_cell=3, readers=2, repeats=0.25
     )
 
 
 @pytest.fixture
 def sent(key: Key, tmp_path: Path) -> list[Path]:
-    return simulate.answer(key, simulate.Population(error_rate={"sd_lora": 1.0}), tmp_path)
+    return simulated_readers.answer(
+        key, simulated_readers.Population(error_rate={"sd_lora": 1.0}), tmp_path
+    )
 
 
 def rows_of(path: Path, key: Key) -> Rows:
@@ -35,7 +37,7 @@ def rewrite(path: Path, key: Key, change: Callable[[Rows], object]) -> Path:
     """Change the rows as whoever knows how checks are made."""
     rows = rows_of(path, key)
     change(rows)
-    path.write_bytes(simulate.as_csv(export_format.columns(key), rows))
+    path.write_bytes(simulated_readers.as_csv(export_format.columns(key), rows))
     return path
 
 
@@ -208,7 +210,9 @@ def test_sessions_of_a_reader_are_joined_and_calibration_left_out(key, tmp_path)
     practice = [KitItem(one.items[0].id, one.items[0].case, False, True), *one.items[1:]]
     names = list(key.kits)
     both = replace(key, kits={names[0]: replace(one, items=practice, sessions=2), names[1]: second})
-    found = exports.load(simulate.answer(both, simulate.Population(), tmp_path), both)
+    found = exports.load(
+        simulated_readers.answer(both, simulated_readers.Population(), tmp_path), both
+    )
     table = exports.join(found, both)
     assert [(e.reader, e.session) for e in found] == [(one.reader, 1), (one.reader, 2)]
     assert len(table) == 14 + 15

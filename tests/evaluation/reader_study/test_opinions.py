@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraysynth.evaluation.reader_study import advice, opinions
-from xraysynth.evaluation.reader_study.crossed import mean
+from xraysynth.evaluation.reader_study import opinions, sample_size
+from xraysynth.evaluation.reader_study.mrmc import mean
 from xraysynth.evaluation.reader_study.protocol import ERRORS
 
 ONE = np.zeros(20)
@@ -44,7 +44,7 @@ def found(readers: int = 3):
 
 
 def test_more_readers_and_more_images_narrow_the_plan():
-    plans = {(p.readers, p.images): p.half_width for p in advice.plans(found(), images=80)}
+    plans = {(p.readers, p.images): p.half_width for p in sample_size.plans(found(), images=80)}
     assert plans[2, 40] > plans[4, 40] > plans[8, 40]
     assert plans[4, 20] > plans[4, 80] > plans[4, 320]
 
@@ -52,15 +52,19 @@ def test_more_readers_and_more_images_narrow_the_plan():
 def test_the_plan_of_the_same_design_is_about_its_interval():
     now = found(6)
     estimate = now.estimate()
-    (plan,) = advice.plans(now, images=80, readers=(6,), sizes=(80,))
+    (plan,) = sample_size.plans(now, images=80, readers=(6,), sizes=(80,))
     assert plan.half_width == pytest.approx((estimate.high - estimate.low) / 2, rel=0.25)
 
 
 def test_the_smallest_design_that_reaches_a_width():
-    plans = [advice.Plan(2, 80, 0.08), advice.Plan(4, 80, 0.05), advice.Plan(8, 320, 0.02)]
-    assert advice.smallest(plans, 0.05) == plans[1]
-    assert advice.smallest(plans, 0.01) is None
+    plans = [
+        sample_size.Plan(2, 80, 0.08),
+        sample_size.Plan(4, 80, 0.05),
+        sample_size.Plan(8, 320, 0.02),
+    ]
+    assert sample_size.smallest(plans, 0.05) == plans[1]
+    assert sample_size.smallest(plans, 0.01) is None
 
 
 def test_nothing_is_planned_without_a_variance():
-    assert advice.plans(mean(np.ones((2, 9)), np.zeros(9), scale=0.3), images=9) == []
+    assert sample_size.plans(mean(np.ones((2, 9)), np.zeros(9), scale=0.3), images=9) == []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xraysynth.evaluation.reader_study import detection, simulate
+from xraysynth.evaluation.reader_study import detection, simulated_readers
 
 EXPERIMENT = Path(__file__).parents[3] / "experiments/reader_simulation/simulate.py"
 
@@ -24,18 +24,20 @@ def experiment() -> Any:
     return module
 
 
-def reading(population: simulate.Population, images: int = 20_000, **options: Any) -> Any:
+def reading(population: simulated_readers.Population, images: int = 20_000, **options: Any) -> Any:
     generators = [("", "a", "b")[n % 3] for n in range(images)]
     labels = np.arange(images) % 4
     rng = np.random.default_rng(0)
-    found = simulate.read(
+    found = simulated_readers.read(
         population, generators=generators, labels=labels, classes=4, readers=3, rng=rng, **options
     )
     return found, np.array(generators), labels
 
 
 def test_d_prime_and_criterion_are_those_asked_for():
-    alike = simulate.Population({"a": 0.5, "b": 1.5}, criterion=0.2, spread=0, bias_spread=0)
+    alike = simulated_readers.Population(
+        {"a": 0.5, "b": 1.5}, criterion=0.2, spread=0, bias_spread=0
+    )
     found, generators, _ = reading(alike)
     said = found.said[:, 0].astype(float)
     strata = np.zeros(len(generators))
@@ -47,14 +49,20 @@ def test_d_prime_and_criterion_are_those_asked_for():
 
 
 def test_showings_differ_by_the_share_of_the_occasion():
-    same, _, _ = reading(simulate.Population({"a": 1, "b": 1}, of_showing=0.0), 500, showings=2)
+    same, _, _ = reading(
+        simulated_readers.Population({"a": 1, "b": 1}, of_showing=0.0), 500, showings=2
+    )
     assert (same.said[:, 0] == same.said[:, 1]).all()
-    other, _, _ = reading(simulate.Population({"a": 1, "b": 1}, of_showing=0.4), 500, showings=2)
+    other, _, _ = reading(
+        simulated_readers.Population({"a": 1, "b": 1}, of_showing=0.4), 500, showings=2
+    )
     assert 0.6 < (other.said[:, 0] == other.said[:, 1]).mean() < 0.95
 
 
 def test_skill_names_the_class():
-    sharp, _, labels = reading(simulate.Population({"a": 1, "b": 1}, skill=9, habit_spread=0), 500)
+    sharp, _, labels = reading(
+        simulated_readers.Population({"a": 1, "b": 1}, skill=9, habit_spread=0), 500
+    )
     assert (sharp.diagnosis[:, 0] == labels).mean() > 0.99
 
 

@@ -13,8 +13,8 @@ from xraysynth.generation.images_api import background, client, limits
 from xraysynth.generation.images_api.catalogue import Pricing, model
 from xraysynth.generation.images_api.limits import Bucket, Budget, Gate
 from xraysynth.generation.images_api.outcomes import retry_after
+from xraysynth.generation.images_api.response_cache import Spool
 from xraysynth.generation.images_api.results import Call
-from xraysynth.generation.images_api.spool import Spool
 from xraysynth.records import Request
 
 RATES = {"text_in": 5, "image_in": 8, "image_out": 30}

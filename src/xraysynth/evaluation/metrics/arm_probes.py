@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.evaluation.metrics import probes
-from xraysynth.evaluation.metrics.pointing import Pointing, pointing
+from xraysynth.evaluation.metrics.pointing_game import Pointing, pointing
 from xraysynth.evaluation.metrics.probes import FOLDS, real_vs_synthetic, subsample
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval
 

@@ -24,8 +24,7 @@ from xraysynth.evaluation.metrics.fidelity import (
     mifd_name,
     two_sides,
 )
-from xraysynth.evaluation.metrics.halves import SPLITS, plan_halves, with_progress
-from xraysynth.evaluation.metrics.labelled import Labelled, name_classes
+from xraysynth.evaluation.metrics.labelled_features import Labelled, name_classes
 from xraysynth.evaluation.metrics.measure_rows import measure_row, summarise, unmeasured
 from xraysynth.evaluation.metrics.memorization import (
     FEWEST_OF_A_CLASS,
@@ -35,6 +34,7 @@ from xraysynth.evaluation.metrics.memorization import (
     memorization,
 )
 from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.split_halves import SPLITS, plan_halves, with_progress
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
 from xraysynth.evaluation.results import Measure
 from xraysynth.seeds import derive_seed

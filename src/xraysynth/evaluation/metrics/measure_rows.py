@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from xraysynth.evaluation.metrics.features import Features
-from xraysynth.evaluation.metrics.halves import Plan
-from xraysynth.evaluation.metrics.kernels import cmmd_name, kd_name
+from xraysynth.evaluation.metrics.kernel_distances import cmmd_name, kd_name
+from xraysynth.evaluation.metrics.split_halves import Plan
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import Measure
 

@@ -31,11 +31,11 @@ from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.diversity import vendi
 from xraysynth.evaluation.metrics.features import Features, require_same
 from xraysynth.evaluation.metrics.fidelity import extrapolated, fd_infinity_name, fd_name, two_sides
-from xraysynth.evaluation.metrics.halves import SPLITS, plan_halves, with_progress
-from xraysynth.evaluation.metrics.kernels import cmmd, cmmd_name, kd_name
-from xraysynth.evaluation.metrics.labelled import Labelled
+from xraysynth.evaluation.metrics.kernel_distances import cmmd, cmmd_name, kd_name
+from xraysynth.evaluation.metrics.labelled_features import Labelled
 from xraysynth.evaluation.metrics.measure_rows import NEAR_THE_FLOOR, summarise, unmeasured
-from xraysynth.evaluation.metrics.points import RealSide, point_measures
+from xraysynth.evaluation.metrics.point_estimates import RealSide, point_measures
+from xraysynth.evaluation.metrics.split_halves import SPLITS, plan_halves, with_progress
 from xraysynth.evaluation.results import Measure
 from xraysynth.seeds import derive_seed
 

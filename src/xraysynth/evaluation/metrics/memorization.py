@@ -20,7 +20,7 @@ from xraysynth.evaluation.metrics.class_mix import (
     weights_to_mix,
 )
 from xraysynth.evaluation.metrics.features import Features, require_same
-from xraysynth.evaluation.metrics.labelled import text_column
+from xraysynth.evaluation.metrics.labelled_features import text_column
 from xraysynth.evaluation.metrics.neighbours import nearest
 from xraysynth.evaluation.metrics.resampling import cluster_weights
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval

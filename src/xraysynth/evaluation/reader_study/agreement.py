@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.reader_study.crossed import Crossed, Estimate
 from xraysynth.evaluation.reader_study.jackknife import jackknifed, panel_estimate, panel_statistic
+from xraysynth.evaluation.reader_study.mrmc import Crossed, Estimate
 
 KAPPA_SPREAD = 0.08
 """Prior spread between readers of an agreement coefficient."""

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.evaluation.metrics.statistics import holm
-from xraysynth.evaluation.reader_study import advice, agreement, detection, opinions
-from xraysynth.evaluation.reader_study.crossed import Estimate
+from xraysynth.evaluation.reader_study import agreement, detection, opinions, sample_size
 from xraysynth.evaluation.reader_study.measures import SCORES, Coded, Matrices
+from xraysynth.evaluation.reader_study.mrmc import Estimate
 from xraysynth.evaluation.reader_study.panel import Panel
 from xraysynth.evaluation.reader_study.protocol import ERRORS
 from xraysynth.evaluation.reader_study.results import REAL, Result, to_table
@@ -33,7 +33,7 @@ class Analysis:
     readers: pd.DataFrame
     pairs: pd.DataFrame
     marks: pd.DataFrame
-    plans: Mapping[str, Mapping[str, Sequence[advice.Plan]]] = field(default_factory=dict)
+    plans: Mapping[str, Mapping[str, Sequence[sample_size.Plan]]] = field(default_factory=dict)
 
 
 def analyse(table: pd.DataFrame, *, classes: Sequence[str], asked: Sequence[str]) -> Analysis:
@@ -182,7 +182,7 @@ class _Study:
         ]
         return pd.DataFrame(rows, columns=list(PAIRS))
 
-    def plans(self) -> dict[str, dict[str, list[advice.Plan]]]:
+    def plans(self) -> dict[str, dict[str, list[sample_size.Plan]]]:
         """Designs of a next reading: half-widths of the fool rate and of d', by generator."""
         if "origin" not in self.answers.asked:
             return {}
@@ -194,8 +194,8 @@ class _Study:
             d = detection.d_prime(said, synthetic=made, real=real, strata=strata)
             images = int(made.sum())
             plans[name] = {
-                "called_real": advice.plans(fooled, images=images),
-                "d_prime": advice.plans(d, images=images),
+                "called_real": sample_size.plans(fooled, images=images),
+                "d_prime": sample_size.plans(d, images=images),
             }
         return plans
 

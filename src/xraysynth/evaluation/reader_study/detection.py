@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from xraysynth.evaluation.reader_study.crossed import PROBIT_SPREAD, Crossed, mean
+from xraysynth.evaluation.reader_study.mrmc import PROBIT_SPREAD, Crossed, mean
 
 
 def rate(answers: np.ndarray, strata: np.ndarray) -> Crossed:

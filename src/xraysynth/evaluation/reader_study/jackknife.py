@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from xraysynth.evaluation.reader_study.crossed import (
+from xraysynth.evaluation.reader_study.mrmc import (
     Crossed,
     Estimate,
     Spread,

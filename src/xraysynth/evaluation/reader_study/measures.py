@@ -8,7 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from xraysynth.evaluation.reader_study import detection, opinions
-from xraysynth.evaluation.reader_study.crossed import Crossed, Estimate
+from xraysynth.evaluation.reader_study.mrmc import Crossed, Estimate
 from xraysynth.evaluation.reader_study.panel import Panel
 from xraysynth.evaluation.reader_study.protocol import ERRORS
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.evaluation.reader_study import export_format
-from xraysynth.evaluation.reader_study.crossed import Crossed, mean
+from xraysynth.evaluation.reader_study.mrmc import Crossed, mean
 
 SCORE_SPREAD = 0.3
 """Prior spread between readers of a mean score of five steps, in steps."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraysynth.evaluation.reader_study.advice import Plan
 from xraysynth.evaluation.reader_study.analysis import PAIRS, Analysis
 from xraysynth.evaluation.reader_study.exports import Export
 from xraysynth.evaluation.reader_study.key import Key
 from xraysynth.evaluation.reader_study.results import REAL, Result, from_table
+from xraysynth.evaluation.reader_study.sample_size import Plan
 from xraysynth.records import from_json, to_json
 from xraysynth.seeds import digest
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from xraysynth.evaluation.reader_study.crossed import Estimate
+from xraysynth.evaluation.reader_study.mrmc import Estimate
 
 REAL = "real"
 """What the column generator says of real images; "" is all synthetic images together."""

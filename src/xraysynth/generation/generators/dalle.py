@@ -15,8 +15,8 @@ from xraysynth.generation.images_api.endpoint import ADDRESS, VARIABLE, Endpoint
 from xraysynth.generation.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
+from xraysynth.generation.images_api.response_cache import Spool
 from xraysynth.generation.images_api.results import Call, fill_in
-from xraysynth.generation.images_api.spool import Spool
 from xraysynth.generation.ledger import Ledger
 from xraysynth.records import (
     Count,

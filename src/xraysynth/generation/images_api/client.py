@@ -16,8 +16,8 @@ from xraysynth.generation.images_api.outcomes import (
     judge_status,
     scrubbed,
 )
+from xraysynth.generation.images_api.response_cache import Spool
 from xraysynth.generation.images_api.results import Call, Exchange, understood, without_image
-from xraysynth.generation.images_api.spool import Spool
 from xraysynth.records import Generated, Request
 
 KEPT_HEADERS = ("date", "openai-model", "openai-processing-ms", "openai-version", "x-request-id")

@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from xraysynth.evaluation.results import Diversity
 from xraysynth.report.content import Evaluation, PoolView
+from xraysynth.report.formatting import breakable, number
 from xraysynth.report.views.cells import Heading, bounds, headings
 from xraysynth.report.views.measures import Pools
-from xraysynth.report.words import breakable, number
 
 
 @dataclass(frozen=True)

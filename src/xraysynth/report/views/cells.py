@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.content import Arm
-from xraysynth.report.words import UNKNOWN, breakable, known, number, percent, signed
+from xraysynth.report.formatting import UNKNOWN, breakable, known, number, percent, signed
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.report.audit import CohortAudit, SourceTells
 from xraysynth.report.content import Content, LeftOutSource
+from xraysynth.report.formatting import number
 from xraysynth.report.views.cells import Cell, Heading, headings, score
 from xraysynth.report.views.run import Fact
-from xraysynth.report.words import number
 
 SPLITS = ("train", "val", "test")
 

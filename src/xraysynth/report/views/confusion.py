@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from xraysynth.report import arm_groups
 from xraysynth.report.content import Arm
+from xraysynth.report.formatting import count
 from xraysynth.report.views.cells import Matrix, matrix
-from xraysynth.report.words import count
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from xraysynth.report import arm_groups, figures, strokes
+from xraysynth.report import arm_groups, arm_styles, figures
 from xraysynth.report.arm_groups import PRIMARY, SUMMARY
 from xraysynth.report.content import Arm, ArmWorth
+from xraysynth.report.formatting import breakable, number, signed_or_infinite
 from xraysynth.report.views.cells import Heading, headings
-from xraysynth.report.words import breakable, number, signed_or_infinite
 
 NAME = SUMMARY[PRIMARY]
 
@@ -77,13 +77,13 @@ def curves_section(
     return CurvesSection(
         shares=_shares([arm for arm in scored if arm.real_fraction == 1], generators),
         learning=_learning(scored, generators),
-        generators=[LegendEntry(name, strokes.swatch(name, generators)) for name in generators],
+        generators=[LegendEntry(name, arm_styles.swatch(name, generators)) for name in generators],
         equivalents=EquivalentTable(
             headings("arm", "real images per synthetic one", "N", ""),
             [_equivalent(row) for row in worth],
         ),
         precision_recall=_precision_recall(plain, classes, generators),
-        arms=[LegendEntry(arm.name, strokes.stroke(arm, generators).css) for arm in plain],
+        arms=[LegendEntry(arm.name, arm_styles.stroke(arm, generators).css) for arm in plain],
     )
 
 

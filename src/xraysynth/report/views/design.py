@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.report.content import Arm
-from xraysynth.report.words import UNKNOWN, percent
+from xraysynth.report.formatting import UNKNOWN, percent
 
 CONTROLS = {
     "duplicate": "repeats of real images in place of the synthetic ones",

@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import Evaluation
+from xraysynth.report.formatting import breakable
 from xraysynth.report.views.appearance import AppearanceSection, appearance_section
 from xraysynth.report.views.cells import Heading, headings
-from xraysynth.report.views.copies import CopiesSection, copies_section
 from xraysynth.report.views.measures import MeasuresSection, measures_section
-from xraysynth.report.words import breakable
+from xraysynth.report.views.memorisation import CopiesSection, copies_section
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import arm_groups, verdicts
 from xraysynth.report.arm_groups import PRIMARY
 from xraysynth.report.content import Arm
+from xraysynth.report.formatting import count, duration, known, number
 from xraysynth.report.views.cells import (
     ArmLabel,
     Cell,
@@ -16,7 +17,6 @@ from xraysynth.report.views.cells import (
     raw_score,
     score,
 )
-from xraysynth.report.words import count, duration, known, number
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from xraysynth.manifest import Manifest
 from xraysynth.report import thumbnails
 from xraysynth.report.content import PoolView
+from xraysynth.report.formatting import percent
 from xraysynth.report.thumbnails import Thumbnail
 from xraysynth.report.views.cells import Heading, headings
-from xraysynth.report.words import percent
 
 MOST_PROMPTS = 20
 """Refused prompts that are shown."""

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from xraysynth.evaluation.results import LabelFidelity
 from xraysynth.report import arm_groups
 from xraysynth.report.content import Arm, PoolView
+from xraysynth.report.formatting import UNKNOWN, breakable, known, number, percent
 from xraysynth.report.views.cells import (
     Cell,
     Heading,
@@ -17,7 +18,6 @@ from xraysynth.report.views.cells import (
     percent_bounds,
     score,
 )
-from xraysynth.report.words import UNKNOWN, breakable, known, number, percent
 
 TESTED_ON = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_auroc": "AUROC"}
 

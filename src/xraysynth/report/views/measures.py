@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from xraysynth.evaluation.results import Measure
 from xraysynth.report.content import Agreement, Evaluation, PoolView
+from xraysynth.report.formatting import breakable, known, measured, number
 from xraysynth.report.views.cells import Heading, headings
-from xraysynth.report.words import breakable, known, measured, number
 
 DIRECTIONS = {
     "lower": "lower is better",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.content import Arm
+from xraysynth.report.formatting import UNKNOWN, number
 from xraysynth.report.views.cells import ArmLabel, Heading, arm_label, bounds, headings
-from xraysynth.report.words import UNKNOWN, number
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from markupsafe import Markup
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import Result
 from xraysynth.report import readers
+from xraysynth.report.formatting import UNKNOWN, breakable, count, known, number, percent, signed
 from xraysynth.report.readers import DETECTION, SCORES
 from xraysynth.report.views.cells import Cell, Heading, headings, percent_bounds
-from xraysynth.report.words import UNKNOWN, breakable, count, known, number, percent, signed
 
 SHARES = ("accuracy", "sensitivity", "specificity")
 """The measures of detection that are shares."""

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.report import readers
-from xraysynth.report.views.agreement import (
+from xraysynth.report.formatting import known, number, percent, signed
+from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.views.error_maps import ErrorsSection, errors_section
+from xraysynth.report.views.reader_agreement import (
     BetweenTable,
     PairTable,
     RepeatTable,
@@ -13,15 +16,12 @@ from xraysynth.report.views.agreement import (
     pair_table,
     repeat_table,
 )
-from xraysynth.report.views.cells import Heading, headings
-from xraysynth.report.views.marks import ErrorsSection, errors_section
 from xraysynth.report.views.reading import (
     AnswersView,
     ReadingHeadline,
     answers_view,
     reading_headlines,
 )
-from xraysynth.report.words import known, number, percent, signed
 
 MOST_PLACES = 6
 """Results that a note is said to belong to."""

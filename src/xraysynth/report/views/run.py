@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xraysynth.report.content import JobRun
+from xraysynth.report.formatting import duration, known, number
 from xraysynth.report.views.cells import Heading, headings
-from xraysynth.report.words import duration, known, number
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from xraysynth.report import arm_groups
 from xraysynth.report.arm_groups import PRIMARY, SUMMARY
 from xraysynth.report.content import Arm
+from xraysynth.report.formatting import UNKNOWN
 from xraysynth.report.views.cells import ArmLabel, Cell, Heading, arm_label, headings, score
-from xraysynth.report.words import UNKNOWN
 
 BY_CLASS = ("precision", "recall", "f1", "auprc")
 """Metrics of single classes."""

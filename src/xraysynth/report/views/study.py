@@ -5,21 +5,21 @@ from dataclasses import dataclass
 
 from xraysynth.report import arm_groups, costs, findings
 from xraysynth.report.content import Content
+from xraysynth.report.formatting import count
 from xraysynth.report.views.appearance import AppearanceSection, appearance_section
 from xraysynth.report.views.arms import ArmsSection, arms_section
 from xraysynth.report.views.cohort import CohortSection, cohort_section
 from xraysynth.report.views.confusion import ConfusionSection, confusion_section
-from xraysynth.report.views.copies import CopiesSection, copies_section
 from xraysynth.report.views.curves import CurvesSection, curves_section
 from xraysynth.report.views.design import DesignSection, design_section
 from xraysynth.report.views.findings import FindingsSection, findings_section
 from xraysynth.report.views.generators import Galleries, RefusalTable, galleries, refusal_tables
 from xraysynth.report.views.labels import LabelsSection, labels_section
 from xraysynth.report.views.measures import MeasuresSection, measures_section
+from xraysynth.report.views.memorisation import CopiesSection, copies_section
 from xraysynth.report.views.reading import StudyReading, study_reading
 from xraysynth.report.views.run import RunSection, run_section
 from xraysynth.report.views.tradeoffs import TradeoffsSection, tradeoffs_section
-from xraysynth.report.words import count
 
 
 @dataclass(frozen=True)

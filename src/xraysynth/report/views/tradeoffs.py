@@ -8,8 +8,8 @@ from markupsafe import Markup
 from xraysynth.report import pareto, tradeoffs, verdicts
 from xraysynth.report.content import Content
 from xraysynth.report.costs import UNITS, Point, Quantity, Unit
+from xraysynth.report.formatting import quantity
 from xraysynth.report.views.cells import ArmLabel, Heading, arm_label
-from xraysynth.report.words import quantity
 
 
 @dataclass(frozen=True)

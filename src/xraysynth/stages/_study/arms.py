@@ -9,9 +9,9 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.data.persons import person_keys
+from xraysynth.evaluation.classifier_evaluation import TrainResult, is_meaningful
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.testing import TrainResult, is_meaningful
 from xraysynth.jobs.job import Job
 from xraysynth.report.content import Arm, Comparison
 from xraysynth.stages import train

@@ -22,7 +22,7 @@ def worth(scorer: Scorer, tested: Sequence[Tested], arms: Sequence[Arm]) -> list
     Read by the seeds that the arm and every point of the learning curve have finished. Left out where
     these are fewer than two, or a class has too few test patients to see how far these differ.
     """
-    from xraysynth.evaluation.metrics.utility import Curve, per_synthetic_image
+    from xraysynth.evaluation.metrics.real_data_equivalent import Curve, per_synthetic_image
 
     points: dict[int, Tested] = {}
     for one, arm in zip(tested, arms, strict=True):

@@ -7,10 +7,10 @@ from markupsafe import Markup
 
 from xraysynth.report import thumbnails
 from xraysynth.report.content import Evaluation, PoolView
+from xraysynth.report.formatting import breakable, number
 from xraysynth.report.thumbnails import Pair
 from xraysynth.report.views.cells import Heading, bounds, headings
 from xraysynth.report.views.measures import MeasureTable, Pools, measure_table
-from xraysynth.report.words import breakable, number
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ has the spread s between readers, what images give all readers (c) and what they
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xraysynth.evaluation.reader_study.crossed import Crossed, Spread, few
+from xraysynth.evaluation.reader_study.mrmc import Crossed, Spread, few
 
 READERS = (2, 3, 4, 6, 8, 12, 16)
 IMAGES = (20, 40, 80, 160, 320)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import REAL
+from xraysynth.report.formatting import known, number
 from xraysynth.report.readers import ALL, ASKED, SCORES
 from xraysynth.report.views.cells import Cell, Heading, headings
 from xraysynth.report.views.reading import share_cell, value_cell
-from xraysynth.report.words import known, number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xraysynth.evaluation.metrics.class_mix import apportion
-from xraysynth.evaluation.metrics.labelled import Labelled, name_classes
+from xraysynth.evaluation.metrics.labelled_features import Labelled, name_classes
 from xraysynth.progress import LATE_SECONDS, progress
 from xraysynth.seeds import derive_seed
 

@@ -10,7 +10,7 @@ import numpy as np
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.features import Features, require_same
 from xraysynth.evaluation.metrics.fidelity import Moments, fd_name, frechet, two_sides
-from xraysynth.evaluation.metrics.kernels import affinity, kd_name
+from xraysynth.evaluation.metrics.kernel_distances import affinity, kd_name
 from xraysynth.evaluation.metrics.manifold import Balls, hits
 from xraysynth.evaluation.metrics.neighbours import nearest, radii
 

@@ -15,15 +15,15 @@ from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
-from xraysynth.tracking import records
+from xraysynth.tracking import artifacts
+from xraysynth.tracking.artifacts import Record, of_cohort, of_lora, of_pool
 from xraysynth.tracking.media import IMAGES_PER_CLASS, image, log_rows, may_show, some, table
-from xraysynth.tracking.records import Record, of_cohort, of_lora, of_pool
 from xraysynth.tracking.summaries import cost, summarize, summarize_reading
 
 if TYPE_CHECKING:  # what is logged is handed over
+    from xraysynth.evaluation.classifier_evaluation import JudgeResult, TrainResult
     from xraysynth.evaluation.metrics.probes import Shortcut
     from xraysynth.evaluation.results import ClosestPair, PoolEvaluation
-    from xraysynth.evaluation.testing import JudgeResult, TrainResult
 
 CALIBRATION_BINS = 15
 
@@ -62,7 +62,7 @@ def log_cohort(run: Any, cohort: Manifest, *, patients: int, near_duplicates: in
         run.log({"cohort/samples": [image(read(file), row.label) for file, row in some(cohort)]})
     counts_of_all = {"patients": patients, "near_duplicates": near_duplicates}
     run.summary.update(summarize("prepare", {"images": len(cohort), **counts_of_all}))
-    records.log(run, of_cohort(cohort))
+    artifacts.log(run, of_cohort(cohort))
 
 
 def log_shortcuts(run: Any, shortcuts: "Sequence[Shortcut]") -> None:
@@ -76,8 +76,8 @@ def log_lora(run: Any, fine_tuning: FineTuning, *, job: Job, cohort: Manifest) -
     """What fine-tuning cost, and its weights as an artifact."""
     if run is not None:
         run.summary.update(summarize("finetune", to_json(fine_tuning)))
-        records.use(run, of_cohort(cohort))
-        records.log(run, of_lora(job.key))
+        artifacts.use(run, of_cohort(cohort))
+        artifacts.log(run, of_lora(job.key))
 
 
 def log_pool(
@@ -105,8 +105,8 @@ def log_pool(
     result = {"images": len(pool), "outcomes": outcomes, "ledger": to_json(ledger)}
     run.summary.update(summarize("generate", result))
     if lora:
-        records.use(run, of_lora(lora))
-    records.log(run, of_pool(store))
+        artifacts.use(run, of_lora(lora))
+    artifacts.log(run, of_pool(store))
 
 
 def _without_image(store: ImageStore) -> list[list[Any]]:
@@ -146,9 +146,9 @@ def log_training(
     spent = cost(pool_ledger(pools[0]).known) if len(pools) == 1 else {}
     run.summary.update(summarize("train", to_json(result)) | spent)
     for source in (of_cohort(cohort), *map(of_pool, pools)):
-        records.use(run, source)
-    records.log(run, Record("classifier", job.key, {"folder": f"{job.stage}/{job.key}"}))
-    records.log(run, Record("predictions", job.key, {"by": f"classifier-{job.key}"}))
+        artifacts.use(run, source)
+    artifacts.log(run, Record("classifier", job.key, {"folder": f"{job.stage}/{job.key}"}))
+    artifacts.log(run, Record("predictions", job.key, {"by": f"classifier-{job.key}"}))
 
 
 def _curves(
@@ -205,9 +205,9 @@ def log_evaluation(
     _log_closest(run, evaluation.closest, images)
     run.summary.update(summarize("evaluate", to_json(evaluation)))
     for source in made_from:
-        records.use(run, source)
+        artifacts.use(run, source)
     if job is not None:
-        records.log(run, Record("measures", job.key, {"folder": f"evaluate/{job.key}"}))
+        artifacts.log(run, Record("measures", job.key, {"folder": f"evaluate/{job.key}"}))
 
 
 def _log_closest(run: Any, closest: "Sequence[ClosestPair]", images: Manifest | None) -> None:
