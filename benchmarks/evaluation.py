@@ -27,12 +27,12 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from xraysynth.evaluation.encoders.base import run
+from xraysynth.evaluation.encoders.base import encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
-from xraysynth.evaluation.metrics.fidelity import Moments, frechet
-from xraysynth.evaluation.metrics.manifold import manifold
-from xraysynth.evaluation.metrics.point_estimates import RealSide, point_measures
+from xraysynth.evaluation.metrics.fidelity import Moments, frechet_from_moments
+from xraysynth.evaluation.metrics.manifold import compute_manifold_scores
+from xraysynth.evaluation.metrics.point_estimates import RealReference, compute_point_estimates
 
 SIDE_PX, BATCH = 64, 32
 LARGE, DIMENSIONS = 50_000, 2048
@@ -130,7 +130,7 @@ def of_prdc(real: np.ndarray, synthetic: np.ndarray) -> dict[str, float]:
 def features(images: np.ndarray) -> Features:
     """Ours, through the code that all encoders share."""
     to_rgb = Preprocessing(scale=(1.0,) * 3, shift=(0.0,) * 3)
-    values = run("benchmark", NETWORK, NETWORK, to_rgb, images)
+    values = encode_in_batches("benchmark", NETWORK, NETWORK, to_rgb, images)
     return Features(values, Identity("benchmark", "random", to_rgb))
 
 
@@ -163,9 +163,9 @@ def compare(n: int) -> dict[str, Any]:
             "prdc density, coverage": lambda: of_prdc(real, synthetic),
         }.items()
     )
-    real_s, side = timed("ours: the real side", lambda: RealSide.of(features(real)))
+    real_s, side = timed("ours: the real side", lambda: RealReference.from_features(features(real)))
     first_s, second_s = (
-        timed("ours", lambda y=y: point_measures(real=side, synthetic=features(y)))[0]  # type: ignore[misc]
+        timed("ours", lambda y=y: compute_point_estimates(real=side, synthetic=features(y)))[0]  # type: ignore[misc]
         for y in (synthetic, other)
     )
     our_s = real_s + first_s
@@ -180,7 +180,9 @@ def compare(n: int) -> dict[str, Any]:
 def fd_at_size() -> dict[str, float]:
     """FD of large sets, given their features, against what libraries do on them."""
     x, y = np.random.default_rng(0).standard_normal((2, LARGE, DIMENSIONS))
-    ours, _ = timed("FD", lambda: frechet(Moments.of(x), Moments.of(y)))
+    ours, _ = timed(
+        "FD", lambda: frechet_from_moments(Moments.from_features(x), Moments.from_features(y))
+    )
     covariances, product = timed(
         "two covariances by NumPy", lambda: np.cov(x, rowvar=False) @ np.cov(y, rowvar=False)
     )
@@ -194,7 +196,7 @@ def fd_at_size() -> dict[str, float]:
 def neighbours_at_size() -> dict[str, float]:
     """Precision, recall, density and coverage of large sets; the process's peak memory."""
     x, y = np.random.default_rng(0).standard_normal((2, LARGE, DIMENSIONS))
-    seconds, _ = timed("nearest neighbours", lambda: manifold(real=x, synthetic=y))
+    seconds, _ = timed("nearest neighbours", lambda: compute_manifold_scores(real=x, synthetic=y))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"neighbours_seconds": round(seconds, 1), "neighbours_peak_gb": round(peak, 2)}
 

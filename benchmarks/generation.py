@@ -124,9 +124,9 @@ def ours(folder: Path, count: int, **options: Any) -> dict[str, Any]:
     with timed(f"ours {options}, first batch"):
         list(generator.generate(requests(batch)))
     with timed("ours, denoising") as denoising:
-        made = sampler._denoised(requests(batch), Event())
+        made = sampler._denoise(requests(batch), Event())
     with timed("ours, decoding") as decoding:
-        sampler._decoded(made)
+        sampler._decode_batch(made)
     with timed(f"ours, {count} images") as whole:
         results = list(generator.generate(requests(count)))
     assert len(results) == count

@@ -44,7 +44,7 @@ from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.generation.lora.training import train
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.images import encode_png
-from xraysynth.records import CLASSES, Captioned
+from xraysynth.records import CLASSES, CaptionedImages
 
 PROMPTS = Path(__file__).parents[1] / "conf" / "prompts" / "curated.yaml"
 CAPTIONS_PER_IMAGE = 4
@@ -54,7 +54,7 @@ CUDA = torch.cuda.is_available()
 
 def embedded() -> Any:
     """The tiny model that ships with the package: one channel, 64 px."""
-    return StableDiffusionPipeline.from_pretrained(StableDiffusion().folder)
+    return StableDiffusionPipeline.from_pretrained(StableDiffusion().model_folder)
 
 
 def large() -> Any:
@@ -148,7 +148,7 @@ class Files(Dataset[dict[str, torch.Tensor]]):
 def their_steps(
     pipeline: Any, files: Files, draws: Examples, recipe: LoraRecipe, start: dict[str, Any]
 ) -> Iterator[float]:
-    """Losses of the example's loop, one at each `next`."""
+    """Losses of the example's loop, one at each `peek`."""
     accelerator = Accelerator(cpu=not CUDA, mixed_precision="bf16" if CUDA else "no")
     dtype = torch.bfloat16 if CUDA else torch.float32
     unet, vae, text_encoder = pipeline.unet, pipeline.vae, pipeline.text_encoder
@@ -167,7 +167,7 @@ def their_steps(
     counts = {"num_warmup_steps": warmup, "num_training_steps": recipe.steps}
     schedule = get_scheduler("cosine", optimizer, **counts)
     batches = [draws.draw(step, recipe) for step in range(recipe.steps)]
-    order = [list(zip(_images(b), b.captions.tolist(), strict=True)) for b in batches]
+    order = [list(zip(_images(b), b.caption_ids.tolist(), strict=True)) for b in batches]
     loader = DataLoader(files, batch_sampler=order, num_workers=0)
     unet, optimizer, schedule = accelerator.prepare(unet, optimizer, schedule)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
@@ -243,7 +243,7 @@ def compare(
 
     # One step of our side shows the weights it starts from, and warms both sides up.
     free = torch.cuda.memory_allocated() if CUDA else 0
-    cache, data = folder / "cache", Captioned(arrays, captions)
+    cache, data = folder / "cache", CaptionedImages(arrays, captions)
     begun = time.perf_counter()
     first = LoraRecipe(**options | {"steps": 1, "learning_rate": 1e-20})
     warm = build()
@@ -289,7 +289,7 @@ def compiled_step(
     side_px = RENDER_PX if not CUDA else 512
     arrays = np.stack([np.asarray(Image.fromarray(i).resize((side_px, side_px))) for i in images])
     with tempfile.TemporaryDirectory() as folder:
-        data = Captioned(arrays, captions)
+        data = CaptionedImages(arrays, captions)
         pipeline = large() if CUDA else embedded()
         train(pipeline, data, None, recipe, folder=Path(folder), cache=Path(folder), on_log=log)
     return {"step": float(np.median(times)), "compiling_seconds": times[0]}

@@ -92,11 +92,11 @@ def seconds_to_open(browser: Any, path: Path, opened: str) -> float:
 
 def plain_page(pixels: Iterable[Any]) -> str:
     """Images as elements of a page, all but the first hidden."""
-    from xraysynth.evaluation.reader_study.encoding import QUALITY, data_uri
+    from xraysynth.evaluation.reader_study.encoding import JPEG_QUALITY, data_uri
 
     images = []
     for one in pixels:
-        Image.fromarray(one).save(file := io.BytesIO(), "JPEG", quality=QUALITY)
+        Image.fromarray(one).save(file := io.BytesIO(), "JPEG", quality=JPEG_QUALITY)
         images.append(f'<img src="{data_uri(file.getvalue())}" hidden>')
     return "<!DOCTYPE html><meta charset=utf-8>" + "".join(images).replace(" hidden", "", 1)
 
@@ -120,21 +120,21 @@ def build_figures(folder: Path) -> dict[str, float]:
     from xraysynth.evaluation.reader_study import build
     from xraysynth.evaluation.reader_study.key import Case
     from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
-    from xraysynth.evaluation.reader_study.sample import Drawn, Sample
+    from xraysynth.evaluation.reader_study.sample import Sample, SampledImage
 
     drawn = []
     for n in range(IMAGES):
         origin = ("synthetic", "model") if n % 2 else ("real", "")
         path = folder / f"{n}.png"
         Image.fromarray(image(n, SIDE_PX)).save(path)
-        drawn.append(Drawn(Case(*origin, CLASSES[n % 4], str(n), "", str(n), str(n)), path))
+        drawn.append(SampledImage(Case(*origin, CLASSES[n % 4], str(n), "", str(n), str(n)), path))
     sample, recipe = Sample(drawn, []), ReviewRecipe(readers=["R1"], repeat_fraction=0.0)
     about = {"pools": {}, "cohort": "", "simulated": True, "made_by": "", "secret": "00" * 32}
     began = time.perf_counter()
-    key = build.key_of(recipe, sample, classes=CLASSES, **about)
+    key = build.build_key(recipe, sample, classes=CLASSES, **about)
     (kit,) = key.kits
-    files = {name: one.path for name, one in build.case_ids(sample).items()}
-    html = build.page(key, kit, files, title="benchmark", language="en", side_px=SIDE_PX)
+    files = {name: one.path for name, one in build.cases_by_id(sample).items()}
+    html = build.build_kit_page(key, kit, files, title="benchmark", language="en", side_px=SIDE_PX)
     seconds = time.perf_counter() - began
     return {"build_seconds": round(seconds, 2), "built_megabytes": round(len(html) / 1e6, 1)}
 

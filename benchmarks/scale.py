@@ -37,10 +37,10 @@ from scipy.stats.contingency import association
 from sklearn.model_selection import StratifiedGroupKFold
 
 from xraysynth.data import audit, duplicates
-from xraysynth.data.splits import assign_splits, require_splits
+from xraysynth.data.splits import assign_splits, require_classes_in_splits
 from xraysynth.generation import pool
-from xraysynth.images import encode_png, read, study_format
-from xraysynth.jobs.store import ImageStore, verify
+from xraysynth.images import encode_png, pad_and_resize, read_image
+from xraysynth.jobs.store import ImageStore, verify_checksums
 from xraysynth.manifest import Manifest
 from xraysynth.training.mixing import mix
 from xraysynth.training.recipe import MixMode
@@ -85,9 +85,9 @@ def ours(table: pd.DataFrame, made: Manifest, timed: "Clock") -> None:
     manifest = timed(
         "validate", lambda: Manifest(manifest.table.assign(split=split), folder, CLASSES)
     )
-    timed("validate", lambda: require_splits(manifest.table, CLASSES))
+    timed("validate", lambda: require_classes_in_splits(manifest.table, CLASSES))
     twins = np.arange(1, len(table), 100)
-    timed("audit", lambda: audit.audit(manifest, np.stack([twins - 1, twins], axis=1)))
+    timed("audit", lambda: audit.audit_cohort(manifest, np.stack([twins - 1, twins], axis=1)))
     train = timed("mix", lambda: manifest.split("train"))
     timed(
         "mix",
@@ -226,11 +226,11 @@ def all_pairs(hashes: np.ndarray, *, max_bits: int = 24) -> int:
 def compare_images(images: int, sample: int, *, worst: bool) -> dict[str, Any]:
     """Seconds and recall of our search, and the seconds of all pairs."""
     clock, (random, planted) = Clock("images"), prints(images)
-    found = clock("ours", lambda: duplicates.near_duplicates(random))
+    found = clock("ours", lambda: duplicates.find_near_duplicates(random))
     kinds = ("copies", "black", "variants") if worst else ()
     for kind in kinds:
         of_kind, _ = prints(images, kind)
-        clock(kind, lambda of=of_kind: duplicates.near_duplicates(of))  # type: ignore[misc]
+        clock(kind, lambda of=of_kind: duplicates.find_near_duplicates(of))  # type: ignore[misc]
     peak = peak_gb()
     clock("theirs", lambda: all_pairs(random.hashes[:sample]))
     codes = [pairs[:, 0] * images + pairs[:, 1] for pairs in (planted, found)]
@@ -257,19 +257,21 @@ def per_image(images: int, folder: Path) -> dict[str, float]:
     files = [folder / f"{number}.png" for number in range(images)]
     store = ImageStore(folder, "store", {})
     rows = {"label": "normal", "is_synthetic": True, "prompt": "a chest radiograph"}
-    encoded = clock("prepare", lambda: [encode_png(study_format(read(path), 64)) for path in files])
+    encoded = clock(
+        "prepare", lambda: [encode_png(pad_and_resize(read_image(path), 64)) for path in files]
+    )
     clock("store", lambda: commit(store, encoded, rows))
     manifest = store.manifest()
-    clock("verify", lambda: verify(manifest, remedy="none"))
-    clock("fingerprint", lambda: duplicates.fingerprint(manifest.files))
-    pixels = np.stack(clock("decode", lambda: [read(path) for path in manifest.files]))
+    clock("verify", lambda: verify_checksums(manifest, remedy="none"))
+    clock("fingerprint", lambda: duplicates.fingerprint_files(manifest.files))
+    pixels = np.stack(clock("decode", lambda: [read_image(path) for path in manifest.files]))
     embedded = encoders.build("embedded")
     embedded.features(pixels[:32])
     clock("embedded features", lambda: embedded.features(pixels))
     train(pixels[:32])
     clock("training", lambda: train(pixels))
     commit(store, [None] * (images * 100), rows)
-    clock("journal", lambda: pool.outcomes(store))
+    clock("journal", lambda: pool.count_outcomes(store))
     clock.seconds["journal"] /= 101  # lines an image
     return {step: round(seconds / images * 1000, 3) for step, seconds in clock.seconds.items()}
 

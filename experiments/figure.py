@@ -58,9 +58,11 @@ def draw(kind: str, found: list[Arm]) -> Iterator[tuple[str, str]]:
     names = list(dict.fromkeys(arm.generator for arm in found if arm.generator))
     if kind == "share":
         for name in names:
-            yield f"share-{name}", figures.against_share(found, name, names, METRIC, NAME)
+            yield f"share-{name}", figures.draw_score_by_fraction(found, name, names, METRIC, NAME)
     else:
-        drawn = {"differences": figures.differences, "learning": figures.learning_curve}[kind]
+        drawn = {"differences": figures.draw_differences, "learning": figures.draw_learning_curve}[
+            kind
+        ]
         yield kind, drawn(found, names, METRIC, NAME)
 
 

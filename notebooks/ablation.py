@@ -30,7 +30,7 @@ import pandas as pd
 
 from xraysynth import compose
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.report.verdicts import utility, verdict
+from xraysynth.report.verdicts import classify_difference, utility
 from xraysynth.stages import Workspace, study
 from xraysynth.tracking.export import read_runs
 
@@ -123,7 +123,8 @@ pd.DataFrame(
         "high": compared["difference_high"].round(3),
         "p (Holm)": compared["p_holm"].round(3),
         "verdict": [
-            verdict(difference(row), p_holm=adjusted(row)) for _, row in compared.iterrows()
+            classify_difference(difference(row), p_holm=adjusted(row))
+            for _, row in compared.iterrows()
         ],
     }
 ).reset_index(drop=True)

@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 
 from xraysynth import compose
-from xraysynth.data.duplicates import Fingerprints, fingerprint_pixels, near_duplicates
+from xraysynth.data.duplicates import Fingerprints, find_near_duplicates, fingerprint_pixels
 from xraysynth.errors import ConfoundingError
-from xraysynth.images import read
+from xraysynth.images import read_image
 from xraysynth.stages import Workspace
 
 # The folder in which the study is run, so that its `outputs` are found: here, the one above.
@@ -64,7 +64,7 @@ table.pivot_table("patient_id", "label", ["source", "split"], aggfunc="nunique",
 # from 0.9 on the study refuses to start. Near duplicates across splits must be 0.
 
 # %%
-pd.DataFrame(audit.source_tells).T.round(2)
+pd.DataFrame(audit.source_confounding).T.round(2)
 
 # %%
 names = ["exact_duplicates", "near_duplicates", "near_duplicates_across_splits"]
@@ -86,7 +86,7 @@ def draw_grid(rows, columns=8):
         for place in line:
             place.axis("off")
         for place, file in zip(line, files, strict=False):
-            place.imshow(read(file), cmap="gray", vmin=0, vmax=255)
+            place.imshow(read_image(file), cmap="gray", vmin=0, vmax=255)
     figure.tight_layout(pad=0.3)
 
 
@@ -102,11 +102,11 @@ draw_grid({name: by_class.get_group(name) for name in cohort.classes})
 # else.
 
 # %%
-originals = [read(file) for file in cohort.files]
+originals = [read_image(file) for file in cohort.files]
 copies = [(255 * (originals[n] / 255) ** 1.2).astype(np.uint8) for n in (0, 1, 2)]
 prints = [fingerprint_pixels(image) for image in (*originals, *copies)]
 hashes, thumbnails = map(np.stack, zip(*prints, strict=True))
-pairs = near_duplicates(Fingerprints(hashes, thumbnails))
+pairs = find_near_duplicates(Fingerprints(hashes, thumbnails))
 new = pairs[pairs[:, 1] >= len(originals)]
 figure, axes = plt.subplots(2, len(new), figsize=(1.6 * len(new), 3.4), squeeze=False)
 for column, (one, other) in zip(axes.T, new, strict=True):
@@ -121,7 +121,7 @@ figure.tight_layout()
 # ## What a confounded cohort looks like
 # The same images in a table that says that every image of the last class comes from a second hospital, as
 # in collections put together from one public data set per disease. The hospital alone then tells the
-# class, a classifier can learn the scanner instead of the lungs, and `prepare` stops.
+# class, a classifier can learn the scanner instead of the lungs, and `prepare_training_data` stops.
 
 # %%
 last = cohort.classes[-1]

@@ -31,9 +31,9 @@ import pandas as pd
 
 from xraysynth import compose
 from xraysynth.evaluation.encoders import build
-from xraysynth.evaluation.images import Precision, evaluate
+from xraysynth.evaluation.images import Resampling, evaluate
 from xraysynth.generation import pool
-from xraysynth.images import read
+from xraysynth.images import read_image
 from xraysynth.stages import Workspace, finetune, generate
 
 # The folder in which the study is run, so that its `outputs` are found: here, the one above.
@@ -42,15 +42,15 @@ overrides = shlex.split(os.environ.get("XRAYSYNTH_OVERRIDES", "experiment=quicks
 overrides.append("tracking=none")
 config = compose(overrides)
 cohort = Workspace(config, overrides).cohort
-per_class = max(cohort.split("train").counts().values())  # as many as there are real ones
+per_class = max(cohort.split("train").class_counts().values())  # as many as there are real ones
 overrides.append(f"generate.per_class={per_class}")
 config = compose(overrides)
 workspace = Workspace(config, overrides)
-if workspace.learners:
+if workspace.generators_to_finetune:
     finetune.run(workspace)  # what is done is not done again
 generate.run(workspace)
 pools = workspace.pools()
-pd.DataFrame([images.counts() for images in pools.values()], index=list(pools))
+pd.DataFrame([images.class_counts() for images in pools.values()], index=list(pools))
 
 # %% [markdown]
 # ## The images and their prompts
@@ -69,7 +69,7 @@ def draw_prompts(images, columns=5):
             place.axis("off")
         chosen = ordered[ordered["label"] == name].head(columns)
         for place, row in zip(line, chosen.itertuples(), strict=False):
-            place.imshow(read(row.file), cmap="gray", vmin=0, vmax=255)
+            place.imshow(read_image(row.file), cmap="gray", vmin=0, vmax=255)
             place.set_title(textwrap.fill(row.prompt, 34), loc="left", fontsize=5.5)
     figure.tight_layout(h_pad=1.5)
 
@@ -85,13 +85,13 @@ for name, images in pools.items():
 # pool. Energy is estimated where the processor tells none.
 
 # %%
-stores = {name: workspace.store(name) for name in workspace.generators}
-ends = [pd.DataFrame(pool.outcomes(store)).sum(axis=1) for store in stores.values()]
+stores = {name: workspace.pool_store(name) for name in workspace.generators}
+ends = [pd.DataFrame(pool.count_outcomes(store)).sum(axis=1) for store in stores.values()]
 pd.DataFrame(ends, index=list(stores))
 
 # %%
 kept = ["images", "seconds_p50", "images_per_hour", "energy_kwh_per_1000", "cost_usd_per_image"]
-pd.DataFrame([pool.ledger(store) for store in stores.values()], index=list(stores))[kept]
+pd.DataFrame([pool.compute_ledger(store) for store in stores.values()], index=list(stores))[kept]
 
 # %% [markdown]
 # ## How far from real images?
@@ -112,21 +112,30 @@ measured = {
         cache=config.output / "cache",
         train=cohort.split("train"),
         held_out=held_out,
-        precision=Precision(splits=10, replicates=200, pairs_per_class=50),
+        resampling=Resampling(splits=10, replicates=200, pairs_per_class=50),
     )
     for name, images in pools.items()
 }
 measures = pd.concat({name: pd.DataFrame(found.measures) for name, found in measured.items()})
 measures = measures.droplevel(1).rename_axis("generator").reset_index()
 overall = measures[measures["label"] == ""]
-columns = ["metric", "generator", "value", "floor", "excess_low", "excess_high", "n", "better"]
+columns = [
+    "metric",
+    "generator",
+    "value",
+    "baseline_value",
+    "excess_low",
+    "excess_high",
+    "n",
+    "better",
+]
 overall[columns].sort_values(["metric", "generator"]).round(3).reset_index(drop=True)
 
 # %%
 distance = overall[overall["metric"] == "FD(embedded)"]
 figure, axes = plt.subplots(figsize=(6, 0.8 + 0.5 * len(distance)))
 for y, row in enumerate(distance.itertuples()):
-    axes.plot([row.floor_low, row.floor_high], [y - 0.12] * 2, color="0.6", linewidth=5)
+    axes.plot([row.baseline_low, row.baseline_high], [y - 0.12] * 2, color="0.6", linewidth=5)
     axes.plot([row.low, row.high], [y + 0.12] * 2, color="C0", linewidth=2)
     axes.plot(row.value, y + 0.12, "o", color="C0")
 axes.set_yticks(range(len(distance)), distance["generator"])
@@ -148,7 +157,7 @@ for name, found in measured.items():
     figure, axes = plt.subplots(2, len(pairs), figsize=(1.5 * len(pairs), 3.5), squeeze=False)
     for column, pair in zip(axes.T, pairs, strict=True):
         for place, side in zip(column, ("synthetic", "train"), strict=True):
-            place.imshow(read(getattr(pair, side)), cmap="gray", vmin=0, vmax=255)
+            place.imshow(read_image(getattr(pair, side)), cmap="gray", vmin=0, vmax=255)
             place.axis("off")
         flag = ", flagged" if pair.flagged else ""
         column[0].set_title(f"{pair.distance:.2f}{flag}", fontsize=8)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from xraysynth.composition import compose, hydra_words
-from xraysynth.config import FORMER, Study, current_name, with_former_names
+from xraysynth.composition import compose, to_hydra_overrides
+from xraysynth.config import DEPRECATED_NAMES, Study, current_name, with_deprecated_names
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.dalle import Dalle
@@ -160,7 +160,7 @@ def test_numbers_and_texts_are_taken_as_they_are_meant():
 
 
 def test_the_words_of_a_test_source_can_be_typed_again():
-    typed = hydra_words(["test_source=table", "test_source.table.path=x"])
+    typed = to_hydra_overrides(["test_source=table", "test_source.table.path=x"])
     assert compose([text.removeprefix("++") for text in typed]).test_source["table"]["path"] == "x"
 
 
@@ -200,10 +200,10 @@ def test_a_mistake_in_an_experiment_file_is_refused(experiment, text, message):
 @pytest.fixture
 def renamed(monkeypatch):
     """As if the version before had called some options otherwise."""
-    monkeypatch.setitem(FORMER, "data.portion", "data.synthetic_fraction")
-    monkeypatch.setitem(FORMER, "training", "trainer")
+    monkeypatch.setitem(DEPRECATED_NAMES, "data.portion", "data.synthetic_fraction")
+    monkeypatch.setitem(DEPRECATED_NAMES, "training", "trainer")
     lora = "xraysynth.generation.generators.sd_lora.SdLora.lora"
-    monkeypatch.setitem(FORMER, f"{lora}.dimension", f"{lora}.rank")
+    monkeypatch.setitem(DEPRECATED_NAMES, f"{lora}.dimension", f"{lora}.rank")
 
 
 @pytest.mark.usefixtures("renamed")
@@ -248,9 +248,9 @@ def test_a_multirun_leaves_names_that_do_not_exist_to_hydra_and_takes_former_nam
     words = ["data.portion=0,1", "data.mode=add", "sede=1", "source.folder.root=x"]
     current = ["data.synthetic_fraction=0,1", *words[1:]]
     expected = [f"++{current[0]}", *words[1:3], "++source.folder.root=x"]
-    assert hydra_words(words, multirun=True) == expected
-    assert hydra_words(words) == [f"++{word}" for word in current]
-    assert hydra_words(["source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m"]) == [
+    assert to_hydra_overrides(words, multirun=True) == expected
+    assert to_hydra_overrides(words) == [f"++{word}" for word in current]
+    assert to_hydra_overrides(["source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m"]) == [
         *("source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m")
     ]
 
@@ -280,8 +280,8 @@ def test_a_wrong_value_under_an_old_name_is_named_by_the_new_one():
 @pytest.mark.usefixtures("renamed")
 def test_finished_work_keeps_the_key_that_its_old_names_gave_it():
     now = {"synthetic_fraction": 0.5, "mode": "add"}
-    assert digest(with_former_names("data", now)) == digest({"portion": 0.5, "mode": "add"})
-    assert with_former_names("trainer", now) == now
+    assert digest(with_deprecated_names("data", now)) == digest({"portion": 0.5, "mode": "add"})
+    assert with_deprecated_names("trainer", now) == now
 
 
 def test_a_plugin_named_by_its_old_place_is_found_with_a_warning():

@@ -5,12 +5,12 @@ import pytest
 import yaml
 
 from xraysynth import compose
-from xraysynth.config import PLUGINS, Config, options
+from xraysynth.config import PLUGIN_GROUPS, Config, list_group_options
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.recipe import ENCODERS
-from xraysynth.usage import GROUPS, stage_help
+from xraysynth.usage import CONFIG_GROUPS, stage_help
 
-SOURCES, GENERATORS = options("source"), options("generator")
+SOURCES, GENERATORS = list_group_options("source"), list_group_options("generator")
 MUST = re.compile(r"(\S+) must be given")
 
 
@@ -28,11 +28,13 @@ def filled(*overrides):
     raise AssertionError("more than ten values must be given")
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g in GROUPS for o in options(g)])
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g in CONFIG_GROUPS for o in list_group_options(g)]
+)
 def test_every_option_of_every_group_composes_and_binds_to_its_target(group, option):
     config = filled(f"{group}={option}")
     assert isinstance(config, Config)
-    if group in PLUGINS:
+    if group in PLUGIN_GROUPS:
         assert list(getattr(config, group)) == [option]
 
 
@@ -45,7 +47,9 @@ def test_sources_and_generators_can_be_selected_together():
     assert len(config.generators()) == len(GENERATORS)
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g in PLUGINS for o in options(g)])
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g in PLUGIN_GROUPS for o in list_group_options(g)]
+)
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_a_misspelt_argument_of_any_plugin_is_refused(group, option, prefix):
     with pytest.raises(ConfigError, match=f"{group}.{option}.nmae"):
@@ -108,8 +112,8 @@ def test_yaml_files_restate_no_default():
     """One home per fact: a value in a yaml differs from the constructor's."""
     from hydra.utils import get_class
 
-    for group in PLUGINS:
-        for option in options(group):
+    for group in PLUGIN_GROUPS:
+        for option in list_group_options(group):
             node = yaml.safe_load(_text(group, option))[option]
             signature = inspect.signature(get_class(node.pop("_target_")))
             same = {k: v for k, v in node.items() if signature.parameters[k].default == v}
@@ -123,7 +127,7 @@ def _text(group, option):
 
 
 def test_no_secret_has_a_place_in_the_configuration():
-    names = re.findall(r"\w*(?:key|token|secret|password)\w*", str(compose().plain()).lower())
+    names = re.findall(r"\w*(?:key|token|secret|password)\w*", str(compose().to_dict()).lower())
     assert names == []
 
 

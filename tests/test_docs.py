@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xraysynth import compose
-from xraysynth.cli import STAGES, understood
-from xraysynth.config import options
+from xraysynth.cli import STAGES, parse_command
+from xraysynth.config import list_group_options
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -28,7 +28,7 @@ def commands():
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_every_command_composes(command):
-    stage, overrides = understood(shlex.split(command)[1:])
+    stage, overrides = parse_command(shlex.split(command)[1:])
     assert stage.split()[0] in STAGES
     if "-m" in overrides:
         overrides.remove("-m")
@@ -40,7 +40,9 @@ def test_every_command_composes(command):
 
 def test_the_readme_names_every_source_preset_and_generator():
     text = (ROOT / "README.md").read_text()
-    missing = [n for g in ("source", "generator") for n in options(g) if f"`{n}`" not in text]
+    missing = [
+        n for g in ("source", "generator") for n in list_group_options(g) if f"`{n}`" not in text
+    ]
     assert not missing
 
 

@@ -40,15 +40,15 @@ def white_png(width, height):
 
 
 def test_grey_comes_back_unchanged(grey):
-    assert np.array_equal(images.decode(encoded(grey), "a.png"), grey)
+    assert np.array_equal(images.decode_image(encoded(grey), "a.png"), grey)
 
 
 def test_colour_becomes_luma(grey):
     rgb = np.dstack([grey, grey, grey])
-    assert np.array_equal(images.decode(encoded(rgb), "a.png"), grey)
+    assert np.array_equal(images.decode_image(encoded(rgb), "a.png"), grey)
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 0] = 255
-    assert (images.decode(encoded(red), "a.png") == 76).all()
+    assert (images.decode_image(encoded(red), "a.png") == 76).all()
 
 
 def test_a_palette_is_resolved_to_its_colours():
@@ -56,7 +56,7 @@ def test_a_palette_is_resolved_to_its_colours():
     image.putpalette([0, 0, 0, 200, 200, 200])
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    assert (images.decode(buffer.getvalue(), "a.png") == 200).all()
+    assert (images.decode_image(buffer.getvalue(), "a.png") == 200).all()
 
 
 def test_damaged_files_are_refused_by_name(grey):
@@ -69,7 +69,7 @@ def test_damaged_files_are_refused_by_name(grey):
         good[:10]: "not a readable image",
     }.items():
         with pytest.raises(ImageError, match=rf"x/bad\.jpg: .*{reason}"):
-            images.decode(data, "x/bad.jpg")
+            images.decode_image(data, "x/bad.jpg")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_damaged_files_are_refused_by_name(grey):
 )
 def test_other_pixel_kinds_are_refused_with_a_remedy(data, kind):
     with pytest.raises(ImageError, match=rf"a\.png: a {kind} image.*; \w+ it"):
-        images.decode(data, "a.png")
+        images.decode_image(data, "a.png")
 
 
 @pytest.mark.parametrize(("width", "height"), [(10000, 10000), (30000, 30000)])
@@ -95,29 +95,29 @@ def test_a_huge_image_is_refused_before_it_is_decoded(width, height, monkeypatch
     fixed = data[:29] + struct.pack(">I", zlib.crc32(data[12:29])) + data[33:]
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ImageError, match=r"a\.png: .*megapixels.*downscale it"):
-        images.decode(fixed, "a.png")
+        images.decode_image(fixed, "a.png")
 
 
 def test_the_limit_is_where_it_is_said_to_be(monkeypatch):
     monkeypatch.setattr(images, "MAX_MEGAPIXELS", 1)
-    assert images.decode(white_png(1000, 1000), "a.png").shape == (1000, 1000)
+    assert images.decode_image(white_png(1000, 1000), "a.png").shape == (1000, 1000)
     with pytest.raises(ImageError, match="more than the 1 allowed"):
-        images.decode(white_png(1000, 1001), "a.png")
+        images.decode_image(white_png(1000, 1001), "a.png")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"none\.png: no such file"):
-        images.read(tmp_path / "none.png")
+        images.read_image(tmp_path / "none.png")
 
 
 def test_read_decodes_a_file(tmp_path, grey):
     (tmp_path / "a.png").write_bytes(encoded(grey))
-    assert np.array_equal(images.read(tmp_path / "a.png"), grey)
+    assert np.array_equal(images.read_image(tmp_path / "a.png"), grey)
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 50), (50, 100)])
 def test_padding_is_black_centred_and_keeps_the_aspect_ratio(height, width):
-    square = images.study_format(np.full((height, width), 200, np.uint8), 64)
+    square = images.pad_and_resize(np.full((height, width), 200, np.uint8), 64)
     assert square.shape == (64, 64)
     bright = square > 100
     across, along = (1, 0) if height > width else (0, 1)
@@ -130,19 +130,19 @@ def test_padding_is_black_centred_and_keeps_the_aspect_ratio(height, width):
 
 def test_an_image_in_study_format_is_left_alone(grey):
     square = grey[:30, :30]
-    assert np.array_equal(images.study_format(square, 30), square)
+    assert np.array_equal(images.pad_and_resize(square, 30), square)
 
 
 def test_downscaling_is_antialiased():
     stripes = np.tile(np.array([0, 255], np.uint8), (256, 128))
-    small = images.study_format(stripes, 32)
+    small = images.pad_and_resize(stripes, 32)
     assert np.abs(small[4:-4, 4:-4].astype(int) - 128).max() < 10
 
 
 def test_png_bytes_are_deterministic_and_bare(grey):
     data = images.encode_png(grey)
     assert data == images.encode_png(grey.copy())
-    assert np.array_equal(images.decode(data, "a.png"), grey)
+    assert np.array_equal(images.decode_image(data, "a.png"), grey)
     assert set(Image.open(io.BytesIO(data)).info) == set()
 
 

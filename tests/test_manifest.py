@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xraysynth import manifest as module
 from xraysynth.errors import ManifestError
-from xraysynth.manifest import COLUMNS, Manifest, conform
+from xraysynth.manifest import COLUMNS, Manifest, conform_to_schema
 from xraysynth.records import require_inside
 from xraysynth.seeds import digest
 
@@ -35,7 +35,7 @@ def manifest(*rows, folder=Path("folder")):
 
 def test_a_valid_manifest_counts_and_selects():
     found = manifest(row(), row(image_id="b", label="covid19", patient_id="p2", split="test"))
-    assert found.counts() == {"normal": 1, "covid19": 1}
+    assert found.class_counts() == {"normal": 1, "covid19": 1}
     assert found.targets.tolist() == [0, 1]
     assert found.split("test").table["image_id"].tolist() == ["b"]
     assert found.files[0] == Path("folder/images/a.png")
@@ -93,7 +93,7 @@ THREE = (
 
 @pytest.mark.parametrize("block", [1, 2, 50_000])
 def test_the_digest_is_that_of_the_whole_table_whatever_the_blocks(monkeypatch, block):
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_BLOCK_ROWS", block)
     found = manifest(*THREE)
     columns = ["image_id", "sha256", "label", "split", "patient_id", "is_synthetic"]
     assert found.digest() == digest([list(CLASSES), found.table[columns].to_numpy().tolist()])
@@ -123,9 +123,9 @@ def test_rows_of_a_manifest_are_a_manifest_with_an_index_of_its_own():
     found = manifest(*THREE).where([False, True, True])
     assert found.table["image_id"].tolist() == ['ü"b', "c"]
     assert found.table.index.tolist() == [0, 1]
-    pd.testing.assert_frame_equal(found.table, conform(found.table))
+    pd.testing.assert_frame_equal(found.table, conform_to_schema(found.table))
     with pytest.raises(ManifestError, match="a label is one of covid19"):
-        manifest(*THREE).relabel(["covid19"])
+        manifest(*THREE).with_classes(["covid19"])
 
 
 def test_any_table_gets_the_schema_and_a_conforming_one_stays_as_it_is():
@@ -141,7 +141,7 @@ def test_any_table_gets_the_schema_and_a_conforming_one_stays_as_it_is():
         },
         index=[7, 9],
     )
-    found = conform(odd)
+    found = conform_to_schema(odd)
     assert {name: str(dtype) for name, dtype in found.dtypes.items()} == dict(COLUMNS)
     assert found["image_id"].tolist() == ["1", "b"]
     assert found["label"].tolist() == ["x", ""]
@@ -150,8 +150,8 @@ def test_any_table_gets_the_schema_and_a_conforming_one_stays_as_it_is():
     assert found["age"].isna().tolist() == [False, True]
     assert found["seed"].isna().tolist() == [True, False]
     assert found.index.tolist() == [0, 1]
-    pd.testing.assert_frame_equal(conform(found), found)
-    changed = conform(found)
+    pd.testing.assert_frame_equal(conform_to_schema(found), found)
+    changed = conform_to_schema(found)
     changed.loc[0, "label"] = "y"
     assert found.loc[0, "label"] == "x"
 

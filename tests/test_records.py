@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from xraysynth.records import Generated, Request, require_inside
+from xraysynth.records import GenerationResult, Request, require_inside
 
 
 def test_an_inside_path_is_joined():
@@ -12,4 +12,4 @@ def test_an_inside_path_is_joined():
 def test_only_an_image_has_pixels():
     request = Request("normal", 0, "p", "", 1)
     with pytest.raises(ValueError, match="exactly an image has pixels"):
-        Generated(request, "image")
+        GenerationResult(request, "image")

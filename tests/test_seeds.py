@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 
-from xraysynth.seeds import derive_seed, digest, identity, key12
+from xraysynth.seeds import derive_seed, digest, identity, short_digest
 
 
 def test_a_seed_depends_on_the_root_and_every_part_of_the_path():
@@ -24,7 +24,7 @@ def test_seeds_are_the_same_on_every_machine():
 def test_digest_ignores_the_order_of_keys_only():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest([1, 2]) != digest([2, 1])
-    assert key12("x") == digest("x")[:12]
+    assert short_digest("x") == digest("x")[:12]
 
 
 def test_identity_leaves_out_what_does_not_decide_pixels():

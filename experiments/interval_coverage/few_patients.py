@@ -14,7 +14,7 @@ import pandas as pd
 from simulate import CLASSES, Cell, TestSet
 
 from xraysynth.evaluation.metrics import classification, statistics
-from xraysynth.evaluation.metrics.classification import Resampled
+from xraysynth.evaluation.metrics.classification import BootstrapScores
 from xraysynth.evaluation.metrics.scores import replicate_scores
 
 RARE = CLASSES[3]
@@ -42,12 +42,12 @@ def draw(counts: tuple[int, ...], rng: np.random.Generator) -> TestSet:
 @contextmanager
 def bootstrap_alone() -> Iterator[None]:
     """Without Wilson's interval for few patients."""
-    kept = statistics.FEW_PATIENTS
-    statistics.FEW_PATIENTS = classification.FEW_PATIENTS = 0
+    kept = statistics.MIN_BOOTSTRAP_PATIENTS
+    statistics.MIN_BOOTSTRAP_PATIENTS = classification.MIN_BOOTSTRAP_PATIENTS = 0
     try:
         yield
     finally:
-        statistics.FEW_PATIENTS = classification.FEW_PATIENTS = kept
+        statistics.MIN_BOOTSTRAP_PATIENTS = classification.MIN_BOOTSTRAP_PATIENTS = kept
 
 
 def covered(rare: int, *, sets: int, replicates: int) -> list[dict]:
@@ -63,11 +63,11 @@ def covered(rare: int, *, sets: int, replicates: int) -> list[dict]:
         images = draw(counts, rng)
         run = images.predictions(CELL, CELL.skill, rng)
         options = {"classes": CLASSES, "replicates": replicates, "seed": seed}
-        arm = Resampled.of([run], images.targets, images.patients, **options)
-        found = {"ours": arm.scores()}
+        arm = BootstrapScores.from_runs([run], images.targets, images.patients, **options)
+        found = {"ours": arm.intervals()}
         with bootstrap_alone():
-            plain = Resampled.of([run], images.targets, images.patients, **options)
-            found["bootstrap alone"] = plain.scores()
+            plain = BootstrapScores.from_runs([run], images.targets, images.patients, **options)
+            found["bootstrap alone"] = plain.intervals()
         for way, scores in found.items():
             for name in SCORES:
                 inside = scores[name].low <= truth[name][0] <= scores[name].high

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.evaluation.metrics.classification import Resampled, arm_scores
+from xraysynth.evaluation.metrics.classification import BootstrapScores, score_arm
 from xraysynth.evaluation.metrics.scores import replicate_scores
 from xraysynth.evaluation.metrics.statistics import (
     Interval,
-    interval,
     paired_difference,
+    percentile_interval,
     score_interval,
 )
 
@@ -31,8 +31,8 @@ Found = dict[tuple[str, str], Interval]  # by method and score
 
 def arm_replicates(runs: Any, *given: Any, **options: Any) -> dict[str, np.ndarray]:
     """Every score of an arm `(1 + R,)`: its value, then its replicates."""
-    arm = Resampled.of(runs, *given, **options)
-    return {name: arm.replicates(name) for name in arm.levels}
+    arm = BootstrapScores.from_runs(runs, *given, **options)
+    return {name: arm.replicates(name) for name in arm.means_and_deviations}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def intervals_of_one_run(cell: Cell, seed: int, replicates: int) -> Found:
             value, drawn = scores[name][0], scores[name][1:]
             patients = len(np.unique(owners))
             found[f"logit{way}", name] = score_interval(value, drawn, n=0, patients=patients)
-            found[f"percentile{way}", name] = interval(value, drawn, n=0)
+            found[f"percentile{way}", name] = percentile_interval(value, drawn, n=0)
     return found
 
 
@@ -159,7 +159,7 @@ def intervals_of_arms(cell: Cell, seed: int, replicates: int) -> Found:
         ]
         for gain in (0.0, cell.gain)
     )
-    scores = arm_scores(arm, *given, **options)
+    scores = score_arm(arm, *given, **options)
     ours = [arm_replicates(runs, *given, **options) for runs in (arm, reference)]
     each = [[arm_replicates([run], *given, **options) for run in runs] for runs in (arm, reference)]
     drawn = np.vstack([np.ones(RUNS), rng.multinomial(RUNS, np.ones(RUNS) / RUNS, replicates)])
@@ -170,9 +170,9 @@ def intervals_of_arms(cell: Cell, seed: int, replicates: int) -> Found:
         found["arm", name] = scores[name]
         found["difference", name] = paired_difference(ours[0][name], ours[1][name], n=0)
         redrawn = (difference * drawn / RUNS).sum(1)
-        found["difference, runs drawn", name] = interval(redrawn[0], redrawn[1:], n=0)
+        found["difference, runs drawn", name] = percentile_interval(redrawn[0], redrawn[1:], n=0)
         fixed = difference.mean(1)
-        found["difference, runs given", name] = interval(fixed[0], fixed[1:], n=0)
+        found["difference, runs given", name] = percentile_interval(fixed[0], fixed[1:], n=0)
     return found
 
 

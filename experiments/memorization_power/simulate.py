@@ -8,7 +8,7 @@ import pandas as pd
 
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
-from xraysynth.evaluation.metrics.memorization import LEVEL, Memorization, memorization
+from xraysynth.evaluation.metrics.memorization import FLAG_LEVEL, Memorization, detect_memorization
 
 IDENTITY = Identity("simulated", "none", Preprocessing())
 TRAIN, SYNTHETIC, DIMENSIONS = 200, 300, 8
@@ -26,7 +26,7 @@ def pool(*, held_out: int, copies: float, seed: int, replicates: int = 300) -> M
     patients = np.arange(held_out) // 2
     effects = rng.normal(size=(held_out, DIMENSIONS))[patients]
     others = np.sqrt(0.5) * (effects + rng.normal(size=(held_out, DIMENSIONS)))
-    return memorization(
+    return detect_memorization(
         train=Features(train, IDENTITY),
         held_out=Features(others, IDENTITY),
         synthetic=Features(synthetic, IDENTITY),
@@ -42,8 +42,8 @@ def measure(*, held_out: int, copies: float, sets: int) -> dict[str, float]:
     pools = [pool(held_out=held_out, copies=copies, seed=seed) for seed in range(sets)]
     flagged = np.array([one.flagged.value for one in pools])
     ends = np.array([(one.flagged.low, one.flagged.high) for one in pools])
-    above = ends[:, 0] > LEVEL
-    significant = np.array([one.p < 0.05 for one in pools])
+    above = ends[:, 0] > FLAG_LEVEL
+    significant = np.array([one.p_value < 0.05 for one in pools])
     planted = round(copies * SYNTHETIC)
     caught = [np.mean(one.distances[:planted] < one.threshold) for one in pools if planted]
     return {

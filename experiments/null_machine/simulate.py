@@ -18,7 +18,7 @@ from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.measures import measure_sets
-from xraysynth.evaluation.metrics.statistics import Interval, holm
+from xraysynth.evaluation.metrics.statistics import Interval, holm_adjust
 from xraysynth.evaluation.results import Measure
 from xraysynth.report import verdicts
 from xraysynth.stages._study import arms, plan
@@ -77,7 +77,7 @@ class FinishedJob:
     folder: Path = Path("nowhere")
 
 
-def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.Tested]]:
+def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.TestedArm]]:
     """Every arm of a study with the predictions of its seeds on the same test images."""
     rng = np.random.default_rng([seed, study.n_arms, study.seeds])
     targets, owners = study.patients.draw(rng)
@@ -94,7 +94,7 @@ def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.Tested]]:
         ]
     )
     tested = []
-    for arm in plan.arms(config, None):  # type: ignore[arg-type]
+    for arm in plan.build_arms(config, None):  # type: ignore[arg-type]
         gain = study.gain if arm.generator and arm.config.data.control.value == "none" else 0.0
         tables = []
         for _ in range(study.seeds):
@@ -103,7 +103,7 @@ def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.Tested]]:
             logits = shared + own + skill * np.eye(len(CLASSES))[targets]
             tables.append(_predictions(logits, targets, owners))
         jobs = {n: FinishedJob() for n in range(study.seeds)}
-        tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
+        tested.append(arms.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
     return arms.Scorer(config, tested), tested
 
 
@@ -127,9 +127,11 @@ def training_claims(study: Study, seed: int) -> dict[str, float]:
     for one, found in zip(tested, compared, strict=True):
         kinds = (found.over_real, found.over_duplicates, found.over_permuted)
         for name, comparison in zip(words, kinds, strict=True):
-            difference = comparison.differences.get(arms.PRIMARY)
-            if one.of_interest and difference is not None:
-                words[name].append(verdicts.verdict(difference, p_holm=comparison.p_holm))
+            difference = comparison.differences.get(arms.PRIMARY_METRIC)
+            if one.is_generator_arm and difference is not None:
+                words[name].append(
+                    verdicts.classify_difference(difference, p_holm=comparison.p_holm)
+                )
     return {
         "better than real only": _share(words["real"], verdicts.BETTER),
         "worse than real only": _share(words["real"], verdicts.WORSE),
@@ -148,7 +150,7 @@ def _share(words: Sequence[str], word: str) -> float:
 class Pools:
     """So many generators' pools of `per_class` images beside the same real ones, in `width` features.
 
-    `shift` moves their mean, `copied` is the share of images that are near-copies of training images.
+    `shift` moves their mean, `is_copy` is the share of images that are near-copies of training images.
     """
 
     name: str
@@ -240,14 +242,16 @@ def _measured(measures: Sequence[Measure], name: str) -> Measure:
 
 
 def _adjusted(measures: Sequence[Measure]) -> Iterator[tuple[Measure, float]]:
-    adjusted = holm({str(place): m.p for place, m in enumerate(measures)})
+    adjusted = holm_adjust({str(place): m.p for place, m in enumerate(measures)})
     return zip(measures, adjusted.values(), strict=True)
 
 
 def _image_word(measure: Measure, p_holm: float) -> str:
     value = Interval(measure.value, measure.low, measure.high, measure.n)
-    floor = Interval(measure.floor, measure.floor_low, measure.floor_high, measure.n)
-    return verdicts.images(verdicts.Distance(measure.metric, value, floor), p_holm=p_holm).word
+    floor = Interval(measure.baseline_value, measure.baseline_low, measure.baseline_high, measure.n)
+    return verdicts.image_distance(
+        verdicts.Distance(measure.metric, value, floor), p_holm=p_holm
+    ).word
 
 
 def _copy_word(measure: Measure, p_holm: float) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from xraysynth import compose
 from xraysynth.data.sources.simulated import Simulated
-from xraysynth.images import encode_png, read
+from xraysynth.images import encode_png, read_image
 from xraysynth.stages import Workspace
 
 PER_CLASS = 40
@@ -44,7 +44,7 @@ def copies() -> Iterator[Image]:
     train = cohort.split("train")
     for _, rows in train.table.groupby("label"):
         for row in rows.sort_values("image_id").head(PER_CLASS).itertuples():
-            yield str(row.label), read(train.folder / str(row.path))
+            yield str(row.label), read_image(train.folder / str(row.path))
 
 
 def write(folder: Path, images: Iterator[Image]) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.evaluation.reader_study import agreement, detection
-from xraysynth.evaluation.reader_study.mrmc import Crossed, Estimate
-from xraysynth.evaluation.reader_study.simulated_readers import Population, read
+from xraysynth.evaluation.reader_study.mrmc import Estimate, ReaderStatistic
+from xraysynth.evaluation.reader_study.simulated_readers import ReaderPopulation, simulate_answers
 from xraysynth.seeds import derive_seed
 
 CLASSES, D_PRIME = 4, 1.0
@@ -30,19 +30,19 @@ class Cell:
     """A kind of study: how many readers and images (half of them real), and how readers differ."""
 
     differing: str
-    population: Population
+    population: ReaderPopulation
     readers: int
     images: int
 
 
-def population(spread: float, bias: float, skill: float, habit: float) -> Population:
+def population(spread: float, bias: float, skill: float, habit: float) -> ReaderPopulation:
     """Readers of d' 1 whose standard deviations are these."""
-    return Population(
+    return ReaderPopulation(
         {"sd_lora": D_PRIME},
-        spread=spread,
-        bias_spread=bias,
+        d_prime_spread=spread,
+        criterion_spread=bias,
         skill_spread=skill,
-        habit_spread=habit,
+        class_bias_spread=habit,
     )
 
 
@@ -62,7 +62,7 @@ def drawn(cell: Cell, rng: np.random.Generator) -> tuple[Any, np.ndarray, np.nda
     """The readings of one study, which images are synthetic, and their strata."""
     labels = np.arange(cell.images) % CLASSES
     generators = ["" if n < cell.images // 2 else "sd_lora" for n in range(cell.images)]
-    found = read(
+    found = simulate_answers(
         cell.population,
         generators=generators,
         labels=labels,
@@ -79,10 +79,10 @@ def estimates(cell: Cell, rng: np.random.Generator) -> dict[str, Estimate]:
     found, synthetic, strata = drawn(cell, rng)
     said, diagnosis = found.said[:, 0].astype(float), found.diagnosis[:, 0].astype(float)
     d_prime = detection.d_prime(said, synthetic=synthetic, real=~synthetic, strata=strata)
-    fooled = detection.rate(np.where(synthetic, 1 - said, np.nan), strata)
+    fooled = detection.proportion(np.where(synthetic, 1 - said, np.nan), strata)
     return {
         "d'": d_prime.estimate(),
-        "fool rate": fooled.estimate(share=True),
+        "fool rate": fooled.estimate(is_proportion=True),
         "Fleiss' kappa, real or synthetic": agreement.fleiss(said, strata, options=2),
         "Fleiss' kappa, diagnosis": agreement.fleiss(diagnosis, strata, options=CLASSES),
         "d', readers taken as all there are": _these_readers(d_prime),
@@ -90,13 +90,13 @@ def estimates(cell: Cell, rng: np.random.Generator) -> dict[str, Estimate]:
     }
 
 
-def _these_readers(found: Crossed) -> Estimate:
+def _these_readers(found: ReaderStatistic) -> Estimate:
     """What an interval over images alone would say."""
-    half = 1.96 * np.sqrt(found.over_images)
+    half = 1.96 * np.sqrt(found.image_variance)
     return Estimate(found.value, found.value - half, found.value + half, 0, readers=0)
 
 
-def _these_images(found: Crossed) -> Estimate:
+def _these_images(found: ReaderStatistic) -> Estimate:
     """What the percentiles of a bootstrap over readers alone would say."""
     draws = np.random.default_rng(0).integers(found.readers, size=(500, found.readers))
     low, high = np.quantile(found.values[draws].mean(1), [0.025, 0.975])

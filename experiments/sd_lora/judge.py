@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
-from xraysynth.evaluation.metrics.resampling import cluster_weights
-from xraysynth.evaluation.metrics.statistics import interval
+from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
+from xraysynth.evaluation.metrics.statistics import percentile_interval
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES
 
@@ -68,8 +68,8 @@ def row(model: torch.nn.Module, folder: Path, output: Path, real: np.ndarray) ->
     manifest = Manifest.read(folder / "manifest.parquet", classes=CLASSES)
     features, classes = seen(model, manifest)
     hits = classes == manifest.targets
-    weights = cluster_weights(manifest.table["image_id"], targets=manifest.targets)
-    found = interval(hits.mean(), (weights * hits).sum(1) / weights.sum(1), n=len(hits))
+    weights = cluster_bootstrap_weights(manifest.table["image_id"], targets=manifest.targets)
+    found = percentile_interval(hits.mean(), (weights * hits).sum(1) / weights.sum(1), n=len(hits))
     by_class = {
         name: round(hits[manifest.targets == i].mean(), 3) for i, name in enumerate(CLASSES)
     }

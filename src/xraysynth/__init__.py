@@ -2,8 +2,8 @@
 
 Any two sets of images are compared by `evaluate`, which `from_folder` reads; `compose` gives the
 configuration that the command line would run; a `Manifest` lists images with what is known of them.
-`Source`, `Generator` (`Learner` if it is fine-tuned, `Paid` if it costs money) and `Encoder` are what a
-plug-in has to be.
+`Source`, `Generator` (`Learner` if it is fine-tuned, `PaidGenerator` if it costs money) and
+`Encoder` are what a plug-in has to be.
 
     >>> from xraysynth import compose
     >>> compose(["data.synthetic_fraction=0.5"]).data.synthetic_fraction
@@ -18,17 +18,17 @@ if TYPE_CHECKING:  # what is imported at once stays light: `xraysynth --help` co
     from xraysynth.data.sources.base import Source
     from xraysynth.evaluation import evaluate, from_folder
     from xraysynth.evaluation.encoders.base import Encoder
-    from xraysynth.generation.generators.base import Generator, Learner, Paid
+    from xraysynth.generation.generators.base import FinetunableGenerator, Generator, PaidGenerator
     from xraysynth.manifest import Manifest
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Encoder",
+    "FinetunableGenerator",
     "Generator",
-    "Learner",
     "Manifest",
-    "Paid",
+    "PaidGenerator",
     "Source",
     "compose",
     "evaluate",

@@ -61,7 +61,7 @@ def main() -> None:
         print(__version__)
         return
     words = ["release.push=true" if word == "--push" else word for word in arguments]
-    stage, overrides = understood(words)
+    stage, overrides = parse_command(words)
     if "--help" in overrides or "-h" in overrides:
         from xraysynth.usage import stage_help
 
@@ -72,25 +72,27 @@ def main() -> None:
     sys.exit(launch(stage.replace(" ", "_"), overrides))
 
 
-def understood(words: Sequence[str]) -> tuple[str, list[str]]:
+def parse_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The stage, with its action where it has several, and the overrides; exits on a wrong word."""
-    stage, *overrides = words
+    stage, *overrides = arguments
     if stage not in STAGES:
-        sys.exit(_unknown("xraysynth", "stage", stage, list(STAGES)))
+        sys.exit(_format_unknown_word("xraysynth", "stage", stage, list(STAGES)))
     if stage not in ACTIONS:
         return stage, overrides
     if not overrides or overrides[0] in ("-h", "--help"):
         return stage, ["--help"]
     action, *overrides = overrides
     if action not in ACTIONS[stage]:
-        sys.exit(_unknown(f"xraysynth {stage}", "action", action, list(ACTIONS[stage])))
+        sys.exit(_format_unknown_word(f"xraysynth {stage}", "action", action, list(ACTIONS[stage])))
     if action == "demo" and not any(word.startswith("experiment=") for word in overrides):
         overrides = ["experiment=quickstart", *overrides]
     return f"{stage} {action}", overrides
 
 
-def _unknown(command: str, what: str, word: str, known: Sequence[str]) -> str:
-    from xraysynth.errors import nearest
+def _format_unknown_word(command: str, kind: str, word: str, choices: Sequence[str]) -> str:
+    from xraysynth.errors import did_you_mean
 
-    there_is = ", ".join(known)
-    return f"{command}: there is no {what} {word!r}{nearest(word, known)} (there is {there_is})"
+    there_is = ", ".join(choices)
+    return (
+        f"{command}: there is no {kind} {word!r}{did_you_mean(word, choices)} (there is {there_is})"
+    )

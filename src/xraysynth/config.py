@@ -19,7 +19,7 @@ from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.evaluation.recipe import Evaluate
 from xraysynth.generation.prompts import PromptBank
-from xraysynth.generation.recipe import Generate
+from xraysynth.generation.recipe import GenerateRecipe
 from xraysynth.jobs.shards import Shard
 from xraysynth.records import (
     CLASSES,
@@ -30,7 +30,7 @@ from xraysynth.records import (
     Rule,
     at_least,
     from_options,
-    matching,
+    match_pattern,
     one_of,
     require_valid,
     to_json,
@@ -48,10 +48,10 @@ if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
     from xraysynth.data.sources.base import Source
     from xraysynth.generation.generators.base import Generator
 
-PLUGINS = ("source", "generator")
+PLUGIN_GROUPS = ("source", "generator")
 """Groups whose options are classes of their own; several can be selected at once."""
 
-GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
+CONFIG_GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
 """Groups of options that are chosen by name."""
 
 TEST_SOURCE = "test_source"
@@ -74,10 +74,12 @@ class Paths:
     data: str = "data"
 
 
-FOLDER_NAME = matching(r"[\w.-]+", "be usable as a folder name: letters, digits, '.', '_' and '-'")
-Mode = Annotated[str, one_of([mode.value for mode in MixMode])]
+FOLDER_NAME = match_pattern(
+    r"[\w.-]+", "be usable as a folder name: letters, digits, '.', '_' and '-'"
+)
+MixModeName = Annotated[str, one_of([mode.value for mode in MixMode])]
 ControlName = Annotated[str, one_of([c.value for c in Control if c is not Control.none])]
-Price = Annotated[float, Rule("be 0 or more", lambda usd: 0 <= usd < math.inf)]
+PriceUsd = Annotated[float, Rule("be 0 or more", lambda usd: 0 <= usd < math.inf)]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Study:
 
     name: Annotated[str, FOLDER_NAME] = "study"
     synthetic_fractions: list[Fraction] = field(default_factory=lambda: [0.0, 0.5, 1.0])
-    modes: Annotated[list[Mode], NOT_EMPTY] = field(default_factory=lambda: ["replace"])
+    modes: Annotated[list[MixModeName], NOT_EMPTY] = field(default_factory=lambda: ["replace"])
     seeds: Annotated[list[int], NOT_EMPTY] = field(default_factory=lambda: [0, 1, 2])
     controls: list[ControlName] = field(default_factory=lambda: ["duplicate", "permuted"])
     real_fractions: Annotated[list[PositiveFraction], NOT_EMPTY] = field(
@@ -102,7 +104,7 @@ class Study:
     )
     leave_one_source_out: bool = False
     workers: Count = 1
-    machine_usd_per_hour: Price | None = None
+    machine_usd_per_hour: PriceUsd | None = None
 
     def __post_init__(self) -> None:
         require_valid(self, "study")
@@ -139,7 +141,7 @@ class Config:
     generator: dict[str, Any] = field(default_factory=dict)
     prompts: PromptBank = field(default_factory=PromptBank)
     splits: Splits = field(default_factory=Splits)
-    generate: Generate = field(default_factory=Generate)
+    generate: GenerateRecipe = field(default_factory=GenerateRecipe)
     shard: Shard = field(default_factory=Shard)
     data: DataRecipe = field(default_factory=DataRecipe)
     classifier: ClassifierRecipe = field(default_factory=ClassifierRecipe)
@@ -163,7 +165,7 @@ class Config:
         """The folder that takes everything that is made."""
         return Path(self.paths.output)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as JSON-serialisable values."""
         plain: dict[str, Any] = to_json(self)
         return plain
@@ -175,7 +177,7 @@ class Config:
     def test_sources(self) -> "list[Source]":
         """The selected sources of external test images."""
         found = self.test_source.items()
-        return [build_plugin("source", key, node, chosen_as=TEST_SOURCE) for key, node in found]
+        return [build_plugin("source", key, node, selected_as=TEST_SOURCE) for key, node in found]
 
     def generators(self) -> "dict[str, Generator]":
         """The selected generators by name."""
@@ -183,16 +185,17 @@ class Config:
         return {generator.name: generator for generator in built}
 
 
-def build_plugin(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any:
+def build_plugin(group: str, key: str, node: Any, *, selected_as: str = "") -> Any:
     """The plug-in that a node of a group describes, its values checked against its constructor."""
     from hydra.utils import get_class
 
-    at = f"{chosen_as or group}.{key}"
+    at = f"{selected_as or group}.{key}"
     if not isinstance(node, Mapping) or "_target_" not in node:
-        chosen_as = chosen_as or group
+        selected_as = selected_as or group
         raise ConfigError(
-            f"{at} is set, but {chosen_as}={key} is not selected; select it with "
-            f"'{chosen_as}={key}' or '{chosen_as}=[…,{key}]' (there is {', '.join(options(group))})"
+            f"{at} is set, but {selected_as}={key} is not selected; select it with "
+            f"'{selected_as}={key}' or '{selected_as}=[…,{key}]' (there is "
+            f"{', '.join(list_group_options(group))})"
         )
     target = current_name(node["_target_"])
     try:
@@ -203,7 +206,7 @@ def build_plugin(group: str, key: str, node: Any, *, chosen_as: str = "") -> Any
     return from_options(kind, with_current_names(values, target), at)
 
 
-FORMER = {
+DEPRECATED_NAMES = {
     "data.share": "data.synthetic_fraction",
     "study.shares": "study.synthetic_fractions",
     "evaluate.splits": "evaluate.baseline_splits",
@@ -223,7 +226,7 @@ def current_name(name: str, *, warn: bool = True) -> str:
     Warns (`FutureWarning`) if `name` is the former one, unless `warn` is false: records that were
     written by an earlier version are read without a warning.
     """
-    for former, current in FORMER.items():
+    for former, current in DEPRECATED_NAMES.items():
         if not f"{name}.".startswith(f"{former}."):
             continue
         renamed = current + name.removeprefix(former)
@@ -239,7 +242,7 @@ def current_name(name: str, *, warn: bool = True) -> str:
 
 
 def with_current_names(
-    values: Mapping[str, Any], at: str = "", *, warn: bool = True
+    values: Mapping[str, Any], prefix: str = "", *, warn: bool = True
 ) -> dict[str, Any]:
     """Options under their present names.
 
@@ -248,7 +251,7 @@ def with_current_names(
     """
     renamed: dict[str, Any] = {}
     for name, value in values.items():
-        path = f"{at}.{name}" if at else name
+        path = f"{prefix}.{name}" if prefix else name
         current = current_name(path, warn=warn)
         last = name if current == path else current.rpartition(".")[2]
         if last in values and last != name:
@@ -264,15 +267,15 @@ def given_twice(former: str, current: str) -> ConfigError:
     return ConfigError(f"{former} is called {current} now and both are given; leave {former} out")
 
 
-def with_former_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def with_deprecated_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a section under their former names, which the keys of finished jobs contain."""
-    former = {current: name for name, current in FORMER.items()}
+    former = {current: name for name, current in DEPRECATED_NAMES.items()}
     names = {name: former.get(f"{section}.{name}", name).rpartition(".")[2] for name in values}
     return {names[name]: value for name, value in values.items()}
 
 
 @cache
-def options(group: str) -> list[str]:
+def list_group_options(group: str) -> list[str]:
     """Names of the options of a config group."""
     folder = files("xraysynth.conf") / group
     return sorted(

@@ -55,14 +55,14 @@ class PrivacyError(XraysynthError):
     """Something of a protected data set would leave this machine."""
 
 
-def some(values: Iterable[object], limit: int = 5) -> str:
+def format_some(values: Iterable[object], limit: int = 5) -> str:
     """The first few values as text, and how many more there are."""
     items = [str(value) for value in values]
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """The end of a sentence on an unknown word, where a known one is close.
 
     >>> nearest("sede", ["seed", "steps"])
@@ -70,47 +70,49 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def unknown_option(name: str, siblings: Iterable[str]) -> str:
+def format_unknown_option(name: str, siblings: Iterable[str]) -> str:
     """That there is no such option, and the nearest of those beside it, or all."""
     parent = name.rpartition(".")[0]
     known = [f"{parent}.{last}" if parent else last for last in siblings]
-    return f"there is no option {name!r}{nearest(name, known) or '; there is ' + ', '.join(known)}"
+    return f"there is no option {name!r}{did_you_mean(name, known) or '; there is ' + ', '.join(known)}"
 
 
-def wrong_options(found: Iterable[Mapping[str, Any]], kind: Any, at: str) -> Iterator[str]:
+def format_option_errors(
+    errors: Iterable[Mapping[str, Any]], options_class: Any, section: str
+) -> Iterator[str]:
     """What pydantic found in a class of options, in a sentence each, by the options' full names.
 
     `at` is where the class stands in the configuration: "trainer", "source.folder", or "".
     """
-    for error in found:
+    for error in errors:
         value, raised = error["input"], error.get("ctx", {}).get("error")
         path = error["loc"][:-2] if error["loc"][-1] == "[key]" else error["loc"]
         parts = [part for part in path if isinstance(part, str)]
-        name = ".".join([at, *parts] if at else parts)
+        name = ".".join([section, *parts] if section else parts)
         if isinstance(raised, ConfigError):
             yield from raised.args
         elif error["type"] == "unexpected_keyword_argument":
-            yield unknown_option(name, _names(kind, parts[:-1]))
+            yield format_unknown_option(name, _option_names(options_class, parts[:-1]))
         elif error["type"] == "missing":
             yield f"{name} must be given; add '{name}=…'"
         elif value != "???":  # Hydra's mark of what must be given, which says so itself
-            rule, known = raised.args if raised else _rule(error)
-            got = "" if known is None else f"; got {value!r}{nearest(str(value), known)}"
+            rule, known = raised.args if raised else _rule_and_choices(error)
+            got = "" if known is None else f"; got {value!r}{did_you_mean(str(value), known)}"
             yield f"{name} must {rule}{got}"
 
 
-def _names(kind: Any, section: Iterable[str]) -> list[str]:
+def _option_names(options_class: Any, path: Iterable[str]) -> list[str]:
     """The options of a section below a class of options."""
-    for part in section:
-        kind = get_type_hints(kind)[part]
-    return [field.name for field in fields(kind)]
+    for part in path:
+        options_class = get_type_hints(options_class)[part]
+    return [field.name for field in fields(options_class)]
 
 
-def _rule(error: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+def _rule_and_choices(error: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
     """What a value of the wrong type must be, and the words it is one of, if so."""
     known = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     words = re.split(r", | or an instance", error["msg"].removeprefix("Input should "))[0]

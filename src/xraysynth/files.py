@@ -28,7 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     `path` stays as it was. A process that is killed leaves it (`remove_leftovers`). A folder is
     replaced by renaming the old one first: killed between the two, nothing is at `path`.
     """
-    partial = _beside(path, "partial")
+    partial = _temporary_path(path, "partial")
     try:
         yield partial
         if path.is_dir():
@@ -41,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(partial: Path, path: Path) -> None:
-    old = _beside(path, "old")
+    old = _temporary_path(path, "old")
     os.replace(path, old)
     try:
         os.replace(partial, path)
@@ -51,7 +51,7 @@ def _replace_folder(partial: Path, path: Path) -> None:
     shutil.rmtree(old)
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _temporary_path(path: Path, suffix: str) -> Path:
     # by machine too: containers on several often have one process id
     return path.with_name(f".{path.name}.{node()}.{os.getpid()}.{suffix}")
 
@@ -75,7 +75,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold a lock file; says so on stderr when another process has it, and waits."""
     lock = FileLock(path)
     try:
@@ -89,30 +89,30 @@ def exclusive(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def publish(names: Iterable[str], *, source: Path, target: Path) -> None:
+def copy_atomically(names: Iterable[str], *, source: Path, target: Path) -> None:
     """Copy these files of a folder into another, each seen whole or not at all.
 
     Processes that publish into one folder do it after each other, so that its files belong together.
     """
     target.mkdir(parents=True, exist_ok=True)
-    with exclusive(target / ".lock"):
+    with exclusive_lock(target / ".lock"):
         for name in names:
             write_atomically(target / name, (source / name).read_bytes())
 
 
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
     """Add a record to a file of JSON lines; a half-written last line is cut off first."""
-    cut_half_line(path)
+    truncate_partial_line(path)
     with path.open("ab") as file:
         file.write(json.dumps(record, default=str).encode() + b"\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a file of JSON lines; none where there is no file."""
-    return list(stream_lines(path))
+    return list(iter_json_lines(path))
 
 
-def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
+def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The same one after the other, a block of them in memory."""
     if not path.exists():
         return
@@ -124,7 +124,7 @@ def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def cut_half_line(path: Path) -> None:
+def truncate_partial_line(path: Path) -> None:
     """Drop what was being written when a process was killed; reads the end of the file alone."""
     if not path.exists():
         return

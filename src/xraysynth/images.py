@@ -12,7 +12,7 @@ from xraysynth.errors import ImageError
 MAX_MEGAPIXELS = 64
 """Larger images are refused before they are decoded: no chest radiograph comes close."""
 
-_REMEDY = {
+_REMEDY_BY_MODE = {
     "RGBA": "flatten its alpha channel and save it as 8-bit grey",
     "LA": "flatten its alpha channel and save it as 8-bit grey",
     "PA": "flatten its alpha channel and save it as 8-bit grey",
@@ -23,7 +23,7 @@ _REMEDY = {
 }
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str) -> np.ndarray:
     """Pixels `(H, W)` uint8 grey of an encoded 8-bit image.
 
     Colour is turned to luma (ITU-R 601-2); orientation tags are ignored, as radiographs are stored
@@ -36,7 +36,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # own limit below
             image = Image.open(io.BytesIO(data))
-            _check(image, name)
+            _require_plain_8bit(image, name)
             return np.asarray(image.convert("L"))
     except Image.DecompressionBombError as error:  # Pillow's own limit, about 179 megapixels
         raise ImageError(
@@ -48,7 +48,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
         ) from error
 
 
-def _check(image: Image.Image, name: str) -> None:
+def _require_plain_8bit(image: Image.Image, name: str) -> None:
     megapixels = image.width * image.height / 1e6
     if megapixels > MAX_MEGAPIXELS:
         raise ImageError(
@@ -56,14 +56,14 @@ def _check(image: Image.Image, name: str) -> None:
         )
     if image.mode not in ("1", "L", "P", "RGB"):
         kind = "16-bit" if image.mode.startswith("I") else image.mode
-        remedy = _REMEDY.get(image.mode, "convert it to 8-bit grey")
+        remedy = _REMEDY_BY_MODE.get(image.mode, "convert it to 8-bit grey")
         raise ImageError(f"{name}: a {kind} image, but 8-bit grey or RGB is needed; {remedy}")
 
 
-def read(path: Path) -> np.ndarray:
-    """`decode` of a file."""
+def read_image(path: Path) -> np.ndarray:
+    """`decode_image` of a file."""
     try:
-        return decode(Path(path).read_bytes(), str(path))
+        return decode_image(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file; check the path in the manifest") from None
 
@@ -74,7 +74,7 @@ def read_colour(path: Path) -> np.ndarray:
         return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
-def study_format(pixels: np.ndarray, size_px: int) -> np.ndarray:
+def pad_and_resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
     """`(H, W)` uint8 -> `(size_px, size_px)` uint8: padded with black to a square, then resized.
 
     Padding keeps the aspect ratio, and with it the cardiothoracic ratio. Resizing is antialiased

@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xraysynth.composition import checked, compose, explained, hydra_words, register
+from xraysynth.composition import (
+    compose,
+    explain_hydra_error,
+    register_schema,
+    to_hydra_overrides,
+    validate_config,
+)
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
-from xraysynth.jobs.job import Line
-from xraysynth.jobs.sweeps import Outcome, announce, score
+from xraysynth.jobs.job import ResultLine
+from xraysynth.jobs.sweeps import JobOutcome, print_summary, validation_score
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
@@ -22,32 +28,35 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
 
     from xraysynth.jobs import launchers
 
-    register()
-    launchers.register(stage)
+    register_schema()
+    launchers.register_launchers(stage)
     # Hydra prints tracebacks of its own unless it is told to let exceptions pass.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [f"xraysynth {stage}", *hydra_words(arguments, multirun=_is_multirun(arguments))]
+    sys.argv = [
+        f"xraysynth {stage}",
+        *to_hydra_overrides(arguments, multirun=_is_multirun(arguments)),
+    ]
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
     task = Task(stage)
     try:
-        _require_one_starter(stage, arguments)
+        _require_single_process(stage, arguments)
         main(task)()
     except KeyboardInterrupt:
         print("interrupted; start it again to go on", file=sys.stderr)
         return 130
-    except launchers.Refused as refused:
-        return _fail(refused.error)
+    except launchers.ConfigAbort as refused:
+        return _print_error(refused.error)
     except Exception as error:
-        task.error = _understood(error, arguments)
-    code = _ended(task)
-    return max(code, _fail(task.error)) if task.error else code
+        task.error = _to_xraysynth_error(error, arguments)
+    code = _finish_task(task)
+    return max(code, _print_error(task.error)) if task.error else code
 
 
 def _is_multirun(arguments: Sequence[str]) -> bool:
     return bool({"-m", "--multirun"} & set(arguments))
 
 
-def _require_one_starter(stage: str, arguments: Sequence[str]) -> None:
+def _require_single_process(stage: str, arguments: Sequence[str]) -> None:
     started = distributed.world_size()
     if started > 1 and (stage == "study" or _is_multirun(arguments)):
         what = "xraysynth study" if stage == "study" else "-m"
@@ -57,7 +66,7 @@ def _require_one_starter(stage: str, arguments: Sequence[str]) -> None:
         )
 
 
-SHARDED = ("generate", "features")
+SHARDED_STAGES = ("generate", "features")
 """Stages whose work can be done in parts."""
 
 
@@ -72,7 +81,7 @@ class Task:
         self.stage, self.failed = stage, False
         self.error: XraysynthError | None = None
 
-    def __call__(self, composed: Any) -> Outcome | None:
+    def __call__(self, dict_config: Any) -> JobOutcome | None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
@@ -83,39 +92,41 @@ class Task:
         if hydra.mode is RunMode.RUN:
             try:
                 _require_multirun(self.stage, hydra.runtime.choices["hydra/launcher"])
-                result = self._result(composed, overrides)
+                result = self._run_stage(dict_config, overrides)
             except XraysynthError as error:
                 self.error = error
                 return None
             self.failed = result["state"] == "failed"
             if distributed.is_main():
-                print(json.dumps(_headline(result), default=str), flush=True)
-            return Outcome(result)
-        launchers.mend_start_method()
-        result = {"job": hydra.job.num, "overrides": overrides} | self._kept(composed, overrides)
-        outcome = Outcome(_headline(result), score(result))
-        outcome.leave(Path(hydra.runtime.output_dir))
+                print(json.dumps(_without_long_entries(result), default=str), flush=True)
+            return JobOutcome(result)
+        launchers.reset_start_method()
+        result = {"job": hydra.job.num, "overrides": overrides} | self._run_or_record_error(
+            dict_config, overrides
+        )
+        outcome = JobOutcome(_without_long_entries(result), validation_score(result))
+        outcome.write(Path(hydra.runtime.output_dir))
         return outcome
 
-    def _result(self, composed: Any, overrides: Sequence[str]) -> Line:
-        config = checked(composed)
+    def _run_stage(self, dict_config: Any, overrides: Sequence[str]) -> ResultLine:
+        config = validate_config(dict_config)
         if config.plan and self.stage != "study":
             raise ConfigError("plan=true is for xraysynth study; other stages would do their work")
-        if config.shard.count > 1 and self.stage not in SHARDED:
+        if config.shard.count > 1 and self.stage not in SHARDED_STAGES:
             raise ConfigError(
-                f"shard.count={config.shard.count} is for xraysynth {' and '.join(SHARDED)}; "
+                f"shard.count={config.shard.count} is for xraysynth {' and '.join(SHARDED_STAGES)}; "
                 f"leave it out of xraysynth {self.stage}, which does all of its work"
             )
         from xraysynth.stages import Workspace
 
         stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
-        result: Line = stage.run(Workspace(config, overrides))
+        result: ResultLine = stage.run(Workspace(config, overrides))
         return result
 
-    def _kept(self, composed: Any, overrides: Sequence[str]) -> Line:
+    def _run_or_record_error(self, dict_config: Any, overrides: Sequence[str]) -> ResultLine:
         """The result, also where it is an error: the other jobs go on."""
         try:
-            return self._result(composed, overrides)
+            return self._run_stage(dict_config, overrides)
         except Exception as error:
             if not isinstance(error, XraysynthError):
                 traceback.print_exc()
@@ -131,46 +142,46 @@ def _require_multirun(stage: str, launcher: str) -> None:
         )
 
 
-def _ended(task: Task) -> int:
+def _finish_task(task: Task) -> int:
     """The exit code, after the results of a multirun have been printed."""
     from xraysynth.jobs import launchers
 
-    follower = launchers.Watch.end()
+    follower = launchers.MultirunCallback.stop_monitor()
     if follower is None:
         return int(task.failed)
     if follower.lines:
-        announce(follower.folder, follower.lines)
+        print_summary(follower.folder, follower.lines)
     return int(any(line["state"] == "failed" for line in follower.lines))
 
 
-LONG = (
+LONG_ENTRIES = (
     *("history", "scores", "external", "probes", "measures", "diversity", "nearest_similarity"),
-    *("closest", "faithfulness", "seen", "tested_on", "appearance", "shortcuts"),
+    *("closest", "faithfulness", "confusion_matrix", "tested_on", "appearance", "shortcuts"),
 )
 """Entries of a result that are left to run.json."""
 
 
-def _headline(result: Line) -> Line:
+def _without_long_entries(result: ResultLine) -> ResultLine:
     """The result without long tables: those are in run.json."""
-    return {k: v for k, v in result.items() if k not in LONG}
+    return {k: v for k, v in result.items() if k not in LONG_ENTRIES}
 
 
-def _understood(error: Exception, arguments: Sequence[str]) -> XraysynthError:
+def _to_xraysynth_error(error: Exception, arguments: Sequence[str]) -> XraysynthError:
     """The error as one of ours; one that nobody foresaw is raised as it is."""
     from xraysynth.jobs import launchers
 
     if isinstance(error, XraysynthError):
         return error
-    if _is_hydra(error):
-        return _every_wrong_option(arguments) or explained(error)
+    if _is_hydra_error(error):
+        return _collect_option_errors(arguments) or explain_hydra_error(error)
     if isinstance(error, OSError) and error.errno:
-        return _explained_os(error)
-    if launchers.Watch.follower is not None:
-        return launchers.stopped(error)
+        return _explain_os_error(error)
+    if launchers.MultirunCallback.monitor is not None:
+        return launchers.launcher_error(error)
     raise error
 
 
-def _every_wrong_option(arguments: Sequence[str]) -> ConfigError | None:
+def _collect_option_errors(arguments: Sequence[str]) -> ConfigError | None:
     """All that is wrong in a single run: Hydra itself stops at the first."""
     try:
         compose([] if any(word.startswith("-") for word in arguments) else arguments)
@@ -179,14 +190,14 @@ def _every_wrong_option(arguments: Sequence[str]) -> ConfigError | None:
     return None
 
 
-def _fail(error: XraysynthError) -> int:
+def _print_error(error: XraysynthError) -> int:
     kind = "configuration" if isinstance(error, ConfigError) else type(error).__name__
     if distributed.is_main() or kind != "configuration":  # which all of several processes share
         print(f"xraysynth: error ({kind}): {error}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 
-def _explained_os(error: OSError) -> XraysynthError:
+def _explain_os_error(error: OSError) -> XraysynthError:
     remedies = {
         28: "the disk is full; free some space and start again: what is done is kept",
         13: "no permission to write there; set paths.output to a folder that can be written",
@@ -196,5 +207,5 @@ def _explained_os(error: OSError) -> XraysynthError:
     return XraysynthError(f"{error.filename or 'writing'}: {error.strerror}; {remedy}")
 
 
-def _is_hydra(error: BaseException) -> bool:
+def _is_hydra_error(error: BaseException) -> bool:
     return type(error).__module__.startswith(("hydra", "omegaconf"))

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.errors import ManifestError, some
+from xraysynth.errors import ManifestError, format_some
 from xraysynth.files import atomic_path
 from xraysynth.records import SPLITS, require_inside
 
-_TEXT = "path label source patient_id split view sex license generator prompt pool sha256 boxes"
+_TEXT_COLUMNS = (
+    "path label source patient_id split view sex license generator prompt pool sha256 boxes"
+)
 COLUMNS: Mapping[str, str] = MappingProxyType(
-    {"image_id": "str", **dict.fromkeys(_TEXT.split(), "str")}
+    {"image_id": "str", **dict.fromkeys(_TEXT_COLUMNS.split(), "str")}
     | {"is_synthetic": "bool", "seed": "Int64", "age": "Float64"}
 )
 """Column -> pandas dtype. Absent text is "", absent numbers are <NA>.
@@ -28,21 +30,23 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
 """
 
 
-_ABSENT = {"str": "", "bool": False, "Int64": pd.NA, "Float64": pd.NA}
-_SUSPECT = r"^$|^[./]|\.\.|:"
+_MISSING_VALUES = {"str": "", "bool": False, "Int64": pd.NA, "Float64": pd.NA}
+_SUSPICIOUS_PATH = r"^$|^[./]|\.\.|:"
 """Every path that `require_inside` refuses matches this; hardly any other does."""
 
-_BLOCK = 50_000
+_BLOCK_ROWS = 50_000
 
 
-def conform(table: pd.DataFrame) -> pd.DataFrame:
+def conform_to_schema(table: pd.DataFrame) -> pd.DataFrame:
     """The table with exactly the schema's columns and dtypes; missing columns are filled."""
-    return pd.DataFrame({name: _column(table, name, dtype) for name, dtype in COLUMNS.items()})
+    return pd.DataFrame(
+        {name: _build_column(table, name, dtype) for name, dtype in COLUMNS.items()}
+    )
 
 
-def _column(table: pd.DataFrame, name: str, dtype: str) -> Any:
+def _build_column(table: pd.DataFrame, name: str, dtype: str) -> Any:
     if name not in table:
-        return pd.Series(_ABSENT[dtype], index=range(len(table)), dtype=dtype).array
+        return pd.Series(_MISSING_VALUES[dtype], index=range(len(table)), dtype=dtype).array
     values = table[name]
     if str(values.dtype) == dtype:  # as every manifest that was read, or made of another, has it
         return values.array.fillna("") if dtype == "str" else values.array
@@ -65,9 +69,9 @@ class Manifest:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "table", conform(self.table))
+        object.__setattr__(self, "table", conform_to_schema(self.table))
         object.__setattr__(self, "folder", Path(self.folder))
-        for rule, offends in _rules(self.table, self.classes).items():
+        for rule, offends in _find_violations(self.table, self.classes).items():
             if offends.any():
                 rows = self.table.loc[offends.to_numpy()]
                 values = (
@@ -75,10 +79,10 @@ class Manifest:
                 )
                 raise ManifestError(
                     f"manifest in {self.folder}: {rule}; broken by {len(rows)} of {len(self.table)} "
-                    f"rows: {some(values)}"
+                    f"rows: {format_some(values)}"
                 )
         paths = self.table["path"]
-        for path in paths[paths.str.contains(_SUSPECT)]:
+        for path in paths[paths.str.contains(_SUSPICIOUS_PATH)]:
             require_inside(self.folder, path)
 
     def __len__(self) -> int:
@@ -102,7 +106,7 @@ class Manifest:
         object.__setattr__(chosen, "table", rows)
         return chosen
 
-    def relabel(self, classes: Sequence[str]) -> "Manifest":
+    def with_classes(self, classes: Sequence[str]) -> "Manifest":
         """The same rows under another class vocabulary, which must know every label."""
         return replace(self, classes=tuple(classes))
 
@@ -110,7 +114,7 @@ class Manifest:
         """The rows of one split."""
         return self.where(self.table["split"] == name)
 
-    def counts(self) -> dict[str, int]:
+    def class_counts(self) -> dict[str, int]:
         """Images per class, in vocabulary order."""
         found = self.table["label"].value_counts()
         return {name: int(found.get(name, 0)) for name in self.classes}
@@ -118,16 +122,16 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over what decides a result: pixels, labels, splits, patients and ids."""
         # The text of `seeds.digest([classes, rows])`, which as a whole would need much memory.
-        found = hashlib.sha256(f"[{_json(list(self.classes))},[".encode())
-        for number, rows in enumerate(self._deciding()):
-            found.update(("," * bool(number) + _json(rows)[1:-1]).encode())
+        found = hashlib.sha256(f"[{_compact_json(list(self.classes))},[".encode())
+        for number, rows in enumerate(self._iter_identity_rows()):
+            found.update(("," * bool(number) + _compact_json(rows)[1:-1]).encode())
         found.update(b"]]")
         return found.hexdigest()
 
-    def _deciding(self) -> Iterator[list[list[Any]]]:
+    def _iter_identity_rows(self) -> Iterator[list[list[Any]]]:
         columns = ["image_id", "sha256", "label", "split", "patient_id", "is_synthetic"]
-        for start in range(0, len(self), _BLOCK):
-            yield self.table[columns].iloc[start : start + _BLOCK].to_numpy().tolist()
+        for start in range(0, len(self), _BLOCK_ROWS):
+            yield self.table[columns].iloc[start : start + _BLOCK_ROWS].to_numpy().tolist()
 
     def write(self, path: Path) -> None:
         """Write as Parquet, atomically; `path` must lie in `folder`."""
@@ -142,11 +146,11 @@ class Manifest:
         return cls(pd.read_parquet(path), Path(path).parent, tuple(classes))
 
 
-def _json(value: Any) -> str:
+def _compact_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _rules(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
+def _find_violations(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
     return {
         "image ids are unique": table["image_id"].duplicated(keep=False)
         | (table["image_id"] == ""),
@@ -155,11 +159,11 @@ def _rules(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
         "synthetic images are for training only": table["is_synthetic"]
         & ~table["split"].isin(["", "train"]),
         "a real image has a patient id": ~table["is_synthetic"] & (table["patient_id"] == ""),
-        "no patient is in two splits": _torn(table),
+        "no patient is in two splits": _patients_in_several_splits(table),
     }
 
 
-def _torn(table: pd.DataFrame) -> pd.Series:
+def _patients_in_several_splits(table: pd.DataFrame) -> pd.Series:
     """Rows of the patients who have images in more than one split."""
     known = table[["source", "patient_id", "split"]]
     known = known[(known["patient_id"] != "") & (known["split"] != "")]

@@ -5,18 +5,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-LATE_SECONDS = 3.0
+DELAY_SECONDS = 3.0
 """Delay of bars for work that is mostly done at once."""
 
 
-def progress(what: str, total: int, unit: str = "image", *, delay: float = 0.0) -> Any:
+def progress_bar(description: str, total: int, unit: str = "image", *, delay: float = 0.0) -> Any:
     """A tqdm bar; where stderr is a file it prints a line every few seconds instead of redrawing.
 
     Nothing is shown before `delay` seconds have passed.
     """
     interactive = sys.stderr.isatty()
     return tqdm(
-        desc=what,
+        desc=description,
         total=total,
         unit=f" {unit}s",
         file=sys.stderr,

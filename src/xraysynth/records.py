@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
-from xraysynth.errors import ConfigError, ManifestError, wrong_options
+from xraysynth.errors import ConfigError, ManifestError, format_option_errors
 from xraysynth.files import write_atomically
 
 if TYPE_CHECKING:  # help pages are made without numpy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # help pages are made without numpy
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 """The classes the embedded cohort and the prompt bank know; a study may name others."""
 
-LEARNED = "learned.json"
+LEARNING_RECORD_FILE = "learned.json"
 """File in the folder of a fine-tuned model, and of its pools, with the record of what it has seen."""
 
 SPLITS = ("train", "val", "test")
@@ -51,7 +51,7 @@ def to_json(record: Any) -> Any:
     return record.item() if hasattr(record, "item") else record
 
 
-def from_json(kind: type[Record], values: Any) -> Record:
+def from_json(record_class: type[Record], values: Any) -> Record:
     """The dataclass that `to_json` made these values of, its fields checked against their types.
 
     Fields that the values lack get their defaults, fields that the class lacks are passed over, so
@@ -65,20 +65,49 @@ def from_json(kind: type[Record], values: Any) -> Record:
     from pydantic import ValidationError
 
     try:
-        record: Record = _adapter(kind).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
+        record: Record = _type_adapter(record_class).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()
         )
         raise ManifestError(
-            f"a record of {kind.__name__} cannot be read: {wrong}; the file was written by another "
+            f"a record of {record_class.__name__} cannot be read: {wrong}; the file was written by another "
             "program or by a version that is not known: make it anew"
         ) from None
     return record
 
 
+def formerly(**former_names: str) -> Callable[[type[Record]], type[Record]]:
+    """Class decorator: `from_json` also takes fields under the names of earlier versions.
+
+    >>> @formerly(baseline="floor")
+    ... @dataclass(frozen=True)
+    ... class Row:
+    ...     baseline: float
+    >>> from_json(Row, {"floor": 0.5})
+    Row(baseline=0.5)
+    """
+    present_names = {former: present for present, former in former_names.items()}
+
+    def rename(values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {present_names.get(name, name): value for name, value in values.items()}
+
+    def schema(cls: Any, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core.core_schema import no_info_before_validator_function
+
+        return no_info_before_validator_function(rename, handler(source))
+
+    def decorate(kind: type[Record]) -> type[Record]:
+        kind.__get_pydantic_core_schema__ = classmethod(schema)  # type: ignore[attr-defined]  # pydantic's hook
+        return kind
+
+    return decorate
+
+
 @cache
-def _adapter(kind: Any) -> Any:
+def _type_adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
@@ -92,18 +121,18 @@ class Rule:
     keeps a value that may be secret out of the error.
     """
 
-    words: str
-    holds: Callable[[Any], object]
-    known: Sequence[str] | None = ()
+    description: str
+    is_valid: Callable[[Any], object]
+    choices: Sequence[str] | None = ()
 
     def __get_pydantic_core_schema__(self, kind: Any, handler: Callable[[Any], Any]) -> Any:
         from pydantic_core.core_schema import no_info_after_validator_function
 
-        return no_info_after_validator_function(self._require, handler(kind))
+        return no_info_after_validator_function(self._validate, handler(kind))
 
-    def _require(self, value: Any) -> Any:
-        if not self.holds(value):
-            raise ValueError(self.words, self.known)
+    def _validate(self, value: Any) -> Any:
+        if not self.is_valid(value):
+            raise ValueError(self.description, self.choices)
         return value
 
 
@@ -117,28 +146,28 @@ def between(low: float, high: float) -> Rule:
     return Rule(f"lie in [{low}, {high}]", lambda value: low <= value <= high)
 
 
-def one_of(known: Sequence[str], remedy: str = "") -> Rule:
+def one_of(choices: Sequence[str], remedy: str = "") -> Rule:
     """A choice of words."""
-    return Rule(f"be one of {', '.join(known)}{remedy}", known.__contains__, known)
+    return Rule(f"be one of {', '.join(choices)}{remedy}", choices.__contains__, choices)
 
 
-def matching(pattern: str, words: str) -> Rule:
+def match_pattern(pattern: str, description: str) -> Rule:
     """A text that a regular expression matches from end to end."""
-    return Rule(words, re.compile(pattern).fullmatch)
+    return Rule(description, re.compile(pattern).fullmatch)
 
 
 NOT_EMPTY = Rule("hold at least one value", len)
 Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, Rule("be above 0", lambda value: value > 0)]
-NotNegative = Annotated[float, at_least(0)]
+NonNegative = Annotated[float, at_least(0)]
 Fraction = Annotated[float, between(0, 1)]
 PositiveFraction = Annotated[float, Rule("lie in (0, 1]", lambda value: 0 < value <= 1)]
 
 
-_composing: ContextVar[bool] = ContextVar("_composing", default=False)
+_is_validating: ContextVar[bool] = ContextVar("_composing", default=False)
 
 
-def from_options(kind: type[Record], values: Any, at: str = "") -> Record:
+def from_options(options_class: type[Record], values: Any, section: str = "") -> Record:
     """The class of options with these values, each of the type, in the range and of a name it knows.
 
     Raises `ConfigError` with a line for each value that is not; `at` is where the class stands in
@@ -146,45 +175,54 @@ def from_options(kind: type[Record], values: Any, at: str = "") -> Record:
     """
     from pydantic import ValidationError
 
-    wrong, composing = list(_truth_values(kind, values, at)), _composing.set(True)
+    wrong, composing = (
+        list(_bool_for_number_errors(options_class, values, section)),
+        _is_validating.set(True),
+    )
     try:
-        adapter = _options_adapter(kind)  # type: ignore[arg-type]  # a class is hashable
+        adapter = _options_adapter(options_class)  # type: ignore[arg-type]  # a class is hashable
         (record,) = adapter.validate_python((values,))
     except ValidationError as error:
-        wrong += wrong_options(error.errors(), kind, at)
+        wrong += format_option_errors(error.errors(), options_class, section)
     finally:
-        _composing.reset(composing)
+        _is_validating.reset(composing)
     if wrong:
         raise ConfigError(*wrong)
     return record  # type: ignore[no-any-return]
 
 
-def require_valid(options: Any, at: str) -> None:
+def require_valid(options: Any, section: str) -> None:
     """The same for options that were made in Python: what their `__post_init__` begins with."""
-    if not _composing.get():
+    if not _is_validating.get():
         from_options(
-            type(options), {item.name: getattr(options, item.name) for item in fields(options)}, at
+            type(options),
+            {item.name: getattr(options, item.name) for item in fields(options)},
+            section,
         )
 
 
-def _truth_values(kind: Any, values: Any, at: str) -> Iterator[str]:
+def _bool_for_number_errors(options_class: Any, values: Any, section: str) -> Iterator[str]:
     """Numbers that were given as true or false, which pydantic takes for 1 and 0."""
-    types = get_type_hints(kind) if is_dataclass(kind) and isinstance(values, Mapping) else {}
+    types = (
+        get_type_hints(options_class)
+        if is_dataclass(options_class) and isinstance(values, Mapping)
+        else {}
+    )
     for name, expected in types.items():
-        value, full_name = values.get(name), f"{at}.{name}" if at else name
+        value, full_name = values.get(name), f"{section}.{name}" if section else name
         if isinstance(value, bool) and expected in (int, float, int | None, float | None):
             yield f"{full_name} must be a number; got {value}"
-        yield from _truth_values(expected, value, full_name)
+        yield from _bool_for_number_errors(expected, value, full_name)
 
 
 @cache
-def _options_adapter(kind: Any) -> Any:
+def _options_adapter(options_class: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
     strictness = ConfigDict(
         extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True
     )
-    tuple_of: Any = GenericAlias(tuple, (kind,))  # a dataclass itself takes no config
+    tuple_of: Any = GenericAlias(tuple, (options_class,))  # a dataclass itself takes no config
     return TypeAdapter(tuple_of, config=strictness)
 
 
@@ -225,7 +263,7 @@ Outcome = Literal["image", "refused", "empty", "failed", "possibly_billed"]
 
 
 @dataclass(frozen=True)
-class Generated:
+class GenerationResult:
     """What became of a request: pixels only for the outcome `image`, `(H, W)` uint8 grey.
 
     `facts` holds what is measured, such as `seconds` and `cost_usd`, and never enters the pool's
@@ -266,7 +304,7 @@ class LearningRecord:
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionedImages:
     """Images to learn from: `(N, H, W)` uint8 grey, one caption or more each, and their classes.
 
     `labels` may be left out where nothing is asked by class.
@@ -286,8 +324,8 @@ class Captioned:
     def __len__(self) -> int:
         return len(self.images)
 
-    def of(self, label: str) -> "Captioned":
+    def select_class(self, label: str) -> "CaptionedImages":
         """Those of one class."""
         rows = [n for n, name in enumerate(self.labels) if name == label]
         captions = [self.captions[n] for n in rows]
-        return Captioned(self.images[rows], captions, [label] * len(rows))
+        return CaptionedImages(self.images[rows], captions, [label] * len(rows))

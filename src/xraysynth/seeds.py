@@ -5,16 +5,16 @@ import json
 from dataclasses import fields
 from typing import Any
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
+_JSON_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 """One for all: making it anew takes longer than encoding a short value."""
 
 
 def digest(value: Any) -> str:
     """SHA-256 (hex) of a JSON-serialisable value, independent of the order of mapping keys."""
-    return hashlib.sha256(_ENCODER.encode(value).encode()).hexdigest()
+    return hashlib.sha256(_JSON_ENCODER.encode(value).encode()).hexdigest()
 
 
-def key12(value: Any) -> str:
+def short_digest(value: Any) -> str:
     """The first 12 hex digits of `digest(value)`: the name of a folder."""
     return digest(value)[:12]
 

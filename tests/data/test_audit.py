@@ -8,7 +8,7 @@ from PIL import Image
 from xraysynth.data import audit, duplicates, persons
 from xraysynth.data.leakage import require_no_leakage
 from xraysynth.errors import ConfoundingError, LeakageError
-from xraysynth.images import study_format
+from xraysynth.images import pad_and_resize
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
 from xraysynth.seeds import digest
@@ -35,23 +35,23 @@ def test_recompressed_resized_and_reexposed_copies_are_found_and_others_not():
     images = [smooth(seed) for seed in range(40)]
     half = np.asarray(Image.fromarray(images[1]).resize((48, 48), Image.Resampling.BICUBIC))
     brighter = (images[2] * 0.9 + 15).astype(np.uint8)
-    copies = [jpeg(images[0], 70), study_format(half, 96), brighter, images[3]]
-    found = duplicates.near_duplicates(prints_of([*images, *copies]))
+    copies = [jpeg(images[0], 70), pad_and_resize(half, 96), brighter, images[3]]
+    found = duplicates.find_near_duplicates(prints_of([*images, *copies]))
     assert found.tolist() == [[0, 40], [1, 41], [2, 42], [3, 43]]
 
 
 def test_many_identical_images_are_linked_without_comparing_all_pairs():
     image = smooth(0)
-    pairs = duplicates.near_duplicates(prints_of([image] * 300), window=4)
+    pairs = duplicates.find_near_duplicates(prints_of([image] * 300), window=4)
     assert len(pairs) < 300 * 4
-    assert len(set(duplicates.clusters(300, pairs))) == 1
+    assert len(set(duplicates.cluster_pairs(300, pairs))) == 1
 
 
 def test_clusters_are_connected_components():
-    numbers = duplicates.clusters(5, [(0, 1), (1, 4)])
+    numbers = duplicates.cluster_pairs(5, [(0, 1), (1, 4)])
     assert numbers[0] == numbers[1] == numbers[4]
     assert len(set(numbers)) == 3
-    assert len(set(duplicates.clusters(3, []))) == 3
+    assert len(set(duplicates.cluster_pairs(3, []))) == 3
 
 
 def cohort(sources, labels, splits=None):
@@ -72,7 +72,7 @@ def cohort(sources, labels, splits=None):
 
 def test_a_class_known_by_its_source_stops_unless_acknowledged():
     manifest = cohort(["x"] * 10 + ["y"] * 10, ["covid19"] * 10 + ["normal"] * 10)
-    report = audit.audit(manifest, [])
+    report = audit.audit_cohort(manifest, [])
     assert report.cramers_v == pytest.approx(1.0)
     with pytest.raises(ConfoundingError, match="acknowledge_confounding=true"):
         audit.require_no_confounding(report, acknowledged=False)
@@ -81,20 +81,20 @@ def test_a_class_known_by_its_source_stops_unless_acknowledged():
 
 def test_sources_that_share_their_classes_do_not_stop():
     manifest = cohort(["x", "y"] * 10, (["covid19"] * 2 + ["normal"] * 2) * 5)
-    report = audit.audit(manifest, [])
+    report = audit.audit_cohort(manifest, [])
     assert report.cramers_v == pytest.approx(0.0)
     assert audit.require_no_confounding(report, acknowledged=False) == []
 
 
 def test_one_source_tells_nothing():
-    report = audit.audit(cohort(["x"] * 4, ["a", "b", "a", "b"]), [])
+    report = audit.audit_cohort(cohort(["x"] * 4, ["a", "b", "a", "b"]), [])
     assert report.cramers_v == 0.0
-    assert report.source_tells["a"]["balanced_accuracy"] == 0.5
+    assert report.source_confounding["a"]["balanced_accuracy"] == 0.5
 
 
 def test_a_rare_class_from_a_source_of_its_own_is_found_although_accuracy_is_always_high():
     sources, labels = ["x"] * 97 + ["y"] * 3, ["normal"] * 97 + ["tuberculosis"] * 3
-    tells = audit.source_tells(cohort(sources, labels).table)
+    tells = audit.compute_source_confounding(cohort(sources, labels).table)
     assert tells["tuberculosis"]["balanced_accuracy"] == 1.0
 
 
@@ -105,18 +105,18 @@ def test_many_small_sources_that_know_nothing_of_the_class_are_not_confounding()
         sources = [f"hospital-{n}" for n in range(60)]  # of one image or two
         places = [*sources, *rng.choice(sources, 40)]
         manifest = cohort(places, rng.permutation(["a"] * 10 + ["b"] * 45 + ["c"] * 45).tolist())
-        report = audit.audit(manifest, [])
-        assert report.source_tells["a"]["balanced_accuracy"] > 0.8
+        report = audit.audit_cohort(manifest, [])
+        assert report.source_confounding["a"]["balanced_accuracy"] > 0.8
         told += audit.require_no_confounding(report, acknowledged=True)
     assert len(told) <= 2  # of 60 classes
     alone = cohort([f"s{n}" for n in range(40)], ["a", "b"] * 20)  # a source for each image
-    assert audit.require_no_confounding(audit.audit(alone, []), acknowledged=False) == []
+    assert audit.require_no_confounding(audit.audit_cohort(alone, []), acknowledged=False) == []
 
 
 def test_what_an_audit_of_an_earlier_version_found_is_found_again():
-    report = audit.audit(cohort(["x"] * 10 + ["y"] * 10, ["a"] * 10 + ["b"] * 10), [])
-    assert report.source_tells["a"]["by_chance"] < 0.9
-    for tells in report.source_tells.values():
+    report = audit.audit_cohort(cohort(["x"] * 10 + ["y"] * 10, ["a"] * 10 + ["b"] * 10), [])
+    assert report.source_confounding["a"]["by_chance"] < 0.9
+    for tells in report.source_confounding.values():
         del tells["by_chance"]
     assert len(audit.require_no_confounding(report, acknowledged=True)) == 2
 
@@ -131,7 +131,7 @@ def test_near_duplicates_across_splits_are_leakage():
 def test_of_a_pair_across_splits_the_lesser_image_goes():
     manifest = cohort(["x"] * 5, ["a"] * 5, ["train", "test", "val", "train", "train"])
     pairs = [(0, 1), (1, 2), (3, 4)]
-    table, left = audit.drop_crossing(manifest.table, pairs)
+    table, left = audit.drop_cross_split_images(manifest.table, pairs)
     assert table["image_id"].tolist() == ["i1", "i3", "i4"]
     assert left.tolist() == [[1, 2]]
 
@@ -143,7 +143,7 @@ def test_of_a_person_in_two_splits_every_image_of_the_lesser_goes():
     patients = ["p", "p", "q", "q", "r", "s", "t"]
     table = table.assign(patient_id=patients, source=["x", "x", "x", "y", "x", "x", "x"])
     pairs = [(0, 4), (1, 5)]  # p is the test patient r, and s is p
-    left, pairs_left = audit.drop_crossing(table, pairs)
+    left, pairs_left = audit.drop_cross_split_images(table, pairs)
     assert left["image_id"].tolist() == ["i2", "i3", "i4", "i6"]
     assert len(pairs_left) == 0
     report = Manifest(left, "folder", ("a",))
@@ -153,11 +153,11 @@ def test_of_a_person_in_two_splits_every_image_of_the_lesser_goes():
 def test_patients_who_share_near_duplicates_are_one_person():
     table = cohort(["x"] * 5 + ["y"], ["a"] * 6).table
     table = table.assign(patient_id=["p", "p", "q", "r", "s", "p"])
-    person = persons.persons(table, [(1, 2), (2, 3)])
+    person = persons.assign_persons(table, [(1, 2), (2, 3)])
     assert len(set(person[:4])) == 1
     assert len(set(person)) == 3
-    assert len(set(persons.persons(table, []))) == 5
-    linked = persons.linked_patients(table, [(0, 1), (1, 2), (2, 3)])
+    assert len(set(persons.assign_persons(table, []))) == 5
+    linked = persons.find_linked_patients(table, [(0, 1), (1, 2), (2, 3)])
     assert linked == [["x/p", "x/q", "x/r"]]
     keys = persons.person_keys(table, linked).tolist()
     assert keys == ["x/p", "x/p", "x/p", "x/p", "x/s", "y/p"]
@@ -167,10 +167,12 @@ def test_patients_who_share_near_duplicates_are_one_person():
 def test_the_real_mini_cohort_is_confounded(shared_data):
     table = pd.read_csv(shared_data / "cxr-mini" / "manifest.csv", dtype=str)
     table = table[table["label"] != "tuberculosis"].rename(columns={"source_dataset": "source"})
-    tells = audit.source_tells(table)
+    tells = audit.compute_source_confounding(table)
     assert tells["covid19"]["accuracy"] == pytest.approx(0.95, abs=0.005)
     assert (
-        tells["covid19"]["balanced_accuracy"] > audit.TELLING > tells["normal"]["balanced_accuracy"]
+        tells["covid19"]["balanced_accuracy"]
+        > audit.CONFOUNDING_THRESHOLD
+        > tells["normal"]["balanced_accuracy"]
     )
 
 
@@ -191,18 +193,18 @@ def planted(count=3000, copies=400, seed=0):
 
 def test_every_copy_within_14_bits_is_found_and_nothing_else():
     prints, pairs = planted()
-    assert list(map(tuple, duplicates.near_duplicates(prints).tolist())) == pairs
+    assert list(map(tuple, duplicates.find_near_duplicates(prints).tolist())) == pairs
 
 
 def test_hash_and_thumbnail_must_both_be_alike():
     prints, _ = planted(300, 40)
     other = np.random.default_rng(1).integers(0, 256, (340, 1024), dtype=np.uint8)
-    assert not len(duplicates.near_duplicates(duplicates.Fingerprints(prints.hashes, other)))
+    assert not len(duplicates.find_near_duplicates(duplicates.Fingerprints(prints.hashes, other)))
     assert len(
-        duplicates.near_duplicates(duplicates.Fingerprints(prints.hashes, prints.thumbnails))
+        duplicates.find_near_duplicates(duplicates.Fingerprints(prints.hashes, prints.thumbnails))
     )
     far = np.random.default_rng(1).integers(0, 256, (340, 32), dtype=np.uint8)
-    assert not len(duplicates.near_duplicates(duplicates.Fingerprints(far, prints.thumbnails)))
+    assert not len(duplicates.find_near_duplicates(duplicates.Fingerprints(far, prints.thumbnails)))
 
 
 def test_thumbnails_are_compared_by_their_pearson_correlation():
@@ -215,7 +217,7 @@ def test_thumbnails_are_compared_by_their_pearson_correlation():
     with np.errstate(invalid="ignore"):
         expected = np.nan_to_num(np.corrcoef(thumbnails))[one, other]
     expected[2 * 50 + 2] = 0
-    assert duplicates._correlations(thumbnails, one * 50 + other) == pytest.approx(
+    assert duplicates._compute_correlations(thumbnails, one * 50 + other) == pytest.approx(
         expected, abs=1e-12
     )
 
@@ -224,11 +226,11 @@ def test_a_collapsed_pool_is_linked_as_one_in_bounded_work():
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, 256, dtype=np.uint8) ^ (rng.random((2000, 256)) < 0.015)
     same = np.tile(rng.integers(0, 256, 1024, dtype=np.uint8), (2000, 1))
-    pairs = duplicates.near_duplicates(
+    pairs = duplicates.find_near_duplicates(
         duplicates.Fingerprints(np.packbits(bits, axis=1), same), window=16
     )
     assert len(pairs) < 2000 * 16
-    assert len(set(duplicates.clusters(2000, pairs))) == 1
+    assert len(set(duplicates.cluster_pairs(2000, pairs))) == 1
 
 
 def test_a_closed_group_still_takes_in_a_copy_that_only_the_last_word_shows():
@@ -237,25 +239,25 @@ def test_a_closed_group_still_takes_in_a_copy_that_only_the_last_word_shows():
     far[np.arange(0, 30, 2)] ^= 1  # one bit in each word but the last
     hashes = np.stack([base] * 40 + [far])
     thumbnails = np.tile(np.arange(1024, dtype=np.uint16).astype(np.uint8), (41, 1))
-    pairs = duplicates.near_duplicates(duplicates.Fingerprints(hashes, thumbnails), window=8)
+    pairs = duplicates.find_near_duplicates(duplicates.Fingerprints(hashes, thumbnails), window=8)
     assert 40 in pairs[:, 1]
 
 
 def test_blank_images_and_no_images_are_alike_to_none():
     blank = duplicates.Fingerprints(np.zeros((500, 32), np.uint8), np.zeros((500, 1024), np.uint8))
-    assert duplicates.near_duplicates(blank).shape == (0, 2)
+    assert duplicates.find_near_duplicates(blank).shape == (0, 2)
     none = duplicates.Fingerprints(np.zeros((0, 32), np.uint8), np.zeros((0, 1024), np.uint8))
-    assert duplicates.near_duplicates(none).shape == (0, 2)
-    assert len(duplicates.fingerprint([]).hashes) == 0
+    assert duplicates.find_near_duplicates(none).shape == (0, 2)
+    assert len(duplicates.fingerprint_files([]).hashes) == 0
 
 
 def test_fingerprints_of_files_are_in_order_over_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(duplicates, "BLOCK", 2)
+    monkeypatch.setattr(duplicates, "BLOCK_SIZE", 2)
     images = [smooth(seed) for seed in range(5)]
     paths = [tmp_path / f"{n}.png" for n in range(5)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    found, expected = duplicates.fingerprint(iter(paths)), prints_of(images)
+    found, expected = duplicates.fingerprint_files(iter(paths)), prints_of(images)
     assert (found.hashes == expected.hashes).all()
     assert (found.thumbnails == expected.thumbnails).all()
 
@@ -269,12 +271,12 @@ def test_the_audit_of_a_cohort_stays_what_it_was():
     manifest = cohort(*columns)
     pairs = [(k, k + 3) for k in range(0, 50, 2)]
     for given in (pairs, np.array(pairs)):
-        report = audit.audit(manifest, given)
-        for tells in report.source_tells.values():
+        report = audit.audit_cohort(manifest, given)
+        for tells in report.source_confounding.values():
             assert tells.pop("by_chance") < 0.75
         values = to_json(report)
         for later in ("simulated", "linked_patients", "notes", "acknowledged"):
             del values[later]  # what prepare adds
         assert digest(values).startswith("8cb19a0c7160")
-    table, left = audit.drop_crossing(manifest.table, pairs)
+    table, left = audit.drop_cross_split_images(manifest.table, pairs)
     assert digest([table["image_id"].tolist(), left.tolist()]).startswith("3d2d88e5a217")

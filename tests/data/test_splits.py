@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xraysynth.data.splits import assign_splits, require_images, require_splits
+from xraysynth.data.splits import assign_splits, require_classes_in_splits, require_enough_images
 from xraysynth.errors import ManifestError
 from xraysynth.seeds import derive_seed, digest
 
@@ -49,14 +49,14 @@ def test_no_group_is_ever_torn(rows):
 def test_a_class_that_is_too_small_is_named_with_the_way_out():
     labels = pd.Series(["normal"] * 50 + ["tuberculosis"] * 3)
     with pytest.raises(ManifestError, match=r"tuberculosis has 3 images.*classes=\[normal\]"):
-        require_images(labels, ["normal", "tuberculosis"], minimum=15)
-    require_images(labels[:50], ["normal"], minimum=15)
+        require_enough_images(labels, ["normal", "tuberculosis"], minimum=15)
+    require_enough_images(labels[:50], ["normal"], minimum=15)
 
 
 def test_a_class_missing_from_a_split_is_named():
     table = pd.DataFrame({"label": ["a", "a", "a"], "split": ["train", "val", "train"]})
     with pytest.raises(ManifestError, match="no a in test"):
-        require_splits(table, ["a"])
+        require_classes_in_splits(table, ["a"])
 
 
 @pytest.mark.parametrize(("seed", "expected"), [(0, "477a2ed44916"), (7, "be407fa652bf")])

@@ -17,14 +17,14 @@ from xraysynth import compose
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
 from xraysynth.evaluation import images as evaluation
 from xraysynth.evaluation.encoders import build
-from xraysynth.evaluation.folders import common_size, from_folder, same_classes
-from xraysynth.evaluation.images import Precision, evaluate
+from xraysynth.evaluation.folders import choose_common_size, from_folder, unify_classes
+from xraysynth.evaluation.images import Resampling, evaluate
 from xraysynth.evaluation.metrics import appearance
 from xraysynth.manifest import Manifest
 from xraysynth.stages import Workspace
 from xraysynth.stages import evaluate as stage
 
-QUICK = Precision(splits=4, replicates=50, pairs_per_class=10)
+QUICK = Resampling(splits=4, replicates=50, pairs_per_class=10)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def measured(folders, name, tmp_path, **more):
         encoders=[build("embedded")],
         size_px=48,
         cache=tmp_path,
-        precision=QUICK,
+        resampling=QUICK,
         **more,
     )
 
@@ -120,7 +120,8 @@ def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_pat
     (grain,) = [row for row in found.appearance if row.measure == "fine_grain"]
     rows = synthetic.table["label"].to_numpy()
     looks = [
-        appearance.appearance(np.asarray(Image.open(f)))["fine_grain"] for f in synthetic.files
+        appearance.measure_appearance(np.asarray(Image.open(f)))["fine_grain"]
+        for f in synthetic.files
     ]
     by_class = {label: np.mean(np.array(looks)[rows == label]) for label in CLASSES}
     mix = real.table["label"].value_counts(normalize=True)
@@ -164,10 +165,10 @@ def test_patients_who_are_one_person_count_as_one(folders, tmp_path, monkeypatch
             f"xraysynth.evaluation.images.{name}",
             lambda **given: patients.append(list(given["patients"])) or [],
         )
-    original = evaluation.diversity.within_class
+    original = evaluation.diversity.intra_class_similarity
     monkeypatch.setattr(
         evaluation.diversity,
-        "within_class",
+        "intra_class_similarity",
         lambda *images, **given: (
             patients.append(list(given.get("patients", []))) or original(*images, **given)
         ),
@@ -227,20 +228,20 @@ def test_classes_count_only_where_all_folders_have_them(folders, tmp_path):
     flat.mkdir()
     for path in (folders / "noise" / "normal").glob("*.png"):
         shutil.copy(path, flat)
-    one, other = same_classes(from_folder(folders / "real"), from_folder(flat, is_synthetic=True))
+    one, other = unify_classes(from_folder(folders / "real"), from_folder(flat, is_synthetic=True))
     assert one.classes == other.classes == ("all",)
     part = tmp_path / "part"
     shutil.copytree(folders / "noise" / "normal", part / "normal")
     with pytest.raises(ManifestError, match="different classes"):
-        same_classes(from_folder(folders / "real"), from_folder(part))
+        unify_classes(from_folder(folders / "real"), from_folder(part))
 
 
 def test_no_image_is_enlarged_to_be_compared(folders, tmp_path):
     large = tmp_path / "large"
     large.mkdir()
     Image.new("L", (900, 700), 90).save(large / "a.png")
-    assert common_size(from_folder(large)) == 512
-    assert common_size(from_folder(large), from_folder(folders / "real")) == 48
+    assert choose_common_size(from_folder(large)) == 512
+    assert choose_common_size(from_folder(large), from_folder(folders / "real")) == 48
 
 
 def run_stage(folders, tmp_path, *more):

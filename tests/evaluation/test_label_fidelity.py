@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from xraysynth.evaluation.classifier_evaluation import ClassifierTest
-from xraysynth.evaluation.label_fidelity import label_fidelity, scores_on_pool, usable_share
+from xraysynth.evaluation.label_fidelity import measure_label_fidelity, scores_on_pool, usable_share
 from xraysynth.evaluation.metrics.statistics import Interval
 
 
@@ -28,7 +28,7 @@ def fidelity_of(counts, *, per_class=(0.9, 0.5), judged=(0.9, 0.5)):
     scores["balanced_accuracy"] = Interval(mean, mean, mean, 100)
     judge = SimpleNamespace(scores=scores)
     seen = np.eye(2)[np.where(right, targets, 1 - targets)]
-    return label_fidelity(images, seen, judge, replicates=50)
+    return measure_label_fidelity(images, seen, judge, replicates=50)
 
 
 def test_label_fidelity_of_all_classes_does_not_depend_on_their_mix():

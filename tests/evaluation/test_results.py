@@ -10,7 +10,7 @@ import pytest
 
 from xraysynth.errors import ManifestError
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
-from xraysynth.evaluation.metrics.pointing_game import CHANCE_OF, Pointing
+from xraysynth.evaluation.metrics.pointing_game import CHANCE_DEFINITION, PointingGame
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import (
@@ -31,9 +31,9 @@ MEASURE = Measure(
     encoder="embedded",
     metric="FD(embedded)",
     label="",
-    floor=0.2,
-    floor_low=0.1,
-    floor_high=0.3,
+    baseline_value=0.2,
+    baseline_low=0.1,
+    baseline_high=0.3,
     excess_low=0.2,
     excess_high=0.4,
     better="lower",
@@ -41,7 +41,7 @@ MEASURE = Measure(
 )
 POOL = PoolEvaluation(
     pool="/data/pools/dalle-1",
-    assessable="",
+    not_assessable_reason="",
     images=40,
     measures=[MEASURE],
     diversity=[Diversity(*INTERVAL, metric="SSIM", label="normal", real=0.5)],
@@ -51,8 +51,8 @@ POOL = PoolEvaluation(
     faithfulness=[
         LabelFidelity(*INTERVAL, label="", real=0.8, real_low=0.7, real_high=0.9, real_n=60)
     ],
-    seen=[[20, 0], [5, 15]],
-    judge="60 real images",
+    confusion_matrix=[[20, 0], [5, 15]],
+    fidelity_classifier="60 real images",
     tested_on={
         "accuracy": Interval(*INTERVAL),
         "accuracy of real images": Interval(*INTERVAL),
@@ -69,14 +69,14 @@ def through_json(record):
 
 def test_what_is_measured_of_a_pool_comes_back_from_its_run_json():
     assert from_json(PoolEvaluation, through_json(POOL)) == POOL
-    assert list(POOL.tested_on_scores) == ["accuracy", "accuracy of real images"]
+    assert list(POOL.real_classifier_scores) == ["accuracy", "accuracy of real images"]
 
 
 def test_the_keys_of_run_json_are_flat():
     values = through_json(POOL)
     assert set(values["measures"][0]) == {
-        *("encoder", "metric", "label", "value", "low", "high", "n", "floor", "floor_low"),
-        *("floor_high", "excess_low", "excess_high", "better", "note", "p"),
+        *("encoder", "metric", "label", "value", "low", "high", "n", "baseline_value"),
+        *("baseline_low", "baseline_high", "excess_low", "excess_high", "better", "note", "p"),
     }
     assert set(values["closest"][0]) == {"synthetic", "train", "distance", "threshold", "flagged"}
     faithful = {"label", "value", "low", "high", "n", "real", "real_low", "real_high", "real_n"}
@@ -125,14 +125,16 @@ def test_records_are_the_rows_of_a_table():
 def test_the_chance_of_an_earlier_pointing_game_is_not_compared():
     hits = to_json(Interval(*INTERVAL))
     early = {"hits": hits, "energy": hits, "chance": 0.3, "elsewhere": 0.2, "n": 40}
-    probes = from_json(ArmProbes, {"told_synthetic": None, "pointing": early})
-    assert probes.pointing.chance == 0.3
-    assert math.isnan(probes.pointing.comparable.chance)
-    known = Pointing(Interval(*INTERVAL), Interval(*INTERVAL), 0.3, 0.2, chance_of=CHANCE_OF)
-    assert known.comparable.chance == 0.3
+    probes = from_json(ArmProbes, {"real_vs_synthetic_auroc": None, "pointing_game": early})
+    assert probes.pointing_game.chance == 0.3
+    assert math.isnan(probes.pointing_game.with_comparable_chance.chance)
+    known = PointingGame(
+        Interval(*INTERVAL), Interval(*INTERVAL), 0.3, 0.2, chance_of=CHANCE_DEFINITION
+    )
+    assert known.with_comparable_chance.chance == 0.3
     assert from_json(ArmProbes, {}) == ArmProbes()
 
 
 def test_a_shortcut_is_an_interval_with_what_it_is_of():
-    row = Shortcut(*INTERVAL, question="source", view="borders", chance=0.5)
+    row = Shortcut(*INTERVAL, target="source", view="borders", chance=0.5)
     assert from_json(Shortcut, through_json(row)) == row

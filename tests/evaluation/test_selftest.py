@@ -29,7 +29,7 @@ def test_every_check_passes(capsys):
 )
 def test_a_broken_measure_fails_its_check(monkeypatch, broken, wrong, noticed):
     monkeypatch.setattr(selftest, broken, wrong)
-    failed = [check.name for check in selftest.golden_values() if not check.passed]
+    failed = [check.name for check in selftest.check_golden_values() if not check.passed]
     assert any(noticed in name for name in failed)
 
 
@@ -43,8 +43,8 @@ def test_an_encoder_that_sees_nothing_fails(monkeypatch):
             return rng.normal(size=(len(images), 8))
 
     pixels = rng.integers(0, 255, (120, 64, 64)).astype(np.uint8)
-    images = selftest.Images(pixels, np.repeat(["normal", "covid19"], 60))
-    found = list(selftest._worse(lambda p: _features(Blind(), p), images, images))
+    images = selftest.SimulatedImages(pixels, np.repeat(["normal", "covid19"], 60))
+    found = list(selftest._check_degradation(lambda p: _features(Blind(), p), images, images))
     assert sum(not check.passed for check in found) >= len(found) / 2
 
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import PoolError
-from xraysynth.files import read_lines
+from xraysynth.files import read_json_lines
 from xraysynth.generation import pool
-from xraysynth.generation.generators.base import Card
+from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
-from xraysynth.generation.prompts import PromptBank, requests
+from xraysynth.generation.prompts import PromptBank, iterate_requests
 from xraysynth.jobs import store as store_module
-from xraysynth.records import Generated, LearningRecord, Request
+from xraysynth.records import GenerationResult, LearningRecord, Request
 
 BANK = PromptBank(
     templates=["{view} {age} {sex} {finding}"],
@@ -28,15 +28,15 @@ class Noise:
     """A generator whose images are noise from the request's seed; keeps count of its work."""
 
     name: str = "noise"
-    block: int | None = field(default=4, metadata={"identity": False})
+    block_size: int | None = field(default=4, metadata={"identity": False})
     stop_after: int | None = field(default=None, metadata={"identity": False})
     outcomes: dict[str, str] = field(default_factory=dict)
     record: LearningRecord | None = field(default=None, metadata={"identity": False})
     made: list[str] = field(default_factory=list, metadata={"identity": False})
 
     @property
-    def card(self) -> Card:
-        return Card(
+    def card(self) -> GeneratorCard:
+        return GeneratorCard(
             title="noise",
             access="open",
             licence="none",
@@ -49,13 +49,13 @@ class Noise:
             price="none",
         )
 
-    def learned(self) -> LearningRecord | None:
+    def learning_record(self) -> LearningRecord | None:
         return self.record
 
-    def measured(self) -> Ledger:
+    def model_ledger(self) -> Ledger:
         return Ledger(engine="numpy")
 
-    def generate(self, wanted: Sequence[Request]) -> Iterator[Generated]:
+    def generate(self, wanted: Sequence[Request]) -> Iterator[GenerationResult]:
         for request in wanted:
             if self.stop_after is not None and len(self.made) >= self.stop_after:
                 raise KeyboardInterrupt
@@ -63,18 +63,18 @@ class Noise:
             outcome = self.outcomes.get(request.image_id, "image")
             rng = np.random.default_rng(request.seed)
             pixels = rng.integers(0, 255, (16, 16)).astype(np.uint8) if outcome == "image" else None
-            yield Generated(
+            yield GenerationResult(
                 request,
                 outcome,
                 pixels,
                 reason="" if pixels is not None else "why",
                 facts={"seconds": 0.1},
-                archive={"json": request.prompt.encode()} if self.block is None else {},
+                archive={"json": request.prompt.encode()} if self.block_size is None else {},
             )
 
 
 def wanted(count):
-    return list(requests(BANK, dict.fromkeys(CLASSES, count), seed=0))
+    return list(iterate_requests(BANK, dict.fromkeys(CLASSES, count), seed=0))
 
 
 def place(generator, folder):
@@ -93,13 +93,15 @@ def images(store):
 
 
 def read(store, count):
-    return pool.read(store, CLASSES, per_class=dict.fromkeys(CLASSES, count), command="make it")
+    return pool.read_images(
+        store, CLASSES, per_class=dict.fromkeys(CLASSES, count), command="make it"
+    )
 
 
 def test_a_pool_holds_every_request_once(tmp_path):
     store, _ = fill(tmp_path)
     manifest = read(store, 10)
-    assert manifest.counts() == {"normal": 10, "covid19": 10}
+    assert manifest.class_counts() == {"normal": 10, "covid19": 10}
     assert set(manifest.table["split"]) == {"train"}
     assert manifest.table["is_synthetic"].all()
     assert manifest.table["pool"].unique().tolist() == [store.key]
@@ -140,7 +142,12 @@ def test_shards_make_up_the_whole(tmp_path):
 def test_outcomes_are_kept_apart_and_only_failures_are_tried_again(tmp_path):
     outcomes = {"normal-000000": "refused", "normal-000001": "empty", "normal-000002": "failed"}
     store, _ = fill(tmp_path, outcomes=outcomes)
-    assert pool.outcomes(store)["normal"] == {"empty": 1, "failed": 1, "image": 7, "refused": 1}
+    assert pool.count_outcomes(store)["normal"] == {
+        "empty": 1,
+        "failed": 1,
+        "image": 7,
+        "refused": 1,
+    }
     generator = Noise(outcomes=outcomes)
     pool.fill(place(generator, tmp_path), generator, wanted(10))
     assert set(generator.made) == {f"normal-{n:06d}" for n in range(4)}  # the block of the failure
@@ -166,52 +173,52 @@ def test_a_flipped_byte_is_found_on_reading(tmp_path):
 def test_the_recipe_names_the_pool(tmp_path):
     one, other = place(Noise(), tmp_path), place(Noise(outcomes={"a": "b"}), tmp_path)
     assert one.key != other.key
-    assert place(Noise(block=8), tmp_path).key == one.key
+    assert place(Noise(block_size=8), tmp_path).key == one.key
     assert pool.pool_store(Noise(), BANK, seed=1, parent=tmp_path).key != one.key
 
 
 def test_of_independent_images_only_the_missing_are_asked_for(tmp_path):
     outcomes = {"normal-000000": "possibly_billed", "normal-000002": "failed"}
     fill(tmp_path, outcomes=outcomes, block=None)
-    generator = Noise(outcomes=outcomes, block=None)
+    generator = Noise(outcomes=outcomes, block_size=None)
     store = place(generator, tmp_path)
     pool.fill(store, generator, wanted(11))
     assert set(generator.made) == {*outcomes, "normal-000010", "covid19-000010"}
     kept = store.folder / "archive" / "normal-000001.json"
     assert kept.read_text() == wanted(2)[1].prompt
-    assert pool.ledger(store).attempts == 24  # both tries of the two are remembered
+    assert pool.compute_ledger(store).attempts == 24  # both tries of the two are remembered
 
 
 def test_the_ledger_adds_up_sessions_also_one_that_was_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fill(tmp_path, stop_after=6)
     store, _ = fill(tmp_path)
-    found = pool.ledger(store)
+    found = pool.compute_ledger(store)
     assert found.images == 20
     assert found.engine == "numpy"
     assert found.seconds_p50 == pytest.approx(0.1)
     assert found.images_per_hour > 0
-    sessions = (store.folder / pool.SESSIONS).read_text().splitlines()
+    sessions = (store.folder / pool.SESSIONS_FILE).read_text().splitlines()
     assert len(sessions) == 2
     fill(tmp_path)  # nothing to do: no session
-    assert (store.folder / pool.SESSIONS).read_text().splitlines() == sessions
+    assert (store.folder / pool.SESSIONS_FILE).read_text().splitlines() == sessions
 
 
 def test_what_the_generator_has_learned_from_stays_with_the_pool(tmp_path):
     record = LearningRecord(patients=["a/1"], sha256=["00"])
     store, _ = fill(tmp_path / "one", record=record)
-    assert pool.learned(store) == record
+    assert pool.read_learning_record(store) == record
     store, _ = fill(tmp_path / "two")
-    assert pool.learned(store) is None
+    assert pool.read_learning_record(store) is None
     with pytest.raises(KeyboardInterrupt):
         fill(tmp_path / "three", record=record, stop_after=6)
-    assert pool.learned(place(Noise(), tmp_path / "three")) == record
+    assert pool.read_learning_record(place(Noise(), tmp_path / "three")) == record
 
 
 def test_refusals_are_counted_by_class_and_prompt(tmp_path):
     outcomes = {"normal-000000": "refused", "normal-000001": "failed"}
     store, _ = fill(tmp_path, outcomes=outcomes)
-    found = pool.refusals(store)
+    found = pool.count_refusals(store)
     assert found.label == {"normal": (1, 9)}  # what failed was no answer
     ((prompt, (refused, asked)),) = found.prompt.items()
     assert prompt == wanted(1)[0].prompt
@@ -222,37 +229,37 @@ def test_refusals_come_most_refused_first_and_a_mended_failure_counts_once(tmp_p
     outcomes = dict.fromkeys(("covid19-000001", "normal-000002", "normal-000005"), "refused")
     store, _ = fill(tmp_path, outcomes=outcomes | {"normal-000000": "failed"})
     pool.fill(store, Noise(outcomes=outcomes), wanted(10))
-    assert pool.outcomes(store)["normal"] == {"image": 8, "refused": 2}
-    assert list(pool.refusals(store).label.items()) == [
+    assert pool.count_outcomes(store)["normal"] == {"image": 8, "refused": 2}
+    assert list(pool.count_refusals(store).label.items()) == [
         ("normal", (2, 10)),
         ("covid19", (1, 10)),
     ]
-    assert pool.ledger(store).attempts == 21
-    assert len(pool.facts(store)) == 20
+    assert pool.compute_ledger(store).attempts == 21
+    assert len(pool.image_facts(store)) == 20
 
 
 def test_a_model_that_is_loaded_already_costs_a_second_session_no_loading(tmp_path):
     class Loading(Noise):
-        def measured(self):
+        def model_ledger(self):
             return Ledger(load_seconds=5.0) if self.made else Ledger()
 
     generator = Loading()
     store = place(generator, tmp_path)
     pool.fill(store, generator, wanted(10))
     pool.fill(store, generator, wanted(12))
-    lines = read_lines(store.folder / pool.SESSIONS)
+    lines = read_json_lines(store.folder / pool.SESSIONS_FILE)
     assert [line["load_seconds"] for line in lines] == [5.0, 0.0]
 
 
 def test_a_pool_reads_its_journal_twice_to_be_filled_and_never_to_be_used(tmp_path, monkeypatch):
     read_paths = []
-    stream = store_module.stream_lines
+    stream = store_module.iter_json_lines
 
     def counting(path):
         read_paths.append(path.name)
         return stream(path)
 
-    monkeypatch.setattr(store_module, "stream_lines", counting)
+    monkeypatch.setattr(store_module, "iter_json_lines", counting)
     store, _ = fill(tmp_path)
     assert read_paths == ["shard-0-of-1.jsonl"] * 2  # what is there; the manifest
     read(store, 10)

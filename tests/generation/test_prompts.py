@@ -4,7 +4,7 @@ import pytest
 
 from xraysynth import compose
 from xraysynth.errors import ConfigError
-from xraysynth.generation.prompts import PromptBank, requests
+from xraysynth.generation.prompts import PromptBank, iterate_requests
 
 
 @pytest.fixture(scope="module")
@@ -13,14 +13,14 @@ def bank() -> PromptBank:
 
 
 def test_requests_are_deterministic_and_only_appended_to(bank):
-    few = list(requests(bank, {"normal": 3, "covid19": 3}, seed=0))
-    many = {r.image_id: r for r in requests(bank, {"covid19": 9, "normal": 5}, seed=0)}
+    few = list(iterate_requests(bank, {"normal": 3, "covid19": 3}, seed=0))
+    many = {r.image_id: r for r in iterate_requests(bank, {"covid19": 9, "normal": 5}, seed=0)}
     assert all(many[request.image_id] == request for request in few)
     assert len({request.seed for request in many.values()}) == len(many)
 
 
 def test_view_sex_and_age_do_not_tell_the_class(bank):
-    made = list(requests(bank, dict.fromkeys(bank.findings, 12), seed=0))
+    made = list(iterate_requests(bank, dict.fromkeys(bank.findings, 12), seed=0))
     for words in (bank.views, bank.sexes, [f"{age} year" for age in bank.ages]):
         counts = {
             label: Counter(
@@ -42,23 +42,26 @@ def test_every_prompt_names_its_own_condition_and_no_other(bank):
         "covid19": "covid-19",
         "tuberculosis": "tuberculosis",
     }
-    for request in requests(bank, dict.fromkeys(names, 20), seed=1):
+    for request in iterate_requests(bank, dict.fromkeys(names, 20), seed=1):
         assert [
             label for label, name in names.items() if name in request.prompt.split(":")[-1]
         ] == [request.label]
 
 
 def test_several_phrasings_occur(bank):
-    assert len({r.prompt for r in requests(bank, {"covid19": 40}, seed=0)}) > 20
+    assert len({r.prompt for r in iterate_requests(bank, {"covid19": 40}, seed=0)}) > 20
 
 
 def test_prompts_fit_into_a_text_encoder(bank):
     assert (
-        max(len(r.prompt.split()) for r in requests(bank, dict.fromkeys(bank.findings, 50), seed=0))
+        max(
+            len(r.prompt.split())
+            for r in iterate_requests(bank, dict.fromkeys(bank.findings, 50), seed=0)
+        )
         < 40
     )
 
 
 def test_a_class_without_phrases_says_how_to_add_some(bank):
     with pytest.raises(ConfigError, match=r"prompts\.findings\.flu"):
-        list(requests(bank, {"flu": 1}, seed=0))
+        list(iterate_requests(bank, {"flu": 1}, seed=0))

@@ -7,10 +7,10 @@ import torch
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.stable_diffusion import SCHEDULERS
 from xraysynth.generation.schedulers import (
-    NO_SIGNAL,
+    ZERO_SNR_ALPHA,
     build_scheduler,
     has_zero_terminal_snr,
-    zero_terminal,
+    rescale_to_zero_terminal_snr,
 )
 
 CONFIG = {
@@ -30,18 +30,18 @@ def built(kind, config, **options):
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_sampler_starts_from_pure_noise_whatever_the_base_has(base, scheduler):
-    own = zero_terminal(getattr(diffusers, base).from_config(CONFIG))
+    own = rescale_to_zero_terminal_snr(getattr(diffusers, base).from_config(CONFIG))
     assert has_zero_terminal_snr(own)
     kind, options = SCHEDULERS[scheduler]
     sampler = built(kind, own.config, **options)
-    assert float(sampler.alphas_cumprod[-1]) <= NO_SIGNAL
+    assert float(sampler.alphas_cumprod[-1]) <= ZERO_SNR_ALPHA
     sampler.set_timesteps(4)
     assert float(sampler.timesteps[0]) == 999
     assert sampler.config.prediction_type == "v_prediction"
 
 
 def test_a_sampler_without_the_option_is_replaced_by_ddim_which_clips_no_latents():
-    own = zero_terminal(diffusers.PNDMScheduler.from_config(CONFIG))
+    own = rescale_to_zero_terminal_snr(diffusers.PNDMScheduler.from_config(CONFIG))
     assert type(own) is diffusers.DDIMScheduler
     assert not own.config.clip_sample
     own.set_timesteps(4)
@@ -72,6 +72,6 @@ def test_an_option_that_arrives_without_effect_is_refused(monkeypatch):
         def __init__(self, rescale_betas_zero_snr=False, **options):
             super().__init__(**options)
 
-    monkeypatch.setattr("xraysynth.generation.schedulers.takes", lambda *_: True)
+    monkeypatch.setattr("xraysynth.generation.schedulers.accepts_options", lambda *_: True)
     with pytest.raises(ConfigError, match="Deaf keeps a signal of"):
         build_scheduler(Deaf, trained, option="scheduler=x", remedy="set it to ddim")

@@ -21,22 +21,22 @@ from torch.multiprocessing import start_processes
 import xraysynth.training.fitting as fitting
 from xraysynth import compose
 from xraysynth.errors import ConfigError
-from xraysynth.files import exclusive
-from xraysynth.jobs.distributed import announce, announced, is_main, process_group
+from xraysynth.files import exclusive_lock
+from xraysynth.jobs.distributed import broadcast, is_main, process_group, receive_broadcast
 from xraysynth.jobs.job import Job
 from xraysynth.launch import launch
 from xraysynth.manifest import Manifest
 from xraysynth.stages import Workspace, train
 from xraysynth.training.classifier import XrayClassifier
 from xraysynth.training.fitting import MONITOR, FitResult, fit
-from xraysynth.training.recipe import ClassifierRecipe, Keep, TrainerRecipe
-from xraysynth.training.run import SEEN, start_over_unless
+from xraysynth.training.recipe import ClassifierRecipe, KeptWeights, TrainerRecipe
+from xraysynth.training.run import POOL_DIGESTS_FILE, restart_if_pools_changed
 
 # Layer norms: statistics over a batch would be those of a process's own images on a CPU.
 RECIPE = ClassifierRecipe(
     backbone="test_convnext", learning_rate=1e-3, class_weighting="balanced", label_smoothing=0.1
 )
-STEPS = trainer(max_steps=12, val_every_steps=4, keep=Keep.best)
+STEPS = trainer(max_steps=12, val_every_steps=4, keep=KeptWeights.best)
 
 
 class Kill(Callback):
@@ -50,14 +50,17 @@ def start() -> XrayClassifier:
 
 
 def trained(real: Manifest, folder: Path, *, killed: bool = False) -> FitResult | None:
-    stopping, fitting._stopping = fitting._stopping, lambda _: [Kill()] if killed else []
+    stopping, fitting._early_stopping = (
+        fitting._early_stopping,
+        lambda _: [Kill()] if killed else [],
+    )
     module = start()
     try:
         found = fit(module, data(real, folder.parent), STEPS, folder=folder)
     except KeyError:
         return None
     finally:
-        fitting._stopping = stopping
+        fitting._early_stopping = stopping
     if is_main():
         module.save(folder / "kept.safetensors")
     return found
@@ -162,10 +165,10 @@ def waits_for_the_first(folder: Path) -> None:
         made.touch()
         return {"answer": 42}
 
-    with exclusive(job.folder / ".lock") if is_main() else nullcontext():
+    with exclusive_lock(job.folder / ".lock") if is_main() else nullcontext():
         time.sleep(0.2)
     for skipped in (False, True):
-        found = job.run(work, config={}, overrides=(), beside=work)
+        found = job.run(work, config={}, overrides=(), on_other_ranks=work)
         assert found["skipped"] == skipped
 
 
@@ -181,10 +184,12 @@ def finds_what_the_first_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # As over NCCL, where a group is made without a word between the processes.
     monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: None)
     monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
-    announce("work", "do") if is_main() else announced("work")  # they know each other already
+    broadcast("work", "do") if is_main() else receive_broadcast(
+        "work"
+    )  # they know each other already
     if is_main():
         time.sleep(0.5)
-        start_over_unless(folder, {"pool": "now"})
+        restart_if_pools_changed(folder, {"pool": "now"})
     with process_group("cpu"):
         left = (folder / "last.ckpt").exists()
     (folder / f"found-{os.environ['RANK']}").write_text(str(left))
@@ -194,7 +199,7 @@ def test_no_process_resumes_what_the_first_one_has_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pools of an interrupted training have changed, so that it starts over in all processes."""
-    (tmp_path / SEEN).write_text('{"pool": "before"}')
+    (tmp_path / POOL_DIGESTS_FILE).write_text('{"pool": "before"}')
     (tmp_path / "last.ckpt").touch()
     together(finds_what_the_first_left, tmp_path, monkeypatch)
     assert {path.read_text() for path in tmp_path.glob("found-*")} == {"False"}

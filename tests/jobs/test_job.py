@@ -64,7 +64,7 @@ def test_two_at_once_do_the_work_once(tmp_path):
 
 
 def test_a_job_whose_files_are_gone_is_done_again(tmp_path):
-    job = Job("train", {}, tmp_path, leaves=("weights", tmp_path / "elsewhere"))
+    job = Job("train", {}, tmp_path, outputs=("weights", tmp_path / "elsewhere"))
 
     def work():
         for path in (job.folder / "weights", tmp_path / "elsewhere"):

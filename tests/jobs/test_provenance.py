@@ -4,12 +4,12 @@ import socket
 import sys
 from pathlib import Path
 
-from xraysynth.jobs.provenance import environment, peak_memory_mb
+from xraysynth.jobs.provenance import collect_environment, peak_memory_mb
 from xraysynth.records import to_json
 
 
 def test_the_environment_names_versions_and_nobody():
-    found = environment()
+    found = collect_environment()
     assert found.versions["xraysynth"]
     assert found.versions["torch"]
     assert found.python == ".".join(map(str, sys.version_info[:3]))
@@ -20,11 +20,11 @@ def test_the_environment_names_versions_and_nobody():
 
 
 def test_the_gpu_is_asked_for_as_soon_as_torch_is_there():
-    environment()
+    collect_environment()
     import torch
 
     expected = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    assert environment().gpu == expected
+    assert collect_environment().gpu == expected
 
 
 def test_peak_memory_is_in_megabytes():

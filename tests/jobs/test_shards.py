@@ -17,11 +17,11 @@ from safetensors.numpy import load_file
 from small_study import overrides_for
 
 from xraysynth import files, launch
-from xraysynth.composition import compose, register
+from xraysynth.composition import compose, register_schema
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.encoders import embedded
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.evaluation.metrics.features import Cached, cached_features
+from xraysynth.evaluation.metrics.features import FeatureCache, load_or_compute_features
 from xraysynth.files import write_atomically
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.jobs import shards
@@ -140,7 +140,7 @@ def be(monkeypatch, rank, of):
 def test_the_first_process_pools_nothing_that_misses_the_parts_of_others(
     tmp_path, tiny_sd, whole, monkeypatch
 ):
-    monkeypatch.setattr(shards, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(shards, "STALL_TIMEOUT_SECONDS", 0.1)
     be(monkeypatch, 0, 2)
     with pytest.raises(XraysynthError, match="a part of this one and not done"):
         made(tmp_path, tiny_sd)
@@ -155,7 +155,7 @@ def test_the_first_process_pools_nothing_that_misses_the_parts_of_others(
 
 def test_processes_share_the_shard_of_their_job(tmp_path, tiny_sd, whole, monkeypatch):
     be(monkeypatch, 1, 2)
-    assert shards.own(Shard(index=2, count=3)) == (5, 6)
+    assert shards.process_shard(Shard(index=2, count=3)) == (5, 6)
     for shard in (0, 1):
         for rank in (1, 0):
             be(monkeypatch, rank, 2)
@@ -171,10 +171,10 @@ def test_processes_share_the_shard_of_their_job(tmp_path, tiny_sd, whole, monkey
 def test_a_rank_outside_its_world_is_refused(monkeypatch):
     be(monkeypatch, 2, 2)
     with pytest.raises(ConfigError, match="RANK=2 must be below WORLD_SIZE=2"):
-        shards.own(Shard())
+        shards.process_shard(Shard())
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(ConfigError, match="WORLD_SIZE must be a whole number, as torchrun"):
-        shards.own(Shard())
+        shards.process_shard(Shard())
 
 
 def test_processes_of_two_machines_do_not_write_the_same_partial_file(tmp_path, monkeypatch):
@@ -191,7 +191,7 @@ def test_processes_of_two_machines_do_not_write_the_same_partial_file(tmp_path, 
 
 
 def test_a_part_that_is_worked_on_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(shards, "STALL_TIMEOUT_SECONDS", 0.3)
     slow = Job("generate", {"part": 1}, tmp_path)
 
     started = Event()
@@ -204,7 +204,7 @@ def test_a_part_that_is_worked_on_is_waited_for(tmp_path, monkeypatch):
     working = Thread(target=slow.run, args=(work,), kwargs={"config": {}, "overrides": []})
     working.start()
     started.wait()
-    shards.wait([slow])
+    shards.wait_for_jobs([slow])
     assert slow.done
     working.join()
 
@@ -213,11 +213,11 @@ def test_other_stages_refuse_shards_and_processes_refuse_sweeps(monkeypatch, cap
     from hydra import compose as composed
     from hydra import initialize_config_module
 
-    register()
+    register_schema()
     with initialize_config_module("xraysynth.conf", version_base="1.3"):
         config = composed("config", overrides=["shard.count=2"])
     with pytest.raises(ConfigError, match=r"shard.count=2 is for xraysynth generate and features"):
-        launch.Task("train")._result(config, [])
+        launch.Task("train")._run_stage(config, [])
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     be(monkeypatch, 0, 2)
@@ -244,14 +244,14 @@ class Grey:
 
 
 def extract(folder, part, encoder=None, images=IMAGES):
-    cache = Cached(Grey.identity, "a", len(images), folder)
-    for piece in cache.pieces(part):
-        cache.features(piece, encoder or Grey(), images.__getitem__)
+    cache = FeatureCache(Grey.identity, "a", len(images), folder)
+    for piece in cache.shards_to_read(part):
+        cache.load_or_compute(piece, encoder or Grey(), images.__getitem__)
     return cache.path(part)
 
 
 def joined(folder, encoder):
-    return cached_features(encoder, IMAGES, digest="a", folder=folder).values
+    return load_or_compute_features(encoder, IMAGES, digest="a", folder=folder).values
 
 
 EXPECTED = Grey().features(IMAGES)
@@ -355,7 +355,7 @@ def test_a_study_measures_the_same_by_features_in_parts(copied, finished, monkey
 
 def test_features_of_a_killed_shard_that_are_there_are_not_computed_again(copied, monkeypatch):
     config, overrides, folder = without_features(copied, "evaluate.encoders=[embedded]")
-    run, calls = embedded.run, []
+    run, calls = embedded.encode_in_batches, []
 
     def counted(*arguments):
         calls.append(len(arguments[-1]))

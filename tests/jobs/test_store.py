@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import PoolError, XraysynthError
-from xraysynth.files import cut_half_line, read_lines, stream_lines, write_atomically
+from xraysynth.files import (
+    iter_json_lines,
+    read_json_lines,
+    truncate_partial_line,
+    write_atomically,
+)
 from xraysynth.images import encode_png
 from xraysynth.jobs import store as module
-from xraysynth.jobs.store import ImageStore, verify
+from xraysynth.jobs.store import ImageStore, verify_checksums
 
 PNG = encode_png(np.arange(256, dtype=np.uint8).reshape(16, 16))
 COLUMNS = {"label": "normal", "is_synthetic": True}
@@ -67,7 +72,7 @@ def test_a_damaged_image_is_named(store, damage):
     with store.writer() as writer:
         writer.add("a", PNG, columns=COLUMNS)
         writer.add("b", PNG, columns=COLUMNS)
-    verify(store.manifest(), remedy="make it again")
+    verify_checksums(store.manifest(), remedy="make it again")
     path = store.folder / "images" / "b.png"
     if damage == "flip":
         data = bytearray(path.read_bytes())
@@ -76,7 +81,7 @@ def test_a_damaged_image_is_named(store, damage):
     else:
         path.unlink()
     with pytest.raises(PoolError, match=r"1 of 2 images.*b\.png.*make it again"):
-        verify(store.manifest(), remedy="make it again")
+        verify_checksums(store.manifest(), remedy="make it again")
 
 
 @pytest.mark.parametrize("name", ["../a", "a/b", "", "ä"])
@@ -132,7 +137,7 @@ def fill(folder, *, dies_at=None, replaced=False):
             if f"i{n:03d}" not in done:
                 pixels = np.random.default_rng(n).integers(0, 255, (64, 64)).astype(np.uint8)
                 writer.add(f"i{n:03d}", encode_png(pixels), columns=COLUMNS)
-    store.seal()
+    store.write_manifest()
 
 
 def test_killed_without_warning_it_goes_on_and_gives_the_same_bytes(tmp_path):
@@ -163,31 +168,31 @@ def add(store, *names, part="all", **options):
 
 def test_a_sealed_store_is_read_without_its_journal_until_something_is_added(store, monkeypatch):
     add(store, "b", "a")
-    store.seal()
+    store.write_manifest()
     journaled = store.manifest()
 
     def unread(path):
         raise AssertionError(f"{path} was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "stream_lines", unread)
+        patch.setattr(module, "iter_json_lines", unread)
         assert store.manifest().table.equals(journaled.table)
-        store.seal()  # nothing to do
+        store.write_manifest()  # nothing to do
     add(store, "c")
     assert store.manifest().table["image_id"].tolist() == ["a", "b", "c"]
-    store.seal()
+    store.write_manifest()
     add(store, "d", part="other")
     assert len(store.manifest()) == 4
 
 
 def test_killed_while_sealing_it_reads_the_journal(store, monkeypatch):
     add(store, "a")
-    store.seal()
+    store.write_manifest()
     add(store, "b")
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError("cut")))
         with pytest.raises(OSError, match="cut"):
-            store.seal()
+            store.write_manifest()
     (store.folder / "manifest.parquet").write_bytes(b"half")
     assert len(store.manifest()) == 2
     (store.folder / "manifest.parquet").unlink()
@@ -205,7 +210,7 @@ def test_what_is_added_while_a_store_is_sealed_is_not_missed(store, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageStore, "table", late)
-        store.seal()
+        store.write_manifest()
     assert len(store.manifest()) == 2
 
 
@@ -214,11 +219,11 @@ def test_of_an_image_made_twice_the_first_counts_in_manifest_and_entries(store):
     add(store, "a", part="two", prompt="second")
     assert store.manifest().table["prompt"].tolist() == ["first"]
     assert store.entries()["a"].columns["prompt"] == "first"
-    assert store.committed(lambda entry: entry.columns["prompt"]) == {"a": "first"}
+    assert store.map_entries(lambda entry: entry.columns["prompt"]) == {"a": "first"}
 
 
 def test_the_blocks_of_a_journal_make_one_table(store, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 2)
+    monkeypatch.setattr(module, "ROWS_PER_BLOCK", 2)
     add(store, "e", "d", "c")
     add(store, "b", "a", age=50)
     found = store.manifest().table
@@ -230,7 +235,7 @@ def test_the_blocks_of_a_journal_make_one_table(store, monkeypatch):
 def test_an_empty_store_has_an_empty_manifest(store):
     with store.writer() as writer:
         writer.add("a", None, outcome="refused", columns=COLUMNS)
-    store.seal()
+    store.write_manifest()
     assert len(store.manifest()) == 0
 
 
@@ -238,21 +243,21 @@ def test_lines_of_a_long_journal_come_one_by_one_and_a_torn_one_does_not(tmp_pat
     path = tmp_path / "long.jsonl"
     lines = [{"n": n, "text": "x" * 1000} for n in range(3000)]  # three blocks
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"n": 3000')
-    assert read_lines(path) == lines
-    assert read_lines(tmp_path / "none.jsonl") == []
+    assert read_json_lines(path) == lines
+    assert read_json_lines(tmp_path / "none.jsonl") == []
     path.write_text('{"n": 1}')
-    assert read_lines(path) == []
+    assert read_json_lines(path) == []
 
 
 def test_a_line_that_is_finished_while_others_are_read_waits_for_the_next_reading(tmp_path):
     path = tmp_path / "growing.jsonl"
     path.write_text('{"n": 1}\n{"n"')
-    lines = stream_lines(path)
+    lines = iter_json_lines(path)
     assert next(lines) == {"n": 1}
     with path.open("a") as file:
         file.write(": 2}\n")
     assert list(lines) == []
-    assert len(read_lines(path)) == 2
+    assert len(read_json_lines(path)) == 2
 
 
 @pytest.mark.parametrize("half", ["", "x", "x" * 200_000])
@@ -260,16 +265,16 @@ def test_a_line_that_is_finished_while_others_are_read_waits_for_the_next_readin
 def test_only_what_follows_the_last_line_end_is_cut(tmp_path, whole, half):
     path = tmp_path / "journal"
     path.write_text(whole + half)
-    cut_half_line(path)
+    truncate_partial_line(path)
     assert path.read_text() == whole
-    cut_half_line(tmp_path / "none")
+    truncate_partial_line(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_every_damaged_image_is_found_whichever_thread_has_it(store, monkeypatch):
-    monkeypatch.setattr(module, "FILES", 2)
+    monkeypatch.setattr(module, "FILES_PER_CHUNK", 2)
     add(store, *"abcde")
     for name in "ae":
         (store.folder / "images" / f"{name}.png").write_bytes(b"other")
     with pytest.raises(PoolError, match=r"2 of 5 images.*a\.png \(changed\).*e\.png \(changed\)"):
-        verify(store.manifest(), remedy="make it again")
+        verify_checksums(store.manifest(), remedy="make it again")

@@ -18,7 +18,7 @@ from small_study import overrides_for, write_cohort
 from xraysynth import compose
 from xraysynth.errors import ConfigError
 from xraysynth.jobs import launchers
-from xraysynth.jobs.sweeps import Follower, Outcome, score, summary
+from xraysynth.jobs.sweeps import JobOutcome, SweepMonitor, format_summary, validation_score
 from xraysynth.stages import Workspace, study
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
@@ -307,37 +307,37 @@ def test_a_plan_of_another_stage_is_refused(tmp_path):
     assert "xraysynth study" in err
 
 
-@pytest.mark.parametrize("choice", launchers.PACKAGES)
+@pytest.mark.parametrize("choice", launchers.PLUGIN_PACKAGES)
 def test_a_missing_package_names_its_extra(monkeypatch, choice):
     choices = {"hydra/launcher": "basic", "hydra/sweeper": "basic"}
     choices |= [choice.split("=")]
     launchers.require_packages(choices)
     monkeypatch.setattr(launchers, "find_spec", lambda name: None)
-    extra = launchers.PACKAGES[choice][1]
+    extra = launchers.PLUGIN_PACKAGES[choice][1]
     with pytest.raises(ConfigError, match=rf"{choice} .*pip install 'xraysynth\[{extra}\]'"):
         launchers.require_packages(choices)
 
 
 def test_the_score_is_that_of_the_kept_step_on_validation():
     history = [{"step": 6, "val/macro_f1": 0.5}, {"step": 12, "val/macro_f1": 0.4}]
-    assert score({"history": history, "kept_step": 6, "macro_f1": 0.9}) == 0.5
-    assert score({"pools": {}}) is None
-    assert float(Outcome({}, 0.5)) == 0.5
+    assert validation_score({"history": history, "kept_step": 6, "macro_f1": 0.9}) == 0.5
+    assert validation_score({"pools": {}}) is None
+    assert float(JobOutcome({}, 0.5)) == 0.5
     with pytest.raises(ValueError, match="out of luck"):
-        float(Outcome({"error": "out of luck"}))
+        float(JobOutcome({"error": "out of luck"}))
 
 
 def test_a_follower_prints_what_is_new_without_what_all_jobs_share(tmp_path, capsys):
     line = {"state": "done", "job": 0, "overrides": ["a=1", "b=2"]}
-    Outcome(line | {"job": 7}).leave(tmp_path / "7")  # of an earlier sweep
-    follower = Follower(tmp_path, ["a=1", "b=2,3"])
-    Outcome(line).leave(tmp_path / "0")
+    JobOutcome(line | {"job": 7}).write(tmp_path / "7")  # of an earlier sweep
+    follower = SweepMonitor(tmp_path, ["a=1", "b=2,3"])
+    JobOutcome(line).write(tmp_path / "0")
     failed = line | {"job": 1, "state": "failed", "error": "out of luck"}
-    Outcome(failed).leave(tmp_path / "deep" / "1")
-    found = follower.end()
+    JobOutcome(failed).write(tmp_path / "deep" / "1")
+    found = follower.stop()
     assert found == [line | {"overrides": ["b=2"]}, failed | {"overrides": ["b=2"]}]
     assert [json.loads(text) for text in capsys.readouterr().out.splitlines()] == found
-    assert summary(tmp_path, found).endswith("failed: job 1 (b=2): out of luck")
+    assert format_summary(tmp_path, found).endswith("failed: job 1 (b=2): out of luck")
 
 
 def test_a_sweep_may_interpolate_what_it_sweeps_over(tmp_path):
@@ -345,7 +345,7 @@ def test_a_sweep_may_interpolate_what_it_sweeps_over(tmp_path):
     given = ["seed=0,1", "study.name=${nowhere.name}"]
     hydra = {"runtime": {"choices": choices}, "sweep": {"dir": str(tmp_path)}}
     config = OmegaConf.create({"hydra": hydra | {"overrides": {"task": given}}})
-    launchers.Watch().on_multirun_start(config)
-    follower = launchers.Watch.end()
+    launchers.MultirunCallback().on_multirun_start(config)
+    follower = launchers.MultirunCallback.stop_monitor()
     assert follower is not None
     assert follower.lines == []

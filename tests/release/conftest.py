@@ -10,13 +10,13 @@ from tiny_sd import save_tiny_lora
 
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.generators.sd_lora import SdLora
-from xraysynth.generation.lora.folder import BASE
+from xraysynth.generation.lora.folder import FINETUNE_IDENTITY_FILE
 from xraysynth.generation.pool import Refusals
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import LearningRecord, sha256_bytes
-from xraysynth.release.inputs import Background, Made
-from xraysynth.release.origin import Group, TrainSplit, seen_digest
+from xraysynth.release.inputs import ReleasedGenerator, StudyInfo
+from xraysynth.release.origin import GroupCounts, TrainSplitSummary, compute_training_digest
 
 CLASSES = ("normal", "covid19")
 
@@ -55,7 +55,9 @@ def images(tmp_path):
 def weights(tiny_sd, tmp_path) -> Path:
     """The folder of a finished fine-tuning job."""
     folder = save_tiny_lora(tiny_sd, tmp_path / "finetune" / "abc")
-    (folder / BASE).write_text(json.dumps({"base": "00", "recipe": {"rank": 2, "seed": 0}}))
+    (folder / FINETUNE_IDENTITY_FILE).write_text(
+        json.dumps({"base": "00", "recipe": {"rank": 2, "seed": 0}})
+    )
     LEARNED.write(folder / "learned.json")
     (folder / "checkpoint.safetensors").write_bytes(b"not to be released")
     return folder
@@ -72,16 +74,16 @@ MEASURES = [
 
 @pytest.fixture
 def about():
-    return Background(
+    return StudyInfo(
         study="mine",
         classes=CLASSES,
         simulated=(),
-        trained=TrainSplit(
+        train_split=TrainSplitSummary(
             images=9,
             patients=7,
-            digest=seen_digest(LEARNED.sha256),
-            classes=[Group("normal", images=5, patients=4)],
-            sources=[Group("clinic", images=9, patients=7, licence="CC BY 4.0")],
+            digest=compute_training_digest(LEARNED.sha256),
+            classes=[GroupCounts("normal", images=5, patients=4)],
+            sources=[GroupCounts("clinic", images=9, patients=7, licence="CC BY 4.0")],
         ),
         notes=("Confounded: normal comes from one source.",),
     )
@@ -89,14 +91,14 @@ def about():
 
 @pytest.fixture
 def made(tiny_sd, weights, images):
-    return Made(
+    return ReleasedGenerator(
         key="sd_lora",
         generator=SdLora(model=str(tiny_sd), weights=str(weights), taught_by="abc", steps=2),
         images=images,
         outcomes={"normal": {"image": 3, "refused": 2}, "covid19": {"image": 3}},
         refusals=Refusals({"normal": (2, 5)}, {"a rude prompt": (2, 5)}),
-        learned=LEARNED,
-        evaluated={"assessable": "", "measures": MEASURES},
+        learning_record=LEARNED,
+        evaluation={"assessable": "", "measures": MEASURES},
         weights=weights,
-        taught=FineTuning(steps=12, trained_parameters=345, seconds=1.5),
+        finetuning=FineTuning(steps=12, trained_parameters=345, seconds=1.5),
     )

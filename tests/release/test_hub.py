@@ -62,7 +62,7 @@ def test_a_refusal_says_where_the_folder_is_and_no_secret(server, folder):
 def test_a_missing_token_is_named(monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="HF_TOKEN"):
-        hub.token()
+        hub.read_token()
 
 
 def test_offline_nothing_is_tried(folder):

@@ -1,7 +1,7 @@
 import pytest
 
 from xraysynth.release.cards import licence_header
-from xraysynth.release.licences import identified, licence
+from xraysynth.release.licences import identify_licence, resolve_licence
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from xraysynth.release.licences import identified, licence
     ],
 )
 def test_only_what_says_nothing_else_is_identified(text, identifier):
-    assert identified(text) == identifier
+    assert identify_licence(text) == identifier
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def test_only_what_says_nothing_else_is_identified(text, identifier):
     ],
 )
 def test_the_strictest_part_decides_and_the_unknown_is_never_guessed(texts, identifier):
-    found = licence({str(n): text for n, text in enumerate(texts)})
+    found = resolve_licence({str(n): text for n, text in enumerate(texts)})
     assert found.identifier == identifier
-    assert list(found.parts.values()) == texts
+    assert list(found.components.values()) == texts
 
 
 def test_a_licence_that_was_given_goes_before():
-    found = licence({"a": "MIT"}, given="Hospital Terms 1")
-    assert (found.identifier, found.given) == ("other", True)
+    found = resolve_licence({"a": "MIT"}, stated="Hospital Terms 1")
+    assert (found.identifier, found.is_stated) == ("other", True)
     assert licence_header(found) == {"license": "other", "license_name": "hospital-terms-1"}
-    assert licence_header(licence({}, given="CC BY 4.0")) == {"license": "cc-by-4.0"}
+    assert licence_header(resolve_licence({}, stated="CC BY 4.0")) == {"license": "cc-by-4.0"}

@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
-from xraysynth.images import read
+from xraysynth.images import read_image
 from xraysynth.privacy import Scrubber
 from xraysynth.records import LearningRecord, sha256_bytes
 from xraysynth.release import croissant
-from xraysynth.release.dataset import write_data
+from xraysynth.release.dataset import write_dataset
 from xraysynth.release.model import write_model
-from xraysynth.release.origin import origin, seen_digest
+from xraysynth.release.origin import compute_training_digest, describe_origin
 from xraysynth.release.study import StudyRecord, write_study
 
 LEARNED = LearningRecord(patients=["clinic/MRN-00417"], sha256=["ab" * 32])
@@ -35,7 +35,7 @@ def released(folder, about, made, **options):
 
 def data(folder, about, made, **options):
     folder.mkdir()
-    write_data(folder, about, made, **{"with_originals": False, "published": NOW} | options)
+    write_dataset(folder, about, made, **{"with_originals": False, "published": NOW} | options)
     return card(folder)
 
 
@@ -84,7 +84,7 @@ def test_the_model_card_counts_but_names_nobody(about, made, tmp_path):
     everything = b"".join(p.read_bytes() for p in (tmp_path / "m").iterdir())
     assert b"MRN-00417" not in everything
     assert b"abababab" not in everything
-    assert seen_digest(made.learned.sha256) in text
+    assert compute_training_digest(made.learned.sha256) in text
 
 
 def test_one_lora_a_class(about, made, tmp_path):
@@ -105,21 +105,21 @@ def test_what_was_not_measured_is_not_claimed(about, made, tmp_path):
         "c": ({"assessable": "", "measures": []}, "not measured"),
     }
     for name, (evaluated, words) in cases.items():
-        _, body = released(tmp_path / name, about, replace(made, evaluated=evaluated))
+        _, body = released(tmp_path / name, about, replace(made, evaluation=evaluated))
         assert f"Memorisation of training images: {words}." in body
 
 
 def test_the_seen_images_are_one_digest_whatever_their_order():
     hashes = ["aa" * 32, "bb" * 32]
-    assert seen_digest(hashes) == seen_digest(hashes[::-1])
-    assert seen_digest(hashes) != seen_digest(hashes[:1])
+    assert compute_training_digest(hashes) == compute_training_digest(hashes[::-1])
+    assert compute_training_digest(hashes) != compute_training_digest(hashes[:1])
 
 
 def test_a_hub_model_is_named_with_its_commit(made):
     generator = replace(made.generator, model="owner/name", revision="f" * 40)
-    found = origin(generator)
+    found = describe_origin(generator)
     assert (found.model, found.revision, found.on_hub) == ("owner/name", "f" * 40, True)
-    local = origin(made.generator)
+    local = describe_origin(made.generator)
     assert local.model == Path(made.generator.model).name
     assert local.revision.startswith("digest ")
 
@@ -149,7 +149,7 @@ def test_the_data_card_and_croissant(about, made, tmp_path):
         row = table.loc[record["images/prompt"].decode()]
         assert record["images/seed"] == row["seed"]
         assert record["images/label"].decode() == row["label"]
-        pixels = read(made.images.folder / row["path"])
+        pixels = read_image(made.images.folder / row["path"])
         assert (pixels == _array(record["images/image"])).all()
 
 
@@ -174,7 +174,7 @@ def _array(image):
 def test_what_was_seen_is_said_only_where_it_is_known(
     about, made, tmp_path, learned, words, licence
 ):
-    _, body = data(tmp_path / "d", about, replace(made, learned=learned))
+    _, body = data(tmp_path / "d", about, replace(made, learning_record=learned))
     assert words in body
     assert f"| {licence} |" in body.split("## Licence")[1]
     assert ("| clinic |" in body) == (licence == "CC BY 4.0")
@@ -187,7 +187,7 @@ def test_a_wrong_croissant_is_found(about, made, tmp_path):
     found["recordSet"][0]["field"][2]["source"]["fileObject"] = {"@id": "nowhere.csv"}
     path.write_text(json.dumps(found))
     with pytest.raises(XraysynthError, match="not valid Croissant"):
-        croissant.validate(path)
+        croissant.require_valid_croissant(path)
 
 
 def test_without_mlcroissant_the_error_names_the_extra(monkeypatch):
@@ -195,7 +195,7 @@ def test_without_mlcroissant_the_error_names_the_extra(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "mlcroissant", None)
     with pytest.raises(DataNotFoundError, match=r"pip install 'xraysynth\[hub\]'"):
-        croissant.mlcroissant()
+        croissant.require_mlcroissant()
 
 
 def test_originals_go_out_only_when_asked_for(about, made, tmp_path):
@@ -210,7 +210,7 @@ def test_originals_go_out_only_when_asked_for(about, made, tmp_path):
 
 
 def test_a_stated_licence_and_acknowledged_terms_are_in_the_card(about, made, tmp_path):
-    bound = replace(about, licence="CC BY-NC 4.0", bound=("mimic",))
+    bound = replace(about, licence="CC BY-NC 4.0", credentialed_sources=("mimic",))
     header, body = data(tmp_path / "d", bound, made)
     assert header["license"] == "cc-by-nc-4.0"
     assert "Stated by whoever released this: CC BY-NC 4.0." in body
@@ -234,7 +234,7 @@ def study(folder, about, made, **options):
         overrides=[f"source.table.path={folder}/private/my x.csv", f"paths.output={folder}/out"],
         environment={"python": "3.12", "platform": "Linux", "versions": {"torch": "2.9"}},
     )
-    options = {"scrubber": Scrubber.of(folder / "out"), "with_pictures": True} | options
+    options = {"scrubber": Scrubber.from_folders(folder / "out"), "with_pictures": True} | options
     write_study(folder / "study", about, [made], study=record, **options)
     return {p.name: p.read_text(encoding="utf-8") for p in (folder / "study").iterdir()}
 

@@ -6,13 +6,13 @@ import pytest
 from PIL import Image
 
 from xraysynth.records import sha256_bytes
-from xraysynth.release.images import METADATA, NOTICE, stamped, write_images
+from xraysynth.release.images import DISCLAIMER, METADATA_FILE, with_png_text, write_images
 
-COMMON = {"Disclaimer": NOTICE, "Model": "owner/name", "Revision": "f" * 40, "Copyright": "MIT"}
+COMMON = {"Disclaimer": DISCLAIMER, "Model": "owner/name", "Revision": "f" * 40, "Copyright": "MIT"}
 
 
 def rows(folder):
-    with (folder / METADATA).open(encoding="utf-8") as file:
+    with (folder / METADATA_FILE).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -55,6 +55,6 @@ def test_old_text_goes_and_colour_stays(shape):
     secret, buffer = PngInfo(), io.BytesIO()
     secret.add_text("Author", "somebody")
     Image.fromarray(pixels).save(buffer, "PNG", pnginfo=secret)
-    with Image.open(io.BytesIO(stamped(buffer.getvalue(), COMMON))) as image:
+    with Image.open(io.BytesIO(with_png_text(buffer.getvalue(), COMMON))) as image:
         assert image.text == COMMON
         assert np.array_equal(np.asarray(image), pixels)

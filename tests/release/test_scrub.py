@@ -3,7 +3,7 @@ import json
 import pytest
 
 from xraysynth.errors import PrivacyError
-from xraysynth.privacy import Scrubber, require_clean, without_real
+from xraysynth.privacy import Scrubber, require_no_private_data, without_real_images
 
 PIXEL = "data:image/jpeg;base64,/9j/4AAQ/home/anna/Zz+/tmp/x=="
 
@@ -30,7 +30,7 @@ def scrubber(tmp_path):
 )
 def test_text(scrubber, tmp_path, text, clean):
     text = text.format(out=tmp_path / "out")
-    assert scrubber.text(text) == (text if clean is None else clean)
+    assert scrubber.scrub_text(text) == (text if clean is None else clean)
 
 
 def test_a_page_keeps_its_tags_and_pictures(scrubber, tmp_path):
@@ -38,14 +38,14 @@ def test_a_page_keeps_its_tags_and_pictures(scrubber, tmp_path):
         "<style>/* a */ td { grid-row: 1/-1; } a/**/</style>"
         f'<p class="anna">{tmp_path}/out/x by anna</p><img src="{PIXEL}" alt="anna">'
     )
-    found = scrubber.html(page)
+    found = scrubber.scrub_html(page)
     assert found == page.replace(f"{tmp_path}/out/", "").replace("by anna", "by …").replace(
         'alt="anna"', 'alt="…"'
     )
 
 
 def test_values_of_a_configuration(scrubber, tmp_path):
-    found = scrubber.values(
+    found = scrubber.scrub_values(
         {
             "path": f"{tmp_path}/out/cache/x",
             "root": "/mnt/St Mary/scans",
@@ -71,9 +71,9 @@ def test_only_pictures_known_to_be_synthetic_stay():
     ]
     alts += ["sd_lora, pair 1", "sd_lora_2, normal"]
     page = "".join(f'<img src="{PIXEL}" alt="{alt}, SHA-256 0a1b2c3d">' for alt in alts)
-    assert without_real(page, ["sd_lora"]).count(PIXEL) == 2
-    assert "real, normal" not in without_real(page, ["sd_lora", "real"])
-    assert PIXEL not in without_real(page, [])
+    assert without_real_images(page, ["sd_lora"]).count(PIXEL) == 2
+    assert "real, normal" not in without_real_images(page, ["sd_lora", "real"])
+    assert PIXEL not in without_real_images(page, [])
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_what_must_not_leave_is_found(scrubber, tmp_path, monkeypatch, name, tex
     (folder / name).parent.mkdir(parents=True)
     ids = {"clinic-scan_0007", "MRN-00417", "123456", "p1"}
     (folder / name).write_text("123456 of p1, normal, 0.25")
-    require_clean(folder, scrubber, ids=ids)
+    require_no_private_data(folder, scrubber, ids=ids)
     (folder / name).write_text(text.replace("{out}", str(tmp_path / "out")))
     with pytest.raises(PrivacyError, match=message) as error:
-        require_clean(folder, scrubber, ids=ids)
+        require_no_private_data(folder, scrubber, ids=ids)
     assert "hf_abc" not in str(error.value)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xraysynth.evaluation.metrics.classification import arm_difference, arm_scores, evaluate
-from xraysynth.evaluation.metrics.pointing_game import Pointing
+from xraysynth.evaluation.metrics.classification import compare_arms, score_arm, score_run
+from xraysynth.evaluation.metrics.pointing_game import PointingGame
 from xraysynth.evaluation.metrics.probes import Shortcut
-from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
+from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import (
     Appearance,
@@ -23,22 +23,22 @@ from xraysynth.evaluation.results import (
     Similarity,
     UsableShare,
 )
-from xraysynth.generation.generators.base import Card, FineTuning
+from xraysynth.generation.generators.base import FineTuning, GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.pool import Refusals
 from xraysynth.images import encode_png
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, sha256_bytes
-from xraysynth.report.audit import CohortAudit, SourceCount, SourceTells, SplitCount
+from xraysynth.report.audit import CohortAudit, SourceConfounding, SourceCount, SplitCount
 from xraysynth.report.content import (
-    Agreement,
     Arm,
-    ArmWorth,
+    ArmEquivalent,
     Comparison,
     Content,
+    EncoderAgreement,
     JobRun,
     LeftOutSource,
-    PoolView,
+    PoolResults,
 )
 
 GENERATORS = ("stable_diffusion", "sd_lora")
@@ -78,10 +78,12 @@ def fabricate(
         },
         limits=["One cohort; no outside test set.", "Two seeds understate the spread of training."],
         failures=(),
-        worth=[_worth(arm) for arm in arms if 0 < arm.synthetic_fraction < 1 and not arm.control],
-        left_out=[LEFT_OUT],
-        shortcuts=[Shortcut(0.41, 0.36, 0.46, 300, question="class", view="borders", chance=0.25)],
-        agreement=[Agreement("classifier", "embedded", kendall_tau=1.0, n=2)],
+        equivalents=[
+            _worth(arm) for arm in arms if 0 < arm.synthetic_fraction < 1 and not arm.control
+        ],
+        left_out_sources=[LEFT_OUT],
+        shortcuts=[Shortcut(0.41, 0.36, 0.46, 300, target="class", view="borders", chance=0.25)],
+        encoder_agreement=[EncoderAgreement("classifier", "embedded", kendall_tau=1.0, n=2)],
     )
 
 
@@ -114,8 +116,8 @@ def _arms(make: "Maker", modes: Sequence[str]) -> list[Arm]:
     return arms
 
 
-def _worth(arm: Arm) -> ArmWorth:
-    return ArmWorth(arm.name, Equivalent(0.31, 0.1, 0.52, 48))
+def _worth(arm: Arm) -> ArmEquivalent:
+    return ArmEquivalent(arm.name, RealDataEquivalent(0.31, 0.1, 0.52, 48))
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Maker:
 
     def compare(self, arm: Arm, other: Arm, *, p_holm: float | None) -> Comparison:
         """One arm minus the other."""
-        found = arm_difference(_runs(arm), _runs(other), self.truth, self.patients, **self.options)
+        found = compare_arms(_runs(arm), _runs(other), self.truth, self.patients, **self.options)
         return Comparison(found, self.seeds, p_holm, p_holm)
 
     def arm(
@@ -169,13 +171,13 @@ class Maker:
             synthetic_images=0 if repeated else added,
             real_repeats=added if repeated else 0,
             predictions=[_table(run, self.truth, self.patients) for run in runs],
-            scores=arm_scores(runs, self.truth, self.patients, **self.options),
+            scores=score_arm(runs, self.truth, self.patients, **self.options),
             optimiser_steps=[300] * len(self.seeds),
             scores_by_seed=[self._one(run) for run in runs],
             seconds=[31.0] * len(self.seeds),
             control=control,
             real_fraction=real_fraction,
-            left_out=left_out,
+            left_out_source=left_out,
             external={"shenzhen": {"macro_f1": Interval(0.4 + share / 10, 0.35, 0.51, 66)}},
         )
         if reference is None:
@@ -186,7 +188,7 @@ class Maker:
         return replace(found, over_real=over, errors_removed=removed)
 
     def _one(self, run: np.ndarray) -> dict[str, float]:
-        scores = evaluate(run, self.truth, self.patients, classes=CLASSES, replicates=1)
+        scores = score_run(run, self.truth, self.patients, classes=CLASSES, replicates=1)
         return {name: found.value for name, found in scores.items()}
 
 
@@ -256,7 +258,11 @@ def _measures() -> list[Measure]:
         ):
             row = {"encoder": encoder, "metric": metric, "better": better}
             row |= {"value": value, "low": 0.9 * value, "high": 1.1 * value, "n": 200}
-            row |= {"floor": value / 5, "floor_low": value / 6, "floor_high": value / 4} | excess
+            row |= {
+                "baseline_value": value / 5,
+                "baseline_low": value / 6,
+                "baseline_high": value / 4,
+            } | excess
             row["p"] = 0.001
             note = "few images" if metric.startswith("FD") else ""
             rows.append(row | {"label": "", "note": note if value > 0 else "too few to compare"})
@@ -270,10 +276,10 @@ def _faithfulness() -> list[LabelFidelity]:
     return [LabelFidelity(0.62, 0.55, 0.68, 200, label=label, **real) for label in ("", *CLASSES)]
 
 
-def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) -> PoolView:
+def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) -> PoolResults:
     pool = _images(folder / name, name, images, size_px)
     hosted = name == GENERATORS[1]
-    return PoolView(
+    return PoolResults(
         generator=name,
         card=CARD,
         manifest=pool,
@@ -288,13 +294,13 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
         nearest_similarity=[]
         if hosted
         else [Similarity(0.5, 0.4, 0.6, 200, metric="SSIM", real=0.45)],
-        assessable="training set unknown: not assessable" if hosted else "",
+        not_assessable_reason="training set unknown: not assessable" if hosted else "",
         closest=[] if hosted else _closest(pool, cohort),
-        faithfulness=_faithfulness(),
-        usable=UsableShare(0.61, 0.54, 0.67, 200, copies_looked_for=not hosted),
-        seen=np.diag([60, 55, 50, 45]) + 3,
-        judge="real images of site-bb",
-        tested_on={
+        label_fidelity=_faithfulness(),
+        usable_share=UsableShare(0.61, 0.54, 0.67, 200, copies_looked_for=not hosted),
+        confusion_matrix=np.diag([60, 55, 50, 45]) + 3,
+        fidelity_classifier="real images of site-bb",
+        real_classifier_scores={
             "macro_f1": Interval(0.71, 0.66, 0.75, 200),
             "accuracy": Interval(0.73, 0.68, 0.77, 200),
         },
@@ -302,7 +308,9 @@ def _pool(folder: Path, name: str, cohort: Manifest, images: int, size_px: int) 
             Appearance(0.1, 0.05, 0.2, 400, measure="colour_cast", meaning="0 is grey", real=0.0)
         ],
         ledger=LEDGER,
-        taught=FineTuning(seconds=90.0, steps=1000, ledger=TAUGHT) if name == "sd_lora" else None,
+        finetuning=FineTuning(seconds=90.0, steps=1000, ledger=TAUGHT)
+        if name == "sd_lora"
+        else None,
     )
 
 
@@ -318,7 +326,7 @@ def _closest(pool: Manifest, cohort: Manifest) -> list[ClosestPair]:
     ]
 
 
-CARD = Card(
+CARD = GeneratorCard(
     title="Stable Diffusion 1.5",
     access="weights, local",
     licence="CreativeML OpenRAIL-M",
@@ -350,9 +358,9 @@ LEDGER = Ledger(
 TAUGHT = Ledger(seconds=100.0, energy_kwh=0.004, peak_rss_mb=2000.0, cpu_cores=2)
 
 PROBED: dict[str, Any] = {
-    "told_synthetic": [Interval(value, 0.8, 0.95, 160) for value in (0.86, 0.9)],
-    "pointing": [
-        Pointing(Interval(value, 0.3, 0.5, 40), Interval(0.2, 0.1, 0.3, 40), 0.12, 0.2, n=40)
+    "real_vs_synthetic_auroc": [Interval(value, 0.8, 0.95, 160) for value in (0.86, 0.9)],
+    "pointing_game": [
+        PointingGame(Interval(value, 0.3, 0.5, 40), Interval(0.2, 0.1, 0.3, 40), 0.12, 0.2, n=40)
         for value in (0.38, 0.42)
     ],
 }
@@ -379,7 +387,9 @@ AUDIT = CohortAudit(
         for name in CLASSES
     ],
     cramers_v=0.031,
-    source_tells=[SourceTells(name, accuracy=0.61, balanced_accuracy=0.58) for name in CLASSES],
+    source_confounding=[
+        SourceConfounding(name, accuracy=0.61, balanced_accuracy=0.58) for name in CLASSES
+    ],
     exact_duplicates=0,
     near_duplicates=2,
     near_duplicates_across_sources=0,

@@ -9,8 +9,8 @@ import pytest
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.report import verdicts
-from xraysynth.report.content import Arm, Comparison, Content, PoolView
-from xraysynth.report.findings import Finding, findings
+from xraysynth.report.content import Arm, Comparison, Content, PoolResults
+from xraysynth.report.findings import Finding, collect_findings
 
 
 def gaining(arm: Arm, value: float, width: float = 0.01) -> Arm:
@@ -24,7 +24,7 @@ def with_p(arm: Arm, p_holm: float | None) -> Arm:
 
 def of(content: Content, arms: Sequence[Arm] | None = None) -> Finding:
     """What was found of the first generator."""
-    return findings(replace(content, arms=content.arms if arms is None else arms))[0]
+    return collect_findings(replace(content, arms=content.arms if arms is None else arms))[0]
 
 
 def test_chance_is_one_in_as_many_classes_as_the_images_have(content: Content) -> None:
@@ -32,13 +32,13 @@ def test_chance_is_one_in_as_many_classes_as_the_images_have(content: Content) -
     pool = content.pools[0]
     rows = [
         replace(row, value=0.42, low=0.38, high=0.46, n=200 if place < 3 else 0)
-        for place, row in enumerate(pool.faithfulness)
+        for place, row in enumerate(pool.label_fidelity)
     ]
-    found = dict(of(replace(content, pools=[replace(pool, faithfulness=rows)])).others)
+    found = dict(of(replace(content, pools=[replace(pool, label_fidelity=rows)])).other_verdicts)
     assert found["Labels"].word == verdicts.WORSE
     assert found["Labels"].sentence.endswith("worse than chance, 50%")
     one = [*rows[:2], *(replace(row, n=0) for row in rows[2:])]
-    found = dict(of(replace(content, pools=[replace(pool, faithfulness=one)])).others)
+    found = dict(of(replace(content, pools=[replace(pool, label_fidelity=one)])).other_verdicts)
     assert found["Labels"].word == verdicts.NOT_COMPARED
 
 
@@ -98,7 +98,9 @@ def test_synthetic_only_is_the_headline_where_nothing_is_mixed(
     alone = gaining(replace(hybrid, synthetic_fraction=1.0), 0.3)
     mixed = of(content, [content.arms[0], gaining(hybrid, 0.02), alone])
     assert mixed.utility.sentence.startswith("stable_diffusion 50%")
-    assert dict(mixed.others)["Alone"].sentence.startswith("stable_diffusion only: macro-F1 +0.300")
+    assert dict(mixed.other_verdicts)["Alone"].sentence.startswith(
+        "stable_diffusion only: macro-F1 +0.300"
+    )
     assert of(content, [alone]).utility.sentence.startswith("stable_diffusion only: ")
 
 
@@ -136,7 +138,7 @@ def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
     best = replace(gaining(hybrid, 0.09), synthetic_fraction=0.25, over_permuted=Comparison())
     found = of(content, [content.arms[0], arm, best])
     assert "labels" not in found.utility.sentence
-    assert dict(found.others)["Permuted"].sentence.startswith(
+    assert dict(found.other_verdicts)["Permuted"].sentence.startswith(
         "stable_diffusion 50% (replace): with"
     )
 
@@ -145,20 +147,23 @@ def test_verdicts_on_images_are_adjusted_over_the_generators(content: Content) -
     """Each of two p-values of 0.03 is one alone, and none of both together."""
     measures = [replace(row, p=0.03) for row in content.pools[0].measures]
     pools = [
-        replace(pool, measures=measures, assessable="", generator=f"g{n}")
+        replace(pool, measures=measures, not_assessable_reason="", generator=f"g{n}")
         for n, pool in enumerate((content.pools[0], content.pools[0]))
     ]
     arms = content.arms[:1]
-    (alone,) = findings(replace(content, arms=arms, pools=pools[:1]))
-    both = findings(replace(content, arms=arms, pools=pools))
-    assert [dict(alone.others)[name].word for name in ("Images", "Copies")] == ["worse", "copies"]
+    (alone,) = collect_findings(replace(content, arms=arms, pools=pools[:1]))
+    both = collect_findings(replace(content, arms=arms, pools=pools))
+    assert [dict(alone.other_verdicts)[name].word for name in ("Images", "Copies")] == [
+        "worse",
+        "copies",
+    ]
     for found in both:
-        words = [dict(found.others)[name].word for name in ("Images", "Copies")]
+        words = [dict(found.other_verdicts)[name].word for name in ("Images", "Copies")]
         assert words == ["no difference shown", "no copying shown"]
 
 
 def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) -> None:
-    first, second = (dict(finding.others) for finding in findings(content))
+    first, second = (dict(finding.other_verdicts) for finding in collect_findings(content))
     assert list(first) == ["Images", "Copies", "Labels", "Worth", "Alone"]
     assert "KD(classifier) 0.0040 [0.0036, 0.0044], floor 0.0008; FD(" in first["Images"].sentence
     assert "FD(classifier) 40.0 [36.0, 44.0], floor 8.0, N = 200" in first["Images"].sentence
@@ -171,17 +176,17 @@ def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) ->
 def test_a_pool_that_nobody_trained_with_and_nobody_measured_is_a_finding_too(
     content: Content,
 ) -> None:
-    pool = replace(content.pools[0], measures=[], faithfulness=[], assessable="")
-    (found,) = findings(replace(content, arms=content.arms[:1], pools=[pool]))
+    pool = replace(content.pools[0], measures=[], label_fidelity=[], not_assessable_reason="")
+    (found,) = collect_findings(replace(content, arms=content.arms[:1], pools=[pool]))
     assert found.utility == verdicts.Verdict(
         verdicts.NOT_COMPARED, "stable_diffusion: no classifier was trained with it"
     )
-    assert dict(found.others)["Copies"].sentence == "not assessable: not measured"
-    assert "Images" not in dict(found.others)
+    assert dict(found.other_verdicts)["Copies"].sentence == "not assessable: not measured"
+    assert "Images" not in dict(found.other_verdicts)
 
 
 def test_a_study_of_real_images_alone_has_no_findings(content: Content) -> None:
-    assert findings(replace(content, arms=content.arms[:1], pools=[])) == []
+    assert collect_findings(replace(content, arms=content.arms[:1], pools=[])) == []
 
 
 def test_a_gain_over_few_real_images_says_what_the_generator_has_seen(
@@ -189,10 +194,12 @@ def test_a_gain_over_few_real_images_says_what_the_generator_has_seen(
 ) -> None:
     many = gaining(hybrid, 0.2)
     few = replace(many, real_fraction=0.1)
-    pool = replace(content.pools[0], taught=FineTuning(images=400))
+    pool = replace(content.pools[0], finetuning=FineTuning(images=400))
 
-    def basis(arm: Arm, pool: PoolView) -> str:
-        return findings(replace(content, arms=[content.arms[0], arm], pools=[pool]))[0].basis
+    def basis(arm: Arm, pool: PoolResults) -> str:
+        return collect_findings(replace(content, arms=[content.arms[0], arm], pools=[pool]))[
+            0
+        ].basis
 
     assert "was fine-tuned on 400 real images" in basis(few, pool)
     assert "those of 10% of them: what it adds is no gain from these alone." in basis(few, pool)

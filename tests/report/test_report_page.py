@@ -11,15 +11,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
+from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import Measure
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.pool import Refusals
 from xraysynth.records import CLASSES
 from xraysynth.report import arm_groups, arm_styles, figures, formatting, page, thumbnails
-from xraysynth.report.content import ArmWorth, Content, Evaluation
-from xraysynth.report.findings import findings
+from xraysynth.report.content import ArmEquivalent, Content, Evaluation
+from xraysynth.report.findings import collect_findings
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" $x^$"
 
@@ -94,10 +94,10 @@ def bare(content: Content) -> Content:
         jobs=[],
         environment={},
         limits=[],
-        worth=[],
-        left_out=[],
+        equivalents=[],
+        left_out_sources=[],
         shortcuts=[],
-        agreement=[],
+        encoder_agreement=[],
     )
 
 
@@ -116,20 +116,20 @@ def test_acknowledged_confounding_stands_before_the_findings(bare: Content, html
 
 def test_findings_stand_before_everything_else(content: Content, html: str) -> None:
     start = html[: html.index('aria-label="Sections"')]
-    for finding in findings(content):
+    for finding in collect_findings(content):
         item = start[start.index(f'data-generator="{finding.generator}"') :]
         text = plain(item[: item.index("</li>")])
         gain, _, controls = finding.utility.sentence.partition("; ")
         assert f"{gain}." in text
         assert controls[1:] in text
         assert finding.basis in text
-        for title, verdict in finding.others:
+        for title, verdict in finding.other_verdicts:
             assert f"{title} {verdict.sentence}" in text
 
 
 def test_every_arm_and_class_is_in_every_section(content: Content, html: str) -> None:
     for arm in content.arms:  # gains, scores, external, the classes, confusion; and the probes
-        expected = 3 + len(CLASSES) + 1 + bool(arm.told_synthetic)
+        expected = 3 + len(CLASSES) + 1 + bool(arm.real_vs_synthetic_auroc)
         assert html.count(f'data-arm="{arm.name}"') == expected
     for label in CLASSES:
         assert f"<b>{label}</b> against the rest" in html
@@ -152,11 +152,12 @@ def values(row: str) -> list[float]:
 def test_numbers_in_the_table_are_the_intervals(content: Content, html: str) -> None:
     rows = rows_of(html, "scores")
     for arm in content.arms:
-        shown = [arm.scores[metric] for metric in arm_groups.SUMMARY]
+        shown = [arm.scores[metric] for metric in arm_groups.SUMMARY_METRICS]
         assert values(rows[arm.name]) == [interval.value for interval in shown]
         ranges = re.findall(r'"range">(\[.*?\])<', rows[arm.name])
         assert ranges == [
-            f"[{formatting.number(i.low)}, {formatting.number(i.high)}]" for i in shown
+            f"[{formatting.format_number(i.low)}, {formatting.format_number(i.high)}]"
+            for i in shown
         ]
     assert len(rows) == len(content.arms)
 
@@ -165,14 +166,14 @@ def test_gains_stand_beside_real_only_and_the_control(content: Content, html: st
     rows = rows_of(html, "gains")
     hybrid = next(arm for arm in content.arms if arm.over_duplicates.differences)
     assert hybrid.errors_removed
-    expected = [hybrid.scores["macro_f1"], hybrid.difference["macro_f1"]]
+    expected = [hybrid.scores["macro_f1"], hybrid.gains_over_real["macro_f1"]]
     expected += [hybrid.over_duplicates.differences["macro_f1"]]
     expected += [hybrid.over_permuted.differences["macro_f1"], hybrid.errors_removed]
     assert values(rows[hybrid.name]) == [interval.value for interval in expected]
     text = plain(rows[hybrid.name])
     assert text.endswith("0.042")
     for scores in hybrid.scores_by_seed:
-        assert formatting.number(scores["macro_f1"]) in text
+        assert formatting.format_number(scores["macro_f1"]) in text
     assert "reference" in plain(rows["real only"])
 
 
@@ -198,10 +199,10 @@ def test_controls_and_fractions_stand_apart_and_are_called_so(content: Content, 
     names = list(rows_of(html, "gains"))
     for arm in content.arms:
         assert ('class="tag">control<' in rows_of(html, "gains")[arm.name]) == bool(arm.control)
-    own = [names.index(arm.name) for arm in content.arms if not arm_groups.group(arm)]
-    apart = [names.index(arm.name) for arm in content.arms if arm_groups.group(arm)]
+    own = [names.index(arm.name) for arm in content.arms if not arm_groups.group_key(arm)]
+    apart = [names.index(arm.name) for arm in content.arms if arm_groups.group_key(arm)]
     assert max(own) < min(apart)
-    for title in list(arm_groups.GROUPS.values())[1:]:
+    for title in list(arm_groups.GROUP_TITLES.values())[1:]:
         assert title in plain(html)
 
 
@@ -224,7 +225,9 @@ def test_external_scores_name_their_test_set_and_its_size(content: Content, html
 
 def test_probes_show_every_seed_and_chance(content: Content, html: str) -> None:
     rows = rows_of(html, "probes")
-    assert list(rows) == [a.name for a in arm_groups.ordered(content.arms) if a.told_synthetic]
+    assert list(rows) == [
+        a.name for a in arm_groups.sort_arms(content.arms) if a.real_vs_synthetic_auroc
+    ]
     text = plain(next(iter(rows.values())))
     for shown in ("0.880", "seed 0: 0.860", "seed 1: 0.900", "0.400", "0.120", "160"):
         assert shown in text
@@ -275,7 +278,7 @@ def test_copies_are_shown_in_pairs_or_said_not_to_be_assessable(html: str) -> No
     assert "sd_lora" not in text
     assert "sd_lora : training set unknown: not assessable" in plain(html)
     assert html.count('<figure data-flagged="yes">') == 2
-    assert html.count('<figure data-flagged="no">') == thumbnails.PAIRS - 2
+    assert html.count('<figure data-flagged="no">') == thumbnails.MAX_PAIRS - 2
     assert "0.50× the threshold, flagged" in html
 
 
@@ -293,7 +296,7 @@ def test_a_pool_without_a_class_stands_beside_real_images_of_its_own(content: Co
         "accuracy": Interval(0.9, 0.8, 0.95, 150),
         "accuracy of real images": Interval(0.85, 0.8, 0.9, 70),
     }
-    pools = [replace(content.pools[0], tested_on=scores)]
+    pools = [replace(content.pools[0], real_classifier_scores=scores)]
     text = section(page.render(replace(content, pools=pools)), "tested-on")
     assert re.search(r" 150 – 0\.900 \[0\.800, 0\.950\] [\w ]+ 0\.850 –", text)
     assert "Images that lack a class have no macro-F1" in text
@@ -301,9 +304,9 @@ def test_a_pool_without_a_class_stands_beside_real_images_of_its_own(content: Co
 
 def test_worth_says_where_the_curve_ends(content: Content) -> None:
     censored = "reaches above the largest number of real images"
-    found = Equivalent(0.5, float("-inf"), float("inf"), 200, censored=censored)
-    worth = [ArmWorth("x 50% (add)", found)]
-    text = section(page.render(replace(content, worth=worth)), "worth")
+    found = RealDataEquivalent(0.5, float("-inf"), float("inf"), 200, censored=censored)
+    worth = [ArmEquivalent("x 50% (add)", found)]
+    text = section(page.render(replace(content, equivalents=worth)), "worth")
     assert text.endswith(
         f"+0.50 [{formatting.MINUS}∞, +∞] 200 reaches above the largest number of real images"
     )
@@ -316,13 +319,13 @@ def test_the_learning_curve_needs_two_numbers_of_real_images(content: Content, h
 
 
 def test_repeats_of_real_images_do_not_stand_in_for_a_fraction_of_them(content: Content) -> None:
-    found = figures.real_alone(content.arms)
+    found = figures.learning_curve_arms(content.arms)
     assert [(arm.real_images, arm.name) for arm in found] == [
         (200, "real only of 50% of the real images"),
         (400, "real only"),
     ]
     without = [arm for arm in content.arms if arm.real_fraction == 1]
-    assert [arm.control for arm in figures.real_alone(without)] == ["duplicate", ""]
+    assert [arm.control for arm in figures.learning_curve_arms(without)] == ["duplicate", ""]
 
 
 def test_shortcuts_left_out_sources_and_agreement_have_their_numbers(html: str) -> None:
@@ -351,19 +354,21 @@ def test_hostile_text_stays_text(content: Content) -> None:
                     generator=HOSTILE,
                     manifest=replace(pool.manifest, table=table),
                     measures=[replace(m, note=HOSTILE, encoder=HOSTILE) for m in pool.measures],
-                    judge=HOSTILE,
+                    fidelity_classifier=HOSTILE,
                 ),
-                replace(content.pools[1], assessable=HOSTILE),
+                replace(content.pools[1], not_assessable_reason=HOSTILE),
             ],
             arms=[
                 content.arms[0],
                 replace(arm, generator=HOSTILE, external={HOSTILE: {}}),
-                replace(content.arms[0], left_out=HOSTILE),
+                replace(content.arms[0], left_out_source=HOSTILE),
             ],
-            worth=[ArmWorth(HOSTILE, replace(content.worth[0].equivalent, censored=HOSTILE))],
-            left_out=[replace(content.left_out[0], source=HOSTILE)],
+            equivalents=[
+                ArmEquivalent(HOSTILE, replace(content.equivalents[0].equivalent, censored=HOSTILE))
+            ],
+            left_out_sources=[replace(content.left_out_sources[0], source=HOSTILE)],
             shortcuts=[replace(content.shortcuts[0], view=HOSTILE, note=HOSTILE)],
-            agreement=[replace(content.agreement[0], first=HOSTILE)],
+            encoder_agreement=[replace(content.encoder_agreement[0], first=HOSTILE)],
         )
     )
     assert "<script" not in html
@@ -393,12 +398,12 @@ NOTHING: dict[str, Any] = {
 
 def test_a_pool_without_measurements_says_so(content: Content, bare: Content) -> None:
     more = {
-        "faithfulness": [],
-        "seen": [],
-        "judge": "",
-        "tested_on": {},
+        "label_fidelity": [],
+        "confusion_matrix": [],
+        "fidelity_classifier": "",
+        "real_classifier_scores": {},
         "ledger": Ledger(),
-        "taught": None,
+        "finetuning": None,
     }
     pool = replace(content.pools[0], **NOTHING, **more)
     html = page.render(replace(bare, pools=[pool]))
@@ -424,7 +429,7 @@ def evaluation(content: Content) -> Evaluation:
         measures=pool.measures,
         diversity=pool.diversity,
         nearest_similarity=pool.nearest_similarity,
-        assessable="",
+        not_assessable_reason="",
         closest=pool.closest,
         appearance=pool.appearance,
         limits=["The folders do not tell patients."],
@@ -437,14 +442,14 @@ def test_the_page_of_two_folders_has_their_sizes_and_measures(evaluation: Evalua
     assert "default-src 'none'" in html
     assert "synthetic stable_diffusion 2 2 2 2 8 training cohort" in section(html, "folders")
     assert "stable_diffusion 40.0 1 [36.0, 44.0]" in section(html, "measures")
-    assert html.count("<figure data-flagged") == thumbnails.PAIRS
+    assert html.count("<figure data-flagged") == thumbnails.MAX_PAIRS
     assert "The folders do not tell patients." in html
     ids = Tags(html).values("id")
     assert len(ids) == len(set(ids))
 
 
 def test_the_page_of_two_folders_without_training_images_says_so(evaluation: Evaluation) -> None:
-    view = replace(evaluation, train=None, assessable="no training images", **NOTHING)
+    view = replace(evaluation, train=None, not_assessable_reason="no training images", **NOTHING)
     html = page.render_evaluation(view)
     assert "stable_diffusion : no training images" in plain(html)
     assert 'id="copying"' not in html
@@ -456,11 +461,13 @@ def test_galleries_are_in_hash_order_and_survive_a_lost_file(
     content: Content, bare: Content, tmp_path: Path
 ) -> None:
     pool = content.pools[0].manifest
-    shown = thumbnails.grid(pool, "covid19", who="stable_diffusion")
+    shown = thumbnails.thumbnail_grid(pool, "covid19", group_name="stable_diffusion")
     hashes = [t.alt.rpartition(" ")[2] for t in shown]
     own = pool.table.loc[pool.table["label"] == "covid19", "sha256"]
     assert hashes == sorted(sha[:8] for sha in own)
-    lost = thumbnails.grid(replace(pool, folder=tmp_path), "covid19", who="stable_diffusion")
+    lost = thumbnails.thumbnail_grid(
+        replace(pool, folder=tmp_path), "covid19", group_name="stable_diffusion"
+    )
     assert [t.src for t in lost] == ["", ""]
     html = page.render(replace(bare, cohort=replace(bare.cohort, folder=tmp_path)))
     assert html.count("not readable") == 2 * len(CLASSES)
@@ -478,30 +485,30 @@ def test_page_is_the_same_every_time(content: Content, html: str) -> None:
 
 def test_precision_at_a_recall_is_that_of_the_threshold_which_reaches_it(content: Content) -> None:
     table = pd.DataFrame({"label": ["a", "b", "a", "b"], "p_a": [0.9, 0.8, 0.7, 0.1]})
-    curve = figures.mean_precision(replace(content.arms[0], predictions=[table]), "a")
+    curve = figures.mean_precision_curve(replace(content.arms[0], predictions=[table]), "a")
     assert curve is not None
     assert curve[:50].tolist() == [1.0] * 50
     assert curve[50:] == pytest.approx([2 / 3] * 50)
     absent = replace(content.arms[0], predictions=[table.assign(label="b")])
-    assert figures.mean_precision(absent, "a") is None
+    assert figures.mean_precision_curve(absent, "a") is None
 
 
 def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
     hybrid = next(arm for arm in content.arms if arm.over_duplicates.differences)
     modes = [replace(hybrid, mode=mode) for mode in ("replace", "add", "pretrain")]
-    drawn = [arm_styles.stroke(arm, [hybrid.generator]) for arm in modes]
+    drawn = [arm_styles.arm_style(arm, [hybrid.generator]) for arm in modes]
     assert len({stroke.dashes for stroke in drawn}) == 3
     assert len({stroke.colour for stroke in drawn}) == 1
     duplicate = next(arm for arm in content.arms if arm.control == "duplicate")
     for control in (duplicate, replace(hybrid, control="permuted")):
-        grey = arm_styles.stroke(control, [hybrid.generator])
-        assert grey.css.startswith("stroke:var(--muted)")
+        grey = arm_styles.arm_style(control, [hybrid.generator])
+        assert grey.svg_style.startswith("stroke:var(--muted)")
     arms = [content.arms[0], *modes, duplicate, replace(hybrid, control="permuted")]
     names = [hybrid.generator]
-    svg = figures.against_share(arms, names[0], names, "macro_f1", "macro-F1")
+    svg = figures.draw_score_by_fraction(arms, names[0], names, "macro_f1", "macro-F1")
     for mode in ("replace", "add", "pretrain"):
         assert f">{mode}<" in svg
-    curve = figures.learning_curve(arms, names, "macro_f1", "macro-F1")
+    curve = figures.draw_learning_curve(arms, names, "macro_f1", "macro-F1")
     assert "3 hybrid arms beside" in curve
 
 
@@ -540,12 +547,12 @@ def _contrast(one: str, other: str) -> float:
         (0.1234, "0.123"),
         (-0.5, formatting.MINUS + "0.500"),
         (-0.0001, "0.000"),
-        (float("nan"), formatting.UNKNOWN),
-        (pd.NA, formatting.UNKNOWN),
+        (float("nan"), formatting.UNKNOWN_TEXT),
+        (pd.NA, formatting.UNKNOWN_TEXT),
     ],
 )
 def test_numbers_read_well(value: Any, text: str) -> None:
-    assert formatting.number(value) == text
+    assert formatting.format_number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -555,11 +562,11 @@ def test_numbers_read_well(value: Any, text: str) -> None:
         (31.2, "31 s"),
         (200, "3 min 20 s"),
         (7500, "2 h 5 min"),
-        (None, formatting.UNKNOWN),
+        (None, formatting.UNKNOWN_TEXT),
     ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert formatting.duration(seconds) == text
+    assert formatting.format_duration(seconds) == text
 
 
 def test_refusals_are_shown_by_class_and_prompt(content: Content) -> None:

@@ -16,10 +16,10 @@ from xraysynth.report.content import Content
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     folder = tmp_path_factory.mktemp("exports")
-    key = simulated_readers.key_for(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
-    sent = simulated_readers.answer(key, simulated_readers.Population(), folder)
-    table = exports.join(exports.load(sent, key), key)
-    found = analyse(table, classes=key.classes, asked=["origin", "diagnosis", "quality"])
+    key = simulated_readers.simulate_key(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
+    sent = simulated_readers.write_exports(key, simulated_readers.ReaderPopulation(), folder)
+    table = exports.join_with_key(exports.load_exports(sent, key), key)
+    found = analyse(table, classes=key.classes, question_ids=["origin", "diagnosis", "quality"])
     return Reading(
         name="chest",
         created="2026-01-01 12:00 UTC",
@@ -30,7 +30,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
         readers=found.readers,
         pairs=found.pairs,
         marks=found.marks,
-        exports=[SessionProgress("R1", 1, answered=3, of=9)],
+        exports=[SessionProgress("R1", 1, answered=3, total=9)],
     )
 
 
@@ -41,7 +41,7 @@ def test_a_study_with_a_reading_has_a_section_for_it(content: Content, reading: 
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     assert "Simulated readers." in html
-    (headline, numbers) = readers.sentences(reading)[0]
+    (headline, numbers) = readers.summary_sentences(reading)[0]
     assert headline in html
     assert numbers.split("%")[0] in html
 
@@ -71,5 +71,5 @@ def test_the_verdict_follows_the_interval_and_its_adjusted_p(
     rows = reading.results.copy()
     here = (rows["name"] == "called_real_difference") & (rows["class"] == "")
     rows.loc[here, ["low", "high", "p_holm"]] = [low, high, p_holm]
-    ((headline, _),) = readers.sentences(replace(reading, results=rows))
+    ((headline, _),) = readers.summary_sentences(replace(reading, results=rows))
     assert words in headline

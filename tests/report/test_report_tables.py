@@ -8,18 +8,18 @@ import pandas as pd
 
 from xraysynth.records import CLASSES
 from xraysynth.report import arm_groups, tables
-from xraysynth.report.content import Agreement, Arm, Content
+from xraysynth.report.content import Arm, Content, EncoderAgreement
 from xraysynth.report.encoder_agreement import rank_agreement
 from xraysynth.report.views import cells, measures, run
 
 
 def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Content) -> None:
-    table = tables.results(content)
+    table = tables.results_table(content)
     assert list(table.columns) == tables.RESULT_COLUMNS
     arm = next(arm for arm in content.arms if arm.over_duplicates.differences)
     own = of_arm(table[table["test_set"] == ""], arm)
     mean = own[own["seed"].isna()].squeeze()
-    score, gain = arm.scores["macro_f1"], arm.difference["macro_f1"]
+    score, gain = arm.scores["macro_f1"], arm.gains_over_real["macro_f1"]
     assert (mean["value"], mean["low"], mean["high"]) == (score.value, score.low, score.high)
     assert (mean["difference"], mean["difference_low"]) == (gain.value, gain.low)
     over = arm.over_permuted.differences["macro_f1"]
@@ -32,7 +32,7 @@ def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Conte
 
 
 def test_real_only_has_no_difference(content: Content) -> None:
-    table = tables.results(content)
+    table = tables.results_table(content)
     real = (table["share"] == 0) & (table["left_out"] == "")
     assert table.loc[real, "difference"].isna().all()
     means = table["seed"].isna() & (table["test_set"] == "")
@@ -40,7 +40,7 @@ def test_real_only_has_no_difference(content: Content) -> None:
 
 
 def test_results_tell_controls_fractions_and_what_was_left_out(content: Content) -> None:
-    table = tables.results(content)
+    table = tables.results_table(content)
     key = ["generator", "share", "mode", "control", "real_fraction", "left_out"]
     assert len(table[key].drop_duplicates()) == len(content.arms)
     old = ["simulated", "control", "real_fraction", "left_out", "test_set"]
@@ -49,7 +49,7 @@ def test_results_tell_controls_fractions_and_what_was_left_out(content: Content)
 
 
 def test_results_of_external_test_sets_are_rows_of_their_own(content: Content) -> None:
-    table = tables.results(content)
+    table = tables.results_table(content)
     arm = next(arm for arm in content.arms if arm.over_duplicates.differences)
     row = of_arm(table[table["test_set"] == "shenzhen"], arm).squeeze()
     score = arm.external["shenzhen"]["macro_f1"]
@@ -67,7 +67,7 @@ def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
 
 
 def test_measures_of_every_kind_stand_in_one_table_beside_their_floor(content: Content) -> None:
-    table = tables.measures(content)
+    table = tables.measures_table(content)
     assert list(table.columns) == tables.MEASURE_COLUMNS
     own = table[table["generator"] == "stable_diffusion"].set_index(["metric", "label", "encoder"])
     assert own.loc[("FD(classifier)", "", "classifier"), ["value", "floor"]].tolist() == [40.0, 8.0]
@@ -86,7 +86,7 @@ def test_measures_of_every_kind_stand_in_one_table_beside_their_floor(content: C
 
 
 def test_measures_of_nothing_are_an_empty_table(content: Content) -> None:
-    table = tables.measures(replace(content, pools=[]))
+    table = tables.measures_table(replace(content, pools=[]))
     assert len(table) == 0
     assert list(table.columns) == tables.MEASURE_COLUMNS
 
@@ -102,7 +102,7 @@ def test_encoders_stand_side_by_side_whatever_the_metric_is_called_there(content
         for row in content.pools[0].measures
     ]
     pools = [replace(content.pools[0], measures=fid), content.pools[1]]
-    table = measures.measure_table(pools, copying=False)
+    table = measures.measure_table(pools, memorisation=False)
     assert [heading.name for heading in table.headings[1:]] == [
         "classifier",
         "inception",
@@ -117,12 +117,12 @@ def test_encoders_stand_side_by_side_whatever_the_metric_is_called_there(content
 def test_encoders_that_order_generators_alike_agree_in_full(content: Content) -> None:
     near = [replace(row, value=row.value / 2) for row in content.pools[0].measures]
     pools = [content.pools[0], replace(content.pools[1], measures=near)]
-    assert rank_agreement(pools) == [Agreement("classifier", "embedded", 1.0, 2)]
+    assert rank_agreement(pools) == [EncoderAgreement("classifier", "embedded", 1.0, 2)]
     mixed = [
         replace(row, value=row.value * (1 if row.encoder == "classifier" else 4)) for row in near
     ]
     pools[1] = replace(pools[1], measures=mixed)
-    assert rank_agreement(pools) == [Agreement("classifier", "embedded", -1.0, 2)]
+    assert rank_agreement(pools) == [EncoderAgreement("classifier", "embedded", -1.0, 2)]
     assert rank_agreement(pools[:1]) == []
 
 
@@ -138,7 +138,7 @@ def test_measures_by_class_keep_encoders_apart(content: Content) -> None:
 
 
 def test_results_survive_parquet_and_csv(content: Content, tmp_path: Path) -> None:
-    table = tables.results(content)
+    table = tables.results_table(content)
     table.to_parquet(tmp_path / "results.parquet", index=False)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), table)
     table.to_csv(tmp_path / "results.csv", index=False)
@@ -151,15 +151,15 @@ def test_results_survive_parquet_and_csv(content: Content, tmp_path: Path) -> No
 
 
 def test_results_of_no_arms_are_an_empty_table(content: Content) -> None:
-    table = tables.results(replace(content, arms=[]))
+    table = tables.results_table(replace(content, arms=[]))
     assert len(table) == 0
     assert list(table.columns) == tables.RESULT_COLUMNS
 
 
 def test_confusion_counts_every_test_image_once_a_seed(content: Content) -> None:
     arm = content.arms[0]
-    counts = arm_groups.confusion(arm, CLASSES)
-    assert counts.sum() == arm_groups.test_images(arm) * len(arm.seeds)
+    counts = arm_groups.confusion_matrix(arm, CLASSES)
+    assert counts.sum() == arm_groups.count_test_images(arm) * len(arm.seeds)
     hits = [
         (t[[f"p_{c}" for c in CLASSES]].to_numpy().argmax(1) == t["label"].map(CLASSES.index)).sum()
         for t in arm.predictions
@@ -168,7 +168,7 @@ def test_confusion_counts_every_test_image_once_a_seed(content: Content) -> None
 
 
 def test_shares_of_a_class_without_images_are_zero() -> None:
-    found = cells.matrix(["a", "b"], [[3, 1], [0, 0]])
+    found = cells.build_matrix(["a", "b"], [[3, 1], [0, 0]])
     assert [[(cell.count, cell.share) for cell in row.cells] for row in found.rows] == [
         [(3, "0.75"), (1, "0.25")],
         [(0, "0.0"), (0, "0.0")],
@@ -178,18 +178,18 @@ def test_shares_of_a_class_without_images_are_zero() -> None:
 def test_patients_of_two_sources_with_one_id_are_two(content: Content) -> None:
     arm = content.arms[0]
     halves = [t.assign(source=["a", "b"] * (len(t) // 2)) for t in arm.predictions]
-    assert arm_groups.test_patients(
+    assert arm_groups.count_test_patients(
         replace(arm, predictions=halves)
-    ) == 2 * arm_groups.test_patients(arm)
+    ) == 2 * arm_groups.count_test_patients(arm)
 
 
 def test_arms_are_ordered_real_only_first(content: Content) -> None:
-    names = [arm.name for arm in arm_groups.ordered(content.arms[::-1])]
+    names = [arm.name for arm in arm_groups.sort_arms(content.arms[::-1])]
     assert names[0] == "real only"
     assert names[1:3] == ["sd_lora 50% (replace)", "sd_lora only"]
-    kinds = [arm_groups.group(arm) for arm in arm_groups.ordered(content.arms[::-1])]
-    assert kinds == sorted(kinds, key=list(arm_groups.GROUPS).index)
-    assert set(kinds) == set(arm_groups.GROUPS)
+    kinds = [arm_groups.group_key(arm) for arm in arm_groups.sort_arms(content.arms[::-1])]
+    assert kinds == sorted(kinds, key=list(arm_groups.GROUP_TITLES).index)
+    assert set(kinds) == set(arm_groups.GROUP_TITLES)
 
 
 def test_stages_add_up_and_name_what_failed(content: Content) -> None:

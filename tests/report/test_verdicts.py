@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
+from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import verdicts
 
@@ -35,7 +35,7 @@ def utility(difference, p_real=0.01, **others):
     ],
 )
 def test_the_word_follows_the_interval(difference, word):
-    assert verdicts.verdict(difference, p_holm=0.01) == word
+    assert verdicts.classify_difference(difference, p_holm=0.01) == word
     assert utility(difference).word == word
 
 
@@ -120,7 +120,7 @@ def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, word
 )
 def test_the_labels_matter_only_where_the_arm_beats_itself_with_permuted_ones(over, p, words):
     assert words in utility(LOSS, over_permuted=over, p_permuted=p).sentence
-    alone = verdicts.permuted("arm", over, p)
+    alone = verdicts.permuted_control("arm", over, p)
     assert words in alone.sentence
     assert alone.sentence.startswith("arm: ")
 
@@ -154,7 +154,7 @@ def test_each_sentence_rests_on_its_own_comparison_alone(subject, difference, p)
         return sentence.split("; ")[list(SUBJECTS).index(subject)]
 
     own = part(NOTHING, 0.5)
-    word = verdicts.verdict(difference, p_holm=p)
+    word = verdicts.classify_difference(difference, p_holm=p)
     expected = verdicts.CLAIMS[subject].sentences[word].partition("{change}")
     assert own.startswith(expected[0].format(metric="macro-F1"))
     assert all(part(others, q) == own for others in (GAIN, LOSS) for q in (0.01, 0.9, None))
@@ -170,7 +170,7 @@ def images(value, floor, p_holm=0.01, **options):
     frechet = verdicts.Distance(
         "FD(classifier)", Interval(7.1, 6.5, 7.7, 164), Interval(0.86, 0.7, 1.1, 164)
     )
-    return verdicts.images(kernel, p_holm=p_holm, beside=frechet, **options)
+    return verdicts.image_distance(kernel, p_holm=p_holm, second_distance=frechet, **options)
 
 
 def test_images_against_the_floor():
@@ -190,7 +190,7 @@ def test_images_against_the_floor():
     assert "as copies would be" in images(-0.02, 0.001).sentence
     assert images(math.nan, math.nan).word == "not compared"
     assert images(0.028, 0.001, p_holm=None).word == "not compared"
-    few = images(0.028, 0.001, few="fewer images than the 512 dimensions")
+    few = images(0.028, 0.001, warning="fewer images than the 512 dimensions")
     assert few.sentence.endswith("N = 164 (fewer images than the 512 dimensions)")
 
 
@@ -205,7 +205,7 @@ def test_memorisation():
     copies = memorisation(Interval(0.98, 0.96, 1.0, 300))
     assert copies.word == "copies"
     assert copies.sentence.startswith("copies its training images: 98.0% [96.0, 100.0] flagged")
-    unknown = memorisation(None, unassessable="training set unknown")
+    unknown = memorisation(None, not_assessable_reason="training set unknown")
     assert unknown.word == "not assessable"
     assert unknown.sentence == "not assessable: training set unknown"
     assert memorisation(UNKNOWN).word == "not assessable"
@@ -220,32 +220,34 @@ def test_copying_is_claimed_only_where_it_survives_adjustment(p_holm):
 
 
 def test_a_training_set_that_is_unknown_beats_any_number():
-    found = memorisation(Interval(0.98, 0.96, 1.0, 300), unassessable="training set unknown")
+    found = memorisation(
+        Interval(0.98, 0.96, 1.0, 300), not_assessable_reason="training set unknown"
+    )
     assert found.word == "not assessable"
 
 
 def test_faithfulness():
     real = Interval(0.74, 0.70, 0.78, 300)
-    found = verdicts.faithfulness(seen=Interval(0.81, 0.77, 0.85, 300), real=real, classes=4)
+    found = verdicts.label_fidelity(fidelity=Interval(0.81, 0.77, 0.85, 300), real=real, classes=4)
     assert found.word == "seen"
     assert found.sentence == (
         "a classifier of other patients sees the intended class in 81% [77, 85] "
         "(real images: 74% [70, 78])"
     )
-    chance = verdicts.faithfulness(seen=Interval(0.29, 0.24, 0.33, 300), classes=4)
+    chance = verdicts.label_fidelity(fidelity=Interval(0.29, 0.24, 0.33, 300), classes=4)
     assert chance.word == "chance"
     assert chance.sentence.endswith("29% [24, 33]: no better than chance, 25%")
-    below = verdicts.faithfulness(seen=Interval(0.1, 0.05, 0.2, 300), classes=4)
+    below = verdicts.label_fidelity(fidelity=Interval(0.1, 0.05, 0.2, 300), classes=4)
     assert below.sentence.endswith("worse than chance, 25%")
-    two = verdicts.faithfulness(seen=Interval(0.29, 0.24, 0.33, 300), classes=5)
+    two = verdicts.label_fidelity(fidelity=Interval(0.29, 0.24, 0.33, 300), classes=5)
     assert two.word == "seen"
-    assert verdicts.faithfulness(seen=None, classes=4).word == "not compared"
+    assert verdicts.label_fidelity(fidelity=None, classes=4).word == "not compared"
 
 
 def test_of_one_class_there_is_no_chance_to_compare_with():
     seen = Interval(0.9, 0.8, 0.95, 100)
     for classes in (0, 1):
-        assert verdicts.faithfulness(seen=seen, classes=classes).word == "not compared"
+        assert verdicts.label_fidelity(fidelity=seen, classes=classes).word == "not compared"
 
 
 INF = math.inf
@@ -267,15 +269,15 @@ INF = math.inf
     ],
 )
 def test_what_a_synthetic_image_is_worth(value, low, high, word, said):
-    found = verdicts.equivalent(Equivalent(value, low, high, 100))
+    found = verdicts.real_data_equivalent(RealDataEquivalent(value, low, high, 100))
     assert found.word == word
     assert said in found.sentence
 
 
 def test_what_was_not_measured_is_not_worth_anything():
-    assert verdicts.equivalent(None).word == "not compared"
+    assert verdicts.real_data_equivalent(None).word == "not compared"
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.012, "= 0.012"), (0.0004, "< 0.001"), (1.0, "= 1.000")])
 def test_p_values_have_their_relation(p, text):
-    assert verdicts.p_value(p) == text
+    assert verdicts.format_p_relation(p) == text

@@ -14,17 +14,17 @@ from small_study import CLASSES, write_image
 from xraysynth import compose
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
-from xraysynth.evaluation.metrics.pointing_game import CHANCE_OF, Pointing
+from xraysynth.evaluation.metrics.pointing_game import CHANCE_DEFINITION, PointingGame
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import Manifest
-from xraysynth.records import LEARNED, from_json
+from xraysynth.records import LEARNING_RECORD_FILE, from_json
 from xraysynth.report.content import LeftOutSource
 from xraysynth.seeds import derive_seed
 from xraysynth.stages import Workspace, generate, train
 from xraysynth.stages._study import arms, plan, real_data_equivalent
 from xraysynth.training import fitting
 from xraysynth.training.recipe import Control
-from xraysynth.training.run import judge_roles
+from xraysynth.training.run import assign_label_fidelity_splits
 
 STEPS = 6
 
@@ -80,12 +80,12 @@ def cohort_of(folder: Path) -> Manifest:
 
 def key_of(config: Config, real: Manifest) -> str:
     """Key of the training of this configuration on these images."""
-    return train.job(Workspace(config).with_images(real)).key
+    return train.build_job(Workspace(config).with_images(real)).key
 
 
 def titles(folder: Path, *more: str) -> list[str]:
     config, _ = composed(folder, *more)
-    found = plan.arms(config, cohort_of(folder))
+    found = plan.build_arms(config, cohort_of(folder))
     assert len({arm.title for arm in found}) == len(found)
     return [arm.title for arm in found]
 
@@ -169,10 +169,10 @@ def test_a_data_set_that_has_a_class_alone_is_not_left_out(folder: Path) -> None
     table = real.table
     torn = table["source"].mask(table["label"] == "covid19", "there")
     torn = Manifest(table.assign(source=torn), real.folder, real.classes)
-    assert plan.left_out(config, torn) == ["here"]
-    (reason,) = plan.kept_in(config, torn).values()
+    assert plan.left_out_sources(config, torn) == ["here"]
+    (reason,) = plan.sources_not_left_out(config, torn).values()
     assert reason == "no arm without there: it would leave no covid19 in train, no covid19 in val"
-    assert plan.kept_in(composed(folder)[0], torn) == {}
+    assert plan.sources_not_left_out(composed(folder)[0], torn) == {}
 
 
 def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
         "data.synthetic_fraction=0.9",
     )
     real = cohort_of(folder)
-    steps = plan.steps(Workspace(config, overrides))
+    steps = plan.build_steps(Workspace(config, overrides))
     assert [step.stage for step in steps[:2]] == ["probe", "generate"]
     known = {step.title for step in steps}
     keys = set()
@@ -204,16 +204,16 @@ def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
 def test_a_name_with_any_character_is_quoted(folder: Path) -> None:
     for name in ("COVID-19 (Radiography)", "St. John's", "a\\'b", "=,[]{}:"):
         config, _ = composed(folder)
-        arm = plan._arm(config, leave_out=name)
+        arm = plan._build_arm(config, leave_out=name)
         assert compose(arm.overrides).data.leave_out == name
 
 
 def test_a_pool_is_measured_by_the_real_only_runs_of_all_seeds(folder: Path) -> None:
     config, overrides = composed(folder)
     workspace = Workspace(config, overrides)
-    step = plan.steps(workspace)[-1]
+    step = plan.build_steps(workspace)[-1]
     assert step.stage == "evaluate"
-    measuring = plan.measuring_workspace(plan.with_count(workspace), "archive")
+    measuring = plan.evaluation_workspace(plan.with_images_per_class(workspace), "archive")
     assert step.workspace.config == measuring.config
     assert measuring.config.evaluate.classifier_seeds == [0, 1]
     assert step.needs == (
@@ -226,9 +226,9 @@ def test_a_pool_is_measured_by_the_real_only_runs_of_all_seeds(folder: Path) -> 
 def test_pools_are_made_for_the_most_demanding_arm(folder: Path) -> None:
     def count(*more: str) -> int | None:
         workspace = Workspace(*composed(folder, *more))
-        return plan.with_count(workspace).config.generate.per_class
+        return plan.with_images_per_class(workspace).config.generate.per_class
 
-    real = max(cohort_of(folder).split("train").counts().values())
+    real = max(cohort_of(folder).split("train").class_counts().values())
     assert count("study.synthetic_fractions=[0.5]") == -(-real // 2)
     assert count("study.synthetic_fractions=[0,1]") == real
     assert count("study.synthetic_fractions=[0.75]", "study.modes=[replace,pretrain]") == 3 * real
@@ -250,7 +250,7 @@ def test_every_arm_takes_the_same_number_of_steps_and_tests_once(folder: Path) -
     )
     found = {
         step.title.removeprefix("train ").removesuffix(", seed 0"): train.run(step.workspace)
-        for step in plan.steps(Workspace(config, overrides))
+        for step in plan.build_steps(Workspace(config, overrides))
         if step.stage == "train"
     }
     assert {result["optimiser_steps"] for result in found.values()} == {STEPS}
@@ -324,7 +324,7 @@ def test_pretraining_killed_in_either_part_ends_as_if_it_had_not_been(
     more = [*chosen, f"seed={3}", f"paths.output={tmp_path}"]
     generate.run(Workspace(*composed(folder, *more, "generate.per_class=40")))
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_stopping", lambda recipe: [Kill(step)])
+        patch.setattr(fitting, "_early_stopping", lambda recipe: [Kill(step)])
         with pytest.raises(XraysynthError, match="killed"):
             train.run(Workspace(*composed(folder, *more)))
     resumed = train.run(Workspace(*composed(folder, *more)))
@@ -338,23 +338,23 @@ def test_external_images_are_tested_on_once_more_and_only_then_name_the_job(fold
     alone, _ = composed(folder)
     config, overrides = composed(folder, *outside(folder))
     real = cohort_of(folder)
-    external = Workspace(config, overrides).external
+    external = Workspace(config, overrides).external_test_set
     assert external is not None
     assert key_of(config, real) == key_of(alone, real)
-    this = train.job(Workspace(config).with_images(real, external))
+    this = train.build_job(Workspace(config).with_images(real, external))
     assert this.key != key_of(alone, real)
     result = train.run(Workspace(config, overrides))
     assert result["key"] == this.key
     assert result["external_test_evaluations"] == result["test_evaluations"] == 1
-    table = pd.read_parquet(this.folder / train.EXTERNAL)
+    table = pd.read_parquet(this.folder / train.EXTERNAL_PREDICTIONS)
     assert table["image_id"].tolist() == external.table["image_id"].tolist()
     assert np.allclose(table[[f"p_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-5)
     assert set(result["external"]) == {"clinic"}
     assert result["external"]["clinic"]["macro_f1"]["n"] == 32
     assert pd.read_parquet(this.folder / train.PREDICTIONS)["source"].isin(["here", "there"]).all()
     assert train.run(Workspace(config, overrides))["skipped"]
-    (this.folder / train.EXTERNAL).unlink()
-    assert not train.job(Workspace(config).with_images(real, external)).done
+    (this.folder / train.EXTERNAL_PREDICTIONS).unlink()
+    assert not train.build_job(Workspace(config).with_images(real, external)).done
 
 
 def test_a_pool_with_an_external_test_image_or_patient_is_refused(
@@ -362,7 +362,7 @@ def test_a_pool_with_an_external_test_image_or_patient_is_refused(
 ) -> None:
     write_images(tmp_path / "archive", 12, seed=5000)
     chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.synthetic_fraction=0.5"]
-    external = Workspace(*composed(folder, *outside(folder))).external
+    external = Workspace(*composed(folder, *outside(folder))).external_test_set
     assert external is not None
     (stolen,) = external.where(external.table["patient_id"] == "covid193").files
     with Image.open(stolen) as image:
@@ -373,7 +373,7 @@ def test_a_pool_with_an_external_test_image_or_patient_is_refused(
         train.run(Workspace(*composed(folder, *chosen, *outside(folder))))
     write_images(tmp_path / "archive", 12, seed=5000)
     taught = {"patients": ["clinic/covid193"], "sha256": []}
-    (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
+    (tmp_path / "archive" / LEARNING_RECORD_FILE).write_text(json.dumps(taught))
     generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
     with pytest.raises(
         LeakageError, match=r"learned from val or test patients: external-table-covid19-003"
@@ -400,12 +400,15 @@ def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(fo
         folder, "trainer.keep=best", "data.synthetic_fraction=0.5", "seed=4"
     )
     workspace, real = Workspace(config, overrides), cohort_of(folder)
-    this, roles = train.judge_job(workspace), judge_roles(real, None, minimum=15)
+    this, roles = (
+        train.build_label_fidelity_job(workspace),
+        assign_label_fidelity_splits(real, None, min_per_class=15),
+    )
     assert this.stage == "judge"
     assert set(roles.split("train").table["sha256"]) == set(real.split("test").table["sha256"])
     assert set(roles.split("test").table["sha256"]) == set(real.split("train").table["sha256"])
     assert roles.split("val").digest() == real.split("val").digest()
-    result = train.run_judge(workspace)
+    result = train.run_label_fidelity(workspace)
     assert Path(result.weights).parent == this.folder
     assert Path(result.weights).exists()
     table = pd.read_parquet(result.predictions)
@@ -415,32 +418,34 @@ def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(fo
     n = len(real.split("test"))
     assert result.trained_on == f"{n} real images of {n} other patients (here, there)"
     record = this.record()
-    assert train.run_judge(workspace) == result
+    assert train.run_label_fidelity(workspace) == result
     assert this.record() == record  # it was not trained again
     same, _ = composed(folder, "seed=4", "data.real_fraction=0.5", "trainer.patience=2")
-    assert train.judge_job(Workspace(same).with_images(real)).key == this.key
+    assert train.build_label_fidelity_job(Workspace(same).with_images(real)).key == this.key
 
 
 def test_an_external_set_with_enough_of_every_class_trains_the_judge(folder: Path) -> None:
     config, overrides = composed(folder, *outside(folder))
-    real, external = cohort_of(folder), Workspace(config, overrides).external
+    real, external = cohort_of(folder), Workspace(config, overrides).external_test_set
     assert external is not None
-    few = train.judge_job(Workspace(config, overrides))  # 8 of a class, where 15 are asked for
-    assert few.key == train.judge_job(Workspace(config).with_images(real)).key
+    few = train.build_label_fidelity_job(
+        Workspace(config, overrides)
+    )  # 8 of a class, where 15 are asked for
+    assert few.key == train.build_label_fidelity_job(Workspace(config).with_images(real)).key
     config, overrides = composed(folder, *outside(folder), "splits.minimum_per_class=8")
     workspace = Workspace(config, overrides)
-    assert train.judge_job(workspace).key != few.key
-    roles = judge_roles(real, external, minimum=8)
+    assert train.build_label_fidelity_job(workspace).key != few.key
+    roles = assign_label_fidelity_splits(real, external, min_per_class=8)
     assert set(roles.split("train").table["source"]) == {"clinic"}
     assert len(roles) == len(external) + len(real) - len(real.split("test"))
-    result = train.run_judge(workspace)
+    result = train.run_label_fidelity(workspace)
     assert result.trained_on == "32 real images of 32 other patients (clinic)"
 
 
 def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "archive", 12, seed=4000)
     taught = {"patients": ["elsewhere/1"], "sha256": []}
-    (tmp_path / "archive" / LEARNED).write_text(json.dumps(taught))
+    (tmp_path / "archive" / LEARNING_RECORD_FILE).write_text(json.dumps(taught))
     chosen = [f"generator.archive.folder={tmp_path / 'archive'}", "data.synthetic_fraction=0.5"]
     generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
     with pytest.raises(LeakageError, match=r"leave_out=here, but the generator of pool archive"):
@@ -456,12 +461,12 @@ def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path
 def test_the_chance_of_a_pointing_record_of_an_earlier_version_is_not_known() -> None:
     hits = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 50}
     earlier = {"hits": hits, "energy": hits, "chance": 0.109, "elsewhere": 0.2, "n": 50}
-    shown = from_json(Pointing, earlier).comparable
+    shown = from_json(PointingGame, earlier).with_comparable_chance
     assert np.isnan(shown.chance)
     assert np.isnan(shown.best_fixed)
     assert (shown.hits, shown.elsewhere) == (Interval(**hits), 0.2)
-    now = earlier | {"chance": 0.149, "best_fixed": 0.176, "chance_of": CHANCE_OF}
-    shown = from_json(Pointing, now).comparable
+    now = earlier | {"chance": 0.149, "best_fixed": 0.176, "chance_of": CHANCE_DEFINITION}
+    shown = from_json(PointingGame, now).with_comparable_chance
     assert (shown.hits, shown.elsewhere) == (Interval(**hits), 0.2)
     assert (shown.chance, shown.best_fixed) == (0.149, 0.176)
 
@@ -472,8 +477,8 @@ def test_trainings_without_a_data_set_keep_their_keys_beside_size_matched_ones(
     real = cohort_of(folder)
     config, _ = composed(folder, "study.leave_one_source_out=true", "study.controls=[]")
     jobs = {
-        arm.title: train.job(Workspace(arm.config).with_images(real))
-        for arm in plan.arms(config, real)
+        arm.title: train.build_job(Workspace(arm.config).with_images(real))
+        for arm in plan.build_arms(config, real)
     }
     without = jobs["real only, without here"]
     matched = jobs["real only, size-matched to leaving out here"]
@@ -499,7 +504,7 @@ def learned(config: Config, real: Manifest, seed: int) -> pd.DataFrame:
     data = config.data
     own = derive_seed(seed, real.digest(), data.control.value, data.leave_out)
     rng = np.random.default_rng(own)
-    n = len(train.training(replace(config, seed=seed)).usable(real).split("train"))
+    n = len(train.build_training(replace(config, seed=seed)).select_cohort(real).split("train"))
     test = real.split("test")
     right = rng.random(len(test)) < 0.25 + 0.7 * (1 - np.exp(-n / 100))
     wrong = (test.targets + rng.integers(1, len(CLASSES), len(test))) % len(CLASSES)
@@ -511,11 +516,11 @@ def learned(config: Config, real: Manifest, seed: int) -> pd.DataFrame:
 def left_out_of(config: Config, real: Manifest) -> list[LeftOutSource]:
     """Rows of the leave-one-out table, of simulated classifiers."""
     tested = []
-    for arm in plan.arms(config, real):
+    for arm in plan.build_arms(config, real):
         tables = [learned(arm.config, real, seed) for seed in config.study.seeds]
         jobs = dict.fromkeys(config.study.seeds)
-        tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
-    return real_data_equivalent.left_out(arms.Scorer(config, tested), tested)
+        tested.append(arms.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
+    return real_data_equivalent.compare_left_out_sources(arms.Scorer(config, tested), tested)
 
 
 def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folder: Path) -> None:
@@ -535,13 +540,13 @@ def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folde
 def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path) -> None:
     more = ["study.leave_one_source_out=true", "study.controls=[]", "study.synthetic_fractions=[]"]
     config, _ = composed(folder, *more)
-    real, found = dealt(0), plan.arms(config, dealt(0))
+    real, found = dealt(0), plan.build_arms(config, dealt(0))
     tested = [
-        arms.Tested(arm, {0: None}, [learned(arm.config, real, 0)])  # type: ignore[dict-item]
+        arms.TestedArm(arm, {0: None}, [learned(arm.config, real, 0)])  # type: ignore[dict-item]
         for arm in found
         if arm.config.data.control is Control.none
     ]
-    for row in real_data_equivalent.left_out(arms.Scorer(config, tested), tested):
+    for row in real_data_equivalent.compare_left_out_sources(arms.Scorer(config, tested), tested):
         assert row.matched is None
         assert row.drop is None
         assert row.drop_from_all.value == row.outside.value - row.inside.value
@@ -552,22 +557,23 @@ def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: 
     config, _ = composed(folder, *more)
     real = dealt(0)
 
-    def tested(seeds_of_matched: list[int]) -> list[arms.Tested]:
+    def tested(seeds_of_matched: list[int]) -> list[arms.TestedArm]:
         found = []
-        for arm in plan.arms(config, real):
+        for arm in plan.build_arms(config, real):
             matched = arm.config.data.control is Control.size_matched
             seeds = seeds_of_matched if matched else [0, 1]
             tables = [learned(arm.config, real, seed) for seed in seeds]
-            found.append(arms.Tested(arm, dict.fromkeys(seeds), tables))  # type: ignore[arg-type]
+            found.append(arms.TestedArm(arm, dict.fromkeys(seeds), tables))  # type: ignore[arg-type]
         return found
 
     some, alone = tested([1]), tested([1])
     for one in alone:
         place = list(one.jobs).index(1)
-        object.__setattr__(one, "tables", [one.tables[place]])
+        object.__setattr__(one, "tables", [one.predictions[place]])
         object.__setattr__(one, "jobs", {1: None})
     rows = [
-        real_data_equivalent.left_out(arms.Scorer(config, found), found) for found in (some, alone)
+        real_data_equivalent.compare_left_out_sources(arms.Scorer(config, found), found)
+        for found in (some, alone)
     ]
     assert rows[0] == rows[1]
     assert {tuple(row.seeds) for row in rows[0]} == {(1,)}

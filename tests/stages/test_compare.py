@@ -66,7 +66,7 @@ def study(
     skills: Mapping[str, float] | None = None,
     seeds: Mapping[str, Sequence[int]] | None = None,
     noise: float = 0.05,
-) -> tuple[arms.Scorer, list[arms.Tested]]:
+) -> tuple[arms.Scorer, list[arms.TestedArm]]:
     """Arms with the given skills and finished seeds, by title; the others are all alike."""
     listed = ",".join(map(str, shares))
     overrides = ["generator=archive", "generator.archive.folder=none", "study.seeds=[0,1,2]"]
@@ -75,23 +75,27 @@ def study(
     )
     tested = []
     rng = np.random.default_rng(1)
-    for place, arm in enumerate(plan.arms(config, None)):  # type: ignore[arg-type]
+    for place, arm in enumerate(plan.build_arms(config, None)):  # type: ignore[arg-type]
         tables, jobs = [], {}
         for seed in (seeds or {}).get(arm.title, (0, 1, 2)):
             skill = (skills or {}).get(arm.title, SKILL) + noise * rng.normal()
             tables.append(predict(skill, 1000 * place + seed))
             jobs[seed] = FinishedJob()
-        tested.append(arms.Tested(arm, jobs, tables))  # type: ignore[arg-type]
+        tested.append(arms.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
     return arms.Scorer(config, tested), tested
 
 
-def compared(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> dict[str, arms.Compared]:
+def compared(
+    scorer: arms.Scorer, tested: Sequence[arms.TestedArm]
+) -> dict[str, arms.ArmComparisons]:
     found = arms.compare_all(scorer, tested)
-    return {one.config.title: c for one, c in zip(tested, found, strict=True)}
+    return {one.arm_config.title: c for one, c in zip(tested, found, strict=True)}
 
 
 def word(comparison: Comparison) -> str:
-    return verdicts.verdict(comparison.differences.get(arms.PRIMARY), p_holm=comparison.p_holm)
+    return verdicts.classify_difference(
+        comparison.differences.get(arms.PRIMARY_METRIC), p_holm=comparison.p_holm
+    )
 
 
 HYBRID, PERMUTED = "archive 0.5 replace", "archive 0.5 replace, labels permuted"
@@ -105,9 +109,9 @@ def test_an_arm_is_compared_with_real_only_its_duplicates_and_its_permuted_self(
     assert word(found.over_real) == word(found.over_duplicates) == verdicts.BETTER
     assert word(found.over_permuted) == verdicts.BETTER
     assert found.over_permuted.seeds == [0, 1, 2]
-    by_title = {one.config.title: scorer.resampled(one) for one in tested}
-    expected = by_title[HYBRID].minus(by_title[PERMUTED])[arms.PRIMARY]
-    assert found.over_permuted.differences[arms.PRIMARY] == expected
+    by_title = {one.arm_config.title: scorer.resample_arm(one) for one in tested}
+    expected = by_title[HYBRID].difference_to(by_title[PERMUTED])[arms.PRIMARY_METRIC]
+    assert found.over_permuted.differences[arms.PRIMARY_METRIC] == expected
 
 
 def test_labels_matter_only_by_arm_minus_permuted() -> None:
@@ -130,7 +134,7 @@ def test_one_finished_seed_of_either_arm_shows_no_difference(
     finished: Mapping[str, Sequence[int]],
 ) -> None:
     found = compared(*study(skills={HYBRID: 4.0}, seeds=finished))[HYBRID].over_real
-    gain = found.differences[arms.PRIMARY]
+    gain = found.differences[arms.PRIMARY_METRIC]
     assert gain.low > 0  # over patients alone
     assert found.seeds == [1]
     assert (found.p, found.p_holm, word(found)) == (None, None, verdicts.NOT_COMPARED)
@@ -140,13 +144,15 @@ def test_arms_are_paired_by_seed_and_not_by_the_order_of_what_is_finished() -> N
     scorer, tested = study(seeds={HYBRID: (2, 1), "real only": (0, 1, 2)})
     found = compared(scorer, tested)[HYBRID].over_real
     assert found.seeds == [2, 1]
-    by_title = {one.config.title: one for one in tested}
+    by_title = {one.arm_config.title: one for one in tested}
     scores = {
-        title: dict(zip(one.jobs, scorer.resampled(one).by_run[arms.PRIMARY][:, 0], strict=True))
+        title: dict(
+            zip(one.jobs, scorer.resample_arm(one).by_run[arms.PRIMARY_METRIC][:, 0], strict=True)
+        )
         for title, one in by_title.items()
     }
     expected = np.mean([scores[HYBRID][s] - scores["real only"][s] for s in (1, 2)])
-    assert found.differences[arms.PRIMARY].value == pytest.approx(expected)
+    assert found.differences[arms.PRIMARY_METRIC].value == pytest.approx(expected)
     apart = compared(*study(seeds={HYBRID: (3, 4)}))[HYBRID].over_real
     assert apart == Comparison()
 
@@ -180,33 +186,39 @@ def test_patients_who_are_one_person_are_drawn_together() -> None:
     """Forty pairs of patients who share near-duplicates: half as many people, and wider intervals."""
     scorer, tested = study()
     linked = [(f"s/{c}-{2 * n}", f"s/{c}-{2 * n + 1}") for c in range(4) for n in range(10)]
-    apart = scorer.resampled(tested[0])
+    apart = scorer.resample_arm(tested[0])
     config = compose(["evaluate.replicates=200"])
-    together = arms.Scorer(config, tested, linked=linked).resampled(tested[0])
-    assert (apart.patients[""], together.patients[""]) == (80, 40)
-    assert apart.levels["macro_f1"][0][0] == together.levels["macro_f1"][0][0]
+    together = arms.Scorer(config, tested, linked_patients=linked).resample_arm(tested[0])
+    assert (apart.patient_counts[""], together.patient_counts[""]) == (80, 40)
+    assert (
+        apart.means_and_deviations["macro_f1"][0][0]
+        == together.means_and_deviations["macro_f1"][0][0]
+    )
 
 
 def test_what_a_synthetic_image_is_worth_needs_two_seeds_of_arm_and_curve() -> None:
     scorer, tested = study(seeds={HYBRID: (1,)})
-    assert real_data_equivalent.worth(scorer, tested, _as_arms(scorer, tested)) == []
+    assert (
+        real_data_equivalent.compute_real_data_equivalents(scorer, tested, _as_arms(scorer, tested))
+        == []
+    )
 
 
-def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.Tested]) -> list[Any]:
+def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.TestedArm]) -> list[Any]:
     """Arms of the report, with sizes that make a learning curve."""
     found = []
     for place, one in enumerate(tested):
         jobs = {seed: FinishedJob(40 + 60 * (place == 0)) for seed in one.jobs}
-        fake = arms.Tested(one.config, jobs, one.tables)  # type: ignore[arg-type]
-        nothing = arms.Compared(Comparison(), Comparison(), Comparison())
-        found.append(arms.arm(scorer, fake, nothing))
+        fake = arms.TestedArm(one.arm_config, jobs, one.predictions)  # type: ignore[arg-type]
+        nothing = arms.ArmComparisons(Comparison(), Comparison(), Comparison())
+        found.append(arms.build_arm(scorer, fake, nothing))
     return found
 
 
 def test_worth_is_read_by_the_seeds_that_arm_and_curve_share() -> None:
     scorer, tested = study(seeds={HYBRID: (0, 2)})
     shown = _as_arms(scorer, tested)
-    rows = real_data_equivalent.worth(scorer, tested, shown)
+    rows = real_data_equivalent.compute_real_data_equivalents(scorer, tested, shown)
     assert [row.arm for row in rows] == [
         arm.name for arm in shown if arm.generator and not arm.control
     ]

@@ -10,11 +10,11 @@ from small_study import overrides_for, write_cohort
 
 from xraysynth import compose
 from xraysynth.errors import ConfigError, LeakageError, XraysynthError
-from xraysynth.files import read_lines
+from xraysynth.files import read_json_lines
 from xraysynth.generation import pool
 from xraysynth.jobs.record import RunRecord
 from xraysynth.manifest import Manifest
-from xraysynth.records import LEARNED
+from xraysynth.records import LEARNING_RECORD_FILE
 from xraysynth.stages import Workspace, evaluate, finetune, generate, study, train
 from xraysynth.stages._study import forecast
 
@@ -84,7 +84,7 @@ def test_the_study_teaches_generates_and_compares_in_two_processes(done):
 def test_it_records_what_it_saw_and_how_it_went(done):
     folder, overrides, _ = done
     cohort = Workspace(compose(overrides), overrides).cohort
-    learned = json.loads(only(folder, f"outputs/finetune/*/{LEARNED}").read_text())
+    learned = json.loads(only(folder, f"outputs/finetune/*/{LEARNING_RECORD_FILE}").read_text())
     seen = cohort.split("train").table
     assert learned["sha256"] == sorted(seen["sha256"])
     assert learned["patients"] == sorted(set(seen["source"] + "/" + seen["patient_id"]))
@@ -100,10 +100,10 @@ def test_the_record_stays_with_the_pool_and_reaches_the_ledger(done):
     config = compose([*overrides, "data.synthetic_fraction=0.5"])
     workspace = Workspace(config, overrides)
     ((name, generator),) = workspace.generators.items()
-    store = workspace.store(name)
-    assert pool.learned(store) == generator.learned()
-    assert pool.learned(store) is not None
-    found = pool.ledger(store)
+    store = workspace.pool_store(name)
+    assert pool.read_learning_record(store) == generator.learning_record()
+    assert pool.read_learning_record(store) is not None
+    found = pool.compute_ledger(store)
     assert found.trained_parameters > 0
     assert found.images_per_hour > 0
     assert found.dtype == "float32"
@@ -114,7 +114,7 @@ def spoil(config, overrides):
     workspace = Workspace(config, overrides)
     test = workspace.cohort.split("test").table.iloc[0]
     (name,) = workspace.generators
-    path = workspace.store(name).folder / LEARNED
+    path = workspace.pool_store(name).folder / LEARNING_RECORD_FILE
     record = json.loads(path.read_text())
     record["patients"].append(f"{test['source']}/{test['patient_id']}")
     path.write_text(json.dumps(record))
@@ -172,10 +172,10 @@ def test_killed_and_continued_it_ends_the_same(copy, done, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(tracking.Learning, "log", stop)
+        patched.setattr(tracking.WandbFinetuneLogger, "log", stop)
         with pytest.raises(Killed):
             finetune.run(Workspace(config, overrides))
-    lines = read_lines(finished / finetune.SESSIONS)
+    lines = read_json_lines(finished / finetune.SESSIONS_FILE)
     result = finetune.run(Workspace(config, overrides))["generators"]["sd_lora"]
     assert result["state"] == "done"
     spent = result["ledger"]
@@ -198,7 +198,7 @@ def test_a_session_that_left_no_measurement_makes_the_total_unknown(copy, monkey
 
 def test_the_time_a_plan_names_includes_that_before_an_interruption():
     def seconds(**result):
-        return forecast._seconds(RunRecord(seconds=10.0, result=result))
+        return forecast._total_seconds(RunRecord(seconds=10.0, result=result))
 
     assert seconds(ledger={"seconds": 30.0}) == 30.0
     assert seconds(fit_seconds=25.0) == 25.0
@@ -216,12 +216,12 @@ def test_captions_may_come_from_the_source(tmp_path, tiny_sd):
     config = compose(overrides)
     workspace = Workspace(config, overrides)
     cohort = workspace.cohort
-    (learner,) = workspace.learners.values()
-    captions = finetune.captions(learner, cohort, config.prompts)
+    (learner,) = workspace.generators_to_finetune.values()
+    captions = finetune.build_captions(learner, cohort, config.prompts)
     assert captions[0] == [f"film of {cohort.table['label'].iloc[0]}"]
     empty = Manifest(cohort.table.assign(prompt=""), cohort.folder, cohort.classes)
     with pytest.raises(ConfigError, match=r"lora.captions=prompt: the cohort has no such column"):
-        finetune.captions(learner, empty, config.prompts)
+        finetune.build_captions(learner, empty, config.prompts)
 
 
 def test_captions_of_the_bank_differ_and_repeat(done):
@@ -229,9 +229,9 @@ def test_captions_of_the_bank_differ_and_repeat(done):
     config = compose(overrides)
     workspace = Workspace(config, overrides)
     cohort = workspace.cohort
-    (learner,) = workspace.learners.values()
-    found = finetune.captions(learner, cohort, config.prompts)
-    assert found == finetune.captions(learner, cohort, config.prompts)
+    (learner,) = workspace.generators_to_finetune.values()
+    found = finetune.build_captions(learner, cohort, config.prompts)
+    assert found == finetune.build_captions(learner, cohort, config.prompts)
     assert {len(own) for own in found} == {learner.captions_per_image}
     assert len({tuple(own) for own in found}) > len(found) / 2
 

@@ -39,14 +39,14 @@ def keys() -> dict[str, str]:
     options = ("study.leave_one_source_out=true", "study.modes=[replace,add]")
     config = compose(["experiment=quickstart", *options, "study.real_fractions=[0.5,1]"])
     workspace = Workspace(config).with_images(cohort())
-    found = {"prepare": prepare.job(workspace).key, "probe": probe.job(workspace).key}
-    for name in workspace.learners:
-        found[f"finetune {name}"] = finetune.job(workspace, name).key
+    found = {"prepare": prepare.build_job(workspace).key, "probe": probe.build_job(workspace).key}
+    for name in workspace.generators_to_finetune:
+        found[f"finetune {name}"] = finetune.build_job(workspace, name).key
     for name in workspace.generators:
-        found[f"generate {name}"] = workspace.store(name).key
-    for arm in plan.arms(config, workspace.cohort):
-        own = workspace.derive(replace(arm.config, seed=1))
-        found[f"train {arm.title}"] = train.job(own).key
+        found[f"generate {name}"] = workspace.pool_store(name).key
+    for arm in plan.build_arms(config, workspace.cohort):
+        own = workspace.with_config(replace(arm.config, seed=1))
+        found[f"train {arm.title}"] = train.build_job(own).key
     return found
 
 
@@ -63,6 +63,6 @@ def test_what_decides_a_result_is_in_its_key() -> None:
     fewer = images.where(images.table["patient_id"] != "normal0")
     config = compose(["experiment=quickstart"])
     one, other = (Workspace(config).with_images(those) for those in (images, fewer))
-    (name,) = one.learners
-    assert finetune.job(one, name).key != finetune.job(other, name).key
-    assert train.job(one).key != train.job(other).key
+    (name,) = one.generators_to_finetune
+    assert finetune.build_job(one, name).key != finetune.build_job(other, name).key
+    assert train.build_job(one).key != train.build_job(other).key

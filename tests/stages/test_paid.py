@@ -59,11 +59,13 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     costs = pd.read_csv(Path(result["report"]).with_name("tradeoffs.csv"))
     paid = costs[costs["quantity"].eq("1,000 images, dollars") & costs["generator"].eq("dalle")]
     assert paid["value"].tolist() == [pytest.approx(10)]
-    assert page.count(evaluate.UNKNOWN.removesuffix(": not assessable")) >= 1  # of dalle alone
+    assert (
+        page.count(evaluate.UNKNOWN_TRAINING_SET.removesuffix(": not assessable")) >= 1
+    )  # of dalle alone
     found = [r["result"]["assessable"] for r in evaluated(tmp_path)]
-    assert sorted(found) == ["", evaluate.UNKNOWN]
-    store = Workspace(config).store("dalle")
-    found = pool.ledger(store)
+    assert sorted(found) == ["", evaluate.UNKNOWN_TRAINING_SET]
+    store = Workspace(config).pool_store("dalle")
+    found = pool.compute_ledger(store)
     assert found.images == len(server.images) == 24
     assert found.cost_usd == pytest.approx(0.24)
     assert len(list((store.folder / "archive").glob("*.json"))) == 24
@@ -116,7 +118,7 @@ def test_what_was_spent_before_counts_against_the_budget(tmp_path, tiny_sd, serv
         options = [f"generate.per_class={per_class}", "generator.dalle.budget_usd=0.1"]
         config, overrides = only_dalle(tmp_path, tiny_sd, server, *options)
         generate.run(Workspace(config, overrides))
-        return Workspace(config).store("dalle")
+        return Workspace(config).pool_store("dalle")
 
     store = run(2)
     with pytest.raises(XraysynthError, match=r"budget_usd=0.1 does not allow the next call"):

@@ -83,8 +83,10 @@ def test_an_unusable_image_is_named_and_the_others_are_kept(cohort, monkeypatch,
     assert "1 of 96" in str(error.value)
     write_image(bad, label="covid19", seed=999)
     read = []
-    original = parallel._load_one
-    monkeypatch.setattr(parallel, "_load_one", lambda work: read.append(work[1]) or original(work))
+    original = parallel._load_image
+    monkeypatch.setattr(
+        parallel, "_load_image", lambda work: read.append(work[1]) or original(work)
+    )
     assert run()["images"] == 96
     assert read == ["covid19/003.png#"]
 
@@ -224,7 +226,7 @@ def test_only_cohorts_that_the_rule_of_persons_can_change_have_another_key(cohor
     def linked(*more: str) -> bool:
         path = f"source.table.path={folder / 'manifest.csv'}"
         overrides = ["source=table", path, f"paths.output={tmp_path / 'outputs'}", *more]
-        return "linked" in prepare.job(Workspace(compose(overrides))).identity
+        return "linked" in prepare.build_job(Workspace(compose(overrides))).identity
 
     drop, cluster = "splits.drop_duplicates=true", "missing_patient_id=cluster"
     assert not linked()
@@ -305,7 +307,7 @@ def outside(cohort, tmp_path):
             *more,
         ]
         config = compose(overrides)
-        return Workspace(config, overrides).external, config, overrides
+        return Workspace(config, overrides).external_test_set, config, overrides
 
     prepared()
     return folder, run
@@ -322,15 +324,15 @@ def test_an_external_test_set_stands_beside_the_cohort(outside):
     assert result["images"] == 96
     assert result["external"]["skipped"]
     assert result["external"]["counts"] == {"clinic": {"normal": 4, "covid19": 4}}
-    this = prepare.external_job(Workspace(config, overrides))
+    this = prepare.build_external_job(Workspace(config, overrides))
     assert this.done
-    assert this.leaves[0].name == f"external-{this.key}.parquet"
+    assert this.outputs[0].name == f"external-{this.key}.parquet"
 
 
 def test_without_a_test_source_there_is_none(cohort):
     _, run = cohort
     assert "external" not in run()
-    assert Workspace(compose(), []).external is None
+    assert Workspace(compose(), []).external_test_set is None
 
 
 def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, tmp_path):

@@ -115,30 +115,30 @@ def test_every_stage_takes_linked_patients_for_one_person(tmp_path, monkeypatch)
     config = compose(overrides)
     workspace = Workspace(config, overrides)
     cohort, report = workspace.cohort, workspace.audit
-    linked = prepare.same_persons(cohort, report)
+    linked = prepare.resolve_linked_patients(cohort, report)
     assert len(linked) == 80
     earlier = replace(report, linked_patients=None)
-    assert prepare.same_persons(cohort, earlier) == linked
+    assert prepare.resolve_linked_patients(cohort, earlier) == linked
     alone = replace(earlier, near_duplicates=0)
     with monkeypatch.context() as patched:
-        patched.setattr(prepare, "fingerprint", None)  # nothing is looked for
-        assert prepare.same_persons(cohort, alone) == []
+        patched.setattr(prepare, "fingerprint_files", None)  # nothing is looked for
+        assert prepare.resolve_linked_patients(cohort, alone) == []
     scored = []
-    original = classification.evaluate
+    original = classification.score_run
 
     def seen(probabilities, targets, patients, **options):
         scored.append(list(patients))
         return original(probabilities, targets, patients, **options)
 
-    monkeypatch.setattr(classification, "evaluate", seen)
+    monkeypatch.setattr(classification, "score_run", seen)
     train.run(Workspace(config, overrides))
-    train.run_judge(workspace)
+    train.run_label_fidelity(workspace)
     assert len(scored) == 2
     for patients in scored:
         assert len(set(patients)) == len(patients) / 2
-    assert evaluate.job(workspace, cohort).identity["patients"] == "linked"
-    monkeypatch.setattr(prepare, "audit_of", lambda workspace: alone)
-    assert "patients" not in evaluate.job(Workspace(config, overrides), cohort).identity
+    assert evaluate.build_job(workspace, cohort).identity["patients"] == "linked"
+    monkeypatch.setattr(prepare, "load_audit", lambda workspace: alone)
+    assert "patients" not in evaluate.build_job(Workspace(config, overrides), cohort).identity
 
 
 def test_cohorts_without_linked_patients_keep_their_probes(tmp_path):

@@ -220,7 +220,7 @@ def test_a_page_of_an_earlier_version_is_written_anew(copied, monkeypatch):
     config, overrides = copied()
     study.run(Workspace(config, overrides))
     assert report.run(Workspace(config, overrides))["skipped"]
-    monkeypatch.setattr(report, "PAGE", report.PAGE + 1)
+    monkeypatch.setattr(report, "PAGE_VERSION", report.PAGE_VERSION + 1)
     assert not report.run(Workspace(config, overrides))["skipped"]
     assert report.run(Workspace(config, overrides))["skipped"]
 
@@ -235,7 +235,7 @@ def test_prepared_images_are_read_once(copied, monkeypatch):
     config, overrides = copied()
     prepare.run(Workspace(config, overrides))
     config, overrides = copied("splits.seed=1")  # other splits of the same images
-    monkeypatch.setattr(parallel, "_load_one", lambda work: pytest.fail("read again"))
+    monkeypatch.setattr(parallel, "_load_image", lambda work: pytest.fail("read again"))
     prepare.run(Workspace(config, overrides))
 
 
@@ -245,12 +245,12 @@ def test_the_command_of_every_job_of_a_study_can_be_typed(copied):
         "generator.sd_lora.lora.rank=2",
         "study.synthetic_fractions=[0,0.5,1]",
     )
-    steps = plan.steps(Workspace(config, overrides))
+    steps = plan.build_steps(Workspace(config, overrides))
     assert [step.stage for step in steps[:4]] == ["probe", "finetune", "generate", "generate"]
     for step in steps:
         own = step.workspace
-        again = own.derive(compose(own.overrides))
+        again = own.with_config(compose(own.overrides))
         if step.stage == "train":
-            assert train.job(again).key == train.job(own).key
+            assert train.build_job(again).key == train.build_job(own).key
         else:
             assert again.config.generator == own.config.generator

@@ -15,7 +15,7 @@ from xraysynth.config import Config
 from xraysynth.errors import XraysynthError
 from xraysynth.generation.generators.archive import Archive
 from xraysynth.jobs.job import Job
-from xraysynth.records import Generated, Request
+from xraysynth.records import GenerationResult, Request
 from xraysynth.stages import Workspace, generate, train
 from xraysynth.stages._study import forecast, plan
 from xraysynth.training import fitting
@@ -50,10 +50,10 @@ def fill_without_the_first_image(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     """A pool of which the first image of every class has failed, and may be made another time."""
     make = Archive.generate
 
-    def failing(self: Archive, requests: Sequence[Request]) -> Iterator[Generated]:
+    def failing(self: Archive, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         for result in make(self, requests):
             failed = result.request.index == 0
-            yield Generated(result.request, "failed", reason="torn") if failed else result
+            yield GenerationResult(result.request, "failed", reason="torn") if failed else result
 
     with monkeypatch.context() as patch:
         patch.setattr(Archive, "generate", failing)
@@ -73,7 +73,7 @@ def arm(folder: Path, seed: int) -> tuple[Config, list[str]]:
 
 
 def job_of(folder: Path, seed: int) -> Job:
-    return train.lasting_job(Workspace(*arm(folder, seed)))
+    return train.build_unchecked_job(Workspace(*arm(folder, seed)))
 
 
 def test_the_seeds_of_an_arm_see_one_content_also_when_an_image_is_made_later(
@@ -84,11 +84,11 @@ def test_the_seeds_of_an_arm_see_one_content_also_when_an_image_is_made_later(
     generate.run(Workspace(*composed(folder, "generate.per_class=40")))
     second = train.run(Workspace(*arm(folder, 1)))
     assert first["pools"] != second["pools"]
-    assert train.pools_seen(job_of(folder, 0)) == first["pools"]
+    assert train.trained_pool_digests(job_of(folder, 0)) == first["pools"]
     capsys.readouterr()
     again = train.run(Workspace(*arm(folder, 0)))
     assert not again["skipped"]
-    assert again["pools"] == second["pools"] == train.pools_seen(job_of(folder, 0))
+    assert again["pools"] == second["pools"] == train.trained_pool_digests(job_of(folder, 0))
     said = [line for line in capsys.readouterr().err.splitlines() if "trained again" in line]
     assert len(said) == 1
     assert f"train job {again['key']}" in said[0]
@@ -111,7 +111,7 @@ def test_a_record_without_contents_counts_as_done_and_so_does_one_without_its_po
     record = json.loads((this.folder / "run.json").read_text())
     del record["result"]["pools"]
     (this.folder / "run.json").write_text(json.dumps(record))
-    assert train.pools_seen(this) == {}
+    assert train.trained_pool_digests(this) == {}
     assert train.run(Workspace(*arm(folder, 0)))["skipped"]
     train.run(Workspace(*arm(folder, 1)))
     for pool in (folder / "outputs" / "pools").iterdir():
@@ -123,11 +123,11 @@ def test_what_a_missing_step_makes_may_open_those_that_need_it(folder: Path) -> 
     config, overrides = composed(
         folder, *HALF, "study.synthetic_fractions=[0,0.5]", "study.seeds=[0]"
     )
-    steps = plan.steps(Workspace(config, overrides))
+    steps = plan.build_steps(Workspace(config, overrides))
     for step in steps:
         if step.stage == "train":
             train.run(step.workspace)
-    titles = {step.title for step in forecast.missing(steps)}
+    titles = {step.title for step in forecast.missing_steps(steps)}
     assert {"generate archive", "train archive 0.5 replace, seed 0"} <= titles
     assert "train real only, seed 0" not in titles
 
@@ -142,7 +142,7 @@ def test_a_training_is_not_resumed_on_other_images(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_stopping", lambda recipe: [Kill()])
+        patch.setattr(fitting, "_early_stopping", lambda recipe: [Kill()])
         with pytest.raises(XraysynthError, match="killed"):
             train.run(Workspace(*arm(folder, 0)))
     assert (job_of(folder, 0).folder / "last.ckpt").exists()
@@ -153,7 +153,7 @@ def test_a_training_is_not_resumed_on_other_images(
         def on_train_start(self, trainer: Any, module: Any) -> None:
             starts.append(trainer.global_step)
 
-    monkeypatch.setattr(fitting, "_stopping", lambda recipe: [Start()])
+    monkeypatch.setattr(fitting, "_early_stopping", lambda recipe: [Start()])
     train.run(Workspace(*arm(folder, 0)))
     assert starts == [0]
 
@@ -177,7 +177,7 @@ def test_a_training_is_not_resumed_on_other_images(
 def test_only_trainings_that_were_balanced_by_other_images_have_another_key(
     folder: Path, options: list[str], trained_again: bool
 ) -> None:
-    identity = train.job(
+    identity = train.build_job(
         Workspace(*composed(folder, "data.synthetic_fraction=0.5", *options))
     ).identity
     assert ("balanced_by" in identity) is trained_again

@@ -71,10 +71,10 @@ def test_what_it_plots_is_what_the_runs_of_a_study_hold(finished):
     for name in panels.HYPERPARAMETERS:
         first, _, second = name.partition(".")
         assert second in config[first] if second else first in config, name
-    plotted = [panels.SCORE, "share", "macro_f1", "faithfulness", "tested_on/macro_f1"]
-    plotted += ["samples", "images", "closest", "measures", *panels.CHARTS]
+    plotted = [panels.SCORE_METRIC, "share", "macro_f1", "faithfulness", "tested_on/macro_f1"]
+    plotted += ["samples", "images", "closest", "measures", *panels.CURVE_CHARTS]
     unknown_here = ("energy", "usd")  # known with codecarbon, and of services that are paid
-    plotted += [name for name in panels.COSTS if not any(u in name for u in unknown_here)]
+    plotted += [name for name in panels.COST_AXES if not any(u in name for u in unknown_here)]
     assert [name for name in plotted if f'"{name}' not in text] == []
 
 

@@ -15,7 +15,7 @@ from wandb_recorder import logged
 from xraysynth import compose
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.jobs.job import Job
-from xraysynth.tracking.export import RECORDS, RUN_COLUMNS, read_runs
+from xraysynth.tracking.export import RECORDS_GLOB, RUN_COLUMNS, read_runs
 
 ARM = ["share", "mode", "control", "real_fraction", "left_out", "seed"]
 WEB = ["Name", "Agent", "State", "Notes", "User", "Tags", "Created", "Runtime", "Sweep"]
@@ -30,7 +30,7 @@ def runs(finished):
 def copy(finished, tmp_path):
     """The records of the study's jobs, elsewhere and without anything else."""
     outputs = finished[0] / "outputs"
-    for record in outputs.glob(RECORDS):
+    for record in outputs.glob(RECORDS_GLOB):
         (tmp_path / record.relative_to(outputs)).parent.mkdir(parents=True)
         shutil.copy(record, tmp_path / record.relative_to(outputs))
     return tmp_path
@@ -91,7 +91,7 @@ def test_jobs_without_tracking_are_rows_too(tmp_path):
         raise RuntimeError
 
     with suppress(RuntimeError):
-        Job("train", {}, tmp_path).run(fail, config=config.plain(), overrides=())
+        Job("train", {}, tmp_path).run(fail, config=config.to_dict(), overrides=())
     row = read_runs(tmp_path).iloc[0]
     assert (row["state"], row["group"], row["job_type"]) == ("failed", "broken", "train")
     assert row["config.arm.series"] == "real only"

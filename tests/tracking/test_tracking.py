@@ -13,13 +13,13 @@ from small_study import write_cohort, write_image
 from wandb_recorder import KEY, Recorder, environment, logged
 
 from xraysynth import compose, tracking
-from xraysynth.evaluation.metrics.classification import evaluate
+from xraysynth.evaluation.metrics.classification import score_run
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
-from xraysynth.tracking.runs import arm, described
-from xraysynth.tracking.stage_logging import reliability
+from xraysynth.tracking.runs import arm_from_options, build_run_config
+from xraysynth.tracking.stage_logging import compute_reliability_bins
 
 STAGES = {"generate": 1, "train": 4, "evaluate": 1}
 
@@ -96,7 +96,7 @@ def test_a_configuration_is_sent_without_paths_and_secrets(tmp_path, monkeypatch
             "prompts.negative='say quoted\"-secret twice'",
         ]
     )
-    found = described(config, Job("train", {}, tmp_path / "outputs"))
+    found = build_run_config(config, Job("train", {}, tmp_path / "outputs"))
     text = json.dumps(found)
     assert found["paths"]["output"] == "outputs"
     assert found["generator"]["stable_diffusion"]["model"] == "…/mine"
@@ -107,7 +107,7 @@ def test_a_configuration_is_sent_without_paths_and_secrets(tmp_path, monkeypatch
 
 def test_arms_of_a_series_differ_by_share_and_seed_alone():
     def series(*overrides: str) -> str:
-        return arm(compose(list(overrides)).plain()).series
+        return arm_from_options(compose(list(overrides)).to_dict()).series
 
     assert series("data.synthetic_fraction=0") == "real only"
     assert (
@@ -147,9 +147,9 @@ def test_a_table_of_a_pool_says_what_was_refused(tmp_path):
         writer.add("normal-1", None, outcome="refused", columns=columns, facts={"reason": "policy"})
     config = compose([f"paths.output={tmp_path / 'outputs'}"])
     outcomes = {"normal": {"image": 1, "refused": 1}}
-    with tracking.tracked(config, Job("generate", {}, tmp_path / "outputs")) as run:
+    with tracking.open_run(config, Job("generate", {}, tmp_path / "outputs")) as run:
         spent = {"outcomes": outcomes, "ledger": Ledger(seconds_p50=2.0)}
-        tracking.log_pool(run, store.manifest(), store, **spent, lora="abc")
+        tracking.log_pool(run, store.manifest(), store, **spent, lora_key="abc")
     (run,) = runs(tmp_path, "generate")
     (table,) = run.glob("files/media/table/*.table.json")
     rows = json.loads(table.read_text())["data"]
@@ -173,9 +173,11 @@ def test_images_under_a_use_agreement_are_not_shown(tmp_path, credentialed):
     ]
     config = compose([*overrides, f"source.table.credentialed={str(credentialed).lower()}"])
     manifest = cohort(tmp_path / "cohort")
-    with tracking.tracked(config, Job("prepare", {}, tmp_path / "outputs")) as run:
+    with tracking.open_run(config, Job("prepare", {}, tmp_path / "outputs")) as run:
         tracking.log_cohort(run, manifest, patients=8, near_duplicates=0)
-        tracking.Learning(run).samples(np.zeros((1, 8, 8)), ["someone's report"], step=1, prefix="")
+        tracking.WandbFinetuneLogger(run).log_samples(
+            np.zeros((1, 8, 8)), ["someone's report"], step=1, prefix=""
+        )
     (run,) = runs(tmp_path)
     assert len(pictures(run)) == (0 if credentialed else 8 + 1)
     assert ("someone's report" in logged(run)) == (not credentialed)
@@ -199,9 +201,11 @@ def cohort(folder: Path) -> Manifest:
 def test_the_calibration_curve_has_the_calibration_error():
     rng = np.random.default_rng(0)
     probabilities, targets = rng.dirichlet(np.ones(3), 500), rng.integers(0, 3, 500)
-    rows = np.array(reliability(probabilities, targets))
+    rows = np.array(compute_reliability_bins(probabilities, targets))
     error = np.sum(np.abs(rows[:, 0] - rows[:, 1]) * rows[:, 2]) / 500
-    scores = evaluate(probabilities, targets, np.arange(500), classes=["a", "b", "c"], replicates=2)
+    scores = score_run(
+        probabilities, targets, np.arange(500), classes=["a", "b", "c"], replicates=2
+    )
     assert error == pytest.approx(scores["ece"].value)
 
 
@@ -279,7 +283,7 @@ def test_a_run_is_closed_when_the_job_fails(tmp_path):
     config = compose([f"paths.output={tmp_path}"])
     for number in range(2):
         job = Job("train", {"number": number}, tmp_path)
-        with pytest.raises(ZeroDivisionError), tracking.tracked(config, job) as run:
+        with pytest.raises(ZeroDivisionError), tracking.open_run(config, job) as run:
             1 / int(run.group != "study" or run.job_type != "train")  # no error if misnamed
         assert wandb.run is None
     assert len(list(tmp_path.glob("train/*/wandb/offline-run-*"))) == 2
@@ -287,7 +291,7 @@ def test_a_run_is_closed_when_the_job_fails(tmp_path):
 
 def test_disabled_tracking_writes_nothing(tmp_path):
     config = compose([f"paths.output={tmp_path}", "tracking=none"])
-    with tracking.tracked(config, Job("train", {}, tmp_path)) as run:
+    with tracking.open_run(config, Job("train", {}, tmp_path)) as run:
         assert run is None
         assert tracking.lightning_logger(run) is None
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,13 @@ from xraysynth.records import to_json
 from xraysynth.training.classifier import XrayClassifier, predict
 from xraysynth.training.datamodule import XrayDataModule
 from xraysynth.training.fitting import MONITOR, fit
-from xraysynth.training.recipe import ClassifierRecipe, DataRecipe, Keep, MixMode, TrainerRecipe
+from xraysynth.training.recipe import (
+    ClassifierRecipe,
+    DataRecipe,
+    KeptWeights,
+    MixMode,
+    TrainerRecipe,
+)
 
 SMALL = ClassifierRecipe(backbone="test_resnet", learning_rate=3e-3, drop_rate=0.1)
 
@@ -57,9 +63,9 @@ def weights(module: XrayClassifier) -> np.ndarray:
     return np.concatenate([p.detach().numpy().ravel() for p in module.backbone.parameters()])
 
 
-@pytest.mark.parametrize("keep", list(Keep))
+@pytest.mark.parametrize("keep", list(KeptWeights))
 def test_it_learns_shapes_and_reports_what_it_kept(
-    real: Manifest, tmp_path: Path, keep: Keep
+    real: Manifest, tmp_path: Path, keep: KeptWeights
 ) -> None:
     module, datamodule = model(), data(real, tmp_path)
     result = fit(module, datamodule, trainer(keep=keep), folder=tmp_path / "run")
@@ -69,11 +75,11 @@ def test_it_learns_shapes_and_reports_what_it_kept(
     assert index.tolist() == list(range(12))
     assert [entry["step"] for entry in result.history] == [10, 20, 30, 40]
     scores = {entry["step"]: entry[MONITOR] for entry in result.history}
-    assert result.score == (scores[40] if keep is Keep.last else max(scores.values()))
+    assert result.score == (scores[40] if keep is KeptWeights.last else max(scores.values()))
     assert result.score == scores[result.step]
     assert {"val/loss", "val/accuracy", "train/loss"} <= set(result.history[0])
     best = XrayClassifier.load(tmp_path / "run" / "best.safetensors", CLASSES)
-    if keep is Keep.best:
+    if keep is KeptWeights.best:
         assert np.array_equal(weights(best), weights(module))
         assert np.array_equal(predict(best, datamodule.test_dataloader())[0], probabilities)
     assert not (Path.cwd() / "lightning_logs").exists()
@@ -109,7 +115,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     whole = model()
     expected = fit(whole, data(real, tmp_path), trainer(), folder=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_stopping", lambda recipe: [Kill()])
+        patch.setattr(fitting, "_early_stopping", lambda recipe: [Kill()])
         with pytest.raises(KeyError):
             fit(model(), data(real, tmp_path), trainer(), folder=tmp_path / "killed")
     resumed = model()
@@ -168,7 +174,7 @@ def test_patience_is_the_same_after_an_interruption(
     real: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = trainer(max_steps=20, val_every_steps=2, patience=2)
-    stopping = fitting._stopping
+    stopping = fitting._early_stopping
 
     class KillLate(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
@@ -176,7 +182,7 @@ def test_patience_is_the_same_after_an_interruption(
                 raise KeyError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_stopping", lambda recipe: [*stopping(recipe), KillLate()])
+        patch.setattr(fitting, "_early_stopping", lambda recipe: [*stopping(recipe), KillLate()])
         with pytest.raises(KeyError):
             fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
     result = fit(model(FROZEN), phases(real, tmp_path), recipe, folder=tmp_path / "run")
@@ -189,7 +195,7 @@ def test_patience_is_the_same_after_an_interruption(
 def test_weights_that_have_seen_no_real_image_are_never_the_best(
     real: Manifest, tmp_path: Path, val_every_steps: int, kept: int
 ) -> None:
-    recipe = trainer(max_steps=80, val_every_steps=val_every_steps, keep=Keep.best)
+    recipe = trainer(max_steps=80, val_every_steps=val_every_steps, keep=KeptWeights.best)
     module = model(max_steps=80)
     result = fit(module, phases(real, tmp_path), recipe, folder=tmp_path / "run")
     scores = {entry["step"]: entry[MONITOR] for entry in result.history}
@@ -219,7 +225,7 @@ def test_the_time_of_training_includes_that_before_an_interruption(
     clocks = SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
     monkeypatch.setattr(fitting, "time", clocks)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_stopping", lambda recipe: [Kill()])
+        patch.setattr(fitting, "_early_stopping", lambda recipe: [Kill()])
         with pytest.raises(KeyError):
             fit(model(), data(real, tmp_path), trainer(), folder=tmp_path / "killed")
     saved = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["callbacks"]

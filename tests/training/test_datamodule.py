@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from xraysynth.data.pixels import pixels
+from xraysynth.data.pixels import load_cached_pixels
 from xraysynth.errors import ConfigError, ImageError, LeakageError
-from xraysynth.images import encode_png, read
+from xraysynth.images import encode_png, read_image
 from xraysynth.manifest import Manifest
 from xraysynth.records import sha256_bytes
 from xraysynth.training.augmentation import augment
@@ -67,20 +67,24 @@ def module(real: Manifest, tmp_path: Path, **settings: object) -> XrayDataModule
 def test_pixels_are_those_of_the_files_and_are_decoded_once(
     real: Manifest, tmp_path: Path, memory_mapped: bool
 ) -> None:
-    first = pixels(real, size_px=24, folder=tmp_path / "cache", memory_mapped=memory_mapped)
-    assert np.array_equal(first, [read(path) for path in real.files])
+    first = load_cached_pixels(
+        real, size_px=24, folder=tmp_path / "cache", memory_mapped=memory_mapped
+    )
+    assert np.array_equal(first, [read_image(path) for path in real.files])
     assert isinstance(first, np.memmap) == memory_mapped
     for path in real.files:
         path.unlink()
-    again = pixels(real, size_px=24, folder=tmp_path / "cache", memory_mapped=memory_mapped)
+    again = load_cached_pixels(
+        real, size_px=24, folder=tmp_path / "cache", memory_mapped=memory_mapped
+    )
     assert np.array_equal(again, first)
 
 
 def test_a_damaged_cache_file_is_rebuilt(real: Manifest, tmp_path: Path) -> None:
-    first = pixels(real, size_px=24, folder=tmp_path / "cache")
+    first = load_cached_pixels(real, size_px=24, folder=tmp_path / "cache")
     (file,) = (tmp_path / "cache").glob("*.npy")
     file.write_bytes(file.read_bytes()[:-100])
-    assert np.array_equal(pixels(real, size_px=24, folder=tmp_path / "cache"), first)
+    assert np.array_equal(load_cached_pixels(real, size_px=24, folder=tmp_path / "cache"), first)
 
 
 def test_all_unusable_files_are_named_together_and_no_cache_is_left(
@@ -91,7 +95,7 @@ def test_all_unusable_files_are_named_together_and_no_cache_is_left(
     lost.unlink()
     broken.write_bytes(b"")
     with pytest.raises(ImageError) as caught:
-        pixels(real, size_px=24, folder=tmp_path / "cache")
+        load_cached_pixels(real, size_px=24, folder=tmp_path / "cache")
     for path in (changed, lost, broken):
         assert path.name in str(caught.value)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
@@ -101,9 +105,9 @@ def test_files_without_a_hash_are_read_again_when_they_change(
     real: Manifest, tmp_path: Path
 ) -> None:
     unhashed = Manifest(real.table.assign(sha256=""), real.folder, CLASSES)
-    before = pixels(unhashed, size_px=24, folder=tmp_path / "cache")
+    before = load_cached_pixels(unhashed, size_px=24, folder=tmp_path / "cache")
     unhashed.files[0].write_bytes(encode_png(np.full((24, 24), 7, np.uint8)))
-    after = pixels(unhashed, size_px=24, folder=tmp_path / "cache")
+    after = load_cached_pixels(unhashed, size_px=24, folder=tmp_path / "cache")
     assert (after[0] == 7).all()
     assert np.array_equal(after[1:], before[1:])
 
@@ -131,7 +135,7 @@ def test_the_sampler_resumes_and_shards() -> None:
 
 def test_the_sampler_can_begin_with_the_last_images_alone() -> None:
     def batches(**more: Any) -> list[list[int]]:
-        sampler = StepSampler(12, batch_size=4, seed=1, first=(7, 6), **more)
+        sampler = StepSampler(12, batch_size=4, seed=1, pretrain_phase=(7, 6), **more)
         return list(itertools.islice(sampler, 20))
 
     whole = batches()
@@ -234,7 +238,7 @@ def test_controls_show_the_pixels_of_their_files_under_their_own_labels(
         own, other = data.train_manifests
         dataset = data.dataset("train")
         shown = (dataset.__getitems__(range(20))["image"][:, 0] * 255).round().byte().numpy()
-        assert np.array_equal(shown, [read(path) for path in [*own.files, *other.files]])
+        assert np.array_equal(shown, [read_image(path) for path in [*own.files, *other.files]])
         assert dataset.targets.tolist() == [*own.targets, *other.targets]
         assert data.class_counts == [10, 10]
         assert np.array_equal(np.concatenate(data.images("train")), shown)
@@ -280,7 +284,7 @@ def test_batches_hold_the_pixels_and_targets_of_their_rows(real: Manifest, tmp_p
     assert len(dataset) == 10
     for image, target, index in zip(*batch.values(), strict=True):
         row = table.iloc[int(index)]
-        assert torch.equal((image[0] * 255).round().byte(), torch.tensor(read(row["file"])))
+        assert torch.equal((image[0] * 255).round().byte(), torch.tensor(read_image(row["file"])))
         assert CLASSES[int(target)] == row["label"]
     assert data.class_counts == [5, 5]
 
@@ -291,7 +295,7 @@ def test_validation_and_test_are_real_whole_and_in_order(real: Manifest, tmp_pat
     for split in ("val", "test"):
         loader = data.val_dataloader() if split == "val" else data.test_dataloader()
         (batch,) = list(loader)
-        expected = pixels(real.split(split), size_px=24, folder=tmp_path / "other")
+        expected = load_cached_pixels(real.split(split), size_px=24, folder=tmp_path / "other")
         assert np.array_equal((batch["image"][:, 0] * 255).round().byte().numpy(), expected)
         assert batch["target"].tolist() == real.split(split).targets.tolist()
 

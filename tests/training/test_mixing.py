@@ -10,12 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xraysynth.data.leakage import check_firewall, check_left_out, learned_from
+from xraysynth.data.leakage import (
+    build_learning_record,
+    require_left_out_unseen,
+    require_no_contamination,
+)
 from xraysynth.errors import ConfigError, LeakageError, PoolError
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
 from xraysynth.seeds import digest
-from xraysynth.training.mixing import _apportion, gone, mix, required_per_class, usable
+from xraysynth.training.mixing import (
+    _apportion,
+    classes_missing_without,
+    mix,
+    required_per_class,
+    select_cohort,
+)
 from xraysynth.training.recipe import ClassifierRecipe, Control, DataRecipe, MixMode, TrainerRecipe
 
 CLASSES = ("normal", "pneumonia", "covid19")
@@ -53,9 +63,9 @@ def test_replace_keeps_the_number_of_images_and_the_class_proportions(share: flo
     real, synthetic = mix(REAL, {"a": POOL}, synthetic_fraction=share, mode=MixMode.replace, seed=0)
     assert len(real) + len(synthetic) == len(REAL)
     assert len(synthetic) == round(share * len(REAL))
-    for label, n in REAL.counts().items():
-        assert real.counts()[label] + synthetic.counts()[label] == n
-        assert abs(synthetic.counts()[label] - share * n) <= 1
+    for label, n in REAL.class_counts().items():
+        assert real.class_counts()[label] + synthetic.class_counts()[label] == n
+        assert abs(synthetic.class_counts()[label] - share * n) <= 1
 
 
 @pytest.mark.parametrize("mode", [MixMode.add, MixMode.pretrain])
@@ -66,8 +76,8 @@ def test_add_keeps_all_real_images_and_reaches_the_share(share: float, mode: Mix
     assert ids(real) == ids(REAL)
     total = len(real) + len(synthetic)
     assert abs(len(synthetic) - share * total) <= 1
-    for label, n in REAL.counts().items():
-        assert abs(synthetic.counts()[label] - n * share / (1 - share)) <= 1
+    for label, n in REAL.class_counts().items():
+        assert abs(synthetic.class_counts()[label] - n * share / (1 - share)) <= 1
 
 
 @pytest.mark.parametrize("mode", list(MixMode))
@@ -96,8 +106,8 @@ def test_pools_share_equally_and_give_their_first_images() -> None:
     _, a, b = mix(REAL, pools, synthetic_fraction=0.5, mode=MixMode.replace, seed=0)
     assert len(a) + len(b) == 34
     for label in CLASSES:
-        assert a.counts()[label] - b.counts()[label] in (0, 1)
-        expected = {f"train-{label}-{n:06d}" for n in range(b.counts()[label])}
+        assert a.class_counts()[label] - b.class_counts()[label] in (0, 1)
+        expected = {f"train-{label}-{n:06d}" for n in range(b.class_counts()[label])}
         assert ids(b.where(b.table["label"] == label)) == expected
 
 
@@ -134,7 +144,7 @@ def test_the_duplicate_control_repeats_the_arms_own_real_images_evenly(
         REAL, {}, synthetic_fraction=share, mode=mode, seed=1, control=Control.duplicate
     )
     assert ids(kept) == ids(real)
-    assert repeats.counts() == synthetic.counts()
+    assert repeats.class_counts() == synthetic.class_counts()
     assert not repeats.table["is_synthetic"].any()
     assert set(repeats.table["path"]) <= set(kept.table["path"])
     times = repeats.table["path"].value_counts().reindex(kept.table["path"], fill_value=0)
@@ -177,21 +187,21 @@ def test_the_permuted_control_deals_the_labels_of_synthetic_images_anew() -> Non
 
 def test_fractions_of_the_real_images_are_nested_and_apportioned_by_class() -> None:
     fractions = (0.25, 0.5, 0.8, 1.0)
-    parts = [usable(with_val(), real_fraction=f, seed=2) for f in fractions]
+    parts = [select_cohort(with_val(), real_fraction=f, seed=2) for f in fractions]
     for fraction, part in zip(fractions, parts, strict=True):
         assert ids(part.split("val")) == ids(with_val().split("val"))
-        for label, n in REAL.counts().items():
-            assert abs(part.split("train").counts()[label] - fraction * n) <= 1
+        for label, n in REAL.class_counts().items():
+            assert abs(part.split("train").class_counts()[label] - fraction * n) <= 1
     assert all(ids(low) < ids(high) for low, high in pairwise(parts))
-    assert ids(parts[1]) != ids(usable(with_val(), real_fraction=0.5, seed=3))
-    counts = usable(with_val(), real_fraction=0.5, seed=3).counts()
-    assert counts == parts[1].counts()
+    assert ids(parts[1]) != ids(select_cohort(with_val(), real_fraction=0.5, seed=3))
+    counts = select_cohort(with_val(), real_fraction=0.5, seed=3).class_counts()
+    assert counts == parts[1].class_counts()
     with pytest.raises(ConfigError, match=r"real_fraction=0\.05 .*covid19 \(of 7\)"):
-        usable(with_val(), real_fraction=0.05, seed=0)
+        select_cohort(with_val(), real_fraction=0.05, seed=0)
 
 
 def test_synthetic_images_are_counted_against_the_real_ones_used() -> None:
-    half = usable(with_val(), real_fraction=0.5, seed=0).split("train")
+    half = select_cohort(with_val(), real_fraction=0.5, seed=0).split("train")
     real, synthetic = mix(half, {"a": POOL}, synthetic_fraction=0.5, mode=MixMode.add, seed=0)
     assert len(real) == len(synthetic) == len(half) == round(len(REAL) / 2)
 
@@ -206,19 +216,19 @@ def test_a_data_set_is_left_out_of_train_and_val_but_not_of_test() -> None:
         ]
     )
     real = Manifest(table, Path("data"), CLASSES)
-    rest = usable(real, leave_out="there", seed=0)
+    rest = select_cohort(real, leave_out="there", seed=0)
     sources = rest.table.groupby("split")["source"].unique().map(sorted).to_dict()
     assert sources == {"train": ["here"], "val": ["here"], "test": ["here", "there"]}
     with pytest.raises(ConfigError, match=r"'ther' is no data set.*there is here, there"):
-        usable(real, leave_out="ther", seed=0)
-    assert gone(real, "there") == []
+        select_cohort(real, leave_out="ther", seed=0)
+    assert classes_missing_without(real, "there") == []
     torn = Manifest(
         table.assign(source=["there" if x == "covid19" else "here" for x in table["label"]]),
         Path("d"),
         CLASSES,
     )
     with pytest.raises(ConfigError, match=r"leaves no image of covid19 in train, covid19 in val"):
-        usable(torn, leave_out="there", seed=0)
+        select_cohort(torn, leave_out="there", seed=0)
 
 
 def hospitals(seed: int = 0, images_per_patient: int = 3) -> Manifest:
@@ -241,24 +251,24 @@ def hospitals(seed: int = 0, images_per_patient: int = 3) -> Manifest:
 @pytest.mark.parametrize("source", ["a", "b", "c"])
 def test_a_size_matched_cohort_has_the_class_counts_of_one_without_a_data_set(source: str) -> None:
     real = hospitals()
-    without = usable(real, leave_out=source, seed=0)
-    matched = usable(real, leave_out=source, seed=0, size_matched=True)
+    without = select_cohort(real, leave_out=source, seed=0)
+    matched = select_cohort(real, leave_out=source, seed=0, size_matched=True)
     for split in ("train", "val"):
-        assert matched.split(split).counts() == without.split(split).counts()
+        assert matched.split(split).class_counts() == without.split(split).class_counts()
     assert set(matched.split("train").table["source"]) == {"a", "b", "c"}
     assert ids(matched.split("test")) == ids(real.split("test"))
-    other = usable(real, leave_out=source, seed=1, size_matched=True)
-    assert other.counts() == matched.counts()
+    other = select_cohort(real, leave_out=source, seed=1, size_matched=True)
+    assert other.class_counts() == matched.class_counts()
     assert ids(other) != ids(matched)
     again = Manifest(real.table.sample(frac=1, random_state=3), real.folder, CLASSES)
-    assert ids(usable(again, leave_out=source, seed=0, size_matched=True)) == ids(matched)
+    assert ids(select_cohort(again, leave_out=source, seed=0, size_matched=True)) == ids(matched)
 
 
 def test_a_size_matched_cohort_has_as_few_patients_too() -> None:
     real = hospitals(images_per_patient=6)
     for seed in range(5):
         without, matched = (
-            usable(real, leave_out="a", seed=seed, size_matched=alike).split("train").table
+            select_cohort(real, leave_out="a", seed=seed, size_matched=alike).split("train").table
             for alike in (False, True)
         )
         torn = matched.groupby("patient_id").size() < 6
@@ -270,10 +280,14 @@ def test_a_fraction_of_a_size_matched_cohort_is_one_of_its_images() -> None:
     real = hospitals()
     options = {"leave_out": "b", "seed": 2}
     half, whole = (
-        usable(real, real_fraction=f, size_matched=True, **options).split("train") for f in (0.5, 1)
+        select_cohort(real, real_fraction=f, size_matched=True, **options).split("train")
+        for f in (0.5, 1)
     )
     assert ids(half) < ids(whole)
-    assert half.counts() == usable(real, real_fraction=0.5, **options).split("train").counts()
+    assert (
+        half.class_counts()
+        == select_cohort(real, real_fraction=0.5, **options).split("train").class_counts()
+    )
 
 
 def test_size_matching_needs_a_data_set_and_real_images_alone() -> None:
@@ -286,14 +300,14 @@ def test_size_matching_needs_a_data_set_and_real_images_alone() -> None:
     ):
         DataRecipe(control=matched, leave_out="a", synthetic_fraction=0.5)
     with pytest.raises(ConfigError, match=r"'d' is no data set of this cohort"):
-        usable(hospitals(), leave_out="d", seed=0, size_matched=True)
+        select_cohort(hospitals(), leave_out="d", seed=0, size_matched=True)
 
 
 def test_a_generator_that_learned_from_what_is_left_out_is_refused() -> None:
-    check_left_out("there", {"a": None})
-    check_left_out("", {"a": learned_from(REAL)})
+    require_left_out_unseen("there", {"a": None})
+    require_left_out_unseen("", {"a": build_learning_record(REAL)})
     with pytest.raises(LeakageError, match=r"leave_out=there, but the generator of pool a"):
-        check_left_out("there", {"a": learned_from(REAL), "b": None})
+        require_left_out_unseen("there", {"a": build_learning_record(REAL), "b": None})
 
 
 def with_val() -> Manifest:
@@ -302,24 +316,24 @@ def with_val() -> Manifest:
 
 
 def test_the_firewall_lets_clean_pools_through() -> None:
-    check_firewall(with_val(), {"a": POOL}, {"a": learned_from(REAL)})
+    require_no_contamination(with_val(), {"a": POOL}, {"a": build_learning_record(REAL)})
 
 
 def test_the_firewall_stops_generators_that_saw_held_out_patients_or_images() -> None:
     real = with_val()
     val = real.split("val")
-    seen = learned_from(Manifest(val.table.assign(split="train"), val.folder, CLASSES))
+    seen = build_learning_record(Manifest(val.table.assign(split="train"), val.folder, CLASSES))
     with pytest.raises(LeakageError, match=r"pool a .*patients: val-normal-000000"):
-        check_firewall(real, {"a": POOL}, {"a": replace(seen, sha256=[])})
+        require_no_contamination(real, {"a": POOL}, {"a": replace(seen, sha256=[])})
     with pytest.raises(LeakageError, match=r"pool a .*images: val-normal-000000"):
-        check_firewall(real, {"a": POOL}, {"a": replace(seen, patients=[])})
+        require_no_contamination(real, {"a": POOL}, {"a": replace(seen, patients=[])})
 
 
 def test_nothing_is_learned_from_held_out_or_synthetic_images() -> None:
     with pytest.raises(LeakageError, match=r"train split only.*val-normal-000000"):
-        learned_from(with_val())
+        build_learning_record(with_val())
     with pytest.raises(LeakageError, match=r"real images only.*train-normal-000000"):
-        learned_from(POOL)
+        build_learning_record(POOL)
 
 
 def test_the_firewall_stops_real_images_in_pools() -> None:
@@ -329,15 +343,15 @@ def test_the_firewall_stops_real_images_in_pools() -> None:
     with pytest.raises(
         LeakageError, match="exact copies of val or test images: train-normal-000005"
     ):
-        check_firewall(real, {"a": Manifest(copied, POOL.folder, CLASSES)})
+        require_no_contamination(real, {"a": Manifest(copied, POOL.folder, CLASSES)})
     with pytest.raises(LeakageError, match="not synthetic"):
-        check_firewall(real, {"a": REAL})
+        require_no_contamination(real, {"a": REAL})
 
 
 def test_images_without_a_hash_are_not_copies_of_each_other() -> None:
     real = with_val()
     blank = [Manifest(m.table.assign(sha256=""), m.folder, CLASSES) for m in (real, POOL)]
-    check_firewall(blank[0], {"a": blank[1]}, {"a": learned_from(REAL)})
+    require_no_contamination(blank[0], {"a": blank[1]}, {"a": build_learning_record(REAL)})
 
 
 def test_recipes_refuse_values_out_of_range_by_name() -> None:
@@ -387,7 +401,7 @@ def test_a_seed_goes_on_choosing_the_rows_it_has_always_chosen(
 
 
 def test_a_fraction_goes_on_keeping_the_rows_it_has_always_kept() -> None:
-    kept = usable(with_val(), real_fraction=0.4, seed=2).table["image_id"].tolist()
+    kept = select_cohort(with_val(), real_fraction=0.4, seed=2).table["image_id"].tolist()
     assert digest(kept).startswith("dd3b0492db54")
 
 

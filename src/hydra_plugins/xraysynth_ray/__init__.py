@@ -89,13 +89,13 @@ def _got(ray: Any, job: Any, config: Any) -> JobReturn:
 
 
 def _failed(config: Any, why: str) -> JobReturn:
-    from xraysynth.jobs.sweeps import Outcome
+    from xraysynth.jobs.sweeps import JobOutcome
 
     overrides = list(config.hydra.overrides.task)
     number = config.hydra.job.num
     line = {"job": number, "overrides": overrides, "state": "failed", "error": why}
-    outcome = Outcome(line)
-    outcome.leave(Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir))
+    outcome = JobOutcome(line)
+    outcome.write(Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir))
     return JobReturn(
         overrides=overrides, cfg=config, status=JobStatus.COMPLETED, _return_value=outcome
     )

@@ -1,7 +1,7 @@
 """Real images: where they come from, which may be used, and how they are split.
 
 `recipe` has the options, `sources` read collections, and `cohort` makes one of what they list.
-`duplicates` finds images that are alike and `persons` who is one person by them, `splits` keeps a
+`duplicates` finds images that are alike and `assign_persons` who is one person by them, `splits` keeps a
 person in one split, `leakage` refuses what must not be seen twice, `audit` says what gives a class
 away, and `pixels` decodes once.
 
@@ -11,11 +11,11 @@ away, and `pixels` decodes once.
 """
 
 __all__ = [
+    "assign_persons",
     "audit",
     "cohort",
     "duplicates",
     "leakage",
-    "persons",
     "pixels",
     "recipe",
     "sources",

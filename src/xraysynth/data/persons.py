@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.duplicates import Pairs, clusters
+from xraysynth.data.duplicates import Pairs, cluster_pairs
 from xraysynth.manifest import patient_keys as patient_keys
 
 
-def persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
+def assign_persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
     """The number of the person behind each image, `(N,)`; `pairs` are near duplicates.
 
     All images of a patient (`source` and `patient_id`) are of one person, and patients who share a
@@ -20,17 +20,19 @@ def persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
     first = np.unique(codes, return_index=True)[1]
     same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
     links = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-    return clusters(len(table), np.concatenate([links, same_patient]))
+    return cluster_pairs(len(table), np.concatenate([links, same_patient]))
 
 
-def linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
+def find_linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
     """Keys of the patients who share near-duplicates, a list for each person of several patients."""
-    patients = pd.DataFrame({"key": patient_keys(table).array, "person": persons(table, pairs)})
+    patients = pd.DataFrame(
+        {"key": patient_keys(table).array, "person": assign_persons(table, pairs)}
+    )
     by_person = patients.drop_duplicates().groupby("person", sort=False)["key"]
     return sorted(sorted(keys) for _, keys in by_person if len(keys) > 1)
 
 
-def person_keys(table: pd.DataFrame, linked: Iterable[Sequence[str]]) -> pd.Series:
+def person_keys(table: pd.DataFrame, linked_patients: Iterable[Sequence[str]]) -> pd.Series:
     """`patient_keys`, in which patients who are one person (`linked_patients`) share the first key."""
-    names = {key: keys[0] for keys in linked for key in keys}
+    names = {key: keys[0] for keys in linked_patients for key in keys}
     return patient_keys(table).map(lambda key: names.get(key, key))

@@ -25,31 +25,31 @@ def assign_splits(
     table = pd.DataFrame({"label": pd.Series(labels).array, "group": pd.Series(groups).array})
     counts = table.groupby(["group", "label"]).size().rename("images").reset_index()
     chosen = []
-    for label, members in _groups(counts).groupby("label", sort=True):
+    for label, members in _summarise_groups(counts).groupby("label", sort=True):
         seeds = [derive_seed(seed, str(label), str(group)) for group in members["group"]]
         members = members.iloc[np.argsort(seeds, kind="stable")]
         sizes = members["images"].to_numpy()
         middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
-        chosen.append(pd.Series(_cut(middle, fractions), index=members["group"].array))
+        chosen.append(pd.Series(_cut_into_splits(middle, fractions), index=members["group"].array))
     return np.asarray(table["group"].map(pd.concat(chosen)), dtype=object)
 
 
-def _groups(counts: pd.DataFrame) -> pd.DataFrame:
+def _summarise_groups(counts: pd.DataFrame) -> pd.DataFrame:
     """Per group its most frequent label, the first in the alphabet of several, and its images."""
     common = counts.sort_values("images", ascending=False, kind="stable").drop_duplicates("group")
     sizes = counts.groupby("group", as_index=False)["images"].sum()
     return sizes.merge(common[["group", "label"]], on="group")
 
 
-def _cut(position: np.ndarray, fractions: Mapping[str, float]) -> np.ndarray:
+def _cut_into_splits(positions: np.ndarray, fractions: Mapping[str, float]) -> np.ndarray:
     """Split name for each position in (0, 1): test first, then val, the rest is train."""
     test = fractions.get("test", 0.0)
     val = fractions.get("val", 0.0)
     names = np.array(["test", "val", "train"], dtype=object)
-    return names[np.where(position < test, 0, np.where(position < test + val, 1, 2))]
+    return names[np.where(positions < test, 0, np.where(positions < test + val, 1, 2))]
 
 
-def require_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -> None:
+def require_enough_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -> None:
     """Raise `ManifestError` when a class has too few images to be split at all."""
     counts = {name: int((labels == name).sum()) for name in classes}
     rare = {name: count for name, count in counts.items() if count < minimum}
@@ -65,7 +65,7 @@ def require_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -
         )
 
 
-def require_splits(table: pd.DataFrame, classes: Sequence[str]) -> None:
+def require_classes_in_splits(table: pd.DataFrame, classes: Sequence[str]) -> None:
     """Raise `ManifestError` when a class is missing from a split."""
     counts = table.groupby(["label", "split"]).size()
     gaps = [f"{c} in {s}" for c in classes for s in SPLITS if counts.get((c, s), 0) == 0]

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch and pandas are there when they are asked for
     from xraysynth.evaluation.folders import from_folder
-    from xraysynth.evaluation.images import Precision, evaluate
+    from xraysynth.evaluation.images import Resampling, evaluate
     from xraysynth.evaluation.results import Evaluation
 
-__all__ = ["Evaluation", "Precision", "evaluate", "from_folder"]
+__all__ = ["Evaluation", "Resampling", "evaluate", "from_folder"]
 
 _MODULES = {"Evaluation": "results", "from_folder": "folders"}
 

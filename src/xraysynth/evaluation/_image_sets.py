@@ -10,14 +10,19 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.data.persons import person_keys
-from xraysynth.data.pixels import pixels
+from xraysynth.data.pixels import load_cached_pixels
 from xraysynth.evaluation.encoders.base import Encoder
-from xraysynth.evaluation.metrics.features import FEATURES, Features, cached_features, image_set
+from xraysynth.evaluation.metrics.features import (
+    FEATURES_FOLDER,
+    Features,
+    image_set_digest,
+    load_or_compute_features,
+)
 from xraysynth.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Precision:
+class Resampling:
     """How much work goes into intervals: `splits` of the real images, bootstrap `replicates`."""
 
     splits: int = 20
@@ -25,8 +30,8 @@ class Precision:
     pairs_per_class: int = 200
 
 
-class CopyArguments(TypedDict):
-    """What `measure_copying` and `memorization` take."""
+class CopyMeasureInputs(TypedDict):
+    """What `measure_copying` and `detect_memorization` take."""
 
     train: Features
     held_out: Features
@@ -45,13 +50,13 @@ class ImageSets:
     linked: Sequence[Sequence[str]]
     size_px: int
     cache: Path
-    precision: Precision
+    resampling: Resampling
 
     @cached_property
     def pixels(self) -> dict[str, np.ndarray]:
         """Every set in study format, `(N, size_px, size_px)` uint8."""
         return {
-            role: pixels(manifest, size_px=self.size_px, folder=self.cache)
+            role: load_cached_pixels(manifest, size_px=self.size_px, folder=self.cache)
             for role, manifest in self.manifests.items()
         }
 
@@ -65,19 +70,19 @@ class ImageSets:
 
     def features(self, encoder: Encoder) -> dict[str, Features]:
         """Features of every set; real images among the held-out ones are encoded once."""
-        held_rows = _rows_within(self.manifests["real"], self.manifests.get("held_out"))
+        held_rows = _row_positions(self.manifests["real"], self.manifests.get("held_out"))
         features: dict[str, Features] = {}
         for role, manifest in reversed(self.manifests.items()):
             if role == "real" and held_rows is not None:
-                features[role] = features["held_out"].of(held_rows)
+                features[role] = features["held_out"].select_rows(held_rows)
                 continue
-            digest = image_set(manifest.digest(), size_px=self.size_px)
-            features[role] = cached_features(
-                encoder, self.pixels[role], digest=digest, folder=self.cache / FEATURES
+            digest = image_set_digest(manifest.digest(), size_px=self.size_px)
+            features[role] = load_or_compute_features(
+                encoder, self.pixels[role], digest=digest, folder=self.cache / FEATURES_FOLDER
             )
         return features
 
-    def copy_arguments(self, features: Mapping[str, Features]) -> CopyArguments:
+    def copy_measure_inputs(self, features: Mapping[str, Features]) -> CopyMeasureInputs:
         """What is compared to say whether synthetic images are copies."""
         return {
             "train": features["train"],
@@ -86,11 +91,11 @@ class ImageSets:
             "patients": self.patients("held_out"),
             "held_out_labels": self.labels("held_out"),
             "synthetic_labels": self.labels("synthetic"),
-            "replicates": self.precision.replicates,
+            "replicates": self.resampling.replicates,
         }
 
 
-def _rows_within(part: Manifest, whole: Manifest | None) -> np.ndarray | None:
+def _row_positions(part: Manifest, whole: Manifest | None) -> np.ndarray | None:
     """Where the images of `part` lie in `whole`, if all of them do."""
     if whole is None or part.folder != whole.folder:
         return None

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.data.persons import person_keys
-from xraysynth.evaluation.metrics.arm_probes import ArmProbes, arm_probes
+from xraysynth.evaluation.metrics.arm_probes import ArmProbes, probe_arm
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.manifest import Manifest
-from xraysynth.training.run import FitFacts, ImageCounts
+from xraysynth.training.run import FitSummary, ImageCounts
 
 if TYPE_CHECKING:  # a stage is planned before torch is there
     from xraysynth.training.classifier import XrayClassifier
     from xraysynth.training.datamodule import XrayDataModule
 
-AVERAGED = ("macro_precision", "macro_recall", "macro_f1")
+MACRO_SCORES = ("macro_precision", "macro_recall", "macro_f1")
 """Scores that are means over all classes, and say nothing where some are absent."""
 
 
@@ -36,7 +36,7 @@ class TestResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult(TestResult, FitFacts, ImageCounts):
+class TrainResult(TestResult, FitSummary, ImageCounts):
     """What a training came to: how it went, the images it saw, and how it was tested.
 
     `pools` are digests of the synthetic images by generator, empty where an earlier version did not
@@ -50,7 +50,7 @@ class TrainResult(TestResult, FitFacts, ImageCounts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeResult(TestResult, FitFacts):
+class FidelityClassifierResult(TestResult, FitSummary):
     """What the judge of synthetic images came to; `trained_on` says on whom, in words."""
 
     trained_on: str
@@ -68,15 +68,15 @@ class ClassifierTest:
 
     def predict(self, images: Manifest, module: "XrayClassifier | Path") -> np.ndarray:
         """Class probabilities `(N, C)` by a classifier or its file, in the order of the manifest."""
-        from xraysynth.data.pixels import pixels
-        from xraysynth.training.batches import XrayDataset, in_order
+        from xraysynth.data.pixels import load_cached_pixels
+        from xraysynth.training.batches import XrayDataset, sequential_loader
         from xraysynth.training.classifier import XrayClassifier, predict
 
         if isinstance(module, Path):
             module = XrayClassifier.load(module, list(self.classes))
-        arrays = pixels(images, size_px=self.size_px, folder=self.cache)
+        arrays = load_cached_pixels(images, size_px=self.size_px, folder=self.cache)
         dataset = XrayDataset([(arrays, np.arange(len(images)), images.targets)])
-        return predict(module, in_order(dataset))[0]
+        return predict(module, sequential_loader(dataset))[0]
 
     def test(
         self, images: Manifest, probabilities: np.ndarray, targets: np.ndarray, *, path: Path
@@ -84,7 +84,7 @@ class ClassifierTest:
         """The scores of predictions `(N, C)`, which are written to `path`."""
         table = predictions_table(images, probabilities)
         table.to_parquet(path, index=False)
-        scores = self._scores(table, probabilities, targets, self.linked)
+        scores = self._compute_scores(table, probabilities, targets, self.linked)
         return TestResult(
             accuracy=scores["accuracy"].value,
             macro_f1=scores["macro_f1"].value,
@@ -94,7 +94,7 @@ class ClassifierTest:
             scores=scores,
         )
 
-    def test_outside(
+    def test_external(
         self, external: Manifest, module: "XrayClassifier", *, path: Path
     ) -> dict[str, dict[str, Interval]]:
         """Scores by external data set; of one without all classes, those that say something."""
@@ -104,20 +104,20 @@ class ClassifierTest:
         scores = {}
         for source, part in table.groupby("source"):
             rows, labels = part.index.to_numpy(), set(part["label"])
-            found = self._scores(part, probabilities[rows], external.targets[rows], ())
+            found = self._compute_scores(part, probabilities[rows], external.targets[rows], ())
             scores[str(source)] = select_meaningful(found, labels, self.classes)
         return scores
 
-    def _scores(
+    def _compute_scores(
         self,
         table: pd.DataFrame,
         probabilities: np.ndarray,
         targets: np.ndarray,
         linked: Sequence[Sequence[str]],
     ) -> dict[str, Interval]:
-        from xraysynth.evaluation.metrics.classification import evaluate
+        from xraysynth.evaluation.metrics.classification import score_run
 
-        return evaluate(
+        return score_run(
             probabilities,
             targets,
             person_keys(table, linked),
@@ -131,7 +131,7 @@ class ClassifierTest:
         """What the classifier tells that it should not, and whether it looks where the finding is."""
         real, *synthetic = datamodule.images("train")
         (tested,) = datamodule.images("test")
-        return arm_probes(
+        return probe_arm(
             module,
             real,
             np.concatenate([real[:0], *synthetic]),
@@ -161,7 +161,7 @@ def is_meaningful(score: str, labels: set[str], classes: Sequence[str]) -> bool:
     True
     """
     metric, _, label = score.partition("/")
-    return label in labels if label else metric not in AVERAGED or labels == set(classes)
+    return label in labels if label else metric not in MACRO_SCORES or labels == set(classes)
 
 
 def predictions_table(images: Manifest, probabilities: np.ndarray) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.sources.base import IMAGE_SUFFIXES, files_below
-from xraysynth.errors import DataNotFoundError, ManifestError, some
+from xraysynth.data.sources.base import IMAGE_SUFFIXES, list_files
+from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.manifest import Manifest
 from xraysynth.records import require_inside, sha256_bytes
 
@@ -28,12 +28,12 @@ def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
     if not folder.is_dir():
         raise DataNotFoundError(f"{folder.absolute()} is no folder; name a folder of images")
     listed = folder / "manifest.csv"
-    table = pd.read_csv(listed, dtype=str) if listed.is_file() else _listed(folder)
+    table = pd.read_csv(listed, dtype=str) if listed.is_file() else _scan_folder(folder)
     if table.empty or {"path", "label"} - set(table.columns):
         raise DataNotFoundError(
             f"{folder.absolute()}: no images ({', '.join(IMAGE_SUFFIXES)}) below it"
             if table.empty
-            else f"{listed}: needs the columns path and label, but has {some(table.columns)}"
+            else f"{listed}: needs the columns path and label, but has {format_some(table.columns)}"
         )
     patients = table["patient_id"].fillna("") if "patient_id" in table else ""
     table = table.assign(
@@ -49,14 +49,14 @@ def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
     return Manifest(table, folder, tuple(sorted(set(table["label"]))))
 
 
-def _listed(folder: Path) -> pd.DataFrame:
-    paths = files_below(folder, IMAGE_SUFFIXES)
+def _scan_folder(folder: Path) -> pd.DataFrame:
+    paths = list_files(folder, IMAGE_SUFFIXES)
     in_folders = all("/" in path for path in paths)
     labels = [path.split("/")[0] if in_folders else ONE_CLASS for path in paths]
     return pd.DataFrame({"path": paths, "label": labels})
 
 
-def same_classes(*manifests: Manifest) -> list[Manifest]:
+def unify_classes(*manifests: Manifest) -> list[Manifest]:
     """The manifests under one vocabulary: their classes if all have the same, or else one class."""
     names = {manifest.classes for manifest in manifests}
     if len(names) == 1:
@@ -69,7 +69,7 @@ def same_classes(*manifests: Manifest) -> list[Manifest]:
     return [Manifest(m.table.assign(label=ONE_CLASS), m.folder, (ONE_CLASS,)) for m in manifests]
 
 
-def common_size(*manifests: Manifest, most: int = 512) -> int:
+def choose_common_size(*manifests: Manifest, max_px: int = 512) -> int:
     """A side in pixels at which no set is enlarged: the smallest median of the longer sides."""
     from PIL import Image
 
@@ -80,10 +80,12 @@ def common_size(*manifests: Manifest, most: int = 512) -> int:
                 sides.append(max(image.size))
         return float(np.median(sides))
 
-    return int(min(most, *(median_side(manifest) for manifest in manifests)))
+    return int(min(max_px, *(median_side(manifest) for manifest in manifests)))
 
 
-def comparison_limits(sets: Sequence[Manifest], encoders: Sequence[str], size_px: int) -> list[str]:
+def comparison_limitations(
+    sets: Sequence[Manifest], encoders: Sequence[str], size_px: int
+) -> list[str]:
     """What the reader of a comparison of folders must know; the real images are the first of `sets`."""
     limits = [f"All images were put into one format: grey, padded to a square, {size_px} px."]
     if (sets[0].table["patient_id"] == sets[0].table["path"]).all():

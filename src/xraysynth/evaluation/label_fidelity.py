@@ -7,19 +7,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.data.persons import person_keys
-from xraysynth.evaluation.classifier_evaluation import ClassifierTest, JudgeResult, is_meaningful
-from xraysynth.evaluation.metrics.class_mix import mean_share
-from xraysynth.evaluation.metrics.classification import arm_scores
+from xraysynth.evaluation.classifier_evaluation import (
+    ClassifierTest,
+    FidelityClassifierResult,
+    is_meaningful,
+)
+from xraysynth.evaluation.metrics.class_mix import macro_proportion
+from xraysynth.evaluation.metrics.classification import score_arm
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.evaluation.results import LabelFidelity, TestedOn, UsableShare
+from xraysynth.evaluation.results import LabelFidelity, PoolScores, UsableShare
 from xraysynth.manifest import Manifest
 
-COMPARED = ("accuracy", "macro_f1", "macro_auroc")
+POOL_SCORE_NAMES = ("accuracy", "macro_f1", "macro_auroc")
 """Scores of classifiers of real images on a pool."""
 
 
-def label_fidelity(
-    images: Manifest, seen: np.ndarray, judge: JudgeResult, *, replicates: int
+def measure_label_fidelity(
+    images: Manifest,
+    probabilities: np.ndarray,
+    classifier_result: FidelityClassifierResult,
+    *,
+    replicates: int,
 ) -> list[LabelFidelity]:
     """Which class a classifier of other patients sees, beside real images of these patients.
 
@@ -29,11 +37,11 @@ def label_fidelity(
     """
     targets, classes = images.targets, images.classes
     ids = images.table["image_id"].to_numpy()
-    scores = arm_scores([seen], targets, ids, classes=classes, replicates=replicates)
-    right = seen.argmax(1) == targets
-    scores["balanced_accuracy"] = mean_share(right, targets, replicates=replicates)
+    scores = score_arm([probabilities], targets, ids, classes=classes, replicates=replicates)
+    right = probabilities.argmax(1) == targets
+    scores["balanced_accuracy"] = macro_proportion(right, targets, replicates=replicates)
     names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
-    real_scores = {name: judge.scores[name] for _, name in names}
+    real_scores = {name: classifier_result.scores[name] for _, name in names}
     shown = [label for index, label in enumerate(classes) if (targets == index).any()]
     recalls = [real_scores[f"recall/{label}"] for label in shown]
     if len(shown) < len(classes) or any(recall.value in (0, 1) for recall in recalls):
@@ -63,24 +71,24 @@ def mean_recall(recalls: Sequence[Interval]) -> Interval:
 
 
 def usable_share(
-    seen: np.ndarray, targets: np.ndarray, copied: np.ndarray | None, replicates: int
+    probabilities: np.ndarray, targets: np.ndarray, is_copy: np.ndarray | None, replicates: int
 ) -> UsableShare:
     """The share of images in which the classifier sees the intended class and that are no copies.
 
-    `seen` are probabilities `(N, C)`, `targets` class indices `(N,)` and `copied` flags `(N,)`, or
+    `seen` are probabilities `(N, C)`, `targets` class indices `(N,)` and `is_copy` flags `(N,)`, or
     None where copies could not be looked for. The mean over the classes that the pool has, with the
-    interval of `class_mix.mean_share`.
+    interval of `class_mix.macro_proportion`.
     """
-    answers = seen.argmax(1) == targets
-    if copied is not None:
-        answers = answers & ~copied
-    share = mean_share(answers, targets, replicates=replicates)
-    return UsableShare(*share.as_tuple(), copies_looked_for=copied is not None)
+    answers = probabilities.argmax(1) == targets
+    if is_copy is not None:
+        answers = answers & ~is_copy
+    share = macro_proportion(answers, targets, replicates=replicates)
+    return UsableShare(*share.as_tuple(), copies_looked_for=is_copy is not None)
 
 
 def scores_on_pool(
     test: ClassifierTest, images: Manifest, real: Manifest, classifiers: Sequence[Path]
-) -> TestedOn:
+) -> PoolScores:
     """Scores of classifiers of real images on the pool, in the class mix of the `real` test images.
 
     Of a pool that lacks a class `without` names it, what is averaged over all classes is left out, and
@@ -91,24 +99,27 @@ def scores_on_pool(
     if not shared.any():
         return {}
     labels = {name for name, both in zip(test.classes, shared, strict=True) if both}
-    names = [name for name in COMPARED if is_meaningful(name, labels, test.classes)]
+    names = [name for name in POOL_SCORE_NAMES if is_meaningful(name, labels, test.classes)]
 
-    def scores(side: Manifest, owners: ArrayLike) -> dict[str, Interval]:
+    def compute_scores(side: Manifest, groups: ArrayLike) -> dict[str, Interval]:
         rows = shared[side.targets]
-        every = arm_scores(
+        every = score_arm(
             [test.predict(side, weights)[rows] for weights in classifiers],
             side.targets[rows],
-            np.asarray(owners)[rows],
+            np.asarray(groups)[rows],
             classes=test.classes,
             replicates=test.replicates,
             mix=counts[1] * shared / counts[1][shared].sum(),
         )
         return {name: every[name] for name in names}
 
-    on_pool: TestedOn = {**scores(images, images.table["image_id"]), "seeds": len(classifiers)}
+    on_pool: PoolScores = {
+        **compute_scores(images, images.table["image_id"]),
+        "seeds": len(classifiers),
+    }
     if shared.all():
         return on_pool
-    on_real = scores(real, person_keys(real.table, test.linked))
+    on_real = compute_scores(real, person_keys(real.table, test.linked))
     return {
         **on_pool,
         **{f"{name} of real images": score for name, score in on_real.items()},

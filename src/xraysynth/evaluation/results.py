@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.records import formerly
 
 NAN = float("nan")
 
 
+@formerly(baseline_value="floor", baseline_low="floor_low", baseline_high="floor_high")
 @dataclass(frozen=True, kw_only=True)
 class Measure(Interval):
     """A value of `n` synthetic images, its 95 % interval and the same of real images, the floor.
@@ -34,9 +36,9 @@ class Measure(Interval):
     encoder: str
     metric: str
     label: str
-    floor: float
-    floor_low: float
-    floor_high: float
+    baseline_value: float
+    baseline_low: float
+    baseline_high: float
     excess_low: float
     excess_high: float
     better: str
@@ -46,12 +48,12 @@ class Measure(Interval):
     @property
     def baseline(self) -> Interval:
         """The floor with its interval."""
-        return Interval(self.floor, self.floor_low, self.floor_high, self.n)
+        return Interval(self.baseline_value, self.baseline_low, self.baseline_high, self.n)
 
     @property
     def excess(self) -> Interval:
         """The value minus the floor, paired."""
-        return Interval(self.value - self.floor, self.excess_low, self.excess_high, self.n)
+        return Interval(self.value - self.baseline_value, self.excess_low, self.excess_high, self.n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,45 +163,46 @@ class FolderEvaluation(ImageMeasures):
     headline: Mapping[str, str]
 
 
-TestedOn = Mapping[str, Interval | int | Sequence[str]]
+PoolScores = Mapping[str, Interval | int | Sequence[str]]
 """Scores of classifiers of real images on a pool, with `seeds`, their number.
 
 Of a pool that lacks classes `without` names these, and `<score> of real images` is on real ones.
 """
 
 
+@formerly(not_assessable_reason="assessable", confusion_matrix="seen", fidelity_classifier="judge")
 @dataclass(frozen=True, kw_only=True)
 class PoolEvaluation(ImageMeasures):
     """What a study measures of one generator's `pool`.
 
-    `assessable` says why memorisation cannot be assessed, and is empty where it can. `seen` counts
+    `not_assessable_reason` says why memorisation cannot be assessed, and is empty where it can. `seen` counts
     images by intended (row) and seen (column) class; `judge` says what the classifier that sees them
     was trained on. `usable` is None in records of earlier versions.
     """
 
     pool: str
-    assessable: str
+    not_assessable_reason: str
     faithfulness: Sequence[LabelFidelity]
-    seen: Sequence[Sequence[int]]
-    judge: str
-    tested_on: TestedOn
+    confusion_matrix: Sequence[Sequence[int]]
+    fidelity_classifier: str
+    tested_on: PoolScores
     usable: UsableShare | None = None
 
     @property
-    def tested_on_scores(self) -> dict[str, Interval]:
+    def real_classifier_scores(self) -> dict[str, Interval]:
         """The scores of `tested_on` alone."""
         return {name: s for name, s in self.tested_on.items() if isinstance(s, Interval)}
 
 
-def _title(row: Measure) -> str:
+def _format_title(row: Measure) -> str:
     return row.metric if f"({row.encoder})" in row.metric else f"{row.metric} ({row.encoder})"
 
 
-def headline(measures: Sequence[Measure]) -> dict[str, str]:
+def format_headline(measures: Sequence[Measure]) -> dict[str, str]:
     """The measures of all classes in a line each, for the terminal."""
     return {
-        _title(row): f"{row.value:.4g} [{row.low:.4g}, "
-        f"{row.high:.4g}], floor {row.floor:.4g}, N {row.n}"
+        _format_title(row): f"{row.value:.4g} [{row.low:.4g}, "
+        f"{row.high:.4g}], floor {row.baseline_value:.4g}, N {row.n}"
         for row in measures
         if not row.label and row.value == row.value
     }

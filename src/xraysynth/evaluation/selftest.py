@@ -13,14 +13,14 @@ import numpy as np
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics.copying import authenticity, data_copying
-from xraysynth.evaluation.metrics.diversity import pair_similarity, vendi
+from xraysynth.evaluation.metrics.diversity import pair_similarity, vendi_score
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.fidelity import frechet_distance, mifd
 from xraysynth.evaluation.metrics.kernel_distances import cmmd
 from xraysynth.evaluation.metrics.manifold import density_coverage, precision_recall
 from xraysynth.evaluation.metrics.measures import measure_sets
-from xraysynth.evaluation.metrics.memorization import memorization
-from xraysynth.evaluation.metrics.point_estimates import point_measures
+from xraysynth.evaluation.metrics.memorization import detect_memorization
+from xraysynth.evaluation.metrics.point_estimates import compute_point_estimates
 
 SIZE_PX = 64
 
@@ -31,11 +31,11 @@ class Check:
 
     name: str
     passed: bool
-    found: str
+    detail: str
 
 
 @dataclass(frozen=True)
-class Images:
+class SimulatedImages:
     """Simulated radiographs `(N, 64, 64)` uint8, as many of each class, in the order of `labels`."""
 
     pixels: np.ndarray
@@ -47,69 +47,79 @@ class Images:
         return np.arange(len(self.pixels)).astype(str)
 
 
-def images(seed: int, per_class: int, shown: Callable[[Sequence[str]], Sequence[str]]) -> Images:
+def simulate_images(
+    seed: int, per_class: int, with_progress: Callable[[Sequence[str]], Sequence[str]]
+) -> SimulatedImages:
     """Images of patients that no other seed has; `shown` wraps the work in a progress bar."""
     source = Simulated(patients_per_class=per_class, images_per_patient=1.0, seed=seed)
     rows = source.rows()
-    pixels = [source.load(locator, SIZE_PX).pixels for locator in shown(list(rows["locator"]))]
-    return Images(np.stack(pixels), rows["label"].to_numpy(str))
+    pixels = [
+        source.load(locator, SIZE_PX).pixels for locator in with_progress(list(rows["locator"]))
+    ]
+    return SimulatedImages(np.stack(pixels), rows["label"].to_numpy(str))
 
 
-def checks(encoder: Encoder, *, train: Images, real: Images, other: Images) -> Iterator[Check]:
+def run_checks(
+    encoder: Encoder, *, train: SimulatedImages, real: SimulatedImages, other: SimulatedImages
+) -> Iterator[Check]:
     """Every check; the three sets share no patient."""
 
-    def encoded(pixels: np.ndarray) -> Features:
+    def encode(pixels: np.ndarray) -> Features:
         return Features(encoder.features(pixels), encoder.identity)
 
-    yield from golden_values()
-    yield from _identical(encoded(real.pixels))
-    yield from _worse(encoded, real, other)
-    yield from _wrong_classes(classifier(train), real, other)
-    yield from _copies(encoded, train, real, other)
+    yield from check_golden_values()
+    yield from _check_identical_sets(encode(real.pixels))
+    yield from _check_degradation(encode, real, other)
+    yield from _check_wrong_classes(train_classifier(train), real, other)
+    yield from _check_copies(encode, train, real, other)
 
 
-def golden_values() -> Iterator[Check]:
+def check_golden_values() -> Iterator[Check]:
     """Closed forms that need no image."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4000, 8))
     shift = np.full(8, 0.5)
-    yield _near("FD of a shifted set is the squared shift", _fd(x, x + shift), 2.0, 1e-9)
+    yield _check_close("FD of a shifted set is the squared shift", _fd(x, x + shift), 2.0, 1e-9)
     scaled = x * np.linspace(0.5, 2, 8)
     closed = np.sum((np.std(x, 0, ddof=1) * (1 - np.linspace(0.5, 2, 8))) ** 2)
-    yield _near("FD of scaled axes is the sum of squared differences", _fd(x, scaled), closed, 0.02)
-    yield _near("Vendi of n equal images is 1", vendi(np.ones((9, 4))), 1, 1e-9)
-    yield _near("Vendi of n orthogonal images is n", vendi(np.eye(9)), 9, 1e-9)
+    yield _check_close(
+        "FD of scaled axes is the sum of squared differences", _fd(x, scaled), closed, 0.02
+    )
+    yield _check_close("Vendi of n equal images is 1", vendi_score(np.ones((9, 4))), 1, 1e-9)
+    yield _check_close("Vendi of n orthogonal images is n", vendi_score(np.eye(9)), 9, 1e-9)
     far = x + 1000
     pair = precision_recall(real=x[:500], synthetic=far[:500])
     yield Check("sets far apart have precision and recall 0", pair == (0.0, 0.0), str(pair))
     cover = density_coverage(real=x[:500], synthetic=far[:500])
     yield Check("sets far apart have density and coverage 0", cover == (0.0, 0.0), str(cover))
-    yield _near("CMMD of a set and itself is 0", cmmd(real=x[:500], synthetic=x[:500]), 0, 1e-6)
+    yield _check_close(
+        "CMMD of a set and itself is 0", cmmd(real=x[:500], synthetic=x[:500]), 0, 1e-6
+    )
 
 
 def _fd(x: np.ndarray, y: np.ndarray) -> float:
     return frechet_distance(real=x, synthetic=y)
 
 
-def _near(name: str, found: float, expected: float, tolerance: float) -> Check:
-    passed = abs(found - expected) <= tolerance * max(1.0, abs(expected))
-    return Check(name, bool(passed), f"{found:.6g}, expected {expected:.6g}")
+def _check_close(name: str, value: float, expected: float, tolerance: float) -> Check:
+    passed = abs(value - expected) <= tolerance * max(1.0, abs(expected))
+    return Check(name, bool(passed), f"{value:.6g}, expected {expected:.6g}")
 
 
-def _identical(x: Features) -> Iterator[Check]:
-    found = point_measures(real=x, synthetic=x)
+def _check_identical_sets(x: Features) -> Iterator[Check]:
+    found = compute_point_estimates(real=x, synthetic=x)
     scale = float(np.var(x.values, axis=0).sum())
     for name, value in found.items():
         if name.startswith("FD"):
-            yield _near(f"a set and itself: {name}", value / scale, 0, 1e-6)
+            yield _check_close(f"a set and itself: {name}", value / scale, 0, 1e-6)
         elif name in ("precision", "recall", "coverage"):
-            yield _near(f"a set and itself: {name}", value, 1, 1e-9)
+            yield _check_close(f"a set and itself: {name}", value, 1, 1e-9)
         elif name.startswith("KD"):
             yield Check(f"a set and itself: {name} is not above 0", value <= 0, f"{value:.3g}")
 
 
-def _worse(
-    encoded: Callable[[np.ndarray], Features], real: Images, other: Images
+def _check_degradation(
+    encode: Callable[[np.ndarray], Features], real: SimulatedImages, other: SimulatedImages
 ) -> Iterator[Check]:
     """Noise, blur and inversion at growing doses."""
     from scipy import ndimage
@@ -118,37 +128,39 @@ def _worse(
     noise = rng.normal(size=other.pixels.shape)
     turned = rng.permutation(len(other.pixels))
 
-    def noisy(dose: float) -> np.ndarray:
+    def add_noise(dose: float) -> np.ndarray:
         return (other.pixels + dose * noise).clip(0, 255).astype(np.uint8)
 
-    def blurred(dose: float) -> np.ndarray:
+    def blur(dose: float) -> np.ndarray:
         return np.asarray(ndimage.gaussian_filter(other.pixels, (0, dose, dose)))
 
-    def inverted(dose: float) -> np.ndarray:
+    def invert(dose: float) -> np.ndarray:
         chosen = turned[: round(dose * len(turned))]
         pixels = other.pixels.copy()
         pixels[chosen] = 255 - pixels[chosen]
         return pixels
 
-    x = encoded(real.pixels)
+    x = encode(real.pixels)
     ladders: dict[str, tuple[Callable[[float], np.ndarray], tuple[float, ...]]] = {
-        "noise": (noisy, (0, 15, 40, 90)),
-        "blur": (blurred, (0, 1.5, 3, 6)),
-        "inversion": (inverted, (0, 0.33, 0.67, 1)),
+        "noise": (add_noise, (0, 15, 40, 90)),
+        "blur": (blur, (0, 1.5, 3, 6)),
+        "inversion": (invert, (0, 0.33, 0.67, 1)),
     }
     for name, (spoiled, doses) in ladders.items():
         rungs = []
         for dose in doses:
-            y = encoded(spoiled(dose))
-            found = point_measures(real=x, synthetic=y)
+            y = encode(spoiled(dose))
+            found = compute_point_estimates(real=x, synthetic=y)
             rungs.append(found | {"CMMD": cmmd(real=x.values, synthetic=y.values)})
-        yield from _ladder(name, rungs)
+        yield from _check_dose_response(name, rungs)
 
 
-def _ladder(name: str, rungs: Sequence[dict[str, float]]) -> Iterator[Check]:
+def _check_dose_response(
+    name: str, measures_by_dose: Sequence[dict[str, float]]
+) -> Iterator[Check]:
     """Distances rise with every step; what lies within the real manifold falls, but for luck."""
-    for metric in rungs[0]:
-        values = np.array([rung[metric] for rung in rungs])
+    for metric in measures_by_dose[0]:
+        values = np.array([rung[metric] for rung in measures_by_dose])
         found = " ".join(f"{value:.3g}" for value in values)
         if metric.startswith(("FD", "KD", "CMMD")):
             yield Check(f"{name}: {metric} rises", bool((np.diff(values) > 0).all()), found)
@@ -157,7 +169,7 @@ def _ladder(name: str, rungs: Sequence[dict[str, float]]) -> Iterator[Check]:
             yield Check(f"{name}: {metric} falls", bool(falls), found)
 
 
-def classifier(train: Images, *, steps: int = 250) -> Encoder:
+def train_classifier(train: SimulatedImages, *, steps: int = 250) -> Encoder:
     """A small classifier taught on these images, as an encoder that knows the classes."""
     import torch
 
@@ -181,7 +193,9 @@ def classifier(train: Images, *, steps: int = 250) -> Encoder:
     return build("classifier", classifier=module.eval())
 
 
-def _wrong_classes(encoder: Encoder, real: Images, other: Images) -> Iterator[Check]:
+def _check_wrong_classes(
+    encoder: Encoder, real: SimulatedImages, other: SimulatedImages
+) -> Iterator[Check]:
     """Class by class, the distance grows with the share of images that carry another class's name."""
     x, y = (Features(encoder.features(s.pixels), encoder.identity) for s in (real, other))
     classes = tuple(dict.fromkeys(real.labels))
@@ -209,19 +223,22 @@ def _wrong_classes(encoder: Encoder, real: Images, other: Images) -> Iterator[Ch
     )
 
 
-def _copies(
-    encoded: Callable[[np.ndarray], Features], train: Images, real: Images, other: Images
+def _check_copies(
+    encode: Callable[[np.ndarray], Features],
+    train: SimulatedImages,
+    real: SimulatedImages,
+    other: SimulatedImages,
 ) -> Iterator[Check]:
     """Copies of training images put among images of other patients."""
-    x, held = encoded(train.pixels), encoded(real.pixels)
+    x, held = encode(train.pixels), encode(real.pixels)
     order = np.random.default_rng(3).permutation(len(other.pixels))
     shares, flagged, authentic, copying, informed = (0, 0.2, 1), [], [], [], []
     for share in shares:
         pixels = other.pixels.copy()
         chosen = order[: round(share * len(order))]
         pixels[chosen] = train.pixels[chosen]
-        y = encoded(pixels)
-        null = memorization(train=x, held_out=held, synthetic=y, patients=real.patients)
+        y = encode(pixels)
+        null = detect_memorization(train=x, held_out=held, synthetic=y, patients=real.patients)
         flagged.append(null.flagged.value)
         authentic.append(authenticity(train=x.values, synthetic=y.values))
         copying.append(data_copying(train=x.values, held_out=held.values, synthetic=y.values))
@@ -230,20 +247,20 @@ def _copies(
     listed = [f"{value:.3g}" for value in flagged]
     yield Check("other patients: at most 5 % flagged", flagged[0] <= 0.05, listed[0])
     yield Check("a fifth copied: a fifth flagged", abs(flagged[1] - 0.2) <= 0.04, listed[1])
-    yield _near("only copies: all flagged", flagged[2], 1, 1e-9)
-    yield _near("only copies: none authentic", authentic[2], 0, 1e-9)
+    yield _check_close("only copies: all flagged", flagged[2], 1, 1e-9)
+    yield _check_close("only copies: none authentic", authentic[2], 0, 1e-9)
     falls = authentic[0] > authentic[1] > authentic[2]
     yield Check("copies: AuthPct falls", falls, " ".join(f"{v:.3g}" for v in authentic))
     falls = copying[0] > copying[1] > copying[2] and copying[2] < -3
     yield Check("copies: C_T falls below -3", falls, " ".join(f"{v:.3g}" for v in copying))
     both = " ".join(f"{value:.3g}" for value in informed[:2])  # of copies alone they are 0
     yield Check("a fifth copied: MiFD over FD rises", informed[0] < informed[1], both)
-    yield from _similar(train, other)
+    yield from _check_similarity(train, other)
 
 
-def _similar(train: Images, other: Images) -> Iterator[Check]:
+def _check_similarity(train: SimulatedImages, other: SimulatedImages) -> Iterator[Check]:
     n = min(len(train.pixels), len(other.pixels))
     same = pair_similarity(train.pixels[:n], train.pixels[:n])
-    yield _near("SSIM of an image and itself", float(same.min()), 1, 1e-5)
+    yield _check_close("SSIM of an image and itself", float(same.min()), 1, 1e-5)
     apart = pair_similarity(train.pixels[:n], other.pixels[:n]).mean()
     yield Check("SSIM of two patients is lower", bool(apart < 0.95), f"{apart:.3g}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xraysynth.files import append_line
+from xraysynth.files import append_json_line
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.provenance import cpu_cores, peak_memory_mb
 
@@ -22,7 +22,7 @@ class Meter:
 
 
 @contextmanager
-def metered() -> Iterator[Meter]:
+def measure_resources() -> Iterator[Meter]:
     """Measure a stretch of work; the meter's ledger is there when it ends, also by an error.
 
     It has `seconds`, `peak_rss_mb`, `peak_vram_mb` and, with codecarbon installed, `energy_kwh` of
@@ -33,14 +33,14 @@ def metered() -> Iterator[Meter]:
     """
     meter = Meter()
     _reset_peaks()
-    tracker = _energy_tracker()
+    tracker = _start_energy_tracker()
     began = time.perf_counter()
     try:
         yield meter
     finally:
         seconds = round(time.perf_counter() - began, 3)
-        energy_kwh, energy_method = _energy(tracker)
-        gpu, gpu_memory_mb = _gpu()
+        energy_kwh, energy_method = _stop_energy_tracker(tracker)
+        gpu, gpu_memory_mb = _gpu_properties()
         meter.ledger = Ledger(
             seconds=seconds,
             peak_rss_mb=round(_peak_rss_mb(), 1),
@@ -54,19 +54,19 @@ def metered() -> Iterator[Meter]:
 
 
 @contextmanager
-def metered_session(journal: Path) -> Iterator[None]:
+def measure_session(journal: Path) -> Iterator[None]:
     """Measure a stretch of work that may be one of several, and add it to a file of JSON lines.
 
     A line says that the session has begun, and another one, also after an error, what it took: of
     a session that was killed only the first is there, so that it is missed.
     """
-    append_line(journal, {"session": "begun"})
+    append_json_line(journal, {"session": "begun"})
     meter = Meter()
     try:
-        with metered() as meter:
+        with measure_resources() as meter:
             yield
     finally:
-        append_line(journal, {"session": "ended"} | meter.ledger.known)
+        append_json_line(journal, {"session": "ended"} | meter.ledger.known_values)
 
 
 def _reset_peaks() -> None:
@@ -91,7 +91,7 @@ def _peak_vram_mb() -> float | None:
     return round(torch.cuda.max_memory_allocated() / 1e6, 1) if torch else None
 
 
-def _gpu() -> tuple[str | None, int | None]:
+def _gpu_properties() -> tuple[str | None, int | None]:
     """Name and memory in MB of the GPU that torch sees."""
     if not (torch := _torch_on_gpu()):
         return None, None
@@ -104,7 +104,7 @@ def _torch_on_gpu() -> Any:
     return torch if torch is not None and torch.cuda.is_available() else None
 
 
-def _energy_tracker() -> Any:
+def _start_energy_tracker() -> Any:
     """A running codecarbon tracker of this process, or None where it is not installed."""
     try:
         from codecarbon import OfflineEmissionsTracker
@@ -122,7 +122,7 @@ def _energy_tracker() -> Any:
     return tracker
 
 
-def _energy(tracker: Any) -> tuple[float | None, str | None]:
+def _stop_energy_tracker(tracker: Any) -> tuple[float | None, str | None]:
     """Energy in kWh of a tracker's work, and how it is known."""
     if tracker is None:
         return None, None

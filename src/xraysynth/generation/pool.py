@@ -9,22 +9,29 @@ from pathlib import Path
 from sys import intern
 
 from xraysynth.errors import PoolError
-from xraysynth.files import append_line, exclusive, read_lines
+from xraysynth.files import append_json_line, exclusive_lock, read_json_lines
 from xraysynth.generation.generators.base import Generator
-from xraysynth.generation.ledger import Attempt, Ledger, add_up
-from xraysynth.generation.metering import Meter, metered
+from xraysynth.generation.ledger import Attempt, Ledger, aggregate_attempts
+from xraysynth.generation.metering import Meter, measure_resources
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.images import encode_png
-from xraysynth.jobs.store import Entry, ImageStore, Writer, verify
+from xraysynth.jobs.store import ImageStore, JournalEntry, StoreWriter, verify_checksums
 from xraysynth.manifest import Manifest
-from xraysynth.progress import progress
-from xraysynth.records import LEARNED, Generated, JsonObject, LearningRecord, Request, from_json
+from xraysynth.progress import progress_bar
+from xraysynth.records import (
+    LEARNING_RECORD_FILE,
+    GenerationResult,
+    JsonObject,
+    LearningRecord,
+    Request,
+    from_json,
+)
 from xraysynth.seeds import digest, identity
 
-SESSIONS = "ledger.jsonl"
+SESSIONS_FILE = "ledger.jsonl"
 """File in a pool's folder: one line for every time it was worked on."""
 
-FINAL = ("image", "refused", "empty")
+FINAL_OUTCOMES = ("image", "refused", "empty")
 """Outcomes that are not asked for again; failures and answers that never came are."""
 
 
@@ -51,82 +58,90 @@ def fill(
     on where an earlier run stopped. What was spent is added to the pool's ledger, also when the
     work is stopped.
     """
-    with store.writer(_part(shard)) as writer:
-        _keep_record(store, generator)  # first: a pool that was cut short needs it just as much
-        ends = store.committed(lambda entry: intern(entry.outcome))
-        done = {name for name, outcome in ends.items() if outcome in FINAL}
-        blocks = [b for n, b in enumerate(_blocks(requests, generator.block or 1)) if _is(n, shard)]
+    with store.writer(_shard_name(shard)) as writer:
+        _write_learning_record(
+            store, generator
+        )  # first: a pool that was cut short needs it just as much
+        ends = store.map_entries(lambda entry: intern(entry.outcome))
+        done = {name for name, outcome in ends.items() if outcome in FINAL_OUTCOMES}
+        blocks = [
+            b
+            for n, b in enumerate(_split_into_blocks(requests, generator.block_size or 1))
+            if _is_in_shard(n, shard)
+        ]
         open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
         todo = [request for block in open_blocks for request in block]
         if todo:
-            with _session(store, generator) as made:
-                for result in _shown(generator, todo):
+            with _record_session(store, generator) as made:
+                for result in _generate_with_progress(generator, todo):
                     if result.request.image_id not in done:
                         _commit(writer, store, generator.name, result)
                         ends[result.request.image_id] = result.outcome
                         made[result.outcome] += 1
     if shard == (0, 1):
-        store.seal()
+        store.write_manifest()
     return Counter(ends[request.image_id] for block in blocks for request in block)
 
 
-def journal(store: ImageStore, shard: tuple[int, int]) -> Path:
+def journal_path(store: ImageStore, shard: tuple[int, int]) -> Path:
     """The file that is there once a shard has been worked on, and gone with its pool."""
-    return store.folder / "journal" / f"{_part(shard)}.jsonl"
+    return store.folder / "journal" / f"{_shard_name(shard)}.jsonl"
 
 
-def _part(shard: tuple[int, int]) -> str:
+def _shard_name(shard: tuple[int, int]) -> str:
     return f"shard-{shard[0]}-of-{shard[1]}"
 
 
-def _blocks(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
+def _split_into_blocks(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
     for _, block in groupby(requests, key=lambda r: (r.label, r.index // size)):
         yield list(block)
 
 
-def _is(number: int, shard: tuple[int, int]) -> bool:
+def _is_in_shard(number: int, shard: tuple[int, int]) -> bool:
     index, count = shard
     return number % count == index
 
 
-def _shown(generator: Generator, requests: Sequence[Request]) -> Iterator[Generated]:
+def _generate_with_progress(
+    generator: Generator, requests: Sequence[Request]
+) -> Iterator[GenerationResult]:
     """The generator's results, with a progress bar."""
-    with progress(f"generate {generator.name}", len(requests)) as bar:
+    with progress_bar(f"generate {generator.name}", len(requests)) as bar:
         for result in generator.generate(requests):
             yield result
             bar.update()
 
 
 @contextmanager
-def _session(store: ImageStore, generator: Generator) -> Iterator[Counter[str]]:
+def _record_session(store: ImageStore, generator: Generator) -> Iterator[Counter[str]]:
     """One line of the pool's ledger; what it yields counts the outcomes of the session."""
     outcomes: Counter[str] = Counter()
-    loaded_before = generator.measured().load_seconds or 0.0
+    loaded_before = generator.model_ledger().load_seconds or 0.0
     meter = Meter()
     try:
-        with metered() as meter:
+        with measure_resources() as meter:
             yield outcomes
     finally:
-        model = generator.measured()
+        model = generator.model_ledger()
         if model.load_seconds is not None:  # what an earlier session loaded cost this one nothing
             model = replace(model, load_seconds=model.load_seconds - loaded_before)
-        line = {"images": outcomes["image"]} | meter.ledger.known | model.known
-        with exclusive(store.folder / "journal" / "ledger.lock"):  # all shards write there
-            append_line(store.folder / SESSIONS, line)
+        line = {"images": outcomes["image"]} | meter.ledger.known_values | model.known_values
+        with exclusive_lock(store.folder / "journal" / "ledger.lock"):  # all shards write there
+            append_json_line(store.folder / SESSIONS_FILE, line)
 
 
-def _keep_record(store: ImageStore, generator: Generator) -> None:
-    record = generator.learned()
+def _write_learning_record(store: ImageStore, generator: Generator) -> None:
+    record = generator.learning_record()
     if record is not None:
-        record.write(store.folder / LEARNED)
+        record.write(store.folder / LEARNING_RECORD_FILE)
 
 
-def learned(store: ImageStore) -> LearningRecord | None:
+def read_learning_record(store: ImageStore) -> LearningRecord | None:
     """What the pool's generator has learned from; None where it has seen none of the study."""
-    return LearningRecord.read(store.folder / LEARNED)
+    return LearningRecord.read(store.folder / LEARNING_RECORD_FILE)
 
 
-def originals(manifest: Manifest) -> list[Path]:
+def original_files(manifest: Manifest) -> list[Path]:
     """The file of every image as it came from its generator; the pool's own where none was kept."""
     kept = {
         path.stem: path
@@ -142,14 +157,14 @@ def spent_usd(store: ImageStore) -> float:
     return float(sum(entry.facts.get(a) or 0.0 for entry in store.attempts() for a in amounts))
 
 
-def ledger(store: ImageStore) -> Ledger:
+def compute_ledger(store: ImageStore) -> Ledger:
     """What the pool cost so far."""
-    attempts = [Attempt.of(entry.outcome, entry.facts) for entry in store.attempts()]
-    sessions = [from_json(Ledger, line) for line in read_lines(store.folder / SESSIONS)]
-    return add_up(attempts, sessions)
+    attempts = [Attempt.from_entry(entry.outcome, entry.facts) for entry in store.attempts()]
+    sessions = [from_json(Ledger, line) for line in read_json_lines(store.folder / SESSIONS_FILE)]
+    return aggregate_attempts(attempts, sessions)
 
 
-def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> None:
+def _commit(writer: StoreWriter, store: ImageStore, name: str, result: GenerationResult) -> None:
     request = result.request
     columns = {
         "label": request.label,
@@ -173,10 +188,10 @@ def _commit(writer: Writer, store: ImageStore, name: str, result: Generated) -> 
     )
 
 
-def outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
+def count_outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
     """Class -> outcome -> how many requests ended so."""
     counts: Counter[tuple[str, str]] = Counter()
-    for (label, _, outcome), number in _ends(store).items():
+    for (label, _, outcome), number in _count_request_outcomes(store).items():
         counts[label, outcome] += number
     table: dict[str, dict[str, int]] = {}
     for (label, outcome), number in sorted(counts.items()):
@@ -195,49 +210,55 @@ class Refusals:
     prompt: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def refusals(store: ImageStore) -> Refusals:
+def count_refusals(store: ImageStore) -> Refusals:
     """What of a pool's requests was refused."""
-    ends = {end: number for end, number in _ends(store).items() if end[2] in FINAL}
-    return Refusals(_count_refused(ends, by=0), _count_refused(ends, by=1))
+    ends = {
+        end: number
+        for end, number in _count_request_outcomes(store).items()
+        if end[2] in FINAL_OUTCOMES
+    }
+    return Refusals(_count_refused_by(ends, position=0), _count_refused_by(ends, position=1))
 
 
-def _count_refused(ends: Mapping[tuple[str, ...], int], *, by: int) -> dict[str, tuple[int, int]]:
+def _count_refused_by(
+    ends: Mapping[tuple[str, ...], int], *, position: int
+) -> dict[str, tuple[int, int]]:
     """(refused, answered) by class, the place 0 of an end, or by prompt, the place 1."""
     answered: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for end, number in ends.items():
-        name, outcome = end[by], end[2]
+        name, outcome = end[position], end[2]
         answered[name] += number
         if outcome == "refused":
             refused[name] += number
     return {name: (number, answered[name]) for name, number in refused.most_common()}
 
 
-def _ends(store: ImageStore) -> Counter[tuple[str, ...]]:
+def _count_request_outcomes(store: ImageStore) -> Counter[tuple[str, ...]]:
     """How many requests of each class and prompt ended with each outcome."""
 
-    def end(entry: Entry) -> tuple[str, ...]:
+    def end(entry: JournalEntry) -> tuple[str, ...]:
         columns = entry.columns  # few different texts in many entries: each is kept once
         return tuple(map(intern, (columns["label"], columns["prompt"], entry.outcome)))
 
-    return Counter(store.committed(end).values())
+    return Counter(store.map_entries(end).values())
 
 
-def facts(store: ImageStore) -> list[JsonObject]:
+def image_facts(store: ImageStore) -> list[JsonObject]:
     """What was measured while each image was made."""
-    return list(store.committed(lambda entry: entry.facts).values())
+    return list(store.map_entries(lambda entry: entry.facts).values())
 
 
-def read(
+def read_images(
     store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
 ) -> Manifest:
     """The first `per_class[label]` images of each class, verified; `command` is what makes them."""
-    chosen = listed(store, classes, per_class=per_class, command=command)
-    verify(chosen, remedy=f"delete {store.folder} and run: {command}")
+    chosen = list_images(store, classes, per_class=per_class, command=command)
+    verify_checksums(chosen, remedy=f"delete {store.folder} and run: {command}")
     return chosen
 
 
-def listed(
+def list_images(
     store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
 ) -> Manifest:
     """The same without looking at any file, for those who check what they decode."""
@@ -245,13 +266,15 @@ def listed(
         raise PoolError(f"no pool {store.folder}; make it with: {command}")
     whole = store.manifest()
     rank = whole.table.groupby("label").cumcount()
-    chosen = whole.where(rank < whole.table["label"].map(per_class).fillna(0)).relabel(classes)
+    chosen = whole.where(rank < whole.table["label"].map(per_class).fillna(0)).with_classes(classes)
     short = {
-        n: f"{chosen.counts()[n]} of {k}" for n, k in per_class.items() if chosen.counts()[n] < k
+        n: f"{chosen.class_counts()[n]} of {k}"
+        for n, k in per_class.items()
+        if chosen.class_counts()[n] < k
     }
     if short:
         raise PoolError(
-            f"pool {store.folder} has too few images: {short}, outcomes {outcomes(store)}; "
+            f"pool {store.folder} has too few images: {short}, outcomes {count_outcomes(store)}; "
             f"make the rest with: {command}"
         )
     return chosen

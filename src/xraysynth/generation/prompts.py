@@ -46,20 +46,22 @@ class PromptBank:
         )
 
 
-def _pick(options: Sequence[str | int], seed: int, label: str, index: int, what: str) -> str:
+def _pick(options: Sequence[str | int], seed: int, label: str, index: int, slot: str) -> str:
     """Stratified choice: every run of len(options) images of a class uses each option once."""
     block, position = divmod(index, len(options))
-    return str(options[_order(len(options), seed, label, what, block)[position]])
+    return str(options[_shuffle_positions(len(options), seed, label, slot, block)[position]])
 
 
 @lru_cache(maxsize=256)
-def _order(n: int, seed: int, label: str, what: str, block: int) -> list[int]:
+def _shuffle_positions(n: int, seed: int, label: str, slot: str, block: int) -> list[int]:
     """The places 0 … n-1, shuffled for this block."""
-    ranks = [derive_seed(seed, label, what, block, i) for i in range(n)]
+    ranks = [derive_seed(seed, label, slot, block, i) for i in range(n)]
     return sorted(range(n), key=ranks.__getitem__)
 
 
-def requests(bank: PromptBank, per_class: Mapping[str, int], *, seed: int) -> Iterator[Request]:
+def iterate_requests(
+    bank: PromptBank, per_class: Mapping[str, int], *, seed: int
+) -> Iterator[Request]:
     """Requests 0 … n-1 of each class; asking for more later only appends to each class."""
     for label, count in per_class.items():
         for index in range(count):

@@ -6,7 +6,7 @@ from xraysynth.records import Count, require_valid
 
 
 @dataclass(frozen=True)
-class Generate:
+class GenerateRecipe:
     """`per_class` images of each class; null makes what training needs. Retries only failures.
 
     `dry_run` says what a paid service would cost, and makes no call.

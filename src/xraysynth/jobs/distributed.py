@@ -15,15 +15,15 @@ from typing import Any
 
 from xraysynth.errors import ConfigError
 
-PATIENCE = timedelta(days=30)
+RENDEZVOUS_TIMEOUT = timedelta(days=30)
 """How long others wait for word from the first process, which may wait for a lock itself."""
 
-_asked: Counter[str] = Counter()
+_topic_counts: Counter[str] = Counter()
 
 
 def rank() -> int:
     """This process among all that were started together, from 0."""
-    value = _number("RANK", 0)
+    value = _read_env_int("RANK", 0)
     if value >= world_size():
         raise ConfigError(
             f"RANK={value} must be below WORLD_SIZE={world_size()}, as torchrun sets them; unset both "
@@ -34,12 +34,12 @@ def rank() -> int:
 
 def world_size() -> int:
     """How many processes were started together; 1 for a process on its own."""
-    return _number("WORLD_SIZE", 1)
+    return _read_env_int("WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
     """This process among those of its node, from 0: the GPU that it takes."""
-    return _number("LOCAL_RANK", 0)
+    return _read_env_int("LOCAL_RANK", 0)
 
 
 def is_main() -> bool:
@@ -47,7 +47,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def gpu() -> str:
+def select_gpu() -> str:
     """The GPU of this process as a torch device, made the current one; there must be a GPU."""
     import torch
 
@@ -63,19 +63,19 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
-def announce(subject: str, word: str) -> None:
+def broadcast(topic: str, message: str) -> None:
     """Say something to all other processes, as the first of them; waits until they have heard."""
     if world_size() > 1:
-        name = _name(subject)
-        _store().set(name, word)
-        _store().wait([f"{name}/{other}" for other in range(1, world_size())])
+        name = _unique_name(topic)
+        _rendezvous_store().set(name, message)
+        _rendezvous_store().wait([f"{name}/{other}" for other in range(1, world_size())])
 
 
-def announced(subject: str) -> str:
+def receive_broadcast(topic: str) -> str:
     """Wait for what the first process announces of this, once for each time it does."""
-    name = _name(subject)
-    word: bytes = _store().get(name)
-    _store().set(f"{name}/{rank()}", "heard")
+    name = _unique_name(topic)
+    word: bytes = _rendezvous_store().get(name)
+    _rendezvous_store().set(f"{name}/{rank()}", "heard")
     return word.decode()
 
 
@@ -95,11 +95,11 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
 
     has_gpu = accelerator != "cpu" and torch.cuda.is_available()
     if has_gpu:
-        _take_gpu()
-    _meet()
+        _claim_gpu()
+    _barrier()
     torch.distributed.init_process_group(
         "nccl" if has_gpu else "gloo",
-        store=PrefixStore(_name("group"), _store()),
+        store=PrefixStore(_unique_name("group"), _rendezvous_store()),
         rank=rank(),
         world_size=world_size(),
     )
@@ -109,8 +109,8 @@ def process_group(accelerator: str = "auto") -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def _number(name: str, alone: int) -> int:
-    value = os.environ.get(name, str(alone))
+def _read_env_int(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
     if not value.isdigit():
         raise ConfigError(
             f"{name} must be a whole number, as torchrun sets it; got {value!r}; unset it to run "
@@ -119,14 +119,14 @@ def _number(name: str, alone: int) -> int:
     return int(value)
 
 
-def _meet() -> None:
+def _barrier() -> None:
     if is_main():
-        announce("met", "here")
+        broadcast("met", "here")
     else:
-        announced("met")
+        receive_broadcast("met")
 
 
-def _take_gpu() -> None:
+def _claim_gpu() -> None:
     import torch
 
     here, found = local_world_size(), torch.cuda.device_count()
@@ -138,14 +138,14 @@ def _take_gpu() -> None:
     torch.cuda.set_device(local_rank())
 
 
-def _name(subject: str) -> str:
-    _asked[subject] += 1
-    return f"xraysynth/{subject}/{_asked[subject]}"
+def _unique_name(topic: str) -> str:
+    _topic_counts[topic] += 1
+    return f"xraysynth/{topic}/{_topic_counts[topic]}"
 
 
 @cache
-def _store() -> Any:
+def _rendezvous_store() -> Any:
     from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(rendezvous("env://", rank(), world_size(), timeout=PATIENCE))
+    store, _, _ = next(rendezvous("env://", rank(), world_size(), timeout=RENDEZVOUS_TIMEOUT))
     return store

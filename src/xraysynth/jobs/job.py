@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.errors import XraysynthError
-from xraysynth.files import exclusive
-from xraysynth.jobs.distributed import announce, announced, is_main
-from xraysynth.jobs.provenance import environment, peak_memory_mb
+from xraysynth.files import exclusive_lock
+from xraysynth.jobs.distributed import broadcast, is_main, receive_broadcast
+from xraysynth.jobs.provenance import collect_environment, peak_memory_mb
 from xraysynth.jobs.record import RunRecord
 from xraysynth.records import JsonObject, Record, to_json
 from xraysynth.seeds import digest
 
-Line = dict[str, Any]
+ResultLine = dict[str, Any]
 """What a stage prints in the end, one object of JSON: the job's facts and the fields of its result."""
 
 
@@ -32,9 +32,9 @@ class Job:
 
     stage: str
     identity: JsonObject
-    output: Path
-    leaves: tuple[str | Path, ...] = ()
-    made_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    output_root: Path
+    outputs: tuple[str | Path, ...] = ()
+    input_digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -44,7 +44,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where the job writes."""
-        return self.output / self.stage / self.key
+        return self.output_root / self.stage / self.key
 
     def record(self) -> RunRecord:
         """What run.json says."""
@@ -56,18 +56,20 @@ class Job:
         return self._is_done(self.record())
 
     def _is_done(self, record: RunRecord) -> bool:
-        there = all(self._absolute(path).exists() for path in self.leaves)
+        there = all(self._absolute_path(path).exists() for path in self.outputs)
         # A record of an earlier version may not say what the inputs held.
-        current = all(record.result.get(n, value) == value for n, value in self.made_of.items())
+        current = all(
+            record.result.get(n, value) == value for n, value in self.input_digests.items()
+        )
         return there and record.state == "done" and current
 
-    def _absolute(self, path: str | Path) -> Path:
+    def _absolute_path(self, path: str | Path) -> Path:
         return self.folder / path if isinstance(path, str) else Path(path).absolute()
 
-    def result(self, kind: type[Record], command: str) -> Record:
+    def result(self, record_type: type[Record], command: str) -> Record:
         """The result of a finished job, or an error that says which command makes it."""
         self.require_done(command)
-        return self.record().result_as(kind)
+        return self.record().result_as(record_type)
 
     def require_done(self, command: str) -> None:
         """Raise an error that says which command does the job, unless it is done."""
@@ -85,24 +87,24 @@ class Job:
         *,
         config: JsonObject,
         overrides: Sequence[str],
-        beside: Callable[[], object] | None = None,
-    ) -> Line:
+        on_other_ranks: Callable[[], object] | None = None,
+    ) -> ResultLine:
         """Do the work unless it is done; processes on the same job wait for each other.
 
         What `work` returns becomes the result in run.json. With `beside`, processes that torchrun
         started do the work together: the first does `work` and keeps the record, each other one does
         `beside` while it does.
         """
-        if beside is not None and not is_main():
-            return self._beside(beside)
+        if on_other_ranks is not None and not is_main():
+            return self._run_on_other_rank(on_other_ranks)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.folder / ".lock"):
+        with exclusive_lock(self.folder / ".lock"):
             record = self.record()
             done = self._is_done(record)
-            if beside is not None:
-                announce(self._subject, "done" if done else "work")
+            if on_other_ranks is not None:
+                broadcast(self._topic, "done" if done else "work")
             if done:
-                return self._line(record, skipped=True)
+                return self._result_line(record, skipped=True)
             record = RunRecord(
                 state="running",
                 stage=self.stage,
@@ -114,20 +116,20 @@ class Job:
                 config=config,
             )
             record.write(self.folder)
-            return self._line(self._work(work, record), skipped=False)
+            return self._result_line(self._run_and_record(work, record), skipped=False)
 
     @property
-    def _subject(self) -> str:
+    def _topic(self) -> str:
         return f"{self.stage}/{self.key}"
 
-    def _beside(self, work: Callable[[], object]) -> Line:
+    def _run_on_other_rank(self, work: Callable[[], object]) -> ResultLine:
         """Take part where the first process says that there is work; it tells the result."""
-        skipped = announced(self._subject) == "done"
+        skipped = receive_broadcast(self._topic) == "done"
         if not skipped:
             work()
         return {"stage": self.stage, "key": self.key, "state": "done", "skipped": skipped}
 
-    def _work(self, work: Callable[[], object], record: RunRecord) -> RunRecord:
+    def _run_and_record(self, work: Callable[[], object], record: RunRecord) -> RunRecord:
         began = time.perf_counter()
         try:
             record = replace(record, result=to_json(work()), state="done")
@@ -141,11 +143,11 @@ class Job:
                 record,
                 seconds=round(time.perf_counter() - began, 3),
                 peak_memory_mb=round(peak_memory_mb(), 1),
-                environment=to_json(environment()),
+                environment=to_json(collect_environment()),
             )
             record.write(self.folder)
         return record
 
-    def _line(self, record: RunRecord, *, skipped: bool) -> Line:
+    def _result_line(self, record: RunRecord, *, skipped: bool) -> ResultLine:
         head = {"stage": self.stage, "key": self.key, "state": record.state, "skipped": skipped}
         return head | {"folder": str(self.folder), "seconds": record.seconds, **record.result}

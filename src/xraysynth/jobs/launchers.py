@@ -15,9 +15,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.jobs.sweeps import Follower, Outcome
+from xraysynth.jobs.sweeps import JobOutcome, SweepMonitor
 
-PACKAGES = {
+PLUGIN_PACKAGES = {
     "hydra/launcher=joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
     "hydra/launcher=submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
     "hydra/launcher=slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
@@ -26,22 +26,22 @@ PACKAGES = {
 }
 """Choice -> the package that it needs, and the extra that brings it."""
 
-BASIC = "basic"
+BASIC_LAUNCHER = "basic"
 
 
-def register(stage: str) -> None:
+def register_launchers(stage: str) -> None:
     """Make the package's own launcher known to Hydra, and the stage to what watches multiruns."""
     from hydra_plugins.xraysynth_ray import RayLauncher
 
     Plugins.instance().register(RayLauncher)  # Hydra does not see it in an editable installation
     groups = ConfigStore.instance().repo["hydra"]
-    for choice in PACKAGES:  # conf/hydra/ has them; beside it Hydra warns of these
+    for choice in PLUGIN_PACKAGES:  # conf/hydra/ has them; beside it Hydra warns of these
         group, name = choice.removeprefix("hydra/").split("=")
         groups[group].pop(f"{name}.yaml", None)
-    Watch.stage = stage
+    MultirunCallback.stage = stage
 
 
-class Refused(BaseException):
+class ConfigAbort(BaseException):
     """Carries a `ConfigError` out of a callback, where Hydra makes a warning of any `Exception`."""
 
     def __init__(self, error: ConfigError) -> None:
@@ -49,30 +49,30 @@ class Refused(BaseException):
         self.error = error
 
 
-class Watch(Callback):
+class MultirunCallback(Callback):
     """Checks a multirun before it starts, and follows it; Hydra finds it in conf/config.yaml."""
 
     stage: ClassVar[str] = ""
-    follower: ClassVar[Follower | None] = None
+    monitor: ClassVar[SweepMonitor | None] = None
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Once, in the process that starts the jobs."""
         choices = config.hydra.runtime.choices
         try:
             require_packages(choices)
-            _require_score(choices["hydra/sweeper"], Watch.stage)
+            _require_validation_score(choices["hydra/sweeper"], MultirunCallback.stage)
         except ConfigError as error:
-            raise Refused(error) from error
+            raise ConfigAbort(error) from error
         # As they were given: what they interpolate is another value for every job.
         given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        Watch.follower = Follower(Path(config.hydra.sweep.dir), given)
+        MultirunCallback.monitor = SweepMonitor(Path(config.hydra.sweep.dir), given)
 
     @classmethod
-    def end(cls) -> Follower | None:
+    def stop_monitor(cls) -> SweepMonitor | None:
         """The follower of the multirun that has ended, and everything printed; None without one."""
-        follower, cls.follower = cls.follower, None
+        follower, cls.monitor = cls.monitor, None
         if follower is not None:
-            follower.end()
+            follower.stop()
         return follower
 
 
@@ -80,14 +80,14 @@ def require_packages(choices: Any) -> None:
     """Raise `ConfigError` naming the extra that a chosen launcher or sweeper lacks."""
     for group in ("hydra/launcher", "hydra/sweeper"):
         choice = f"{group}={choices[group]}"
-        package, extra = PACKAGES.get(choice, ("", ""))
-        if package and not _installed(package):
+        package, extra = PLUGIN_PACKAGES.get(choice, ("", ""))
+        if package and not _is_installed(package):
             raise ConfigError(
                 f"{choice} needs packages that are not there; pip install 'xraysynth[{extra}]'"
             )
 
 
-def _require_score(sweeper: str, stage: str) -> None:
+def _require_validation_score(sweeper: str, stage: str) -> None:
     if sweeper == "optuna" and stage != "train":
         raise ConfigError(
             "hydra/sweeper=optuna looks for the highest macro-F1 on validation, which only "
@@ -95,34 +95,34 @@ def _require_score(sweeper: str, stage: str) -> None:
         )
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # hydra_plugins itself, where there is no plugin at all
         return False
 
 
-def mend_start_method() -> None:
+def reset_start_method() -> None:
     """Let a process that joblib started start others: they do not know its start method, "loky"."""
     if multiprocessing.get_start_method(allow_none=True) == "loky":
         multiprocessing.set_start_method("spawn", force=True)
 
 
-def chosen() -> str:
+def launcher_name() -> str:
     """The launcher of a single run; `basic` in a multirun, whose jobs are handed out already."""
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.RUN:
-        return BASIC
+        return BASIC_LAUNCHER
     return str(HydraConfig.get().runtime.choices["hydra/launcher"])
 
 
 @dataclass(frozen=True)
-class _Handed:
+class _TaskFunction:
     """The job of each number; an error that was foreseen is its value, as text."""
 
     calls: Sequence[Callable[[], Any]]
 
     def __call__(self, _: Any) -> str:
-        mend_start_method()
+        reset_start_method()
         try:
             self.calls[HydraConfig.get().job.num]()
         except XraysynthError as error:
@@ -130,7 +130,7 @@ class _Handed:
         return ""
 
 
-def hand_over(calls: Sequence[Callable[[], Any]]) -> list[str]:
+def submit(calls: Sequence[Callable[[], Any]]) -> list[str]:
     """Run every call as a job of the chosen launcher; "" or the error of each, in order.
 
     Raises `XraysynthError` when a job's process ended before its result.
@@ -149,21 +149,21 @@ def hand_over(calls: Sequence[Callable[[], Any]]) -> list[str]:
     config.hydra.sweep.dir = config.hydra.sweep.dir  # its time, once for all jobs
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
-        task_function=_Handed(calls),
+        task_function=_TaskFunction(calls),
         config=config,
     )
     try:
         returned = launcher.launch([overrides] * len(calls), initial_job_idx=0)
     except Exception as error:
-        raise stopped(error) from error
-    return [_error(job.return_value) for job in returned]
+        raise launcher_error(error) from error
+    return [_error_message(job.return_value) for job in returned]
 
 
-def _error(value: str | Outcome) -> str:
+def _error_message(value: str | JobOutcome) -> str:
     return value if isinstance(value, str) else str(value.line["error"])
 
 
-def stopped(error: BaseException) -> XraysynthError:
+def launcher_error(error: BaseException) -> XraysynthError:
     """For what a launcher or sweeper raises, most often as a process of its was killed."""
     first = (str(error).strip() or "no message").splitlines()[0]
     return XraysynthError(

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = (
+RECORDED_PACKAGES = (
     *("torch", "torchvision", "pytorch-lightning", "diffusers", "transformers", "accelerate"),
     *("timm", "torchmetrics", "hydra-core", "omegaconf", "wandb"),
     *("numpy", "pandas", "scikit-learn", "pillow", "diffdrr"),
@@ -34,19 +34,19 @@ class RunEnvironment:
     gpu: str = ""
 
 
-def environment() -> RunEnvironment:
+def collect_environment() -> RunEnvironment:
     """What this process runs with."""
-    return replace(_without_gpu(), gpu=_gpu())
+    return replace(_environment_without_gpu(), gpu=_gpu_name())
 
 
 @cache
-def _without_gpu() -> RunEnvironment:
-    versions = {name: _version(name) for name in ("xraysynth", *PACKAGES)}
+def _environment_without_gpu() -> RunEnvironment:
+    versions = {name: _installed_version(name) for name in ("xraysynth", *RECORDED_PACKAGES)}
     return RunEnvironment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu_cores=cpu_cores(),
-        git=_git(),
+        git=_git_commit(),
         versions={name: version for name, version in versions.items() if version},
     )
 
@@ -62,14 +62,14 @@ def peak_memory_mb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def _version(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _gpu() -> str:
+def _gpu_name() -> str:
     if "torch" not in sys.modules:  # asking would import it
         return "not asked"
     import torch
@@ -77,7 +77,7 @@ def _gpu() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
 
 
-def _git() -> str:
+def _git_commit() -> str:
     """Commit of the source tree, with -dirty when it was changed; "" for an installed package."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude", "*"]

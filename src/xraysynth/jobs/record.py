@@ -8,7 +8,7 @@ from pathlib import Path
 from xraysynth.files import write_atomically
 from xraysynth.records import JsonObject, Record, from_json, to_json
 
-NAME = "run.json"
+RECORD_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunRecord:
     def read(cls, folder: Path) -> "RunRecord":
         """The record in the folder of a job; that of a job that never ran where there is none."""
         try:
-            values = json.loads((folder / NAME).read_text())
+            values = json.loads((folder / RECORD_FILE).read_text())
         except FileNotFoundError:
             return cls()
         known = {item.name for item in fields(cls)}
@@ -48,16 +48,16 @@ class RunRecord:
     def write(self, folder: Path) -> None:
         """The record as run.json; what is empty is left out."""
         values = {name: value for name, value in to_json(self).items() if value not in ("", None)}
-        write_atomically(folder / NAME, json.dumps(values, indent=1, default=str).encode())
+        write_atomically(folder / RECORD_FILE, json.dumps(values, indent=1, default=str).encode())
 
-    def result_as(self, kind: type[Record]) -> Record:
+    def result_as(self, record_type: type[Record]) -> Record:
         """The result as the record that the stage made."""
-        return from_json(kind, self.result)
+        return from_json(record_type, self.result)
 
 
-def finished(output: Path, stage: str = "*") -> Iterator[RunRecord]:
+def load_finished_records(output: Path, stage: str = "*") -> Iterator[RunRecord]:
     """Records of the jobs of a stage, or of all, that ended well, in the order of their paths."""
-    for path in sorted(output.glob(f"{stage}/*/{NAME}")):
+    for path in sorted(output.glob(f"{stage}/*/{RECORD_FILE}")):
         record = RunRecord.read(path.parent)
         if record.state == "done":
             yield record

@@ -30,33 +30,33 @@ class Shard:
             )
 
 
-Part = tuple[int, int]
+ProcessShard = tuple[int, int]
 """(index, count)."""
 
-WHOLE: Part = (0, 1)
+WHOLE_SHARD: ProcessShard = (0, 1)
 
-PATIENCE_SECONDS = 600.0
+STALL_TIMEOUT_SECONDS = 600.0
 """How long no process may work on a part that is waited for: more than starting one takes."""
 
 
-def own(shard: Shard) -> Part:
+def process_shard(shard: Shard) -> ProcessShard:
     """What this process does of its job's shard."""
-    return group(shard)[rank()]
+    return job_shards(shard)[rank()]
 
 
-def group(shard: Shard) -> list[Part]:
+def job_shards(shard: Shard) -> list[ProcessShard]:
     """What the processes of this job do of its shard, by rank."""
     size = world_size()
     return [(shard.index * size + rank, shard.count * size) for rank in range(size)]
 
 
-def every(shard: Shard) -> list[Part]:
+def all_shards(shard: Shard) -> list[ProcessShard]:
     """The parts of all processes of all jobs."""
     count = shard.count * world_size()
     return [(index, count) for index in range(count)]
 
 
-def wait(jobs: Sequence[Job]) -> None:
+def wait_for_jobs(jobs: Sequence[Job]) -> None:
     """Return once all jobs are done; `XraysynthError` when nobody has worked on them for long.
 
     A process that dies lets go of its lock, so that this ends even where nothing has stopped the
@@ -64,17 +64,17 @@ def wait(jobs: Sequence[Job]) -> None:
     """
     seen = time.monotonic()
     while waiting := [job for job in jobs if not job.done]:
-        if any(map(_is_worked_on, waiting)):
+        if any(map(_is_running, waiting)):
             seen = time.monotonic()
-        if time.monotonic() - seen > PATIENCE_SECONDS:
+        if time.monotonic() - seen > STALL_TIMEOUT_SECONDS:
             raise XraysynthError(
                 f"{waiting[0].stage} job {waiting[0].key} is a part of this one and not done, and no "
                 "process works on it; look for its error, and start again: what is done is kept"
             )
-        time.sleep(min(1.0, PATIENCE_SECONDS))
+        time.sleep(min(1.0, STALL_TIMEOUT_SECONDS))
 
 
-def _is_worked_on(job: Job) -> bool:
+def _is_running(job: Job) -> bool:
     if not job.folder.exists():
         return False
     try:

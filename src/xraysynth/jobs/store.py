@@ -24,8 +24,8 @@ from typing import TypeVar
 
 import pandas as pd
 
-from xraysynth.errors import PoolError, XraysynthError, some
-from xraysynth.files import cut_half_line, exclusive, stream_lines, write_atomically
+from xraysynth.errors import PoolError, XraysynthError, format_some
+from xraysynth.files import exclusive_lock, iter_json_lines, truncate_partial_line, write_atomically
 from xraysynth.manifest import Manifest
 from xraysynth.records import JsonObject, sha256_bytes
 from xraysynth.seeds import digest
@@ -34,15 +34,15 @@ ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 
 Kept = TypeVar("Kept")
 
-BLOCK = 20_000
+ROWS_PER_BLOCK = 20_000
 """Rows that are held as dictionaries at a time."""
 
-FILES = 64
+FILES_PER_CHUNK = 64
 """Files that a thread checks in one go."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """A line of the journal: how one image came out.
 
     `columns` enter the manifest as its source or generator has them, `facts` stay out of it.
@@ -55,7 +55,7 @@ class Entry:
     facts: JsonObject = field(default_factory=dict)
 
     @classmethod
-    def of(cls, line: JsonObject) -> "Entry":
+    def from_line(cls, line: JsonObject) -> "JournalEntry":
         """The entry of a line; what an earlier version did not write is empty."""
         return cls(
             line["image_id"],
@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ImageStore:
-    """The folder `parent/<name>-<key12>` for what `identity` makes."""
+    """The folder `parent/<name>-<short_digest>` for what `identity` makes."""
 
     parent: Path
     name: str
@@ -85,36 +85,36 @@ class ImageStore:
         return Path(self.parent) / f"{self.name}-{self.key}"
 
     @contextmanager
-    def writer(self, part: str = "all") -> Iterator["Writer"]:
+    def writer(self, shard_name: str = "all") -> Iterator["StoreWriter"]:
         """Exclusive right to append to one part; waits, saying so, while another process has it."""
         for name in ("images", "journal"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         description = json.dumps(dict(self.identity), indent=1, sort_keys=True, default=str)
         write_atomically(self.folder / "store.json", description.encode())
-        lock = exclusive(self.folder / "journal" / f"{part}.lock")
-        with lock, Writer(self.folder, part) as writer:
+        lock = exclusive_lock(self.folder / "journal" / f"{shard_name}.lock")
+        with lock, StoreWriter(self.folder, shard_name) as writer:
             yield writer
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, JournalEntry]:
         """What has been committed: image id -> journal entry; a later success replaces a failure."""
-        return self.committed(lambda entry: entry)
+        return self.map_entries(lambda entry: entry)
 
-    def committed(self, keep: Callable[[Entry], Kept]) -> dict[str, Kept]:
+    def map_entries(self, transform: Callable[[JournalEntry], Kept]) -> dict[str, Kept]:
         """The same, but only what `keep` takes of each entry stays in memory."""
         found: dict[str, Kept] = {}
         made: set[str] = set()
         for entry in self.attempts():
             name = entry.image_id
             if name not in made:
-                found[name] = keep(entry)
+                found[name] = transform(entry)
             if entry.outcome == "image":
                 made.add(name)
         return found
 
-    def attempts(self) -> Iterator[Entry]:
+    def attempts(self) -> Iterator[JournalEntry]:
         """Every journal entry, also those that a later one replaced: each may have cost something."""
-        for path in self._journals():
-            yield from map(Entry.of, stream_lines(path))
+        for path in self._journal_paths():
+            yield from map(JournalEntry.from_line, iter_json_lines(path))
 
     def table(self) -> pd.DataFrame:
         """One row per committed image, sorted by id: `path`, `sha256` and its columns."""
@@ -129,7 +129,7 @@ class ImageStore:
             if entry.outcome == "image"
         )
         parts = [pd.DataFrame()]
-        while block := list(islice(rows, BLOCK)):
+        while block := list(islice(rows, ROWS_PER_BLOCK)):
             parts.append(pd.DataFrame(block))
         whole = pd.concat(parts[1:] or parts, ignore_index=True)
         if whole.empty:
@@ -138,49 +138,53 @@ class ImageStore:
 
     def manifest(self) -> Manifest:
         """The committed images, sorted by id; the classes are those that occur."""
-        table = pd.read_parquet(self._sealed) if self._is_sealed() else self.table()
+        table = (
+            pd.read_parquet(self._manifest_path) if self._is_manifest_current() else self.table()
+        )
         classes = tuple(sorted(table["label"].unique())) if len(table) else ()
         return Manifest(table, self.folder, classes)
 
-    def seal(self) -> None:
+    def write_manifest(self) -> None:
         """Write the journal as `manifest.parquet`, unless nothing was added since."""
-        with exclusive(self.folder / "journal" / "seal.lock"):
-            if self._is_sealed():
+        with exclusive_lock(self.folder / "journal" / "seal.lock"):
+            if self._is_manifest_current():
                 return
-            lengths = self._lengths()  # taken first: what is added meanwhile makes the seal stale
-            self.manifest().write(self._sealed)
-            write_atomically(self._seal, json.dumps(lengths).encode())
+            lengths = (
+                self._journal_sizes()
+            )  # taken first: what is added meanwhile makes the seal stale
+            self.manifest().write(self._manifest_path)
+            write_atomically(self._manifest_state_path, json.dumps(lengths).encode())
 
-    def _journals(self) -> list[Path]:
+    def _journal_paths(self) -> list[Path]:
         return sorted((self.folder / "journal").glob("*.jsonl"))
 
-    def _lengths(self) -> dict[str, int]:
-        return {path.name: path.stat().st_size for path in self._journals()}
+    def _journal_sizes(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in self._journal_paths()}
 
     @property
-    def _sealed(self) -> Path:
+    def _manifest_path(self) -> Path:
         return self.folder / "manifest.parquet"
 
     @property
-    def _seal(self) -> Path:
+    def _manifest_state_path(self) -> Path:
         return self.folder / "journal" / "sealed.json"
 
-    def _is_sealed(self) -> bool:
-        if not (self._sealed.is_file() and self._seal.is_file()):
+    def _is_manifest_current(self) -> bool:
+        if not (self._manifest_path.is_file() and self._manifest_state_path.is_file()):
             return False
-        return bool(json.loads(self._seal.read_text()) == self._lengths())
+        return bool(json.loads(self._manifest_state_path.read_text()) == self._journal_sizes())
 
 
-class Writer:
+class StoreWriter:
     """Appends images to one part of a store."""
 
-    def __init__(self, folder: Path, part: str) -> None:
+    def __init__(self, folder: Path, shard_name: str) -> None:
         self._folder = folder
-        path = folder / "journal" / f"{part}.jsonl"
-        cut_half_line(path)
+        path = folder / "journal" / f"{shard_name}.jsonl"
+        truncate_partial_line(path)
         self._journal = path.open("ab")
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "StoreWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -210,29 +214,38 @@ class Writer:
         if png is not None:
             write_atomically(self._folder / "images" / f"{image_id}.png", png)
         sha256 = sha256_bytes(png) if png is not None else ""
-        entry = Entry(image_id, outcome, sha256, dict(columns or {}), dict(facts or {}))
+        entry = JournalEntry(image_id, outcome, sha256, dict(columns or {}), dict(facts or {}))
         self._journal.write(json.dumps(asdict(entry), default=str).encode() + b"\n")
         self._journal.flush()
 
 
-def verify(manifest: Manifest, *, remedy: str) -> None:
+def verify_checksums(manifest: Manifest, *, remedy: str) -> None:
     """Check every file against its SHA-256; raises `PoolError` naming the damaged and the lost."""
     rows = list(zip(manifest.table["path"], manifest.table["sha256"], strict=True))
 
     def check(start: int) -> list[str]:
-        part = ((manifest.folder / path, sha256) for path, sha256 in rows[start : start + FILES])
-        return [f"{path} ({fault})" for path, sha256 in part if (fault := _fault(path, sha256))]
+        part = (
+            (manifest.folder / path, sha256)
+            for path, sha256 in rows[start : start + FILES_PER_CHUNK]
+        )
+        return [
+            f"{path} ({fault})" for path, sha256 in part if (fault := _file_fault(path, sha256))
+        ]
 
     with ThreadPoolExecutor() as executor:
-        bad = [one for found in executor.map(check, range(0, len(rows), FILES)) for one in found]
+        bad = [
+            one
+            for found in executor.map(check, range(0, len(rows), FILES_PER_CHUNK))
+            for one in found
+        ]
     if bad:
         raise PoolError(
             f"{len(bad)} of {len(manifest)} images differ from the SHA-256 in their manifest: "
-            f"{some(bad)}; {remedy}"
+            f"{format_some(bad)}; {remedy}"
         )
 
 
-def _fault(path: Path, sha256: str) -> str:
+def _file_fault(path: Path, sha256: str) -> str:
     try:
         return "" if sha256_bytes(path.read_bytes()) == sha256 else "changed"
     except OSError:

@@ -12,11 +12,11 @@ import yaml
 from xraysynth.files import write_atomically
 from xraysynth.records import JsonObject
 
-RESULT = "result.json"
+RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """How a job ended, as its stage says it; a sweeper that optimises takes it for a number."""
 
     line: JsonObject
@@ -27,49 +27,49 @@ class Outcome:
             raise ValueError(self.line.get("error", "this stage has no validation macro-F1"))
         return self.score
 
-    def leave(self, folder: Path) -> None:
+    def write(self, folder: Path) -> None:
         """Write the line where the follower of the sweep looks for it."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RESULT, json.dumps(dict(self.line), default=str).encode())
+        write_atomically(folder / RESULT_FILE, json.dumps(dict(self.line), default=str).encode())
 
 
-def score(result: JsonObject) -> float | None:
+def validation_score(result: JsonObject) -> float | None:
     """Macro-F1 on validation of the weights that were kept; none where nothing was trained."""
     kept = [e for e in result.get("history", []) if e.get("step") == result.get("kept_step")]
     values = [entry["val/macro_f1"] for entry in kept if "val/macro_f1" in entry]
     return float(values[-1]) if values else None
 
 
-class Follower:
+class SweepMonitor:
     """Prints the results of a sweep's jobs on stdout as they come, wherever the jobs run.
 
     `given` are the overrides of the sweep; those that are the same for all jobs are left out.
     """
 
-    def __init__(self, folder: Path, given: Sequence[str]) -> None:
+    def __init__(self, folder: Path, sweep_overrides: Sequence[str]) -> None:
         self.folder = folder
-        self._given = {text.removeprefix("++") for text in given}
+        self._given = {text.removeprefix("++") for text in sweep_overrides}
         self.lines: list[JsonObject] = []
-        for path in folder.rglob(RESULT):  # of an earlier sweep in the same folder
+        for path in folder.rglob(RESULT_FILE):  # of an earlier sweep in the same folder
             path.unlink()
         self._seen: set[Path] = set()
         self._ended = Event()
-        self._thread = Thread(target=self._follow, daemon=True)
+        self._thread = Thread(target=self._poll, daemon=True)
         self._thread.start()
 
-    def end(self) -> list[JsonObject]:
+    def stop(self) -> list[JsonObject]:
         """The lines of all jobs that ended, once they are printed."""
         self._ended.set()
         self._thread.join()
         self._print_new()
         return self.lines
 
-    def _follow(self) -> None:
+    def _poll(self) -> None:
         while not self._ended.wait(1):
             self._print_new()
 
     def _print_new(self) -> None:
-        for path in sorted(set(self.folder.rglob(RESULT)) - self._seen):
+        for path in sorted(set(self.folder.rglob(RESULT_FILE)) - self._seen):
             self._seen.add(path)
             line = json.loads(path.read_text())
             own = [text for text in line["overrides"] if text not in self._given]
@@ -77,22 +77,22 @@ class Follower:
             print(json.dumps(self.lines[-1]), flush=True)
 
 
-def summary(folder: Path, lines: Sequence[JsonObject]) -> str:
+def format_summary(folder: Path, lines: Sequence[JsonObject]) -> str:
     """How many jobs there were, and every one that failed, with its error."""
     failed = sorted((e for e in lines if e["state"] == "failed"), key=lambda e: int(e["job"]))
     skipped = sum(bool(line.get("skipped")) for line in lines)
     head = f"{folder}: {len(lines)} jobs ended, {len(failed)} failed, {skipped} were done before"
-    return "\n".join([head, *(_failed(line) for line in failed)])
+    return "\n".join([head, *(_format_failure(line) for line in failed)])
 
 
-def _failed(line: JsonObject) -> str:
+def _format_failure(line: JsonObject) -> str:
     why = line.get("error") or "; ".join(line.get("failures", []))
     return f"failed: job {line['job']} ({' '.join(line['overrides'])}): {why}"
 
 
-def announce(folder: Path, lines: Sequence[JsonObject]) -> None:
+def print_summary(folder: Path, lines: Sequence[JsonObject]) -> None:
     """The summary on stderr, and on stdout the best options that a sweeper found."""
-    print(summary(folder, lines), file=sys.stderr, flush=True)
+    print(format_summary(folder, lines), file=sys.stderr, flush=True)
     found = folder / "optimization_results.yaml"
     if found.exists():
         print(json.dumps({"sweep": str(folder), **yaml.safe_load(found.read_text())}), flush=True)

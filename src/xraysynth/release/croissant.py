@@ -6,16 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from xraysynth.errors import DataNotFoundError, XraysynthError, some
+from xraysynth.errors import DataNotFoundError, XraysynthError, format_some
 from xraysynth.records import sha256_bytes
-from xraysynth.release.images import METADATA, SPLIT
+from xraysynth.release.images import METADATA_FILE, SPLIT
 
-FILE = "croissant.json"
+CROISSANT_FILE = "croissant.json"
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
-_RECORDS = "images"
+_RECORD_SET = "images"
 
 
-def mlcroissant() -> Any:
+def require_mlcroissant() -> Any:
     """The library, or an error that says how to get it."""
     try:
         import mlcroissant as found
@@ -40,16 +40,16 @@ def write_croissant(
 ) -> Path:
     """Describe the image folder in `croissant.json` and read that back, which validates it.
 
-    `rai` holds fields of Croissant's RAI vocabulary, named as in `mlcroissant.Metadata`.
+    `rai` holds fields of Croissant's RAI vocabulary, named as in `require_mlcroissant.Metadata`.
     """
-    mlc = mlcroissant()
-    table = folder / METADATA
+    mlc = require_mlcroissant()
+    table = folder / METADATA_FILE
     distribution = [
         mlc.FileObject(
             id="metadata.csv",
             name="metadata.csv",
             description="One row an image.",
-            content_url=METADATA,
+            content_url=METADATA_FILE,
             encoding_formats=["text/csv"],
             sha256=sha256_bytes(table.read_bytes()),
         ),
@@ -71,28 +71,28 @@ def write_croissant(
         version=version,
         date_published=published,
         distribution=distribution,
-        record_sets=[_records(mlc)],
+        record_sets=[_build_record_set(mlc)],
         **rai,
     )
-    path = folder / FILE
+    path = folder / CROISSANT_FILE
     text = json.dumps(metadata.to_json(), indent=1, default=str, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-    validate(path)
+    require_valid_croissant(path)
     return path
 
 
-def validate(path: Path) -> None:
+def require_valid_croissant(path: Path) -> None:
     """Raise if mlcroissant finds an error in the file."""
-    mlc = mlcroissant()
+    mlc = require_mlcroissant()
     try:
         found: Sequence[str] = sorted(mlc.Dataset(path).metadata.ctx.issues.errors)
     except mlc.ValidationError as error:
         found = [str(error)]
     if found:
-        raise XraysynthError(f"{path.name} is not valid Croissant: {some(map(str, found))}")
+        raise XraysynthError(f"{path.name} is not valid Croissant: {format_some(map(str, found))}")
 
 
-def _records(mlc: Any) -> Any:
+def _build_record_set(mlc: Any) -> Any:
     text, number = mlc.DataType.TEXT, mlc.DataType.INTEGER
     columns = {
         "label": (text, "Class that was asked for; nobody has confirmed that it can be seen."),
@@ -100,25 +100,27 @@ def _records(mlc: Any) -> Any:
         "seed": (number, "Seed the image was made from."),
         "sha256": (text, "SHA-256 of the file."),
     }
-    fields = [_image(mlc), _file(mlc)]
+    fields = [_image_field(mlc), _path_field(mlc)]
     for name, (kind, description) in columns.items():
         source = mlc.Source(file_object="metadata.csv", extract=mlc.Extract(column=name))
-        fields.append(_field(mlc, name, description, kind, source))
+        fields.append(_build_field(mlc, name, description, kind, source))
     return mlc.RecordSet(
-        id=_RECORDS,
-        name=_RECORDS,
+        id=_RECORD_SET,
+        name=_RECORD_SET,
         description="The images with the class, prompt and seed they were made from.",
         fields=fields,
     )
 
 
-def _image(mlc: Any) -> Any:
+def _image_field(mlc: Any) -> Any:
     content = mlc.Extract(file_property=mlc.FileProperty.content)
     source = mlc.Source(file_set="png-files", extract=content)
-    return _field(mlc, "image", "Grey image, 8 bits a pixel.", mlc.DataType.IMAGE_OBJECT, source)
+    return _build_field(
+        mlc, "image", "Grey image, 8 bits a pixel.", mlc.DataType.IMAGE_OBJECT, source
+    )
 
 
-def _file(mlc: Any) -> Any:
+def _path_field(mlc: Any) -> Any:
     """The path of an image below its split, by which it is joined to its row."""
     source = mlc.Source(
         file_set="png-files",
@@ -127,18 +129,18 @@ def _file(mlc: Any) -> Any:
     )
     column = mlc.Extract(column="file_name")
     row = mlc.Source(file_object="metadata.csv", extract=column)
-    return _field(mlc, "file_name", "Path of the image.", mlc.DataType.TEXT, source, row)
+    return _build_field(mlc, "file_name", "Path of the image.", mlc.DataType.TEXT, source, row)
 
 
-def _field(
-    mlc: Any, name: str, description: str, kind: Any, source: Any, references: Any = None
+def _build_field(
+    mlc: Any, name: str, description: str, data_type: Any, source: Any, references: Any = None
 ) -> Any:
     joined = {"references": references} if references is not None else {}
     return mlc.Field(
-        id=f"{_RECORDS}/{name}",
+        id=f"{_RECORD_SET}/{name}",
         name=name,
         description=description,
-        data_types=kind,
+        data_types=data_type,
         source=source,
         **joined,
     )

@@ -7,38 +7,39 @@ from typing import Any
 
 from xraysynth.errors import ConfigError, XraysynthError
 
-TOKEN = "HF_TOKEN"
+TOKEN_VARIABLE = "HF_TOKEN"
 
 
-def token() -> str:
+def read_token() -> str:
     """The token in the environment, which is the only place it is read from."""
-    found = os.environ.get(TOKEN, "").strip()
+    found = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not found:
         raise ConfigError(
-            f"release.push=true needs a token with write access in the environment variable {TOKEN}, "
+            "release.push=true needs a token with write access in the environment variable "
+            f"{TOKEN_VARIABLE}, "
             "which is not set; make one at https://huggingface.co/settings/tokens, or leave out "
             "release.push to write the folder only"
         )
     return found
 
 
-def kind(part: str) -> str:
+def repo_type(part: str) -> str:
     """What a part is on the Hub: a model, or a data set (a study is one too)."""
     return "model" if part.startswith("model-") else "dataset"
 
 
-def repository(repo: str, part: str) -> str:
+def repo_id(repo: str, part: str) -> str:
     """The repository of a part: `owner/name-<part>`."""
     return f"{repo}-{part}"
 
 
-def url(repo: str, part: str) -> str:
+def repo_url(repo: str, part: str) -> str:
     """Where a part can be seen; empty without a repository."""
     if not repo:
         return ""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    place = "datasets/" if kind(part) == "dataset" else ""
-    return f"{endpoint.rstrip('/')}/{place}{repository(repo, part)}"
+    place = "datasets/" if repo_type(part) == "dataset" else ""
+    return f"{endpoint.rstrip('/')}/{place}{repo_id(repo, part)}"
 
 
 def push(
@@ -49,9 +50,9 @@ def push(
     Started again it goes on: what is there already is not sent twice. An existing repository keeps
     its visibility.
     """
-    api = _api(token)
+    api = _hub_api(token)
     for part in parts:
-        name, what = repository(repo, part), kind(part)
+        name, what = repo_id(repo, part), repo_type(part)
         try:
             api.create_repo(name, repo_type=what, private=private, exist_ok=True)
             api.upload_folder(
@@ -66,10 +67,10 @@ def push(
                 f"{part} could not be sent to {name}: {first}; the folder {folder} is complete, and "
                 "started again only what is missing is sent"
             ) from None
-    return {part: url(repo, part) for part in parts}
+    return {part: repo_url(repo, part) for part in parts}
 
 
-def _api(token: str) -> Any:
+def _hub_api(token: str) -> Any:
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:

@@ -12,19 +12,19 @@ from PIL.PngImagePlugin import PngInfo
 
 from xraysynth.errors import PoolError
 from xraysynth.manifest import Manifest
-from xraysynth.progress import progress
+from xraysynth.progress import progress_bar
 from xraysynth.records import sha256_bytes
 
-NOTICE = "Synthetic image, not for diagnosis"
-AI_MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+DISCLAIMER = "Synthetic image, not for diagnosis"
+TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's digital source type of media made by a trained model."""
 
 SPLIT = "train"
-METADATA = f"{SPLIT}/metadata.csv"
+METADATA_FILE = f"{SPLIT}/metadata.csv"
 COLUMNS = ("file_name", "label", "prompt", "seed", "sha256")
 
 
-def stamped(data: bytes, text: Mapping[str, str]) -> bytes:
+def with_png_text(data: bytes, text: Mapping[str, str]) -> bytes:
     """A PNG with the same pixels and this text in chunks of its own, and with no other text.
 
     Raises `PoolError` where a pixel would change.
@@ -42,13 +42,13 @@ def stamped(data: bytes, text: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def write_images(images: Manifest, common: Mapping[str, str], folder: Path) -> None:
+def write_images(images: Manifest, shared_text: Mapping[str, str], folder: Path) -> None:
     """Write `train/<label>/<id>.png` and `train/metadata.csv`, as `datasets` reads an image folder.
 
     `common` is the PNG text that all images share; SHA-256 are those of the files written.
     """
     rows = []
-    with progress("release", len(images)) as bar:
+    with progress_bar("release", len(images)) as bar:
         for path, row in zip(images.files, images.table.to_dict("records"), strict=True):
             seed = "" if pd.isna(row["seed"]) else str(row["seed"])
             own = {
@@ -58,13 +58,13 @@ def write_images(images: Manifest, common: Mapping[str, str], folder: Path) -> N
                 "Seed": seed,
                 "Pool": row["pool"],
             }
-            data = stamped(path.read_bytes(), {**common, **own})
+            data = with_png_text(path.read_bytes(), {**shared_text, **own})
             name = f"{row['label']}/{row['image_id']}.png"
             target = folder / SPLIT / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
             rows.append((name, row["label"], row["prompt"], seed, sha256_bytes(data)))
             bar.update()
-    with (folder / METADATA).open("w", newline="", encoding="utf-8") as file:
+    with (folder / METADATA_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([COLUMNS, *rows])

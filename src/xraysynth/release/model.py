@@ -7,29 +7,33 @@ from typing import Any
 
 from xraysynth.errors import PoolError
 from xraysynth.generation.generators.stable_diffusion import SCHEDULERS
-from xraysynth.generation.lora.folder import BASE
+from xraysynth.generation.lora.folder import FINETUNE_IDENTITY_FILE
 from xraysynth.records import JsonObject, sha256_bytes
 from xraysynth.release.cards import (
     TAGS,
+    GeneratorSummary,
     ModelCard,
-    Subject,
     WeightFile,
     licence_header,
     write_card,
 )
-from xraysynth.release.inputs import Background, Made, weight_files
-from xraysynth.release.origin import EMBEDDED, adapter_settings
+from xraysynth.release.inputs import ReleasedGenerator, StudyInfo, weight_files
+from xraysynth.release.origin import EMBEDDED, read_adapter_settings
 
-SETTINGS = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 
 
-def write_model(folder: Path, about: Background, made: Made, *, prompt: str) -> None:
+def write_model(
+    folder: Path, study_info: StudyInfo, released: ReleasedGenerator, *, prompt: str
+) -> None:
     """The weights as they were taught, their settings, and a model card."""
-    assert made.weights is not None
-    generator: Any = made.generator
-    files = [_copy(name, path, folder) for name, path in weight_files(made.weights).items()]
-    recipe = _copy_recipe(made.weights, folder)
-    subject = Subject.of(about, made)
+    assert released.weights is not None
+    generator: Any = released.generator
+    files = [
+        _copy_weights(name, path, folder) for name, path in weight_files(released.weights).items()
+    ]
+    recipe = _copy_recipe(released.weights, folder)
+    subject = GeneratorSummary.from_generator(study_info, released)
     scheduler, scheduler_options = SCHEDULERS[generator.scheduler]
     header = {
         **licence_header(subject.licence),
@@ -39,8 +43,8 @@ def write_model(folder: Path, about: Background, made: Made, *, prompt: str) -> 
         "tags": ["lora", "peft", "diffusers", *TAGS],
     }
     card = ModelCard(
-        subject=subject,
-        key=made.key,
+        summary=subject,
+        key=released.key,
         embedded=subject.origin.model == EMBEDDED,
         files=files,
         prompt=prompt,
@@ -51,23 +55,25 @@ def write_model(folder: Path, about: Background, made: Made, *, prompt: str) -> 
         scheduler_options=scheduler_options,
         with_zero_terminal_snr=bool(recipe.get("zero_terminal_snr")),
         recipe=recipe,
-        finetuning=made.taught,
-        seen=made.seen_digest,
-        trained=about.trained,
+        finetuning=released.finetuning,
+        training_digest=released.training_digest,
+        train_split=study_info.train_split,
     )
     write_card(folder, header, card)
 
 
 def _copy_recipe(weights: Path, folder: Path) -> JsonObject:
     """Copy the file by which xraysynth knows the model that the LoRA belongs to; its options."""
-    if not (weights / BASE).is_file():
+    if not (weights / FINETUNE_IDENTITY_FILE).is_file():
         return {}
-    shutil.copyfile(weights / BASE, folder / BASE)
-    recipe: JsonObject = json.loads((weights / BASE).read_text()).get("recipe", {})
+    shutil.copyfile(weights / FINETUNE_IDENTITY_FILE, folder / FINETUNE_IDENTITY_FILE)
+    recipe: JsonObject = json.loads((weights / FINETUNE_IDENTITY_FILE).read_text()).get(
+        "recipe", {}
+    )
     return recipe
 
 
-def _copy(name: str, path: Path, folder: Path) -> WeightFile:
+def _copy_weights(name: str, path: Path, folder: Path) -> WeightFile:
     """Copy a file and compare it, and write its adapter settings beside it."""
     target, data = folder / name, path.read_bytes()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +81,6 @@ def _copy(name: str, path: Path, folder: Path) -> WeightFile:
     sha256 = sha256_bytes(data)
     if sha256_bytes(target.read_bytes()) != sha256:
         raise PoolError(f"{target} differs from {path}; the disk may be damaged")
-    settings = target.with_name(SETTINGS)
-    settings.write_text(json.dumps(adapter_settings(path), indent=1) + "\n", encoding="utf-8")
+    settings = target.with_name(ADAPTER_CONFIG)
+    settings.write_text(json.dumps(read_adapter_settings(path), indent=1) + "\n", encoding="utf-8")
     return WeightFile(name, settings.relative_to(folder).as_posix(), sha256)

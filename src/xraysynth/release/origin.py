@@ -11,11 +11,11 @@ from xraysynth import __version__
 from xraysynth.generation.generators.base import Generator
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import JsonObject
-from xraysynth.release.images import AI_MADE, NOTICE
+from xraysynth.release.images import DISCLAIMER, TRAINED_ALGORITHMIC_MEDIA
 from xraysynth.seeds import digest, identity
 
 EMBEDDED = "embedded"
-_NAMED_ELSEWHERE = ("type", "name", "content", "model", "revision", "mirrors", "taught_by")
+_EXCLUDED_SETTINGS = ("type", "name", "content", "model", "revision", "mirrors", "taught_by")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Origin:
         """What every image of this generator says of itself."""
         return {
             "Software": f"xraysynth {__version__}",
-            "Disclaimer": NOTICE,
-            "DigitalSourceType": AI_MADE,
+            "Disclaimer": DISCLAIMER,
+            "DigitalSourceType": TRAINED_ALGORITHMIC_MEDIA,
             "Copyright": licence,
             "Generator": f"{self.name}: {self.title}",
             "Model": self.model,
@@ -51,7 +51,7 @@ class Origin:
         }
 
 
-def origin(generator: Generator) -> Origin:
+def describe_origin(generator: Generator) -> Origin:
     """What a generator is, without the folders of this machine."""
     decides = identity(generator)
     model = str(getattr(generator, "model", "") or getattr(generator, "origin", generator.name))
@@ -60,7 +60,7 @@ def origin(generator: Generator) -> Origin:
     settings = {
         name: value
         for name, value in decides.items()
-        if name not in _NAMED_ELSEWHERE and isinstance(value, str | int | float)
+        if name not in _EXCLUDED_SETTINGS and isinstance(value, str | int | float)
     }
     return Origin(
         name=generator.name,
@@ -74,7 +74,7 @@ def origin(generator: Generator) -> Origin:
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupCounts:
     """The images of a class or of a source, whose `licence` is given."""
 
     name: str
@@ -84,7 +84,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class TrainSplit:
+class TrainSplitSummary:
     """What a generator of a study has learned from, in numbers.
 
     `digest` is the `seen_digest` of a generator that saw all of it.
@@ -92,37 +92,37 @@ class TrainSplit:
 
     images: int
     patients: int
-    classes: Sequence[Group]
-    sources: Sequence[Group]
+    classes: Sequence[GroupCounts]
+    sources: Sequence[GroupCounts]
     digest: str
 
 
-def trained_on(cohort: Manifest) -> TrainSplit:
+def summarize_train_split(cohort: Manifest) -> TrainSplitSummary:
     """The numbers of a cohort's train split."""
     table = cohort.split("train").table
     table = table.assign(patient=patient_keys(table))
-    return TrainSplit(
+    return TrainSplitSummary(
         images=len(table),
         patients=int(table["patient"].nunique()),
-        classes=[_group(name, rows) for name, rows in table.groupby("label")],
+        classes=[_count_group(name, rows) for name, rows in table.groupby("label")],
         sources=[
-            replace(_group(name, rows), licence=_licence(rows))
+            replace(_count_group(name, rows), licence=_join_licences(rows))
             for name, rows in table.groupby("source")
         ],
-        digest=seen_digest(set(table["sha256"]) - {""}),
+        digest=compute_training_digest(set(table["sha256"]) - {""}),
     )
 
 
-def _group(name: str, rows: pd.DataFrame) -> Group:
-    return Group(str(name), len(rows), int(rows["patient"].nunique()))
+def _count_group(name: str, rows: pd.DataFrame) -> GroupCounts:
+    return GroupCounts(str(name), len(rows), int(rows["patient"].nunique()))
 
 
-def _licence(rows: pd.DataFrame) -> str:
+def _join_licences(rows: pd.DataFrame) -> str:
     named = sorted(set(rows["license"]) - {""})
     return "; ".join(named[:20]) or "not recorded"
 
 
-def seen_digest(hashes: Iterable[str]) -> str:
+def compute_training_digest(hashes: Iterable[str]) -> str:
     """One SHA-256 over the sorted list of the hashes of all images that were learned from.
 
     Whoever holds the same cohort can make the list and compare; nobody else learns anything from it.
@@ -132,7 +132,7 @@ def seen_digest(hashes: Iterable[str]) -> str:
     return digest(sorted(hashes))
 
 
-def adapter_settings(weights: Path) -> Mapping[str, JsonObject]:
+def read_adapter_settings(weights: Path) -> Mapping[str, JsonObject]:
     """The adapters' settings in the header of a LoRA file: module -> options of peft's LoraConfig."""
     data = weights.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import Rule, matching, one_of, require_valid
+from xraysynth.records import Rule, match_pattern, one_of, require_valid
 
 PARTS = ("model", "data", "study")
 
@@ -27,7 +27,7 @@ class ReleaseRecipe:
     originals: bool = False
     acknowledge_terms: bool = False
     push: bool = False
-    repo: Annotated[str, matching(r"([\w-][\w.-]*/[\w-][\w.-]*)?", "be owner/name")] = ""
+    repo: Annotated[str, match_pattern(r"([\w-][\w.-]*/[\w-][\w.-]*)?", "be owner/name")] = ""
     private: bool = True
 
     def __post_init__(self) -> None:

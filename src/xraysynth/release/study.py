@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from xraysynth.privacy import Scrubber, without_real
+from xraysynth.privacy import Scrubber, without_real_images
 from xraysynth.records import JsonObject
 from xraysynth.release.cards import TAGS, StudyCard, licence_header, write_card
-from xraysynth.release.inputs import Background, Made, licence_of
+from xraysynth.release.inputs import ReleasedGenerator, StudyInfo, resolve_release_licence
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class StudyRecord:
 
 def write_study(
     folder: Path,
-    about: Background,
-    made: Sequence[Made],
+    study_info: StudyInfo,
+    generators: Sequence[ReleasedGenerator],
     *,
     study: StudyRecord,
     scrubber: Scrubber,
@@ -42,42 +42,44 @@ def write_study(
     """
     folder.mkdir(parents=True, exist_ok=True)
     page, pictures = (study.report / "report.html").read_text(encoding="utf-8"), "kept"
-    if not about.simulated or not with_pictures:
-        shown = [m.generator.name for m in made] if with_pictures else []
-        page, pictures = without_real(page, shown), "removed" if with_pictures else "none"
-    (folder / "report.html").write_text(scrubber.html(page), encoding="utf-8")
+    if not study_info.simulated or not with_pictures:
+        shown = [m.generator.name for m in generators] if with_pictures else []
+        page, pictures = without_real_images(page, shown), "removed" if with_pictures else "none"
+    (folder / "report.html").write_text(scrubber.scrub_html(page), encoding="utf-8")
     for path in study.report.glob("*.csv"):
-        text = scrubber.text(path.read_text(encoding="utf-8"))
+        text = scrubber.scrub_text(path.read_text(encoding="utf-8"))
         (folder / path.name).write_text(text, encoding="utf-8")
-    options = yaml.safe_dump(scrubber.values(study.config), sort_keys=False, allow_unicode=True)
+    options = yaml.safe_dump(
+        scrubber.scrub_values(study.config), sort_keys=False, allow_unicode=True
+    )
     (folder / "config.yaml").write_text(options, encoding="utf-8")
-    (folder / "versions.txt").write_text(_versions(study.environment), encoding="utf-8")
-    licence = licence_of(about, made, with_sources=True)
+    (folder / "versions.txt").write_text(_format_versions(study.environment), encoding="utf-8")
+    licence = resolve_release_licence(study_info, generators, with_sources=True)
     header = {
         **licence_header(licence),
-        "pretty_name": f"{about.study}: a study with xraysynth",
+        "pretty_name": f"{study_info.study}: a study with xraysynth",
         "tags": ["study", *TAGS],
         "viewer": False,
     }
     card = StudyCard(
-        about=about,
-        generators=[m.generator.name for m in made],
+        study_info=study_info,
+        generators=[m.generator.name for m in generators],
         has_measures=(folder / "measures.csv").exists(),
         real_pictures=pictures,
-        command=_command(study.overrides, scrubber),
+        command=_format_command(study.overrides, scrubber),
         licence=licence,
     )
     write_card(folder, header, card)
 
 
-def _command(overrides: Iterable[str], scrubber: Scrubber) -> str:
+def _format_command(overrides: Iterable[str], scrubber: Scrubber) -> str:
     private = ("release.", "paths.", "tracking")
     kept = [text.partition("=") for text in overrides if not text.startswith(private)]
-    words = [f"{name}={scrubber.option(name, value)}" for name, _, value in kept]
+    words = [f"{name}={scrubber.scrub_option(name, value)}" for name, _, value in kept]
     return shlex.join(["xraysynth", "study", *words])
 
 
-def _versions(environment: JsonObject) -> str:
+def _format_versions(environment: JsonObject) -> str:
     versions = environment.get("versions", {})
     head = f"# python {environment.get('python', '?')}, {environment.get('platform', '?')}"
     git = f", commit {environment['git']}" if environment.get("git") else ""

@@ -24,7 +24,7 @@ class SourceCount:
 
 
 @dataclass(frozen=True)
-class SourceTells:
+class SourceConfounding:
     """How well the data source alone tells a class from the others.
 
     `by_chance` is the balanced accuracy that 1 % of cohorts exceed whose labels are dealt out at random,
@@ -34,7 +34,7 @@ class SourceTells:
     label: str
     accuracy: float
     balanced_accuracy: float
-    by_chance: float | None = None
+    chance_threshold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class CohortAudit:
     by_split: Sequence[SplitCount] = ()
     by_source: Sequence[SourceCount] = ()
     cramers_v: float | None = None
-    source_tells: Sequence[SourceTells] = ()
+    source_confounding: Sequence[SourceConfounding] = ()
     exact_duplicates: int = 0
     near_duplicates: int = 0
     near_duplicates_across_sources: int = 0

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from xraysynth.evaluation.metrics.pointing_game import Pointing
+from xraysynth.evaluation.metrics.pointing_game import PointingGame
 from xraysynth.evaluation.metrics.probes import Shortcut
-from xraysynth.evaluation.metrics.real_data_equivalent import Equivalent
+from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.results import (
@@ -19,7 +19,7 @@ from xraysynth.evaluation.results import (
     Similarity,
     UsableShare,
 )
-from xraysynth.generation.generators.base import Card, FineTuning
+from xraysynth.generation.generators.base import FineTuning, GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.pool import Refusals
 from xraysynth.manifest import Manifest
@@ -58,9 +58,9 @@ class Arm:
     `over_permuted` minus itself with permuted labels; empty where there is nothing to compare with. All
     are keyed as in `metrics.classification`. `errors_removed` is the difference in macro-F1 to
     real-only over 1 - macro-F1 of real-only. `optimiser_steps` has one entry per seed.
-    `external` has the scores on each external test set. `told_synthetic` is the AUROC of a probe that
-    tells synthetic from real training images in the classifier's features, one per seed; `pointing`
-    how often Grad-CAM peaks in a known finding, one per seed.
+    `external` has the scores on each external test set. `real_vs_synthetic_auroc` is the AUROC of a
+    probe that tells synthetic from real training images in the classifier's features, one per seed;
+    `pointing_game` how often Grad-CAM peaks in a known finding, one per seed.
     """
 
     generator: str
@@ -76,18 +76,18 @@ class Arm:
     optimiser_steps: Sequence[int] = ()
     control: str = ""
     real_fraction: float = 1.0
-    left_out: str = ""
+    left_out_source: str = ""
     real_repeats: int = 0
     over_real: Comparison = field(default_factory=Comparison)
     over_duplicates: Comparison = field(default_factory=Comparison)
     over_permuted: Comparison = field(default_factory=Comparison)
     errors_removed: Interval | None = None
     external: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    told_synthetic: Sequence[Interval] = ()
-    pointing: Sequence[Pointing] = ()
+    real_vs_synthetic_auroc: Sequence[Interval] = ()
+    pointing_game: Sequence[PointingGame] = ()
 
     @property
-    def difference(self) -> Mapping[str, Interval]:
+    def gains_over_real(self) -> Mapping[str, Interval]:
         """This arm minus real-only, by score."""
         return self.over_real.differences
 
@@ -99,9 +99,9 @@ class Arm:
     @property
     def name(self) -> str:
         """Name in tables and legends."""
-        if self.left_out:
+        if self.left_out_source:
             how = "as small as without" if self.control == "size_matched" else "without"
-            return f"real only {how} {self.left_out}"
+            return f"real only {how} {self.left_out_source}"
         of = "" if self.real_fraction == 1 else f" of {self.real_fraction:.0%} of the real images"
         if self.synthetic_fraction == 0:
             return f"real only{of}"
@@ -113,11 +113,11 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class PoolView:
+class PoolResults:
     """One generator's images and what was measured on them.
 
     `measures` has one row per encoder, metric (such as "FD(classifier)") and label.
-    `assessable` is empty where the study's train split is all that copies could be of, or says why
+    `not_assessable_reason` is empty where the study's train split is all that copies could be of, or says why
     memorisation cannot be assessed. `closest` holds the closest pairs, nearest first.
     `faithfulness` has one entry per class and one for all: in how many images a classifier of other
     patients sees the intended class; `seen` are the counts by intended (row) and seen (column) class,
@@ -129,23 +129,23 @@ class PoolView:
     """
 
     generator: str
-    card: Card
+    card: GeneratorCard
     manifest: Manifest
     outcomes: Mapping[str, int]
     refusals: Refusals
     measures: Sequence[Measure]
     diversity: Sequence[Diversity]
     nearest_similarity: Sequence[Similarity]
-    assessable: str
+    not_assessable_reason: str
     closest: Sequence[ClosestPair]
-    faithfulness: Sequence[LabelFidelity]
-    seen: Sequence[Sequence[int]]
-    judge: str
-    tested_on: Mapping[str, Interval]
+    label_fidelity: Sequence[LabelFidelity]
+    confusion_matrix: Sequence[Sequence[int]]
+    fidelity_classifier: str
+    real_classifier_scores: Mapping[str, Interval]
     appearance: Sequence[Appearance]
     ledger: Ledger
-    taught: FineTuning | None
-    usable: UsableShare | None = None
+    finetuning: FineTuning | None
+    usable_share: UsableShare | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Evaluation:
     """One folder of synthetic images measured beside real ones, for a page of its own.
 
     `real` are the images compared with, `train` those that may have been copied, or None where
-    nobody said; `assessable` is as in `PoolView`, and so are the measures.
+    nobody said; `not_assessable_reason` is as in `PoolResults`, and so are the measures.
     """
 
     title: str
@@ -165,7 +165,7 @@ class Evaluation:
     measures: Sequence[Measure]
     diversity: Sequence[Diversity]
     nearest_similarity: Sequence[Similarity]
-    assessable: str
+    not_assessable_reason: str
     closest: Sequence[ClosestPair]
     appearance: Sequence[Appearance]
     limits: Sequence[str]
@@ -188,11 +188,11 @@ class JobRun:
 
 
 @dataclass(frozen=True)
-class ArmWorth:
+class ArmEquivalent:
     """How many real images one synthetic image of an arm is worth, read off the learning curve."""
 
     arm: str
-    equivalent: Equivalent
+    equivalent: RealDataEquivalent
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class LeftOutSource:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class EncoderAgreement:
     """How far two encoders rank `n` generators alike: Kendall's tau."""
 
     first: str
@@ -232,7 +232,7 @@ class Content:
     jobs that failed.
 
     `worth` has one entry per arm that mixes real and synthetic images, `left_out` one per data set
-    that was left out of training, and `agreement` one per pair of encoders.
+    that was left out of training, and `encoder_agreement` one per pair of encoders.
     `shortcuts` are the probes of the cohort. `machine_usd_per_hour` is what an hour of the machine costs
     that made the images. `readings` are the blinded readings of these images.
     """
@@ -246,14 +246,14 @@ class Content:
     cohort: Manifest
     audit: CohortAudit | None
     arms: Sequence[Arm]
-    pools: Sequence[PoolView]
+    pools: Sequence[PoolResults]
     jobs: Sequence[JobRun]
     environment: Mapping[str, str]
     limits: Sequence[str]
     failures: Sequence[str]
-    worth: Sequence[ArmWorth] = ()
-    left_out: Sequence[LeftOutSource] = ()
+    equivalents: Sequence[ArmEquivalent] = ()
+    left_out_sources: Sequence[LeftOutSource] = ()
     shortcuts: Sequence[Shortcut] = ()
-    agreement: Sequence[Agreement] = ()
+    encoder_agreement: Sequence[EncoderAgreement] = ()
     machine_usd_per_hour: float | None = None
     readings: Sequence[Reading] = ()

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from xraysynth.report.content import Agreement, PoolView
+from xraysynth.report.content import EncoderAgreement, PoolResults
 
 
-def rank_agreement(pools: Sequence[PoolView]) -> list[Agreement]:
+def rank_agreement(pools: Sequence[PoolResults]) -> list[EncoderAgreement]:
     """Of every two encoders, by the Fréchet distance of all classes; none of fewer than two generators.
 
     Encoders that did not measure every generator are left out.
@@ -22,7 +22,7 @@ def rank_agreement(pools: Sequence[PoolView]) -> list[Agreement]:
                 distances.setdefault(row.encoder, []).append(row.value)
     complete = {name: values for name, values in distances.items() if len(values) == len(pools)}
     return [
-        Agreement(
+        EncoderAgreement(
             first,
             second,
             float(kendalltau(complete[first], complete[second]).statistic),

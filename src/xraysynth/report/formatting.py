@@ -5,42 +5,42 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-MINUS, UNKNOWN = "\u2212", "\u2013"
+MINUS, UNKNOWN_TEXT = "\u2212", "\u2013"
 
 
-def number(value: Any, digits: int = 3) -> str:
+def format_number(value: Any, digits: int = 3) -> str:
     """Fixed decimals with a true minus sign; a dash for what is not known."""
-    if not known(value):
-        return UNKNOWN
+    if not is_finite(value):
+        return UNKNOWN_TEXT
     text = f"{float(value):.{digits}f}"
     return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
-def signed(value: Any, digits: int = 3) -> str:
+def format_signed(value: Any, digits: int = 3) -> str:
     """`number` with a plus sign before what is above zero."""
-    text = number(value, digits)
-    return f"+{text}" if known(value) and float(value) > 0 else text
+    text = format_number(value, digits)
+    return f"+{text}" if is_finite(value) and float(value) > 0 else text
 
 
-def percent(value: Any) -> str:
+def format_percent(value: Any) -> str:
     """A fraction as a whole percentage."""
-    return f"{float(value):.0%}" if known(value) else UNKNOWN
+    return f"{float(value):.0%}" if is_finite(value) else UNKNOWN_TEXT
 
 
-def duration(seconds: Any) -> str:
+def format_duration(seconds: Any) -> str:
     """Seconds as a person reads them: 0.42 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if not known(seconds):
-        return UNKNOWN
+    if not is_finite(seconds):
+        return UNKNOWN_TEXT
     value = float(seconds)
     if value < 10:
-        return f"{significant(value, 2)} s"
+        return f"{format_significant(value, 2)} s"
     if value < 60:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def quantity(value: Any, unit: str) -> str:
+def format_quantity(value: Any, unit: str) -> str:
     """A number with its unit, one of s, USD, kWh, MB, share, count, F1 or "" for none.
 
     >>> quantity(0.00123, "USD"), quantity(0.00004, "kWh"), quantity(1325.1, "MB")
@@ -48,25 +48,39 @@ def quantity(value: Any, unit: str) -> str:
     """
     if isinstance(value, float) and math.isinf(value):
         return "∞"
-    if not known(value):
-        return UNKNOWN
+    if not is_finite(value):
+        return UNKNOWN_TEXT
     amount = float(value)
-    plain = {"s": duration, "share": percent, "F1": signed, "USD": dollars, "": significant}
+    plain = {
+        "s": format_duration,
+        "share": format_percent,
+        "F1": format_signed,
+        "USD": format_dollars,
+        "": format_significant,
+    }
     if unit in plain:
         return plain[unit](amount)
     if unit == "kWh":
-        return f"{significant(amount)} kWh" if amount >= 1 else f"{significant(amount * 1000)} Wh"
+        return (
+            f"{format_significant(amount)} kWh"
+            if amount >= 1
+            else f"{format_significant(amount * 1000)} Wh"
+        )
     if unit == "MB":
-        return f"{significant(amount / 1000)} GB" if amount >= 1000 else f"{significant(amount)} MB"
+        return (
+            f"{format_significant(amount / 1000)} GB"
+            if amount >= 1000
+            else f"{format_significant(amount)} MB"
+        )
     return f"{amount:,.0f}"
 
 
-def dollars(value: float) -> str:
+def format_dollars(value: float) -> str:
     """Cents from a dollar on, two figures below: $12.40, $0.0021."""
-    return f"${value:,.2f}" if value >= 1 else f"${significant(value, 2)}"
+    return f"${value:,.2f}" if value >= 1 else f"${format_significant(value, 2)}"
 
 
-def significant(value: float, figures: int = 3) -> str:
+def format_significant(value: float, figures: int = 3) -> str:
     """So many figures at least, without an exponent: 1,234, 12.3, 0.00123."""
     if not value:
         return "0"
@@ -74,30 +88,30 @@ def significant(value: float, figures: int = 3) -> str:
     return f"{value:,.{digits}f}".replace("-", MINUS)
 
 
-def signed_or_infinite(value: Any) -> str:
+def format_signed_or_infinite(value: Any) -> str:
     """A signed number; infinity, where it is only known to lie beyond what was measured."""
     if isinstance(value, float) and math.isinf(value):
         return "+∞" if value > 0 else f"{MINUS}∞"
-    return signed(value, 2)
+    return format_signed(value, 2)
 
 
-def breakable(name: str) -> Markup:
+def add_word_breaks(name: str) -> Markup:
     """A name that may wrap after its underscores."""
     return escape(name).replace("_", Markup("_<wbr>"))
 
 
-def count(number: int, noun: str) -> str:
+def format_count(amount: int, noun: str) -> str:
     """A number of things: 1 seed, 2 seeds."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
-def measured(value: Any, size: Any) -> str:
+def format_distance(value: Any, scale: Any) -> str:
     """A distance with as many decimals as suit its `size`."""
-    magnitude = abs(float(size)) if known(size) else 1.0
-    return number(value, 1 if magnitude >= 10 else 3 if magnitude >= 0.1 else 5)
+    magnitude = abs(float(scale)) if is_finite(scale) else 1.0
+    return format_number(value, 1 if magnitude >= 10 else 3 if magnitude >= 0.1 else 5)
 
 
-def known(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """Whether it is a number."""
     try:
         return value is not None and math.isfinite(float(value))

@@ -30,11 +30,11 @@ def render_reading(reading: Reading) -> str:
 
 
 def _render(template: str, page: StudyPage | EvaluationPage | ReadingPage) -> str:
-    return _environment().get_template(template).render(page=page)
+    return _template_environment().get_template(template).render(page=page)
 
 
 @functools.cache
-def _environment() -> Environment:
+def _template_environment() -> Environment:
     """Templates see the view `page` and nothing else."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, fields, replace
 import pandas as pd
 
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.report.arm_groups import PRIMARY, test_images
-from xraysynth.report.content import Arm, Content, Evaluation, PoolView
+from xraysynth.report.arm_groups import PRIMARY_METRIC, count_test_images
+from xraysynth.report.content import Arm, Content, Evaluation, PoolResults
 
 NAN = float("nan")
-NOT_COMPARED = Interval(NAN, NAN, NAN, 0)
+MISSING_INTERVAL = Interval(NAN, NAN, NAN, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,11 @@ RESULT_COLUMNS = [item.name for item in fields(ResultRow)]
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureRow:
-    """One number measured on a generator's images beside its floor.
+    """One number measured on a generator's images, with its real-vs-real baseline.
 
     The fields are the columns of measures.csv, in order: those of `evaluation.results.Measure`
-    behind the generator's name. The floor of what is no distance is the same of real images.
+    behind the generator's name. The baseline of what is no distance is the same number of real
+    images.
     """
 
     generator: str
@@ -72,20 +73,29 @@ class MeasureRow:
     low: float
     high: float
     n: int
-    floor: float = NAN
-    floor_low: float = NAN
-    floor_high: float = NAN
     excess_low: float = NAN
     excess_high: float = NAN
     better: str
     note: str = ""
     p: float = NAN
+    baseline_value: float = NAN
+    baseline_low: float = NAN
+    baseline_high: float = NAN
 
 
-MEASURE_COLUMNS = [item.name for item in fields(MeasureRow)]
+FORMER_COLUMNS = {
+    "floor": "baseline_value",
+    "floor_low": "baseline_low",
+    "floor_high": "baseline_high",
+}
+"""Columns of measures.csv that have another name now; the former ones go in the next version."""
+
+_MEASURE_FIELDS = [item.name for item in fields(MeasureRow)]
+_N = _MEASURE_FIELDS.index("n") + 1
+MEASURE_COLUMNS = [*_MEASURE_FIELDS[:_N], *FORMER_COLUMNS, *_MEASURE_FIELDS[_N:]]
 
 
-def results(content: Content) -> pd.DataFrame:
+def results_table(content: Content) -> pd.DataFrame:
     """One row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
 
     Only the mean rows have an interval; only those that are compared with real only have a difference
@@ -105,39 +115,39 @@ def results(content: Content) -> pd.DataFrame:
     return table.astype(integers | dict.fromkeys(floats, "float64"))
 
 
-def _row(arm: Arm) -> ResultRow:
+def _base_row(arm: Arm) -> ResultRow:
     """What the rows of one arm have in common."""
     return ResultRow(
         generator=arm.generator,
         share=arm.synthetic_fraction,
         synthetic_fraction=arm.synthetic_fraction,
         mode=arm.mode,
-        n_test=test_images(arm),
+        n_test=count_test_images(arm),
         n_seeds=len(arm.seeds),
         real_images=arm.real_images,
         synthetic_images=arm.synthetic_images,
         control=arm.control,
         real_fraction=arm.real_fraction,
-        left_out=arm.left_out,
+        left_out=arm.left_out_source,
     )
 
 
 def _arm_rows(arm: Arm) -> Iterator[ResultRow]:
     for metric, interval in arm.scores.items():
         row = _mean_row(arm, metric, interval)
-        yield _with_p_values(row, arm) if metric == PRIMARY else row
-    shared = _row(arm)
+        yield _with_p_values(row, arm) if metric == PRIMARY_METRIC else row
+    shared = _base_row(arm)
     for seed, scores in zip(arm.seeds, arm.scores_by_seed, strict=True):
         for metric, value in scores.items():
             yield replace(shared, seed=seed, metric=metric, value=value)
 
 
 def _mean_row(arm: Arm, metric: str, interval: Interval) -> ResultRow:
-    over_real = arm.over_real.differences.get(metric, NOT_COMPARED)
-    over_duplicates = arm.over_duplicates.differences.get(metric, NOT_COMPARED)
-    over_permuted = arm.over_permuted.differences.get(metric, NOT_COMPARED)
+    over_real = arm.over_real.differences.get(metric, MISSING_INTERVAL)
+    over_duplicates = arm.over_duplicates.differences.get(metric, MISSING_INTERVAL)
+    over_permuted = arm.over_permuted.differences.get(metric, MISSING_INTERVAL)
     return replace(
-        _row(arm),
+        _base_row(arm),
         metric=metric,
         value=interval.value,
         low=interval.low,
@@ -166,64 +176,67 @@ def _with_p_values(row: ResultRow, arm: Arm) -> ResultRow:
 def _external_rows(arm: Arm) -> Iterator[ResultRow]:
     for name, scores in arm.external.items():
         n_test = max((interval.n for interval in scores.values()), default=0)
-        shared = replace(_row(arm), test_set=name, n_test=n_test)
+        shared = replace(_base_row(arm), test_set=name, n_test=n_test)
         for metric, interval in scores.items():
             yield replace(
                 shared, metric=metric, value=interval.value, low=interval.low, high=interval.high
             )
 
 
-def measures(content: Content | Evaluation) -> pd.DataFrame:
-    """Everything measured on the generators' images, a row each, with its floor where it has one."""
+def measures_table(content: Content | Evaluation) -> pd.DataFrame:
+    """Everything measured on the generators' images, one row each, with its baseline where it has one."""
     pools = content.pools if isinstance(content, Content) else [content]
-    rows = [row for pool in pools for row in _measured(pool)]
-    table = pd.DataFrame(rows, columns=MEASURE_COLUMNS)
+    rows = [row for pool in pools for row in _measure_rows(pool)]
+    table = pd.DataFrame(rows, columns=_MEASURE_FIELDS)
+    for former, present in FORMER_COLUMNS.items():
+        table[former] = table[present]
+    table = table[MEASURE_COLUMNS]
     texts = ["generator", "encoder", "metric", "label", "better", "note"]
     floats = [name for name in MEASURE_COLUMNS if name not in (*texts, "n")]
     table[texts] = table[texts].astype(object)
     return table.astype(dict.fromkeys(floats, "float64") | {"n": "Int64"})
 
 
-def _measured(pool: PoolView | Evaluation) -> Iterator[MeasureRow]:
+def _measure_rows(pool: PoolResults | Evaluation) -> Iterator[MeasureRow]:
     name = pool.generator
     for measure in pool.measures:
         yield MeasureRow(generator=name, **asdict(measure))
     for similarity in pool.nearest_similarity:
         metric = f"{similarity.metric} to the nearest training image"
-        yield _beside_real(name, metric, similarity, similarity.real)
+        yield _row_beside_real(name, metric, similarity, similarity.real)
     for pairs in pool.diversity:
-        row = _beside_real(name, f"{pairs.metric} within a class", pairs, pairs.real)
+        row = _row_beside_real(name, f"{pairs.metric} within a class", pairs, pairs.real)
         yield replace(row, label=pairs.label)
     for look in pool.appearance:
-        yield _beside_real(name, look.measure, look, look.real)
-    if isinstance(pool, PoolView):
-        for seen in pool.faithfulness:
-            row = _beside_real(name, "label faithfulness", seen, seen.real)
+        yield _row_beside_real(name, look.measure, look, look.real)
+    if isinstance(pool, PoolResults):
+        for seen in pool.label_fidelity:
+            row = _row_beside_real(name, "label faithfulness", seen, seen.real)
             yield replace(
                 row,
                 label=seen.label,
-                floor_low=seen.real_low,
-                floor_high=seen.real_high,
+                baseline_low=seen.real_low,
+                baseline_high=seen.real_high,
                 better="higher",
             )
-        yield from _tested_on(pool)
+        yield from _real_classifier_rows(pool)
 
 
-def _beside_real(generator: str, metric: str, found: Interval, real: float) -> MeasureRow:
+def _row_beside_real(generator: str, metric: str, interval: Interval, real: float) -> MeasureRow:
     return MeasureRow(
         generator=generator,
         metric=metric,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        floor=real,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        baseline_value=real,
         better="floor",
     )
 
 
-def _tested_on(pool: PoolView) -> Iterator[MeasureRow]:
-    for name, interval in pool.tested_on.items():
+def _real_classifier_rows(pool: PoolResults) -> Iterator[MeasureRow]:
+    for name, interval in pool.real_classifier_scores.items():
         metric, _, label = name.partition("/")
         yield MeasureRow(
             generator=pool.generator,

@@ -9,14 +9,14 @@ from PIL import Image
 
 from xraysynth.errors import ImageError
 from xraysynth.evaluation.results import ClosestPair
-from xraysynth.images import read, study_format
+from xraysynth.images import pad_and_resize, read_image
 from xraysynth.manifest import Manifest
-from xraysynth.report.content import Evaluation, PoolView
-from xraysynth.report.formatting import known, number
+from xraysynth.report.content import Evaluation, PoolResults
+from xraysynth.report.formatting import format_number, is_finite
 
 THUMBNAIL_PX = 112
 GRID_SIZE = 8
-PAIRS = 6
+MAX_PAIRS = 6
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,24 @@ class Thumbnail:
     prompt: str
 
 
-def grid(manifest: Manifest, label: str, *, who: str) -> list[Thumbnail]:
+def thumbnail_grid(manifest: Manifest, label: str, *, group_name: str) -> list[Thumbnail]:
     """The first `GRID_SIZE` images of a class in the order of their SHA-256, which nobody picks."""
     rows = manifest.where(manifest.table["label"] == label)
     files = [str(file) for file in rows.files]
     table = rows.table.assign(file=files).sort_values(["sha256", "image_id"]).head(GRID_SIZE)
     return [
         Thumbnail(
-            src=_thumbnail(Path(str(row.file))),
-            alt=f"{who}, {label}, image {number} of {len(table)}, SHA-256 {str(row.sha256)[:8]}",
+            src=_encode_thumbnail(Path(str(row.file))),
+            alt=f"{group_name}, {label}, image {number} of {len(table)}, SHA-256 {str(row.sha256)[:8]}",
             prompt=str(row.prompt),
         )
         for number, row in enumerate(table.itertuples(), 1)
     ]
 
 
-def _thumbnail(file: Path) -> str:
+def _encode_thumbnail(file: Path) -> str:
     try:
-        pixels = study_format(read(file), THUMBNAIL_PX)
+        pixels = pad_and_resize(read_image(file), THUMBNAIL_PX)
     except ImageError:
         return ""
     buffer = io.BytesIO()
@@ -54,7 +54,7 @@ def _thumbnail(file: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ThumbnailPair:
     """A synthetic image beside the training image nearest to it.
 
     `distance` is in units of the threshold below which images are flagged, empty where there is none.
@@ -66,15 +66,18 @@ class Pair:
     flagged: bool
 
 
-def pairs(pool: PoolView | Evaluation) -> list[Pair]:
+def closest_pairs(pool: PoolResults | Evaluation) -> list[ThumbnailPair]:
     """The closest pairs of a pool, nearest first, `PAIRS` at most."""
-    return [_pair(row, rank, pool.generator) for rank, row in enumerate(pool.closest[:PAIRS], 1)]
+    return [
+        _thumbnail_pair(row, rank, pool.generator)
+        for rank, row in enumerate(pool.closest[:MAX_PAIRS], 1)
+    ]
 
 
-def _pair(pair: ClosestPair, rank: int, who: str) -> Pair:
-    synthetic = Thumbnail(_thumbnail(pair.synthetic), f"{who}, pair {rank}", "")
-    nearest = f"training image nearest to {who}, pair {rank}"
-    relative = pair.distance / pair.threshold if pair.threshold > 0 else None
-    distance = number(relative, 2) if known(relative) else ""
-    train = Thumbnail(_thumbnail(pair.train), nearest, "")
-    return Pair(synthetic, train, distance, pair.flagged)
+def _thumbnail_pair(closest: ClosestPair, rank: int, generator: str) -> ThumbnailPair:
+    synthetic = Thumbnail(_encode_thumbnail(closest.synthetic), f"{generator}, pair {rank}", "")
+    nearest = f"training image nearest to {generator}, pair {rank}"
+    relative = closest.distance / closest.threshold if closest.threshold > 0 else None
+    distance = format_number(relative, 2) if is_finite(relative) else ""
+    train = Thumbnail(_encode_thumbnail(closest.train), nearest, "")
+    return ThumbnailPair(synthetic, train, distance, closest.flagged)

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, fields, replace
 import pandas as pd
 
 from xraysynth.generation.generators.base import FineTuning
-from xraysynth.generation.pool import FINAL
+from xraysynth.generation.pool import FINAL_OUTCOMES
 from xraysynth.report import arm_groups, costs, findings, machines, verdicts
-from xraysynth.report.content import Arm, Content, PoolView
-from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, Point, Quantity, Unit
-from xraysynth.report.formatting import known, percent
+from xraysynth.report.content import Arm, Content, PoolResults
+from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, ArmCost, Quantity, Unit
+from xraysynth.report.formatting import format_percent, is_finite
 
-ACCESS = {
+CARD_TITLES = {
     "title": "what it is",
     "access": "access",
     "licence": "licence",
@@ -26,7 +26,7 @@ ACCESS = {
 }
 """Fields of a generator's card, with their titles."""
 
-MODEL = {
+LEDGER_FIELDS = {
     "parameters": ("parameters", "count"),
     "trained_parameters": ("parameters fine-tuned", "count"),
     "bytes_on_disk": ("weights on disk", "MB"),
@@ -38,7 +38,7 @@ MODEL = {
 }
 """Entries of a ledger on the model, with their titles and units; without a unit they are words."""
 
-Row = tuple[str, list[Quantity]]
+QuantityRow = tuple[str, list[Quantity]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,217 +59,235 @@ class TradeoffRow:
     how: str
 
 
-COLUMNS = [item.name for item in fields(TradeoffRow)]
+TRADEOFF_COLUMNS = [item.name for item in fields(TradeoffRow)]
 
 
 @dataclass(frozen=True)
-class Group:
+class QuantityGroup:
     """Rows of the table under one title, each with a quantity per generator."""
 
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[QuantityRow]
 
 
-def side_by_side(content: Content) -> list[Group]:
+def compare_generators(content: Content) -> list[QuantityGroup]:
     """What speaks for or against each generator, in groups."""
     pools = content.pools
     return [
-        Group("Are its images of use?", _rows([_use(content, pool) for pool in pools])),
-        Group("What did it take?", _rows([_takes(pool) for pool in pools])),
-        Group("What did it cost?", _rows([_cost(content, pool) for pool in pools])),
-        Group("How can it be had?", _rows([_card(pool) for pool in pools])),
+        QuantityGroup(
+            "Are its images of use?", _table_rows([_utility_rows(content, pool) for pool in pools])
+        ),
+        QuantityGroup("What did it take?", _table_rows([_resource_rows(pool) for pool in pools])),
+        QuantityGroup(
+            "What did it cost?", _table_rows([_cost_rows(content, pool) for pool in pools])
+        ),
+        QuantityGroup("How can it be had?", _table_rows([_card_rows(pool) for pool in pools])),
     ]
 
 
-def in_detail(content: Content) -> list[Group]:
+def ledger_details(content: Content) -> list[QuantityGroup]:
     """What else the ledgers say."""
     price, pools = content.machine_usd_per_hour, content.pools
     return [
-        Group("Answers and time", _rows([_detail(pool, price) for pool in pools])),
-        Group("Model", _rows([_model(pool) for pool in pools])),
+        QuantityGroup(
+            "Answers and time", _table_rows([_ledger_rows(pool, price) for pool in pools])
+        ),
+        QuantityGroup("Model", _table_rows([_model_rows(pool) for pool in pools])),
     ]
 
 
-def _rows(found: Sequence[Mapping[str, Quantity]]) -> list[Row]:
-    names = list(dict.fromkeys(name for one in found for name in one))
-    nothing = Quantity(words=NOT_APPLICABLE)
-    return [(name, [one.get(name, nothing) for one in found]) for name in names]
+def _table_rows(columns: Sequence[Mapping[str, Quantity]]) -> list[QuantityRow]:
+    names = list(dict.fromkeys(name for one in columns for name in one))
+    nothing = Quantity(text=NOT_APPLICABLE)
+    return [(name, [one.get(name, nothing) for one in columns]) for name in names]
 
 
-def _use(content: Content, pool: PoolView) -> dict[str, Quantity]:
+def _utility_rows(content: Content, pool: PoolResults) -> dict[str, Quantity]:
     """Utility, quality, faithfulness and copies."""
-    hybrids, alone = findings.own_arms(arm_groups.ordered(content.arms), pool.generator)
+    hybrids, alone = findings.arms_of_generator(arm_groups.sort_arms(content.arms), pool.generator)
     distance = findings.first_measure(pool, ("FD(", "FID"))
     return {
-        "macro-F1 over real only, best hybrid": _gain(hybrids),
-        "macro-F1 over real only, synthetic only": _gain(alone),
-        "distance from real images, beyond that among them": Quantity.between(
+        "macro-F1 over real only, best hybrid": _best_gain(hybrids),
+        "macro-F1 over real only, synthetic only": _best_gain(alone),
+        "distance from real images, beyond that among them": Quantity.from_interval(
             distance.excess if distance else None,
             "",
             note=f"{distance.metric}, lower is better" if distance else "",
         ),
-        "of the intended class": _faithful(pool, len(content.classes)),
-        "flagged as copies": _copies(pool),
-        "usable": costs.usable(pool),
+        "of the intended class": _fidelity_quantity(pool, len(content.classes)),
+        "flagged as copies": _memorised_share(pool),
+        "usable": costs.usable_share(pool),
     }
 
 
-def _gain(arms: Sequence[Arm]) -> Quantity:
-    compared = [arm for arm in arms if findings.PRIMARY in arm.difference]
+def _best_gain(arms: Sequence[Arm]) -> Quantity:
+    compared = [arm for arm in arms if findings.PRIMARY_METRIC in arm.gains_over_real]
     if not compared:
-        return Quantity(words=NOT_MEASURED)
-    best = max(compared, key=findings.gain)
-    gain = best.difference[findings.PRIMARY]
-    note = verdicts.verdict(gain, p_holm=best.p_holm)
+        return Quantity(text=NOT_MEASURED)
+    best = max(compared, key=findings.gain_over_real)
+    gain = best.gains_over_real[findings.PRIMARY_METRIC]
+    note = verdicts.classify_difference(gain, p_holm=best.p_holm)
     if best.synthetic_fraction < 1:
         note = f"{best.synthetic_fraction:.0%} ({best.mode}), {note}"
-    return Quantity.between(gain, "F1", note=note)
+    return Quantity.from_interval(gain, "F1", note=note)
 
 
-def _faithful(pool: PoolView, classes: int) -> Quantity:
+def _fidelity_quantity(pool: PoolResults, classes: int) -> Quantity:
     seen = findings.overall_fidelity(pool)
     if seen is None:
-        return Quantity(words=NOT_MEASURED)
-    note = f"chance {percent(1 / classes)}"
-    if known(seen.real):
-        note = f"real images {percent(seen.real)}, {note}"
-    return Quantity.between(seen, "share", note=note)
+        return Quantity(text=NOT_MEASURED)
+    note = f"chance {format_percent(1 / classes)}"
+    if is_finite(seen.real):
+        note = f"real images {format_percent(seen.real)}, {note}"
+    return Quantity.from_interval(seen, "share", note=note)
 
 
-def _copies(pool: PoolView) -> Quantity:
-    if pool.assessable:
+def _memorised_share(pool: PoolResults) -> Quantity:
+    if pool.not_assessable_reason:
         return Quantity(
-            words="not assessable", note=pool.assessable.removesuffix(": not assessable")
+            text="not assessable", note=pool.not_assessable_reason.removesuffix(": not assessable")
         )
-    return Quantity.between(findings.first_measure(pool, ("memorised",)), "share")
+    return Quantity.from_interval(findings.first_measure(pool, ("memorised",)), "share")
 
 
-def _takes(pool: PoolView) -> dict[str, Quantity]:
+def _resource_rows(pool: PoolResults) -> dict[str, Quantity]:
     """Refusals, latency, throughput and memory."""
-    return {"refused": _refused(pool)} | machines.here(pool)
+    return {"refused": _refusal_rate(pool)} | machines.measured_performance(pool)
 
 
-def _refused(pool: PoolView) -> Quantity:
+def _refusal_rate(pool: PoolResults) -> Quantity:
     """The share of answers that were a refusal: what failed before an answer came says nothing."""
-    answered = sum(pool.outcomes.get(outcome, 0) for outcome in FINAL)
+    answered = sum(pool.outcomes.get(outcome, 0) for outcome in FINAL_OUTCOMES)
     share = pool.outcomes.get("refused", 0) / answered if answered else None
-    return Quantity.of(share, "share", n=answered)
+    return Quantity.from_value(share, "share", n=answered)
 
 
-def _cost(content: Content, pool: PoolView) -> dict[str, Quantity]:
+def _cost_rows(content: Content, pool: PoolResults) -> dict[str, Quantity]:
     """In each unit of 1,000 images, of the fine-tuning in them, and of one image that is usable."""
-    spent, share = costs.spent(pool, content.machine_usd_per_hour), costs.usable(pool)
-    others = _taught_together(content, pool)
+    spent, share = costs.compute_costs(pool, content.machine_usd_per_hour), costs.usable_share(pool)
+    others = _generators_sharing_weights(content, pool)
     rows: dict[str, Quantity] = {}
     for unit, name in UNITS.items():
-        teaching = spent[unit].teaching
+        teaching = spent[unit].finetuning
         if others and teaching.value is not None:
             teaching = replace(teaching, note=f"paid once for this and {', '.join(others)}")
-        rows[f"1,000 images, {name}"] = spent[unit].of(1000)
+        rows[f"1,000 images, {name}"] = spent[unit].for_images(1000)
         rows[f"fine-tuning, once, {name}"] = teaching
-        rows[f"one usable image, {name}"] = costs.per_usable(spent[unit].total, share)
+        rows[f"one usable image, {name}"] = costs.cost_per_usable_image(spent[unit].total, share)
     return rows
 
 
-def _taught_together(content: Content, pool: PoolView) -> list[str]:
+def _generators_sharing_weights(content: Content, pool: PoolResults) -> list[str]:
     """The other generators that draw with the weights of the same fine-tuning."""
-    weights = pool.taught.weights if pool.taught else ""
+    weights = pool.finetuning.weights if pool.finetuning else ""
     return [
         other.generator
         for other in content.pools
-        if weights and other is not pool and other.taught and other.taught.weights == weights
+        if weights
+        and other is not pool
+        and other.finetuning
+        and other.finetuning.weights == weights
     ]
 
 
-def _detail(pool: PoolView, usd_per_hour: float | None) -> dict[str, Quantity]:
+def _ledger_rows(pool: PoolResults, usd_per_hour: float | None) -> dict[str, Quantity]:
     """Answers by outcome, requests, and 1,000 images without the fine-tuning."""
-    ledger, spent = pool.ledger, costs.spent(pool, usd_per_hour)
-    taught = pool.taught or FineTuning()
+    ledger, spent = pool.ledger, costs.compute_costs(pool, usd_per_hour)
+    taught = pool.finetuning or FineTuning()
     named = {"image": "images", "possibly_billed": "possibly billed"}
     answers = [f"{count} {named.get(name, name)}" for name, count in pool.outcomes.items()]
     found = {
-        "answers": Quantity(words=", ".join(answers) or NOT_MEASURED),
-        "requests, retries included": Quantity.of(ledger.attempts, "count"),
-        "time per image, 95th percentile": Quantity.of(ledger.seconds_p95, "s"),
-        "loading the model": Quantity.of(ledger.load_seconds, "s"),
-        "possibly billed besides": Quantity.of(ledger.possible_usd or None, "USD"),
-        "fine-tuning, steps": Quantity.of(taught.steps, "count"),
-        "fine-tuning, peak memory": machines.peak(taught.ledger),
+        "answers": Quantity(text=", ".join(answers) or NOT_MEASURED),
+        "requests, retries included": Quantity.from_value(ledger.attempts, "count"),
+        "time per image, 95th percentile": Quantity.from_value(ledger.seconds_p95, "s"),
+        "loading the model": Quantity.from_value(ledger.load_seconds, "s"),
+        "possibly billed besides": Quantity.from_value(ledger.possible_usd or None, "USD"),
+        "fine-tuning, steps": Quantity.from_value(taught.steps, "count"),
+        "fine-tuning, peak memory": machines.peak_memory(taught.ledger),
         **{
-            f"1,000 images without fine-tuning, {name}": spent[unit].drawing.times(1000)
+            f"1,000 images without fine-tuning, {name}": spent[unit].generation.scale_by(1000)
             for unit, name in UNITS.items()
         },
     }
-    if not pool.taught:
+    if not pool.finetuning:
         gone = [name for name in found if name.startswith("fine-tuning")]
-        found |= dict.fromkeys(gone, Quantity(words=NOT_APPLICABLE))
+        found |= dict.fromkeys(gone, Quantity(text=NOT_APPLICABLE))
     return found
 
 
-def _card(pool: PoolView) -> dict[str, Quantity]:
+def _card_rows(pool: PoolResults) -> dict[str, Quantity]:
     card, said = asdict(pool.card), {True: "yes", False: "no"}
     return {
-        title: Quantity(words=str(said.get(card[name], card[name])))
-        for name, title in ACCESS.items()
+        title: Quantity(text=str(said.get(card[name], card[name])))
+        for name, title in CARD_TITLES.items()
     }
 
 
-def _model(pool: PoolView) -> dict[str, Quantity]:
-    values = pool.ledger.known
+def _model_rows(pool: PoolResults) -> dict[str, Quantity]:
+    values = pool.ledger.known_values
     if pool.ledger.bytes_on_disk is not None:
         values["bytes_on_disk"] = pool.ledger.bytes_on_disk / 1e6
     return {
-        title: Quantity.of(values[name], unit) if unit else Quantity(words=str(values[name]))
-        for name, (title, unit) in MODEL.items()
+        title: Quantity.from_value(values[name], unit) if unit else Quantity(text=str(values[name]))
+        for name, (title, unit) in LEDGER_FIELDS.items()
         if name in values
     }
 
 
-def on_machines(content: Content) -> list[Group]:
+def machine_requirements(content: Content) -> list[QuantityGroup]:
     """What is known of each generator on small machines."""
     return [
-        Group(profile.name, _rows([machines.on(pool, profile) for pool in content.pools]))
-        for profile in machines.PROFILES
+        QuantityGroup(
+            profile.name,
+            _table_rows([machines.expected_performance(pool, profile) for pool in content.pools]),
+        )
+        for profile in machines.MACHINE_PROFILES
     ]
 
 
-def units(points: Sequence[Point]) -> list[Unit]:
+def units_with_costs(arm_costs: Sequence[ArmCost]) -> list[Unit]:
     """Of which some cost is known."""
-    return [unit for unit in UNITS if any(p.images[unit].value is not None for p in points)]
+    return [unit for unit in UNITS if any(p.all_images[unit].value is not None for p in arm_costs)]
 
 
-def table(content: Content) -> pd.DataFrame:
+def tradeoffs_table(content: Content) -> pd.DataFrame:
     """Every number of the trade-offs in a row of its own, columns `COLUMNS`."""
-    rows = [*_of_generators(content), *_of_arms(content)]
+    rows = [*_generator_rows(content), *_arm_rows(content)]
     numbers = dict.fromkeys(["value", "low", "high"], "float64") | {"n": "Int64"}
-    return pd.DataFrame(rows, columns=COLUMNS).astype(numbers)
+    return pd.DataFrame(rows, columns=TRADEOFF_COLUMNS).astype(numbers)
 
 
-def _of_generators(content: Content) -> Iterator[TradeoffRow]:
-    for group in (*side_by_side(content), *in_detail(content)):
+def _generator_rows(content: Content) -> Iterator[TradeoffRow]:
+    for group in (*compare_generators(content), *ledger_details(content)):
         for title, cells in group.rows:
-            yield from _of_each(content, title, cells)
-    for group in on_machines(content):
+            yield from _rows_by_generator(content, title, cells)
+    for group in machine_requirements(content):
         for title, cells in group.rows:
-            yield from _of_each(content, f"{group.title}: {title}", cells)
+            yield from _rows_by_generator(content, f"{group.title}: {title}", cells)
 
 
-def _of_each(content: Content, title: str, cells: Sequence[Quantity]) -> Iterator[TradeoffRow]:
+def _rows_by_generator(
+    content: Content, title: str, cells: Sequence[Quantity]
+) -> Iterator[TradeoffRow]:
     for pool, cell in zip(content.pools, cells, strict=True):
-        yield from _row(cell, title, pool.generator)
+        yield from _quantity_rows(cell, title, pool.generator)
 
 
-def _of_arms(content: Content) -> Iterator[TradeoffRow]:
-    for point in costs.points(content):
+def _arm_rows(content: Content) -> Iterator[TradeoffRow]:
+    for point in costs.arm_costs(content):
         generator, arm = point.arm.generator, point.arm.name
-        yield from _row(point.shown_gain, "macro-F1 over real only", generator, arm)
+        yield from _quantity_rows(point.gain_quantity, "macro-F1 over real only", generator, arm)
         for unit, name in UNITS.items():
-            yield from _row(point.images[unit], f"synthetic images, {name}", generator, arm)
-            cost = point.per_point[unit]
-            yield from _row(cost, f"a point of macro-F1, {name}", generator, arm)
+            yield from _quantity_rows(
+                point.all_images[unit], f"synthetic images, {name}", generator, arm
+            )
+            cost = point.per_f1_point[unit]
+            yield from _quantity_rows(cost, f"a point of macro-F1, {name}", generator, arm)
 
 
-def _row(cell: Quantity, title: str, generator: str, arm: str = "") -> Iterator[TradeoffRow]:
+def _quantity_rows(
+    cell: Quantity, title: str, generator: str, arm: str = ""
+) -> Iterator[TradeoffRow]:
     """A row of what is a number."""
     if cell.value is not None:
         yield TradeoffRow(

@@ -9,7 +9,7 @@ is planned, counted and compared in `_study`.
     >>> workspace = Workspace(compose(overrides), overrides)
     >>> workspace.command("prepare")
     'xraysynth prepare source=simulated generator=stable_diffusion'
-    >>> sorted(workspace.generators)
+    >>> from_features(workspace.generators)
     ['stable_diffusion']
 """
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from xraysynth.config import Config
 from xraysynth.data.audit import Audit
-from xraysynth.data.cohort import Collection
+from xraysynth.data.cohort import SourceCollection
 from xraysynth.generation import pool
-from xraysynth.generation.generators.base import Generator, Learner
-from xraysynth.jobs.job import Job, Line
+from xraysynth.generation.generators.base import FinetunableGenerator, Generator
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.training.mixing import required_per_class
 from xraysynth.training.recipe import MixMode
 
-RESOLVED = ("collection", "external_collection", "cohort", "audit", "linked", "external")
+SHARED_PROPERTIES = ("collection", "external_collection", "cohort", "audit", "linked", "external")
 """What does not depend on generators, seed or recipe, so that derived workspaces share it."""
 
 
@@ -35,7 +35,7 @@ class Workspace:
     def __reduce__(self) -> tuple[Any, ...]:
         return Workspace, (self.config, tuple(self.overrides))
 
-    def derive(self, config: Config, overrides: Sequence[str] | None = None) -> "Workspace":
+    def with_config(self, config: Config, overrides: Sequence[str] | None = None) -> "Workspace":
         """The workspace of a configuration that has the same real images; they are resolved once."""
         from xraysynth.stages.prepare import SECTIONS
 
@@ -43,29 +43,33 @@ class Workspace:
         if all(
             getattr(config, name) == getattr(self.config, name) for name in (*SECTIONS, "paths")
         ):
-            other.__dict__.update({n: self.__dict__[n] for n in RESOLVED if n in self.__dict__})
+            other.__dict__.update(
+                {n: self.__dict__[n] for n in SHARED_PROPERTIES if n in self.__dict__}
+            )
         return other
 
-    def with_images(self, cohort: Manifest, external: Manifest | None = None) -> "Workspace":
+    def with_images(
+        self, cohort: Manifest, external_test_set: Manifest | None = None
+    ) -> "Workspace":
         """The workspace as it were with these images, which have not been audited."""
         other = Workspace(self.config, self.overrides)
-        other.__dict__.update(cohort=cohort, audit=Audit(), linked=[], external=external)
+        other.__dict__.update(cohort=cohort, audit=Audit(), linked=[], external=external_test_set)
         return other
 
-    def command(self, stage: str, *more: str) -> str:
+    def command(self, stage: str, *extra_overrides: str) -> str:
         """The command line that runs a stage with these options."""
-        return " ".join([f"xraysynth {stage}", *self.overrides, *more])
+        return " ".join([f"xraysynth {stage}", *self.overrides, *extra_overrides])
 
-    def perform(
+    def run_job(
         self,
         job: Job,
         work: Callable[[], Any],
         *,
-        beside: Callable[[], object] | None = None,
-    ) -> Line:
+        on_other_ranks: Callable[[], object] | None = None,
+    ) -> ResultLine:
         """Do a job unless it is done (`Job.run`), with the configuration in its record."""
-        config = self.config.plain()
-        return job.run(work, config=config, overrides=self.overrides, beside=beside)
+        config = self.config.to_dict()
+        return job.run(work, config=config, overrides=self.overrides, on_other_ranks=on_other_ranks)
 
     @property
     def output(self) -> Path:
@@ -78,50 +82,54 @@ class Workspace:
         return self.output / "cache"
 
     @cached_property
-    def collection(self) -> Collection:
+    def collection(self) -> SourceCollection:
         """The selected sources, and the images that they list."""
-        return Collection.read(self.config.sources(), self.config.classes)
+        return SourceCollection.from_sources(self.config.sources(), self.config.classes)
 
     @cached_property
-    def external_collection(self) -> Collection | None:
+    def external_collection(self) -> SourceCollection | None:
         """The same of the external test sets; None where none is chosen."""
         if not self.config.test_source:
             return None
-        return Collection.read(self.config.test_sources(), self.config.classes)
+        return SourceCollection.from_sources(self.config.test_sources(), self.config.classes)
 
     @cached_property
     def cohort(self) -> Manifest:
         """The prepared cohort; prepares it if it is not there."""
         from xraysynth.stages import prepare
 
-        return prepare.cohort(self)
+        return prepare.prepare_cohort(self)
 
     @cached_property
     def audit(self) -> Audit:
         """The audit of the prepared cohort."""
         from xraysynth.stages import prepare
 
-        return prepare.audit_of(self)
+        return prepare.load_audit(self)
 
     @cached_property
-    def linked(self) -> Sequence[Sequence[str]]:
+    def linked_patients(self) -> Sequence[Sequence[str]]:
         """Keys of the patients who are one person, a list for each person of several patients."""
         from xraysynth.stages import prepare
 
-        return prepare.same_persons(self.cohort, self.audit)
+        return prepare.resolve_linked_patients(self.cohort, self.audit)
 
     @cached_property
-    def external(self) -> Manifest | None:
+    def external_test_set(self) -> Manifest | None:
         """The external test sets, all in split test; None where none is chosen."""
         from xraysynth.stages import prepare
 
-        return prepare.external(self)
+        return prepare.prepare_external_test_set(self)
 
     @cached_property
-    def learners(self) -> dict[str, Learner]:
+    def generators_to_finetune(self) -> dict[str, FinetunableGenerator]:
         """The selected generators that learn here: those whose weights are not given."""
         found = self.config.generators()
-        return {n: g for n, g in found.items() if isinstance(g, Learner) and g.untaught}
+        return {
+            n: g
+            for n, g in found.items()
+            if isinstance(g, FinetunableGenerator) and g.needs_finetuning
+        }
 
     @cached_property
     def generators(self) -> dict[str, Generator]:
@@ -129,13 +137,16 @@ class Workspace:
         from xraysynth.stages import finetune
 
         found = self.config.generators()
-        for name, learner in self.learners.items():  # most need no cohort to be known by
-            job = finetune.job(self, name)
-            found[name] = learner.taught(job.key, job.folder)
+        for (
+            name,
+            learner,
+        ) in self.generators_to_finetune.items():  # most need no cohort to be known by
+            job = finetune.build_job(self, name)
+            found[name] = learner.with_weights(job.key, job.folder)
         return found
 
     @cached_property
-    def per_class(self) -> dict[str, int]:
+    def images_per_class(self) -> dict[str, int]:
         """Images of each class that each pool must hold."""
         config = self.config
         if config.generate.per_class is not None:
@@ -151,7 +162,7 @@ class Workspace:
             n_pools=max(1, len(config.generator)),
         )
 
-    def store(self, name: str) -> ImageStore:
+    def pool_store(self, name: str) -> ImageStore:
         """Where the pool of a selected generator lies."""
         config = self.config
         return pool.pool_store(
@@ -163,13 +174,15 @@ class Workspace:
 
     def pools(
         self,
-        per_class: Mapping[str, int] | None = None,
+        images_per_class: Mapping[str, int] | None = None,
         *,
-        read: Callable[..., Manifest] = pool.read,
+        read: Callable[..., Manifest] = pool.read_images,
     ) -> dict[str, Manifest]:
         """The pools of the selected generators, verified; an error says how to make a missing one."""
-        counts, command = per_class or self.per_class, self.command("generate")
+        counts, command = images_per_class or self.images_per_class, self.command("generate")
         return {
-            name: read(self.store(name), self.config.classes, per_class=counts, command=command)
+            name: read(
+                self.pool_store(name), self.config.classes, per_class=counts, command=command
+            )
             for name in self.generators
         }

@@ -17,13 +17,13 @@ from typing import Any
 from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError, PoolError, PrivacyError
-from xraysynth.files import exclusive
+from xraysynth.files import exclusive_lock
 from xraysynth.generation import pool
-from xraysynth.generation.generators.base import Generator, Paid
+from xraysynth.generation.generators.base import Generator, PaidGenerator
 from xraysynth.generation.ledger import Ledger
-from xraysynth.generation.prompts import requests
+from xraysynth.generation.prompts import iterate_requests
 from xraysynth.jobs import distributed, shards
-from xraysynth.jobs.job import Job, Line
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.jobs.store import ImageStore
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
@@ -34,7 +34,7 @@ SECTIONS = ("classes", "generator", "prompts", "generate", "shard", "data", "tra
 """The options that this stage reads, besides those of prepare."""
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Fill the pool of every selected generator, or this shard of it, or find it filled."""
     config = workspace.config
     if not config.generator:
@@ -42,45 +42,49 @@ def run(workspace: Workspace) -> Line:
             "generator must name at least one; for example generator=stable_diffusion"
         )
     if config.generate.dry_run:
-        return {"stage": "generate", "state": "done", "estimates": _estimates(workspace)}
-    finetune.require_learned(workspace)
-    own = shards.own(config.shard)
+        return {"stage": "generate", "state": "done", "estimates": _estimate_costs(workspace)}
+    finetune.require_finetuned(workspace)
+    own = shards.process_shard(config.shard)
     for generator in workspace.generators.values():
         _require_one_process(generator, own)
-    fillings = {name: _Filling(workspace, name) for name in workspace.generators}
-    results = {name: filling.of(own) for name, filling in fillings.items()}
-    if own != shards.WHOLE and distributed.is_main():
-        results = {name: filling.pooled() for name, filling in fillings.items()}
+    fillings = {name: _PoolFiller(workspace, name) for name in workspace.generators}
+    results = {name: filling.fill(own) for name, filling in fillings.items()}
+    if own != shards.WHOLE_SHARD and distributed.is_main():
+        results = {name: filling.merge_shards() for name, filling in fillings.items()}
     return {"stage": "generate", "state": "done", "pools": results}
 
 
 def jobs(workspace: Workspace) -> list[Job]:
     """The jobs that fill the pools of all selected generators."""
-    return [job(workspace, name) for name in workspace.generators]
+    return [build_job(workspace, name) for name in workspace.generators]
 
 
-def job(workspace: Workspace, name: str, part: shards.Part = shards.WHOLE) -> Job:
+def build_job(
+    workspace: Workspace, name: str, shard: shards.ProcessShard = shards.WHOLE_SHARD
+) -> Job:
     """The job that fills a generator's pool, or a part of it, up to the number of each class."""
     config = workspace.config
     decides = {
         "generator": identity(workspace.generators[name]),
         "prompts": digest(asdict(config.prompts)),
         "seed": config.generate.seed,
-        "per_class": dict(workspace.per_class),
-        "shard": list(part),
+        "per_class": dict(workspace.images_per_class),
+        "shard": list(shard),
     }
-    journal = pool.journal(workspace.store(name), part)
-    return Job("generate", decides, config.output, leaves=(journal,))
+    journal = pool.journal_path(workspace.pool_store(name), shard)
+    return Job("generate", decides, config.output, outputs=(journal,))
 
 
-def wanted(workspace: Workspace) -> list[Request]:
+def build_requests(workspace: Workspace) -> list[Request]:
     """The images that every pool must hold."""
     config = workspace.config
-    return list(requests(config.prompts, workspace.per_class, seed=config.generate.seed))
+    return list(
+        iterate_requests(config.prompts, workspace.images_per_class, seed=config.generate.seed)
+    )
 
 
 @dataclass(frozen=True)
-class PoolPart:
+class PoolShard:
     """A part of a pool: how many images it has, and how many requests ended in which way."""
 
     pool: str
@@ -99,88 +103,97 @@ class FilledPool:
 
 
 @dataclass(frozen=True)
-class _Filling:
+class _PoolFiller:
     """A pool to be filled, in parts or as a whole."""
 
     workspace: Workspace
     name: str
 
-    def of(self, part: shards.Part) -> Line:
+    def fill(self, shard: shards.ProcessShard) -> ResultLine:
         """Make what is missing of a part; of the whole, as all parts are there, it is pooled."""
-        this = job(self.workspace, self.name, part)
+        this = build_job(self.workspace, self.name, shard)
         whole = partial(work, self.workspace, self.name, this)
-        make: Callable[[], object] = whole if part == shards.WHOLE else partial(self._make, part)
-        return self.workspace.perform(this, make)
+        make: Callable[[], object] = (
+            whole if shard == shards.WHOLE_SHARD else partial(self._fill_shard, shard)
+        )
+        return self.workspace.run_job(this, make)
 
-    def pooled(self) -> Line:
+    def merge_shards(self) -> ResultLine:
         """After this job's parts: the whole pool if all others are there, else what this job made.
 
         Every job looks once its own part is done, so the last one finds all of them.
         """
         shard = self.workspace.config.shard
-        own = [job(self.workspace, self.name, part) for part in shards.group(shard)]
-        shards.wait(own)
-        if all(job(self.workspace, self.name, part).done for part in shards.every(shard)):
-            return self.of(shards.WHOLE)
-        made = [this.record().result_as(PoolPart) for this in own]
+        own = [build_job(self.workspace, self.name, part) for part in shards.job_shards(shard)]
+        shards.wait_for_jobs(own)
+        if all(
+            build_job(self.workspace, self.name, part).done for part in shards.all_shards(shard)
+        ):
+            return self.fill(shards.WHOLE_SHARD)
+        made = [this.record().result_as(PoolShard) for this in own]
         return {
             "pool": made[0].pool,
             "shard": [shard.index, shard.count],
             "images": sum(part.images for part in made),
         }
 
-    def _make(self, part: shards.Part) -> PoolPart:
-        store, generator = self.workspace.store(self.name), self.workspace.generators[self.name]
-        ends = pool.fill(store, generator, wanted(self.workspace), shard=part)
-        return PoolPart(str(store.folder), ends["image"], dict(ends))
+    def _fill_shard(self, shard: shards.ProcessShard) -> PoolShard:
+        store, generator = (
+            self.workspace.pool_store(self.name),
+            self.workspace.generators[self.name],
+        )
+        ends = pool.fill(store, generator, build_requests(self.workspace), shard=shard)
+        return PoolShard(str(store.folder), ends["image"], dict(ends))
 
 
-def work(workspace: Workspace, name: str, this: Job) -> FilledPool:
+def work(workspace: Workspace, name: str, job: Job) -> FilledPool:
     """Fill the whole pool of a generator."""
-    generator, store = workspace.generators[name], workspace.store(name)
+    generator, store = workspace.generators[name], workspace.pool_store(name)
     with (
-        _ready(workspace.config, generator, store) as able,
-        tracking.tracked(workspace.config, this) as run,
+        _budgeted_generator(workspace.config, generator, store) as able,
+        tracking.open_run(workspace.config, job) as run,
     ):
-        pool.fill(store, able, wanted(workspace))
+        pool.fill(store, able, build_requests(workspace))
         manifest = store.manifest()
         if not len(manifest):
-            reasons = sorted({str(fact["reason"]) for fact in pool.facts(store)})
+            reasons = sorted({str(fact["reason"]) for fact in pool.image_facts(store)})
             raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
-        outcomes, ledger = pool.outcomes(store), pool.ledger(store)
+        outcomes, ledger = pool.count_outcomes(store), pool.compute_ledger(store)
         lora = getattr(generator, "taught_by", None) or ""
-        tracking.log_pool(run, manifest, store, outcomes=outcomes, ledger=ledger, lora=lora)
+        tracking.log_pool(run, manifest, store, outcomes=outcomes, ledger=ledger, lora_key=lora)
     return FilledPool(str(store.folder), len(manifest), outcomes, ledger)
 
 
 @contextmanager
-def _ready(config: Config, generator: Generator, place: ImageStore) -> Iterator[Generator]:
+def _budgeted_generator(
+    config: Config, generator: Generator, store: ImageStore
+) -> Iterator[Generator]:
     """The generator; one that costs money works alone on its pool, knowing what was spent on it."""
-    if not isinstance(generator, Paid):
+    if not isinstance(generator, PaidGenerator):
         yield generator
         return
-    _require_free_sources(config, generator)
+    _require_no_credentialed_sources(config, generator)
     generator.check()
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(place.folder / ".budget.lock"):
-        yield generator.continued(pool.spent_usd(place), folder=place.folder)
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(store.folder / ".budget.lock"):
+        yield generator.with_spent_budget(pool.spent_usd(store), folder=store.folder)
 
 
-def _require_one_process(generator: Generator, part: shards.Part) -> None:
-    if isinstance(generator, Paid) and part != shards.WHOLE:
+def _require_one_process(generator: Generator, shard: shards.ProcessShard) -> None:
+    if isinstance(generator, PaidGenerator) and shard != shards.WHOLE_SHARD:
         raise ConfigError(
             f"the budget of generator {generator.name} holds within one process, and this would be one "
-            f"of {part[1]}; leave out shard.count and torchrun, and use a higher "
+            f"of {shard[1]}; leave out shard.count and torchrun, and use a higher "
             f"generator.{generator.name}.concurrency"
         )
 
 
-def _estimates(workspace: Workspace) -> dict[str, Any]:
+def _estimate_costs(workspace: Workspace) -> dict[str, Any]:
     """What the paid generators would cost; nothing is called and nothing is written."""
     found = {}
     for name, generator in workspace.config.generators().items():
-        if isinstance(generator, Paid):
-            estimate = generator.estimate(wanted(workspace))
+        if isinstance(generator, PaidGenerator):
+            estimate = generator.estimate(build_requests(workspace))
             print(f"{name}\n{estimate}", file=sys.stderr, flush=True)
             found[name] = asdict(estimate)
     if not found:
@@ -191,7 +204,7 @@ def _estimates(workspace: Workspace) -> dict[str, Any]:
     return found
 
 
-def _require_free_sources(config: Config, generator: Generator) -> None:
+def _require_no_credentialed_sources(config: Config, generator: Generator) -> None:
     """Nothing that knows of credentialed data talks to a service outside, not even a count."""
     bound = [source.name for source in config.sources() if source.credentialed]
     if bound:

@@ -18,20 +18,25 @@ import pandas as pd
 
 from xraysynth import tracking
 from xraysynth.data import cohort as images
-from xraysynth.data.audit import Audit, audit, drop_crossing, require_no_confounding
-from xraysynth.data.cohort import Collection, Prepared, PreparedExternal
-from xraysynth.data.duplicates import fingerprint, near_duplicates
-from xraysynth.data.leakage import linked_to, require_no_leakage, shared_with
-from xraysynth.data.persons import linked_patients
+from xraysynth.data.audit import (
+    Audit,
+    audit_cohort,
+    drop_cross_split_images,
+    require_no_confounding,
+)
+from xraysynth.data.cohort import PreparedCohort, PreparedExternalSets, SourceCollection
+from xraysynth.data.duplicates import find_near_duplicates, fingerprint_files
+from xraysynth.data.leakage import format_cohort_overlap, is_person_in_cohort, require_no_leakage
+from xraysynth.data.persons import find_linked_patients
 from xraysynth.data.sources.base import Source
 from xraysynth.data.sources.parallel import load_images
-from xraysynth.data.splits import require_images, require_splits
+from xraysynth.data.splits import require_classes_in_splits, require_enough_images
 from xraysynth.errors import ImageError, LeakageError
 from xraysynth.files import write_atomically
-from xraysynth.jobs.job import Job, Line
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import COLUMNS, Manifest, patient_keys
-from xraysynth.progress import progress
+from xraysynth.progress import progress_bar
 from xraysynth.records import from_json, to_json
 from xraysynth.seeds import digest, identity
 from xraysynth.stages._workspace import Workspace
@@ -47,11 +52,11 @@ SECTIONS = (
 )
 """The options that this stage reads."""
 
-BY_PERSON = {"linked": "persons"}
+PERSON_LINKING = {"linked": "persons"}
 """In the identity of a job whose result depends on it; jobs of earlier versions linked images."""
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Prepare the cohort and the external test sets, or find them prepared."""
     line = _run(workspace)
     if workspace.external_collection is None:
@@ -61,11 +66,11 @@ def run(workspace: Workspace) -> Line:
 
 def jobs(workspace: Workspace) -> list[Job]:
     """The jobs that prepare the cohort and, where there are any, the external test sets."""
-    first = job(workspace)
-    return [first, *([external_job(workspace)] if workspace.config.test_source else [])]
+    first = build_job(workspace)
+    return [first, *([build_external_job(workspace)] if workspace.config.test_source else [])]
 
 
-def job(workspace: Workspace) -> Job:
+def build_job(workspace: Workspace) -> Job:
     """The job that prepares the cohort; what it leaves are the manifest and its audit."""
     config, collection = workspace.config, workspace.collection
     decides = {
@@ -73,14 +78,14 @@ def job(workspace: Workspace) -> Job:
         "acknowledged": config.acknowledge_confounding,
         "splits": asdict(config.splits),
     }
-    if _links_patients(workspace, collection):
-        decides |= BY_PERSON
+    if _depends_on_linking(workspace, collection):
+        decides |= PERSON_LINKING
     this, folder = Job("prepare", decides, config.output), _folder(workspace)
     paths = (folder / f"cohort-{this.key}.parquet", folder / f"audit-{this.key}.json")
-    return replace(this, leaves=paths)
+    return replace(this, outputs=paths)
 
 
-def external_job(workspace: Workspace) -> Job:
+def build_external_job(workspace: Workspace) -> Job:
     """The job that prepares the external test sets beside the cohort."""
     config, collection = workspace.config, workspace.external_collection
     assert collection is not None  # who asks has looked
@@ -89,30 +94,30 @@ def external_job(workspace: Workspace) -> Job:
         "beside": workspace.cohort.digest(),
         "drop_duplicates": config.splits.drop_duplicates,
     }
-    lends = collection.lends_patients(config.missing_patient_id.value)
+    lends = collection.can_infer_patients(config.missing_patient_id.value)
     if config.splits.drop_duplicates or lends:
-        decides |= BY_PERSON
+        decides |= PERSON_LINKING
     this = Job("prepare", decides, config.output)
-    return replace(this, leaves=(_folder(workspace) / f"external-{this.key}.parquet",))
+    return replace(this, outputs=(_folder(workspace) / f"external-{this.key}.parquet",))
 
 
-def cohort(workspace: Workspace) -> Manifest:
+def prepare_cohort(workspace: Workspace) -> Manifest:
     """The prepared cohort; prepares what is missing."""
     return Manifest.read(Path(_run(workspace)["manifest"]), classes=workspace.config.classes)
 
 
-def audit_of(workspace: Workspace) -> Audit:
+def load_audit(workspace: Workspace) -> Audit:
     """The audit of the cohort; prepares what is missing."""
     _ = workspace.cohort
-    return from_json(Audit, json.loads(Path(job(workspace).leaves[1]).read_text()))
+    return from_json(Audit, json.loads(Path(build_job(workspace).outputs[1]).read_text()))
 
 
 def audit_digest(workspace: Workspace) -> str:
     """What tells an audit from another, as it is written: of one version or another."""
-    return digest(json.loads(Path(job(workspace).leaves[1]).read_text()))
+    return digest(json.loads(Path(build_job(workspace).outputs[1]).read_text()))
 
 
-def external(workspace: Workspace) -> Manifest | None:
+def prepare_external_test_set(workspace: Workspace) -> Manifest | None:
     """The external test sets, all in split test; None where none is chosen.
 
     Raises `LeakageError` naming patients and images that are in the cohort too;
@@ -124,31 +129,31 @@ def external(workspace: Workspace) -> Manifest | None:
     return Manifest.read(Path(line["manifest"]), classes=workspace.config.classes)
 
 
-def same_persons(cohort: Manifest, report: Audit) -> Sequence[Sequence[str]]:
+def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[Sequence[str]]:
     """Keys of the patients who are one person, a list for each, of a cohort and its audit.
 
     An audit of an earlier version does not say; where it has near-duplicates they are looked for.
     """
-    if report.linked_patients is not None or not report.may_link_patients:
-        return report.linked_patients or []
-    return linked_patients(cohort.table, near_duplicates(fingerprint(cohort.files)))
+    if cohort_audit.linked_patients is not None or not cohort_audit.has_linked_patients:
+        return cohort_audit.linked_patients or []
+    return find_linked_patients(cohort.table, find_near_duplicates(fingerprint_files(cohort.files)))
 
 
-def _run(workspace: Workspace) -> Line:
-    this = job(workspace)
-    return workspace.perform(this, partial(work, workspace, this))
+def _run(workspace: Workspace) -> ResultLine:
+    this = build_job(workspace)
+    return workspace.run_job(this, partial(work, workspace, this))
 
 
-def _run_external(workspace: Workspace) -> Line:
-    this = external_job(workspace)
-    return workspace.perform(this, partial(work_external, workspace, this))
+def _run_external(workspace: Workspace) -> ResultLine:
+    this = build_external_job(workspace)
+    return workspace.run_job(this, partial(work_external, workspace, this))
 
 
 def _folder(workspace: Workspace) -> Path:
     return workspace.output / "cohorts"
 
 
-def _identity(workspace: Workspace, collection: Collection) -> dict[str, Any]:
+def _identity(workspace: Workspace, collection: SourceCollection) -> dict[str, Any]:
     config = workspace.config
     return {
         "classes": config.classes,
@@ -158,81 +163,81 @@ def _identity(workspace: Workspace, collection: Collection) -> dict[str, Any]:
     }
 
 
-def _links_patients(workspace: Workspace, collection: Collection) -> bool:
+def _depends_on_linking(workspace: Workspace, collection: SourceCollection) -> bool:
     """Whether it can change the cohort that near-duplicates link patients, and not only images."""
-    splits, official = workspace.config.splits, collection.has("split")
+    splits, official = workspace.config.splits, collection.has_value("split")
     follows = official.any() and not official.all()
     drops = official.any() and splits.drop_duplicates
-    lends = collection.lends_patients(workspace.config.missing_patient_id.value)
+    lends = collection.can_infer_patients(workspace.config.missing_patient_id.value)
     return bool(splits.official and (follows or drops)) or lends
 
 
-def work(workspace: Workspace, this: Job) -> Prepared:
+def work(workspace: Workspace, job: Job) -> PreparedCohort:
     """Read, split and audit the cohort."""
     config, collection = workspace.config, workspace.collection
     labels = pd.concat([table["label"] for table in collection.rows.values()])
-    require_images(labels, config.classes, minimum=config.splits.minimum_per_class)
+    require_enough_images(labels, config.classes, minimum=config.splits.minimum_per_class)
     folder = _folder(workspace)
-    everyone = _read_all(workspace, collection)
-    pairs = near_duplicates(fingerprint(folder / path for path in everyone["path"]))
+    everyone = _read_sources(workspace, collection)
+    pairs = find_near_duplicates(fingerprint_files(folder / path for path in everyone["path"]))
     missing = config.missing_patient_id.value
     everyone["patient_id"] = images.assign_patients(everyone, pairs, missing_patient_id=missing)
     everyone["split"] = images.split_by_person(everyone, pairs, config.splits)
     table = everyone
     if config.splits.drop_duplicates:
-        table, pairs = drop_crossing(everyone, pairs)
+        table, pairs = drop_cross_split_images(everyone, pairs)
     dropped = everyone[~everyone["image_id"].isin(table["image_id"])]
-    require_splits(table, config.classes)
+    require_classes_in_splits(table, config.classes)
     manifest = Manifest(table, folder, tuple(config.classes))
     require_no_leakage(manifest, pairs)
-    linked = linked_patients(table, pairs)
+    linked = find_linked_patients(table, pairs)
     report = replace(
-        audit(manifest, pairs),
-        simulated=collection.simulated,
+        audit_cohort(manifest, pairs),
+        simulated=collection.simulated_sources,
         linked_patients=linked,
-        notes=[*collection.notes, *images.person_notes(linked, dropped)],
+        notes=[*collection.notes, *images.format_person_notes(linked, dropped)],
     )
     acknowledged = require_no_confounding(report, acknowledged=config.acknowledge_confounding)
     report = replace(report, acknowledged=acknowledged)
-    manifest_path, audit_path = map(Path, this.leaves)
+    manifest_path, audit_path = map(Path, job.outputs)
     manifest.write(manifest_path)
     write_atomically(audit_path, json.dumps(to_json(report), indent=1).encode())
-    result = Prepared(
+    result = PreparedCohort(
         manifest=str(manifest_path),
         audit=str(audit_path),
         digest=manifest.digest(),
         images=len(manifest),
-        patients=_patients(table),
-        splits={name: manifest.split(name).counts() for name in ("train", "val", "test")},
+        patients=_count_patients(table),
+        splits={name: manifest.split(name).class_counts() for name in ("train", "val", "test")},
         near_duplicates=len(pairs),
         dropped=len(dropped),
         dropped_patients=patient_keys(dropped).nunique(),
         simulated=report.simulated,
         confounding=acknowledged,
     )
-    with tracking.tracked(config, this) as tracked:
+    with tracking.open_run(config, job) as tracked:
         tracking.log_cohort(
             tracked, manifest, patients=result.patients, near_duplicates=result.near_duplicates
         )
     return result
 
 
-def work_external(workspace: Workspace, this: Job) -> PreparedExternal:
+def work_external(workspace: Workspace, job: Job) -> PreparedExternalSets:
     """Read the external test sets, and refuse what the cohort has too."""
     config, collection, beside = workspace.config, workspace.external_collection, workspace.cohort
     assert collection is not None
     folder, n = _folder(workspace), len(beside)
-    table = _read_all(workspace, collection)
-    prints = fingerprint([*beside.files, *(folder / path for path in table["path"])])
-    pairs = near_duplicates(prints)
+    table = _read_sources(workspace, collection)
+    prints = fingerprint_files([*beside.files, *(folder / path for path in table["path"])])
+    pairs = find_near_duplicates(prints)
     # Files of one name may lie in several collections, whose images must stay apart.
     table["image_id"] = "external-" + table["image_id"]
     own, missing = pairs[pairs[:, 0] >= n] - n, config.missing_patient_id.value
     table["patient_id"] = images.assign_patients(table, own, missing_patient_id=missing)
     table["split"] = "test"
-    linked = linked_to(table, beside, pairs)
+    linked = is_person_in_cohort(table, beside, pairs)
     if linked.any() and not config.splits.drop_duplicates:
-        raise LeakageError(shared_with(table, linked, beside, pairs))
+        raise LeakageError(format_cohort_overlap(table, linked, beside, pairs))
     dropped, table = table[linked], table[~linked].reset_index(drop=True)
     if table.empty:
         raise LeakageError(
@@ -240,35 +245,35 @@ def work_external(workspace: Workspace, this: Job) -> PreparedExternal:
             "patient or by near-duplicates; choose another test_source"
         )
     manifest = Manifest(table, folder, tuple(config.classes))
-    (path,) = this.leaves
+    (path,) = job.outputs
     manifest.write(Path(path))
-    return PreparedExternal(
+    return PreparedExternalSets(
         manifest=str(path),
         digest=manifest.digest(),
         images=len(manifest),
-        patients=_patients(table),
+        patients=_count_patients(table),
         counts={
             str(name): part["label"].value_counts().to_dict()
             for name, part in table.groupby("source")
         },
         dropped=len(dropped),
         dropped_patients=patient_keys(dropped).nunique(),
-        simulated=collection.simulated,
+        simulated=collection.simulated_sources,
     )
 
 
-def _patients(table: pd.DataFrame) -> int:
+def _count_patients(table: pd.DataFrame) -> int:
     return int(patient_keys(table).nunique())
 
 
-def _read_all(workspace: Workspace, collection: Collection) -> pd.DataFrame:
+def _read_sources(workspace: Workspace, collection: SourceCollection) -> pd.DataFrame:
     """Every image of all sources in the study's format; its rows with path and sha256."""
     size_px, folder = workspace.config.size_px, _folder(workspace)
-    tables = [_read(s, collection.rows[s.name], size_px, folder) for s in collection.sources]
+    tables = [_read_source(s, collection.rows[s.name], size_px, folder) for s in collection.sources]
     return pd.concat(tables, ignore_index=True)
 
 
-def _read(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) -> pd.DataFrame:
+def _read_source(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) -> pd.DataFrame:
     """The same of one source; what has been read before is not read again."""
     store = ImageStore(folder, source.name, {"source": identity(source), "size_px": size_px})
     # An image that changed on disk has another stamp, and with it another name in the store.
@@ -276,10 +281,10 @@ def _read(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) -> pd.
     rows = rows.assign(name=names)
     bad = []
     with store.writer() as writer:
-        done = store.committed(lambda entry: True)
+        done = store.map_entries(lambda entry: True)
         todo = rows.loc[~rows["name"].isin(done.keys())]
         loaded = load_images(source, list(todo["locator"]), size_px)
-        with progress(f"read {source.name}", len(todo)) as bar:
+        with progress_bar(f"read {source.name}", len(todo)) as bar:
             for name, result in zip(todo["name"], loaded, strict=True):
                 if isinstance(result, str):
                     bad.append(result)

@@ -13,7 +13,8 @@ from typing import Any
 from xraysynth import tracking
 from xraysynth.data.persons import person_keys
 from xraysynth.evaluation.metrics.probes import Shortcut
-from xraysynth.jobs.job import Job, Line
+from xraysynth.jobs.job import Job, ResultLine
+from xraysynth.records import formerly
 from xraysynth.stages._workspace import Workspace
 
 SECTIONS = (
@@ -29,27 +30,28 @@ SECTIONS = (
 SEED = 0
 
 
+@formerly(findings="told")
 @dataclass(frozen=True)
-class Probed:
-    """The probes of a cohort; `told` are sentences on those that found a shortcut."""
+class ProbeResult:
+    """The probes of a cohort; `findings` are sentences on those that found a shortcut."""
 
     images: int
-    told: list[str]
+    findings: list[str]
     shortcuts: list[Shortcut]
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Probe the cohort, or find it probed."""
-    this = job(workspace)
-    return workspace.perform(this, partial(work, workspace, this))
+    this = build_job(workspace)
+    return workspace.run_job(this, partial(work, workspace, this))
 
 
 def jobs(workspace: Workspace) -> list[Job]:
     """The one job of this stage."""
-    return [job(workspace)]
+    return [build_job(workspace)]
 
 
-def job(workspace: Workspace) -> Job:
+def build_job(workspace: Workspace) -> Job:
     """The job that probes the cohort."""
     from xraysynth.evaluation.metrics import probes
 
@@ -59,43 +61,45 @@ def job(workspace: Workspace) -> Job:
         "size_px": config.size_px,
         "views": list(probes.VIEWS),
         "folds": probes.FOLDS,
-        "at_most": probes.AT_MOST,
+        "at_most": probes.MAX_IMAGES,
         "replicates": config.evaluate.replicates,
         "seed": SEED,
     }
-    if workspace.audit.may_link_patients:
+    if workspace.audit.has_linked_patients:
         decides["patients"] = "linked"  # where none are, jobs of earlier versions found the same
     return Job("probe", decides, config.output)
 
 
-def work(workspace: Workspace, this: Job) -> Probed:
+def work(workspace: Workspace, job: Job) -> ProbeResult:
     """Probe the cohort; patients who share near-duplicates are one, and lie in one fold."""
-    from xraysynth.data.pixels import pixels
-    from xraysynth.evaluation.metrics.probes import shortcuts
+    from xraysynth.data.pixels import load_cached_pixels
+    from xraysynth.evaluation.metrics.probes import probe_shortcuts
 
     config, cohort = workspace.config, workspace.cohort
-    images = pixels(cohort, size_px=config.size_px, folder=workspace.cache, memory_mapped=True)
-    found = shortcuts(
+    images = load_cached_pixels(
+        cohort, size_px=config.size_px, folder=workspace.cache, memory_mapped=True
+    )
+    found = probe_shortcuts(
         images,
         cohort.table["source"].to_numpy(),
         cohort.table["label"].to_numpy(),
-        person_keys(cohort.table, workspace.linked).to_numpy(),
+        person_keys(cohort.table, workspace.linked_patients).to_numpy(),
         seed=SEED,
         replicates=config.evaluate.replicates,
     )
-    told = [_sentence(row) for row in found if _gives_away(row)]
-    with tracking.tracked(config, this) as run:
+    told = [_format_shortcut(row) for row in found if _is_shortcut(row)]
+    with tracking.open_run(config, job) as run:
         tracking.log_shortcuts(run, found)
-    return Probed(len(cohort), told, found)
+    return ProbeResult(len(cohort), told, found)
 
 
-def _gives_away(row: Shortcut) -> bool:
+def _is_shortcut(row: Shortcut) -> bool:
     """True above chance, except for the class from the whole image, which is no shortcut."""
-    return row.low > row.chance and (row.question, row.view) != ("class", "thumbnail")
+    return row.low > row.chance and (row.target, row.view) != ("class", "thumbnail")
 
 
-def _sentence(row: Shortcut) -> str:
+def _format_shortcut(row: Shortcut) -> str:
     return (
-        f"{row.question} from {row.view}: {row.measure} {row.value:.2f} "
+        f"{row.target} from {row.view}: {row.measure} {row.value:.2f} "
         f"({row.low:.2f} to {row.high:.2f}; chance {row.chance:.2f})"
     )

@@ -18,16 +18,16 @@ from xraysynth.config import Config
 from xraysynth.errors import PrivacyError, XraysynthError
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import FineTuning
-from xraysynth.jobs.job import Job, Line
-from xraysynth.jobs.provenance import environment
-from xraysynth.jobs.record import RunRecord, finished
+from xraysynth.jobs.job import Job, ResultLine
+from xraysynth.jobs.provenance import collect_environment
+from xraysynth.jobs.record import RunRecord, load_finished_records
 from xraysynth.manifest import Manifest
 from xraysynth.privacy import Scrubber
-from xraysynth.records import LEARNED, JsonObject, LearningRecord, to_json
+from xraysynth.records import LEARNING_RECORD_FILE, JsonObject, LearningRecord, to_json
 from xraysynth.release import croissant, hub
-from xraysynth.release.folder import Contents, mark, write_release
-from xraysynth.release.inputs import Background, Made, part_names
-from xraysynth.release.origin import trained_on
+from xraysynth.release.folder import ReleaseContents, marker_name, write_release
+from xraysynth.release.inputs import ReleasedGenerator, StudyInfo, part_names
+from xraysynth.release.origin import summarize_train_split
 from xraysynth.release.study import StudyRecord
 from xraysynth.stages import finetune, prepare, report
 from xraysynth.stages._study import plan
@@ -36,101 +36,105 @@ from xraysynth.stages._workspace import Workspace
 SECTIONS = ("release", "study", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of the study."""
 
-CARDS = 1
+CARDS_VERSION = 1
 """Raised whenever a card changes, so that old releases are written anew."""
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleaseResult:
     """The folder of a release, and how many files each part has."""
 
     release: str
     parts: dict[str, int]
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Write the release, or find it written; then send it, if it is to be sent."""
     config, recipe = workspace.config, workspace.config.release
-    token = hub.token() if recipe.push else ""  # before anything is written
+    token = hub.read_token() if recipe.push else ""  # before anything is written
     if "data" in recipe.parts:
-        croissant.mlcroissant()
-    made = _collect(plan.with_count(workspace))
-    _require_terms(config, made)
+        croissant.require_mlcroissant()
+    made = _collect_generators(plan.with_images_per_class(workspace))
+    _require_acknowledged_terms(config, made)
     names = part_names(recipe, made)
     study = report.run(workspace) if "study" in recipe.parts else {}
-    this = job(workspace, made, study)
-    result = workspace.perform(this, partial(work, workspace, made, study, this))
+    this = build_job(workspace, made, study)
+    result = workspace.run_job(this, partial(work, workspace, made, study, this))
     if not recipe.push:
         return result
     sent = hub.push(_folder(config), names, repo=recipe.repo, private=recipe.private, token=token)
     return result | {"pushed": sent}
 
 
-def _collect(workspace: Workspace) -> list[Made]:
+def _collect_generators(workspace: Workspace) -> list[ReleasedGenerator]:
     """Every selected generator with what it learned, made, and was measured to do."""
     config = workspace.config
     found = []
     for key, (name, generator) in zip(config.generator, workspace.generators.items(), strict=True):
-        images, store = _pool(workspace, key, name), workspace.store(name)
-        taught = finetune.job(workspace, name) if name in workspace.learners else None
-        made = Made(
+        images, store = _load_pool(workspace, key, name), workspace.pool_store(name)
+        taught = (
+            finetune.build_job(workspace, name)
+            if name in workspace.generators_to_finetune
+            else None
+        )
+        made = ReleasedGenerator(
             key=key,
             generator=generator,
             images=images,
-            outcomes=pool.outcomes(store),
-            refusals=pool.refusals(store),
-            learned=pool.learned(store) or _learned(taught),
-            evaluated=_evaluated(workspace, images) if images is not None else {},
+            outcomes=pool.count_outcomes(store),
+            refusals=pool.count_refusals(store),
+            learning_record=pool.read_learning_record(store) or _load_learning_record(taught),
+            evaluation=_latest_evaluation(workspace, images) if images is not None else {},
         )
         if taught and "model" in config.release.parts:
             result = taught.result(FineTuning, workspace.command("finetune"))
-            made = replace(made, weights=taught.folder, taught=result)
+            made = replace(made, weights=taught.folder, finetuning=result)
         found.append(made)
     return found
 
 
-def _pool(workspace: Workspace, key: str, name: str) -> Manifest | None:
+def _load_pool(workspace: Workspace, key: str, name: str) -> Manifest | None:
     config = workspace.config
-    own = workspace.derive(replace(config, generator={key: config.generator[key]}))
+    own = workspace.with_config(replace(config, generator={key: config.generator[key]}))
     try:
-        return own.pools(workspace.per_class)[name]
+        return own.pools(workspace.images_per_class)[name]
     except XraysynthError:
         if "data" in config.release.parts:
             raise
         return None
 
 
-def _learned(taught: Job | None) -> LearningRecord | None:
-    if taught is None or not taught.done:
+def _load_learning_record(finetune_job: Job | None) -> LearningRecord | None:
+    if finetune_job is None or not finetune_job.done:
         return None
-    return LearningRecord.read(taught.folder / LEARNED)
+    return LearningRecord.read(finetune_job.folder / LEARNING_RECORD_FILE)
 
 
-def _evaluated(workspace: Workspace, images: Manifest) -> JsonObject:
+def _latest_evaluation(workspace: Workspace, images: Manifest) -> JsonObject:
     """The newest evaluation of exactly these images on exactly this cohort, by any settings."""
     inputs = {"cohort": workspace.cohort.digest(), "pool": images.digest()}
     done = [
         record
-        for record in finished(workspace.output, "evaluate")
+        for record in load_finished_records(workspace.output, "evaluate")
         if inputs.items() <= record.identity.items()
     ]
     newest = max(done, key=lambda record: record.started, default=None)
     return newest.result if newest else {}
 
 
-def _credentialed(config: Config) -> list[str]:
+def _credentialed_sources(config: Config) -> list[str]:
     """Sources under a data use agreement."""
     return [s.name for s in (*config.sources(), *config.test_sources()) if s.credentialed]
 
 
-def _require_terms(config: Config, made: Sequence[Made]) -> None:
+def _require_acknowledged_terms(config: Config, generators: Sequence[ReleasedGenerator]) -> None:
     """Refuse what comes from bound sources until their terms are acknowledged.
 
     The results of a study are numbers of many patients and may go out without, but then without
     pictures.
     """
-    recipe, bound = config.release, _credentialed(config)
-    derived = [m.generator.name for m in made if m.derived]
+    recipe, bound = config.release, _credentialed_sources(config)
+    derived = [m.generator.name for m in generators if m.may_have_seen_real]
     offends = [
         f"{part}-{name}" for part in ("model", "data") if part in recipe.parts for name in derived
     ]
@@ -143,15 +147,15 @@ def _require_terms(config: Config, made: Sequence[Made]) -> None:
         )
 
 
-def _background(workspace: Workspace) -> Background:
+def _study_info(workspace: Workspace) -> StudyInfo:
     config, audit, recipe = workspace.config, workspace.audit, workspace.config.release
     simulated = audit.simulated
-    return Background(
+    return StudyInfo(
         study=config.study.name,
         classes=config.classes,
         simulated=simulated if len(simulated) == len(config.sources()) else [],
-        trained=trained_on(workspace.cohort),
-        bound=_credentialed(config) if recipe.acknowledge_terms else (),
+        train_split=summarize_train_split(workspace.cohort),
+        credentialed_sources=_credentialed_sources(config) if recipe.acknowledge_terms else (),
         licence=recipe.licence,
         notes=[
             f"Real images were put into one format: grey, square, {config.size_px} px.",
@@ -166,7 +170,9 @@ def _folder(config: Config) -> Path:
     return config.output / "releases" / config.study.name
 
 
-def job(workspace: Workspace, made: Sequence[Made], study: Mapping[str, Any]) -> Job:
+def build_job(
+    workspace: Workspace, generators: Sequence[ReleasedGenerator], report_result: Mapping[str, Any]
+) -> Job:
     """The job that writes this release."""
     config = workspace.config
     decides = {
@@ -174,52 +180,57 @@ def job(workspace: Workspace, made: Sequence[Made], study: Mapping[str, Any]) ->
         "recipe": {k: v for k, v in asdict(config.release).items() if k not in ("push", "private")},
         "cohort": workspace.cohort.digest(),
         "audit": prepare.audit_digest(workspace),
-        "made": {m.key: m.digests() for m in made},
-        "report": study.get("key", ""),
+        "made": {m.key: m.content_digests() for m in generators},
+        "report": report_result.get("key", ""),
         "version": __version__,
-        "cards": CARDS,
+        "cards": CARDS_VERSION,
     }
     this = Job("release", decides, config.output)
-    return replace(this, leaves=(_folder(config) / mark(this.key),))
+    return replace(this, outputs=(_folder(config) / marker_name(this.key),))
 
 
 def work(
-    workspace: Workspace, made: Sequence[Made], study: Mapping[str, Any], this: Job
-) -> Released:
+    workspace: Workspace,
+    generators: Sequence[ReleasedGenerator],
+    report_result: Mapping[str, Any],
+    job: Job,
+) -> ReleaseResult:
     """Write all parts beside the last release of this name, and replace it."""
     config = workspace.config
-    contents = Contents(
+    contents = ReleaseContents(
         recipe=config.release,
-        about=_background(workspace),
-        made=made,
-        study=_study_record(workspace, study) if study else None,
+        study_info=_study_info(workspace),
+        generators=generators,
+        study=_study_record(workspace, report_result) if report_result else None,
         prompt=config.prompts.prompt(config.classes[-1], 0, seed=config.generate.seed),
-        real_ids=_ids(workspace.cohort),
-        with_pictures=config.release.acknowledge_terms or not _credentialed(config),
+        real_ids=_real_ids(workspace.cohort),
+        with_pictures=config.release.acknowledge_terms or not _credentialed_sources(config),
     )
     target = _folder(config)
-    files = write_release(target, contents, key=this.key, scrubber=Scrubber.of(config.output))
-    return Released(str(target), {part: len(digests) for part, digests in files.items()})
+    files = write_release(
+        target, contents, key=job.key, scrubber=Scrubber.from_folders(config.output)
+    )
+    return ReleaseResult(str(target), {part: len(digests) for part, digests in files.items()})
 
 
-def _study_record(workspace: Workspace, study: Mapping[str, Any]) -> StudyRecord:
-    folder = Path(study["folder"])
-    config = _public(workspace.config)
+def _study_record(workspace: Workspace, report_result: Mapping[str, Any]) -> StudyRecord:
+    folder = Path(report_result["folder"])
+    config = _public_config(workspace.config)
     return StudyRecord(folder, config, workspace.overrides, _environment(folder))
 
 
-def _public(config: Config) -> JsonObject:
+def _public_config(config: Config) -> JsonObject:
     """The configuration without what is about this machine, its user and this release."""
     private = ("paths", "tracking", "release", "real", "synthetic", "trained_on")
-    return {name: value for name, value in config.plain().items() if name not in private}
+    return {name: value for name, value in config.to_dict().items() if name not in private}
 
 
 def _environment(folder: Path) -> JsonObject:
     """What the report was made with."""
-    recorded: JsonObject = RunRecord.read(folder).environment or to_json(environment())
+    recorded: JsonObject = RunRecord.read(folder).environment or to_json(collect_environment())
     return recorded
 
 
-def _ids(cohort: Manifest) -> set[str]:
+def _real_ids(cohort: Manifest) -> set[str]:
     table = cohort.table
     return {str(v) for name in ("image_id", "patient_id", "sha256") for v in table[name]}

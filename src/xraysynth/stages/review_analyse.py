@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from xraysynth import tracking
 from xraysynth.errors import ConfigError
-from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.files import publish
-from xraysynth.jobs.job import Job, Line
+from xraysynth.evaluation.reader_study.key import AnswerKey
+from xraysynth.files import copy_atomically
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.seeds import digest
 from xraysynth.stages._workspace import Workspace
 
@@ -36,12 +36,12 @@ FILES = (
     "answers.csv",
     "reading.json",
 )
-MEASURES = 2
+MEASURES_VERSION = 2
 """Raised whenever a measure is added or changed, so that old answers are analysed anew."""
 
 
 @dataclass(frozen=True)
-class Analysed:
+class AnalysisResult:
     """Who answered how much, files of readers who have not finished, and each generator's verdict."""
 
     readers: list[str]
@@ -50,59 +50,61 @@ class Analysed:
     headline: dict[str, str]
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Analyse what came back, or find it analysed."""
-    from xraysynth.evaluation.reader_study.exports import load
+    from xraysynth.evaluation.reader_study.exports import load_exports
 
     config = workspace.config
-    place = folder(config.output, config.review.name)
-    key = Key.read(place.parent / "owner" / "key.json")
+    place = analysis_folder(config.output, config.review.name)
+    key = AnswerKey.read(place.parent / "owner" / "key.json")
     if not config.review.export_paths:
         raise ConfigError(
             "review.exports names the folder or files that the readers sent back; for example "
             f"xraysynth review analyse review.name={config.review.name} review.exports=answers/"
         )
-    exports = load(config.review.export_paths, key)
+    exports = load_exports(config.review.export_paths, key)
     identity = {
         "key": digest([key.study, sorted(key.kits)]),
         "answers": digest([export.rows for export in exports]),
-        "measures": MEASURES,
+        "measures": MEASURES_VERSION,
     }
-    this = Job("review_analyse", identity, config.output, leaves=FILES)
-    result = workspace.perform(this, partial(work, workspace, key, exports, this))
-    publish(FILES, source=this.folder, target=place)
+    this = Job("review_analyse", identity, config.output, outputs=FILES)
+    result = workspace.run_job(this, partial(work, workspace, key, exports, this))
+    copy_atomically(FILES, source=this.folder, target=place)
     return result | {"page": str(place / "review.html"), "results": str(place / "results.csv")}
 
 
-def folder(output: Path, name: str) -> Path:
+def analysis_folder(output: Path, name: str) -> Path:
     """Where the analysis of a reading lies."""
     return output / "reviews" / name / "analysis"
 
 
-def work(workspace: Workspace, key: Key, exports: Sequence["Export"], this: Job) -> Analysed:
+def work(
+    workspace: Workspace, key: AnswerKey, exports: Sequence["Export"], job: Job
+) -> AnalysisResult:
     """Join, analyse, and write page and tables."""
     from xraysynth.evaluation.reader_study import reading
     from xraysynth.evaluation.reader_study.analysis import analyse
-    from xraysynth.evaluation.reader_study.exports import join
+    from xraysynth.evaluation.reader_study.exports import join_with_key
     from xraysynth.report.page import render_reading
-    from xraysynth.report.readers import sentences
+    from xraysynth.report.readers import summary_sentences
 
-    answers, command = join(exports, key), workspace.command("review analyse")
+    answers, command = join_with_key(exports, key), workspace.command("review analyse")
     asked = [question.id for question in key.questions]
-    analysis = analyse(answers, classes=key.classes, asked=asked)
+    analysis = analyse(answers, classes=key.classes, question_ids=asked)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    reading.write(
-        reading.describe(key, exports, answers, analysis, created=created, command=command),
-        this.folder,
+    reading.save_reading(
+        reading.build_reading(key, exports, answers, analysis, created=created, command=command),
+        job.folder,
     )
-    answers.to_csv(this.folder / "answers.csv", index=False)
-    written = reading.read(this.folder)
-    (this.folder / "review.html").write_text(render_reading(written), encoding="utf-8")
-    with tracking.tracked(workspace.config, this) as logged:
-        tracking.log_review(logged, analysis.results, analysis.marks)
-    return Analysed(
+    answers.to_csv(job.folder / "answers.csv", index=False)
+    written = reading.load_reading(job.folder)
+    (job.folder / "review.html").write_text(render_reading(written), encoding="utf-8")
+    with tracking.open_run(workspace.config, job) as logged:
+        tracking.log_reader_study(logged, analysis.results, analysis.marks)
+    return AnalysisResult(
         readers=sorted({export.reader for export in exports}),
         answers=len(answers),
-        unfinished=[export.path.name for export in exports if not export.finished],
-        headline=dict(sentences(written)),
+        unfinished=[export.path.name for export in exports if not export.is_complete],
+        headline=dict(summary_sentences(written)),
     )

@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xraysynth.config import Config, with_former_names
-from xraysynth.data.leakage import check_firewall
+from xraysynth.config import Config, with_deprecated_names
+from xraysynth.data.leakage import require_no_contamination
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
-from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.files import exclusive
+from xraysynth.evaluation.reader_study.key import AnswerKey
+from xraysynth.files import exclusive_lock
 from xraysynth.generation import pool
-from xraysynth.jobs.job import Job, Line
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest
 from xraysynth.records import from_json
 from xraysynth.stages._study import plan
@@ -31,10 +31,10 @@ from xraysynth.stages._workspace import Workspace
 SECTIONS = ("review", "classes", "size_px", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of prepare and generate."""
 
-KITS = 1
+KITS_VERSION = 1
 """Raised whenever the drawing or the pixels change, so that no kit is rebuilt as another one."""
 
-LARGE_MB, SMALLER = 30, "a lower review.session_size makes smaller ones"
+LARGE_MB, SMALLER_KITS_HINT = 30, "a lower review.session_size makes smaller ones"
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,32 @@ class Kits:
     largest_mb: float
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Write kits and key, or find them written."""
     config = workspace.config
-    _require_terms(config)
+    _require_acknowledged_terms(config)
     if not config.generator:
         raise ConfigError("generator must name at least one; for example generator=sd_lora")
-    pools = _checked_pools(workspace)
-    this = job(workspace, pools)
-    with _held(folder(config)):
-        _require_same(config, this)
-        result = workspace.perform(this, partial(work, workspace, pools, this))
-    print(_advice(from_json(Kits, result)), file=sys.stderr, flush=True)
+    pools = _load_pools(workspace)
+    this = build_job(workspace, pools)
+    with _lock(reader_study_folder(config)):
+        _require_same_key(config, this)
+        result = workspace.run_job(this, partial(work, workspace, pools, this))
+    print(_format_instructions(from_json(Kits, result)), file=sys.stderr, flush=True)
     return result
 
 
-def folder(config: Config) -> Path:
+def reader_study_folder(config: Config) -> Path:
     """Where the reading lies."""
     return config.output / "reviews" / config.review.name
 
 
 def key_path(config: Config) -> Path:
     """The answer key of the reading."""
-    return folder(config) / "owner" / "key.json"
+    return reader_study_folder(config) / "owner" / "key.json"
 
 
-def _require_terms(config: Config) -> None:
+def _require_acknowledged_terms(config: Config) -> None:
     """A kit leaves the house, and images of bound sources with it."""
     bound = [source.name for source in config.sources() if source.credentialed]
     if bound and not config.review.acknowledge_terms:
@@ -84,79 +84,83 @@ def _require_terms(config: Config) -> None:
         )
 
 
-def _checked_pools(workspace: Workspace) -> dict[str, Manifest]:
+def _load_pools(workspace: Workspace) -> dict[str, Manifest]:
     """The study's pools, none of them made from what the reading tests."""
-    found = workspace.pools(plan.with_count(workspace).per_class)
-    learned = {name: pool.learned(workspace.store(name)) for name in found}
-    check_firewall(workspace.cohort, found, learned)
+    found = workspace.pools(plan.with_images_per_class(workspace).images_per_class)
+    learned = {name: pool.read_learning_record(workspace.pool_store(name)) for name in found}
+    require_no_contamination(workspace.cohort, found, learned)
     return found
 
 
-def job(workspace: Workspace, pools: Mapping[str, Manifest]) -> Job:
+def build_job(workspace: Workspace, pools: Mapping[str, Manifest]) -> Job:
     """The job that builds the kits of these pools and the cohort."""
     config, cohort = workspace.config, workspace.cohort
     apart = ("exports", "acknowledge_terms")
     decisive = {name: value for name, value in asdict(config.review).items() if name not in apart}
     decides = {
-        "review": with_former_names("review", decisive),
+        "review": with_deprecated_names("review", decisive),
         "classes": config.classes,
         "side_px": _side_px(config),
         "cohort": cohort.digest(),
         "pools": {name: images.digest() for name, images in pools.items()},
-        "kits": KITS,
+        "kits": KITS_VERSION,
     }
     this = Job("review_build", decides, config.output)
-    key = _known(config)
-    kits = [folder(config) / "kits" / kit.file for kit in key.kits.values()] if key else []
-    return replace(this, leaves=(key_path(config), *kits))
+    key = _load_existing_key(config)
+    kits = (
+        [reader_study_folder(config) / "kits" / kit.file for kit in key.kits.values()]
+        if key
+        else []
+    )
+    return replace(this, outputs=(key_path(config), *kits))
 
 
 def _side_px(config: Config) -> int:
     return config.review.side_px or config.size_px
 
 
-def _known(config: Config) -> Key | None:
-    return Key.read(key_path(config)) if key_path(config).exists() else None
+def _load_existing_key(config: Config) -> AnswerKey | None:
+    return AnswerKey.read(key_path(config)) if key_path(config).exists() else None
 
 
-def _held(place: Path) -> Any:
-    place.mkdir(parents=True, exist_ok=True)
-    return exclusive(place / ".lock")
+def _lock(folder: Path) -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
+    return exclusive_lock(folder / ".lock")
 
 
-def _require_same(config: Config, this: Job) -> None:
+def _require_same_key(config: Config, job: Job) -> None:
     """A key is never overwritten: answers to its kits may be on their way."""
-    known = _known(config)
-    if known is not None and known.made_by != this.key:
+    known = _load_existing_key(config)
+    if known is not None and known.made_by != job.key:
         raise XraysynthError(
             f"{key_path(config)} is the key of kits that were built from other settings or images, and "
             "answers to them may still come; choose another review.name for the new ones, or move "
-            f"{folder(config)} away if no kit was handed out"
+            f"{reader_study_folder(config)} away if no kit was handed out"
         )
 
 
-def work(workspace: Workspace, pools: Mapping[str, Manifest], this: Job) -> Kits:
+def work(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> Kits:
     """Draw the images, write the key, and then the kits."""
     from xraysynth.evaluation.reader_study import build, sample
 
     config, cohort = workspace.config, workspace.cohort
     simulated = len(workspace.audit.simulated) == len(config.sources())
-    recipe, known = config.review, _known(config)
-    drawn = sample.draw(
+    recipe, known = config.review, _load_existing_key(config)
+    drawn = sample.draw_sample(
         cohort,
         pools,
         per_cell=recipe.per_cell,
         calibration=recipe.calibration,
         seed=recipe.seed,
     )
-    key = build.key_of(
+    key = build.build_key(
         recipe,
         drawn,
         classes=config.classes,
         pools={name: images.folder.name.rpartition("-")[2] for name, images in pools.items()},
         cohort=cohort.digest(),
         simulated=simulated,
-        made_by=this.key,
+        made_by=job.key,
         secret=known.secret if known else secrets.token_hex(32),
     )
     if known is None:
@@ -168,8 +172,8 @@ def work(workspace: Workspace, pools: Mapping[str, Manifest], this: Job) -> Kits
         )
     sizes = build.write_kits(
         key,
-        {name: image.path for name, image in build.case_ids(drawn).items()},
-        folder(config) / "kits",
+        {name: image.path for name, image in build.cases_by_id(drawn).items()},
+        reader_study_folder(config) / "kits",
         language=recipe.language,
         side_px=_side_px(config),
     )
@@ -182,11 +186,11 @@ def work(workspace: Workspace, pools: Mapping[str, Manifest], this: Job) -> Kits
     )
 
 
-def _advice(kits: Kits) -> str:
+def _format_instructions(kits: Kits) -> str:
     large = kits.largest_mb > LARGE_MB
     return "\n".join(
         [
-            *([f"the largest kit has {kits.largest_mb} MB; {SMALLER}"] if large else []),
+            *([f"the largest kit has {kits.largest_mb} MB; {SMALLER_KITS_HINT}"] if large else []),
             "send to the readers, each their own file (they open it in a browser):",
             *(f"  {path}" for path in kits.send),
             "keep, and show no reader (without it the answers say nothing; make a copy):",

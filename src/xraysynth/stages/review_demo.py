@@ -10,22 +10,22 @@ from dataclasses import asdict, replace
 
 from xraysynth.config import Config
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
-from xraysynth.generation.generators.base import Paid
-from xraysynth.jobs.job import Line
-from xraysynth.seeds import key12
+from xraysynth.generation.generators.base import PaidGenerator
+from xraysynth.jobs.job import ResultLine
+from xraysynth.seeds import short_digest
 from xraysynth.stages import finetune, generate, review_build
 from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("review", "source", "generator")
 """The options that this stage reads, besides those of review build."""
 
-DEMO = ReviewRecipe(readers=["demo"], per_cell=3, calibration=2)
+DEMO_DEFAULTS = ReviewRecipe(readers=["demo"], per_cell=3, calibration=2)
 """What differs from the defaults, unless the user chose."""
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Build the demonstration's kit, or find it built."""
-    workspace = workspace.derive(_small(workspace))
+    workspace = workspace.with_config(_demo_config(workspace))
     config = workspace.config
     generate.run(workspace)
     result = review_build.run(workspace)
@@ -35,22 +35,22 @@ def run(workspace: Workspace) -> Line:
     return result | {"stage": "review_demo", "open": result["send"][0]}
 
 
-def _small(workspace: Workspace) -> Config:
+def _demo_config(workspace: Workspace) -> Config:
     """Few images, of the generators that have them or make them in seconds."""
-    config, learners = workspace.config, workspace.learners
+    config, learners = workspace.config, workspace.generators_to_finetune
     able = {
         key: node
         for (key, node), (name, generator) in zip(
             config.generator.items(), config.generators().items(), strict=True
         )
-        if not isinstance(generator, Paid)
-        and (name not in learners or finetune.job(workspace, name).done)
+        if not isinstance(generator, PaidGenerator)
+        and (name not in learners or finetune.build_job(workspace, name).done)
     }
     for key in config.generator.keys() - able.keys():
         print(f"without {key}: its images take longer than a demonstration", file=sys.stderr)
     standard = ReviewRecipe()
     smaller = {
-        option: getattr(DEMO, option)
+        option: getattr(DEMO_DEFAULTS, option)
         for option in ("readers", "per_cell", "calibration")
         if getattr(config.review, option) == getattr(standard, option)
     }
@@ -59,6 +59,6 @@ def _small(workspace: Workspace) -> Config:
     # A name of its own for every choice: a demonstration is no study that others wait for.
     if recipe.name == standard.name:
         decides = [sorted(able), workspace.cohort.digest(), asdict(replace(recipe, exports=None))]
-        recipe = replace(recipe, name=f"demo-{key12(decides)[:6]}")
+        recipe = replace(recipe, name=f"demo-{short_digest(decides)[:6]}")
     few = replace(config.generate, per_class=count)
     return replace(config, generator=able, generate=few, review=recipe)

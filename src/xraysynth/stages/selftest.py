@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from xraysynth.jobs.job import Line
+from xraysynth.jobs.job import ResultLine
 from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("paths",)
@@ -18,27 +18,27 @@ SECTIONS = ("paths",)
 PATIENTS_PER_CLASS = 40
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Every check, a line each on stderr."""
     from xraysynth.evaluation import selftest
     from xraysynth.evaluation.encoders import build
-    from xraysynth.progress import progress
+    from xraysynth.progress import progress_bar
 
-    def shown(locators: Sequence[str]) -> Any:
-        with progress("render", len(locators)) as bar:
+    def show_progress(locators: Sequence[str]) -> Any:
+        with progress_bar("render", len(locators)) as bar:
             for locator in locators:
                 yield locator
                 bar.update()
 
     sets = {
-        name: selftest.images(seed, PATIENTS_PER_CLASS, shown)
+        name: selftest.simulate_images(seed, PATIENTS_PER_CLASS, show_progress)
         for seed, name in enumerate(("train", "real", "other"), start=101)
     }
     failed, count = [], 0
-    for check in selftest.checks(build("embedded"), **sets):
+    for check in selftest.run_checks(build("embedded"), **sets):
         count += 1
         mark = "ok    " if check.passed else "FAILED"
-        print(f"{mark} {check.name}: {check.found}", file=sys.stderr, flush=True)
+        print(f"{mark} {check.name}: {check.detail}", file=sys.stderr, flush=True)
         failed += [] if check.passed else [check.name]
     state = "failed" if failed else "done"
     return {"stage": "selftest", "state": state, "checks": count, "failed": failed}

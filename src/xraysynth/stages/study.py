@@ -20,7 +20,7 @@ from typing import Any
 
 from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
-from xraysynth.jobs.job import Line
+from xraysynth.jobs.job import ResultLine
 from xraysynth.stages import report
 from xraysynth.stages._study import forecast, plan
 from xraysynth.stages._workspace import Workspace
@@ -39,13 +39,13 @@ SECTIONS = (
 """The options that this stage reads; it hands all of them to the stages it runs."""
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Run what is missing and write the report; a failed step makes the study's state failed."""
     if workspace.config.plan:
         return forecast.run(workspace)
-    for reason in plan.kept_in(workspace.config, workspace.cohort).values():
+    for reason in plan.sources_not_left_out(workspace.config, workspace.cohort).values():
         print(reason, file=sys.stderr, flush=True)
-    steps = forecast.missing(plan.steps(workspace))
+    steps = forecast.missing_steps(plan.build_steps(workspace))
     failures = _run_all(steps, workspace.config.study.workers)
     result = report.run(workspace, failures=failures)
     state = "failed" if failures else "done"
@@ -54,14 +54,14 @@ def run(workspace: Workspace) -> Line:
 
 def _run_all(steps: Sequence[plan.Step], workers: int) -> list[str]:
     """Every step once those it needs have ended, well or not; the messages of those that failed."""
-    launcher = launchers.chosen()
-    if launcher == launchers.BASIC:
-        return _side_by_side(steps, workers)
+    launcher = launchers.launcher_name()
+    if launcher == launchers.BASIC_LAUNCHER:
+        return _run_in_processes(steps, workers)
     # This one alone starts at once whatever it gets.
-    return _in_waves(steps, workers if launcher == "submitit_local" else len(steps))
+    return _run_in_waves(steps, workers if launcher == "submitit_local" else len(steps))
 
 
-class _Waiting:
+class _StepQueue:
     """The steps that are not begun, in the order of the plan, as far as those they need allow."""
 
     def __init__(self, steps: Sequence[plan.Step]) -> None:
@@ -75,62 +75,62 @@ class _Waiting:
     def __bool__(self) -> bool:
         return self._begun < len(self._by_title)
 
-    def take(self, at_most: int) -> list[plan.Step]:
+    def take(self, limit: int) -> list[plan.Step]:
         """Steps that can begin, each with a line of its own."""
         places = list(self._by_title)
         self._ready = sorted([*self._ready, *self._order.get_ready()], key=places.index)
-        taken, self._ready = self._ready[:at_most], self._ready[at_most:]
+        taken, self._ready = self._ready[:limit], self._ready[limit:]
         for title in taken:
             self._begun += 1
             print(f"[{self._begun}/{len(places)}] {title}", file=sys.stderr, flush=True)
         return [self._by_title[title] for title in taken]
 
-    def ended(self, step: plan.Step) -> None:
+    def mark_done(self, step: plan.Step) -> None:
         """What waits for this step may begin."""
         self._order.done(step.title)
 
 
-def _in_waves(steps: Sequence[plan.Step], at_once: int) -> list[str]:
-    """Through Hydra's launcher: all steps that need none of the others, up to `at_once`; and again."""
-    waiting, failures = _Waiting(steps), []
+def _run_in_waves(steps: Sequence[plan.Step], max_parallel: int) -> list[str]:
+    """Through Hydra's launcher: all steps that need none of the others, up to `max_parallel`; and again."""
+    waiting, failures = _StepQueue(steps), []
     while waiting:
-        wave = waiting.take(at_once)
-        errors = launchers.hand_over([partial(_run, step) for step in wave])
-        failures += [_told(step, e) for step, e in zip(wave, errors, strict=True) if e]
+        wave = waiting.take(max_parallel)
+        errors = launchers.submit([partial(_run_step, step) for step in wave])
+        failures += [_report_failure(step, e) for step, e in zip(wave, errors, strict=True) if e]
         for step in wave:
-            waiting.ended(step)
+            waiting.mark_done(step)
     return failures
 
 
-def _told(step: plan.Step, error: str | XraysynthError) -> str:
+def _report_failure(step: plan.Step, error: str | XraysynthError) -> str:
     message = f"{step.title}: {error}"
     print(f"failed: {message}", file=sys.stderr, flush=True)
     return message
 
 
-def _side_by_side(steps: Sequence[plan.Step], workers: int) -> list[str]:
+def _run_in_processes(steps: Sequence[plan.Step], workers: int) -> list[str]:
     """In processes of this machine, or one after another in this one."""
-    waiting, failures = _Waiting(steps), []
+    waiting, failures = _StepQueue(steps), []
     running: dict[Future[None], plan.Step] = {}
-    with _executor(workers) as executor:
+    with _build_executor(workers) as executor:
         while waiting or running:
             for step in waiting.take(workers - len(running)):
-                running[executor.submit(_run, step)] = step
+                running[executor.submit(_run_step, step)] = step
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 step = running.pop(future)
-                failures += [message] if (message := _failure(future, step)) else []
-                waiting.ended(step)
+                failures += [message] if (message := _failure_message(future, step)) else []
+                waiting.mark_done(step)
     return failures
 
 
-def _run(step: plan.Step) -> None:
+def _run_step(step: plan.Step) -> None:
     # A workspace of its own: what a generator has loaded goes with the step.
-    workspace = step.workspace.derive(step.workspace.config)
+    workspace = step.workspace.with_config(step.workspace.config)
     importlib.import_module(f"xraysynth.stages.{step.stage}").run(workspace)
 
 
-def _failure(future: "Future[None]", step: plan.Step) -> str:
+def _failure_message(future: "Future[None]", step: plan.Step) -> str:
     try:
         future.result()
     except BrokenProcessPool as error:
@@ -139,17 +139,17 @@ def _failure(future: "Future[None]", step: plan.Step) -> str:
             "with fewer study.workers if need be: what is done is kept"
         ) from error
     except XraysynthError as error:
-        return _told(step, error)
+        return _report_failure(step, error)
     return ""
 
 
-def _executor(workers: int) -> Executor:
+def _build_executor(workers: int) -> Executor:
     # Forking a process that has used torch can hang; spawned workers cost seconds, once.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context) if workers > 1 else _Inline()
+    return ProcessPoolExecutor(workers, mp_context=context) if workers > 1 else _InlineExecutor()
 
 
-class _Inline(Executor):
+class _InlineExecutor(Executor):
     """Runs at once, in this process."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":

@@ -19,25 +19,29 @@ import numpy as np
 
 from xraysynth import tracking
 from xraysynth.config import Config
-from xraysynth.data.leakage import check_firewall, require_no_copies_of_held_out
+from xraysynth.data.leakage import require_no_contamination, require_no_duplicates_in_pools
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.evaluation.classifier_evaluation import ClassifierTest, JudgeResult, TrainResult
+from xraysynth.evaluation.classifier_evaluation import (
+    ClassifierTest,
+    FidelityClassifierResult,
+    TrainResult,
+)
 from xraysynth.generation import pool
 from xraysynth.jobs.distributed import is_main, process_group, world_size
-from xraysynth.jobs.job import Job, Line
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import LearningRecord, from_json
 from xraysynth.stages._workspace import Workspace
 from xraysynth.training.recipe import Control
 from xraysynth.training.run import (
-    WEIGHTS,
-    FitFacts,
+    WEIGHTS_FILE,
+    FitSummary,
     Training,
-    content_digests,
-    forget_steps,
-    image_counts,
-    judge_roles,
-    start_over_unless,
+    assign_label_fidelity_splits,
+    compute_pool_digests,
+    count_training_images,
+    delete_checkpoints,
+    restart_if_pools_changed,
 )
 
 if TYPE_CHECKING:  # a wrong option must be refused before torch is there
@@ -48,37 +52,37 @@ SECTIONS = ("classes", "size_px", "seed", "generator", "data", "classifier", "tr
 """The options that this stage reads, besides those of prepare."""
 
 PREDICTIONS = "predictions.parquet"
-EXTERNAL = "external.parquet"
+EXTERNAL_PREDICTIONS = "external.parquet"
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Train and test one classifier, or find it done.
 
     Of processes that torchrun started together the first does all but the training on its own.
     """
-    _require_equal_shares(workspace.config)
-    this = job(workspace)
+    _require_divisible_batch(workspace.config)
+    this = build_job(workspace)
     if this.done:
-        return workspace.perform(this, dict, beside=dict)
-    if is_main() and replace(this, made_of={}).done:
+        return workspace.run_job(this, dict, on_other_ranks=dict)
+    if is_main() and replace(this, input_digests={}).done:
         print(
             f"train job {this.key} is trained again: its pools have other images now than it was "
             "trained on",
             file=sys.stderr,
             flush=True,
         )
-    synthetic = _mixed_pools(workspace)
+    synthetic = _load_mixed_pools(workspace)
     if is_main():
-        tested_on = [m for m in (workspace.cohort, workspace.external) if m is not None]
-        require_no_copies_of_held_out(tested_on, synthetic, cache=workspace.cache)
-    return workspace.perform(
+        tested_on = [m for m in (workspace.cohort, workspace.external_test_set) if m is not None]
+        require_no_duplicates_in_pools(tested_on, synthetic, cache=workspace.cache)
+    return workspace.run_job(
         this,
         partial(work, workspace, synthetic, this),
-        beside=partial(_assist, workspace, synthetic, this),
+        on_other_ranks=partial(_work_on_other_ranks, workspace, synthetic, this),
     )
 
 
-def _require_equal_shares(config: Config) -> None:
+def _require_divisible_batch(config: Config) -> None:
     started, batch_size = world_size(), config.data.batch_size
     if batch_size % started:
         raise ConfigError(
@@ -88,7 +92,7 @@ def _require_equal_shares(config: Config) -> None:
         )
 
 
-def training(config: Config) -> Training:
+def build_training(config: Config) -> Training:
     """What this configuration trains."""
     return Training(
         classes=config.classes,
@@ -101,7 +105,7 @@ def training(config: Config) -> Training:
     )
 
 
-def classifier_test(workspace: Workspace) -> ClassifierTest:
+def build_classifier_test(workspace: Workspace) -> ClassifierTest:
     """How this configuration tests what it trains."""
     config = workspace.config
     return ClassifierTest(
@@ -109,16 +113,16 @@ def classifier_test(workspace: Workspace) -> ClassifierTest:
         config.evaluate.replicates,
         config.size_px,
         workspace.cache,
-        linked=workspace.linked,
+        linked=workspace.linked_patients,
     )
 
 
 def jobs(workspace: Workspace) -> list[Job]:
     """The one job of this stage."""
-    return [job(workspace)]
+    return [build_job(workspace)]
 
 
-def job(workspace: Workspace) -> Job:
+def build_job(workspace: Workspace) -> Job:
     """The training job, done only if it was trained on the images that its pools give now.
 
     An image that failed may be made later and takes its place among the first of its class. All
@@ -126,40 +130,46 @@ def job(workspace: Workspace) -> Job:
     """
     made_of = {}
     with suppress(XraysynthError):  # a pool is gone or too small: there is nothing to compare with
-        pools = _mixed_pools(workspace, read=pool.listed)
-        taken = training(workspace.config).rows_of_pools(workspace.cohort, pools) if pools else {}
-        made_of = {"pools": content_digests(taken)} if taken else {}
-    return replace(lasting_job(workspace), made_of=made_of)
+        pools = _load_mixed_pools(workspace, read=pool.list_images)
+        taken = (
+            build_training(workspace.config).select_pool_rows(workspace.cohort, pools)
+            if pools
+            else {}
+        )
+        made_of = {"pools": compute_pool_digests(taken)} if taken else {}
+    return replace(build_unchecked_job(workspace), input_digests=made_of)
 
 
-def lasting_job(workspace: Workspace) -> Job:
+def build_unchecked_job(workspace: Workspace) -> Job:
     """The training job, done also where its pools have gained images since it was trained."""
-    config, cohort, external = workspace.config, workspace.cohort, workspace.external
-    this = training(config)
+    config, cohort, external = workspace.config, workspace.cohort, workspace.external_test_set
+    this = build_training(config)
     keys = {}
-    if config.data.takes_pools:
-        keys = {name: workspace.store(name).key for name in workspace.generators}
-    decides = this.identity(cohort) | this.mix_identity(keys)
-    leaves: tuple[str, ...] = (PREDICTIONS, WEIGHTS)
+    if config.data.uses_pools:
+        keys = {name: workspace.pool_store(name).key for name in workspace.generators}
+    decides = this.identity(cohort) | this.mixing_identity(keys)
+    leaves: tuple[str, ...] = (PREDICTIONS, WEIGHTS_FILE)
     if external is not None:
         decides["external"] = external.digest()
-        leaves = (*leaves, EXTERNAL)
-    return Job("train", decides, config.output, leaves=leaves)
+        leaves = (*leaves, EXTERNAL_PREDICTIONS)
+    return Job("train", decides, config.output, outputs=leaves)
 
 
-def pools_seen(this: Job) -> Mapping[str, str]:
+def trained_pool_digests(job: Job) -> Mapping[str, str]:
     """Pool -> digest of the images that a finished training has seen; empty for earlier versions."""
-    seen: Mapping[str, str] = this.record().result.get("pools", {})
+    seen: Mapping[str, str] = job.record().result.get("pools", {})
     return seen
 
 
-def _mixed_pools(
-    workspace: Workspace, *, read: Callable[..., Manifest] = pool.read
+def _load_mixed_pools(
+    workspace: Workspace, *, read: Callable[..., Manifest] = pool.read_images
 ) -> dict[str, Manifest]:
     config = workspace.config
-    if not config.data.takes_pools:
+    if not config.data.uses_pools:
         return {}
-    needed = training(config).required_per_class(workspace.cohort, n_pools=len(config.generator))
+    needed = build_training(config).required_per_class(
+        workspace.cohort, n_pools=len(config.generator)
+    )
     # With a fixed number per class, all arms of a study read (and decode) the same images.
     fixed = config.generate.per_class
     if fixed is not None and fixed >= max(needed.values()):
@@ -167,111 +177,119 @@ def _mixed_pools(
     return workspace.pools(needed, read=read)
 
 
-def work(workspace: Workspace, synthetic: Mapping[str, Manifest], this: Job) -> TrainResult:
+def work(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> TrainResult:
     """Train, test once on real images, and probe what the classifier has learned."""
     from xraysynth.training.classifier import predict
 
-    config, cohort, external = workspace.config, workspace.cohort, workspace.external
-    learned = _learned(workspace, synthetic)
+    config, cohort, external = workspace.config, workspace.cohort, workspace.external_test_set
+    learned = _load_learning_records(workspace, pools)
     if external is not None:
-        check_firewall(external, synthetic, learned)
-    datamodule = training(config).datamodule(cohort, synthetic, learned)
-    digests = content_digests(dict(zip(synthetic, datamodule.train_manifests[1:], strict=False)))
-    start_over_unless(this.folder, digests)
-    with tracking.tracked(config, this) as run:
+        require_no_contamination(external, pools, learned)
+    datamodule = build_training(config).build_datamodule(cohort, pools, learned)
+    digests = compute_pool_digests(dict(zip(pools, datamodule.train_manifests[1:], strict=False)))
+    restart_if_pools_changed(job.folder, digests)
+    with tracking.open_run(config, job) as run:
         with process_group(config.trainer.accelerator):
-            module, facts = _fit(config, datamodule, this, run)
+            module, facts = _fit(config, datamodule, job, run)
         module.save(Path(facts.weights))
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-        test, testing = cohort.split("test"), classifier_test(workspace)
-        tested = testing.test(test, probabilities, targets, path=this.folder / PREDICTIONS)
+        test, testing = cohort.split("test"), build_classifier_test(workspace)
+        tested = testing.test(test, probabilities, targets, path=job.folder / PREDICTIONS)
         is_control = config.data.control is not Control.none  # which is no arm of its own interest
         result = TrainResult(
             **vars(tested),
             **vars(facts),
-            **vars(image_counts(datamodule.train_manifests)),
+            **vars(count_training_images(datamodule.train_manifests)),
             pools=digests,
             probes=None
             if is_control
             else testing.probe(datamodule, module, test, seed=config.seed),
         )
         if external is not None:
-            scores = testing.test_outside(external, module, path=this.folder / EXTERNAL)
+            scores = testing.test_external(external, module, path=job.folder / EXTERNAL_PREDICTIONS)
             result = replace(result, external=scores, external_test_evaluations=1)
-        stores = [workspace.store(name) for name in synthetic]
-        _log(run, result, probabilities, targets, job=this, cohort=cohort, pools=stores)
-    forget_steps(this.folder)
+        stores = [workspace.pool_store(name) for name in pools]
+        _log(run, result, probabilities, targets, job=job, cohort=cohort, pools=stores)
+    delete_checkpoints(job.folder)
     return result
 
 
-def _assist(workspace: Workspace, synthetic: Mapping[str, Manifest], this: Job) -> None:
+def _work_on_other_ranks(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> None:
     """What a process does beside that which does `work`: it takes part in the training."""
     config = workspace.config
-    learned = _learned(workspace, synthetic)
-    datamodule = training(config).datamodule(workspace.cohort, synthetic, learned)
+    learned = _load_learning_records(workspace, pools)
+    datamodule = build_training(config).build_datamodule(workspace.cohort, pools, learned)
     with process_group(config.trainer.accelerator):
-        _fit(config, datamodule, this, None)
+        _fit(config, datamodule, job, None)
 
 
-def _learned(
-    workspace: Workspace, synthetic: Mapping[str, Manifest]
+def _load_learning_records(
+    workspace: Workspace, pools: Mapping[str, Manifest]
 ) -> dict[str, LearningRecord | None]:
     """What the generators of these pools have seen."""
-    return {name: pool.learned(workspace.store(name)) for name in synthetic}
+    return {name: pool.read_learning_record(workspace.pool_store(name)) for name in pools}
 
 
 def _fit(
-    config: Config, datamodule: "XrayDataModule", this: Job, run: Any
-) -> tuple["XrayClassifier", FitFacts]:
+    config: Config, datamodule: "XrayDataModule", job: Job, run: Any
+) -> tuple["XrayClassifier", FitSummary]:
     logger = tracking.lightning_logger(run)
-    return training(config).fit(datamodule, this.folder, logger=logger)
+    return build_training(config).fit(datamodule, job.folder, logger=logger)
 
 
-def _log(run: Any, result: TrainResult | JudgeResult, *arrays: np.ndarray, **sources: Any) -> None:
+def _log(
+    run: Any, result: TrainResult | FidelityClassifierResult, *arrays: np.ndarray, **sources: Any
+) -> None:
     tracking.log_training(run, result, *arrays, **sources)
 
 
-def judge_job(workspace: Workspace) -> Job:
+def build_label_fidelity_job(workspace: Workspace) -> Job:
     """The training of the classifier that says which class it sees in synthetic images."""
-    identity = training(workspace.config).judge().identity(_judge_roles(workspace))
-    return Job("judge", identity, workspace.output, leaves=(PREDICTIONS, WEIGHTS))
+    identity = (
+        build_training(workspace.config)
+        .for_label_fidelity()
+        .identity(_label_fidelity_cohort(workspace))
+    )
+    return Job("judge", identity, workspace.output, outputs=(PREDICTIONS, WEIGHTS_FILE))
 
 
-def _judge_roles(workspace: Workspace) -> Manifest:
+def _label_fidelity_cohort(workspace: Workspace) -> Manifest:
     minimum = workspace.config.splits.minimum_per_class
-    return judge_roles(workspace.cohort, workspace.external, minimum=minimum)
+    return assign_label_fidelity_splits(
+        workspace.cohort, workspace.external_test_set, min_per_class=minimum
+    )
 
 
-def run_judge(workspace: Workspace) -> JudgeResult:
+def run_label_fidelity(workspace: Workspace) -> FidelityClassifierResult:
     """Train the judge, or find it trained: its weights, and its scores on the real train patients."""
-    this = judge_job(workspace)
-    line = workspace.perform(this, partial(work_judge, workspace, this))
-    return from_json(JudgeResult, line)
+    this = build_label_fidelity_job(workspace)
+    line = workspace.run_job(this, partial(work_label_fidelity, workspace, this))
+    return from_json(FidelityClassifierResult, line)
 
 
-def work_judge(workspace: Workspace, this: Job) -> JudgeResult:
+def work_label_fidelity(workspace: Workspace, job: Job) -> FidelityClassifierResult:
     """Train the judge on other patients than generators, and test it on theirs."""
     from xraysynth.training.classifier import predict
 
-    roles = _judge_roles(workspace)
+    roles = _label_fidelity_cohort(workspace)
     config = workspace.config
-    judging = training(config).judge()
-    datamodule = judging.datamodule(roles)
-    with tracking.tracked(config, this) as run:
+    judging = build_training(config).for_label_fidelity()
+    datamodule = judging.build_datamodule(roles)
+    with tracking.open_run(config, job) as run:
         logger = tracking.lightning_logger(run)
-        module, facts = judging.fit(datamodule, this.folder, logger=logger)
+        module, facts = judging.fit(datamodule, job.folder, logger=logger)
         module.save(Path(facts.weights))
         probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-        test, path = roles.split("test"), this.folder / PREDICTIONS
-        tested = classifier_test(workspace).test(test, probabilities, targets, path=path)
+        test, path = roles.split("test"), job.folder / PREDICTIONS
+        tested = build_classifier_test(workspace).test(test, probabilities, targets, path=path)
         taught = roles.split("train").table
         sources = ", ".join(sorted(taught["source"].unique()))
-        result = JudgeResult(
+        result = FidelityClassifierResult(
             **vars(tested),
             **vars(facts),
             trained_on=f"{len(taught)} real images of {patient_keys(taught).nunique()} other patients "
             f"({sources})",
         )
-        _log(run, result, probabilities, targets, job=this, cohort=roles, pools=[])
-    forget_steps(this.folder)
+        _log(run, result, probabilities, targets, job=job, cohort=roles, pools=[])
+    delete_checkpoints(job.folder)
     return result

@@ -10,48 +10,48 @@ from xraysynth.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Record:
+class ArtifactRecord:
     """A result as an artifact: its kind, its key and where it lies below paths.output, not itself."""
 
     kind: str
     key: str
-    facts: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def made(self) -> Any:
+    def to_artifact(self) -> Any:
         """The artifact; the same record makes the same version of it in every run."""
         import wandb
 
         artifact = wandb.Artifact(
-            f"{self.kind}-{self.key}", type=self.kind, metadata=dict(self.facts)
+            f"{self.kind}-{self.key}", type=self.kind, metadata=dict(self.metadata)
         )
         with artifact.new_file("record.json") as file:
-            json.dump({"kind": self.kind, "key": self.key, **self.facts}, file, sort_keys=True)
+            json.dump({"kind": self.kind, "key": self.key, **self.metadata}, file, sort_keys=True)
         return artifact
 
 
-def of_cohort(cohort: Manifest) -> Record:
+def cohort_artifact(cohort: Manifest) -> ArtifactRecord:
     """The record of a cohort."""
-    return Record("cohort", cohort.digest()[:12])
+    return ArtifactRecord("cohort", cohort.digest()[:12])
 
 
-def of_lora(key: str) -> Record:
+def lora_artifact(key: str) -> ArtifactRecord:
     """The record of a generator's fine-tuning, by the key of its job."""
-    return Record("lora", key, {"folder": f"finetune/{key}"})
+    return ArtifactRecord("lora", key, {"folder": f"finetune/{key}"})
 
 
-def of_pool(store: ImageStore) -> Record:
+def pool_artifact(store: ImageStore) -> ArtifactRecord:
     """The record of a pool."""
-    return Record("pool", store.key, {"folder": f"pools/{store.folder.name}"})
+    return ArtifactRecord("pool", store.key, {"folder": f"pools/{store.folder.name}"})
 
 
-def log(run: Any, record: Record) -> None:
+def log_artifact(run: Any, record: ArtifactRecord) -> None:
     """The run has made this."""
-    run.log_artifact(record.made())
+    run.log_artifact(record.to_artifact())
 
 
-def use(run: Any, record: Record) -> None:
+def use_artifact(run: Any, record: ArtifactRecord) -> None:
     """The run rests on this.
 
     It is what `run.use_artifact` does, but offline as well, and without waiting for the server.
     """
-    run._log_artifact(record.made(), is_user_created=True, use_after_commit=True)
+    run._log_artifact(record.to_artifact(), is_user_created=True, use_after_commit=True)

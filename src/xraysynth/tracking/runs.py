@@ -11,8 +11,8 @@ from typing import Any
 
 from xraysynth.config import Config, TrackingMode, with_current_names
 from xraysynth.jobs.job import Job
-from xraysynth.jobs.provenance import environment
-from xraysynth.privacy import GONE, Scrubber
+from xraysynth.jobs.provenance import collect_environment
+from xraysynth.privacy import REDACTED, Scrubber
 from xraysynth.records import JsonObject, from_json, to_json
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
@@ -20,7 +20,7 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
 
 @contextmanager
-def tracked(config: Config, job: Job) -> Iterator[Any]:
+def open_run(config: Config, job: Job) -> Iterator[Any]:
     """The W&B run of a job, grouped by study; None where tracking is disabled.
 
     All files stay below the job's folder. The run is closed in any case, or the jobs of a multirun
@@ -29,7 +29,7 @@ def tracked(config: Config, job: Job) -> Iterator[Any]:
     if config.tracking.mode is TrackingMode.disabled:
         yield None
         return
-    keep_below(job.folder / "wandb")
+    redirect_wandb_files(job.folder / "wandb")
     import wandb
 
     run = wandb.init(
@@ -39,10 +39,10 @@ def tracked(config: Config, job: Job) -> Iterator[Any]:
         group=config.study.name,
         job_type=job.stage,
         name=f"{job.stage}-{job.key}",
-        tags=tags(job.stage, config.plain()),
-        config=dict(described(config, job)),
+        tags=build_tags(job.stage, config.to_dict()),
+        config=dict(build_run_config(config, job)),
         dir=str(job.folder),
-        settings=_settings(),
+        settings=_wandb_settings(),
     )
     if run.offline:
         _make_portable(run, config.output)
@@ -54,7 +54,7 @@ def tracked(config: Config, job: Job) -> Iterator[Any]:
         run.finish(exit_code=int(failed))
 
 
-def keep_below(folder: Path) -> None:
+def redirect_wandb_files(folder: Path) -> None:
     """Make W&B write below this folder, and report nothing but runs.
 
     Left alone, images of offline tables land in the home folder.
@@ -66,7 +66,7 @@ def keep_below(folder: Path) -> None:
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # its reports to W&B hold paths of this machine
 
 
-def _settings() -> Any:
+def _wandb_settings() -> Any:
     """Settings that leave out what W&B would find out about the machine, and the time that takes."""
     import wandb
 
@@ -76,7 +76,7 @@ def _settings() -> Any:
         symlink=False,  # a copy that follows links would hold every run twice
         host="",
         disable_git=True,  # its address may hold a token; the commit is known already
-        git_commit=environment().git.removesuffix("-dirty") or None,
+        git_commit=collect_environment().git.removesuffix("-dirty") or None,
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
@@ -96,19 +96,19 @@ def _make_portable(run: Any, output: Path) -> None:
     run._log_artifact = log_artifact
 
 
-def described(config: Config, job: Job) -> JsonObject:
+def build_run_config(config: Config, job: Job) -> JsonObject:
     """The configuration as it may be sent, with the arm it describes and what it runs on."""
-    plain = config.plain()
-    options: JsonObject = without_secrets(
-        Scrubber.of(config.output.absolute().parent).values(plain)
+    plain = config.to_dict()
+    options: JsonObject = redact_secrets(
+        Scrubber.from_folders(config.output.absolute().parent).scrub_values(plain)
     )
     sources = (*config.sources(), *config.test_sources())
     facts = {
         "job": job.key,
-        "environment": to_json(environment()),
+        "environment": to_json(collect_environment()),
         "credentialed": any(source.credentialed for source in sources),
     }
-    described_arm = {"arm": asdict(arm(plain))} if job.stage == "train" else {}
+    described_arm = {"arm": asdict(arm_from_options(plain))} if job.stage == "train" else {}
     return {**options, **facts, **described_arm}
 
 
@@ -130,7 +130,7 @@ class Arm:
     seed: int
 
 
-def arm(options: JsonObject) -> Arm:
+def arm_from_options(options: JsonObject) -> Arm:
     """The arm that a training is, from its configuration as plain values, also of an earlier version."""
     data = from_json(DataRecipe, with_current_names(options["data"], "data", warn=False))
     images = "+".join(options["generator"]) if data.synthetic_fraction else "real only"
@@ -156,19 +156,19 @@ def arm(options: JsonObject) -> Arm:
     )
 
 
-def tags(stage: str, options: JsonObject) -> list[str]:
+def build_tags(stage: str, options: JsonObject) -> list[str]:
     """The stage, the sources and generators it worked with, and those of tracking.tags."""
-    generators = [arm(options).generator] if stage == "train" else options["generator"]
+    generators = [arm_from_options(options).generator] if stage == "train" else options["generator"]
     names = [stage, *options["source"], *generators, *options["tracking"]["tags"]]
     return list(dict.fromkeys(name[:64] for name in names))  # W&B takes no longer ones
 
 
-def without_secrets(value: Any) -> Any:
+def redact_secrets(value: Any) -> Any:
     """A configuration without the values of this environment's secrets."""
     secrets = [v for k, v in os.environ.items() if _SECRET.search(k.upper()) and len(v) >= 8]
     text = json.dumps(value)
     for secret in secrets:
-        text = text.replace(json.dumps(secret)[1:-1], GONE)
+        text = text.replace(json.dumps(secret)[1:-1], REDACTED)
     return json.loads(text)
 
 

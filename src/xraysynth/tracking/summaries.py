@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Summary = dict[str, float | int | str | None]
 """Numbers by name, which is a path of `/`."""
 
-COST = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_1000")
+COST_FIELDS = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_1000")
 """What of a pool's ledger stands beside the scores of a classifier trained on it."""
 
-_SIZES = ("real_images", "real_repeats", "synthetic_images", "test_images", "fit_seconds")
+_SIZE_FIELDS = ("real_images", "real_repeats", "synthetic_images", "test_images", "fit_seconds")
 
 
 def summarize(stage: str, result: JsonObject) -> Summary:
@@ -41,7 +41,7 @@ def summarize_reading(results: "pd.DataFrame") -> Summary:
     return entries
 
 
-def flat(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
+def flatten_intervals(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
     """Intervals as entries of a summary: the value by its name, its low, high and n beside it.
 
     >>> flat({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
@@ -54,79 +54,86 @@ def flat(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
     return entries
 
 
-def cost(ledger: JsonObject) -> Summary:
+def summarize_cost(ledger: JsonObject) -> Summary:
     """Entries of a summary from a ledger, as far as it has them."""
-    known = {name: ledger.get(name) for name in (*COST, "seconds", "peak_vram_mb")}
+    known = {name: ledger.get(name) for name in (*COST_FIELDS, "seconds", "peak_vram_mb")}
     return {f"cost/{name}": value for name, value in known.items() if value is not None}
 
 
-def _entries(result: JsonObject, *names: str) -> Summary:
+def _select_entries(result: JsonObject, *names: str) -> Summary:
     return {name: result[name] for name in names if name in result}
 
 
-def _cohort(result: JsonObject) -> Summary:
-    return _entries(result, "images", "patients", "near_duplicates")
+def _summarize_cohort(result: JsonObject) -> Summary:
+    return _select_entries(result, "images", "patients", "near_duplicates")
 
 
-def _shortcuts(result: JsonObject) -> Summary:
+def _summarize_shortcuts(result: JsonObject) -> Summary:
     rows = result.get("shortcuts", ())
-    return flat({f"{row['question']}/{row['view']}": row for row in rows}, "shortcut/")
+    return flatten_intervals({_probe_name(row): row for row in rows}, "shortcut/")
 
 
-def _lora(result: JsonObject) -> Summary:
-    return _entries(result, "images", "patients") | cost(result.get("ledger", {}))
+def _probe_name(row: JsonObject) -> str:
+    return f"{row.get('target', row.get('question'))}/{row['view']}"
 
 
-def _pool(result: JsonObject) -> Summary:
+def _summarize_lora(result: JsonObject) -> Summary:
+    return _select_entries(result, "images", "patients") | summarize_cost(result.get("ledger", {}))
+
+
+def _summarize_pool(result: JsonObject) -> Summary:
     """Of a shard, whose outcomes are not by class, the images alone."""
     by_class = result["outcomes"].values() if "ledger" in result else ()
     totals: Counter[str] = Counter()
     for counts in by_class:
         totals.update(counts)
     outcomes = {f"outcome/{name}": number for name, number in totals.items()}
-    return _entries(result, "images") | outcomes | cost(result.get("ledger", {}))
+    return _select_entries(result, "images") | outcomes | summarize_cost(result.get("ledger", {}))
 
 
-def _training(result: JsonObject) -> Summary:
+def _summarize_training(result: JsonObject) -> Summary:
     """Test scores, sizes, scores on external test sets, and what the classifier should not tell."""
-    entries = _last_step(result) | flat(result.get("scores", {}), "test/")
-    entries |= _entries(result, *_SIZES)
+    entries = _last_metrics(result) | flatten_intervals(result.get("scores", {}), "test/")
+    entries |= _select_entries(result, *_SIZE_FIELDS)
     for source, scores in result.get("external", {}).items():
-        entries |= flat(scores, f"external/{source}/")
+        entries |= flatten_intervals(scores, f"external/{source}/")
     probes = result.get("probes") or {}
-    synthetic, pointing = probes.get("told_synthetic"), probes.get("pointing")
+    synthetic = probes.get("real_vs_synthetic_auroc", probes.get("told_synthetic"))
+    pointing = probes.get("pointing_game", probes.get("pointing"))
     if synthetic:
-        entries |= flat({"told_synthetic": synthetic}, "probe/")
-    return entries | (flat({"pointing": pointing["hits"]}, "probe/") if pointing else {})
+        entries |= flatten_intervals({"told_synthetic": synthetic}, "probe/")
+    return entries | (
+        flatten_intervals({"pointing": pointing["hits"]}, "probe/") if pointing else {}
+    )
 
 
-def _last_step(result: JsonObject) -> Summary:
+def _last_metrics(result: JsonObject) -> Summary:
     """Losses and validation scores, as Lightning logs them."""
     history = result.get("history") or [{}]
     return {name: value for name, value in history[-1].items() if "/" in name}
 
 
-def _evaluation(result: JsonObject) -> Summary:
+def _summarize_evaluation(result: JsonObject) -> Summary:
     """What holds of all classes."""
-    overall = {_measure(row): row for row in result.get("measures", ()) if not row["label"]}
+    overall = {_measure_name(row): row for row in result.get("measures", ()) if not row["label"]}
     fidelity = [row for row in result.get("faithfulness", ()) if not row["label"]]
     overall |= {"faithfulness": fidelity[0]} if fidelity else {}
     tested = {k: v for k, v in result.get("tested_on", {}).items() if isinstance(v, Mapping)}
-    return flat(overall, "") | flat(tested, "tested_on/")
+    return flatten_intervals(overall, "") | flatten_intervals(tested, "tested_on/")
 
 
-def _measure(row: JsonObject) -> str:
+def _measure_name(row: JsonObject) -> str:
     """A name that tells encoders apart: some metrics carry theirs, others do not."""
     metric, encoder = row["metric"], row["encoder"]
     return str(metric if encoder in metric else f"{metric} ({encoder})")
 
 
 _SUMMARIES = {
-    "prepare": _cohort,
-    "probe": _shortcuts,
-    "finetune": _lora,
-    "generate": _pool,
-    "train": _training,
-    "judge": _training,
-    "evaluate": _evaluation,
+    "prepare": _summarize_cohort,
+    "probe": _summarize_shortcuts,
+    "finetune": _summarize_lora,
+    "generate": _summarize_pool,
+    "train": _summarize_training,
+    "judge": _summarize_training,
+    "evaluate": _summarize_evaluation,
 }

@@ -9,7 +9,7 @@ from xraysynth.errors import ConfigError, XraysynthError
 
 
 @contextmanager
-def reached() -> Iterator[None]:
+def convert_wandb_errors() -> Iterator[None]:
     """Turns what W&B refuses, or a server that is not there, into a `XraysynthError`."""
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
@@ -23,7 +23,7 @@ def reached() -> Iterator[None]:
         ) from error
 
 
-def require_key() -> None:
+def require_api_key() -> None:
     """Raises `ConfigError` without a key in the environment: one from a file is not taken."""
     if not os.environ.get("WANDB_API_KEY"):
         raise ConfigError(
@@ -32,7 +32,7 @@ def require_key() -> None:
         )
 
 
-def entity(config: Config) -> str:
+def resolve_entity(config: Config) -> str:
     """Whose project it is: tracking.entity, or who the key belongs to."""
     if config.tracking.entity:
         return config.tracking.entity

@@ -21,13 +21,13 @@ class XrayDataset(Dataset[Any]):
     to the data set, and their class indices.
     """
 
-    def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-        self._arrays = [array for array, _, _ in parts]
+    def __init__(self, subsets: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+        self._arrays = [array for array, _, _ in subsets]
         self._part: np.ndarray = np.repeat(
-            np.arange(len(parts)), [len(rows) for _, rows, _ in parts]
+            np.arange(len(subsets)), [len(rows) for _, rows, _ in subsets]
         )
-        self._row = np.concatenate([rows for _, rows, _ in parts])
-        self.targets = np.concatenate([targets for _, _, targets in parts])
+        self._row = np.concatenate([rows for _, rows, _ in subsets])
+        self.targets = np.concatenate([targets for _, _, targets in subsets])
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -68,42 +68,42 @@ class StepSampler(Sampler[list[int]]):
         seed: int,
         start: Callable[[], int] = lambda: 0,
         shard: tuple[int, int] = (0, 1),
-        first: tuple[int, int] = (0, 0),
+        pretrain_phase: tuple[int, int] = (0, 0),
     ) -> None:
         self._size, self._seed, self._start = batch_size, seed, start
         self._rank, self._world = shard
-        row, self._first_steps = first
+        row, self._first_steps = pretrain_phase
         self._first = np.arange(row, n_images)
         self._rest = np.arange(row if self._first_steps else n_images)
 
     def __iter__(self) -> Iterator[list[int]]:
         step = self._start()
         if step < self._first_steps:
-            yield from islice(self._batches(self._first, step), self._first_steps - step)
-        yield from self._batches(self._rest, max(0, step - self._first_steps))
+            yield from islice(self._iter_batches(self._first, step), self._first_steps - step)
+        yield from self._iter_batches(self._rest, max(0, step - self._first_steps))
 
-    def _batches(self, rows: np.ndarray, step: int) -> Iterator[list[int]]:
+    def _iter_batches(self, rows: np.ndarray, step: int) -> Iterator[list[int]]:
         epoch, offset = divmod(step * self._size, len(rows))
-        stream = self._shuffled(rows, epoch)[offset:]
+        stream = self._shuffle(rows, epoch)[offset:]
         while True:
             while len(stream) < self._size:
                 epoch += 1
-                stream = np.concatenate([stream, self._shuffled(rows, epoch)])
+                stream = np.concatenate([stream, self._shuffle(rows, epoch)])
             yield stream[self._rank : self._size : self._world].tolist()
             stream = stream[self._size :]
 
-    def _shuffled(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+    def _shuffle(self, rows: np.ndarray, epoch: int) -> np.ndarray:
         return np.random.default_rng(derive_seed(self._seed, "epoch", epoch)).permutation(rows)
 
 
-def in_order(
+def sequential_loader(
     dataset: XrayDataset, *, batch_size: int = 64, rows: range | None = None
 ) -> DataLoader[Any]:
     """Every image once, or those of `rows`, in the order of the data set."""
     wanted = range(len(dataset)) if rows is None else rows
     batches = BatchSampler(wanted, max(64, batch_size), drop_last=False)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=as_is)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=identity_collate)
 
 
-def as_is(batch: Any) -> Any:
+def identity_collate(batch: Any) -> Any:
     return batch

@@ -46,8 +46,10 @@ class XrayClassifier(pl.LightningModule):
         self.classes = list(classes)
         self.recipe = to_json(ClassifierRecipe()) | recipe
         self.max_steps, self.seed = max_steps, seed
-        self.backbone = _backbone(self.recipe, len(classes), seed)
-        self.register_buffer("class_weights", self._weights(class_counts), persistent=False)
+        self.backbone = _create_backbone(self.recipe, len(classes), seed)
+        self.register_buffer(
+            "class_weights", self._compute_class_weights(class_counts), persistent=False
+        )
         scores: dict[str, Any] = {
             "accuracy": MulticlassAccuracy(num_classes=len(classes), average="micro"),
             "macro_f1": MulticlassF1Score(num_classes=len(classes)),
@@ -58,7 +60,7 @@ class XrayClassifier(pl.LightningModule):
 
     class_weights: torch.Tensor
 
-    def _weights(self, class_counts: list[int] | None) -> torch.Tensor:
+    def _compute_class_weights(self, class_counts: list[int] | None) -> torch.Tensor:
         if self.recipe["class_weighting"] == "none":
             return torch.ones(len(self.classes))
         if not class_counts or min(class_counts) < 1:
@@ -69,7 +71,7 @@ class XrayClassifier(pl.LightningModule):
         counts = torch.tensor(class_counts, dtype=torch.float32)
         return counts.sum() / (len(counts) * counts)
 
-    def _prepared(self, images: torch.Tensor) -> torch.Tensor:
+    def _preprocess(self, images: torch.Tensor) -> torch.Tensor:
         # About the mean and deviation of ImageNet in grey, and of radiographs: fits either start.
         images = (images - 0.5) / 0.25
         images = images.expand(-1, self.recipe["channels"], -1, -1)
@@ -77,23 +79,23 @@ class XrayClassifier(pl.LightningModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `(B, C)`."""
-        logits: torch.Tensor = self.backbone(self._prepared(images))
+        logits: torch.Tensor = self.backbone(self._preprocess(images))
         return logits
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled penultimate features `(B, d)`."""
-        maps = self.backbone.forward_features(self._prepared(images))
+        maps = self.backbone.forward_features(self._preprocess(images))
         features: torch.Tensor = self.backbone.forward_head(maps, pre_logits=True)
         return features
 
-    def _step(self, batch: Mapping[str, torch.Tensor], stage: str) -> torch.Tensor:
+    def _shared_step(self, batch: Mapping[str, torch.Tensor], stage: str) -> torch.Tensor:
         logits, target = self(batch["image"]), batch["target"]
         smoothing = self.recipe["label_smoothing"] if stage == "train" else 0.0
         loss = F.cross_entropy(
             logits.float(), target, self.class_weights, label_smoothing=smoothing
         )
         if stage == "train":
-            return loss * self._part_of_batch(target)
+            return loss * self._loss_scale(target)
         self.scores[stage].update(logits, target)
         self.log_dict(self.scores[stage], on_step=False, on_epoch=True)
         # A mean weighted by class: that over all batches does not depend on how they are cut.
@@ -101,7 +103,7 @@ class XrayClassifier(pl.LightningModule):
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, **options)
         return loss
 
-    def _part_of_batch(self, target: torch.Tensor) -> torch.Tensor | float:
+    def _loss_scale(self, target: torch.Tensor) -> torch.Tensor | float:
         """What a mean over a process's images counts in that over all: the ratio of class weights."""
         if self.recipe["class_weighting"] == "none" or process_count() == 1:
             return 1.0
@@ -117,15 +119,15 @@ class XrayClassifier(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Loss of a training batch."""
-        return self._step(batch, "train")
+        return self._shared_step(batch, "train")
 
     def validation_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
         """Score a validation batch."""
-        self._step(batch, "val")
+        self._shared_step(batch, "val")
 
     def test_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
         """Score a test batch."""
-        self._step(batch, "test")
+        self._shared_step(batch, "test")
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip here: Lightning's own clipping refuses the fused optimiser under mixed precision."""
@@ -173,7 +175,7 @@ class XrayClassifier(pl.LightningModule):
         return module.eval()
 
 
-def _backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
+def _create_backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
     name, options = (
         recipe["backbone"],
         {"in_chans": recipe["channels"], "drop_rate": recipe["drop_rate"]},

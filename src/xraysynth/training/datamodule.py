@@ -8,16 +8,22 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from xraysynth.data.leakage import check_firewall, check_left_out
-from xraysynth.data.pixels import pixels
-from xraysynth.errors import ConfigError, some
+from xraysynth.data.leakage import require_left_out_unseen, require_no_contamination
+from xraysynth.data.pixels import load_cached_pixels
+from xraysynth.errors import ConfigError, format_some
 from xraysynth.manifest import Manifest
 from xraysynth.records import LearningRecord
 from xraysynth.seeds import derive_seed
 from xraysynth.training.augmentation import augment
-from xraysynth.training.batches import Batch, StepSampler, XrayDataset, as_is, in_order
-from xraysynth.training.mixing import mix, usable
-from xraysynth.training.recipe import Cache, Control, DataRecipe, MixMode
+from xraysynth.training.batches import (
+    Batch,
+    StepSampler,
+    XrayDataset,
+    identity_collate,
+    sequential_loader,
+)
+from xraysynth.training.mixing import mix, select_cohort
+from xraysynth.training.recipe import Control, DataRecipe, MixMode, PixelCache
 
 
 class XrayDataModule(pl.LightningDataModule):
@@ -38,23 +44,23 @@ class XrayDataModule(pl.LightningDataModule):
         size_px: int,
         cache_folder: Path,
         seed: int,
-        learned: Mapping[str, LearningRecord | None] | None = None,
+        learning_records: Mapping[str, LearningRecord | None] | None = None,
     ) -> None:
         super().__init__()
         self.recipe, self.size_px, self.seed = recipe, size_px, seed
         self.classes = list(real.classes)
         self._cache_folder = Path(cache_folder)
         self._wholes = [real, *synthetic.values()]
-        check_firewall(real, synthetic, learned)
-        check_left_out(recipe.leave_out, learned)
-        used = usable(
+        require_no_contamination(real, synthetic, learning_records)
+        require_left_out_unseen(recipe.leave_out, learning_records)
+        used = select_cohort(
             real,
             leave_out=recipe.leave_out,
             real_fraction=recipe.real_fraction,
             seed=seed,
             size_matched=recipe.control is Control.size_matched,
         )
-        train, val, test = (_split(used, name) for name in ("train", "val", "test"))
+        train, val, test = (_require_split(used, name) for name in ("train", "val", "test"))
         chosen = mix(
             train,
             synthetic,
@@ -85,33 +91,35 @@ class XrayDataModule(pl.LightningDataModule):
         """
         real, *synthetic = self.train_manifests
         mixed = self.recipe.mode is not MixMode.pretrain
-        counts = [manifest.counts() for manifest in (real, *(synthetic if mixed else ()))]
+        counts = [manifest.class_counts() for manifest in (real, *(synthetic if mixed else ()))]
         return [sum(count[label] for count in counts) for label in self.classes]
 
     def dataset(self, split: str) -> XrayDataset:
         """The decoded images of `train` (mixed), `val` or `test`."""
         wanted = [(n, part) for n, part in self._wanted[split] if len(part)]
-        return XrayDataset([(self._pixels(n), self._rows(n, p), p.targets) for n, p in wanted])
+        return XrayDataset(
+            [(self._load_pixels(n), self._row_indices(n, p), p.targets) for n, p in wanted]
+        )
 
     def images(self, split: str) -> list[np.ndarray]:
         """Pixels `(N, H, W)` uint8 of each manifest of a split; of `train`, the real ones first."""
-        return [self._pixels(n)[self._rows(n, part)] for n, part in self._wanted[split]]
+        return [self._load_pixels(n)[self._row_indices(n, part)] for n, part in self._wanted[split]]
 
-    def _pixels(self, number: int) -> np.ndarray:
+    def _load_pixels(self, manifest_index: int) -> np.ndarray:
         # Whole manifests are decoded, so that every share and seed of a study reads one cache.
-        if number not in self._decoded:
-            self._decoded[number] = pixels(
-                self._wholes[number],
+        if manifest_index not in self._decoded:
+            self._decoded[manifest_index] = load_cached_pixels(
+                self._wholes[manifest_index],
                 size_px=self.size_px,
                 folder=self._cache_folder,
-                memory_mapped=self.recipe.cache is Cache.memmap,
+                memory_mapped=self.recipe.cache is PixelCache.memmap,
             )
-        return self._decoded[number]
+        return self._decoded[manifest_index]
 
-    def _rows(self, number: int, part: Manifest) -> np.ndarray:
+    def _row_indices(self, manifest_index: int, subset: Manifest) -> np.ndarray:
         # By path: a repeat has an id of its own, but shows the same file.
-        row_of = {path: row for row, path in enumerate(self._wholes[number].table["path"])}
-        return np.array([row_of[path] for path in part.table["path"]], np.int64)
+        row_of = {path: row for row, path in enumerate(self._wholes[manifest_index].table["path"])}
+        return np.array([row_of[path] for path in subset.table["path"]], np.int64)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless augmented batches, from the trainer's current step on."""
@@ -123,9 +131,9 @@ class XrayDataModule(pl.LightningDataModule):
             seed=self.seed,
             start=(lambda: trainer.global_step) if trainer else (lambda: 0),
             shard=self._shard,
-            first=self._first(),
+            pretrain_phase=self._pretrain_phase(),
         )
-        return DataLoader(dataset, batch_sampler=sampler, collate_fn=as_is)
+        return DataLoader(dataset, batch_sampler=sampler, collate_fn=identity_collate)
 
     @property
     def _shard(self) -> tuple[int, int]:
@@ -139,9 +147,9 @@ class XrayDataModule(pl.LightningDataModule):
 
         What counts scores, for early stopping or to keep the best weights, counts from there on.
         """
-        return self._first()[1]
+        return self._pretrain_phase()[1]
 
-    def _first(self) -> tuple[int, int]:
+    def _pretrain_phase(self) -> tuple[int, int]:
         """In mode pretrain, the first synthetic row and how many steps are the synthetic images'."""
         real, *made = map(len, self.train_manifests)
         if self.recipe.mode is not MixMode.pretrain or not sum(made):
@@ -160,7 +168,7 @@ class XrayDataModule(pl.LightningDataModule):
         """
         dataset, (rank, world) = self.dataset("val"), self._shard
         n = len(dataset)
-        return in_order(
+        return sequential_loader(
             dataset,
             batch_size=self.recipe.batch_size,
             rows=range(rank, n, world) if n >= world else range(n),
@@ -168,14 +176,14 @@ class XrayDataModule(pl.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The real test images, in order."""
-        return self._in_order("test")
+        return self._sequential_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The same as `test_dataloader`."""
-        return self._in_order("test")
+        return self._sequential_loader("test")
 
-    def _in_order(self, split: str) -> DataLoader[Any]:
-        return in_order(self.dataset(split), batch_size=self.recipe.batch_size)
+    def _sequential_loader(self, split: str) -> DataLoader[Any]:
+        return sequential_loader(self.dataset(split), batch_size=self.recipe.batch_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches; the draw depends on the seed, the step and the image's place."""
@@ -187,12 +195,12 @@ class XrayDataModule(pl.LightningDataModule):
         return batch | {"image": images}
 
 
-def _split(real: Manifest, name: str) -> Manifest:
+def _require_split(real: Manifest, name: str) -> Manifest:
     rows = real.split(name)
-    empty = [label for label, n in rows.counts().items() if n == 0]
+    empty = [label for label, n in rows.class_counts().items() if n == 0]
     if empty:
         raise ConfigError(
-            f"the {name} split of {real.folder} has no image of {some(empty)}; give every class "
+            f"the {name} split of {real.folder} has no image of {format_some(empty)}; give every class "
             "images in train, val and test, or take the class out of `classes`"
         )
     return rows

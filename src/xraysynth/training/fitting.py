@@ -21,11 +21,11 @@ from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
 from xraysynth.files import atomic_path, remove_leftovers
 from xraysynth.jobs.distributed import is_main, local_world_size
-from xraysynth.progress import progress
+from xraysynth.progress import progress_bar
 from xraysynth.training.classifier import XrayClassifier, process_count
-from xraysynth.training.recipe import Keep, TrainerRecipe
+from xraysynth.training.recipe import KeptWeights, TrainerRecipe
 
-CHECKPOINT = "last.ckpt"
+CHECKPOINT_FILE = "last.ckpt"
 """What a training that was killed goes on from."""
 
 
@@ -74,19 +74,27 @@ def fit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    keeper = _Keeper(folder)
-    if process_count() > 1 and not on_cpu(recipe):  # Lightning's own loses timm's fused activations
+    keeper = _FitRecorder(folder)
+    if process_count() > 1 and not runs_on_cpu(
+        recipe
+    ):  # Lightning's own loses timm's fused activations
         module.backbone = convert_sync_batchnorm(module.backbone)  # type: ignore[no-untyped-call]
-    with _quiet(), torch.random.fork_rng(), _bars(recipe.max_steps) as bars:
-        trainer = _trainer(recipe, [*bars, *_stopping(recipe), keeper], logger)
-        last = folder / CHECKPOINT
+    with (
+        _silence_lightning(),
+        torch.random.fork_rng(),
+        _progress_callbacks(recipe.max_steps) as bars,
+    ):
+        trainer = _create_trainer(recipe, [*bars, *_early_stopping(recipe), keeper], logger)
+        last = folder / CHECKPOINT_FILE
         resume = str(last) if last.exists() else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         if not keeper.history or keeper.history[-1]["step"] < trainer.global_step:
             trainer.validate(module, datamodule=datamodule, verbose=False)
     kept = keeper.history[-1]
-    if recipe.keep is Keep.best and keeper.best is not None:  # the last validation counts always
-        kept = keeper.best
+    if (
+        recipe.keep is KeptWeights.best and keeper.best_validation is not None
+    ):  # the last validation counts always
+        kept = keeper.best_validation
         if trainer.is_global_zero:
             module.load_state_dict(load_file(folder / "best.safetensors"))
     return FitResult(
@@ -99,13 +107,15 @@ def fit(
     )
 
 
-def on_cpu(recipe: TrainerRecipe) -> bool:
+def runs_on_cpu(recipe: TrainerRecipe) -> bool:
     """Whether training runs without a GPU."""
     return recipe.accelerator == "cpu" or not torch.cuda.is_available()
 
 
-def _trainer(recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | None) -> pl.Trainer:
-    auto = "32-true" if on_cpu(recipe) else "bf16-mixed"
+def _create_trainer(
+    recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | None
+) -> pl.Trainer:
+    auto = "32-true" if runs_on_cpu(recipe) else "bf16-mixed"
     return pl.Trainer(
         max_steps=recipe.max_steps,
         val_check_interval=min(recipe.val_every_steps, recipe.max_steps),
@@ -120,11 +130,11 @@ def _trainer(recipe: TrainerRecipe, callbacks: list[Callback], logger: Logger | 
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **_together(),
+        **_distributed_options(),
     )
 
 
-def _together() -> dict[str, Any]:
+def _distributed_options() -> dict[str, Any]:
     """How Lightning finds the processes that train together: they and their group are there."""
     if process_count() == 1:
         return {"devices": 1}
@@ -137,18 +147,18 @@ def _together() -> dict[str, Any]:
     }
 
 
-def _stopping(recipe: TrainerRecipe) -> list[Callback]:
+def _early_stopping(recipe: TrainerRecipe) -> list[Callback]:
     if not recipe.patience:
         return []
-    return [_Patience(MONITOR, mode="max", patience=recipe.patience)]
+    return [_RealImageEarlyStopping(MONITOR, mode="max", patience=recipe.patience)]
 
 
-def _first_real_step(trainer: pl.Trainer) -> int:
+def _get_first_real_step(trainer: pl.Trainer) -> int:
     """Of the data module that is trained on; 0 where it knows no phases."""
     return int(getattr(trainer.datamodule, "first_real_step", 0))  # type: ignore[attr-defined]
 
 
-class _Patience(EarlyStopping):
+class _RealImageEarlyStopping(EarlyStopping):
     """Early stopping that overlooks the scores of weights which have seen no real image."""
 
     @property
@@ -157,11 +167,11 @@ class _Patience(EarlyStopping):
         return super().state_key.replace(type(self).__qualname__, EarlyStopping.__qualname__)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step > _first_real_step(trainer):
+        if trainer.global_step > _get_first_real_step(trainer):
             super().on_validation_end(trainer, pl_module)
 
 
-class _Keeper(Callback):
+class _FitRecorder(Callback):
     """Records every validation, keeps the best weights, and saves what resuming needs."""
 
     def __init__(self, folder: Path) -> None:
@@ -173,7 +183,7 @@ class _Keeper(Callback):
         self.first_real_step = 0
 
     @property
-    def best(self) -> dict[str, float] | None:
+    def best_validation(self) -> dict[str, float] | None:
         """The validation with the highest score, the latest of equals, of weights that have seen
         real images; None before there are any."""
         counted = [entry for entry in self.history if entry["step"] > self.first_real_step]
@@ -187,7 +197,7 @@ class _Keeper(Callback):
         return self._seconds_before + time.monotonic() - self._begun
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.first_real_step = _first_real_step(trainer)
+        self.first_real_step = _get_first_real_step(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "seconds": self.seconds}
@@ -209,13 +219,13 @@ class _Keeper(Callback):
             entry["train/loss"] = float(trainer.strategy.reduce(own, reduce_op="mean"))
             self._losses = []
         self.history.append(entry)
-        if self.best is entry and trainer.is_global_zero:
+        if self.best_validation is entry and trainer.is_global_zero:
             module.save(self._folder / "best.safetensors")
         if trainer.state.fn == "fit":
             self._save_checkpoint(trainer)
 
     def _save_checkpoint(self, trainer: pl.Trainer) -> None:
-        path = self._folder / CHECKPOINT
+        path = self._folder / CHECKPOINT_FILE
         if trainer.is_global_zero:
             remove_leftovers(path)
             with atomic_path(path) as partial:
@@ -225,16 +235,16 @@ class _Keeper(Callback):
 
 
 @contextmanager
-def _bars(max_steps: int) -> Iterator[list[Callback]]:
+def _progress_callbacks(max_steps: int) -> Iterator[list[Callback]]:
     """Progress of training; of several processes the first one shows it."""
     if not is_main():
         yield []
         return
-    with progress("train", max_steps, "step") as bar:
-        yield [_Bar(bar)]
+    with progress_bar("train", max_steps, "step") as bar:
+        yield [_ProgressCallback(bar)]
 
 
-class _Bar(Callback):
+class _ProgressCallback(Callback):
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
@@ -246,7 +256,7 @@ class _Bar(Callback):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_lightning() -> Iterator[None]:
     """Keep Lightning's tips about loaders, devices and intervals off the screen."""
     log = logging.getLogger("pytorch_lightning")
     level = log.level

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.leakage import _patients
-from xraysynth.errors import ConfigError, PoolError, some
+from xraysynth.data.leakage import _known_patient_keys
+from xraysynth.errors import ConfigError, PoolError, format_some
 from xraysynth.manifest import Manifest
 from xraysynth.seeds import derive_seed
 from xraysynth.training.recipe import Control, MixMode
 
 
-def usable(
+def select_cohort(
     real: Manifest,
     *,
     leave_out: str = "",
@@ -24,17 +24,17 @@ def usable(
     """What of a cohort is trained, validated and tested on.
 
     The data set `leave_out` goes from train and val; with `size_matched` it stays, and as many
-    images of each class go from all data sets instead (`_matched`). Of the train split
+    images of each class go from all data sets instead (`_match_sizes`). Of the train split
     `real_fraction` stays, class by class; the parts of one seed are nested, and their sizes do not
     depend on it. Raises `ConfigError` naming the classes that would go.
     """
-    rest = _without(real, leave_out)
+    rest = _leave_out_source(real, leave_out)
     if size_matched:
-        rest = _matched(real, rest, seed)
-    return _fraction(rest, real_fraction, seed)
+        rest = _match_sizes(real, rest, seed)
+    return _subsample_train(rest, real_fraction, seed)
 
 
-def _without(real: Manifest, source: str) -> Manifest:
+def _leave_out_source(real: Manifest, source: str) -> Manifest:
     if not source:
         return real
     known = sorted(real.table["source"].unique())
@@ -42,16 +42,16 @@ def _without(real: Manifest, source: str) -> Manifest:
         raise ConfigError(
             f"data.leave_out={source!r} is no data set of this cohort; there is {', '.join(known)}"
         )
-    gaps = gone(real, source)
+    gaps = classes_missing_without(real, source)
     if gaps:
         raise ConfigError(
             f"data.leave_out={source} leaves no image of {', '.join(gaps)}; only a data set whose "
             "classes are in others too can be left out"
         )
-    return real.where(~_leaves(real, source))
+    return real.where(~_is_left_out(real, source))
 
 
-def _matched(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
+def _match_sizes(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
     """As many images of each class, in train and val alike, as `smaller` has; all of the test split.
 
     Those that go are whole patients in an order by hash, and of the last patient the images that
@@ -60,7 +60,7 @@ def _matched(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
     """
     table, group = real.table, ["split", "label"]
     surplus = table.groupby(group).size() - smaller.table.groupby(group).size()
-    who = [derive_seed(seed, "size_matched", patient) for patient in _patients(real)]
+    who = [derive_seed(seed, "size_matched", patient) for patient in _known_patient_keys(real)]
     which = [derive_seed(seed, "size_matched", image_id) for image_id in table["image_id"]]
     ordered = table[group].assign(who=who, which=which).sort_values(["who", "which"])
     turn = ordered.groupby(group).cumcount().reindex(table.index)
@@ -68,31 +68,31 @@ def _matched(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
     return real.where(turn >= surplus.reindex(places).to_numpy())
 
 
-def gone(real: Manifest, source: str) -> list[str]:
+def classes_missing_without(real: Manifest, source: str) -> list[str]:
     """Classes that the train or the val split would lose with a data set, as "class in split"."""
-    rest = real.table[~_leaves(real, source)]
+    rest = real.table[~_is_left_out(real, source)]
     counts = rest.groupby(["label", "split"]).size()
     return [f"{c} in {s}" for s in ("train", "val") for c in real.classes if (c, s) not in counts]
 
 
-def _leaves(real: Manifest, source: str) -> np.ndarray:
+def _is_left_out(real: Manifest, source: str) -> np.ndarray:
     table = real.table
     return np.asarray((table["source"] == source) & table["split"].isin(["train", "val"]))
 
 
-def _fraction(real: Manifest, fraction: float, seed: int) -> Manifest:
+def _subsample_train(real: Manifest, fraction: float, seed: int) -> Manifest:
     if fraction == 1:
         return real
-    counts = real.split("train").counts()
+    counts = real.split("train").class_counts()
     kept = _apportion(counts, round(fraction * sum(counts.values())))
     empty = [label for label, n in kept.items() if n == 0]
     if empty:
         raise ConfigError(
-            f"data.real_fraction={fraction} leaves no training image of {some(empty)} "
+            f"data.real_fraction={fraction} leaves no training image of {format_some(empty)} "
             f"(of {', '.join(str(counts[label]) for label in empty)}); use a larger fraction"
         )
     train = real.table["split"] == "train"
-    rank = _rank(real.table[train], seed, "fraction").reindex(real.table.index)
+    rank = _rank_by_hash(real.table[train], seed, "fraction").reindex(real.table.index)
     return real.where(~train | (rank <= real.table["label"].map(kept)))
 
 
@@ -120,26 +120,26 @@ def mix(
     """
     wanted = synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode)
     given_up = wanted if mode is MixMode.replace else dict.fromkeys(wanted, 0)
-    kept = _keep(real_train, given_up, seed)
+    kept = _drop_rows(real_train, given_up, seed)
     if control is Control.duplicate:
-        return [kept, _repeats(kept, wanted, seed)]
+        return [kept, _repeat_rows(kept, wanted, seed)]
     if sum(wanted.values()) and not synthetic:
         raise ConfigError(
             f"data.synthetic_fraction={synthetic_fraction} needs a pool; name a generator or set "
             "data.synthetic_fraction=0"
         )
-    parts = [_part(wanted, n, len(synthetic)) for n in range(len(synthetic))]
+    parts = [_pool_quota(wanted, n, len(synthetic)) for n in range(len(synthetic))]
     pools = zip(synthetic.items(), parts, strict=True)
-    made = [_first(p, name, part) for (name, p), part in pools]
-    return [kept, *(_permuted(made, seed) if control is Control.permuted and made else made)]
+    made = [_take_from_pool(p, name, part) for (name, p), part in pools]
+    return [kept, *(_permute_labels(made, seed) if control is Control.permuted and made else made)]
 
 
-def _repeats(real: Manifest, wanted: Mapping[str, int], seed: int) -> Manifest:
+def _repeat_rows(real: Manifest, images_per_class: Mapping[str, int], seed: int) -> Manifest:
     """So many rows of each class once more, each as often as any other to one; `id#n` is a repeat."""
-    order = _rank(real.table, seed, "duplicate").sort_values().index
+    order = _rank_by_hash(real.table, seed, "duplicate").sort_values().index
     labels = real.table["label"].reindex(order)
     rows, turns = [], []
-    for label, n in wanted.items():
+    for label, n in images_per_class.items():
         own = order[labels == label]
         if n and not len(own):
             raise ConfigError(
@@ -154,14 +154,14 @@ def _repeats(real: Manifest, wanted: Mapping[str, int], seed: int) -> Manifest:
     return replace(real, table=repeated.assign(image_id=repeated["image_id"] + "#" + times))
 
 
-def _permuted(parts: Sequence[Manifest], seed: int) -> list[Manifest]:
+def _permute_labels(pools: Sequence[Manifest], seed: int) -> list[Manifest]:
     """The same rows, their labels dealt out anew among all of them."""
-    labels = np.concatenate([part.table["label"].to_numpy() for part in parts])
+    labels = np.concatenate([part.table["label"].to_numpy() for part in pools])
     dealt = np.random.default_rng(derive_seed(seed, "permuted")).permutation(labels)
-    ends = np.cumsum([len(part) for part in parts])[:-1]
+    ends = np.cumsum([len(part) for part in pools])[:-1]
     return [
         replace(part, table=part.table.assign(label=own))
-        for part, own in zip(parts, np.split(dealt, ends), strict=True)
+        for part, own in zip(pools, np.split(dealt, ends), strict=True)
     ]
 
 
@@ -169,7 +169,7 @@ def required_per_class(
     real_train: Manifest, *, synthetic_fraction: float, mode: MixMode, n_pools: int = 1
 ) -> dict[str, int]:
     """Images of each class that each pool must hold."""
-    return _part(
+    return _pool_quota(
         synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode),
         0,
         n_pools,
@@ -180,11 +180,11 @@ def synthetic_per_class(
     real_train: Manifest, *, synthetic_fraction: float, mode: MixMode
 ) -> dict[str, int]:
     """Synthetic images of each class, all pools together."""
-    counts = real_train.counts()
+    counts = real_train.class_counts()
     empty = [label for label, n in counts.items() if n == 0]
     if empty:
         raise ConfigError(
-            f"class {some(empty)} has no image in the real train split of {real_train.folder}; add "
+            f"class {format_some(empty)} has no image in the real train split of {real_train.folder}; add "
             "images, take the class out of `classes`, or change the split"
         )
     if mode is MixMode.replace:
@@ -218,32 +218,39 @@ def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
     return taken
 
 
-def _keep(real_train: Manifest, given_up: Mapping[str, int], seed: int) -> Manifest:
+def _drop_rows(real_train: Manifest, dropped_per_class: Mapping[str, int], seed: int) -> Manifest:
     """Drop so many rows of each class: those whose hash with the seed comes first."""
     table = real_train.table
-    return real_train.where(_rank(table, seed, "mixing") > table["label"].map(given_up))
+    return real_train.where(
+        _rank_by_hash(table, seed, "mixing") > table["label"].map(dropped_per_class)
+    )
 
 
-def _rank(table: pd.DataFrame, seed: int, purpose: str) -> pd.Series:
+def _rank_by_hash(table: pd.DataFrame, seed: int, purpose: str) -> pd.Series:
     """Place of every row among those of its class in an order by hash, from 1."""
     keys = [derive_seed(seed, purpose, image_id) for image_id in table["image_id"]]
     return table.assign(key=keys).groupby("label")["key"].rank(method="first")
 
 
-def _part(wanted: Mapping[str, int], n: int, n_pools: int) -> dict[str, int]:
+def _pool_quota(
+    images_per_class: Mapping[str, int], pool_index: int, n_pools: int
+) -> dict[str, int]:
     """The n-th of equal parts; earlier pools take what is left over."""
-    return {label: (total + n_pools - 1 - n) // n_pools for label, total in wanted.items()}
+    return {
+        label: (total + n_pools - 1 - pool_index) // n_pools
+        for label, total in images_per_class.items()
+    }
 
 
-def _first(pool: Manifest, name: str, wanted: Mapping[str, int]) -> Manifest:
+def _take_from_pool(pool: Manifest, name: str, images_per_class: Mapping[str, int]) -> Manifest:
     available = pool.table["label"].value_counts()
-    for label, needed in wanted.items():
+    for label, needed in images_per_class.items():
         if available.get(label, 0) < needed:
             raise PoolError(
                 f"pool {name} ({pool.folder}) has {available.get(label, 0)} images of {label}, but "
                 f"{needed} are needed at this share; make more with generate.per_class="
-                f"{max(wanted.values())}"
+                f"{max(images_per_class.values())}"
             )
     ordered = pool.table[["image_id", "label"]].sort_values("image_id")
     order = ordered.groupby("label").cumcount().reindex(pool.table.index)
-    return pool.where(order < pool.table["label"].map(wanted).fillna(0))
+    return pool.where(order < pool.table["label"].map(images_per_class).fillna(0))

@@ -9,7 +9,7 @@ from xraysynth.jobs.distributed import local_world_size
 from xraysynth.records import (
     Count,
     Fraction,
-    NotNegative,
+    NonNegative,
     Positive,
     PositiveFraction,
     Rule,
@@ -37,7 +37,7 @@ class Control(Enum):
     size_matched = "size_matched"
 
 
-class Cache(Enum):
+class PixelCache(Enum):
     """Where decoded pixels live while training: in memory, or memory-mapped from disk."""
 
     memory = "memory"
@@ -51,7 +51,7 @@ class ClassWeighting(Enum):
     balanced = "balanced"
 
 
-class Keep(Enum):
+class KeptWeights(Enum):
     """Weights kept after training: of the last step, or of the best validation score."""
 
     last = "last"
@@ -89,7 +89,7 @@ class DataRecipe:
     control: Control = Control.none
     leave_out: str = ""
     batch_size: Count = 32
-    cache: Cache = Cache.memory
+    cache: PixelCache = PixelCache.memory
     augment: bool = True
     rotation: Annotated[float, between(0, 180)] = 7.0
     translation: Fraction = 0.05
@@ -102,14 +102,14 @@ class DataRecipe:
     def __post_init__(self) -> None:
         require_valid(self, "data")
         if self.control is not Control.none:
-            self._require_something_to_control()
+            self._require_control_applies()
 
     @property
-    def takes_pools(self) -> bool:
+    def uses_pools(self) -> bool:
         """Whether images of generators are mixed in."""
         return self.synthetic_fraction > 0 and self.control is not Control.duplicate
 
-    def real_only(self) -> "DataRecipe":
+    def with_real_images_only(self) -> "DataRecipe":
         """The same with every real training image, and nothing else."""
         return replace(
             self,
@@ -120,10 +120,10 @@ class DataRecipe:
             leave_out="",
         )
 
-    def _require_something_to_control(self) -> None:
+    def _require_control_applies(self) -> None:
         name = self.control.value
         if self.control is Control.size_matched:
-            self._require_real_alone_and_a_data_set()
+            self._require_size_matched_options()
             return
         if self.synthetic_fraction == 0:
             raise ConfigError(
@@ -141,7 +141,7 @@ class DataRecipe:
                 "a fraction below 1"
             )
 
-    def _require_real_alone_and_a_data_set(self) -> None:
+    def _require_size_matched_options(self) -> None:
         if not self.leave_out:
             raise ConfigError(
                 "data.control=size_matched takes as many images as leaving a data set out would, and "
@@ -167,11 +167,11 @@ class ClassifierRecipe:
     channels: Literal[1, 3] = 1
     class_weighting: ClassWeighting = ClassWeighting.none
     learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 0.05
+    weight_decay: NonNegative = 0.05
     warmup_fraction: Fraction = 0.1
     label_smoothing: Fraction = 0.05
     drop_rate: Fraction = 0.0
-    gradient_clip: NotNegative = 1.0
+    gradient_clip: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         require_valid(self, "classifier")
@@ -194,7 +194,7 @@ class TrainerRecipe:
     max_steps: Count = 600
     val_every_steps: Count = 50
     patience: Annotated[int, at_least(0)] = 0
-    keep: Keep = Keep.last
+    keep: KeptWeights = KeptWeights.last
     precision: Annotated[str, one_of(("auto", "32-true", "bf16-mixed"))] = "auto"
     accelerator: str = "auto"
     devices: Count = 1

@@ -12,13 +12,13 @@ from xraysynth.files import write_atomically
 from xraysynth.manifest import Manifest
 from xraysynth.records import LearningRecord, to_json
 from xraysynth.seeds import digest
-from xraysynth.training.mixing import mix, required_per_class, usable
+from xraysynth.training.mixing import mix, required_per_class, select_cohort
 from xraysynth.training.recipe import (
     ClassifierRecipe,
     ClassWeighting,
     Control,
     DataRecipe,
-    Keep,
+    KeptWeights,
     MixMode,
     TrainerRecipe,
 )
@@ -27,11 +27,11 @@ if TYPE_CHECKING:  # a wrong option must be refused before torch is there
     from xraysynth.training.classifier import XrayClassifier
     from xraysynth.training.datamodule import XrayDataModule
 
-WEIGHTS = "classifier.safetensors"
-SEEN = "pools.json"
+WEIGHTS_FILE = "classifier.safetensors"
+POOL_DIGESTS_FILE = "pools.json"
 """File beside the checkpoint of a training: the digests of the synthetic images that it sees."""
 
-_MIX = (
+_MIXING_OPTIONS = (
     "synthetic_fraction",
     "mode",
     "control",
@@ -40,7 +40,7 @@ _MIX = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitFacts:
+class FitSummary:
     """How a training went, as its record has it.
 
     `kept_step` is the step that the kept weights are of, `first_real_step` the number of steps before
@@ -78,18 +78,20 @@ class Training:
     seed: int
     cache: Path
 
-    def real_only(self, seed: int | None = None) -> "Training":
+    def with_real_images_only(self, seed: int | None = None) -> "Training":
         """The training that all others are compared with: every real image, and nothing else."""
-        return replace(self, data=self.data.real_only(), seed=self.seed if seed is None else seed)
+        return replace(
+            self, data=self.data.with_real_images_only(), seed=self.seed if seed is None else seed
+        )
 
-    def judge(self) -> "Training":
+    def for_label_fidelity(self) -> "Training":
         """The training of a classifier that judges synthetic images: on real ones, to its end."""
-        trainer = replace(self.trainer, keep=Keep.last, patience=0)
-        return replace(self.real_only(), trainer=trainer)
+        trainer = replace(self.trainer, keep=KeptWeights.last, patience=0)
+        return replace(self.with_real_images_only(), trainer=trainer)
 
     def identity(self, cohort: Manifest) -> dict[str, Any]:
         """What decides the weights of a classifier of real images."""
-        data = {k: v for k, v in to_json(self.data).items() if k not in ("cache", *_MIX)}
+        data = {k: v for k, v in to_json(self.data).items() if k not in ("cache", *_MIXING_OPTIONS)}
         trainer = {
             k: v for k, v in to_json(self.trainer).items() if k not in ("accelerator", "devices")
         }
@@ -102,7 +104,7 @@ class Training:
             "trainer": trainer,
         }
 
-    def mix_identity(self, pools: Mapping[str, str]) -> dict[str, Any]:
+    def mixing_identity(self, pools: Mapping[str, str]) -> dict[str, Any]:
         """What decides them besides where something is mixed in; `pools` are keys by generator."""
         data = self.data
         if data.control is Control.size_matched:
@@ -114,20 +116,20 @@ class Training:
             mixed["pretrain_fraction"] = data.pretrain_fraction
         if data.control is not Control.none:
             mixed["control"] = data.control.value
-        if data.takes_pools:
+        if data.uses_pools:
             mixed["pools"] = dict(pools)
-        return {"mix": mixed} | self._balance()
+        return {"mix": mixed} | self._class_balance_identity()
 
-    def _balance(self) -> dict[str, str]:
+    def _class_balance_identity(self) -> dict[str, str]:
         """By which images a loss is balanced, where earlier versions counted others."""
         balanced = self.classifier.class_weighting is ClassWeighting.balanced
         pretrained = self.data.mode is MixMode.pretrain
         return {"balanced_by": "real images"} if balanced and pretrained else {}
 
-    def usable(self, cohort: Manifest) -> Manifest:
+    def select_cohort(self, cohort: Manifest) -> Manifest:
         """What of the cohort this trains, validates and tests on."""
         data = self.data
-        return usable(
+        return select_cohort(
             cohort,
             leave_out=data.leave_out,
             real_fraction=data.real_fraction,
@@ -137,16 +139,18 @@ class Training:
 
     def required_per_class(self, cohort: Manifest, *, n_pools: int = 1) -> dict[str, int]:
         """Images of each class that each pool must hold."""
-        real, data = self.usable(cohort).split("train"), self.data
+        real, data = self.select_cohort(cohort).split("train"), self.data
         return required_per_class(
             real, synthetic_fraction=data.synthetic_fraction, mode=data.mode, n_pools=n_pools
         )
 
-    def rows_of_pools(self, cohort: Manifest, pools: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    def select_pool_rows(
+        self, cohort: Manifest, pools: Mapping[str, Manifest]
+    ) -> dict[str, Manifest]:
         """The rows that this takes from each pool."""
         data = self.data
         _, *taken = mix(
-            self.usable(cohort).split("train"),
+            self.select_cohort(cohort).split("train"),
             pools,
             synthetic_fraction=data.synthetic_fraction,
             mode=data.mode,
@@ -155,11 +159,11 @@ class Training:
         )
         return dict(zip(pools, taken, strict=True))
 
-    def datamodule(
+    def build_datamodule(
         self,
         cohort: Manifest,
         synthetic: Mapping[str, Manifest] | None = None,
-        learned: Mapping[str, LearningRecord | None] | None = None,
+        learning_records: Mapping[str, LearningRecord | None] | None = None,
     ) -> "XrayDataModule":
         """The images as loaders; `learned` are the records of what the generators have seen."""
         from xraysynth.training.datamodule import XrayDataModule
@@ -167,7 +171,7 @@ class Training:
         return XrayDataModule(
             real=cohort,
             synthetic=synthetic or {},
-            learned=learned,
+            learning_records=learning_records,
             recipe=self.data,
             size_px=self.size_px,
             cache_folder=self.cache,
@@ -176,7 +180,7 @@ class Training:
 
     def fit(
         self, datamodule: "XrayDataModule", folder: Path, *, logger: Any = None
-    ) -> tuple["XrayClassifier", FitFacts]:
+    ) -> tuple["XrayClassifier", FitSummary]:
         """The trained classifier, and how it went; a training that was killed goes on in `folder`.
 
         The facts name the file that the weights are to be saved in (`XrayClassifier.save`), by one of
@@ -193,18 +197,18 @@ class Training:
             seed=self.seed,
         )
         fitted = fit(module, datamodule, self.trainer, folder=folder, logger=logger)
-        return module, FitFacts(
+        return module, FitSummary(
             kept_step=fitted.step,
             optimiser_steps=int(fitted.history[-1]["step"]),
             first_real_step=fitted.first_real_step,
             fit_seconds=None if fitted.seconds is None else round(fitted.seconds, 2),
             processes=fitted.processes,
-            weights=str(folder / WEIGHTS),
+            weights=str(folder / WEIGHTS_FILE),
             history=fitted.history,
         )
 
 
-def content_digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
+def compute_pool_digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
     """Pool -> digest of its images' ids and SHA-256, in the order of ids."""
     digests = {}
     for name, images in pools.items():
@@ -213,21 +217,21 @@ def content_digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
     return digests
 
 
-def start_over_unless(folder: Path, pools: Mapping[str, str]) -> None:
+def restart_if_pools_changed(folder: Path, pool_digests: Mapping[str, str]) -> None:
     """Resume only a training that has seen these pools (name to digest), or does not say what."""
-    path = folder / SEEN
-    if path.exists() and json.loads(path.read_text()) != pools:
-        forget_steps(folder)
-    write_atomically(path, json.dumps(pools).encode())
+    path = folder / POOL_DIGESTS_FILE
+    if path.exists() and json.loads(path.read_text()) != pool_digests:
+        delete_checkpoints(folder)
+    write_atomically(path, json.dumps(pool_digests).encode())
 
 
-def forget_steps(folder: Path) -> None:
+def delete_checkpoints(folder: Path) -> None:
     """Delete what was only needed to resume."""
-    for name in ("last.ckpt", "best.safetensors", SEEN):
+    for name in ("last.ckpt", "best.safetensors", POOL_DIGESTS_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
-def image_counts(trained_on: Sequence[Manifest]) -> ImageCounts:
+def count_training_images(trained_on: Sequence[Manifest]) -> ImageCounts:
     """What a classifier was trained on: its real rows first, then repeats or rows of pools."""
     real, *others = trained_on
     synthetic = [int(part.table["is_synthetic"].sum()) for part in others]
@@ -238,7 +242,9 @@ def image_counts(trained_on: Sequence[Manifest]) -> ImageCounts:
     )
 
 
-def judge_roles(cohort: Manifest, external: Manifest | None, *, minimum: int) -> Manifest:
+def assign_label_fidelity_splits(
+    cohort: Manifest, external: Manifest | None, *, min_per_class: int
+) -> Manifest:
     """The images of a judge: the cohort's test patients train it, its train patients test it.
 
     So it has seen no patient whom a generator may have learned from. An external set that holds
@@ -246,7 +252,7 @@ def judge_roles(cohort: Manifest, external: Manifest | None, *, minimum: int) ->
     """
     table = cohort.table
     training = table[table["split"] == "test"]
-    if external is not None and min(external.counts().values()) >= minimum:
+    if external is not None and min(external.class_counts().values()) >= min_per_class:
         training = external.table
     parts = [
         training.assign(split="train"),

@@ -47,27 +47,27 @@ def test_a_stamp_changes_with_the_file(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(b"12")
     os.utime(file, ns=(1, 1))
-    first = base.stamp(file)
+    first = base.file_stamp(file)
     os.utime(file, ns=(2, 2))
-    touched = base.stamp(file)
+    touched = base.file_stamp(file)
     file.write_bytes(b"123")
     os.utime(file, ns=(2, 2))
-    assert len({first, touched, base.stamp(file)}) == 3
+    assert len({first, touched, base.file_stamp(file)}) == 3
 
 
 def test_file_ids_are_unique_and_safe():
     paths = ["a b/1.png", "a_b/1.png", "a/b/1.png", "a/b/1.jpg", "ü/" + "x" * 300 + ".png", ".."]
-    ids = [base.file_id("site", path) for path in paths]
+    ids = [base.build_image_id("site", path) for path in paths]
     assert len(set(ids)) == len(paths)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", image) for image in ids)
-    assert base.file_id("site", "a") != base.file_id("other", "a")
+    assert base.build_image_id("site", "a") != base.build_image_id("other", "a")
 
 
 def test_hidden_files_and_archive_debris_are_not_listed(tmp_path):
     for path in ("b/2.PNG", "b/1.png", "b/._1.png", "__MACOSX/3.png", ".git/4.png", "b/n.txt"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
-    assert base.files_below(tmp_path, base.IMAGE_SUFFIXES) == ["b/1.png", "b/2.PNG"]
+    assert base.list_files(tmp_path, base.IMAGE_SUFFIXES) == ["b/1.png", "b/2.PNG"]
 
 
 def test_data_that_is_not_there_names_path_and_steps(tmp_path):

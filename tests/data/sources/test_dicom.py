@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 
 from xraysynth import images
 from xraysynth.data.sources.base import map_labels
-from xraysynth.data.sources.dicom import DicomSource, age_years, looks_inverted
+from xraysynth.data.sources.dicom import DicomSource, looks_inverted, parse_age_years
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -169,7 +169,7 @@ def test_rows_come_from_headers_alone(tmp_path, monkeypatch):
     [("045Y", 45), ("51", 51), ("018M", 1.5), ("004W", 0.08), ("", None), ("old", None)],
 )
 def test_ages_are_years(text, years):
-    assert age_years(text) == years
+    assert parse_age_years(text) == years
 
 
 def labelled(folder, rows, **options):
@@ -257,7 +257,7 @@ def test_a_real_file_with_a_false_tag_is_refused():
 
 @pytest.mark.skipif(not (SHARED / "cxr-mini").is_dir(), reason="needs ../shared/data/cxr-mini")
 def test_inversion_is_never_seen_in_upright_radiographs_and_mostly_in_inverted_ones():
-    upright = [images.read(path) for path in sorted((SHARED / "cxr-mini").glob("*/*.jpg"))]
+    upright = [images.read_image(path) for path in sorted((SHARED / "cxr-mini").glob("*/*.jpg"))]
     assert len(upright) == 585
     assert sum(map(looks_inverted, upright)) == 0
     assert sum(looks_inverted(255 - pixels) for pixels in upright) >= 0.94 * len(upright)

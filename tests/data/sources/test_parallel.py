@@ -28,7 +28,7 @@ def decoded(tmp_path, monkeypatch):
     (tmp_path / "normal" / "20.png").write_bytes(b"no image")
     source = FolderSource(name="small", root=str(tmp_path))
     locators = list(source.rows()["locator"])
-    monkeypatch.setattr(parallel, "_processors", lambda: 2)
+    monkeypatch.setattr(parallel, "_count_processors", lambda: 2)
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", Recorded)
 
     def run():
@@ -39,10 +39,10 @@ def decoded(tmp_path, monkeypatch):
 
 
 def test_several_processes_decode_what_one_does(decoded, monkeypatch):
-    monkeypatch.setattr(parallel, "START_SECONDS", math.inf)
+    monkeypatch.setattr(parallel, "STARTUP_SECONDS", math.inf)
     alone, started = decoded()
     assert started == 0
-    monkeypatch.setattr(parallel, "START_SECONDS", 0)
+    monkeypatch.setattr(parallel, "STARTUP_SECONDS", 0)
     together, started = decoded()
     assert started == 1
     for found in (alone, together):
@@ -51,6 +51,6 @@ def test_several_processes_decode_what_one_does(decoded, monkeypatch):
 
 
 def test_fewer_images_than_a_sample_start_no_process(decoded, monkeypatch):
-    monkeypatch.setattr(parallel, "START_SECONDS", 0)
-    monkeypatch.setattr(parallel, "SAMPLE", 40)
+    monkeypatch.setattr(parallel, "STARTUP_SECONDS", 0)
+    monkeypatch.setattr(parallel, "SAMPLE_SIZE", 40)
     assert decoded()[1] == 0

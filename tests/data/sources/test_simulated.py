@@ -83,8 +83,8 @@ def test_boxes_enclose_what_the_finding_adds(label, monkeypatch):
         found.append(map_)
         return boxes(map_)
 
-    boxes = _projection.boxes
-    monkeypatch.setattr(_projection, "boxes", spy)
+    boxes = _projection.find_boxes
+    monkeypatch.setattr(_projection, "find_boxes", spy)
     for number in range(4):
         loaded = Simulated().load(f"5/{label}/{number}/0", 64)
         inside = np.zeros((64, 64), bool)
@@ -123,7 +123,7 @@ def test_nothing_but_the_findings_tells_the_class():
 
 
 def test_each_class_puts_its_findings_where_they_belong():
-    places = _findings.Places(_phantom.phantom(2))
+    places = _findings.LungSampler(_phantom.load_phantom(2))
     rng = np.random.default_rng(0)
     middle = np.median(places.points_mm, axis=0)
 
@@ -142,7 +142,7 @@ def test_line_integrals_of_findings_add_up():
     rng = np.random.default_rng
     body = _projection.Body.draw(rng(0), sex="M", age=50)
     exposure = _projection.Exposure.draw(rng(1), view="AP")
-    places = _findings.Places(_phantom.phantom(2))
+    places = _findings.LungSampler(_phantom.load_phantom(2))
     blobs = _findings.pneumonia(rng(2), places, 0.8)
     with_it, found = _projection.project(blobs, [], body, exposure, rng(3), size_px=64)
     without, nothing = _projection.project([], [], body, exposure, rng(3), size_px=64)
@@ -173,9 +173,9 @@ def test_a_missing_ct_says_how_to_get_it(monkeypatch):
 
 def test_a_damaged_cache_is_rebuilt_and_an_unwritable_one_does_no_harm(monkeypatch, tmp_path):
     built = (np.ones((2, 4, 4), np.float32), np.zeros((2, 2, 2), np.uint8))
-    monkeypatch.setattr(_phantom, "_from_ct", lambda ct, mask: built)
+    monkeypatch.setattr(_phantom, "_prepare_from_ct", lambda ct, mask: built)
     monkeypatch.setenv("XRAYSYNTH_CACHE", str(tmp_path))
-    prepare = _phantom._prepared.__wrapped__
+    prepare = _phantom._load_volumes.__wrapped__
     prepare()
     (cached,) = tmp_path.glob("phantom-*.npz")
     intact = cached.read_bytes()

@@ -22,7 +22,7 @@ def test_preprocessing_normalises_as_torchvision(images):
     from torchvision.transforms.functional import normalize
 
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    made = Preprocessing.normalised(mean=mean, deviation=deviation, size_px=40, crop=False)
+    made = Preprocessing.from_mean_std(mean=mean, std=deviation, size_px=40, crop=False)
     colour = torch.from_numpy(images)[:, None].expand(-1, 3, -1, -1) / 255
     assert torch.allclose(made(images), normalize(colour, mean, deviation), atol=1e-5)
 
@@ -59,7 +59,7 @@ def test_channels_need_a_scale_and_a_shift_each():
 
 
 def test_images_are_read_a_batch_at_a_time(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(base, "BATCH", 2)
+    monkeypatch.setattr(base, "BATCH_SIZE", 2)
     shape = (7, 40, 40)
     stored = np.memmap(tmp_path / "images", np.uint8, "w+", shape=shape)
     stored[:] = np.resize(images, shape)
@@ -86,8 +86,8 @@ def test_a_bar_appears_where_it_takes_long_only(images, monkeypatch, capsys):
     encoder = build("classifier", classifier=Small())
     encoder.features(images)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(base, "BATCH", 2)
-    monkeypatch.setattr(base, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(base, "BATCH_SIZE", 2)
+    monkeypatch.setattr(base, "DELAY_SECONDS", 0.0)
     encoder.features(images)
     shown = capsys.readouterr().err
     assert "features of classifier" in shown

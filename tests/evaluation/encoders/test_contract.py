@@ -34,7 +34,7 @@ def test_features_are_finite_doubles_the_same_in_any_batch(encoder, images, monk
     assert np.ptp(values, axis=0).max() > 1e-3  # else the comparison below shows nothing
     alone = np.concatenate([encoder.features(images[i : i + 1]) for i in range(len(images))])
     assert alone == pytest.approx(values, rel=1e-5, abs=1e-5 * np.abs(values).max())
-    monkeypatch.setattr("xraysynth.evaluation.encoders.base.BATCH", 2)
+    monkeypatch.setattr("xraysynth.evaluation.encoders.base.BATCH_SIZE", 2)
     assert encoder.features(images) == pytest.approx(
         alone, rel=1e-5, abs=1e-5 * np.abs(alone).max()
     )

@@ -6,7 +6,7 @@ from tiny_sd import save_tiny_sd
 from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation.encoders import build
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
-from xraysynth.images import read, study_format
+from xraysynth.images import pad_and_resize, read_image
 
 
 def smooth_images(count: int, size_px: int = 64) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_the_distance_grows_with_noise_and_blur(worsen, strengths):
 def test_the_distance_between_real_sets_grows_with_noise_and_blur(shared_data):
     files = sorted((shared_data / "cxr-mini").rglob("*.jpg"))
     order = np.random.default_rng(0).permutation(len(files))[:160]
-    images = np.stack([study_format(read(files[i]), 64) for i in order])
+    images = np.stack([pad_and_resize(read_image(files[i]), 64) for i in order])
     encoder, real, other = build("embedded"), images[:80], images[80:]
     assert (steps(encoder, real, other, noisy, (0, 20, 40)) > 0).all()
     assert (steps(encoder, real, other, blurred, (0, 1, 2)) > 0).all()

@@ -10,7 +10,7 @@ from tiny_encoders import processor
 
 from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation.encoders import build
-from xraysynth.images import study_format
+from xraysynth.images import pad_and_resize
 
 
 @pytest.mark.parametrize("name", ["rad_dino", "dinov2", "clip"])
@@ -19,7 +19,9 @@ def test_features_equal_the_model_behind_its_own_processor(name, shape, given, b
     from transformers import AutoImageProcessor, CLIPModel, Dinov2Model
 
     folder = given(name)["weights"]
-    smooth = study_format(images[0, :4, :4], 40)  # cropping before or after resizing differs little
+    smooth = pad_and_resize(
+        images[0, :4, :4], 40
+    )  # cropping before or after resizing differs little
     part = np.stack([smooth, 255 - smooth])[:, : shape[0], : shape[1]]
     colour = list(np.repeat(part[..., None], 3, -1))
     process = AutoImageProcessor.from_pretrained(folder, backend="pil")

@@ -10,7 +10,7 @@ import pytest
 
 from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation import encoders
-from xraysynth.evaluation.encoders.weights import Published, find
+from xraysynth.evaluation.encoders.weights import PublishedWeights, find_weights
 
 CONTENT = bytes(range(256)) * 8000  # more than one block
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -75,13 +75,13 @@ def server(monkeypatch):
 
 @pytest.fixture
 def single(server):
-    return Published("inception", {"w.pth": SHA256}, release=server.address)
+    return PublishedWeights("inception", {"w.pth": SHA256}, release_url=server.address)
 
 
 @pytest.fixture
 def model():
     files = {"config.json": SHA256, "model.safetensors": SHA256}
-    return Published("dinov2", files, repository="f/dino", revision=REVISION)
+    return PublishedWeights("dinov2", files, repository="f/dino", revision=REVISION)
 
 
 def kept(folder):
@@ -89,22 +89,22 @@ def kept(folder):
 
 
 def test_a_download_is_checked_and_kept(server, single, tmp_path, monkeypatch):
-    path = find(single)
+    path = find_weights(single)
     assert path == tmp_path / "cache" / "xraysynth" / "w.pth"
     assert path.read_bytes() == CONTENT
     assert kept(tmp_path) == ["w.pth"]
-    assert find(single) == path
+    assert find_weights(single) == path
     assert server.requests == [("/w.pth", None)]
     monkeypatch.setenv("XRAYSYNTH_WEIGHTS", str(tmp_path / "mine"))
-    assert find(single) == path  # still found in the cache
+    assert find_weights(single) == path  # still found in the cache
 
 
 def test_a_model_of_the_hub_is_a_folder_of_its_cache(server, model, tmp_path):
-    folder = find(model)
+    folder = find_weights(model)
     assert folder == tmp_path / "hub" / "models--f--dino" / "snapshots" / REVISION
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert all((folder / name).read_bytes() == CONTENT for name in model.files)
-    assert find(model) == folder
+    assert find_weights(model) == folder
     assert server.sent == [(f"/f/dino/resolve/{REVISION}/{name}", None) for name in model.files]
 
 
@@ -112,7 +112,7 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(server, single, tmp_path):
     server.content = CONTENT[::-1]
     other = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(DataNotFoundError, match=f"{SHA256}.*{other}.*Put w.pth of http"):
-        find(single)
+        find_weights(single)
     assert kept(tmp_path) == []
 
 
@@ -120,16 +120,16 @@ def test_a_wrong_hash_of_a_model_of_the_hub_names_both(server, model):
     server.content = CONTENT[::-1]
     other = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(DataNotFoundError, match=f"config.json has SHA-256 {other}.*{SHA256}"):
-        find(model)
+        find_weights(model)
 
 
 def test_an_interrupted_download_does_not_count(server, single, tmp_path):
     server.limit = 1_500_000
     with pytest.raises(DataNotFoundError, match=r"could not be downloaded: .*1500000 bytes read"):
-        find(single)
+        find_weights(single)
     assert kept(tmp_path) == []
     server.limit = None
-    assert find(single).read_bytes() == CONTENT
+    assert find_weights(single).read_bytes() == CONTENT
     assert kept(tmp_path) == ["w.pth"]
 
 
@@ -137,7 +137,7 @@ def test_a_broken_connection_to_the_hub_is_continued(server, model, monkeypatch)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
     server.limit = 1_500_000
-    folder = find(model)
+    folder = find_weights(model)
     assert (folder / "model.safetensors").read_bytes() == CONTENT
     assert [range_ for _, range_ in server.sent] == [None, "bytes=1500000-"] * 2
 
@@ -147,32 +147,32 @@ def test_a_server_that_is_not_there_is_an_error(server, single):
     with pytest.raises(
         DataNotFoundError, match=r"could not be downloaded: .*port=9.*Put w\.pth of"
     ):
-        find(gone)
+        find_weights(gone)
 
 
 def test_what_a_download_needs_is_named(server, single, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(DataNotFoundError, match=r"pooch.*install xraysynth\[encoders\]"):
-        find(single)
+        find_weights(single)
     assert server.requests == []
 
 
 def test_nothing_is_downloaded_offline(server, single, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataNotFoundError, match=r"HF_HUB_OFFLINE is set\. Put w\.pth of http"):
-        find(single)
+        find_weights(single)
     assert server.requests == []
 
 
 def test_what_is_given_is_taken_as_it_is(server, single, model, tmp_path):
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(b"other")
-    assert find(single, mine) == mine
+    assert find_weights(single, mine) == mine
     (tmp_path / "w.pth").write_bytes(b"other")
-    assert find(single, tmp_path) == tmp_path / "w.pth"
+    assert find_weights(single, tmp_path) == tmp_path / "w.pth"
     for name in model.files:
         (tmp_path / name).write_bytes(b"other")
-    assert find(model, tmp_path) == tmp_path
+    assert find_weights(model, tmp_path) == tmp_path
     assert server.requests == []
 
 
@@ -185,11 +185,11 @@ def test_weights_in_the_usual_places_are_found_and_checked(
     path = tmp_path / below / "w.pth"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(CONTENT)
-    assert find(single) == path
+    assert find_weights(single) == path
     path.write_bytes(b"other")
     other = hashlib.sha256(b"other").hexdigest()
     with pytest.raises(DataNotFoundError, match=f"{path}.*{other}.*{SHA256}.*weights.inception"):
-        find(single)
+        find_weights(single)
     assert server.requests == []
 
 
@@ -201,10 +201,10 @@ def test_the_hugging_face_cache_counts_at_the_pinned_commit(server, model, tmp_p
         for name in model.files:
             (folder / name).write_bytes(CONTENT)
         if found:
-            assert find(model) == folder
+            assert find_weights(model) == folder
         else:
             with pytest.raises(DataNotFoundError, match=r"HF_HUB_OFFLINE is set\. Put config.json"):
-                find(model)
+                find_weights(model)
     assert server.requests == []
 
 
@@ -214,7 +214,7 @@ def test_a_folder_of_ones_own_counts_before_the_hub(server, model, tmp_path, mon
     folder.mkdir(parents=True)
     for name in model.files:
         (folder / name).write_bytes(CONTENT)
-    assert find(model) == folder
+    assert find_weights(model) == folder
     assert server.requests == []
 
 

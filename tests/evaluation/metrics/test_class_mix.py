@@ -4,12 +4,12 @@ import pytest
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.class_mix import (
     apportion,
-    class_shares,
-    mean_share,
+    class_proportions,
+    macro_proportion,
+    sample_weights_for_mix,
     weighted_mean,
-    weights_to_mix,
 )
-from xraysynth.evaluation.metrics.statistics import share_sd
+from xraysynth.evaluation.metrics.statistics import proportion_sd
 
 
 def test_apportioned_counts_sum_to_the_whole_and_lie_next_to_their_quotas():
@@ -27,7 +27,7 @@ def test_weighted_means_have_the_mix_of_the_other_set():
     found = weighted_mean(values, labels, {"a": 0.8, "b": 0.2}, replicates=50)
     assert found.value == pytest.approx(0.8)
     assert (found.low, found.high) == (pytest.approx(0.8), pytest.approx(0.8))
-    assert weighted_mean(values, labels, class_shares(labels)).value == values.mean()
+    assert weighted_mean(values, labels, class_proportions(labels)).value == values.mean()
 
 
 def test_the_interval_of_a_weighted_mean_covers_the_truth():
@@ -41,11 +41,11 @@ def test_the_interval_of_a_weighted_mean_covers_the_truth():
 
 def test_classes_that_one_set_lacks_weigh_nothing():
     labels = np.array(["a", "b", "c", "c"])
-    assert weights_to_mix(labels, {"a": 0.5, "c": 0.25, "d": 0.25}).tolist() == pytest.approx(
-        [8 / 3, 0, 2 / 3, 2 / 3]
-    )
+    assert sample_weights_for_mix(
+        labels, {"a": 0.5, "c": 0.25, "d": 0.25}
+    ).tolist() == pytest.approx([8 / 3, 0, 2 / 3, 2 / 3])
     with pytest.raises(XraysynthError, match="have a class in common"):
-        weights_to_mix(labels, {"d": 1.0})
+        sample_weights_for_mix(labels, {"d": 1.0})
 
 
 def test_a_class_of_a_few_images_leaves_a_mean_without_bounds():
@@ -64,14 +64,14 @@ def test_a_class_of_a_few_images_leaves_a_mean_without_bounds():
 
 def test_shares_of_all_and_of_none_in_two_classes_have_an_interval():
     labels = np.repeat(("a", "b"), 40)
-    found = mean_share(labels == "a", labels, replicates=2000)
+    found = macro_proportion(labels == "a", labels, replicates=2000)
     assert found.value == 0.5
-    sd = np.hypot(share_sd(1, trials=40), share_sd(0, trials=40)) / 2
+    sd = np.hypot(proportion_sd(1, trials=40), proportion_sd(0, trials=40)) / 2
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * sd, rel=0.08)
-    all_of_them = mean_share(labels != "", labels)
+    all_of_them = macro_proportion(labels != "", labels)
     assert (all_of_them.value, all_of_them.high) == (1, 1)
     assert 0.93 < all_of_them.low < 0.97
-    one = mean_share(np.arange(41) < 20, np.repeat(("a", "b"), (40, 1)))
+    one = macro_proportion(np.arange(41) < 20, np.repeat(("a", "b"), (40, 1)))
     assert one.value == 0.25
     assert one.high - one.low > 0.3
 
@@ -81,6 +81,6 @@ def test_the_interval_of_a_mean_share_covers_the_truth():
     labels = np.repeat(("a", "b"), (60, 25))
     for seed in range(150):
         answers = rng.random(85) < np.where(labels == "a", 0.97, 0.6)
-        found = mean_share(answers, labels, replicates=200, seed=seed)
+        found = macro_proportion(answers, labels, replicates=200, seed=seed)
         covered += found.low <= 0.785 <= found.high
     assert covered / 150 == pytest.approx(0.95, abs=0.04)

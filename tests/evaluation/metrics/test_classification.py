@@ -9,20 +9,25 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.classification import (
-    Resampled,
-    arm_difference,
-    arm_scores,
-    evaluate,
+    BootstrapScores,
+    compare_arms,
+    score_arm,
+    score_run,
 )
-from xraysynth.evaluation.metrics.resampling import cluster_weights
-from xraysynth.evaluation.metrics.scores import confusion, pr_band, pr_curve, replicate_scores
+from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
+from xraysynth.evaluation.metrics.scores import (
+    confusion_matrix,
+    pr_band,
+    pr_curve,
+    replicate_scores,
+)
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 
 
 def arm_replicates(*given, **options):
-    arm = Resampled.of(*given, **options)
-    return {name: arm.replicates(name) for name in arm.levels}
+    arm = BootstrapScores.from_runs(*given, **options)
+    return {name: arm.replicates(name) for name in arm.means_and_deviations}
 
 
 def predictions(n=120, seed=0, decimals=None, skill=1.0):
@@ -65,7 +70,7 @@ def test_scores_equal_scikit_learn_on_every_replicate(decimals):
     probabilities, targets = predictions(decimals=decimals)
     if decimals is not None:  # the case tests ties only if there are many
         assert len(np.unique(probabilities[:, 0])) < 80
-    weights = cluster_weights(np.arange(120) // 2, 6, 1, targets=targets)
+    weights = cluster_bootstrap_weights(np.arange(120) // 2, 6, 1, targets=targets)
     weights[0] = 1
     found = replicate_scores(probabilities, targets, weights, classes=CLASSES)
     for row, drawn in enumerate(weights):
@@ -76,7 +81,7 @@ def test_scores_equal_scikit_learn_on_every_replicate(decimals):
 
 def test_point_values_of_evaluate_equal_scikit_learn_and_lie_in_their_intervals():
     probabilities, targets = predictions()
-    found = evaluate(probabilities, targets, np.arange(120), classes=CLASSES, replicates=200)
+    found = score_run(probabilities, targets, np.arange(120), classes=CLASSES, replicates=200)
     expected = reference(probabilities, targets, np.ones(120))
     assert {name: found[name].value for name in expected} == pytest.approx(expected)
     for name in expected:
@@ -97,7 +102,7 @@ def test_calibration_error_equals_torchmetrics():
 
 def test_calibration_error_weights_count_images():
     probabilities, targets = predictions()
-    weights = cluster_weights(np.arange(120), 1, 0)
+    weights = cluster_bootstrap_weights(np.arange(120), 1, 0)
     rows = np.repeat(np.arange(120), weights[0])
     weighted = replicate_scores(probabilities, targets, weights, classes=CLASSES)
     repeated = replicate_scores(
@@ -109,10 +114,14 @@ def test_calibration_error_weights_count_images():
 
 def test_confusion_equals_scikit_learn():
     probabilities, targets = predictions()
-    weights = cluster_weights(np.arange(120), 3, 0)
+    weights = cluster_bootstrap_weights(np.arange(120), 3, 0)
     predicted = probabilities.argmax(1)
-    assert (confusion(probabilities, targets) == sk.confusion_matrix(targets, predicted)).all()
-    for cells, drawn in zip(confusion(probabilities, targets, weights), weights, strict=True):
+    assert (
+        confusion_matrix(probabilities, targets) == sk.confusion_matrix(targets, predicted)
+    ).all()
+    for cells, drawn in zip(
+        confusion_matrix(probabilities, targets, weights), weights, strict=True
+    ):
         assert (cells == sk.confusion_matrix(targets, predicted, sample_weight=drawn)).all()
 
 
@@ -121,7 +130,9 @@ def test_undefined_scores_follow_the_stated_conventions():
     probabilities = probabilities[targets != 3] * [1, 1, 1, 1e-6]
     probabilities /= probabilities.sum(1, keepdims=True)
     targets = targets[targets != 3]
-    found = evaluate(probabilities, targets, np.arange(len(targets)), classes=CLASSES, replicates=9)
+    found = score_run(
+        probabilities, targets, np.arange(len(targets)), classes=CLASSES, replicates=9
+    )
     for name in ("precision", "recall", "f1"):
         assert found[f"{name}/tuberculosis"].value == 0
     for name in ("auroc", "auprc"):
@@ -148,8 +159,8 @@ def test_shuffled_order_gives_the_same_scores():
     probabilities, targets = predictions(decimals=0)
     patients = np.arange(120) // 2
     order = np.random.default_rng(5).permutation(120)
-    first = evaluate(probabilities, targets, patients, classes=CLASSES, replicates=50)
-    second = evaluate(
+    first = score_run(probabilities, targets, patients, classes=CLASSES, replicates=50)
+    second = score_run(
         probabilities[order], targets[order], patients[order], classes=CLASSES, replicates=50
     )
     for name in first:
@@ -159,10 +170,10 @@ def test_shuffled_order_gives_the_same_scores():
 def test_more_images_of_the_same_patients_do_not_narrow_the_interval():
     probabilities, targets = predictions()
     patients = np.arange(120)
-    once = evaluate(probabilities, targets, patients, classes=CLASSES)["accuracy"]
+    once = score_run(probabilities, targets, patients, classes=CLASSES)["accuracy"]
     copies = [np.repeat(values, 4, axis=0) for values in (probabilities, targets, patients)]
-    clustered = evaluate(*copies, classes=CLASSES)["accuracy"]
-    naive = evaluate(*copies[:2], np.arange(480), classes=CLASSES)["accuracy"]
+    clustered = score_run(*copies, classes=CLASSES)["accuracy"]
+    naive = score_run(*copies[:2], np.arange(480), classes=CLASSES)["accuracy"]
     assert clustered.high - clustered.low == pytest.approx(once.high - once.low)
     assert naive.high - naive.low < 0.7 * (once.high - once.low)
 
@@ -172,8 +183,8 @@ def test_an_arm_is_the_mean_of_its_runs_and_wider_for_their_spread():
     good = 0.7 * np.eye(4)[targets] + 0.075
     runs = [predictions(skill=2, seed=0)[0], good, np.roll(good, 1, axis=1)]
     patients = np.arange(120)
-    arm = arm_scores(runs, targets, patients, classes=CLASSES, replicates=300)
-    single = [evaluate(r, targets, patients, classes=CLASSES, replicates=300) for r in runs]
+    arm = score_arm(runs, targets, patients, classes=CLASSES, replicates=300)
+    single = [score_run(r, targets, patients, classes=CLASSES, replicates=300) for r in runs]
     for name in ("accuracy", "macro_f1", "auroc/covid19", "ece"):
         assert arm[name].value == pytest.approx(np.mean([one[name].value for one in single]))
     assert arm["accuracy"].low < 0.1  # three runs as different as these say almost nothing
@@ -199,7 +210,7 @@ def test_replicates_spread_between_runs_as_student_t_does():
 
 def test_one_run_has_no_spread_between_runs():
     probabilities, targets = predictions()
-    weights = cluster_weights(np.arange(120), 30, 0, targets=targets)
+    weights = cluster_bootstrap_weights(np.arange(120), 30, 0, targets=targets)
     found = arm_replicates([probabilities], targets, np.arange(120), classes=CLASSES, replicates=30)
     expected = replicate_scores(probabilities, targets, weights, classes=CLASSES)
     for name in expected:
@@ -209,7 +220,7 @@ def test_one_run_has_no_spread_between_runs():
 def test_an_arm_against_itself_differs_by_exactly_nothing():
     _, targets = predictions()
     runs = [predictions(skill=s)[0] for s in (1, 2, 3)]
-    found = arm_difference(runs, runs, targets, np.arange(120), classes=CLASSES, replicates=50)
+    found = compare_arms(runs, runs, targets, np.arange(120), classes=CLASSES, replicates=50)
     assert all((d.value, d.low, d.high) == (0, 0, 0) for d in found.values())
 
 
@@ -219,8 +230,8 @@ def test_pairing_narrows_the_interval_of_a_difference():
     spoilt = np.flatnonzero(better.argmax(1) == targets)[:15]
     worse[spoilt] = np.roll(worse[spoilt], 1, axis=1)
     patients = np.arange(300)
-    found = arm_difference([better], [worse], targets, patients, classes=CLASSES)["accuracy"]
-    alone = evaluate(better, targets, patients, classes=CLASSES)["accuracy"]
+    found = compare_arms([better], [worse], targets, patients, classes=CLASSES)["accuracy"]
+    alone = score_run(better, targets, patients, classes=CLASSES)["accuracy"]
     assert found.value == pytest.approx(15 / 300)
     assert found.low > 0
     assert found.high - found.low < 0.6 * (alone.high - alone.low)
@@ -232,12 +243,12 @@ def test_arms_are_compared_by_runs_of_the_same_seeds_only():
     given = (targets, np.arange(120))
     options = {"classes": CLASSES, "replicates": 20}
     with pytest.raises(XraysynthError, match=r"3 and 2 runs cannot be paired"):
-        arm_difference(runs, runs[:2], *given, **options)
-    arm = Resampled.of(runs, *given, **options)
+        compare_arms(runs, runs[:2], *given, **options)
+    arm = BootstrapScores.from_runs(runs, *given, **options)
     chosen = arm.select_runs([2, 0])
-    direct = Resampled.of([runs[2], runs[0]], *given, **options)
-    assert chosen.scores() == direct.scores()
-    assert arm.select_runs([0, 1]).minus(arm.select_runs([0, 1]))["macro_f1"].low == 0
+    direct = BootstrapScores.from_runs([runs[2], runs[0]], *given, **options)
+    assert chosen.intervals() == direct.intervals()
+    assert arm.select_runs([0, 1]).difference_to(arm.select_runs([0, 1]))["macro_f1"].low == 0
 
 
 def test_a_p_value_agrees_with_the_interval_and_one_run_has_none():
@@ -248,15 +259,15 @@ def test_a_p_value_agrees_with_the_interval_and_one_run_has_none():
         logits = rng.normal(size=(4, 300, 4)) + skill * np.eye(4)[targets]
         runs = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
         options = {"classes": CLASSES, "replicates": 400}
-        return Resampled.of(list(runs), targets, np.arange(300), **options)
+        return BootstrapScores.from_runs(list(runs), targets, np.arange(300), **options)
 
     weak, strong = arm(0.5), arm(2.0)
-    assert strong.minus(weak)["macro_f1"].low > 0
+    assert strong.difference_to(weak)["macro_f1"].low > 0
     assert strong.p_value(weak, "macro_f1") < 0.01
     assert weak.p_value(weak, "macro_f1") == 1
     one = strong.select_runs([0])
     assert one.p_value(weak.select_runs([0]), "macro_f1") is None
-    assert one.minus(weak.select_runs([0]))["macro_f1"].low > 0  # over patients alone
+    assert one.difference_to(weak.select_runs([0]))["macro_f1"].low > 0  # over patients alone
 
 
 def test_a_class_of_one_patient_widens_what_it_enters():
@@ -266,7 +277,7 @@ def test_a_class_of_one_patient_widens_what_it_enters():
     chosen = targets.copy()
     chosen[[3, 70, 124]] = [1, 0, 0]
     probabilities = np.eye(3)[chosen] * 0.97 + 0.01
-    found = evaluate(probabilities, targets, patients, classes=CLASSES[:3], replicates=200)
+    found = score_run(probabilities, targets, patients, classes=CLASSES[:3], replicates=200)
     recall = found[f"recall/{CLASSES[2]}"]
     assert recall.value == pytest.approx(0.8)
     assert recall.low < 0.2
@@ -274,7 +285,7 @@ def test_a_class_of_one_patient_widens_what_it_enters():
     assert found["balanced_accuracy"].high - found["balanced_accuracy"].low > 0.2
     assert found["accuracy"].high - found["accuracy"].low < 0.1
     many = np.array([f"p{n}" for n in range(125)])
-    apart = evaluate(probabilities, targets, many[: len(targets)], classes=CLASSES[:3])
+    apart = score_run(probabilities, targets, many[: len(targets)], classes=CLASSES[:3])
     assert apart["balanced_accuracy"].high - apart["balanced_accuracy"].low < 0.45
 
 
@@ -287,7 +298,7 @@ def test_what_few_patients_hide_is_in_a_difference_too():
         chosen = targets.copy()
         chosen[120 : 120 + missed] = 0
         probabilities = np.eye(3)[chosen] * 0.97 + 0.01
-        arms.append(Resampled.of([probabilities] * 2, targets, patients, **options))
+        arms.append(BootstrapScores.from_runs([probabilities] * 2, targets, patients, **options))
     found = arms[0].minus(arms[1])["macro_recall"]
     assert found.value == pytest.approx(0.4 / 3)
     assert found.low < 0  # by the one patient's images alone it would be exact
@@ -298,7 +309,7 @@ def test_a_classifier_that_always_says_the_same_has_an_interval():
     """Recalls of 1 and 0 are those of every draw of patients, and yet not known exactly."""
     targets = np.arange(120) % 4
     always = np.tile([0.97, 0.01, 0.01, 0.01], (120, 1))
-    found = evaluate(always, targets, np.arange(120), classes=CLASSES, replicates=300)
+    found = score_run(always, targets, np.arange(120), classes=CLASSES, replicates=300)
     balanced = found["balanced_accuracy"]
     assert balanced.value == 0.25
     assert 0.02 < balanced.high - balanced.low < 0.12  # four classes of 30 patients: ± 0.03
@@ -307,18 +318,20 @@ def test_a_classifier_that_always_says_the_same_has_an_interval():
 def test_weighting_to_a_class_mix_gives_the_scores_of_a_set_in_that_mix():
     probabilities, targets = predictions(n=400)
     mix = np.array([0.6, 0.2, 0.15, 0.05])
-    found = evaluate(
+    found = score_run(
         probabilities, targets, np.arange(400), classes=CLASSES, replicates=20, mix=mix
     )
     recalls = [np.mean(probabilities[targets == c].argmax(1) == c) for c in range(4)]
     assert found["accuracy"].value == pytest.approx(mix @ recalls)
     assert found["balanced_accuracy"].value == pytest.approx(np.mean(recalls))
-    plain = evaluate(probabilities, targets, np.arange(400), classes=CLASSES, replicates=20)
+    plain = score_run(probabilities, targets, np.arange(400), classes=CLASSES, replicates=20)
     own = np.bincount(targets) / 400
-    same = evaluate(probabilities, targets, np.arange(400), classes=CLASSES, replicates=20, mix=own)
+    same = score_run(
+        probabilities, targets, np.arange(400), classes=CLASSES, replicates=20, mix=own
+    )
     assert same["macro_f1"].value == pytest.approx(plain["macro_f1"].value)
     with pytest.raises(XraysynthError, match="share of each of 4 classes"):
-        evaluate(probabilities, targets, np.arange(400), classes=CLASSES, mix=mix[:3])
+        score_run(probabilities, targets, np.arange(400), classes=CLASSES, mix=mix[:3])
 
 
 def test_replicates_do_not_depend_on_the_block_size(monkeypatch):
@@ -341,7 +354,7 @@ def test_pr_curve_equals_scikit_learn():
 
 def test_pr_band_follows_the_curve_and_surrounds_it():
     probabilities, targets = predictions(decimals=0)
-    weights = cluster_weights(np.arange(120), 100, 0, targets=targets)
+    weights = cluster_bootstrap_weights(np.arange(120), 100, 0, targets=targets)
     recall = np.array([0.05, 0.3, 0.5, 0.8, 1.0])
     value, low, high = pr_band(probabilities, targets, weights, index=1, recall=recall)
     precision, reached, _ = pr_curve(probabilities, targets, index=1)  # recall falls to 0
@@ -356,7 +369,7 @@ def test_a_thousand_replicates_take_well_under_a_second():
     probabilities, targets = predictions(n=400)
     patients = np.arange(400)
     start = time.process_time()  # blind to other processes on the machine
-    evaluate(probabilities, targets, patients, classes=CLASSES)
+    score_run(probabilities, targets, patients, classes=CLASSES)
     assert time.process_time() - start < 1  # 0.15 s on an idle core
 
 
@@ -375,12 +388,12 @@ def test_a_thousand_replicates_take_well_under_a_second():
 )
 def test_wrong_input_is_refused(probabilities, targets, message):
     with pytest.raises(XraysynthError, match=message):
-        evaluate(probabilities, targets, np.arange(len(targets)), classes=CLASSES)
+        score_run(probabilities, targets, np.arange(len(targets)), classes=CLASSES)
 
 
 def test_an_arm_without_runs_and_weights_of_other_images_are_refused():
     probabilities, targets = predictions()
     with pytest.raises(XraysynthError, match="without runs"):
-        arm_scores([], targets, np.arange(120), classes=CLASSES)
+        score_arm([], targets, np.arange(120), classes=CLASSES)
     with pytest.raises(XraysynthError, match=r"\(R, 120\)"):
         replicate_scores(probabilities, targets, np.ones((2, 119)), classes=CLASSES)

@@ -9,7 +9,7 @@ from xraysynth.evaluation.metrics.copying import (
     authenticity,
     calibrated_distance,
     data_copying,
-    u_score,
+    mann_whitney_z,
 )
 
 
@@ -75,9 +75,9 @@ def test_authenticity_by_definition_with_any_number_of_synthetic_images(m):
 def test_the_u_score_is_that_of_a_mann_whitney_test():
     held_out, synthetic = drawn(0, 40, 1)[:, 0], drawn(1, 55, 1)[:, 0] - 0.4
     p = mannwhitneyu(synthetic, held_out, use_continuity=False, alternative="less").pvalue
-    assert u_score(held_out=held_out, synthetic=synthetic) == pytest.approx(norm.ppf(p))
+    assert mann_whitney_z(held_out=held_out, synthetic=synthetic) == pytest.approx(norm.ppf(p))
     assert norm.ppf(p) < -1
-    swapped = u_score(held_out=synthetic, synthetic=held_out)
+    swapped = mann_whitney_z(held_out=synthetic, synthetic=held_out)
     assert swapped == pytest.approx(-norm.ppf(p))
 
 
@@ -85,8 +85,8 @@ def test_ties_count_by_half_in_the_u_score():
     held_out, synthetic = np.array([0.0, 1, 1, 2, 5]), np.array([0.0, 0, 1, 2, 2, 3])
     pairs = np.sign(synthetic[:, None] - held_out) / 2  # U - hm / 2
     expected = pairs.sum() / np.sqrt(5 * 6 * 12 / 12)
-    assert u_score(held_out=held_out, synthetic=synthetic) == pytest.approx(expected)
-    assert u_score(held_out=held_out, synthetic=held_out) == 0
+    assert mann_whitney_z(held_out=held_out, synthetic=synthetic) == pytest.approx(expected)
+    assert mann_whitney_z(held_out=held_out, synthetic=held_out) == 0
 
 
 @pytest.mark.parametrize("cells", [None, 1, 5])
@@ -117,7 +117,7 @@ def test_cells_are_weighted_by_their_held_out_images():
     held_out = np.concatenate([drawn(1, 30), drawn(2, 90, shift=50)])
     synthetic = np.concatenate([train[:60] + 1e-3, drawn(3, 60, shift=50)])
     scores = [
-        u_score(
+        mann_whitney_z(
             held_out=cdist(held_out[h], train[t]).min(1),
             synthetic=cdist(synthetic[s], train[t]).min(1),
         )
@@ -144,10 +144,10 @@ def test_neighbours_are_those_within_the_cell():
             null, found = (
                 x[place == cell][:, own].min(1) for x, place in zip(far, places, strict=True)
             )
-            scores.append(u_score(held_out=null, synthetic=found))
+            scores.append(mann_whitney_z(held_out=null, synthetic=found))
         expected = np.average(scores, weights=np.bincount(places[0]))
         value = data_copying(
-            train=train, held_out=held_out, synthetic=synthetic, cells=6, smallest=1
+            train=train, held_out=held_out, synthetic=synthetic, cells=6, min_per_cell=1
         )
         assert bool(value == pytest.approx(expected)) is within
 
@@ -159,7 +159,7 @@ def test_cells_with_too_few_images_are_left_out():
     with_few = np.concatenate([copies, drawn(7, 9, shift=60)])
     given = {"train": train, "held_out": held_out, "cells": 2}
     assert data_copying(synthetic=with_few, **given) == pytest.approx(only)
-    assert data_copying(synthetic=with_few, smallest=9, **given) > only + 1
+    assert data_copying(synthetic=with_few, min_per_cell=9, **given) > only + 1
 
 
 def test_data_copying_is_seeded_and_takes_large_seeds():

@@ -10,16 +10,16 @@ from torchmetrics.functional.image import (
 
 from xraysynth.errors import ImageError, XraysynthError
 from xraysynth.evaluation.metrics.diversity import (
-    BETAS,
+    MS_SSIM_BETAS,
+    count_scales,
+    intra_class_similarity,
     ms_ssim_name,
     nearest_real_similarity,
     pair_similarity,
     random_pairs,
-    scale_count,
-    vendi,
-    within_class,
+    vendi_score,
 )
-from xraysynth.images import read
+from xraysynth.images import read_image
 
 
 def images(n, side=48, noise=60, seed=0):
@@ -39,7 +39,7 @@ def unit(pixels):
 @pytest.mark.parametrize(("side", "scales"), [(128, 4), (192, 5)])
 def test_equals_torchmetrics(side, scales):
     x, y = images(3, side), images(3, side, seed=1)
-    betas = tuple(np.array(BETAS[:scales]) / sum(BETAS[:scales]))
+    betas = tuple(np.array(MS_SSIM_BETAS[:scales]) / sum(MS_SSIM_BETAS[:scales]))
     given = {"data_range": 1.0, "reduction": "none"}
     expected = torch.stack(
         [
@@ -67,12 +67,20 @@ def test_the_data_range_is_fixed():
 
 
 def test_five_scales_from_161_px():
-    assert [scale_count(side) for side in (11, 21, 41, 64, 160, 161, 1024)] == [1, 2, 3, 3, 4, 5, 5]
+    assert [count_scales(side) for side in (11, 21, 41, 64, 160, 161, 1024)] == [
+        1,
+        2,
+        3,
+        3,
+        4,
+        5,
+        5,
+    ]
     assert ms_ssim_name(160) == "MS-SSIM (4 scales)"
     assert ms_ssim_name(161) == "MS-SSIM"
     assert pair_similarity(images(1, 168), images(1, 168)).shape == (1, 2)
     with pytest.raises(ImageError, match="at least 11 px"):
-        scale_count(10)
+        count_scales(10)
 
 
 def test_identical_images_are_fully_alike_and_float_is_used_before_arithmetic():
@@ -88,7 +96,7 @@ def test_the_shorter_side_decides_and_batches_do_not_matter(monkeypatch):
     whole = pair_similarity(x, y)
     monkeypatch.setattr("xraysynth.evaluation.metrics.diversity._BATCH_PIXELS", 1)
     assert pair_similarity(x, y) == pytest.approx(whole, abs=1e-6)
-    assert scale_count(min(x.shape[1:])) == 2
+    assert count_scales(min(x.shape[1:])) == 2
 
 
 @pytest.mark.parametrize("other", [images(2, 32), images(2).astype(float), images(3)])
@@ -119,7 +127,7 @@ def test_random_pairs_are_distinct_seeded_and_spread():
 def test_a_less_diverse_class_is_more_alike():
     stack = np.concatenate([images(12, noise=60), images(12, noise=10)])
     targets = np.repeat([0, 1], 12)
-    found = within_class(stack, targets, classes=("normal", "covid19"), max_pairs=40)
+    found = intra_class_similarity(stack, targets, classes=("normal", "covid19"), max_pairs=40)
     assert list(found) == [
         "SSIM/normal",
         "MS-SSIM (3 scales)/normal",
@@ -135,7 +143,7 @@ def test_a_less_diverse_class_is_more_alike():
 def test_the_value_is_the_mean_over_pairs_of_the_class():
     stack = images(8)
     targets = np.array([0, 1] * 4)
-    found = within_class(stack, targets, classes=("a", "b"), replicates=20)
+    found = intra_class_similarity(stack, targets, classes=("a", "b"), replicates=20)
     own = stack[1::2]
     pairs = random_pairs(4, 99, 0)
     expected = pair_similarity(own[pairs[:, 0]], own[pairs[:, 1]]).mean(0)
@@ -148,14 +156,18 @@ def test_pairs_of_one_patient_are_left_out():
     stack = np.repeat(images(5), 2, axis=0)  # two identical images of each patient
     targets = np.zeros(10, int)
     given = {"classes": ("normal",), "replicates": 20}
-    by_patient = within_class(stack, targets, patients=np.arange(10) // 2, **given)["SSIM/normal"]
-    by_image = within_class(stack, targets, **given)["SSIM/normal"]
+    by_patient = intra_class_similarity(stack, targets, patients=np.arange(10) // 2, **given)[
+        "SSIM/normal"
+    ]
+    by_image = intra_class_similarity(stack, targets, **given)["SSIM/normal"]
     assert (by_patient.n, by_image.n) == (40, 45)
     assert by_patient.value < by_image.value
 
 
 def test_a_class_without_pairs_has_no_value():
-    found = within_class(images(3), np.array([0, 0, 1]), classes=("a", "b", "c"), replicates=5)
+    found = intra_class_similarity(
+        images(3), np.array([0, 0, 1]), classes=("a", "b", "c"), replicates=5
+    )
     for label in ("b", "c"):
         assert np.isnan(found[f"SSIM/{label}"].value)
         assert found[f"SSIM/{label}"].n == 0
@@ -166,7 +178,7 @@ def test_a_class_without_pairs_has_no_value():
 def test_targets_and_patients_of_other_images_are_refused(n_targets, n_patients):
     given = {"classes": ("normal",), "patients": np.arange(n_patients)}
     with pytest.raises(ImageError, match="N of each"):
-        within_class(images(3), np.zeros(n_targets, int), **given)
+        intra_class_similarity(images(3), np.zeros(n_targets, int), **given)
 
 
 def test_a_grey_picture_has_the_same_ssim_from_a_colour_file(tmp_path):
@@ -175,7 +187,7 @@ def test_a_grey_picture_has_the_same_ssim_from_a_colour_file(tmp_path):
         for name, pixels in (("x", x), ("y", y)):
             Image.fromarray(pixels).convert(mode).save(tmp_path / f"{name}-{mode}.png")
     x_grey, y_grey, x_colour, y_colour = (
-        read(tmp_path / f"{name}.png")[None] for name in ("x-L", "y-L", "x-RGB", "y-RGB")
+        read_image(tmp_path / f"{name}.png")[None] for name in ("x-L", "y-L", "x-RGB", "y-RGB")
     )
     expected = pair_similarity(x[None], y[None])
     for first in (x_grey, x_colour):
@@ -183,7 +195,7 @@ def test_a_grey_picture_has_the_same_ssim_from_a_colour_file(tmp_path):
             assert (pair_similarity(first, second) == expected).all()
     tinted = np.stack([y, y, np.zeros_like(y)], 2)
     Image.fromarray(tinted).save(tmp_path / "tinted.png")
-    assert (pair_similarity(x_grey, read(tmp_path / "tinted.png")[None]) != expected).all()
+    assert (pair_similarity(x_grey, read_image(tmp_path / "tinted.png")[None]) != expected).all()
 
 
 def test_near_copies_are_alike_and_unrelated_neighbours_are_not():
@@ -228,9 +240,11 @@ ORDERS = (0.5, 1, 2, 4, np.inf)
 
 @pytest.mark.parametrize("q", ORDERS)
 def test_vendi_counts_what_is_different(q):
-    assert vendi(np.ones((9, 4)), q=q) == pytest.approx(1)
-    assert vendi(np.eye(9, 12), q=q) == pytest.approx(9)
-    assert vendi(np.repeat(np.eye(4), 5, axis=0), q=q) == pytest.approx(4)  # more images than d
+    assert vendi_score(np.ones((9, 4)), q=q) == pytest.approx(1)
+    assert vendi_score(np.eye(9, 12), q=q) == pytest.approx(9)
+    assert vendi_score(np.repeat(np.eye(4), 5, axis=0), q=q) == pytest.approx(
+        4
+    )  # more images than d
 
 
 def by_kernel(features, q):
@@ -246,10 +260,10 @@ def by_kernel(features, q):
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20), (30, 30)])
 def test_vendi_by_definition_from_either_side(q, shape, monkeypatch):
     features = np.random.default_rng(0).normal(size=shape) + 0.5
-    monkeypatch.setattr("xraysynth.evaluation.metrics.diversity._ROWS", 7)
-    assert vendi(features, q=q) == pytest.approx(by_kernel(features, q), rel=1e-9)
-    assert vendi(features * np.arange(1, len(features) + 1)[:, None], q=q) == pytest.approx(
-        vendi(features, q=q)
+    monkeypatch.setattr("xraysynth.evaluation.metrics.diversity._BLOCK_ROWS", 7)
+    assert vendi_score(features, q=q) == pytest.approx(by_kernel(features, q), rel=1e-9)
+    assert vendi_score(features * np.arange(1, len(features) + 1)[:, None], q=q) == pytest.approx(
+        vendi_score(features, q=q)
     )
 
 
@@ -257,25 +271,27 @@ def test_the_order_matters_where_some_images_are_rare():
     """Ten kinds, of which the first holds 11 images of 20 and the others one each."""
     features = np.eye(10)[[0] * 11 + list(range(1, 10))]
     p = np.array([11] + [1] * 9) / 20
-    found = {q: vendi(features, q=q) for q in ORDERS}
+    found = {q: vendi_score(features, q=q) for q in ORDERS}
     assert found[1] == pytest.approx(np.exp(-(p * np.log(p)).sum()))
     assert found[2] == pytest.approx(1 / (p**2).sum())
     assert found[np.inf] == pytest.approx(20 / 11)
     assert (np.diff(list(found.values())) < -0.1).all()
     even = np.eye(10)[np.arange(20) % 10]
-    assert vendi(even, q=1) == pytest.approx(vendi(even, q=2))
+    assert vendi_score(even, q=1) == pytest.approx(vendi_score(even, q=2))
 
 
 def test_rounding_adds_no_kinds_at_a_small_order():
     kinds = np.random.default_rng(0).normal(size=(5, 20))
     for times in (3, 10):  # fewer and more images than d
-        assert vendi(np.repeat(kinds, times, axis=0), q=0.1) == pytest.approx(vendi(kinds, q=0.1))
+        assert vendi_score(np.repeat(kinds, times, axis=0), q=0.1) == pytest.approx(
+            vendi_score(kinds, q=0.1)
+        )
 
 
 def test_vendi_of_a_large_order_approaches_the_limit():
     features = np.random.default_rng(0).normal(size=(20, 6))
-    assert vendi(features, q=200) == pytest.approx(vendi(features, q=np.inf), rel=0.02)
-    assert vendi(features, q=1 + 1e-6) == pytest.approx(vendi(features), rel=1e-4)
+    assert vendi_score(features, q=200) == pytest.approx(vendi_score(features, q=np.inf), rel=0.02)
+    assert vendi_score(features, q=1 + 1e-6) == pytest.approx(vendi_score(features), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -291,4 +307,4 @@ def test_vendi_of_a_large_order_approaches_the_limit():
 )
 def test_vendi_refuses_what_has_no_score(features, q, message):
     with pytest.raises(XraysynthError, match=message):
-        vendi(features, q=q)
+        vendi_score(features, q=q)

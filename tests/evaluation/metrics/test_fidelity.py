@@ -15,8 +15,8 @@ from xraysynth.evaluation.metrics.fidelity import (
     Moments,
     fd_infinity_name,
     fd_name,
-    frechet,
     frechet_distance,
+    frechet_from_moments,
     frechet_infinity,
     memorisation_distance,
     mifd,
@@ -84,20 +84,20 @@ def test_sides_that_are_singular_in_different_directions_agree_too():
 @pytest.mark.parametrize("x", [X, X[:9], dead_units(X)])
 def test_moments_hold_mean_and_covariance(x, monkeypatch):
     monkeypatch.setattr(fidelity, "_BLOCK_BYTES", 8 * x.shape[1] * 7)  # blocks of 7 images
-    found = Moments.of(x.astype(np.float32))
-    assert found.root.dtype == np.float64
+    found = Moments.from_features(x.astype(np.float32))
+    assert found.covariance_root.dtype == np.float64
     assert found.n == len(x)
     assert found.mean == pytest.approx(x.mean(0), abs=1e-6)
-    assert found.root.T @ found.root == pytest.approx(np.cov(x.T), abs=1e-5)
+    assert found.covariance_root.T @ found.covariance_root == pytest.approx(np.cov(x.T), abs=1e-5)
     assert found.variance == pytest.approx(np.trace(np.cov(x.T)))
-    assert len(found.root) <= x.shape[1]
+    assert len(found.covariance_root) <= x.shape[1]
 
 
 def test_moments_are_used_again():
-    real = Moments.of(X)
+    real = Moments.from_features(X)
     for other in (Y, Y + 1):
         expected = frechet_distance(real=X, synthetic=other)
-        assert frechet(real, Moments.of(other)) == pytest.approx(expected)
+        assert frechet_from_moments(real, Moments.from_features(other)) == pytest.approx(expected)
 
 
 def test_symmetric_and_blind_to_order():
@@ -214,7 +214,7 @@ def test_extrapolation_is_the_intercept_of_a_line_over_one_by_n(monkeypatch):
         assert real.n == synthetic.n
         return 7 + 300 / real.n
 
-    monkeypatch.setattr(fidelity, "frechet", line)
+    monkeypatch.setattr(fidelity, "frechet_from_moments", line)
     assert frechet_infinity(real=X, synthetic=Y, draws=1).value == pytest.approx(7)
     assert (len(sizes), sizes[0], sizes[-1]) == (15, 25, 250)
     assert np.ptp(np.diff(sizes)) <= 1

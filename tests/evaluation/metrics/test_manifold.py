@@ -6,7 +6,11 @@ from scipy.spatial.distance import cdist
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.manifold import density_coverage, manifold, precision_recall
+from xraysynth.evaluation.metrics.manifold import (
+    compute_manifold_scores,
+    density_coverage,
+    precision_recall,
+)
 
 
 def drawn(seed, n, d=12, spread=1.0, shift=0.0):
@@ -37,7 +41,7 @@ def by_definition(real, synthetic, k_pr=3, k_dc=5):
 
 
 def all_four(real, synthetic, **options):
-    found = manifold(real=real, synthetic=synthetic, **options)
+    found = compute_manifold_scores(real=real, synthetic=synthetic, **options)
     return found.precision, found.recall, found.density, found.coverage
 
 
@@ -120,7 +124,7 @@ def test_too_few_images_for_k_are_refused():
     with pytest.raises(XraysynthError, match="k=5 of 5 images"):
         density_coverage(real=drawn(0, 5), synthetic=drawn(1, 50))
     with pytest.raises(XraysynthError, match="k=3 of 3 images"):
-        manifold(real=drawn(0, 50), synthetic=drawn(1, 3))
+        compute_manifold_scores(real=drawn(0, 50), synthetic=drawn(1, 3))
     with pytest.raises(XraysynthError, match="neither empty"):
         density_coverage(real=drawn(0, 50), synthetic=drawn(1, 0))
     with pytest.raises(XraysynthError, match=r"\(50, 12\) and \(50, 9\)"):

@@ -14,11 +14,11 @@ from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics import point_estimates
 from xraysynth.evaluation.metrics.copy_measures import measure_copying
 from xraysynth.evaluation.metrics.copying import authenticity
-from xraysynth.evaluation.metrics.diversity import vendi
-from xraysynth.evaluation.metrics.features import Features, pooled
+from xraysynth.evaluation.metrics.diversity import vendi_score
+from xraysynth.evaluation.metrics.features import Features, concatenate_features
 from xraysynth.evaluation.metrics.fidelity import frechet_distance
 from xraysynth.evaluation.metrics.measures import measure_sets
-from xraysynth.evaluation.metrics.point_estimates import RealSide, point_measures
+from xraysynth.evaluation.metrics.point_estimates import RealReference, compute_point_estimates
 
 CLASSES = ("normal", "pneumonia")
 WHOLE = ["FD(e)", "KD(e)", "precision", "recall", "density", "coverage", "Vendi"]
@@ -65,7 +65,7 @@ SAME = measured(X, Y, splits=20)
 
 def test_point_measures_equal_the_reference_implementations():
     x, y = drawn(2, 120), drawn(3, 90) * 0.8 + 0.3
-    found = point_measures(real=features(x), synthetic=features(y))
+    found = compute_point_estimates(real=features(x), synthetic=features(y))
     tensors = torch.tensor(x), torch.tensor(y)
     theirs = prc_features_to_metric(tensors[1], tensors[0], verbose=False)
     assert (found["precision"], found["recall"]) == pytest.approx(
@@ -76,12 +76,12 @@ def test_point_measures_equal_the_reference_implementations():
         (theirs["density"], theirs["coverage"])
     )
     assert found["FD(e)"] == pytest.approx(frechet_distance(real=x, synthetic=y))
-    equal = point_measures(real=features(x[:90]), synthetic=features(y))
+    equal = compute_point_estimates(real=features(x[:90]), synthetic=features(y))
     assert equal["KD(e)"] == pytest.approx(float(poly_mmd(tensors[0][:90], tensors[1])))
 
 
 def test_a_set_against_itself():
-    found = point_measures(real=features(X), synthetic=features(X))
+    found = compute_point_estimates(real=features(X), synthetic=features(X))
     assert found["FD(e)"] == pytest.approx(0, abs=1e-9)
     assert found["KD(e)"] == pytest.approx(float(poly_mmd(torch.tensor(X), torch.tensor(X))))
     assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
@@ -96,23 +96,26 @@ def test_the_published_names_are_for_the_published_encoders():
 def test_shards_pooled_are_the_whole():
     x, y = features(X), features(Y)
     shards = [replace(y, values=part) for part in np.array_split(Y, 3)]
-    whole, together = (point_measures(real=x, synthetic=side) for side in (y, pooled(shards)))
+    whole, together = (
+        compute_point_estimates(real=x, synthetic=side)
+        for side in (y, concatenate_features(shards))
+    )
     assert together == pytest.approx(whole, rel=1e-6)
-    alone = [point_measures(real=x, synthetic=shard)["FD(e)"] for shard in shards]
+    alone = [compute_point_estimates(real=x, synthetic=shard)["FD(e)"] for shard in shards]
     assert np.mean(alone) > 1.1 * whole["FD(e)"]
 
 
 def test_large_sets_are_compared_in_blocks(monkeypatch):
-    whole = point_measures(real=features(X), synthetic=features(Y))
+    whole = compute_point_estimates(real=features(X), synthetic=features(Y))
     monkeypatch.setattr("xraysynth.evaluation.metrics.fidelity._BLOCK_BYTES", 8 * 140 * 9)
-    assert point_measures(real=features(X), synthetic=features(Y)) == pytest.approx(whole)
+    assert compute_point_estimates(real=features(X), synthetic=features(Y)) == pytest.approx(whole)
 
 
 def test_no_score_depends_on_the_order_of_the_images():
     shuffle = np.random.default_rng(9)
     at, other = shuffle.permutation(len(X)), shuffle.permutation(len(Y))
     points = [
-        point_measures(real=features(x), synthetic=features(y))
+        compute_point_estimates(real=features(x), synthetic=features(y))
         for x, y in ((X, Y), (X[at], Y[other]))
     ]
     assert points[1] == pytest.approx(points[0])
@@ -131,8 +134,8 @@ def test_no_score_depends_on_the_order_of_the_images():
 
 def test_a_real_side_is_worked_out_once(monkeypatch):
     sides = features(X), features(Y), features(Y + 1)
-    expected = [point_measures(real=sides[0], synthetic=side) for side in sides[1:]]
-    real, seen = RealSide.of(sides[0]), Counter()
+    expected = [compute_point_estimates(real=sides[0], synthetic=side) for side in sides[1:]]
+    real, seen = RealReference.from_features(sides[0]), Counter()
     for name in ("nearest", "radii"):
         original = getattr(point_estimates, name)
 
@@ -141,7 +144,7 @@ def test_a_real_side_is_worked_out_once(monkeypatch):
             return _original(*given, **options)
 
         monkeypatch.setattr(point_estimates, name, counted)
-    assert [point_measures(real=real, synthetic=side) for side in sides[1:]] == expected
+    assert [compute_point_estimates(real=real, synthetic=side) for side in sides[1:]] == expected
     assert seen == {"radii": 2}  # those of the two synthetic sets
 
 
@@ -152,7 +155,7 @@ def test_images_like_the_real_ones_show_no_excess():
         if found.label == "" or found.metric in ("FD(e)", "KD(e)"):
             assert found.p > 0.05
         assert found.low <= found.value <= found.high
-        assert found.floor_low <= found.floor <= found.floor_high
+        assert found.baseline_low <= found.baseline_value <= found.baseline_high
         assert found.n == (70 if found.label == "" else 35)
 
 
@@ -167,8 +170,8 @@ def test_shifted_images_show_an_excess():
         assert shifted[metric, ""].better == "floor"
     for label in CLASSES:
         assert shifted["FD(e)", label].excess_low > 0
-    floors = [(m.floor, m.floor_low, m.floor_high) for m in SAME.values()]
-    assert [(m.floor, m.floor_low, m.floor_high) for m in shifted.values()] == floors
+    floors = [(m.baseline_value, m.baseline_low, m.baseline_high) for m in SAME.values()]
+    assert [(m.baseline_value, m.baseline_low, m.baseline_high) for m in shifted.values()] == floors
 
 
 def test_images_that_repeat_themselves_show_less_diversity():
@@ -218,8 +221,8 @@ def test_no_patient_is_in_both_halves_or_twice_in_one():
     )
     for label, n in {"": 30, "normal": 15, "pneumonia": 15}.items():
         assert found["Vendi", label].n == n
-        assert found["Vendi", label].floor_low == pytest.approx(n)
-        assert found["coverage", label].floor_high == 0
+        assert found["Vendi", label].baseline_low == pytest.approx(n)
+        assert found["coverage", label].baseline_high == 0
 
 
 def in_classes(seed, counts, d=6, shift=6.0):
@@ -270,9 +273,9 @@ def test_several_images_of_a_patient_do_not_make_a_perfect_generator_look_nearer
         for side, counts in ((made, nearer), (made + np.sqrt(0.36 / 16), farther)):
             for metric, found in compared((real, labels), (side, labels), patients).items():
                 found_nearer = found.excess_high < 0 or (
-                    found.p < 0.05 and found.value < found.floor
+                    found.p < 0.05 and found.value < found.baseline_value
                 )
-                found_farther = found.p < 0.05 and found.value > found.floor
+                found_farther = found.p < 0.05 and found.value > found.baseline_value
                 counts[metric] += found_nearer if counts is nearer else found_farther
     assert max(nearer[metric] for metric in ("FD(e)", "KD(e)", "CMMD(e)")) == 0
     assert farther["KD(e)"] >= 9
@@ -308,7 +311,7 @@ def test_the_p_value_is_that_of_t_on_the_spread_over_splits():
     found = SAME["FD(e)", ""]
     again = measured(X, Y, splits=3)["FD(e)", ""]
     assert 0 < found.p < 1
-    mean, ends = again.value - again.floor, (again.excess_low, again.excess_high)
+    mean, ends = again.value - again.baseline_value, (again.excess_low, again.excess_high)
     middle = 3 * mean - sum(ends)  # of three splits the interval ends at the extremes
     deviation = np.std([*ends, middle], ddof=1)
     assert again.p == pytest.approx(2 * student_t.sf(abs(mean) / deviation, 2))
@@ -320,7 +323,7 @@ def test_a_class_without_enough_images_says_what_it_needs():
     assert found["FD(e)", "normal"].n == 35
     for metric in WHOLE:
         absent = found[metric, "pneumonia"]
-        assert np.isnan([absent.value, absent.floor, absent.excess_low]).all()
+        assert np.isnan([absent.value, absent.baseline_value, absent.excess_low]).all()
         assert absent.n == 0
         assert "20 real patients" in absent.note
         assert "15 patients with 15 real images, and 70 synthetic images" in absent.note
@@ -361,12 +364,14 @@ def test_sets_that_cannot_be_compared_are_refused(changed, message):
 
 def test_points_refuse_other_weights_and_too_few_images():
     with pytest.raises(XraysynthError, match="differ in weights"):
-        point_measures(real=RealSide.of(features(X)), synthetic=features(Y, weights="v"))
+        compute_point_estimates(
+            real=RealReference.from_features(features(X)), synthetic=features(Y, weights="v")
+        )
     for sides in ((X[:5], Y), (X, Y[:5])):
         with pytest.raises(XraysynthError, match="at least 6 images"):
-            point_measures(real=features(sides[0]), synthetic=features(sides[1]))
+            compute_point_estimates(real=features(sides[0]), synthetic=features(sides[1]))
     with pytest.raises(XraysynthError, match="same encoder"):
-        point_measures(real=features(X), synthetic=features(Y[:, :3]))
+        compute_point_estimates(real=features(X), synthetic=features(Y[:, :3]))
 
 
 def test_fresh_images_are_not_copies():
@@ -375,12 +380,16 @@ def test_fresh_images_are_not_copies():
     assert list(found) == ["memorised share", "AuthPct", "C_T", "MiFD(e)"]
     share = found["memorised share"]
     assert share.excess_low <= 0 <= share.excess_high
-    assert (share.floor, share.n) == (0.01, 300)
+    assert (share.baseline_value, share.n) == (0.01, 300)
     for metric in ("AuthPct", "C_T", "MiFD(e)"):
         assert found[metric].excess_low <= 0 <= found[metric].excess_high
-        assert found[metric].floor_low <= found[metric].floor <= found[metric].floor_high
+        assert (
+            found[metric].baseline_low
+            <= found[metric].baseline_value
+            <= found[metric].baseline_high
+        )
     assert found["AuthPct"].value == authenticity(train=train, synthetic=made)
-    assert found["AuthPct"].floor == authenticity(train=train, synthetic=held)
+    assert found["AuthPct"].baseline_value == authenticity(train=train, synthetic=held)
     assert found["C_T"].n == found["MiFD(e)"].n == 60  # of 120 patients
 
 
@@ -502,8 +511,8 @@ def test_copying_refuses_other_weights():
 
 def test_diversity_is_that_of_the_images_drawn():
     found = measured(X, Y, splits=2)["Vendi", ""]
-    assert found.value < vendi(Y)
-    assert found.value == pytest.approx(vendi(Y[:70]), rel=0.1)
+    assert found.value < vendi_score(Y)
+    assert found.value == pytest.approx(vendi_score(Y[:70]), rel=0.1)
 
 
 def test_the_excess_of_the_memorised_share_is_over_one_percent():
@@ -539,7 +548,7 @@ def test_a_class_that_only_one_side_has_is_in_no_copying_measure():
     for metric in ("memorised share", "AuthPct", "C_T", "MiFD(e)"):
         one = found[metric, ""]
         assert one.note.startswith("without the class b, which only one of the sets has")
-        assert one.floor == alone[metric, ""].floor
+        assert one.baseline_value == alone[metric, ""].baseline_value
         assert one.value == alone[metric, ""].value
     assert np.isnan(found["memorised share", "b"].value)
 

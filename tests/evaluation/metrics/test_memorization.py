@@ -8,8 +8,8 @@ from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.memorization import (
-    memorization,
-    p_more_than_level,
+    detect_memorization,
+    flagged_p_value,
     weighted_quantile,
 )
 
@@ -21,7 +21,7 @@ def drawn(seed, n, dimensions=8):
 
 def found(synthetic, *, train=None, held_out=None, **options):
     held_out = held_out or drawn(1, 400)
-    return memorization(
+    return detect_memorization(
         train=train or drawn(0, 200),
         held_out=held_out,
         synthetic=synthetic,
@@ -41,7 +41,7 @@ def mixed(copies, n=300):
 def test_copies_are_all_flagged_and_known_by_their_original():
     result = found(mixed(100, n=100))
     assert result.flagged.value == 1
-    assert result.closest(100) == [
+    assert result.closest_pairs(100) == [
         (row, row) for row in sorted(range(100), key=lambda r: result.distances[r])
     ]
 
@@ -95,7 +95,7 @@ def test_the_interval_covers_the_uncertainty_of_the_threshold():
     assert result.flagged.low <= result.flagged.value <= result.flagged.high
     assert result.flagged.high > 0.005
     assert result.flagged.n == 300
-    assert result.n_null == 400
+    assert result.n_held_out == 400
 
 
 def test_images_far_from_training_are_never_flagged():
@@ -138,20 +138,20 @@ def test_a_clean_pool_of_another_class_mix_is_at_one_percent():
             "replicates": 50,
         }
         labels = {"held_out_labels": held, "synthetic_labels": made}
-        weighted.append(memorization(**sets, **labels))
-        plain.append(memorization(**sets))
+        weighted.append(detect_memorization(**sets, **labels))
+        plain.append(detect_memorization(**sets))
     assert np.mean([one.flagged.value for one in weighted]) == pytest.approx(0.01, abs=0.004)
     assert np.mean([one.flagged.value for one in plain]) > 0.025
     called = [one.flagged.low > 0.01 and one.p < 0.05 for one in weighted]
     assert sum(called) <= 2
     copied = skewed(2, made, train_set, copies=45)
-    assert memorization(**sets | {"synthetic": copied}, **labels).p < 0.001
+    assert detect_memorization(**sets | {"synthetic": copied}, **labels).p_value < 0.001
 
 
 def test_with_100_held_out_images_few_clean_pools_have_more_than_one_percent():
     """The interval alone calls one in twelve of these pools, or one in five of several classes."""
     found = [
-        memorization(
+        detect_memorization(
             train=drawn(seed, 60),
             held_out=drawn(300 + seed, 100),
             synthetic=drawn(600 + seed, 300),
@@ -160,8 +160,8 @@ def test_with_100_held_out_images_few_clean_pools_have_more_than_one_percent():
         )
         for seed in range(120)
     ]
-    assert np.mean([one.p < 0.05 for one in found]) <= 0.08
-    assert np.mean([one.p < 0.5 for one in found]) > 0.2
+    assert np.mean([one.p_value < 0.05 for one in found]) <= 0.08
+    assert np.mean([one.p_value < 0.5 for one in found]) > 0.2
 
 
 def test_images_of_one_patient_do_not_count_as_several_in_the_p_value():
@@ -169,27 +169,27 @@ def test_images_of_one_patient_do_not_count_as_several_in_the_p_value():
     below = []
     for seed in range(120):
         held = Features(np.repeat(drawn(300 + seed, 25).values, 4, axis=0), drawn(0, 2).identity)
-        result = memorization(
+        result = detect_memorization(
             train=drawn(seed, 60),
             held_out=held,
             synthetic=drawn(600 + seed, 200),
             patients=np.repeat(np.arange(25), 4),
             replicates=20,
         )
-        below.append(result.p < 0.05)
+        below.append(result.p_value < 0.05)
     assert np.mean(below) <= 0.07
 
 
 def test_the_p_value_is_a_beta_binomial_tail():
     flagged = np.arange(200) < 9
-    found = p_more_than_level(flagged, np.ones(200), patients=199)
+    found = flagged_p_value(flagged, np.ones(200), patients=199)
     assert found == pytest.approx(betabinom.sf(8, 200, 2, 198), rel=0.01)
-    assert p_more_than_level(flagged & False, np.ones(200), patients=199) == 1.0
+    assert flagged_p_value(flagged & False, np.ones(200), patients=199) == 1.0
     heavy = np.where(flagged, 20.0, 1.0)  # as if 9 of 9 + 191 / 20 images
-    assert p_more_than_level(flagged, heavy, patients=199) < 1e-6
+    assert flagged_p_value(flagged, heavy, patients=199) < 1e-6
     one = np.arange(200) < 1  # of five that weigh as much as all others
     few = np.where(np.arange(200) < 5, 39.0, 1.0)
-    assert p_more_than_level(one, few, patients=199) == pytest.approx(
+    assert flagged_p_value(one, few, patients=199) == pytest.approx(
         betabinom.sf(0, 10, 2, 198), rel=0.05
     )
 
@@ -214,21 +214,21 @@ def test_a_class_that_the_pool_lacks_does_not_move_the_threshold():
             sets[name] = Features(values, drawn(0, 2).identity)
         options = {"held_out_labels": labels["held_out"], "synthetic_labels": labels["synthetic"]}
         given = sets | options | {"patients": np.arange(390), "replicates": 50}
-        one = memorization(**given)
-        assert one.n_null == 120
+        one = detect_memorization(**given)
+        assert one.n_held_out == 120
         assert one.flags.shape == (300,)
         shares.append(one.flagged.value)
     assert np.mean(shares) == pytest.approx(0.01, abs=0.008)
     few = given | {"held_out_labels": np.repeat(("a", "b"), (90, 300))}
     with pytest.raises(XraysynthError, match="got 90 of classes that the synthetic images have"):
-        memorization(**few)
+        detect_memorization(**few)
 
 
 def test_of_a_class_of_few_images_none_or_all_may_be_flagged():
     """One image that weighs as much as 200 others has no spread, whatever its answer is."""
     labels = np.repeat(("a", "b"), (200, 1))
     held = np.repeat(("a", "b"), (200, 200))
-    found = memorization(
+    found = detect_memorization(
         train=drawn(0, 200),
         held_out=drawn(1, 400),
         synthetic=drawn(2, 201),

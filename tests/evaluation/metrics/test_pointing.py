@@ -8,7 +8,12 @@ from small_study import CLASSES
 from torch.nn import functional as F
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.pointing_game import CHANCE_OF, grad_cam, last_map, pointing
+from xraysynth.evaluation.metrics.pointing_game import (
+    CHANCE_DEFINITION,
+    grad_cam,
+    last_feature_layer,
+    pointing_game,
+)
 from xraysynth.records import to_json
 from xraysynth.training.classifier import XrayClassifier
 
@@ -68,7 +73,7 @@ def trained():
 def game(module, held_out, **changes):
     images, targets, boxes, patients = held_out
     values = {"images": images, "targets": targets, "boxes": boxes, "patients": patients}
-    return pointing(module, **values | {"replicates": 200} | changes)
+    return pointing_game(module, **values | {"replicates": 200} | changes)
 
 
 def test_a_trained_classifier_points_at_its_patches(trained, held_out):
@@ -97,7 +102,7 @@ def test_boxes_of_other_images_are_not_pointed_at(trained, held_out):
 
 def test_the_map_is_that_of_the_class_asked_for(trained, held_out):
     images, targets, *_ = held_out
-    layer = last_map(trained, images.shape[1:])
+    layer = last_feature_layer(trained, images.shape[1:])
     right, wrong = (
         grad_cam(trained, images, chosen, layer=layer) for chosen in (targets, (targets + 1) % 4)
     )
@@ -111,10 +116,10 @@ def test_the_map_is_grad_cam_of_the_last_feature_map(backbone):
     module = classifier(backbone=backbone).eval()
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype(np.uint8)
     targets = np.array([0, 2, 3])
-    found = grad_cam(module, images, targets, layer=last_map(module, (64, 64)))
+    found = grad_cam(module, images, targets, layer=last_feature_layer(module, (64, 64)))
 
     maps = module.backbone.forward_features(
-        module._prepared(torch.from_numpy(images)[:, None].float() / 255)
+        module._preprocess(torch.from_numpy(images)[:, None].float() / 255)
     )
     logits = module.backbone.forward_head(maps)
     (slopes,) = torch.autograd.grad(logits[range(3), targets].sum(), maps)
@@ -140,7 +145,7 @@ def test_a_transformer_has_no_map(held_out):
     module = classifier(backbone="test_vit")
     _, targets, boxes, patients = held_out
     wide = np.zeros((2, 160, 160), np.uint8)
-    assert pointing(module, wide, targets[:2], boxes[:2], patients[:2]) is None
+    assert pointing_game(module, wide, targets[:2], boxes[:2], patients[:2]) is None
 
 
 class FixedMap(torch.nn.Module):
@@ -161,7 +166,7 @@ class FixedMap(torch.nn.Module):
 def fixed():
     module = classifier()
     module.backbone = FixedMap()
-    module._prepared = lambda images: images
+    module._preprocess = lambda images: images
     return module
 
 
@@ -178,7 +183,7 @@ def test_the_maximum_is_the_centre_of_its_cell(fixed, box, tolerance, hit):
     images = np.zeros((1, 64, 64), np.uint8)
     images[0, 48:, :16] = 255  # below, left: at (0.125, 0.875)
     options = {"patients": ["p"], "replicates": 2, "tolerance": tolerance}
-    found = pointing(fixed, images, np.zeros(1, int), [[box]], **options)
+    found = pointing_game(fixed, images, np.zeros(1, int), [[box]], **options)
     assert found.hits.value == hit
     assert np.isnan(found.elsewhere)  # there is no other patient
 
@@ -187,14 +192,14 @@ def test_energy_is_the_share_of_the_mass_in_the_boxes(fixed):
     images = np.full((1, 64, 64), 100, np.uint8)
     images[0, :32] = 200
     boxes = [[[0, 0, 1, 0.5]]]
-    found = pointing(fixed, images, np.zeros(1, int), boxes, ["p"], replicates=2)
+    found = pointing_game(fixed, images, np.zeros(1, int), boxes, ["p"], replicates=2)
     assert found.energy.value == pytest.approx(2 / 3, abs=0.03)  # the edge is interpolated
 
 
 def test_an_empty_map_is_a_miss_and_boxes_that_overlap_count_once(fixed):
     boxes = [[[0, 0, 1, 0.5], [0, 0, 1, 0.5]]] * 2
     dark = np.zeros((2, 64, 64), np.uint8)
-    found = pointing(fixed, dark, np.zeros(2, int), boxes, ["p", "q"], replicates=2)
+    found = pointing_game(fixed, dark, np.zeros(2, int), boxes, ["p", "q"], replicates=2)
     assert found.hits.value == found.energy.value == found.elsewhere == 0
     assert found.chance == 0.5
 
@@ -202,7 +207,7 @@ def test_an_empty_map_is_a_miss_and_boxes_that_overlap_count_once(fixed):
 def test_boxes_the_wrong_way_round_are_refused(fixed):
     images = np.zeros((1, 64, 64), np.uint8)
     with pytest.raises(XraysynthError, match=r"x0 <= x1"):
-        pointing(fixed, images, np.zeros(1, int), [[[0.5, 0, 0.2, 1]]], ["p"])
+        pointing_game(fixed, images, np.zeros(1, int), [[[0.5, 0, 0.2, 1]]], ["p"])
 
 
 def lesions(n, seed=0):
@@ -221,7 +226,7 @@ def test_chance_is_what_a_map_that_peaks_in_a_random_cell_hits(fixed, cell):
     images = np.zeros((n, side, side), np.uint8)
     images[np.arange(n), rng.integers(0, side, n), rng.integers(0, side, n)] = 255
     images = images.repeat(cell, 1).repeat(cell, 2)
-    found = pointing(fixed, images, np.zeros(n, int), boxes, np.arange(n), replicates=200)
+    found = pointing_game(fixed, images, np.zeros(n, int), boxes, np.arange(n), replicates=200)
     assert found.hits.low < found.chance < found.hits.high
     # Exactly: over all cells, each as often as the others.
     rates = []
@@ -229,7 +234,9 @@ def test_chance_is_what_a_map_that_peaks_in_a_random_cell_hits(fixed, cell):
         images = np.zeros((n, side, side), np.uint8)
         images[:, row, column] = 255
         images = images.repeat(cell, 1).repeat(cell, 2)
-        fixed_point = pointing(fixed, images, np.zeros(n, int), boxes, np.arange(n), replicates=2)
+        fixed_point = pointing_game(
+            fixed, images, np.zeros(n, int), boxes, np.arange(n), replicates=2
+        )
         rates.append(fixed_point.hits.value)
     assert found.chance == pytest.approx(np.mean(rates))
     assert found.best_fixed == max(rates) > found.chance
@@ -240,7 +247,7 @@ def test_the_only_cell_of_a_map_hits_as_often_as_chance_and_as_the_best_fixed(fi
     fixed.backbone.pool = torch.nn.AvgPool2d(64)
     boxes = lesions(50)
     images = np.full((50, 64, 64), 100, np.uint8)
-    found = pointing(fixed, images, np.zeros(50, int), boxes, np.arange(50), replicates=2)
+    found = pointing_game(fixed, images, np.zeros(50, int), boxes, np.arange(50), replicates=2)
     assert found.hits.value == found.chance == found.best_fixed
     assert found.over_chance == 1
 
@@ -248,7 +255,7 @@ def test_the_only_cell_of_a_map_hits_as_often_as_chance_and_as_the_best_fixed(fi
 def test_findings_between_the_cells_cannot_be_hit_and_are_no_multiple_of_chance(fixed):
     images = np.full((2, 64, 64), 100, np.uint8)
     boxes = [[[0.4, 0.4, 0.6, 0.6]], [[0.45, 0.45, 0.55, 0.55]]]
-    found = pointing(fixed, images, np.zeros(2, int), boxes, ["p", "q"], replicates=2)
+    found = pointing_game(fixed, images, np.zeros(2, int), boxes, ["p", "q"], replicates=2)
     assert found.chance == found.best_fixed == found.hits.value == 0
     assert np.isnan(found.over_chance)
 
@@ -256,14 +263,14 @@ def test_findings_between_the_cells_cannot_be_hit_and_are_no_multiple_of_chance(
 def test_the_share_of_empty_maps_is_said(fixed):
     images = np.zeros((4, 64, 64), np.uint8)
     images[0] = 100
-    found = pointing(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
+    found = pointing_game(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
     assert found.empty == 0.75
 
 
 def test_a_record_says_what_its_chance_is_of(fixed):
     images = np.full((4, 64, 64), 100, np.uint8)
-    found = pointing(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
+    found = pointing_game(fixed, images, np.zeros(4, int), lesions(4), np.arange(4), replicates=2)
     record = to_json(found)
-    assert record["chance_of"] == CHANCE_OF
+    assert record["chance_of"] == CHANCE_DEFINITION
     assert record["hits"]["n"] == record["n"] == 4
     assert {"chance", "elsewhere", "best_fixed", "energy_chance", "empty"} < set(record)

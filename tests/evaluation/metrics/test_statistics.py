@@ -9,18 +9,18 @@ import pytest
 from scipy import stats
 
 from xraysynth.errors import ManifestError, XraysynthError
-from xraysynth.evaluation.metrics.resampling import cluster_weights
+from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
 from xraysynth.evaluation.metrics.statistics import (
     Interval,
-    between_seeds,
     bootstrap_mean,
     difference_p_value,
     errors_removed,
-    holm,
-    interval,
+    holm_adjust,
     paired_difference,
+    percentile_interval,
+    proportion_interval,
     score_interval,
-    share_interval,
+    summarise_seeds,
 )
 
 SIMULATION = Path(__file__).parents[3] / "experiments/interval_coverage/simulate.py"
@@ -39,7 +39,7 @@ def simulation():
 
 def test_images_of_a_patient_come_and_go_together():
     patients = np.array(["a", "b", "a", "c", "b", "a"])
-    weights = cluster_weights(patients, 200, seed=3)
+    weights = cluster_bootstrap_weights(patients, 200, seed=3)
     assert weights.shape == (200, 6)
     assert (weights[:, [0, 0]] == weights[:, [2, 5]]).all()
     assert (weights[:, 1] == weights[:, 4]).all()
@@ -50,15 +50,19 @@ def test_images_of_a_patient_come_and_go_together():
 
 def test_weights_depend_on_the_seed_alone():
     patients = np.arange(30)
-    assert (cluster_weights(patients, 5, 0) == cluster_weights(patients, 5, 0)).all()
-    assert (cluster_weights(patients, 5, 0) != cluster_weights(patients, 5, 1)).any()
+    assert (
+        cluster_bootstrap_weights(patients, 5, 0) == cluster_bootstrap_weights(patients, 5, 0)
+    ).all()
+    assert (
+        cluster_bootstrap_weights(patients, 5, 0) != cluster_bootstrap_weights(patients, 5, 1)
+    ).any()
 
 
 def test_stratified_draw_keeps_every_class():
     targets = np.array([0] * 40 + [1] * 2)
     patients = np.arange(42)
-    free = cluster_weights(patients, 300, 0)
-    stratified = cluster_weights(patients, 300, 0, targets=targets)
+    free = cluster_bootstrap_weights(patients, 300, 0)
+    stratified = cluster_bootstrap_weights(patients, 300, 0, targets=targets)
     assert (free[:, 40:].sum(1) == 0).any()
     assert (stratified[:, 40:].sum(1) == 2).all()
 
@@ -66,17 +70,17 @@ def test_stratified_draw_keeps_every_class():
 def test_a_small_stratum_has_the_variance_of_its_mean():
     """s^2 / n over three patients; drawing three of them would give two thirds of that."""
     values = np.array([0.0, 1.0, 5.0, 7.0, 8.0])
-    weights = cluster_weights(np.arange(5), 20_000, 0, targets=np.array([0, 0, 0, 1, 1]))
+    weights = cluster_bootstrap_weights(np.arange(5), 20_000, 0, targets=np.array([0, 0, 0, 1, 1]))
     assert weights[:, :3].sum(1) == pytest.approx(3)
     means = weights[:, :3] @ values[:3] / 3
     assert means.var() == pytest.approx(values[:3].var(ddof=1) / 3, rel=0.03)
 
 
 def test_a_class_of_one_patient_keeps_it_and_a_single_patient_of_two_classes_joins_another():
-    assert (cluster_weights(np.array(["a", "b"]), 5, targets=np.array([0, 1])) == 1).all()
+    assert (cluster_bootstrap_weights(np.array(["a", "b"]), 5, targets=np.array([0, 1])) == 1).all()
     patients = np.array(["both", "both", "rare", *[f"p{n}" for n in range(20)]])
     targets = np.array([0, 1, 1, *[0] * 20])
-    weights = cluster_weights(patients, 400, 0, targets=targets)
+    weights = cluster_bootstrap_weights(patients, 400, 0, targets=targets)
     assert weights[:, 2].std() > 0  # alone in its stratum it would be drawn once each time
     assert (weights[:, targets == 1].sum(1) > 0).all()
     assert weights.mean(0) == pytest.approx(1, abs=0.2)
@@ -85,7 +89,7 @@ def test_a_class_of_one_patient_keeps_it_and_a_single_patient_of_two_classes_joi
 def test_patients_with_several_classes_are_one_stratum_and_keep_every_class():
     patients = np.array(["p", "p", "q", "q", "r", "s"])
     targets = np.array([0, 1, 0, 1, 2, 2])
-    weights = cluster_weights(patients, 100, 0, targets=targets)
+    weights = cluster_bootstrap_weights(patients, 100, 0, targets=targets)
     for index in range(3):
         assert (weights[:, targets == index].sum(1) > 0).all()
 
@@ -96,37 +100,37 @@ def test_no_class_vanishes_however_patients_share_classes(patients):
     for _ in range(40):
         owners = np.concatenate([np.arange(patients), rng.integers(patients, size=patients)])
         targets = rng.choice(4, len(owners), p=[0.55, 0.3, 0.12, 0.03])
-        weights = cluster_weights(owners, 60, 0, targets=targets)
+        weights = cluster_bootstrap_weights(owners, 60, 0, targets=targets)
         for index in np.unique(targets):
             assert (weights[:, targets == index].sum(1) > 0).all()
 
 
 def test_a_blank_patient_is_refused():
     with pytest.raises(ManifestError, match=r"1 of 3 .*patient_id"):
-        cluster_weights(np.array(["a", "", "b"]), 10)
+        cluster_bootstrap_weights(np.array(["a", "", "b"]), 10)
 
 
 @pytest.mark.parametrize(("patients", "replicates"), [([], 10), (["a"], 0), ([["a"]], 10)])
 def test_nothing_to_resample_is_refused(patients, replicates):
     with pytest.raises(XraysynthError, match="bootstrap"):
-        cluster_weights(np.array(patients), replicates)
+        cluster_bootstrap_weights(np.array(patients), replicates)
 
 
 def test_patients_of_other_images_are_refused():
     with pytest.raises(XraysynthError, match="3 patient ids for 2 targets"):
-        cluster_weights(np.arange(3), 10, targets=np.array([0, 1]))
+        cluster_bootstrap_weights(np.arange(3), 10, targets=np.array([0, 1]))
 
 
 def test_interval_is_the_central_95_percent():
-    found = interval(0.5, np.linspace(0, 1, 1001), n=7)
+    found = percentile_interval(0.5, np.linspace(0, 1, 1001), n=7)
     assert found == Interval(0.5, pytest.approx(0.025), pytest.approx(0.975), 7)
     assert asdict(found).keys() == {"value", "low", "high", "n"}
 
 
 def test_undefined_replicates_are_left_out():
-    found = interval(0.5, np.array([np.nan, 0.4, 0.4]), n=1)
+    found = percentile_interval(0.5, np.array([np.nan, 0.4, 0.4]), n=1)
     assert (found.low, found.high) == (0.4, 0.4)
-    assert math.isnan(interval(np.nan, np.array([np.nan]), n=1).low)
+    assert math.isnan(percentile_interval(np.nan, np.array([np.nan]), n=1).low)
 
 
 def test_paired_difference_cancels_what_both_arms_share():
@@ -147,8 +151,8 @@ def test_bootstrap_interval_covers_the_mean_at_the_stated_rate():
         values = effect + 0.2 * rng.normal(size=120)
         owners = {"by patient": np.repeat(np.arange(40), 3), "by image": np.arange(120)}
         for name, ids in owners.items():
-            weights = cluster_weights(ids, 300, trial)
-            found = interval(values.mean(), weights @ values / weights.sum(1), n=120)
+            weights = cluster_bootstrap_weights(ids, 300, trial)
+            found = percentile_interval(values.mean(), weights @ values / weights.sum(1), n=120)
             covered[name].append(found.low <= 0 <= found.high)
     assert 0.88 < np.mean(covered["by patient"]) < 0.99
     assert np.mean(covered["by image"]) < 0.85
@@ -184,7 +188,7 @@ def test_score_interval_is_symmetric_on_the_logit_scale_and_stays_within_bounds(
     low, value, high = (np.log(x / (1 - x)) for x in (found.low, 0.97, found.high))
     assert high - value == pytest.approx(value - low)
     assert 0 < found.low < 0.97 < found.high < 1
-    assert found.low < interval(0.97, replicates, n=90).low
+    assert found.low < percentile_interval(0.97, replicates, n=90).low
     assert found.n == 90
 
 
@@ -208,7 +212,7 @@ def test_a_perfect_score_is_not_certain():
 def test_few_patients_get_the_interval_of_as_many_trials():
     still = np.full(100, 0.8)  # one patient, whom every draw repeats
     found = score_interval(0.8, still, n=5, patients=1)
-    exact = share_interval(0.8, trials=1, n=5)
+    exact = proportion_interval(0.8, trials=1, n=5)
     assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
     assert exact.low < 0.15
     many = score_interval(0.8, still, n=60, patients=6)
@@ -231,12 +235,12 @@ def test_errors_removed_is_the_difference_as_a_share_of_the_errors_left():
 
 
 def test_seeds_are_summed_up_one_by_one():
-    found = between_seeds([0.5, 0.75, 1.0])
+    found = summarise_seeds([0.5, 0.75, 1.0])
     assert found.values == (0.5, 0.75, 1.0)
     assert (found.mean, found.sd) == (0.75, 0.25)
-    assert math.isnan(between_seeds([0.5]).sd)
+    assert math.isnan(summarise_seeds([0.5]).sd)
     with pytest.raises(XraysynthError, match="without runs"):
-        between_seeds([])
+        summarise_seeds([])
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -262,7 +266,7 @@ def test_a_plain_gain_is_shown_however_many_arms_there_are(arms):
         str(n): difference_p_value(0.3, patients_sd=0.02, seeds_se=0.001, seeds=3)
         for n in range(arms)
     }
-    assert all(adjusted < 0.001 for adjusted in holm(p).values())
+    assert all(adjusted < 0.001 for adjusted in holm_adjust(p).values())
     assert difference_p_value(0.0, patients_sd=0.02, seeds_se=0.0, seeds=3) == 1
 
 
@@ -280,11 +284,13 @@ def test_one_seed_has_no_p_value():
 
 
 def test_holm():
-    assert holm({"a": 0.04, "b": 0.01, "c": 0.9}) == pytest.approx({"a": 0.08, "b": 0.03, "c": 0.9})
-    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
-    assert holm({}) == {}
+    assert holm_adjust({"a": 0.04, "b": 0.01, "c": 0.9}) == pytest.approx(
+        {"a": 0.08, "b": 0.03, "c": 0.9}
+    )
+    assert holm_adjust({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
+    assert holm_adjust({}) == {}
     with pytest.raises(XraysynthError, match="p-values, but that of b is not known"):
-        holm({"a": 0.01, "b": math.nan})
+        holm_adjust({"a": 0.01, "b": math.nan})
 
 
 def test_the_bootstrap_interval_of_a_mean_is_that_of_theory():

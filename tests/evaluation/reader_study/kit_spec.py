@@ -99,4 +99,4 @@ def kit_spec(
 
 def render(spec: dict[str, Any]) -> str:
     """The page of a kit that embeds this specification."""
-    return kit.render(from_json(kit.KitSpec, spec))
+    return kit.render_kit(from_json(kit.KitSpec, spec))

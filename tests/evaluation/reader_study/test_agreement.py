@@ -6,7 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
 from xraysynth.evaluation.reader_study import agreement
-from xraysynth.evaluation.reader_study.jackknife import jackknifed
+from xraysynth.evaluation.reader_study.jackknife import jackknife_deviations
 
 FLEISS = """0 0 0 0 14|0 2 6 4 2|0 0 3 5 6|0 3 9 2 0|2 2 8 1 1
 7 7 0 0 0|3 2 6 3 0|2 5 3 2 2|6 5 2 1 0|0 2 2 3 7"""
@@ -41,7 +41,7 @@ def test_fleiss_is_the_published_value():
 
 def test_the_fast_fleiss_is_that_of_statsmodels_without_each_image():
     x = random()
-    whole, without = agreement._fleiss(x, 4)
+    whole, without = agreement._fleiss_loo(x, 4)
     counts = (x[..., None] == np.arange(4)).sum(0)
     assert whole == pytest.approx(fleiss_kappa(counts))
     assert without[:5] == pytest.approx(
@@ -50,31 +50,33 @@ def test_the_fast_fleiss_is_that_of_statsmodels_without_each_image():
 
 
 def test_alpha_is_the_published_value_with_gaps():
-    found = agreement.alpha(codes(KRIPPENDORFF), np.zeros(15), options=4, level="nominal")
+    found = agreement.krippendorff_alpha(
+        codes(KRIPPENDORFF), np.zeros(15), options=4, level="nominal"
+    )
     assert found.value == pytest.approx(0.691, abs=5e-4)
 
 
 def test_alpha_without_each_image_is_alpha_of_the_others():
     x = random(images=12)
-    _, without = agreement._alpha(x, 4, "ordinal")
-    expected = [agreement._alpha(np.delete(x, i, axis=1), 4, "ordinal")[0] for i in range(12)]
+    _, without = agreement._alpha_loo(x, 4, "ordinal")
+    expected = [agreement._alpha_loo(np.delete(x, i, axis=1), 4, "ordinal")[0] for i in range(12)]
     assert without == pytest.approx(expected)
 
 
 def test_weighted_kappa_is_scikit_learns():
     x = random()
-    value, without = agreement._weighted(x[0], x[1])
+    value, without = agreement._weighted_kappa_loo(x[0], x[1])
     assert value == pytest.approx(cohen_kappa_score(x[0], x[1], weights="quadratic"))
     assert without[3] == pytest.approx(
         cohen_kappa_score(np.delete(x[0], 3), np.delete(x[1], 3), weights="quadratic")
     )
-    pairs = agreement.pairs(x[:2], ["a", "b"], ordinal=True)
+    pairs = agreement.pairwise_kappas(x[:2], ["a", "b"], ordinal=True)
     assert pairs[0].value == pytest.approx(value)
 
 
 def test_cohen_within_a_reader_is_scikit_learns():
     x = random(readers=2, images=30)
-    found = agreement.within_readers(x[:1], x[1:], np.zeros(30), ordinal=False)
+    found = agreement.intra_reader_kappa(x[:1], x[1:], np.zeros(30), ordinal=False)
     assert found.values == pytest.approx([cohen_kappa_score(x[0], x[1])])
 
 
@@ -91,7 +93,7 @@ def test_all_answers_alike_are_undefined_and_say_so(readers):
     x = np.ones((readers, 10))
     for found in (
         agreement.fleiss(x, np.zeros(10), options=2),
-        agreement.alpha(x, np.zeros(10), options=2, level="nominal"),
+        agreement.krippendorff_alpha(x, np.zeros(10), options=2, level="nominal"),
         agreement.weighted_kappa(x, np.zeros(10)),
     ):
         assert np.isnan(found.value)
@@ -125,5 +127,5 @@ def test_the_jackknife_variance_of_strata():
     rng = np.random.default_rng(0)
     values, strata = rng.normal(size=30), np.repeat([0, 1], 15)
     expected = sum(14 / 15 * ((v - v.mean()) ** 2).sum() for v in (values[:15], values[15:]))
-    found = jackknifed([0.0], values[None], strata)
+    found = jackknife_deviations([0.0], values[None], strata)
     assert (found**2).sum() == pytest.approx(expected)

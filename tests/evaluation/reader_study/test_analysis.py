@@ -13,33 +13,33 @@ from xraysynth import compose
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.reader_study import exports, reading, simulated_readers
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse
-from xraysynth.evaluation.reader_study.key import Key
+from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.report.page import render_reading
 from xraysynth.stages import Workspace, review_analyse
 
 CLASSES = ["normal", "pneumonia"]
-POPULATION = simulated_readers.Population(
+POPULATION = simulated_readers.ReaderPopulation(
     {"sd_lora": 0.0, "stable_diffusion": 2.5},
-    spread=0.1,
-    bias_spread=0.1,
-    likert={"": 1.0, "sd_lora": 1.0, "stable_diffusion": -1.0},
+    d_prime_spread=0.1,
+    criterion_spread=0.1,
+    mean_score={"": 1.0, "sd_lora": 1.0, "stable_diffusion": -1.0},
     error_rate={"stable_diffusion": 0.5},
 )
 
 
 def answered(
-    folder: Path, population: simulated_readers.Population = POPULATION, **design: Any
-) -> tuple[Key, Any]:
+    folder: Path, population: simulated_readers.ReaderPopulation = POPULATION, **design: Any
+) -> tuple[AnswerKey, Any]:
     options = {"per_cell": 20, "readers": 3} | design
-    key = simulated_readers.key_for(["sd_lora", "stable_diffusion"], CLASSES, **options)
+    key = simulated_readers.simulate_key(["sd_lora", "stable_diffusion"], CLASSES, **options)
     folder.mkdir(exist_ok=True)
-    return key, exports.join(
-        exports.load(simulated_readers.answer(key, population, folder), key), key
+    return key, exports.join_with_key(
+        exports.load_exports(simulated_readers.write_exports(key, population, folder), key), key
     )
 
 
-def analysed(key: Key, table: Any) -> Analysis:
-    return analyse(table, classes=key.classes, asked=[q.id for q in key.questions])
+def analysed(key: AnswerKey, table: Any) -> Analysis:
+    return analyse(table, classes=key.classes, question_ids=[q.id for q in key.questions])
 
 
 def value(found: Analysis, name: str, generator: str = "", label: str = "") -> Any:
@@ -52,7 +52,7 @@ def value(found: Analysis, name: str, generator: str = "", label: str = "") -> A
 
 
 @pytest.fixture(scope="module")
-def key_and_analysis(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, Analysis]:
+def key_and_analysis(tmp_path_factory: pytest.TempPathFactory) -> tuple[AnswerKey, Analysis]:
     key, table = answered(tmp_path_factory.mktemp("exports"))
     return key, analysed(key, table)
 
@@ -126,7 +126,7 @@ def test_all_answers_equal(tmp_path, answer):
 def test_a_missing_class_generator_and_question(tmp_path):
     key, table = answered(tmp_path, per_cell=4)
     some = table[(table["label"] == "normal") & (table["generator"] != "sd_lora")]
-    found = analyse(some, classes=key.classes, asked=["origin"])
+    found = analyse(some, classes=key.classes, question_ids=["origin"])
     assert set(found.results["generator"]) == {"", "real", "stable_diffusion"}
     assert "quality" not in set(found.results["name"])
     assert value(found, "images", "stable_diffusion", "pneumonia")["note"] == "no answered image"
@@ -157,13 +157,15 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, Any]]:
     output = tmp_path_factory.mktemp("outputs")
-    key = simulated_readers.key_for(["sd_lora", "stable_diffusion"], CLASSES, per_cell=5, readers=2)
+    key = simulated_readers.simulate_key(
+        ["sd_lora", "stable_diffusion"], CLASSES, per_cell=5, readers=2
+    )
     replace(key, pools={"sd_lora": "aa", "stable_diffusion": "bb"}, cohort="c0").write(
         output / "reviews/tb/owner/key.json"
     )
     sent = output / "sent"
     sent.mkdir()
-    simulated_readers.answer(key, POPULATION, sent)
+    simulated_readers.write_exports(key, POPULATION, sent)
     options = [
         f"paths.output={output}",
         "review.name=tb",
@@ -199,13 +201,13 @@ def test_the_same_answers_are_not_analysed_again(stage):
 
 def test_people_are_not_called_simulated(stage):
     place = Path(stage[2]["page"]).parent
-    people = replace(reading.read(place), simulated_readers=False, simulated_images=False)
+    people = replace(reading.load_reading(place), simulated_readers=False, simulated_images=False)
     assert "Simulated" not in render_reading(people)
 
 
 def test_text_from_outside_stays_text(stage):
     place = Path(stage[2]["page"]).parent
-    hostile = replace(reading.read(place), name="<script>x</script>", notes=["<b>x"])
+    hostile = replace(reading.load_reading(place), name="<script>x</script>", notes=["<b>x"])
     html = render_reading(hostile)
     assert "<script>" not in html
     assert "<b>x" not in html
@@ -214,13 +216,13 @@ def test_text_from_outside_stays_text(stage):
 def test_a_study_finds_the_readings_of_its_images(stage):
     output, _, _ = stage
     place = output / "reviews/tb/analysis"
-    assert reading.of_study(output, "c0", ["aa", "bb", "cc"]) == [place]
-    assert reading.of_study(output, "c0", ["aa"]) == []
-    assert reading.of_study(output, "c1", ["aa", "bb"]) == []
+    assert reading.find_readings(output, "c0", ["aa", "bb", "cc"]) == [place]
+    assert reading.find_readings(output, "c0", ["aa"]) == []
+    assert reading.find_readings(output, "c1", ["aa", "bb"]) == []
 
 
 def test_what_is_missing_is_asked_for(tmp_path):
-    simulated_readers.key_for(["a"], CLASSES, per_cell=1, readers=1).write(
+    simulated_readers.simulate_key(["a"], CLASSES, per_cell=1, readers=1).write(
         tmp_path / "reviews/review/owner/key.json"
     )
     with pytest.raises(ConfigError, match="names the folder or files"):

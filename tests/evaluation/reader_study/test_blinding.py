@@ -16,10 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from xraysynth.evaluation.reader_study import build
-from xraysynth.evaluation.reader_study.encoding import PER_SHEET
+from xraysynth.evaluation.reader_study.encoding import TILES_PER_SHEET
 from xraysynth.evaluation.reader_study.key import Case
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
-from xraysynth.evaluation.reader_study.sample import Drawn, Sample
+from xraysynth.evaluation.reader_study.sample import Sample, SampledImage
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 SECRET = "5e" * 32
@@ -115,13 +115,13 @@ def drawn(tmp_path_factory):
         path = folder / f"{number}.png"
         Image.fromarray(picture(rng, synthetic=synthetic)).save(path)
         names = ("synthetic", "model") if synthetic else ("real", "")
-        cases.append(Drawn(Case(*names, label, f"i{number}", "s", f"p{number}", "x"), path))
+        cases.append(SampledImage(Case(*names, label, f"i{number}", "s", f"p{number}", "x"), path))
     return cases
 
 
 def kit_of(cases):
     """A kit of all cases in one session, as a page's specification, and which are synthetic."""
-    key = build.key_of(
+    key = build.build_key(
         ReviewRecipe(readers=["R1"], repeat_fraction=0.0, session_size=500),
         Sample(cases, []),
         classes=CLASSES,
@@ -132,8 +132,8 @@ def kit_of(cases):
         secret=SECRET,
     )
     (name,) = key.kits
-    files = {n: one.path for n, one in build.case_ids(Sample(cases, [])).items()}
-    spec = spec_of(build.page(key, name, files, title="t", language="en", side_px=64))
+    files = {n: one.path for n, one in build.cases_by_id(Sample(cases, [])).items()}
+    spec = spec_of(build.build_kit_page(key, name, files, title="t", language="en", side_px=64))
     origins = [key.cases[item.case].origin for item in key.kits[name].items]
     shown = [files[item.case] for item in key.kits[name].items]
     return spec, np.array([origin == "synthetic" for origin in origins]), shown
@@ -171,12 +171,12 @@ def test_the_same_attack_finds_an_order_that_is_grouped(kit):
 def test_all_sheets_are_of_one_kind_and_carry_no_metadata(kit):
     spec, truth, _ = kit
     found = [decoded(uri) for uri in spec["sheets"]]
-    assert len(found) == 400 // PER_SHEET
+    assert len(found) == 400 // TILES_PER_SHEET
     assert {(im.format, im.mode, str(im.quantization)) for _, im in found} == {
         ("JPEG", "L", str(found[0][1].quantization))
     }
     assert {key for _, im in found for key in im.info} <= {
         *("jfif", "jfif_version", "jfif_unit", "jfif_density"),
     }
-    mixes = [truth[n : n + PER_SHEET].mean() for n in range(0, 400, PER_SHEET)]
+    mixes = [truth[n : n + TILES_PER_SHEET].mean() for n in range(0, 400, TILES_PER_SHEET)]
     assert 0 < min(mixes) <= max(mixes) < 1

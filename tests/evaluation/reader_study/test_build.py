@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 import pytest
 
 from xraysynth import compose
-from xraysynth.cli import understood
+from xraysynth.cli import parse_command
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study import build as building
 from xraysynth.evaluation.reader_study import protocol
-from xraysynth.evaluation.reader_study.key import Key
+from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.stages import Workspace, review_build
 from xraysynth.usage import stage_help
 
@@ -29,8 +29,8 @@ def build(copied):
     def built(*more):
         config, overrides = copied(*SETTINGS, *more)
         result = review_build.run(Workspace(config, overrides))
-        place = review_build.folder(config)
-        return result, Key.read(place / "owner" / "key.json"), place
+        place = review_build.reader_study_folder(config)
+        return result, AnswerKey.read(place / "owner" / "key.json"), place
 
     return built
 
@@ -133,7 +133,7 @@ def test_a_key_is_never_overwritten(build):
     for change in ("review.seed=1", "review.readers=[R1,R2,R3]", "review.per_cell=2"):
         with pytest.raises(XraysynthError, match=r"choose another review\.name"):
             build(change)
-    assert Key.read(place / "owner" / "key.json") == key
+    assert AnswerKey.read(place / "owner" / "key.json") == key
     _, other, _ = build("review.seed=1", "review.name=second")
     assert other.study != key.study
     build("review.exports=answers")  # of no concern to the kits
@@ -176,7 +176,7 @@ def test_a_generator_that_learned_from_test_images_is_refused(build, copied):
     workspace = Workspace(config, overrides)
     cohort, (name,) = workspace.cohort, workspace.generators
     seen = {"patients": [], "sha256": list(cohort.split("test").table["sha256"])}
-    (workspace.store(name).folder / "learned.json").write_text(json.dumps(seen))
+    (workspace.pool_store(name).folder / "learned.json").write_text(json.dumps(seen))
     with pytest.raises(XraysynthError, match=r"learned|train"):
         build()
 
@@ -221,23 +221,23 @@ def test_questions_are_asked_in_the_order_given_own_ones_last():
             "text: {en: View?, de: Strahlengang?}}",
         ]
     ).review
-    asked = protocol.questions(recipe.questions, recipe.own_questions, ["normal", "flu"])
+    asked = protocol.build_questions(recipe.questions, recipe.own_questions, ["normal", "flu"])
     assert [question.id for question in asked] == ["realism", "origin", "view"]
     assert asked[0] == protocol.Question("realism", "scale", low=-2, high=2)
     assert asked[2].text == {"en": "View?", "de": "Strahlengang?"}
     assert asked[2].required is True
-    (diagnosis,) = protocol.questions(["diagnosis"], {}, ["normal", "flu"])
+    (diagnosis,) = protocol.build_questions(["diagnosis"], {}, ["normal", "flu"])
     assert diagnosis.options == ["normal", "flu"]
 
 
 def test_the_command_has_three_actions(capsys):
-    assert understood(["review", "build", "seed=1"]) == ("review build", ["seed=1"])
-    assert understood(["review"]) == ("review", ["--help"])
-    assert understood(["review", "--help"]) == ("review", ["--help"])
-    assert understood(["review", "demo"])[1] == ["experiment=quickstart"]
-    assert understood(["review", "demo", "experiment=smoke"])[1] == ["experiment=smoke"]
+    assert parse_command(["review", "build", "seed=1"]) == ("review build", ["seed=1"])
+    assert parse_command(["review"]) == ("review", ["--help"])
+    assert parse_command(["review", "--help"]) == ("review", ["--help"])
+    assert parse_command(["review", "demo"])[1] == ["experiment=quickstart"]
+    assert parse_command(["review", "demo", "experiment=smoke"])[1] == ["experiment=smoke"]
     with pytest.raises(SystemExit, match="did you mean 'build'"):
-        understood(["review", "biuld"])
+        parse_command(["review", "biuld"])
     page = stage_help("review")
     assert all(f"\n  {action} " in page for action in ("build", "analyse", "demo"))
     assert "review.per_cell=10" in page

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from evaluation.reader_study.scripted_reader import PATIENCE_MS, launch, playwright, read
 
-from xraysynth.evaluation.reader_study.key import Key
+from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.stages import Workspace, review_analyse, review_build, review_demo
 
 
@@ -44,7 +44,7 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
     assert "review.exports=FILE" in capsys.readouterr().err
     name = demo["open"].split("/")[-3]
     config, overrides = copied(f"review.name={name}")
-    key = Key.read(review_build.key_path(config))
+    key = AnswerKey.read(review_build.key_path(config))
     (kit,) = key.kits.values()
     calibration = [item for item in kit.items if item.calibration]
     assert len(calibration) == 2
@@ -52,7 +52,9 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
 
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    page.goto(review_build.folder(config).joinpath("kits", kit.file).resolve().as_uri())
+    page.goto(
+        review_build.reader_study_folder(config).joinpath("kits", kit.file).resolve().as_uri()
+    )
     assert read(page, answers_of(key), by="keyboard") == len(kit.items)
     with page.expect_download() as download:
         page.click('[data-do="csv"]:visible')
@@ -63,7 +65,7 @@ def test_a_scripted_reader_answers_the_demonstration_and_the_analysis_reads_it(
     result = review_analyse.run(Workspace(config, overrides))
     assert result["answers"] == len(kit.items) - 2  # calibration is practice
     assert result["unfinished"] == []
-    place = review_analyse.folder(config.output, name)
+    place = review_analyse.analysis_folder(config.output, name)
     results = pd.read_csv(place / "results.csv")
     whole = results[results["class"].isna()].set_index(["name", "generator"])["value"]
     assert whole["accuracy", "stable_diffusion"] == 1.0

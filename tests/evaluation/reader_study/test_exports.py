@@ -9,46 +9,46 @@ import pytest
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.evaluation.reader_study import export_format, exports, simulated_readers
-from xraysynth.evaluation.reader_study.key import Key, KitItem
+from xraysynth.evaluation.reader_study.key import AnswerKey, KitItem
 from xraysynth.evaluation.reader_study.panel import Panel
 
 Rows = list[dict[str, str]]
 
 
 @pytest.fixture
-def key() -> Key:
-    return simulated_readers.key_for(
+def key() -> AnswerKey:
+    return simulated_readers.simulate_key(
         ["sd_lora"], ["normal", "pneumonia"], per_cell=3, readers=2, repeats=0.25
     )
 
 
 @pytest.fixture
-def sent(key: Key, tmp_path: Path) -> list[Path]:
-    return simulated_readers.answer(
-        key, simulated_readers.Population(error_rate={"sd_lora": 1.0}), tmp_path
+def sent(key: AnswerKey, tmp_path: Path) -> list[Path]:
+    return simulated_readers.write_exports(
+        key, simulated_readers.ReaderPopulation(error_rate={"sd_lora": 1.0}), tmp_path
     )
 
 
-def rows_of(path: Path, key: Key) -> Rows:
-    return [dict(row) for row in exports.read(path, key).rows]
+def rows_of(path: Path, key: AnswerKey) -> Rows:
+    return [dict(row) for row in exports.read_export(path, key).rows]
 
 
-def rewrite(path: Path, key: Key, change: Callable[[Rows], object]) -> Path:
+def rewrite(path: Path, key: AnswerKey, change: Callable[[Rows], object]) -> Path:
     """Change the rows as whoever knows how checks are made."""
     rows = rows_of(path, key)
     change(rows)
-    path.write_bytes(simulated_readers.as_csv(export_format.columns(key), rows))
+    path.write_bytes(simulated_readers.format_csv(export_format.export_columns(key), rows))
     return path
 
 
-def refused(paths: Sequence[Path], key: Key) -> str:
+def refused(paths: Sequence[Path], key: AnswerKey) -> str:
     with pytest.raises(XraysynthError) as caught:
-        exports.load(paths, key)
+        exports.load_exports(paths, key)
     return str(caught.value)
 
 
 def test_answers_are_joined_with_their_truth(key, sent):
-    table = exports.join(exports.load(sent, key), key)
+    table = exports.join_with_key(exports.load_exports(sent, key), key)
     assert len(table) == 2 * 15
     kit = next(iter(key.kits.values()))
     for item in kit.items[:3]:
@@ -59,30 +59,30 @@ def test_answers_are_joined_with_their_truth(key, sent):
             key.cases[item.case].label,
             key.cases[item.case].generator,
         )
-    panel = Panel.of(table)
+    panel = Panel.from_table(table)
     assert panel.matrix("confidence").shape == (2, 12)
     assert (len(panel.answers), len(panel.repeats)) == (24, 6)
 
 
 def test_a_folder_is_read_as_its_files(key, sent, tmp_path):
     (tmp_path / "notes.txt").write_text("not an export")
-    assert exports.load([tmp_path], key) == exports.load(sent, key)
+    assert exports.load_exports([tmp_path], key) == exports.load_exports(sent, key)
 
 
 def test_nothing_there(key, tmp_path):
     with pytest.raises(DataNotFoundError, match="put there what the readers sent"):
-        exports.load([tmp_path], key)
+        exports.load_exports([tmp_path], key)
     with pytest.raises(DataNotFoundError, match="does not exist"):
-        exports.load([tmp_path / "gone.csv"], key)
+        exports.load_exports([tmp_path / "gone.csv"], key)
 
 
 def test_json_says_the_same_and_counts_once(key, sent):
-    names = export_format.columns(key)
+    names = export_format.export_columns(key)
     rows = [[row[name] for name in names] for row in rows_of(sent[0], key)]
     copy = sent[0].with_suffix(".json")
     copy.write_text(json.dumps({"format": export_format.FORMAT, "columns": names, "rows": rows}))
-    assert len(exports.load([*sent, copy], key)) == 2
-    assert exports.read(copy, key).rows == exports.read(sent[0], key).rows
+    assert len(exports.load_exports([*sent, copy], key)) == 2
+    assert exports.read_export(copy, key).rows == exports.read_export(sent[0], key).rows
 
 
 @pytest.mark.parametrize("ends", [b"\r\n", b"\n", b"\r"])
@@ -114,7 +114,7 @@ def test_a_changed_answer_is_named(key, sent):
 
 def test_decimal_commas_are_told_apart_from_answers(key, sent):
     rows = rows_of(sent[0], key)
-    names = export_format.columns(key)
+    names = export_format.export_columns(key)
     lines = [";".join(names)]
     lines += [
         ";".join(row[n].replace(".", ",") if n == "seconds" else row[n] for n in names)
@@ -188,7 +188,7 @@ def test_other_files_are_no_exports(key, tmp_path, content, ending):
 def test_two_states_of_one_reader(key, sent):
     later = sent[0].with_name("later.csv")
     later.write_bytes(sent[0].read_bytes())
-    assert len(exports.load([*sent, later], key)) == 2  # a copy
+    assert len(exports.load_exports([*sent, later], key)) == 2  # a copy
 
     def shorten(rows: Rows) -> None:
         del rows[5:]
@@ -200,8 +200,8 @@ def test_two_states_of_one_reader(key, sent):
     assert str(later) in message
     assert str(sent[0]) in message
     assert "keep the one that counts" in message
-    (part,) = exports.load([later], key)
-    assert (len(part.rows), part.of, part.finished) == (5, 15, False)
+    (part,) = exports.load_exports([later], key)
+    assert (len(part.rows), part.item_count, part.is_complete) == (5, 15, False)
 
 
 def test_sessions_of_a_reader_are_joined_and_calibration_left_out(key, tmp_path):
@@ -210,10 +210,10 @@ def test_sessions_of_a_reader_are_joined_and_calibration_left_out(key, tmp_path)
     practice = [KitItem(one.items[0].id, one.items[0].case, False, True), *one.items[1:]]
     names = list(key.kits)
     both = replace(key, kits={names[0]: replace(one, items=practice, sessions=2), names[1]: second})
-    found = exports.load(
-        simulated_readers.answer(both, simulated_readers.Population(), tmp_path), both
+    found = exports.load_exports(
+        simulated_readers.write_exports(both, simulated_readers.ReaderPopulation(), tmp_path), both
     )
-    table = exports.join(found, both)
+    table = exports.join_with_key(found, both)
     assert [(e.reader, e.session) for e in found] == [(one.reader, 1), (one.reader, 2)]
     assert len(table) == 14 + 15
-    assert Panel.of(table).matrix("confidence").shape == (1, 12)
+    assert Panel.from_table(table).matrix("confidence").shape == (1, 12)

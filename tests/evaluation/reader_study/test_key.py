@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.reader_study.key import Case, Key, Kit, KitItem
+from xraysynth.evaluation.reader_study.key import AnswerKey, Case, Kit, KitItem
 from xraysynth.evaluation.reader_study.protocol import Question
 
 
@@ -13,7 +13,7 @@ def key():
     case = Case("real", "", "normal", "i1", "here", "p1", "0" * 64)
     made = Case("synthetic", "model", "normal", "i2", "model", "", "1" * 64)
     items = [KitItem("aaaaaaaaaa", "c0001", False, False), KitItem("b" * 10, "c0002", True, False)]
-    return Key(
+    return AnswerKey(
         study="0" * 12,
         name="review",
         created="2026-01-01T00:00:00+00:00",
@@ -32,7 +32,7 @@ def key():
 def test_a_key_is_read_as_it_was_written_and_is_for_its_owner_alone(tmp_path):
     path = tmp_path / "owner" / "key.json"
     key().write(path)
-    assert Key.read(path) == key()
+    assert AnswerKey.read(path) == key()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["format"] == "xraysynth-review-key/1"
 
@@ -67,19 +67,19 @@ def damaged(tmp_path, change):
 )
 def test_a_damaged_key_is_refused_with_its_path_and_the_fault(tmp_path, change, message):
     with pytest.raises(XraysynthError, match=message) as error:
-        Key.read(damaged(tmp_path, change))
+        AnswerKey.read(damaged(tmp_path, change))
     assert "key.json" in str(error.value)
 
 
 def test_a_missing_key_and_one_that_is_no_json_say_so(tmp_path):
     with pytest.raises(XraysynthError, match="no such key; `xraysynth review build` writes it"):
-        Key.read(tmp_path / "key.json")
+        AnswerKey.read(tmp_path / "key.json")
     (tmp_path / "key.json").write_text("{")
     with pytest.raises(XraysynthError, match="it is not JSON"):
-        Key.read(tmp_path / "key.json")
+        AnswerKey.read(tmp_path / "key.json")
     (tmp_path / "key.json").write_text("[]")
     with pytest.raises(XraysynthError, match="format must be"):
-        Key.read(tmp_path / "key.json")
+        AnswerKey.read(tmp_path / "key.json")
 
 
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
@@ -88,5 +88,5 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         replace(key(), name="other").write(path)
-    assert Key.read(path).name == "review"
+    assert AnswerKey.read(path).name == "review"
     assert [p.name for p in tmp_path.iterdir()] == ["key.json"]

@@ -57,8 +57,8 @@ def test_the_policy_allows_this_style_and_script_and_no_connection():
     assert rules["default-src"] == rules["connect-src"] == "'none'"
     assert rules["form-action"] == rules["base-uri"] == "'none'"
     assert rules["img-src"] == "data: blob:"
-    assert rules["style-src"] == f"'{kit._hash(style)}'"
-    assert rules["script-src"] == f"'{kit._hash(script)}'"
+    assert rules["style-src"] == f"'{kit._csp_hash(style)}'"
+    assert rules["script-src"] == f"'{kit._csp_hash(script)}'"
 
 
 def test_nothing_is_loaded_from_elsewhere():
@@ -108,7 +108,7 @@ def test_every_key_that_is_used_has_a_text_and_every_text_is_used():
 
 def test_languages_have_the_same_keys_and_places():
     english, german = kit.read_texts("en"), kit.read_texts("de")
-    assert kit.languages() == ["de", "en"]
+    assert kit.available_languages() == ["de", "en"]
     assert list(english) == list(german)
     for key, text in english.items():
         places = re.findall(r"\{\w+\}", text)
@@ -119,7 +119,7 @@ def test_languages_have_the_same_keys_and_places():
 def test_letters_of_options_are_no_other_keys():
     script = (kit.FOLDER / "kit.js").read_text()
     taken = set(re.findall(r"^  (\w): ", script, flags=re.M)) | {"w"}
-    for language in kit.languages():
+    for language in kit.available_languages():
         texts = kit.read_texts(language)
         letters = [text for key, text in texts.items() if key.startswith("key.")]
         assert len(set(letters)) == len(letters) == 2

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.sample import (
-    GAP,
-    dealt,
-    draw,
-    sessions,
-    shared_out,
-    showings,
+    REPEAT_GAP_DIVISOR,
+    draw_sample,
+    order_by_turns,
+    order_showings,
+    partition_by_cell,
+    split_into_sessions,
 )
 from xraysynth.manifest import Manifest
 
@@ -64,7 +64,7 @@ def pool(name="model", per_class=12):
 def drawn(real=None, pools=None, *, per_cell=5, calibration=0, seed=0):
     real = manifest(cohort(), cohort(split="train")) if real is None else real
     pools = {"one": pool("one"), "two": pool("two")} if pools is None else pools
-    return draw(real, pools, per_cell=per_cell, calibration=calibration, seed=seed)
+    return draw_sample(real, pools, per_cell=per_cell, calibration=calibration, seed=seed)
 
 
 def test_every_class_of_every_origin_is_drawn_as_often():
@@ -145,7 +145,7 @@ CELLS = [cell for cell in "abcdef" for _ in range(10)]
 )
 def test_sessions_hold_every_case_once_within_their_size(per_cell, repeats, size, seed):
     cells = [cell for cell in "abcdef" for _ in range(per_cell)]
-    found = sessions(cells, repeats=repeats, size=size, seed=seed)
+    found = split_into_sessions(cells, repeats=repeats, size=size, seed=seed)
     assert sorted(n for s in found for n in s.cases) == list(range(len(cells)))
     assert sum(len(s.repeated) for s in found) == round(repeats * len(cells))
     for session in found:
@@ -157,7 +157,7 @@ def test_sessions_hold_every_case_once_within_their_size(per_cell, repeats, size
 
 
 def test_repeats_are_spread_over_the_cells():
-    (session,) = sessions(CELLS, repeats=0.2, size=100, seed=0)
+    (session,) = split_into_sessions(CELLS, repeats=0.2, size=100, seed=0)
     assert set(Counter(CELLS[n] for n in session.repeated).values()) == {2}
 
 
@@ -165,18 +165,18 @@ def test_repeats_are_spread_over_the_cells():
 @given(per_cell=st.integers(1, 12), repeats=st.floats(0, 0.5), seed=st.integers(0, 2**60))
 def test_a_repeat_comes_late_and_everything_is_shown(per_cell, repeats, seed):
     cells = [cell for cell in "abcdef" for _ in range(per_cell)]
-    (session,) = sessions(cells, repeats=repeats, size=1000, seed=seed)
-    shown = showings(session, seed)
+    (session,) = split_into_sessions(cells, repeats=repeats, size=1000, seed=seed)
+    shown = order_showings(session, seed)
     first = {case: n for n, (case, repeat) in enumerate(shown) if not repeat}
     again = {case: n for n, (case, repeat) in enumerate(shown) if repeat}
     assert sorted(first) == sorted(session.cases)
     assert sorted(again) == session.repeated
-    assert all(again[case] - first[case] >= len(shown) / GAP for case in again)
+    assert all(again[case] - first[case] >= len(shown) / REPEAT_GAP_DIVISOR for case in again)
 
 
 def test_the_order_is_random_and_not_grouped():
-    (session,) = sessions(CELLS, repeats=0.0, size=100, seed=0)
-    orders = [[case for case, _ in showings(session, seed)] for seed in range(200)]
+    (session,) = split_into_sessions(CELLS, repeats=0.0, size=100, seed=0)
+    orders = [[case for case, _ in order_showings(session, seed)] for seed in range(200)]
     assert orders[0] != orders[1]
     mean = np.mean([[case < 30 for case in order] for order in orders], axis=0)
     assert abs(mean - 0.5).max() < 0.15  # no place prefers a half of the cases
@@ -185,12 +185,12 @@ def test_the_order_is_random_and_not_grouped():
 
 
 def test_a_deal_takes_from_every_cell_in_turn():
-    order = [CELLS[n] for n in dealt(CELLS, np.random.default_rng(0))]
+    order = [CELLS[n] for n in order_by_turns(CELLS, np.random.default_rng(0))]
     assert all(set(order[n : n + 6]) == set("abcdef") for n in range(0, 60, 6))
 
 
 def test_parts_hold_as_many_of_every_cell():
-    parts = shared_out(CELLS, 7, np.random.default_rng(0))
+    parts = partition_by_cell(CELLS, 7, np.random.default_rng(0))
     counts = [Counter(CELLS[n] for n in part) for part in parts]
     assert all({1, 2} >= set(count.values()) and len(count) == 6 for count in counts)
     assert sorted(n for part in parts for n in part) == list(range(60))

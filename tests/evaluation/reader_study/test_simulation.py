@@ -24,19 +24,21 @@ def experiment() -> Any:
     return module
 
 
-def reading(population: simulated_readers.Population, images: int = 20_000, **options: Any) -> Any:
+def reading(
+    population: simulated_readers.ReaderPopulation, images: int = 20_000, **options: Any
+) -> Any:
     generators = [("", "a", "b")[n % 3] for n in range(images)]
     labels = np.arange(images) % 4
     rng = np.random.default_rng(0)
-    found = simulated_readers.read(
+    found = simulated_readers.simulate_answers(
         population, generators=generators, labels=labels, classes=4, readers=3, rng=rng, **options
     )
     return found, np.array(generators), labels
 
 
 def test_d_prime_and_criterion_are_those_asked_for():
-    alike = simulated_readers.Population(
-        {"a": 0.5, "b": 1.5}, criterion=0.2, spread=0, bias_spread=0
+    alike = simulated_readers.ReaderPopulation(
+        {"a": 0.5, "b": 1.5}, criterion=0.2, d_prime_spread=0, criterion_spread=0
     )
     found, generators, _ = reading(alike)
     said = found.said[:, 0].astype(float)
@@ -50,18 +52,18 @@ def test_d_prime_and_criterion_are_those_asked_for():
 
 def test_showings_differ_by_the_share_of_the_occasion():
     same, _, _ = reading(
-        simulated_readers.Population({"a": 1, "b": 1}, of_showing=0.0), 500, showings=2
+        simulated_readers.ReaderPopulation({"a": 1, "b": 1}, showing_variance=0.0), 500, showings=2
     )
     assert (same.said[:, 0] == same.said[:, 1]).all()
     other, _, _ = reading(
-        simulated_readers.Population({"a": 1, "b": 1}, of_showing=0.4), 500, showings=2
+        simulated_readers.ReaderPopulation({"a": 1, "b": 1}, showing_variance=0.4), 500, showings=2
     )
     assert 0.6 < (other.said[:, 0] == other.said[:, 1]).mean() < 0.95
 
 
 def test_skill_names_the_class():
     sharp, _, labels = reading(
-        simulated_readers.Population({"a": 1, "b": 1}, skill=9, habit_spread=0), 500
+        simulated_readers.ReaderPopulation({"a": 1, "b": 1}, skill=9, class_bias_spread=0), 500
     )
     assert (sharp.diagnosis[:, 0] == labels).mean() > 0.99
 

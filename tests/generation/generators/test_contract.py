@@ -7,9 +7,9 @@ from images_server import ImagesServer
 from small_study import write_image
 
 from xraysynth import compose
-from xraysynth.config import options
+from xraysynth.config import list_group_options
 from xraysynth.generation.ledger import Ledger
-from xraysynth.generation.prompts import requests
+from xraysynth.generation.prompts import iterate_requests
 from xraysynth.records import LearningRecord
 from xraysynth.seeds import identity
 
@@ -33,7 +33,7 @@ def images_api():
         yield server.address
 
 
-@pytest.fixture(params=options("generator"))
+@pytest.fixture(params=list_group_options("generator"))
 def config(request, tiny_sd, tiny_lora, archive, images_api):
     arguments = {
         "dalle": [f"base_url={images_api}", "model=local", "price_usd_per_image=0"],
@@ -59,12 +59,12 @@ def made(generator, wanted):
 
 def test_the_key_in_the_config_is_the_name_of_the_option(config):
     (key,) = config.generator
-    assert key in options("generator")
+    assert key in list_group_options("generator")
 
 
 def test_one_result_per_request_and_repeatable(config):
     (generator,) = config.generators().values()
-    wanted = list(requests(config.prompts, {"normal": 4, "covid19": 1}, seed=0))
+    wanted = list(iterate_requests(config.prompts, {"normal": 4, "covid19": 1}, seed=0))
     first, second = made(generator, wanted), made(generator, wanted)
     for one, other in zip(first, second, strict=True):
         assert one.outcome == other.outcome == "image"
@@ -75,7 +75,7 @@ def test_one_result_per_request_and_repeatable(config):
 
 def test_an_image_does_not_depend_on_what_else_is_asked_for(config):
     (generator,) = config.generators().values()
-    wanted = list(requests(config.prompts, {"normal": 4}, seed=0))
+    wanted = list(iterate_requests(config.prompts, {"normal": 4}, seed=0))
     together = made(generator, wanted)
     alone = [result for request in wanted for result in generator.generate([request])]
     three_and_one = [*made(generator, wanted[:3]), *made(generator, wanted[3:])]
@@ -87,7 +87,7 @@ def test_an_image_does_not_depend_on_what_else_is_asked_for(config):
 def test_it_describes_itself(config):
     (generator,) = config.generators().values()
     assert generator.card.title
-    assert generator.block is None or generator.block >= 1
+    assert generator.block_size is None or generator.block_size >= 1
     assert isinstance(generator.learned(), LearningRecord | None)
     assert isinstance(generator.measured(), Ledger)
     assert identity(generator) == identity(*config.generators().values())

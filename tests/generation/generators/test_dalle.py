@@ -12,7 +12,7 @@ from images_server import USAGE, Answer, ImagesServer, error_answer, image_answe
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.dalle import Dalle
 from xraysynth.generation.images_api import limits
-from xraysynth.generation.images_api.background import READY
+from xraysynth.generation.images_api.background import RESULT_BUFFER_SIZE
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError
 from xraysynth.records import Request
 from xraysynth.seeds import identity
@@ -27,7 +27,7 @@ def wanted(count=1, label="normal"):
 
 
 def at_most(generator):
-    return generator.pricing.at_most_usd(wanted()[0].prompt)
+    return generator.pricing.max_usd(wanted()[0].prompt)
 
 
 @pytest.fixture(autouse=True)
@@ -318,9 +318,9 @@ def test_earlier_runs_count(tmp_path):
     with ImagesServer() as server:
         generator = Dalle(base_url=server.address, budget_usd=0.1)
         with pytest.raises(BudgetError, match="20 requests"):
-            list(generator.continued(0.095).generate(wanted(20)))
+            list(generator.with_spent_budget(0.095).generate(wanted(20)))
         assert server.images == []
-    there = generator.continued(1.0, folder=tmp_path)
+    there = generator.with_spent_budget(1.0, folder=tmp_path)
     assert (there.spent_usd, there.state_folder) == (1.0, str(tmp_path))
     assert identity(there) == identity(generator)
 
@@ -462,8 +462,8 @@ def test_the_key_is_sent_and_appears_nowhere_else(capfd, caplog, tmp_path, monke
     )
     assert server.images[0]["headers"]["authorization"] == "Bearer no-usual-form-77"
     out, err = capfd.readouterr()
-    everything = [out, err, caplog.text, repr(generator), repr(generator.call)]
-    everything += [repr(identity(generator)), repr(generator.card), str(generator.measured())]
+    everything = [out, err, caplog.text, repr(generator), repr(generator.call_settings)]
+    everything += [repr(identity(generator)), repr(generator.card), str(generator.model_ledger())]
     everything += [repr(r.facts) + r.reason + repr(r.archive) for r in results]
     everything += [p.read_bytes().decode("latin1") for p in tmp_path.rglob("*") if p.is_file()]
     assert not [text for text in everything if "usual-form" in text or "abcdefgh" in text]
@@ -525,7 +525,7 @@ def test_no_more_is_asked_for_than_is_taken():
         for taken in range(1, 4):
             next(results)
             time.sleep(0.2)
-            assert len(server.images) <= taken + 4 + READY
+            assert len(server.images) <= taken + 4 + RESULT_BUFFER_SIZE
         results.close()
 
 

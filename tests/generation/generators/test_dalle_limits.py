@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from images_server import USAGE
 
 from xraysynth.generation.images_api import background, client, limits
-from xraysynth.generation.images_api.catalogue import Pricing, model
-from xraysynth.generation.images_api.limits import Bucket, Budget, Gate
-from xraysynth.generation.images_api.outcomes import retry_after
-from xraysynth.generation.images_api.response_cache import Spool
-from xraysynth.generation.images_api.results import Call
+from xraysynth.generation.images_api.catalogue import Pricing, find_model
+from xraysynth.generation.images_api.limits import Budget, RateLimiter, TokenBucket
+from xraysynth.generation.images_api.outcomes import parse_retry_after
+from xraysynth.generation.images_api.response_cache import ResponseCache
+from xraysynth.generation.images_api.results import CallSettings
 from xraysynth.records import Request
 
 RATES = {"text_in": 5, "image_in": 8, "image_out": 30}
@@ -52,7 +52,7 @@ class FakeService:
         prompt = body["prompt"]
         kind, turns, share = self.plan[self.calls % len(self.plan)]
         self.calls += 1
-        at_most = self.pricing.at_most_usd(prompt)
+        at_most = self.pricing.max_usd(prompt)
         self.open += at_most
         assert self.billed + self.open <= self.budget_usd + 1e-9
         for _ in range(turns):
@@ -94,19 +94,19 @@ PLANS = st.lists(
 
 
 def run(service, pricing, *, count, concurrency, budget_usd, clock):
-    call = Call(
-        client=lambda: service,
-        body=lambda r: {"prompt": r.prompt, "model": "m"},
+    call = CallSettings(
+        make_client=lambda: service,
+        build_body=lambda r: {"prompt": r.prompt, "model": "m"},
         served_by="fake",
         pricing=pricing,
         secret=None,
         attempts=3,
         give_up_after=10**6,
     )
-    gate = Gate(concurrency, {"images": 1000.0}, clock=clock)
-    this = client.Run(call, gate, Budget(budget_usd), Spool(None))
+    gate = RateLimiter(concurrency, {"images": 1000.0}, clock=clock)
+    this = client.ApiRun(call, gate, Budget(budget_usd), ResponseCache(None))
     wanted = [Request("normal", n, f"{n}" * (n % 7), "", n) for n in range(count)]
-    return list(background.results(this, wanted, in_flight=concurrency)), this
+    return list(background.stream_results(this, wanted, in_flight=concurrency)), this
 
 
 @settings(max_examples=60)
@@ -131,14 +131,14 @@ def test_the_budget_is_never_exceeded(plan, concurrency, count, budget_usd, decl
     counted = sum(r.facts["cost_usd"] + r.facts["cost_possible_usd"] for r in results)
     assert counted <= budget_usd + 1e-9
     assert service.billed <= counted + 1e-9
-    assert this.budget.spent == pytest.approx(counted, abs=1e-6)
-    assert len(results) + this.not_asked == count
-    if this.not_asked:
-        assert budget_usd - counted < pricing.at_most_usd("6" * 12) + 1e-9
+    assert this.budget.paid_usd == pytest.approx(counted, abs=1e-6)
+    assert len(results) + this.not_sent == count
+    if this.not_sent:
+        assert budget_usd - counted < pricing.max_usd("6" * 12) + 1e-9
 
 
 def test_without_the_reservation_of_calls_in_flight_the_property_would_fail(monkeypatch):
-    monkeypatch.setattr(Budget, "fits", lambda self, usd: self.spent < self.limit_usd)
+    monkeypatch.setattr(Budget, "can_afford", lambda self, usd: self.spent < self.limit_usd)
     pricing = Pricing(declared_usd=0.1, prices={}, output_tokens=None)
     service = FakeService([("paid", 5, 1.0)], pricing, 0.25)
     results, _ = run(
@@ -150,18 +150,18 @@ def test_without_the_reservation_of_calls_in_flight_the_property_would_fail(monk
 
 def test_a_call_dearer_than_its_highest_price_makes_later_reservations_larger():
     budget = Budget(1.0)
-    budget.settle(budget.set_aside(0.1), 0.3)
-    assert budget.spent == 0.3
-    assert budget.fits(0.23)
-    assert not budget.fits(0.24)
+    budget.settle(budget.reserve_now(0.1), 0.3)
+    assert budget.paid_usd == 0.3
+    assert budget.can_afford(0.23)
+    assert not budget.can_afford(0.24)
 
 
 def test_sums_are_exact():
     budget = Budget(1.0)
     for _ in range(10):
-        assert budget.fits(0.1)
-        budget.settle(budget.set_aside(0.1), 0.1)
-    assert not budget.fits(1e-9)
+        assert budget.can_afford(0.1)
+        budget.settle(budget.reserve_now(0.1), 0.1)
+    assert not budget.can_afford(1e-9)
 
 
 def passed(per_minute, amounts, count, *, concurrency=1000):
@@ -169,8 +169,8 @@ def passed(per_minute, amounts, count, *, concurrency=1000):
 
     async def main():
         clock = VirtualClock()
-        gate = Gate(concurrency, per_minute, clock=clock)
-        return [await gate.enter(amounts, lambda: False) for _ in range(count)]
+        gate = RateLimiter(concurrency, per_minute, clock=clock)
+        return [await gate.acquire(amounts, lambda: False) for _ in range(count)]
 
     return asyncio.run(main())
 
@@ -193,7 +193,7 @@ def test_a_call_larger_than_the_burst_makes_debts():
 
 
 def test_a_bucket_refills_at_its_pace():
-    bucket = Bucket(60.0)
+    bucket = TokenBucket(60.0)
     bucket.level = 0.0
     assert bucket.wait_seconds(1.0, 0.0, 1.0) == pytest.approx(1.0)
     assert bucket.wait_seconds(1.0, 0.0, 0.5) == pytest.approx(2.0)
@@ -202,21 +202,21 @@ def test_a_bucket_refills_at_its_pace():
 def test_the_gate_slows_down_once_for_calls_that_were_out_together_and_recovers():
     async def main():
         clock = VirtualClock()
-        gate = Gate(8, {}, clock=clock)
-        began = [await gate.enter({}, lambda: False) for _ in range(8)]
+        gate = RateLimiter(8, {}, clock=clock)
+        began = [await gate.acquire({}, lambda: False) for _ in range(8)]
         clock.time = 1.0
         for start in began:
-            gate.refused(start, None)
-            gate.leave()
+            gate.record_rate_limit(start, None)
+            gate.release()
         assert gate.pace == 0.5
-        first = await gate.enter({}, lambda: False)
+        first = await gate.acquire({}, lambda: False)
         assert first == pytest.approx(2.0)  # a second of rest
-        gate.refused(first, None)
-        gate.leave()
+        gate.record_rate_limit(first, None)
+        gate.release()
         assert gate.pace == 0.25
-        assert await gate.enter({}, lambda: False) == pytest.approx(4.0)  # then two
+        assert await gate.acquire({}, lambda: False) == pytest.approx(4.0)  # then two
         for _ in range(50):
-            gate.succeeded()
+            gate.record_success()
         assert gate.pace == 1.0
 
     asyncio.run(main())
@@ -234,21 +234,21 @@ def test_the_gate_slows_down_once_for_calls_that_were_out_together_and_recovers(
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(headers, seconds):
-    assert retry_after(headers) == seconds
+    assert parse_retry_after(headers) == seconds
 
 
 def test_cost_is_usage_times_the_dated_price():
     pricing = Pricing(declared_usd=None, prices=RATES, output_tokens=1756)
-    assert pricing.cost_usd(USAGE, image=True) == pytest.approx((20 * 5 + 439 * 30) / 1e6)
+    assert pricing.cost_usd(USAGE, has_image=True) == pytest.approx((20 * 5 + 439 * 30) / 1e6)
     half = Pricing(declared_usd=None, prices=RATES, output_tokens=1756, discount=0.5)
-    assert half.cost_usd(USAGE, image=True) == pytest.approx((20 * 5 + 439 * 30) / 2e6)
+    assert half.cost_usd(USAGE, has_image=True) == pytest.approx((20 * 5 + 439 * 30) / 2e6)
     edits = {"input_tokens": 30, "input_tokens_details": {"image_tokens": 10}, "output_tokens": 0}
-    assert pricing.cost_usd(edits, image=False) == pytest.approx((20 * 5 + 10 * 8) / 1e6)
+    assert pricing.cost_usd(edits, has_image=False) == pytest.approx((20 * 5 + 10 * 8) / 1e6)
     for silent in ({"output_tokens": "many"}, {"output_tokens": 0}, {}, None):
-        assert pricing.cost_usd(silent, image=True) is None
+        assert pricing.cost_usd(silent, has_image=True) is None
     declared = Pricing(declared_usd=0.04, prices=RATES, output_tokens=1756)
-    assert declared.cost_usd(None, image=True) == 0.04
-    assert declared.cost_usd(None, image=False) is None
+    assert declared.cost_usd(None, has_image=True) == 0.04
+    assert declared.cost_usd(None, has_image=False) is None
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,6 @@ def test_cost_is_usage_times_the_dated_price():
     [("low", 0.0059), ("medium", 0.0132), ("high", 0.0527), ("xhigh", 0.0937), ("max", 0.2107)],
 )
 def test_the_catalogue_gives_the_published_prices(quality, usd):
-    entry = model("gpt-image-2.5-flare-2026-09-08")
+    entry = find_model("gpt-image-2.5-flare-2026-09-08")
     tokens = entry.output_tokens["1024x1024"][quality]
     assert tokens * entry.prices["image_out"] / 1e6 == pytest.approx(usd, abs=1e-4)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xraysynth.generation.images_api.catalogue import Pricing
-from xraysynth.generation.images_api.outcomes import judge_status, read_answer, scrubbed
-from xraysynth.generation.images_api.results import Call, Exchange, understood
+from xraysynth.generation.images_api.outcomes import classify_status, parse_response, redact_secrets
+from xraysynth.generation.images_api.results import CallSettings, Exchange, result_from_response
 from xraysynth.records import Request
 
 NAMES = [
@@ -35,9 +35,9 @@ JSON = st.recursive(
 PRICING = Pricing(
     declared_usd=None, prices={"text_in": 5, "image_in": 8, "image_out": 30}, output_tokens=196
 )
-CALL = Call(
-    client=lambda: None,
-    body=lambda request: {"prompt": request.prompt},
+CALL = CallSettings(
+    make_client=lambda: None,
+    build_body=lambda request: {"prompt": request.prompt},
     served_by="x",
     pricing=PRICING,
     secret=None,
@@ -48,7 +48,7 @@ CALL = Call(
 
 @given(JSON, st.sampled_from([301, 400, 401, 403, 404, 408, 429, 500, 504, 599]))
 def test_an_error_of_any_form_has_a_verdict(body, status):
-    verdict = judge_status(status, {}, body)
+    verdict = classify_status(status, {}, body)
     assert verdict.outcome in ("failed", "refused", "possibly_billed")
     assert not (verdict.retry and verdict.stop)
     assert all(isinstance(name, str) for name in verdict.categories)
@@ -57,7 +57,7 @@ def test_an_error_of_any_form_has_a_verdict(body, status):
 @given(st.one_of(JSON.map(lambda body: json.dumps(body).encode()), st.binary(max_size=40)))
 def test_an_answer_of_any_form_has_an_outcome_and_a_cost(content):
     request = Request("normal", 0, "p", "", 0)
-    result = understood(CALL, request, content, Exchange(served_by="x", lost_usd=0.25))
+    result = result_from_response(CALL, request, content, Exchange(served_by="x", lost_usd=0.25))
     assert result.outcome in ("empty", "failed", "refused", "possibly_billed")
     assert result.facts["cost_usd"] >= 0
     assert result.facts["cost_possible_usd"] >= 0.25
@@ -66,11 +66,11 @@ def test_an_answer_of_any_form_has_an_outcome_and_a_cost(content):
 
 def test_an_image_is_left_out_of_what_is_kept():
     content = json.dumps({"data": [{"b64_json": "QUJD", "index": 0}], "model": "m"}).encode()
-    answer = read_answer(content)
+    answer = parse_response(content)
     assert answer.base64 == "QUJD"
-    assert answer.slim == {"data": [{"index": 0}], "model": "m"}
+    assert answer.body_without_image == {"data": [{"index": 0}], "model": "m"}
 
 
 def test_keys_are_scrubbed_whether_or_not_they_are_known():
-    assert scrubbed("a my-key b sk-proj-abc*** c", "my-key") == "a *** b *** c"
-    assert scrubbed("risk-assessment", None) == "risk-assessment"
+    assert redact_secrets("a my-key b sk-proj-abc*** c", "my-key") == "a *** b *** c"
+    assert redact_secrets("risk-assessment", None) == "risk-assessment"

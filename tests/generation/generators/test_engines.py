@@ -155,7 +155,7 @@ def test_a_small_decoder_takes_the_place_of_the_vae(tiny_sd, tiny_vae):
     results = list(generator.generate(REQUESTS))
     assert type(generator.pipeline.vae).__name__ == "AutoencoderTiny"
     assert {r.pixels.shape for r in results if r.pixels is not None} <= {(32, 32)}
-    measured = generator.measured()
+    measured = generator.model_ledger()
     assert measured.bytes_on_disk < weight_bytes(tiny_sd)
 
 
@@ -207,9 +207,9 @@ def test_an_adapter_from_the_hub_must_be_pinned(tiny_sd):
 
 def test_it_says_what_it_measured(tiny_sd):
     generator = StableDiffusion(model=str(tiny_sd), steps=2)
-    assert generator.measured() == Ledger(engine="torch", steps=2, dtype="auto")
+    assert generator.model_ledger() == Ledger(engine="torch", steps=2, dtype="auto")
     list(generator.generate(REQUESTS))
-    measured = generator.measured()
+    measured = generator.model_ledger()
     assert measured.device == "cpu"
     assert measured.dtype == "float32"
     assert measured.bytes_on_disk == weight_bytes(tiny_sd)
@@ -287,8 +287,8 @@ def test_a_hub_that_refuses_is_given_up_at_once(online, asked):
 
 
 def test_a_hub_that_never_answers_is_given_up_within_seconds(online, asked, monkeypatch):
-    assert _loading.PROBE_SECONDS <= 5
-    monkeypatch.setattr(_loading, "PROBE_SECONDS", 0.5)
+    assert _loading.HUB_TIMEOUT_SECONDS <= 5
+    monkeypatch.setattr(_loading, "HUB_TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         online(f"http://127.0.0.1:{silent.getsockname()[1]}")
         fails("cannot be reached: .*(timed out|no answer in 0.5 s)")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import XraysynthError
-from xraysynth.generation.generators._batches import Halving, ahead, is_out_of_memory
+from xraysynth.generation.generators._batches import AdaptiveBatches, is_out_of_memory, prefetch
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.records import Request
 
@@ -51,7 +51,7 @@ def test_an_image_is_the_same_bits_in_any_batch(model, steps, tiny_sd):
 
 
 def test_a_large_model_on_a_cpu_draws_image_by_image(tiny_sd, monkeypatch):
-    monkeypatch.setattr("xraysynth.generation.generators.stable_diffusion.SMALL", 0)
+    monkeypatch.setattr("xraysynth.generation.generators.stable_diffusion.SMALL_UNET_PARAMETERS", 0)
     generator = StableDiffusion(model=str(tiny_sd), steps=2)
     assert [r.facts["batch"] for r in generator.generate(requests(2))] == [1, 1]
 
@@ -162,7 +162,7 @@ def test_a_long_denoising_ends_at_its_next_step():
             steps.append(step)
             time.sleep(0.01)
 
-    items = ahead(slow(), stop)
+    items = prefetch(slow(), stop)
     assert next(items) == 0
     items.close()
     made = len(steps)
@@ -172,7 +172,7 @@ def test_a_long_denoising_ends_at_its_next_step():
 
 def test_at_most_the_depth_is_made_ahead():
     made = []
-    items = ahead((made.append(n) or n for n in range(50)), threading.Event(), depth=2)
+    items = prefetch((made.append(n) or n for n in range(50)), threading.Event(), depth=2)
     next(items)
     time.sleep(0.2)
     assert len(made) <= 5
@@ -239,7 +239,7 @@ def test_other_errors_are_not_taken_for_full_memory():
     assert not is_out_of_memory(ValueError("out of memory"))
     with pytest.raises(RuntimeError, match="shapes"):
         list(
-            Halving(2, remedy="").run(
+            AdaptiveBatches(2, remedy="").run(
                 lambda part: (_ for _ in ()).throw(RuntimeError("shapes")), [1]
             )
         )

@@ -7,12 +7,12 @@ from tiny_sd import save_tiny_lora, save_tiny_sd
 
 from xraysynth import compose
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.generation.generators.base import Learner
+from xraysynth.generation.generators.base import FinetunableGenerator
 from xraysynth.generation.generators.sd_lora import SdLora
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
-from xraysynth.generation.lora.folder import BASE, WEIGHTS
+from xraysynth.generation.lora.folder import FINETUNE_IDENTITY_FILE, LORA_WEIGHT_NAME
 from xraysynth.generation.lora.recipe import LoraRecipe
-from xraysynth.records import LEARNED, Request
+from xraysynth.records import LEARNING_RECORD_FILE, Request
 from xraysynth.seeds import digest, identity
 
 OPTIONS = {"steps": 2, "batch_size": 2}
@@ -29,8 +29,8 @@ def drawn(generator, label="normal"):
 
 
 def test_it_is_a_learner():
-    assert isinstance(SdLora(), Learner)
-    assert not isinstance(StableDiffusion(), Learner)
+    assert isinstance(SdLora(), FinetunableGenerator)
+    assert not isinstance(StableDiffusion(), FinetunableGenerator)
 
 
 def test_the_lora_decides_the_image_and_its_scale_how_much(tiny_sd, tiny_lora):
@@ -40,7 +40,7 @@ def test_the_lora_decides_the_image_and_its_scale_how_much(tiny_sd, tiny_lora):
     assert (none == base).all()
     distance = [np.abs(image.astype(int) - base).mean() for image in (half, full)]
     assert 0 < distance[0] < distance[1]
-    by_file = SdLora(**options | {"weights": str(tiny_lora / WEIGHTS)})
+    by_file = SdLora(**options | {"weights": str(tiny_lora / LORA_WEIGHT_NAME)})
     assert (drawn(by_file) == full).all()
 
 
@@ -52,7 +52,7 @@ def test_images_are_those_of_diffusers_with_the_same_lora(tiny_sd, tiny_lora):
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
         pipeline.scheduler.config, algorithm_type="dpmsolver++"
     )
-    pipeline.load_lora_weights(str(tiny_lora), weight_name=WEIGHTS)
+    pipeline.load_lora_weights(str(tiny_lora), weight_name=LORA_WEIGHT_NAME)
     expected = pipeline(
         "chest x-ray",
         negative_prompt="",
@@ -74,18 +74,20 @@ def test_with_a_lora_a_class_each_class_is_drawn_by_its_own(tiny_sd, tmp_path):
         own = SdLora(weights=str(tmp_path / "both" / label), **options)
         assert (drawn(both, label) == drawn(own, label)).all()
     assert (drawn(both, "normal") != drawn(both, "covid19")).any()
-    assert both.measured().trained_parameters == 2 * own.measured().trained_parameters
-    loads = [part.measured().load_seconds for part in both._by_class.values()]
-    assert both.measured().load_seconds == pytest.approx(sum(loads))
+    assert both.model_ledger().trained_parameters == 2 * own.model_ledger().trained_parameters
+    loads = [part.model_ledger().load_seconds for part in both._class_generators.values()]
+    assert both.model_ledger().load_seconds == pytest.approx(sum(loads))
     with pytest.raises(ConfigError, match="none for class pneumonia"):
         drawn(both, "pneumonia")
 
 
 def test_the_record_of_what_was_seen_counts_for_each_class_too(tiny_sd, tmp_path):
     save_tiny_lora(tiny_sd, tmp_path / "normal")
-    (tmp_path / LEARNED).write_text(json.dumps({"patients": ["a/1"], "sha256": []}))
-    for weights in (tmp_path, tmp_path / "normal", tmp_path / "normal" / WEIGHTS):
-        assert SdLora(model=str(tiny_sd), weights=str(weights)).learned().patients == ["a/1"]
+    (tmp_path / LEARNING_RECORD_FILE).write_text(json.dumps({"patients": ["a/1"], "sha256": []}))
+    for weights in (tmp_path, tmp_path / "normal", tmp_path / "normal" / LORA_WEIGHT_NAME):
+        assert SdLora(model=str(tiny_sd), weights=str(weights)).learning_record().patients == [
+            "a/1"
+        ]
 
 
 def test_the_identity_follows_the_weights_and_not_their_place(tiny_sd, tiny_lora, tmp_path):
@@ -98,7 +100,7 @@ def test_the_identity_follows_the_weights_and_not_their_place(tiny_sd, tiny_lora
     assert known(weights=str(tiny_lora)) != known(weights=str(other))
     assert known(weights=str(tiny_lora)) != known(weights=str(tiny_lora), scale=0.5)
     untaught = SdLora(model=str(tiny_sd))
-    one, two = (identity(untaught.taught(by, tmp_path / "later")) for by in ("a", "b"))
+    one, two = (identity(untaught.with_weights(by, tmp_path / "later")) for by in ("a", "b"))
     assert one != two  # known before there are any weights
 
 
@@ -125,7 +127,9 @@ def velocity_model(folder, base):
 def taught_with_zero_terminal_snr(tiny_lora, folder):
     """The folder of a LoRA whose record says so."""
     shutil.copytree(tiny_lora, folder)
-    (folder / BASE).write_text(json.dumps({"recipe": {"zero_terminal_snr": True}}))
+    (folder / FINETUNE_IDENTITY_FILE).write_text(
+        json.dumps({"recipe": {"zero_terminal_snr": True}})
+    )
     return str(folder)
 
 
@@ -173,17 +177,17 @@ def test_only_images_that_are_drawn_otherwise_now_are_drawn_again(tiny_lora, tmp
     lora = LoraRecipe(zero_terminal_snr=True)
     for base, again in (("PNDMScheduler", True), ("DDIMScheduler", False)):
         model = velocity_model(tmp_path / base, base)
-        generator = SdLora(model=model, lora=lora).taught("abc", tmp_path)
+        generator = SdLora(model=model, lora=lora).with_weights("abc", tmp_path)
         before = digest([StableDiffusion.content_digest(generator), "abc"])
         assert (generator.content_digest() != before) is again
-        plain = SdLora(model=model).taught("abc", tmp_path)
+        plain = SdLora(model=model).with_weights("abc", tmp_path)
         assert plain.content_digest() == before
 
 
 def test_without_weights_it_says_what_to_do(tiny_sd, tmp_path):
     with pytest.raises(ConfigError, match=r"no LoRA yet; make it with `xraysynth finetune`"):
         drawn(SdLora(model=str(tiny_sd), **OPTIONS))
-    with pytest.raises(DataNotFoundError, match=f"no {WEIGHTS} in"):
+    with pytest.raises(DataNotFoundError, match=f"no {LORA_WEIGHT_NAME} in"):
         drawn(SdLora(model=str(tiny_sd), weights=str(tmp_path), **OPTIONS))
 
 
@@ -196,9 +200,9 @@ def test_a_pickle_is_never_read(tiny_sd, tmp_path):
 
 
 def test_a_truncated_file_is_named(tiny_sd, tiny_lora, tmp_path):
-    data = (tiny_lora / WEIGHTS).read_bytes()
-    (tmp_path / WEIGHTS).write_bytes(data[: len(data) // 2])
-    with pytest.raises(ConfigError, match=rf"{WEIGHTS} cannot be put on .* damaged"):
+    data = (tiny_lora / LORA_WEIGHT_NAME).read_bytes()
+    (tmp_path / LORA_WEIGHT_NAME).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ConfigError, match=rf"{LORA_WEIGHT_NAME} cannot be put on .* damaged"):
         drawn(SdLora(model=str(tiny_sd), weights=str(tmp_path), **OPTIONS))
 
 
@@ -206,25 +210,27 @@ def test_a_truncated_file_is_named(tiny_sd, tiny_lora, tmp_path):
 def test_a_file_of_which_diffusers_would_drop_a_part_is_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    embedded = StableDiffusion().folder  # its first layers are convolutions, which misleads
+    embedded = StableDiffusion().model_folder  # its first layers are convolutions, which misleads
     save_tiny_lora(embedded, tmp_path / "whole", targets=("to_q", "conv1"))
     drawn(SdLora(weights=str(tmp_path / "whole"), **OPTIONS))
     old = {  # as diffusers' converter names attention, beside convolutions in peft's names
         k.replace("lora_A", "lora.down").replace("lora_B", "lora.up") if "attn" in k else k: v
-        for k, v in load_file(tmp_path / "whole" / WEIGHTS).items()
+        for k, v in load_file(tmp_path / "whole" / LORA_WEIGHT_NAME).items()
     }
     (tmp_path / "mixed").mkdir()
-    save_file(old, tmp_path / "mixed" / WEIGHTS)
+    save_file(old, tmp_path / "mixed" / LORA_WEIGHT_NAME)
     with pytest.raises(ConfigError, match=r"of \d+ weights .* has put \d+ on the model"):
         drawn(SdLora(weights=str(tmp_path / "mixed"), **OPTIONS))
 
 
 def test_a_lora_of_another_base_is_refused(tiny_sd, tiny_lora, tmp_path):
     copy = shutil.copytree(tiny_lora, tmp_path / "lora")
-    (copy / BASE).write_text(json.dumps({"base": "0" * 64}))
+    (copy / FINETUNE_IDENTITY_FILE).write_text(json.dumps({"base": "0" * 64}))
     with pytest.raises(ConfigError, match="adapts another model than"):
         drawn(SdLora(model=str(tiny_sd), weights=str(copy), **OPTIONS))
-    (copy / BASE).write_text(json.dumps(SdLora(model=str(tiny_sd)).lesson()))
+    (copy / FINETUNE_IDENTITY_FILE).write_text(
+        json.dumps(SdLora(model=str(tiny_sd)).finetune_identity())
+    )
     drawn(SdLora(model=str(tiny_sd), weights=str(copy), **OPTIONS))
 
 
@@ -256,9 +262,12 @@ def test_the_recipe_of_the_config_arrives():
     assert own.lora.rank == 3
     assert own.lora.per_class
     assert own.lesson()["recipe"]["rank"] == 3
-    assert own.lesson() != SdLora().lesson()
+    assert own.lesson() != SdLora().finetune_identity()
 
 
 def test_another_model_has_another_lesson(tiny_sd, tmp_path):
     other = save_tiny_sd(tmp_path / "sd", seed=1)
-    assert SdLora(model=str(tiny_sd)).lesson() != SdLora(model=str(other)).lesson()
+    assert (
+        SdLora(model=str(tiny_sd)).finetune_identity()
+        != SdLora(model=str(other)).finetune_identity()
+    )

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.generation.generators.stable_diffusion import SCHEDULERS, StableDiffusion, judge
+from xraysynth.generation.generators.stable_diffusion import (
+    SCHEDULERS,
+    StableDiffusion,
+    outcome_from_image,
+)
 from xraysynth.records import Request
 from xraysynth.seeds import identity
 
@@ -47,7 +51,7 @@ def test_the_size_can_be_chosen(tiny_sd):
     ],
 )
 def test_black_and_non_finite_images_are_failures(image, reason):
-    result = judge(REQUEST, image, seconds=1.0)
+    result = outcome_from_image(REQUEST, image, seconds=1.0)
     assert result.outcome == "failed"
     assert reason in result.reason
 
@@ -55,7 +59,7 @@ def test_black_and_non_finite_images_are_failures(image, reason):
 def test_colour_becomes_luma():
     image = np.zeros((2, 2, 3), np.float32)
     image[..., 1] = 1
-    assert judge(REQUEST, image, seconds=0.0).pixels[0, 0] == round(0.587 * 255)
+    assert outcome_from_image(REQUEST, image, seconds=0.0).pixels[0, 0] == round(0.587 * 255)
 
 
 @pytest.mark.parametrize(

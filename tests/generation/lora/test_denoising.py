@@ -28,7 +28,7 @@ def test_noise_and_target_are_those_of_diffusers(config, pairs):
     latents, noise = pairs
     schedule, theirs = noise_schedule(config, LoraRecipe()), DDPMScheduler.from_config(config)
     torch.testing.assert_close(
-        schedule.noisy(latents, noise, STEPS), theirs.add_noise(latents, noise, STEPS)
+        schedule.add_noise(latents, noise, STEPS), theirs.add_noise(latents, noise, STEPS)
     )
     expected = theirs.get_velocity(latents, noise, STEPS) if config is VELOCITY else noise
     torch.testing.assert_close(schedule.target(latents, noise, STEPS), expected)
@@ -37,15 +37,15 @@ def test_noise_and_target_are_those_of_diffusers(config, pairs):
 @pytest.mark.parametrize(("config", "plus"), [(CONFIG, 0), (VELOCITY, 1)])
 def test_timesteps_weigh_as_in_min_snr(config, plus):
     snr = compute_snr(DDPMScheduler.from_config(config), torch.arange(1000))
-    found = noise_schedule(config, LoraRecipe(min_snr_gamma=5)).weight
+    found = noise_schedule(config, LoraRecipe(min_snr_gamma=5)).timestep_weights
     torch.testing.assert_close(found, snr.clamp(max=5) / (snr + plus), rtol=1e-4, atol=1e-6)
-    equal = noise_schedule(config, LoraRecipe(min_snr_gamma=0)).weight
+    equal = noise_schedule(config, LoraRecipe(min_snr_gamma=0)).timestep_weights
     assert equal.unique().tolist() == [1.0]
 
 
 def test_losses_are_weighted_squared_errors_of_each_image(pairs):
     schedule = noise_schedule(CONFIG, LoraRecipe())
-    expected = ((pairs[0] - pairs[1]) ** 2).mean((1, 2, 3)) * schedule.weight[STEPS]
+    expected = ((pairs[0] - pairs[1]) ** 2).mean((1, 2, 3)) * schedule.timestep_weights[STEPS]
     torch.testing.assert_close(schedule.losses(pairs[0], pairs[1], STEPS), expected)
 
 
@@ -60,7 +60,7 @@ def test_zero_terminal_snr_leaves_no_signal_at_the_last_step_and_still_learns_it
     for config, asked in ((VELOCITY, True), (VELOCITY | {"rescale_betas_zero_snr": True}, False)):
         schedule = noise_schedule(config, LoraRecipe(zero_terminal_snr=asked))
         assert signal(schedule) < 1e-3
-        assert schedule.weight[-1] == pytest.approx(1, abs=1e-3)
+        assert schedule.timestep_weights[-1] == pytest.approx(1, abs=1e-3)
 
 
 def test_zero_terminal_snr_needs_velocity():

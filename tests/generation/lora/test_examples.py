@@ -7,7 +7,7 @@ from xraysynth.errors import ConfigError
 from xraysynth.generation.lora.examples import Examples
 from xraysynth.generation.lora.latents import Latents
 from xraysynth.generation.lora.recipe import LoraRecipe
-from xraysynth.records import Captioned
+from xraysynth.records import CaptionedImages
 
 N, EMPTY = 10, 20
 
@@ -81,13 +81,13 @@ def test_validation_draws_are_fixed_and_stratified(examples):
 
 def test_validation_of_many_images_takes_some_from_all_over():
     mean = torch.zeros(1000, 1, 4, 2, 2)
-    batch = Examples(Latents(mean, mean), [[i] for i in range(1000)], 1000, 1000).validation()
+    batch = Examples(Latents(mean, mean), [[i] for i in range(1000)], 1000, 1000).draw_validation()
     assert len(batch) == 256
-    assert batch.captions.max() > 990
+    assert batch.caption_ids.max() > 990
 
 
 def test_every_image_needs_a_caption():
     images = torch.zeros(3, 32, 32).byte().numpy()
     for captions in ([["a"], ["b"]], [["a"], [], ["b"]]):
         with pytest.raises(ConfigError, match="every image needs a caption; got 3 images"):
-            Captioned(images, captions)
+            CaptionedImages(images, captions)

@@ -9,11 +9,11 @@ from tiny_sd import save_tiny_sd
 from xraysynth.errors import XraysynthError
 from xraysynth.generation.lora import latents
 from xraysynth.generation.lora.latents import (
+    apply_affine,
     encode_captions,
     encode_images,
-    motions,
-    moved,
     prior_latents,
+    random_affine_maps,
 )
 from xraysynth.generation.lora.recipe import LoraRecipe
 
@@ -75,7 +75,7 @@ def test_the_second_time_no_encoder_runs(encoded, pipeline, tmp_path, monkeypatc
     def everything():
         prior = prior_latents(pipeline, recipe, side_px=32, device=CPU, cache=tmp_path)
         texts = encode_captions(pipeline, ["", "lung"], device=CPU, cache=tmp_path)
-        return encoded().mean, texts.states, prior.mean
+        return encoded().mean, texts.hidden_states, prior.mean
 
     first = everything()
     calls = count_calls(monkeypatch, pipeline.vae, "encode")
@@ -115,7 +115,7 @@ def test_variants_move_a_little_and_the_first_not_at_all(encoded):
     assert three.mean.shape[1] == 3
     assert torch.equal(three.mean[:, 0], one.mean[:, 0])
     assert not torch.allclose(three.mean[:, 1], three.mean[:, 2])
-    maps = motions(1000, 1)
+    maps = random_affine_maps(1000, 1)
     scale = torch.linalg.det(maps[:, :, :2]).sqrt()
     angle = torch.rad2deg(torch.atan2(maps[:, 1, 0], maps[:, 0, 0]))
     assert 0.9 <= scale.min() < 0.91 < 1.09 < scale.max() <= 1.1
@@ -125,13 +125,13 @@ def test_variants_move_a_little_and_the_first_not_at_all(encoded):
 
 def test_a_moved_image_is_filled_with_its_border():
     white = torch.ones(4, 1, 32, 32)
-    torch.testing.assert_close(moved(white, motions(4, 1)), white)
+    torch.testing.assert_close(apply_affine(white, random_affine_maps(4, 1)), white)
 
 
 def test_embeddings_are_those_of_the_pipeline(pipeline, tmp_path):
     found = encode_captions(pipeline, ["", "lung opacity"], device=CPU, cache=tmp_path)
     expected, _ = pipeline.encode_prompt("lung opacity", CPU, 1, False)
-    torch.testing.assert_close(found[torch.tensor([1])].states, expected)
+    torch.testing.assert_close(found[torch.tensor([1])].hidden_states, expected)
     assert found.pooled is None
 
 

@@ -21,7 +21,7 @@ from xraysynth.generation.lora.adapters import add_adapters, save_adapters
 from xraysynth.generation.lora.checkpoint import CHECKPOINT
 from xraysynth.generation.lora.recipe import LoraOptimizer, LoraRecipe
 from xraysynth.generation.lora.training import learning_rate, train
-from xraysynth.records import Captioned
+from xraysynth.records import CaptionedImages
 
 torch.set_num_threads(1)
 PROMPTS = ["normal lungs", "lobar opacity", "apical cavity"]
@@ -33,7 +33,7 @@ def captioned(n, seed=0):
     """Images of n smooth random fields, each with two captions."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(40, 200, (n, 4, 4)).astype(np.uint8)
-    return Captioned(coarse.repeat(8, 1).repeat(8, 2), [PROMPTS[:2]] * n)
+    return CaptionedImages(coarse.repeat(8, 1).repeat(8, 2), [PROMPTS[:2]] * n)
 
 
 def recipe(**options):
@@ -52,7 +52,7 @@ def load(folder):
 
 @pytest.fixture(autouse=True)
 def few_validation_draws(monkeypatch):
-    monkeypatch.setattr(examples, "FEWEST_DRAWS", 16)
+    monkeypatch.setattr(examples, "MIN_VALIDATION_DRAWS", 16)
 
 
 @pytest.fixture
@@ -345,12 +345,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(
 ):
     from xraysynth.generation.lora.learner import Learner
 
-    real = Learner._loss
+    real = Learner._step_loss
 
     def broken(self, step, mine):
         return real(self, step, mine) * (float("nan") if step == 4 else 1)
 
-    monkeypatch.setattr(Learner, "_loss", broken)
+    monkeypatch.setattr(Learner, "_step_loss", broken)
     with pytest.raises(XraysynthError, match=r"step 5: loss nan.*learning rate.*Lower lora\.lear"):
         trained(recipe(steps=6, checkpoint_every_steps=1))
     assert latents.read_tensors(tmp_path / "run" / CHECKPOINT)[1]["step"] == 4
@@ -530,7 +530,7 @@ def test_few_images_are_refused(trained):
 
 
 def test_images_of_a_side_the_model_cannot_draw_are_refused(trained):
-    odd = Captioned(np.zeros((8, 33, 33), np.uint8), [["x"]] * 8)
+    odd = CaptionedImages(np.zeros((8, 33, 33), np.uint8), [["x"]] * 8)
     with pytest.raises(ConfigError, match="sides divisible by 2"):
         trained(recipe(), data=odd)
 

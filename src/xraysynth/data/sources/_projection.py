@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xraysynth.data.sources._findings import Blob, attenuation
-from xraysynth.data.sources._phantom import Phantom, phantom
+from xraysynth.data.sources._findings import Blob, build_attenuation
+from xraysynth.data.sources._phantom import Phantom, load_phantom
 
 WATER_PER_MM = 0.019
 """Linear attenuation of water at about 70 keV, 1/mm."""
@@ -74,8 +74,8 @@ class Exposure:
 
 
 def project(
-    blobs: list[Blob],
-    hidden: list[Blob],
+    findings: list[Blob],
+    incidental_findings: list[Blob],
     body: Body,
     exposure: Exposure,
     rng: np.random.Generator,
@@ -88,19 +88,19 @@ def project(
     and added.
     """
     level = 2 if size_px <= 72 else 1 if size_px <= 160 else 0
-    anatomy, coarse = phantom(level), phantom(max(level, 1))
-    rays = _rays(anatomy, body, exposure, size_px)
+    anatomy, coarse = load_phantom(level), load_phantom(max(level, 1))
+    rays = _ray_points(anatomy, body, exposure, size_px)
     chest = _integrate(anatomy.soft + body.bone * anatomy.bone, anatomy, rays)
     found, other = np.zeros_like(chest), np.zeros_like(chest)
-    if blobs:
-        found = _integrate(attenuation(blobs, coarse, rng), coarse, rays)
-    if hidden:
-        other = _integrate(attenuation(hidden, coarse, rng), coarse, rays)
-    chest += _padding(chest, body, exposure, size_px)
+    if findings:
+        found = _integrate(build_attenuation(findings, coarse, rng), coarse, rays)
+    if incidental_findings:
+        other = _integrate(build_attenuation(incidental_findings, coarse, rng), coarse, rays)
+    chest += _soft_tissue(chest, body, exposure, size_px)
     return chest + found + other, found
 
 
-def _rays(volume: Phantom, body: Body, exposure: Exposure, size_px: int) -> np.ndarray:
+def _ray_points(volume: Phantom, body: Body, exposure: Exposure, size_px: int) -> np.ndarray:
     """Sample points `(K, H, W, 3)` in phantom mm (x, y, z), one plane K per step along the beam.
 
     The patient's scale, pose and warp displace the points, so that no volume is ever resampled.
@@ -116,7 +116,7 @@ def _rays(volume: Phantom, body: Body, exposure: Exposure, size_px: int) -> np.n
     u = shrink[:, None, None] * (detector + exposure.shift_mm[0])[None, None, :]
     v = shrink[:, None, None] * (-detector + exposure.shift_mm[1])[None, :, None]
     points = [u, depth[:, None, None], v]
-    matrix = _pose(exposure) / np.array(body.scale, np.float32)[::-1, None]
+    matrix = _rotation_matrix(exposure) / np.array(body.scale, np.float32)[::-1, None]
     centre = np.array(_CENTRE_MM, np.float32)
     warp = torch.nn.functional.interpolate(
         torch.from_numpy(body.warp_mm)[None], size=shape, mode="trilinear", align_corners=True
@@ -132,7 +132,7 @@ _CENTRE_MM = (180.0, 176.0, 196.0)
 """The middle of what the picture shows, in the phantom (x, y, z)."""
 
 
-def _pose(exposure: Exposure) -> np.ndarray:
+def _rotation_matrix(exposure: Exposure) -> np.ndarray:
     from scipy.spatial.transform import Rotation
 
     turn, sway, lean = exposure.tilt_deg
@@ -158,7 +158,7 @@ def _integrate(values: np.ndarray, volume: Phantom, rays: np.ndarray) -> np.ndar
     return np.asarray(sampled[0, 0].sum(0).numpy() * (WATER_PER_MM * step_mm))
 
 
-def _padding(chest: np.ndarray, body: Body, exposure: Exposure, size_px: int) -> np.ndarray:
+def _soft_tissue(chest: np.ndarray, body: Body, exposure: Exposure, size_px: int) -> np.ndarray:
     """Soft tissue that the scanned patient lacks: fat all round, and breasts, as line integrals."""
     within = np.clip(chest / 0.8, 0, 1)
     pixel = ((np.arange(size_px) + 0.5) / size_px - 0.5) * exposure.field_mm
@@ -200,20 +200,20 @@ def develop(integrals: np.ndarray, exposure: Exposure, rng: np.random.Generator)
     return np.asarray(np.round(255 * within * (0.06 + 0.94 * tone)), dtype=np.uint8)
 
 
-def boxes(found: np.ndarray) -> list[list[float]]:
+def find_boxes(projection: np.ndarray) -> list[list[float]]:
     """Extents of a finding's projection as [x0, y0, x1, y1] in fractions of width and height.
 
     Each connected part above a fifth of the peak is a box; specks under 0.05 % of the area are not.
     """
     from scipy import ndimage
 
-    if found.max() <= 0.02:
+    if projection.max() <= 0.02:
         return []
-    parts, _ = ndimage.label(found > 0.2 * found.max())
+    parts, _ = ndimage.label(projection > 0.2 * projection.max())
     areas = np.bincount(parts.ravel())[1:]
-    height, width = found.shape
+    height, width = projection.shape
     return [
         [x.start / width, y.start / height, x.stop / width, y.stop / height]
         for (y, x), area in zip(ndimage.find_objects(parts), areas, strict=True)
-        if area >= 0.0005 * found.size
+        if area >= 0.0005 * projection.size
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xraysynth.errors import DataNotFoundError, ManifestError, some
+from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
 
@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedImage:
     """One radiograph, `(H, W)` uint8 grey, and columns that are known only once it is read."""
 
     pixels: "np.ndarray"
@@ -38,7 +38,7 @@ class Source(Protocol):
         """The source's own label -> class of the study; None drops the images."""
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """True when the images are simulated, which every report then says."""
 
     @property
@@ -48,13 +48,13 @@ class Source(Protocol):
     def rows(self) -> "pd.DataFrame":
         """One row an image, without reading pixels.
 
-        Columns: `locator` (what `load` takes), `stamp` (text that changes with the image, such as
+        Columns: `locator` (what `load` takes), `file_stamp` (text that changes with the image, such as
         size and mtime), `image_id`, `label` (the source's own), `patient_id` ("" if unknown),
         `source`, and where known `split`, `view`, `sex`, `age`, `license`, `seed`.
         Raises `DataNotFoundError` naming the path looked at and how to get the data.
         """
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image. `size_px` is the study's size; only a renderer needs it."""
 
 
@@ -70,14 +70,14 @@ def map_labels(
     if missing.any():
         raise ManifestError(
             f"source {name}: every image needs a label, but {int(missing.sum())} of {len(rows)} "
-            f"have none: {some(rows.loc[missing, 'image_id'])}; fill them in or remove the rows"
+            f"have none: {format_some(rows.loc[missing, 'image_id'])}; fill them in or remove the rows"
         )
     known = {name: name for name in (*CLASSES, *classes)}
     table = known | {str(label): meaning for label, meaning in labels.items()}
     unknown = sorted(set(rows["label"].astype(str)) - set(table))
     if unknown:
         raise ManifestError(
-            f"source {name}: unknown label {some(map(repr, unknown))}; the study's classes are "
+            f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
             f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
             f"'source.{name}.labels={{{unknown[0]}: {classes[0]}}}', or to null to drop its images"
         )
@@ -85,7 +85,7 @@ def map_labels(
     return rows.assign(label=mapped).loc[mapped.isin(list(classes)).to_numpy()]
 
 
-def located(source: Any, option: str) -> Path:
+def resolve_path(source: Any, option: str) -> Path:
     """The path that a source's option holds; `DataNotFoundError` with the steps if it is gone."""
     path = Path(getattr(source, option)).expanduser()
     if path.exists():
@@ -98,7 +98,7 @@ def located(source: Any, option: str) -> Path:
     )
 
 
-def files_below(folder: Path, suffixes: Iterable[str]) -> list[str]:
+def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
     """Sorted POSIX paths, relative to the folder, of the visible files with one of the suffixes."""
     wanted = frozenset(suffixes)
     found = []
@@ -112,13 +112,13 @@ def files_below(folder: Path, suffixes: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def stamp(path: Path) -> str:
+def file_stamp(path: Path) -> str:
     """Text that changes when the file does: its size in bytes and its mtime in nanoseconds."""
     facts = os.stat(path)
     return f"{facts.st_size}:{facts.st_mtime_ns}"
 
 
-def file_id(name: str, locator: str) -> str:
+def build_image_id(name: str, locator: str) -> str:
     """An image id that is a safe file name: a readable tail of the locator, and a hash of it.
 
     >>> file_id("nih", "images_001/00000001_000.png")

@@ -9,8 +9,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from xraysynth.data.sources.base import Loaded, file_id, files_below, located, stamp
-from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, some
+from xraysynth.data.sources.base import (
+    LoadedImage,
+    build_image_id,
+    file_stamp,
+    list_files,
+    resolve_path,
+)
+from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import MAX_MEGAPIXELS
 from xraysynth.records import Rule, require_valid
 
@@ -18,9 +24,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", "")
-_HEADER = ["PatientID", "PatientSex", "PatientAge", "ViewPosition"]
-_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_GREY = ("MONOCHROME1", "MONOCHROME2")
+_HEADER_TAGS = ["PatientID", "PatientSex", "PatientAge", "ViewPosition"]
+_YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+_GREY_PHOTOMETRICS = ("MONOCHROME1", "MONOCHROME2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class DicomSource:
         str,
         Rule(
             "be MONOCHROME1 or MONOCHROME2, or empty to believe the files",
-            ("", *_GREY).__contains__,
+            ("", *_GREY_PHOTOMETRICS).__contains__,
         ),
     ] = ""
     labels: dict[str, str | None] = field(default_factory=dict)
@@ -50,48 +56,48 @@ class DicomSource:
     homepage: str = ""
     how_to_get: str = ""
     credentialed: bool = field(default=False, metadata={"identity": False})
-    simulated: ClassVar[bool] = False
+    is_simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_valid(self, f"source.{self.name}")
 
     def rows(self) -> pd.DataFrame:
         """One row a file, from its header alone; a file without a header fails in `load`."""
-        root = located(self, "root")
-        files = [file for file in files_below(root, SUFFIXES) if not file.endswith("DICOMDIR")]
+        root = resolve_path(self, "root")
+        files = [file for file in list_files(root, SUFFIXES) if not file.endswith("DICOMDIR")]
         if not files:
             raise DataNotFoundError(
                 f"source {self.name}: no DICOM file ({', '.join(SUFFIXES[:-1])} or no extension) "
                 f"below {root.absolute()}; check source.{self.name}.root. {self.how_to_get}"
             )
-        return pd.DataFrame([_header(root / file) for file in files]).assign(
+        return pd.DataFrame([_read_header(root / file) for file in files]).assign(
             locator=files,
-            stamp=[stamp(root / file) for file in files],
-            image_id=[file_id(self.name, file) for file in files],
-            label=self._labels_of(files),
+            stamp=[file_stamp(root / file) for file in files],
+            image_id=[build_image_id(self.name, file) for file in files],
+            label=self._resolve_labels(files),
             source=self.name,
             license=self.license,
         )
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """Render one file at its own size."""
         path = Path(self.root).expanduser() / locator
-        return Loaded(render(_read(path), str(path), photometric=self.photometric))
+        return LoadedImage(render(_read_dataset(path), str(path), photometric=self.photometric))
 
-    def _labels_of(self, files: list[str]) -> list[str]:
+    def _resolve_labels(self, files: list[str]) -> list[str]:
         if self.table:
             return self._labels_from_table(files)
         loose = [file for file in files if "/" not in file]
         if loose:
             raise ManifestError(
                 f"source {self.name}: {len(loose)} files lie in {self.root} itself and have no "
-                f"label: {some(loose)}; put each into a folder named by its class, or name a CSV "
+                f"label: {format_some(loose)}; put each into a folder named by its class, or name a CSV "
                 f"of labels in source.{self.name}.table"
             )
         return [PurePosixPath(file).parts[0] for file in files]
 
     def _labels_from_table(self, files: list[str]) -> list[str]:
-        label_of = self._table()
+        label_of = self._read_labels()
         keys = [
             next(
                 (
@@ -111,54 +117,54 @@ class DicomSource:
         ):
             if what:
                 raise ManifestError(
-                    f"source {self.name}: {len(what)} {problem} {self.table}: {some(what)}; "
+                    f"source {self.name}: {len(what)} {problem} {self.table}: {format_some(what)}; "
                     f"complete the files below {self.root}, or remove the rest, and check "
                     f"source.{self.name}.key_column={self.key_column!r}"
                 )
         return [label_of[key] for key in keys]
 
-    def _table(self) -> dict[str, str]:
-        table = pd.read_csv(located(self, "table"), dtype=str)
+    def _read_labels(self) -> dict[str, str]:
+        table = pd.read_csv(resolve_path(self, "table"), dtype=str)
         missing = [name for name in (self.key_column, self.label_column) if name not in table]
         if missing:
             raise ManifestError(
-                f"source {self.name}: {self.table} has no column {some(missing)}, only "
-                f"{some(table.columns, 12)}; set source.{self.name}.key_column and .label_column"
+                f"source {self.name}: {self.table} has no column {format_some(missing)}, only "
+                f"{format_some(table.columns, 12)}; set source.{self.name}.key_column and .label_column"
             )
         pairs = table[[self.key_column, self.label_column]].fillna("").drop_duplicates()
         pairs.columns = pd.Index(["key", "label"])
         torn = pairs.loc[pairs["key"].duplicated(), "key"]
         if len(torn):
             raise ManifestError(
-                f"source {self.name}: {self.table} gives more than one label to {some(torn)}; "
+                f"source {self.name}: {self.table} gives more than one label to {format_some(torn)}; "
                 "keep one row each"
             )
         return dict(zip(pairs["key"], pairs["label"], strict=True))
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> dict[str, Any]:
     from pydicom import dcmread
 
     try:
-        header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=_HEADER)
-        values = {tag: str(header.get(tag) or "").strip() for tag in _HEADER}
+        header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        values = {tag: str(header.get(tag) or "").strip() for tag in _HEADER_TAGS}
     except Exception:  # whatever a damaged file raises, `load` names it
-        values = dict.fromkeys(_HEADER, "")
+        values = dict.fromkeys(_HEADER_TAGS, "")
     return {
         "patient_id": values["PatientID"],
         "sex": values["PatientSex"],
-        "age": age_years(values["PatientAge"]),
+        "age": parse_age_years(values["PatientAge"]),
         "view": values["ViewPosition"],
     }
 
 
-def age_years(text: str) -> float | None:
+def parse_age_years(text: str) -> float | None:
     """Years of a DICOM age such as `045Y`, `018M` or, as some archives write it, `45`."""
     match = re.fullmatch(r"(\d{1,3})([YMWD]?)", text.strip().upper())
-    return round(int(match[1]) * _YEARS[match[2] or "Y"], 2) if match else None
+    return round(int(match[1]) * _YEARS_PER_UNIT[match[2] or "Y"], 2) if match else None
 
 
-def _read(path: Path) -> "Dataset":
+def _read_dataset(path: Path) -> "Dataset":
     """The file's data set, with a transfer syntax also where there is no file meta."""
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -177,34 +183,35 @@ def _read(path: Path) -> "Dataset":
     return dataset
 
 
-def render(dataset: "Dataset", name: str, *, photometric: str = "") -> np.ndarray:
+def render(dataset: "Dataset", file_name: str, *, photometric: str = "") -> np.ndarray:
     """`(H, W)` uint8 of a single-frame grey DICOM image: modality LUT, VOI LUT, bones white.
 
     Raises `ImageError` for anything else, and where the image contradicts its Photometric
     Interpretation (`looks_inverted`), unless `photometric` is given.
     """
     kind = photometric or str(dataset.get("PhotometricInterpretation", "")).strip()
-    _check(dataset, kind, name)
-    grey = _windowed(dataset, name)
+    _require_single_grey_frame(dataset, kind, file_name)
+    grey = _apply_window(dataset, file_name)
     if kind == "MONOCHROME1":
         grey = 255 - grey
     if not photometric and looks_inverted(grey):
-        other = _GREY[kind == "MONOCHROME1"]
+        other = _GREY_PHOTOMETRICS[kind == "MONOCHROME1"]
         raise ImageError(
-            f"{name}: its Photometric Interpretation says {kind}, but read so the bones are black "
+            f"{file_name}: its Photometric Interpretation says {kind}, but read so the bones are black "
             f"and the air is white, so it is probably {other}; correct the tag, remove the file, "
             "or give what is true of all files with the source's option photometric"
         )
     return grey
 
 
-def _check(dataset: "Dataset", kind: str, name: str) -> None:
+def _require_single_grey_frame(dataset: "Dataset", photometric: str, name: str) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     megapixels = int(dataset.Rows) * int(dataset.Columns) / 1e6
     problem = ""
-    if kind not in _GREY:
+    if photometric not in _GREY_PHOTOMETRICS:
         problem = (
-            f"Photometric Interpretation is {kind or 'missing'}, but {' or '.join(_GREY)} is needed"
+            f"Photometric Interpretation is {photometric or 'missing'}, but "
+            f"{' or '.join(_GREY_PHOTOMETRICS)} is needed"
         )
     elif frames != 1:
         problem = f"{frames} frames, but a radiograph has one; extract the frame wanted"
@@ -216,7 +223,7 @@ def _check(dataset: "Dataset", kind: str, name: str) -> None:
         raise ImageError(f"{name}: {problem}")
 
 
-def _windowed(dataset: "Dataset", name: str) -> np.ndarray:
+def _apply_window(dataset: "Dataset", name: str) -> np.ndarray:
     """Uint8 after modality and VOI LUT; without a VOI, 8 bits as they are, more by percentiles."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 

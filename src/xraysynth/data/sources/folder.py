@@ -8,8 +8,15 @@ from typing import ClassVar
 import pandas as pd
 
 from xraysynth import images
-from xraysynth.data.sources.base import IMAGE_SUFFIXES, Loaded, file_id, files_below, located, stamp
-from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, some
+from xraysynth.data.sources.base import (
+    IMAGE_SUFFIXES,
+    LoadedImage,
+    build_image_id,
+    file_stamp,
+    list_files,
+    resolve_path,
+)
+from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
 from xraysynth.records import require_valid
 
 
@@ -33,13 +40,13 @@ class FolderSource:
     homepage: str = ""
     how_to_get: str = ""
     credentialed: bool = field(default=False, metadata={"identity": False})
-    simulated: ClassVar[bool] = False
+    is_simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_valid(self, f"source.{self.name}")
         for option in ("pattern", "patient"):
-            self._compiled(option)
-        if "label" not in self._compiled("pattern").groupindex:
+            self._compile(option)
+        if "label" not in self._compile("pattern").groupindex:
             raise ConfigError(
                 f"source.{self.name}.pattern={self.pattern!r} needs a named group for the label, "
                 "for example (?P<label>[^/]+)/.+"
@@ -47,12 +54,12 @@ class FolderSource:
 
     def rows(self) -> pd.DataFrame:
         """One row a matching file, in the order of their paths."""
-        root = located(self, "root")
-        files = files_below(root, IMAGE_SUFFIXES)
-        pattern = self._compiled("pattern")
+        root = resolve_path(self, "root")
+        files = list_files(root, IMAGE_SUFFIXES)
+        pattern = self._compile("pattern")
         matches = {path: match for path in files if (match := pattern.fullmatch(path))}
         if not matches:
-            seen = some(files, 3) if files else "no image files"
+            seen = format_some(files, 3) if files else "no image files"
             raise DataNotFoundError(
                 f"source {self.name}: no image below {root.absolute()} matches pattern "
                 f"{self.pattern!r}; found {seen}. Check source.{self.name}.root. {self.how_to_get}"
@@ -60,18 +67,18 @@ class FolderSource:
         table = pd.DataFrame([match.groupdict() for match in matches.values()])
         return table.assign(
             locator=list(matches),
-            stamp=[stamp(root / path) for path in matches],
-            image_id=[file_id(self.name, path) for path in matches],
-            patient_id=self._patients(list(matches)),
+            stamp=[file_stamp(root / path) for path in matches],
+            image_id=[build_image_id(self.name, path) for path in matches],
+            patient_id=self._parse_patients(list(matches)),
             source=self.name,
             license=self.license,
         )
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size."""
-        return Loaded(images.read(Path(self.root).expanduser() / locator))
+        return LoadedImage(images.read_image(Path(self.root).expanduser() / locator))
 
-    def _compiled(self, option: str) -> re.Pattern[str]:
+    def _compile(self, option: str) -> re.Pattern[str]:
         try:
             return re.compile(getattr(self, option))
         except re.error as error:
@@ -80,16 +87,16 @@ class FolderSource:
                 f"expression: {error}"
             ) from None
 
-    def _patients(self, paths: list[str]) -> list[str]:
+    def _parse_patients(self, paths: list[str]) -> list[str]:
         if not self.patient:
             return [""] * len(paths)
-        expression = self._compiled("patient")
+        expression = self._compile("patient")
         group = "patient" if "patient" in expression.groupindex else 0
         found = [expression.search(path) for path in paths]
         strays = [path for path, match in zip(paths, found, strict=True) if match is None]
         if strays:
             raise ManifestError(
                 f"source {self.name}: patient={self.patient!r} finds no patient in {len(strays)} "
-                f"of {len(paths)} paths: {some(strays)}; adapt source.{self.name}.patient"
+                f"of {len(paths)} paths: {format_some(strays)}; adapt source.{self.name}.patient"
             )
         return [match[group] for match in found if match]

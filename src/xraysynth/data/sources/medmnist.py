@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.sources.base import Loaded, stamp
+from xraysynth.data.sources.base import LoadedImage, file_stamp
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
 from xraysynth.records import SPLITS
 
@@ -32,11 +32,11 @@ class MedMnistSource:
     homepage: str = "https://medmnist.com"
     how_to_get: str = ""
     credentialed: ClassVar[bool] = False
-    simulated: ClassVar[bool] = False
+    is_simulated: ClassVar[bool] = False
 
     def rows(self) -> pd.DataFrame:
         """One row an image, split by split."""
-        file = self._file()
+        file = self._file_path()
         if self.download and not file.exists():
             self._download()
         if not file.exists():
@@ -44,31 +44,32 @@ class MedMnistSource:
                 f"source {self.name}: nothing at {file.absolute()}; set source.{self.name}.root to "
                 f"its folder or source.{self.name}.download=true. {self.how_to_get} {self.homepage}"
             )
-        version = stamp(file)
+        version = file_stamp(file)
         parts = [
-            self._rows_of(split, _array(str(file), version, f"{split}_labels")) for split in SPLITS
+            self._split_rows(split, _load_array(str(file), version, f"{split}_labels"))
+            for split in SPLITS
         ]
         return pd.concat(parts, ignore_index=True).assign(
             stamp=version, source=self.name, license=self.license
         )
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """One image at the file's own size."""
         split, _, index = locator.partition("-")
-        file = self._file()
-        stack = _array(str(file), stamp(file), f"{split}_images")
+        file = self._file_path()
+        stack = _load_array(str(file), file_stamp(file), f"{split}_images")
         if stack.ndim != 3 or stack.dtype != np.uint8:
             raise ImageError(
                 f"source {self.name}: {file} holds {stack.dtype} images of shape "
                 f"{stack.shape[1:]}, but a radiograph is (H, W) uint8; choose a greyscale 2D set"
             )
-        return Loaded(stack[int(index)])
+        return LoadedImage(stack[int(index)])
 
-    def _file(self) -> Path:
+    def _file_path(self) -> Path:
         size = "" if self.size_px == 28 else f"_{self.size_px}"
         return Path(self.root).expanduser() / f"{self.flag}{size}.npz"
 
-    def _rows_of(self, split: str, labels: np.ndarray) -> pd.DataFrame:
+    def _split_rows(self, split: str, labels: np.ndarray) -> pd.DataFrame:
         if labels.ndim != 2 or labels.shape[1] != 1:
             raise ManifestError(
                 f"source {self.name}: {self.flag} gives {labels.shape[-1]} labels an image, but "
@@ -82,13 +83,13 @@ class MedMnistSource:
     def _download(self) -> None:
         import medmnist
 
-        self._file().parent.mkdir(parents=True, exist_ok=True)
+        self._file_path().parent.mkdir(parents=True, exist_ok=True)
         dataset = getattr(medmnist, medmnist.INFO[self.flag]["python_class"])
-        dataset(split="train", root=str(self._file().parent), size=self.size_px, download=True)
+        dataset(split="train", root=str(self._file_path().parent), size=self.size_px, download=True)
 
 
 @functools.lru_cache(maxsize=4)
-def _array(file: str, version: str, key: str) -> np.ndarray:
+def _load_array(file: str, version: str, key: str) -> np.ndarray:
     """One array of this version of the file, kept: every image is a row of the same one."""
     try:
         with np.load(file, allow_pickle=False) as arrays:

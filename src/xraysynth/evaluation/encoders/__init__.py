@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "build"]
 
-_MACHINERY = {"base", "identity", "weights"}
+_HELPER_MODULES = {"base", "identity", "weights"}
 
 NAMES = tuple(
     sorted(
         module.name
         for module in iter_modules(__path__)
-        if not module.name.startswith("_") and module.name not in _MACHINERY
+        if not module.name.startswith("_") and module.name not in _HELPER_MODULES
     )
 )
 """Every encoder; its name is also that of its module, of its option and in the metric's name."""

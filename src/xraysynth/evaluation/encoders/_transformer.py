@@ -11,9 +11,15 @@ import numpy as np
 import torch
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.encoders.base import run
+from xraysynth.evaluation.encoders.base import encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.evaluation.encoders.weights import Published, content_digest, files, find, readable
+from xraysynth.evaluation.encoders.weights import (
+    PublishedWeights,
+    explain_load_errors,
+    files_digest,
+    find_files,
+    find_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,9 @@ class VisionTransformer:
     size in the folder's `preprocessor_config.json` and normalised with its means and deviations.
     """
 
-    published: Published
+    published: PublishedWeights
     architecture: str
-    output: Callable[[Any], torch.Tensor]
+    select_features: Callable[[Any], torch.Tensor]
     weights: Path | None = None
     device: str = "cpu"
 
@@ -39,28 +45,28 @@ class VisionTransformer:
     @cached_property
     def identity(self) -> Identity:
         """See `Encoder`; the preprocessor's file counts by what it says, not by its bytes."""
-        decisive = files(self.published, self._folder)
+        decisive = find_files(self.published, self._folder)
         decisive.pop("preprocessor_config.json")
-        digest = content_digest(decisive)
+        digest = files_digest(decisive)
         return Identity(self.name, digest, self.preprocessing)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """See the class."""
         path = self._folder / "preprocessor_config.json"
-        with readable(path, "crop_size, image_mean and image_std of an image processor"):
+        with explain_load_errors(path, "crop_size, image_mean and image_std of an image processor"):
             settings = json.loads(path.read_text())
             crop = settings["crop_size"]
-            return Preprocessing.normalised(
+            return Preprocessing.from_mean_std(
                 mean=tuple(settings["image_mean"]),
-                deviation=tuple(settings["image_std"]),
+                std=tuple(settings["image_std"]),
                 size_px=int(crop["height"] if isinstance(crop, dict) else crop),
                 crop=True,
             )
 
     @cached_property
     def _folder(self) -> Path:
-        return find(self.published, self.weights)
+        return find_weights(self.published, self.weights)
 
     @cached_property
     def _network(self) -> Any:
@@ -70,7 +76,7 @@ class VisionTransformer:
         log.set_verbosity_error()  # it would list every weight of CLIP's text side
         log.disable_progress_bar()
         kind: Any = getattr(transformers, self.architecture)
-        with readable(self._folder, f"a {self.architecture}"):
+        with explain_load_errors(self._folder, f"a {self.architecture}"):
             network, report = kind.from_pretrained(
                 self._folder, local_files_only=True, weights_only=True, output_loading_info=True
             )
@@ -84,16 +90,16 @@ class VisionTransformer:
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
         network = self._network
-        return run(
+        return encode_in_batches(
             self.name,
             network,
-            lambda batch: self.output(network(pixel_values=batch)),
+            lambda batch: self.select_features(network(pixel_values=batch)),
             self.preprocessing,
             images,
         )
 
 
-def class_token(output: Any) -> torch.Tensor:
+def cls_token(output: Any) -> torch.Tensor:
     """The CLS token of the last layer, after its norm: `(B, d)`."""
     token: torch.Tensor = output.last_hidden_state[:, 0]
     return token

@@ -10,9 +10,9 @@ import torch
 
 from xraysynth.errors import DataNotFoundError, ImageError, XraysynthError
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.progress import LATE_SECONDS, progress
+from xraysynth.progress import DELAY_SECONDS, progress_bar
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
 class Encoder(Protocol):
@@ -30,10 +30,10 @@ class Encoder(Protocol):
         """`(N, H, W)` uint8 grey, also memory-mapped -> `(N, d)` float64."""
 
 
-def run(
+def encode_in_batches(
     name: str,
     network: torch.nn.Module,
-    function: Callable[[torch.Tensor], torch.Tensor],
+    forward: Callable[[torch.Tensor], torch.Tensor],
     preprocessing: Preprocessing,
     images: np.ndarray,
 ) -> np.ndarray:
@@ -41,12 +41,12 @@ def run(
 
     Only one batch of the images is read at a time, so they may lie in a memory-mapped file.
     """
-    check_images(images)
+    require_grey_images(images)
     network.eval()
     device = next((value.device for value in network.state_dict().values()), torch.device("cpu"))
     with torch.inference_mode():
         parts = [
-            function(preprocessing(batch).to(device)).double().cpu().numpy()
+            forward(preprocessing(batch).to(device)).double().cpu().numpy()
             for batch in _batches(name, images)
         ]
     values = np.concatenate(parts)
@@ -59,14 +59,14 @@ def run(
 
 
 def _batches(name: str, images: np.ndarray) -> Iterator[np.ndarray]:
-    with progress(f"features of {name}", len(images), delay=LATE_SECONDS) as bar:
-        for start in range(0, len(images), BATCH):
-            batch = np.asarray(images[start : start + BATCH])
+    with progress_bar(f"features of {name}", len(images), delay=DELAY_SECONDS) as bar:
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = np.asarray(images[start : start + BATCH_SIZE])
             yield batch
             bar.update(len(batch))
 
 
-def check_images(images: np.ndarray) -> None:
+def require_grey_images(images: np.ndarray) -> None:
     """Raise `ImageError` for what is not `(N, H, W)` uint8 grey from 0 to 255."""
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
         raise ImageError(

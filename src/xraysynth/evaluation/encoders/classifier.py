@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import save
 
 from xraysynth.errors import ConfigError
-from xraysynth.evaluation.encoders.base import Encoder, run
+from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 
 
@@ -38,7 +38,7 @@ class ClassifierEncoder:
         function: Any = self.module.forward_features
         training = self.module.training
         try:
-            return run(self.name, self.module, function, self.preprocessing, images)
+            return encode_in_batches(self.name, self.module, function, self.preprocessing, images)
         finally:
             self.module.train(training)
 

@@ -11,9 +11,9 @@ import torch
 
 from xraysynth.evaluation.encoders._transformer import VisionTransformer
 from xraysynth.evaluation.encoders.base import Encoder
-from xraysynth.evaluation.encoders.weights import Published
+from xraysynth.evaluation.encoders.weights import PublishedWeights
 
-PUBLISHED = Published(
+PUBLISHED = PublishedWeights(
     encoder="clip",
     repository="openai/clip-vit-large-patch14-336",
     revision="ce19dc912ca5cd21c8a653c79e251e808ccabcd1",

@@ -8,11 +8,11 @@ margin that its own processor cuts off.
 from pathlib import Path
 from typing import Any
 
-from xraysynth.evaluation.encoders._transformer import VisionTransformer, class_token
+from xraysynth.evaluation.encoders._transformer import VisionTransformer, cls_token
 from xraysynth.evaluation.encoders.base import Encoder
-from xraysynth.evaluation.encoders.weights import Published
+from xraysynth.evaluation.encoders.weights import PublishedWeights
 
-PUBLISHED = Published(
+PUBLISHED = PublishedWeights(
     encoder="dinov2",
     repository="facebook/dinov2-large",
     revision="47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
@@ -28,4 +28,4 @@ PUBLISHED = Published(
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
     """See `encoders.build`."""
-    return VisionTransformer(PUBLISHED, "Dinov2Model", class_token, weights, device)
+    return VisionTransformer(PUBLISHED, "Dinov2Model", cls_token, weights, device)

@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.encoders.base import Encoder, run
+from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.evaluation.encoders.weights import content_digest, readable
+from xraysynth.evaluation.encoders.weights import explain_load_errors, files_digest
 
-ASSET = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
-CELLS = 4
+DEFAULT_FOLDER = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
+CELLS_PER_SIDE = 4
 """Cells a side over which the latents are pooled. Of the latents as they are, the Frechet distance
 falls when real radiographs are blurred; of these features it grows with blur, noise and contrast."""
 
@@ -24,7 +24,7 @@ _FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedAutoencoder:
     """Mean and standard deviation of the latent means, channel by channel in 4 x 4 cells.
 
     d = 128 for four latent channels. It has seen simulated chests at 64 px alone: its distances show
@@ -39,21 +39,21 @@ class Embedded:
     @cached_property
     def identity(self) -> Identity:
         """See `Encoder`."""
-        digest = content_digest({name: self._folder / name for name in _FILES})
+        digest = files_digest({name: self._folder / name for name in _FILES})
         return Identity(self.name, digest, self.preprocessing)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """x / 255 * 2 - 1 at the size and with the channels that the autoencoder was trained on."""
         path = self._folder / "config.json"
-        with readable(path, "the configuration of an AutoencoderKL"):
+        with explain_load_errors(path, "the configuration of an AutoencoderKL"):
             config = json.loads(path.read_text())
             size_px, channels = int(config["sample_size"]), int(config["in_channels"])
         return Preprocessing(size_px, scale=(2.0,) * channels, shift=(-1.0,) * channels)
 
     @cached_property
     def _folder(self) -> Path:
-        folder = ASSET if self.weights is None else Path(self.weights).expanduser()
+        folder = DEFAULT_FOLDER if self.weights is None else Path(self.weights).expanduser()
         if (folder / "vae").is_dir():
             folder = folder / "vae"
         if missing := [name for name in _FILES if not (folder / name).is_file()]:
@@ -68,23 +68,25 @@ class Embedded:
         from diffusers import AutoencoderKL
 
         kind: Any = AutoencoderKL
-        with readable(self._folder, "an AutoencoderKL"):
+        with explain_load_errors(self._folder, "an AutoencoderKL"):
             network = kind.from_pretrained(
                 self._folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
             )
             return network.to(self.device)  # fails here where a weight was missing
 
-    def _pooled(self, batch: torch.Tensor) -> torch.Tensor:
+    def _pool_latents(self, batch: torch.Tensor) -> torch.Tensor:
         latents = self._network.encode(batch).latent_dist.mean * self._network.config.scaling_factor
-        mean = F.adaptive_avg_pool2d(latents, CELLS)
-        variance = F.adaptive_avg_pool2d(latents**2, CELLS) - mean**2
+        mean = F.adaptive_avg_pool2d(latents, CELLS_PER_SIDE)
+        variance = F.adaptive_avg_pool2d(latents**2, CELLS_PER_SIDE) - mean**2
         return torch.cat([mean, variance.clamp(min=0).sqrt()], 1).flatten(1)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
-        return run(self.name, self._network, self._pooled, self.preprocessing, images)
+        return encode_in_batches(
+            self.name, self._network, self._pool_latents, self.preprocessing, images
+        )
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
     """See `encoders.build`."""
-    return Embedded(weights, device)
+    return EmbeddedAutoencoder(weights, device)

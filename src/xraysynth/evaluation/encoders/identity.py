@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xraysynth.errors import ConfigError
-from xraysynth.images import study_format
+from xraysynth.images import pad_and_resize
 from xraysynth.records import to_json
 from xraysynth.seeds import digest
 
@@ -35,12 +35,12 @@ class Preprocessing:
             )
 
     @classmethod
-    def normalised(
-        cls, *, mean: tuple[float, ...], deviation: tuple[float, ...], size_px: int, crop: bool
+    def from_mean_std(
+        cls, *, mean: tuple[float, ...], std: tuple[float, ...], size_px: int, crop: bool
     ) -> "Preprocessing":
         """(x / 255 - mean) / deviation, channel by channel."""
-        scale = tuple(1 / d for d in deviation)
-        shift = tuple(-m / d for m, d in zip(mean, deviation, strict=True))
+        scale = tuple(1 / d for d in std)
+        shift = tuple(-m / d for m, d in zip(mean, std, strict=True))
         return cls(size_px, crop, scale, shift)
 
     @property
@@ -52,9 +52,9 @@ class Preprocessing:
         """`(N, H, W)` uint8 -> `(N, channels, side, side)` float32."""
         import torch
 
-        square = _centre_square(images) if self.crop else images
+        square = _centre_crop(images) if self.crop else images
         size = self.size_px or max(square.shape[1:])
-        resized = np.stack([study_format(image, size) for image in square])
+        resized = np.stack([pad_and_resize(image, size) for image in square])
         batch = torch.from_numpy(resized.astype(np.float32))[:, None] / 255
         scale, shift = torch.tensor(self.scale), torch.tensor(self.shift)
         return batch * scale[:, None, None] + shift[:, None, None]
@@ -80,7 +80,7 @@ class Identity:
         return digest(to_json(self))
 
 
-def _centre_square(images: np.ndarray) -> np.ndarray:
+def _centre_crop(images: np.ndarray) -> np.ndarray:
     height, width = images.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from xraysynth.evaluation.encoders.base import Encoder, optional_package, run
+from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches, optional_package
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.evaluation.encoders.weights import Published, find, readable, sha256, state_dict
+from xraysynth.evaluation.encoders.weights import (
+    PublishedWeights,
+    explain_load_errors,
+    file_sha256,
+    find_weights,
+    load_state_dict,
+)
 
-PUBLISHED = Published(
+PUBLISHED = PublishedWeights(
     encoder="inception",
     files={
         "weights-inception-2015-12-05-6726825d.pth": (
             "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
         )
     },
-    release="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0",
+    release_url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0",
 )
 
 
@@ -41,21 +47,23 @@ class Inception:
     @cached_property
     def identity(self) -> Identity:
         """See `Encoder`."""
-        return Identity(self.name, sha256(self._file), self.preprocessing)
+        return Identity(self.name, file_sha256(self._file), self.preprocessing)
 
     @cached_property
     def _file(self) -> Path:
-        return find(PUBLISHED, self.weights)
+        return find_weights(PUBLISHED, self.weights)
 
     @cached_property
     def _network(self) -> Any:
         with optional_package("torch-fidelity"):
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         state = io.BytesIO()
-        torch.save(state_dict(self._file), state)  # torch-fidelity unpickles: give it tensors only
+        torch.save(
+            load_state_dict(self._file), state
+        )  # torch-fidelity unpickles: give it tensors only
         state.seek(0)
         # Its initial weights are thrown away, so they must not cost the caller random numbers.
-        with torch.random.fork_rng(devices=[]), readable(self._file, "FID's Inception"):
+        with torch.random.fork_rng(devices=[]), explain_load_errors(self._file, "FID's Inception"):
             network = FeatureExtractorInceptionV3(
                 "inception-v3-compat", ["2048"], feature_extractor_weights_path=state
             )
@@ -64,7 +72,7 @@ class Inception:
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
         network = self._network
-        return run(
+        return encode_in_batches(
             self.name,
             network,
             lambda batch: network(batch.round().to(torch.uint8))[0],

@@ -7,11 +7,11 @@ of those are no held-out data to it.
 from pathlib import Path
 from typing import Any
 
-from xraysynth.evaluation.encoders._transformer import VisionTransformer, class_token
+from xraysynth.evaluation.encoders._transformer import VisionTransformer, cls_token
 from xraysynth.evaluation.encoders.base import Encoder
-from xraysynth.evaluation.encoders.weights import Published
+from xraysynth.evaluation.encoders.weights import PublishedWeights
 
-PUBLISHED = Published(
+PUBLISHED = PublishedWeights(
     encoder="rad_dino",
     repository="microsoft/rad-dino",
     revision="110cbc18d5133582e320b43d53bf5c44e410c936",
@@ -27,4 +27,4 @@ PUBLISHED = Published(
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
     """See `encoders.build`."""
-    return VisionTransformer(PUBLISHED, "Dinov2Model", class_token, weights, device)
+    return VisionTransformer(PUBLISHED, "Dinov2Model", cls_token, weights, device)

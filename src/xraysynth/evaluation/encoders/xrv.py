@@ -9,16 +9,22 @@ import numpy as np
 import torch
 
 from xraysynth.errors import ImageError
-from xraysynth.evaluation.encoders.base import Encoder, optional_package, run
+from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches, optional_package
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
-from xraysynth.evaluation.encoders.weights import Published, find, readable, sha256, state_dict
+from xraysynth.evaluation.encoders.weights import (
+    PublishedWeights,
+    explain_load_errors,
+    file_sha256,
+    find_weights,
+    load_state_dict,
+)
 
 # What is published is a pickled module, in torchxrayvision's releases as on the Hub: reading it runs
 # code, so it is neither downloaded nor read here.
-PUBLISHED = Published(
+PUBLISHED = PublishedWeights(
     encoder="xrv",
     files={"densenet121-res224-all.safetensors": ""},
-    by_hand=(
+    manual_instructions=(
         "the state dict of torchxrayvision's densenet121-res224-all as safetensors, made with "
         'save_file(torchxrayvision.models.DenseNet(weights="densenet121-res224-all")'
         '.state_dict(), "densenet121-res224-all.safetensors") of safetensors.torch,'
@@ -30,7 +36,7 @@ PUBLISHED = Published(
 class XrvDenseNet:
     """torchxrayvision's DenseNet-121 (Cohen et al., arXiv:2111.00595), pooled features (d = 1024).
 
-    `weights` is the state dict of `densenet121-res224-all` as safetensors; the network takes one
+    `weights` is the state dict of `densenet121-res224-process_all` as safetensors; the network takes one
     channel of (2 img - 1) * 1024, centre-cropped to a square.
     """
 
@@ -42,28 +48,28 @@ class XrvDenseNet:
     @cached_property
     def identity(self) -> Identity:
         """See `Encoder`."""
-        return Identity(self.name, sha256(self._file), self.preprocessing)
+        return Identity(self.name, file_sha256(self._file), self.preprocessing)
 
     @cached_property
     def _file(self) -> Path:
-        return find(PUBLISHED, self.weights)
+        return find_weights(PUBLISHED, self.weights)
 
     @cached_property
     def _network(self) -> Any:
         with optional_package("torchxrayvision"):
             from torchxrayvision.models import DenseNet
-        state = state_dict(self._file)
+        state = load_state_dict(self._file)
         state.pop("op_threshs", None)  # operating points of the predictions, not used here
         with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
             network = DenseNet()
-        with readable(self._file, PUBLISHED.by_hand.rstrip(",")):
+        with explain_load_errors(self._file, PUBLISHED.manual_instructions.rstrip(",")):
             network.load_state_dict(state)
         return network.to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
         network = self._network
-        return run(
+        return encode_in_batches(
             self.name,
             network,
             lambda batch: network.features2(require_xrv_range(batch)),

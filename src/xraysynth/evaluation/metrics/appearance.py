@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from xraysynth.errors import ImageError
 
-SMALLEST_PX = 32
+MIN_SIDE_PX = 32
 
 MEASURES = {
     "colour_cast": "mean channel spread, 0 is grey; lower is more like a radiograph",
@@ -24,17 +24,24 @@ MEASURES = {
 }
 
 
-def appearance(image: np.ndarray) -> dict[str, float]:
+def measure_appearance(image: np.ndarray) -> dict[str, float]:
     """Every measure of one image."""
     grey = luma(image)
-    slope, share = grain(grey)
-    values = (colour_cast(image), aspect(image), float(letters(grey)), symmetry(grey), slope, share)
+    slope, share = fit_power_spectrum(grey)
+    values = (
+        colour_cast(image),
+        aspect_ratio(image),
+        float(count_letters(grey)),
+        mirror_symmetry(grey),
+        slope,
+        share,
+    )
     return dict(zip(MEASURES, values, strict=True))
 
 
-def of_images(images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+def measure_images(images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
     """Every measure of every image of a pool: measure -> `(N,)` float64."""
-    rows = [list(appearance(image).values()) for image in images]
+    rows = [list(measure_appearance(image).values()) for image in images]
     columns = np.array(rows, dtype=np.float64).reshape(-1, len(MEASURES)).T
     return dict(zip(MEASURES, columns, strict=True))
 
@@ -46,9 +53,9 @@ def luma(image: np.ndarray) -> np.ndarray:
             f"appearance needs (H, W) or (H, W, 3) uint8, got {image.shape} {image.dtype}; flatten an "
             "alpha channel first"
         )
-    if min(image.shape[:2]) < SMALLEST_PX:
+    if min(image.shape[:2]) < MIN_SIDE_PX:
         raise ImageError(
-            f"appearance needs at least {SMALLEST_PX} px a side, got {image.shape[:2]}"
+            f"appearance needs at least {MIN_SIDE_PX} px a side, got {image.shape[:2]}"
         )
     return image.astype(np.float64) @ [0.299, 0.587, 0.114] if image.ndim == 3 else image * 1.0
 
@@ -66,24 +73,24 @@ def colour_cast(image: np.ndarray) -> float:
     return float((image.max(2).astype(np.int16) - image.min(2)).mean() / 255)
 
 
-def aspect(image: np.ndarray) -> float:
+def aspect_ratio(image: np.ndarray) -> float:
     """Width / height.
 
-    >>> aspect(np.zeros((200, 300), np.uint8))
+    >>> aspect_ratio(np.zeros((200, 300), np.uint8))
     1.5
     """
     return float(image.shape[1] / image.shape[0])
 
 
-def symmetry(grey: np.ndarray) -> float:
+def mirror_symmetry(grey: np.ndarray) -> float:
     """Pearson correlation of an image with its left-right mirror, in [-1, 1].
 
     1 is perfect symmetry, which no chest has: heart and stomach lie to one side. A constant image
     has 1.
 
-    >>> symmetry(np.tile(np.abs(np.arange(64) - 31.5), (64, 1)))
+    >>> mirror_symmetry(np.tile(np.abs(np.arange(64) - 31.5), (64, 1)))
     1.0
-    >>> symmetry(np.tile(np.arange(64.0), (64, 1)))
+    >>> mirror_symmetry(np.tile(np.arange(64.0), (64, 1)))
     -1.0
     """
     centred = grey - grey.mean()
@@ -93,7 +100,7 @@ def symmetry(grey: np.ndarray) -> float:
     return round(float((centred * centred[:, ::-1]).sum()) / power, 12)
 
 
-def grain(grey: np.ndarray) -> tuple[float, float]:
+def fit_power_spectrum(grey: np.ndarray) -> tuple[float, float]:
     """Slope and high-frequency share of the power spectrum |F(f)|² of the Hann-windowed image.
 
     The slope is a in |F(f)|² ~ f^-a, fitted to ring means between 0.05 and 0.45 cycles/px on log axes:
@@ -123,7 +130,7 @@ def grain(grey: np.ndarray) -> tuple[float, float]:
     return float(-slope), share
 
 
-def letters(grey: np.ndarray) -> int:
+def count_letters(grey: np.ndarray) -> int:
     """How many marks near the borders look like letters: a heuristic, not a reader.
 
     Strokes are what a morphological top-hat of 1/24 of the shorter side leaves above 80 grey levels,
@@ -132,7 +139,7 @@ def letters(grey: np.ndarray) -> int:
     lines and grain are too long, too large or too faint. Side markers of real films count, so compare
     with real images.
 
-    >>> letters(np.zeros((256, 256)))
+    >>> count_letters(np.zeros((256, 256)))
     0
     """
     side = min(grey.shape)

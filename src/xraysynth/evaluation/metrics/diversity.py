@@ -14,24 +14,24 @@ from torch.nn.functional import avg_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from xraysynth.errors import ImageError, XraysynthError
-from xraysynth.evaluation.metrics.resampling import cluster_weights
-from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
+from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
+from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, percentile_interval
 from xraysynth.seeds import derive_seed
 
-BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+MS_SSIM_BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales (Wang et al. 2003)."""
 
 WINDOW_PX = 11
 _BATCH_PIXELS = 2**20
-_ROWS = 4096
+_BLOCK_ROWS = 4096
 
 
-def scale_count(side_px: int) -> int:
+def count_scales(side_px: int) -> int:
     """How many of the five scales an image holds: the last one must hold the 11 px window.
 
     Scale s has side_px / 2^(s-1) pixels; five scales need more than 160.
 
-    >>> [scale_count(side) for side in (64, 128, 160, 161, 512)]
+    >>> [count_scales(side) for side in (64, 128, 160, 161, 512)]
     [3, 4, 4, 5, 5]
     """
     fitting = [s for s in range(1, 6) if side_px > (WINDOW_PX - 1) * 2 ** (s - 1)]
@@ -42,8 +42,8 @@ def scale_count(side_px: int) -> int:
 
 def ms_ssim_name(side_px: int) -> str:
     """MS-SSIM, with the number of scales where it is not the usual five."""
-    scales = scale_count(side_px)
-    return "MS-SSIM" if scales == len(BETAS) else f"MS-SSIM ({scales} scales)"
+    scales = count_scales(side_px)
+    return "MS-SSIM" if scales == len(MS_SSIM_BETAS) else f"MS-SSIM ({scales} scales)"
 
 
 def pair_similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -61,13 +61,13 @@ def pair_similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     size = max(1, _BATCH_PIXELS // (first.shape[1] * first.shape[2]))
     starts = range(0, len(first), size)
     with torch.inference_mode():
-        parts = [_batch(first[at : at + size], second[at : at + size]) for at in starts]
+        parts = [_batch_similarity(first[at : at + size], second[at : at + size]) for at in starts]
     return np.concatenate([np.zeros((0, 2)), *parts])
 
 
-def _batch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _batch_similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     x, y = (torch.from_numpy(side.astype(np.float32) / 255)[:, None] for side in (first, second))
-    exponents = np.array(BETAS[: scale_count(min(first.shape[1:]))])
+    exponents = np.array(MS_SSIM_BETAS[: count_scales(min(first.shape[1:]))])
     exponents /= exponents.sum()
     ms_ssim = torch.ones(len(x))
     for scale, exponent in enumerate(exponents):
@@ -92,7 +92,7 @@ def random_pairs(n: int, max_pairs: int, seed: int) -> np.ndarray:
     return np.stack([chosen - second * (second - 1) // 2, second], 1)
 
 
-def within_class(
+def intra_class_similarity(
     images: np.ndarray,
     targets: np.ndarray,
     *,
@@ -133,13 +133,16 @@ def _pair_intervals(
     if not len(pairs):
         return [Interval(float("nan"), float("nan"), float("nan"), 0)] * values.shape[1]
     rows, place = np.unique(pairs, return_inverse=True)
-    counts = cluster_weights(owners[rows], replicates, seed)
+    counts = cluster_bootstrap_weights(owners[rows], replicates, seed)
     place = place.reshape(pairs.shape)
     weights = counts[:, place[:, 0]] * counts[:, place[:, 1]]  # (R, P)
     with np.errstate(invalid="ignore"):  # a replicate that drew no pair is NaN and left out
         drawn = (weights @ values) / weights.sum(1, keepdims=True)
     means = values.mean(0)
-    return [interval(m, column, n=len(pairs)) for m, column in zip(means, drawn.T, strict=True)]
+    return [
+        percentile_interval(m, column, n=len(pairs))
+        for m, column in zip(means, drawn.T, strict=True)
+    ]
 
 
 def nearest_real_similarity(
@@ -172,7 +175,7 @@ def nearest_real_similarity(
     return np.concatenate([np.zeros((0, 2)), *parts])
 
 
-def vendi(features: np.ndarray, *, q: float = 1.0) -> float:
+def vendi_score(features: np.ndarray, *, q: float = 1.0) -> float:
     """Vendi score of order `q` of features `(N, d)`, from 1 (all alike) to N; higher is more diverse.
 
     exp of the Renyi entropy of order q of the eigenvalues l of K / N, where K is the cosine
@@ -180,12 +183,12 @@ def vendi(features: np.ndarray, *, q: float = 1.0) -> float:
     & Dieng, arXiv:2210.02410; Pasarkar & Dieng, arXiv:2310.12952). A larger q counts rare images
     less. Sets compare at equal N only, and at most d of them can be told apart.
 
-    >>> round(vendi(np.eye(4)), 6), round(vendi(np.ones((4, 2))), 6)
+    >>> round(vendi_score(np.eye(4)), 6), round(vendi_score(np.ones((4, 2))), 6)
     (4.0, 1.0)
     """
     if not q > 0:
         raise XraysynthError(f"Vendi score: q={q} must be above 0; 1 is the usual order")
-    values = _spectrum(np.asarray(features))
+    values = _kernel_eigenvalues(np.asarray(features))
     if q == np.inf:
         return float(1 / values.max())
     if q == 1:
@@ -193,25 +196,25 @@ def vendi(features: np.ndarray, *, q: float = 1.0) -> float:
     return float(np.sum(values**q) ** (1 / (1 - q)))
 
 
-def _spectrum(features: np.ndarray) -> np.ndarray:
+def _kernel_eigenvalues(features: np.ndarray) -> np.ndarray:
     """The positive eigenvalues of K / N, which the `(d, d)` mean of x'x shares; they sum to 1."""
     if features.ndim != 2 or not len(features):
         raise XraysynthError(f"Vendi score: features of shape {features.shape} must be (N, d)")
     n, d = features.shape
     if n <= d:
-        unit = _unit(features)
+        unit = _unit_vectors(features)
         matrix = unit @ unit.T
     else:
         matrix = np.zeros((d, d))
-        for at in range(0, n, _ROWS):
-            unit = _unit(features[at : at + _ROWS])
+        for at in range(0, n, _BLOCK_ROWS):
+            unit = _unit_vectors(features[at : at + _BLOCK_ROWS])
             matrix += unit.T @ unit
     values = np.linalg.eigvalsh(matrix / n)
     values = values[values > len(values) * np.finfo(np.float64).eps]  # the others are rounding
     return np.asarray(values / values.sum())
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
+def _unit_vectors(features: np.ndarray) -> np.ndarray:
     x = features.astype(np.float64)
     norms = np.linalg.norm(x, axis=1, keepdims=True)
     if not (np.isfinite(norms) & (norms > 0)).all():

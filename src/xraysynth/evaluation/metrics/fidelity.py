@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.statistics import Interval, interval
+from xraysynth.evaluation.metrics.statistics import Interval, percentile_interval
 
 MIFD_EPSILON = 0.1
 _BLOCK_BYTES = 2**27
@@ -44,11 +44,11 @@ class Moments:
     """
 
     mean: np.ndarray
-    root: np.ndarray
+    covariance_root: np.ndarray
     n: int
 
     @classmethod
-    def of(cls, features: np.ndarray) -> "Moments":
+    def from_features(cls, features: np.ndarray) -> "Moments":
         """The moments of features `(n, d)`, n >= 2.
 
         Up to d images the centred rows are themselves a root. Beyond, it is the Cholesky factor of
@@ -62,15 +62,15 @@ class Moments:
         for rows in row_blocks(n, d):
             centred = values[rows] - mean
             covariance += centred.T @ centred
-        return cls(mean, _root(covariance / (n - 1)), n)
+        return cls(mean, _covariance_root(covariance / (n - 1)), n)
 
     @property
     def variance(self) -> float:
         """Total variance, the trace of the covariance."""
-        return float(np.vdot(self.root, self.root))
+        return float(np.vdot(self.covariance_root, self.covariance_root))
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def _covariance_root(covariance: np.ndarray) -> np.ndarray:
     try:
         return np.ascontiguousarray(np.linalg.cholesky(covariance).T)
     except np.linalg.LinAlgError:
@@ -79,7 +79,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
         return root[values > 0]
 
 
-def frechet(real: Moments, synthetic: Moments) -> float:
+def frechet_from_moments(real: Moments, synthetic: Moments) -> float:
     """Frechet distance of two Gaussians; symmetric, lower is better.
 
     |mx - my|^2 + tr(Sx + Sy) - 2 tr((Sx Sy)^1/2) (Heusel et al., arXiv:1706.08500, eq. 6). With
@@ -87,7 +87,9 @@ def frechet(real: Moments, synthetic: Moments) -> float:
     which are real, not squared in between, and need no d x d root.
     """
     shift = real.mean - synthetic.mean
-    cross = np.linalg.svd(real.root @ synthetic.root.T, compute_uv=False).sum()
+    cross = np.linalg.svd(
+        real.covariance_root @ synthetic.covariance_root.T, compute_uv=False
+    ).sum()
     return float(max(shift @ shift + real.variance + synthetic.variance - 2 * cross, 0.0))
 
 
@@ -101,14 +103,14 @@ def frechet_distance(*, real: np.ndarray, synthetic: np.ndarray) -> float:
     >>> round(frechet_distance(real=x, synthetic=x + [3, 4, 0]), 9)
     25.0
     """
-    real, synthetic = two_sides(real, synthetic)
+    real, synthetic = require_comparable_features(real, synthetic)
     if (n := min(len(real), len(synthetic))) <= real.shape[1]:
         warnings.warn(
             f"Frechet distance of {n} images in {real.shape[1]} dimensions is biased; read it only "
             "beside the real-real floor at the same N",
             stacklevel=2,
         )
-    return frechet(Moments.of(real), Moments.of(synthetic))
+    return frechet_from_moments(Moments.from_features(real), Moments.from_features(synthetic))
 
 
 def frechet_infinity(
@@ -116,16 +118,18 @@ def frechet_infinity(
 ) -> Interval:
     """Frechet distance extrapolated to infinitely many images; lower is better, may be negative.
 
-    The mean over `draws` of `extrapolated`, each from its own random subsets, and their central
+    The mean over `draws` of `extrapolate_frechet`, each from its own random subsets, and their central
     95 %: the spread due to which images are in a subset.
     """
-    real, synthetic = two_sides(real, synthetic)
+    real, synthetic = require_comparable_features(real, synthetic)
     rng = np.random.default_rng(seed)
-    found = np.array([extrapolated(real, synthetic, rng, points=points) for _ in range(draws)])
-    return interval(found.mean(), found, n=min(len(real), len(synthetic)))
+    found = np.array(
+        [extrapolate_frechet(real, synthetic, rng, points=points) for _ in range(draws)]
+    )
+    return percentile_interval(found.mean(), found, n=min(len(real), len(synthetic)))
 
 
-def extrapolated(
+def extrapolate_frechet(
     real: np.ndarray, synthetic: np.ndarray, rng: np.random.Generator, *, points: int = 15
 ) -> float:
     """Intercept of a line through Frechet distances at `points` sizes N, over 1/N.
@@ -143,8 +147,11 @@ def extrapolated(
             "needs at least 3 images a side and 2 points"
         )
     distances = [
-        frechet(
-            *(Moments.of(side[rng.permutation(len(side))[:size]]) for side in (real, synthetic))
+        frechet_from_moments(
+            *(
+                Moments.from_features(side[rng.permutation(len(side))[:size]])
+                for side in (real, synthetic)
+            )
         )
         for size in sizes
     ]
@@ -158,14 +165,16 @@ def mifd(*, train: np.ndarray, synthetic: np.ndarray) -> float:
     small denominator and is punished. torchmetrics defines it with the sides exchanged, where a set
     of copies of a few training images is not; give it the training images as fake to get this value.
     """
-    train, synthetic = two_sides(train, synthetic)
-    distance = frechet(Moments.of(train), Moments.of(synthetic))
-    return memorisation_informed(distance, memorisation_distance(train=train, synthetic=synthetic))
+    train, synthetic = require_comparable_features(train, synthetic)
+    distance = frechet_from_moments(Moments.from_features(train), Moments.from_features(synthetic))
+    return memorisation_informed_distance(
+        distance, memorisation_distance(train=train, synthetic=synthetic)
+    )
 
 
-def memorisation_informed(distance: float, memorised: float) -> float:
+def memorisation_informed_distance(distance: float, memorisation: float) -> float:
     """A Frechet `distance` over a memorisation distance; 0 where the former is at most 1e-8."""
-    return distance / (memorised + 1e-14) if distance > 1e-8 else 0.0
+    return distance / (memorisation + 1e-14) if distance > 1e-8 else 0.0
 
 
 def memorisation_distance(*, train: np.ndarray, synthetic: np.ndarray) -> float:
@@ -181,13 +190,13 @@ def memorisation_distance(*, train: np.ndarray, synthetic: np.ndarray) -> float:
     >>> memorisation_distance(train=train[:1], synthetic=train)
     1.0
     """
-    x, y = (directions(side[side.sum(1) != 0]) for side in (train, synthetic))
+    x, y = (unit_vectors(side[side.sum(1) != 0]) for side in (train, synthetic))
     nearest = [np.abs(y[rows] @ x.T).max(1) for rows in row_blocks(len(y), len(x))]
     found = float((1 - np.concatenate(nearest)).mean())
     return found if found < MIFD_EPSILON else 1.0
 
 
-def directions(features: np.ndarray) -> np.ndarray:
+def unit_vectors(features: np.ndarray) -> np.ndarray:
     """Features `(n, d)` scaled to length 1; those of length 0 stay 0."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     scaled: np.ndarray = features / np.where(lengths > 0, lengths, 1)
@@ -200,7 +209,9 @@ def row_blocks(rows: int, width: int) -> Iterator[slice]:
     return (slice(at, at + size) for at in range(0, rows, size))
 
 
-def two_sides(real: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def require_comparable_features(
+    real: np.ndarray, synthetic: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Both feature sets as float64, once they are known to be comparable and finite."""
     sides = np.asarray(real, np.float64), np.asarray(synthetic, np.float64)
     shapes = [side.shape for side in sides]

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.fidelity import directions, row_blocks, two_sides
+from xraysynth.evaluation.metrics.fidelity import (
+    require_comparable_features,
+    row_blocks,
+    unit_vectors,
+)
 
 CMMD_SIGMA = 10.0
 
@@ -48,7 +52,7 @@ def kernel_distance(
     of 1000 and half the smaller side; as large as a side it is refused, for then every subset is
     the same and the standard deviation a meaningless 0.
     """
-    real, synthetic = two_sides(real, synthetic)
+    real, synthetic = require_comparable_features(real, synthetic)
     n = min(len(real), len(synthetic))
     size = min(1000, n // 2) if subset_size is None else subset_size
     if not 2 <= size < n or subsets < 1:
@@ -58,7 +62,7 @@ def kernel_distance(
         )
     rng = np.random.default_rng(seed)
     values = [
-        _mmd2(
+        _squared_mmd(
             real[rng.choice(len(real), size, replace=False)],
             synthetic[rng.choice(len(synthetic), size, replace=False)],
         )
@@ -67,21 +71,21 @@ def kernel_distance(
     return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
 
 
-def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
-    return affinity(x) + affinity(y) - 2 * affinity(x, y)
+def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
+    return mean_polynomial_kernel(x) + mean_polynomial_kernel(y) - 2 * mean_polynomial_kernel(x, y)
 
 
-def affinity(x: np.ndarray, y: np.ndarray | None = None) -> float:
+def mean_polynomial_kernel(x: np.ndarray, y: np.ndarray | None = None) -> float:
     """Mean of (x.y / d + 1)^3 over pairs; of one set alone over pairs of different images."""
     other, total = x if y is None else y, 0.0
     for rows in row_blocks(len(x), len(other)):
-        total += _cubes(x[rows] @ other.T, x.shape[1])
+        total += _sum_polynomial_kernel(x[rows] @ other.T, x.shape[1])
     if y is None:
-        total -= _cubes(np.einsum("nd,nd->n", x, x), x.shape[1])
+        total -= _sum_polynomial_kernel(np.einsum("nd,nd->n", x, x), x.shape[1])
     return total / (len(x) * (len(other) - (y is None)))
 
 
-def _cubes(products: np.ndarray, dimensions: int) -> float:
+def _sum_polynomial_kernel(products: np.ndarray, dimensions: int) -> float:
     products /= dimensions
     products += 1
     return float(np.vdot(np.square(products), products))
@@ -93,14 +97,14 @@ def cmmd(*, real: np.ndarray, synthetic: np.ndarray) -> float:
     Features `(n, d)` and `(m, d)` are scaled to length 1; k(x, y) = exp(-|x - y|^2 / (2 s^2)) with
     s = 10; the biased estimate, which keeps i = j (Jayasumana et al., arXiv:2401.09603).
     """
-    x, y = (directions(side) for side in two_sides(real, synthetic))
+    x, y = (unit_vectors(side) for side in require_comparable_features(real, synthetic))
     if not (np.any(x, axis=1).all() and np.any(y, axis=1).all()):
         raise XraysynthError("CMMD: an image's features are all 0; check the encoder's weights")
-    xx, yy, xy = (_mean_affinity(a, b) for a, b in ((x, x), (y, y), (x, y)))
+    xx, yy, xy = (_mean_gaussian_kernel(a, b) for a, b in ((x, x), (y, y), (x, y)))
     return float(1000 * (xx + yy - 2 * xy))
 
 
-def _mean_affinity(x: np.ndarray, y: np.ndarray) -> float:
+def _mean_gaussian_kernel(x: np.ndarray, y: np.ndarray) -> float:
     total = 0.0  # of exp(.) - 1, which is small, so that no digits are lost
     for rows in row_blocks(len(x), len(y)):
         total += float(np.expm1((x[rows] @ y.T - 1) / CMMD_SIGMA**2).sum())

@@ -14,17 +14,17 @@ import numpy as np
 
 from xraysynth.evaluation.metrics.neighbours import (
     MEMORY_BYTES,
-    Bounds,
-    bounds,
-    checked,
-    distances,
-    nearest,
-    radii,
+    DistanceBounds,
+    iterate_distance_bounds,
+    kth_neighbour_distances,
+    nearest_neighbours,
+    paired_distances,
+    require_finite_features,
 )
 
 
 @dataclass(frozen=True)
-class Manifold:
+class ManifoldScores:
     """The four scores; higher is better, and density alone may exceed 1."""
 
     precision: float
@@ -44,18 +44,18 @@ class Balls:
     strict: bool
 
     @cached_property
-    def limits(self) -> np.ndarray:
+    def squared_radii(self) -> np.ndarray:
         """The squared radii in single precision, whose rounding the bounds have room for."""
         return (self.radii**2).astype(np.float32)
 
 
 @dataclass
-class Hits:
+class BallHits:
     """Which real `(n,)` and synthetic `(m,)` images are in a ball-and-inside pair, and all pairs."""
 
     real: np.ndarray
     synthetic: np.ndarray
-    pairs: int = 0
+    n_pairs: int = 0
 
 
 def precision_recall(*, real: np.ndarray, synthetic: np.ndarray, k: int = 3) -> tuple[float, float]:
@@ -69,10 +69,10 @@ def precision_recall(*, real: np.ndarray, synthetic: np.ndarray, k: int = 3) -> 
     >>> precision_recall(real=x, synthetic=x[:4] + 0.1)
     (1.0, 0.875)
     """
-    real, synthetic = checked(real, synthetic)
-    around_real = Balls(radii(real, k=k)[:, None], strict=False)
-    around_synthetic = Balls(radii(synthetic, k=k)[None], strict=False)
-    to_real, to_synthetic = hits(real, synthetic, [around_real, around_synthetic])
+    real, synthetic = require_finite_features(real, synthetic)
+    around_real = Balls(kth_neighbour_distances(real, k=k)[:, None], strict=False)
+    around_synthetic = Balls(kth_neighbour_distances(synthetic, k=k)[None], strict=False)
+    to_real, to_synthetic = find_hits(real, synthetic, [around_real, around_synthetic])
     return float(to_real.synthetic.mean()), float(to_synthetic.real.mean())
 
 
@@ -88,67 +88,71 @@ def density_coverage(*, real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> 
     >>> density_coverage(real=x, synthetic=x[:4] + 0.1, k=2)
     (1.125, 0.625)
     """
-    real, synthetic = checked(real, synthetic)
-    (found,) = hits(real, synthetic, [Balls(radii(real, k=k)[:, None], strict=True)])
-    return found.pairs / (k * len(synthetic)), float(found.real.mean())
+    real, synthetic = require_finite_features(real, synthetic)
+    (found,) = find_hits(
+        real, synthetic, [Balls(kth_neighbour_distances(real, k=k)[:, None], strict=True)]
+    )
+    return found.n_pairs / (k * len(synthetic)), float(found.real.mean())
 
 
-def manifold(
+def compute_manifold_scores(
     *,
     real: np.ndarray,
     synthetic: np.ndarray,
     k_pr: int = 3,
     k_dc: int = 5,
     memory_bytes: int = MEMORY_BYTES,
-) -> Manifold:
+) -> ManifoldScores:
     """`precision_recall` and `density_coverage` at once, with each distance worked out only once."""
-    real, synthetic = checked(real, synthetic)
-    within = partial(nearest, exclude_self=True, memory_bytes=memory_bytes)
+    real, synthetic = require_finite_features(real, synthetic)
+    within = partial(nearest_neighbours, exclude_self=True, memory_bytes=memory_bytes)
     to_own = within(real, real, k=max(k_pr, k_dc))[0]
     balls = [
         Balls(to_own[:, k_pr - 1, None], strict=False),
         Balls(within(synthetic, synthetic, k=k_pr)[0][None, :, -1], strict=False),
         Balls(to_own[:, k_dc - 1, None], strict=True),
     ]
-    precision, recall, dense = hits(real, synthetic, balls, memory_bytes)
-    return Manifold(
+    precision, recall, dense = find_hits(real, synthetic, balls, memory_bytes)
+    return ManifoldScores(
         precision=float(precision.synthetic.mean()),
         recall=float(recall.real.mean()),
-        density=dense.pairs / (k_dc * len(synthetic)),
+        density=dense.n_pairs / (k_dc * len(synthetic)),
         coverage=float(dense.real.mean()),
     )
 
 
-def hits(
+def find_hits(
     real: np.ndarray,
     synthetic: np.ndarray,
     balls: list[Balls],
     memory_bytes: int = MEMORY_BYTES,
-) -> list[Hits]:
+) -> list[BallHits]:
     """What each set of balls holds, all from one pass over the distances."""
-    found = [Hits(np.zeros(len(real), bool), np.zeros(len(synthetic), bool)) for _ in balls]
-    for block in bounds(real, synthetic, memory_bytes=memory_bytes):
+    found = [BallHits(np.zeros(len(real), bool), np.zeros(len(synthetic), bool)) for _ in balls]
+    for block in iterate_distance_bounds(real, synthetic, memory_bytes=memory_bytes):
         for ball, held in zip(balls, found, strict=True):
-            inside = _inside(real, synthetic, ball, block)
+            inside = _is_inside_ball(real, synthetic, ball, block)
             held.real[block.rows] |= inside.any(1)
             held.synthetic[block.columns] |= inside.any(0)
-            held.pairs += int(np.count_nonzero(inside))
+            held.n_pairs += int(np.count_nonzero(inside))
     return found
 
 
-def _inside(real: np.ndarray, synthetic: np.ndarray, balls: Balls, block: Bounds) -> np.ndarray:
+def _is_inside_ball(
+    real: np.ndarray, synthetic: np.ndarray, balls: Balls, block: DistanceBounds
+) -> np.ndarray:
     """Which pairs of a block are of a ball and an image inside it, `(q, r)` bool.
 
     The bounds decide all pairs but those near a rim, whose distances are worked out exactly.
     """
     shape, place = (len(real), len(synthetic)), (block.rows, block.columns)
     reach = np.broadcast_to(balls.radii, shape)[place]
-    inside: np.ndarray = block.lower <= np.broadcast_to(balls.limits, shape)[place]
+    inside: np.ndarray = block.lower <= np.broadcast_to(balls.squared_radii, shape)[place]
     rows, columns = np.nonzero(inside)
     reach = reach[rows, columns]
     upper = block.lower[rows, columns] + block.row_slack[rows] + block.column_slack[columns]
     rim = upper >= reach**2
     rows, columns, reach = rows[rim], columns[rim], reach[rim]
-    exact = distances(real[block.rows], rows, synthetic[block.columns], columns)
+    exact = paired_distances(real[block.rows], rows, synthetic[block.columns], columns)
     inside[rows, columns] = exact < reach if balls.strict else exact <= reach
     return inside

@@ -7,16 +7,16 @@ from scipy.stats import t as student_t
 
 from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.kernel_distances import cmmd_name, kd_name
-from xraysynth.evaluation.metrics.split_halves import Plan
+from xraysynth.evaluation.metrics.split_halves import SplitPlan
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import Measure
 
-NEAR_THE_FLOOR = ("precision", "recall", "density", "coverage", "Vendi", "AuthPct", "C_T")
+BEST_AT_BASELINE = ("precision", "recall", "density", "coverage", "Vendi", "AuthPct", "C_T")
 """Measures that are best where real images lie, too much being as wrong as too little."""
 
 
-def summarise(
-    features: Features, label: str, pairs: Sequence[Sequence[dict[str, float]]], plan: Plan
+def summarise_splits(
+    features: Features, label: str, pairs: Sequence[Sequence[dict[str, float]]], plan: SplitPlan
 ) -> list[Measure]:
     """One row for each measure, of values and baselines by name, a pair of them for each split."""
     rows = []
@@ -24,28 +24,28 @@ def summarise(
         both = np.array([[values[name] for values in pair] for pair in pairs])
         both = both[np.isfinite(both).all(1)]
         if len(both):
-            rows.append(_summarise_one(features, name, label, both, plan))
+            rows.append(_summarise_measure(features, name, label, both, plan))
         else:
             note = "in no part of the features there are enough images of both sets to compare"
-            rows.append(unmeasured(features.encoder, name, label, note))
+            rows.append(build_missing_measure(features.encoder, name, label, note))
     return rows
 
 
-def _summarise_one(
-    features: Features, name: str, label: str, both: np.ndarray, plan: Plan
+def _summarise_measure(
+    features: Features, name: str, label: str, both: np.ndarray, plan: SplitPlan
 ) -> Measure:
     """The row of one measure, of values and baselines `(S, 2)`."""
     encoder = features.encoder
     columns = both[:, 0], both[:, 1], both[:, 0] - both[:, 1]
-    value, floor, excess = (_spread(column, plan.n) for column in columns)
-    notes = plan.note, _caution(name, plan.n, features.values.shape[1])
+    value, floor, excess = (_split_interval(column, plan.n) for column in columns)
+    notes = plan.note, _bias_warning(name, plan.n, features.values.shape[1])
     is_kernel_distance = name in (kd_name(encoder), cmmd_name(encoder))
-    error = _kernel_error(plan.drawn, len(both)) if is_kernel_distance else 1.0
+    error = _kernel_standard_error(plan.drawn_fraction, len(both)) if is_kernel_distance else 1.0
     note, p = "; ".join(filter(None, notes)), _p_value(columns[2], error)
-    return measure_row(encoder, name, label, value, floor, excess, note=note, p=p)
+    return build_measure(encoder, name, label, value, floor, excess, note=note, p=p)
 
 
-def _p_value(excess: np.ndarray, error: float = 1.0) -> float:
+def _p_value(excess: np.ndarray, error_factor: float = 1.0) -> float:
     """Two-sided p-value of "the excess is 0" from the excesses `(S,)` of the splits.
 
     The standard error is `error` times their standard deviation; see `measures`.
@@ -55,10 +55,10 @@ def _p_value(excess: np.ndarray, error: float = 1.0) -> float:
     mean, deviation = float(excess.mean()), float(excess.std(ddof=1))
     if deviation == 0:
         return float(mean == 0)
-    return float(2 * student_t.sf(abs(mean) / (error * deviation), len(excess) - 1))
+    return float(2 * student_t.sf(abs(mean) / (error_factor * deviation), len(excess) - 1))
 
 
-def _kernel_error(drawn: float, splits: int) -> float:
+def _kernel_standard_error(drawn_fraction: float, splits: int) -> float:
     """Standard error of a mean excess of kernel distances in their standard deviations over splits.
 
     Between sets of one distribution the excess of a split is |S|^2 - |B|^2 - 2 R.S + 2 R.B, of the
@@ -68,16 +68,16 @@ def _kernel_error(drawn: float, splits: int) -> float:
     and of synthetic images that are on one side. That has variance 2 c^2, and single splits have the
     rest: sqrt(c^2 / (6 - c^2) + 1 / S), 0.5 of twenty splits of halves.
     """
-    return float(np.sqrt(drawn**2 / (6 - drawn**2) + 1 / splits))
+    return float(np.sqrt(drawn_fraction**2 / (6 - drawn_fraction**2) + 1 / splits))
 
 
-def _spread(values: np.ndarray, n: int) -> Interval:
+def _split_interval(values: np.ndarray, n: int) -> Interval:
     """Mean and central 95 % over splits; the usual interpolation holds but 90 % of twenty values."""
     low, high = np.quantile(values, [0.025, 0.975], method="weibull")
     return Interval(float(values.mean()), float(low), float(high), n)
 
 
-def _caution(metric: str, n: int, dimensions: int) -> str:
+def _bias_warning(metric: str, n: int, dimensions: int) -> str:
     if not metric.startswith(("FD", "FID", "MiFD", "MiFID")):
         return ""
     if "∞" in metric and n // 10 <= dimensions:
@@ -87,12 +87,12 @@ def _caution(metric: str, n: int, dimensions: int) -> str:
     return ""
 
 
-def measure_row(
+def build_measure(
     encoder: str,
     metric: str,
     label: str,
     value: Interval,
-    floor: Interval,
+    baseline: Interval,
     excess: Interval,
     *,
     note: str = "",
@@ -104,19 +104,19 @@ def measure_row(
         encoder=encoder,
         metric=metric,
         label=label,
-        floor=floor.value,
-        floor_low=floor.low,
-        floor_high=floor.high,
+        baseline_value=baseline.value,
+        baseline_low=baseline.low,
+        baseline_high=baseline.high,
         excess_low=excess.low,
         excess_high=excess.high,
-        better="floor" if metric in NEAR_THE_FLOOR else "lower",
+        better="floor" if metric in BEST_AT_BASELINE else "lower",
         note=note,
         p=p,
     )
 
 
-def unmeasured(encoder: str, metric: str, label: str, note: str) -> Measure:
+def build_missing_measure(encoder: str, metric: str, label: str, note: str) -> Measure:
     """The row of what cannot be measured; `note` says why."""
     nan = float("nan")
     nothing = Interval(nan, nan, nan, 0)
-    return measure_row(encoder, metric, label, nothing, nothing, nothing, note=note)
+    return build_measure(encoder, metric, label, nothing, nothing, nothing, note=note)

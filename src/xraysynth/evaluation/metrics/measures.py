@@ -18,7 +18,7 @@ from real images is shown. Its p-value is that of Student's t: mean over standar
 excesses, with one degree of freedom less than there are splits. The standard error is their standard
 deviation, not divided by the root of their number, as halves of one set overlap. That is exact for
 what is linear in the images, and cautious for the rest. Kernel distances are quadratic where nothing
-differs, which is known (`measure_rows._kernel_error`): their p-value may be small where the interval
+differs, which is known (`measure_rows._kernel_standard_error`): their p-value may be small where the interval
 holds 0. A Frechet distance is not, in heavy tails above all.
 """
 
@@ -28,14 +28,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.diversity import vendi
-from xraysynth.evaluation.metrics.features import Features, require_same
-from xraysynth.evaluation.metrics.fidelity import extrapolated, fd_infinity_name, fd_name, two_sides
+from xraysynth.evaluation.metrics.diversity import vendi_score
+from xraysynth.evaluation.metrics.features import Features, require_same_encoder
+from xraysynth.evaluation.metrics.fidelity import (
+    extrapolate_frechet,
+    fd_infinity_name,
+    fd_name,
+    require_comparable_features,
+)
 from xraysynth.evaluation.metrics.kernel_distances import cmmd, cmmd_name, kd_name
-from xraysynth.evaluation.metrics.labelled_features import Labelled
-from xraysynth.evaluation.metrics.measure_rows import NEAR_THE_FLOOR, summarise, unmeasured
-from xraysynth.evaluation.metrics.point_estimates import RealSide, point_measures
-from xraysynth.evaluation.metrics.split_halves import SPLITS, plan_halves, with_progress
+from xraysynth.evaluation.metrics.labelled_features import LabelledFeatures
+from xraysynth.evaluation.metrics.measure_rows import (
+    BEST_AT_BASELINE,
+    build_missing_measure,
+    summarise_splits,
+)
+from xraysynth.evaluation.metrics.point_estimates import RealReference, compute_point_estimates
+from xraysynth.evaluation.metrics.split_halves import DEFAULT_SPLITS, iterate_splits, plan_halves
 from xraysynth.evaluation.results import Measure
 from xraysynth.seeds import derive_seed
 
@@ -48,7 +57,7 @@ def measure_sets(
     synthetic_labels: ArrayLike,
     patients: ArrayLike,
     classes: Sequence[str],
-    splits: int = SPLITS,
+    splits: int = DEFAULT_SPLITS,
     seed: int = 0,
 ) -> list[Measure]:
     """Fidelity and diversity of a synthetic set, over all classes and, where it is enough, in each.
@@ -57,53 +66,60 @@ def measure_sets(
     the class mix of the real patients. `real` must hold nothing that the generator was trained on.
     Labels are names of `classes`; `patients` are those of the real images.
     """
-    require_same(real, synthetic)
-    two_sides(real.values, synthetic.values)
+    require_same_encoder(real, synthetic)
+    require_comparable_features(real.values, synthetic.values)
     if splits < 2:
         raise XraysynthError(
             f"splits={splits}: the interval and the baseline of a measure are taken over random halves "
             "of the real patients; at least 2 splits are needed, and 20 are usual"
         )
-    x = Labelled.sorted(real, real_labels, patients, classes, "real")
-    y = Labelled.sorted(synthetic, synthetic_labels, None, classes, "synthetic")
+    x = LabelledFeatures.from_features(real, real_labels, patients, classes, "real")
+    y = LabelledFeatures.from_features(synthetic, synthetic_labels, None, classes, "synthetic")
     if len(np.unique(x.patients)) < 2:
         raise XraysynthError(
             f"all {len(real.values)} real images are of one patient: the baseline is measured between "
             "halves of the patients, of which at least 2 are needed"
         )
-    found = _compared(x, y, "", splits, seed)
+    found = _measure_class(x, y, "", splits, seed)
     for label in classes:
-        found += _compared(x.of(label), y.of(label), label, splits, seed)
+        found += _measure_class(x.select_class(label), y.select_class(label), label, splits, seed)
     return found
 
 
-def _compared(x: Labelled, y: Labelled, label: str, splits: int, seed: int) -> list[Measure]:
+def _measure_class(
+    real: LabelledFeatures, synthetic: LabelledFeatures, label: str, splits: int, seed: int
+) -> list[Measure]:
     """All measures of one class, or of all classes where `label` is ""."""
-    encoder, whole = x.features.encoder, label == ""
-    plan = plan_halves(x, y, splits, derive_seed(seed, label))
+    encoder, whole = real.features.encoder, label == ""
+    plan = plan_halves(real, synthetic, splits, derive_seed(seed, label))
     if not plan.n:
-        return [unmeasured(encoder, name, label, plan.note) for name in _set_names(encoder, whole)]
+        return [
+            build_missing_measure(encoder, name, label, plan.note)
+            for name in _measure_names(encoder, whole)
+        ]
     pairs = []
-    rows = plan.rows(x, y)
+    rows = plan.draw_splits(real, synthetic)
     for number, (reference, floor, drawn) in enumerate(
-        with_progress(rows, f"{encoder} {label}".strip())
+        iterate_splits(rows, f"{encoder} {label}".strip())
     ):
-        side = RealSide.of(x.features.of(reference))
-        others = y.features.of(drawn), x.features.of(floor)
+        side = RealReference.from_features(real.features.select_rows(reference))
+        others = synthetic.features.select_rows(drawn), real.features.select_rows(floor)
         key = derive_seed(seed, label, "sizes", number)
-        pairs.append([_set_values(side, other, whole, key) for other in others])
-    return summarise(x.features, label, pairs, plan)
+        pairs.append([_compute_measures(side, other, whole, key) for other in others])
+    return summarise_splits(real.features, label, pairs, plan)
 
 
-def _set_values(real: RealSide, other: Features, whole: bool, seed: int) -> dict[str, float]:
-    x, y, encoder = real.features.values, other.values, other.encoder
-    found = point_measures(real=real, synthetic=other) | {"Vendi": vendi(y)}
-    if not whole:
+def _compute_measures(
+    real: RealReference, synthetic: Features, all_classes: bool, seed: int
+) -> dict[str, float]:
+    x, y, encoder = real.features.values, synthetic.values, synthetic.encoder
+    found = compute_point_estimates(real=real, synthetic=synthetic) | {"Vendi": vendi_score(y)}
+    if not all_classes:
         return found
-    found[fd_infinity_name(encoder)] = extrapolated(x, y, np.random.default_rng(seed))
+    found[fd_infinity_name(encoder)] = extrapolate_frechet(x, y, np.random.default_rng(seed))
     return found | {cmmd_name(encoder): cmmd(real=x, synthetic=y)}
 
 
-def _set_names(encoder: str, whole: bool) -> list[str]:
-    names = [fd_name(encoder), kd_name(encoder), *NEAR_THE_FLOOR[:5]]
-    return [*names, fd_infinity_name(encoder), cmmd_name(encoder)] if whole else names
+def _measure_names(encoder: str, all_classes: bool) -> list[str]:
+    names = [fd_name(encoder), kd_name(encoder), *BEST_AT_BASELINE[:5]]
+    return [*names, fd_infinity_name(encoder), cmmd_name(encoder)] if all_classes else names

@@ -13,22 +13,22 @@ from scipy.special import betaincc, betaincinv
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.class_mix import (
-    class_shares,
-    draw_in_classes,
-    scarce,
+    class_proportions,
+    sample_weights_for_mix,
+    scarce_class_mask,
     shared_classes,
-    weights_to_mix,
+    stratified_bootstrap_weights,
 )
-from xraysynth.evaluation.metrics.features import Features, require_same
+from xraysynth.evaluation.metrics.features import Features, require_same_encoder
 from xraysynth.evaluation.metrics.labelled_features import text_column
-from xraysynth.evaluation.metrics.neighbours import nearest
-from xraysynth.evaluation.metrics.resampling import cluster_weights
-from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
+from xraysynth.evaluation.metrics.neighbours import nearest_neighbours
+from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
+from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, percentile_interval
 
-LEVEL = 0.01
+FLAG_LEVEL = 0.01
 """Share of held-out real images that lie nearer than the threshold, and would be flagged."""
 
-FEWEST_OF_A_CLASS = 10
+MIN_IMAGES_PER_CLASS = 10
 """Images of a class, synthetic and held-out, below which its share is not given."""
 
 _QUANTILES = (np.arange(1000) + 0.5) / 1000
@@ -48,18 +48,18 @@ class Memorization:
     """Share of synthetic images nearer to a training image than the threshold; near 0.01 is clean.
 
     `flagged` is in the class mix of the held-out images, and `p` that of "no more than 1 % lie so
-    near", see `p_more_than_level`. `nearest` are the rows of the nearest training images and
+    near", see `flagged_p_value`. `nearest` are the rows of the nearest training images and
     `distances` those to them, both `(M,)`; `threshold` is the 1 % quantile of the distances of the
-    `n_null` held-out images, those of classes that the synthetic images have too. `by_class` has, at
+    `n_held_out` held-out images, those of classes that the synthetic images have too. `by_class` has, at
     the same threshold, the classes of at least 10 images on both sides.
     """
 
     flagged: Interval
-    p: float
+    p_value: float
     threshold: float
-    n_null: int
+    n_held_out: int
     distances: np.ndarray
-    nearest: np.ndarray
+    nearest_train_rows: np.ndarray
     by_class: Mapping[str, FlaggedShare]
 
     @property
@@ -68,13 +68,13 @@ class Memorization:
         below: np.ndarray = self.distances < self.threshold
         return below
 
-    def closest(self, k: int) -> list[tuple[int, int]]:
+    def closest_pairs(self, k: int) -> list[tuple[int, int]]:
         """The `k` closest pairs: rows of the synthetic and of the training image."""
         rows = np.argsort(self.distances, kind="stable")[:k]
-        return [(int(row), int(self.nearest[row])) for row in rows]
+        return [(int(row), int(self.nearest_train_rows[row])) for row in rows]
 
 
-def memorization(
+def detect_memorization(
     *,
     train: Features,
     held_out: Features,
@@ -92,58 +92,72 @@ def memorization(
     images; with labels, the share is therefore that of synthetic images weighted to the class mix of
     the held-out ones. A class that only one of the two sets has is left out of both, and so of the
     threshold. The interval resamples held-out patients, and with them the threshold, and synthetic
-    images within their classes; of a class too small for that (`class_mix.scarce`) it reckons that
+    images within their classes; of a class too small for that (`class_mix.scarce_class_mask`) it reckons that
     none or that all are flagged. No patient may be in train and held-out.
     """
-    require_same(train, held_out, synthetic)
+    require_same_encoder(train, held_out, synthetic)
     labels = (
-        text_column(held_out_labels, len(held_out.values), what="labels", images="held-out"),
-        text_column(synthetic_labels, len(synthetic.values), what="labels", images="synthetic"),
+        text_column(
+            held_out_labels, len(held_out.values), column_name="labels", image_kind="held-out"
+        ),
+        text_column(
+            synthetic_labels, len(synthetic.values), column_name="labels", image_kind="synthetic"
+        ),
     )
     shared = np.isin(labels[0], shared_classes(*labels))
-    if shared.sum() < 1 / LEVEL:
+    if shared.sum() < 1 / FLAG_LEVEL:
         raise XraysynthError(
-            f"memorisation: the 1 % quantile needs at least {1 / LEVEL:.0f} held-out images, got "
+            f"memorisation: the 1 % quantile needs at least {1 / FLAG_LEVEL:.0f} held-out images, got "
             f"{shared.sum()} of classes that the synthetic images have; enlarge splits.val_fraction "
             "and splits.test_fraction"
         )
     labels, patients = (labels[0][shared], labels[1]), np.asarray(patients)[shared]
-    null = nearest(held_out.values[shared], train.values)[0][:, 0]
-    distances, originals = (found[:, 0] for found in nearest(synthetic.values, train.values))
-    threshold = float(weighted_quantile(null, np.ones((1, len(null))), LEVEL)[0])
-    drawn = (
-        cluster_weights(patients, replicates, seed),
-        draw_in_classes(labels[1], replicates, seed + 1),
+    null = nearest_neighbours(held_out.values[shared], train.values)[0][:, 0]
+    distances, originals = (
+        found[:, 0] for found in nearest_neighbours(synthetic.values, train.values)
     )
-    thresholds = weighted_quantile(null, drawn[0], LEVEL)
-    weights = weights_to_mix(labels[1], class_shares(labels[0]))
+    threshold = float(weighted_quantile(null, np.ones((1, len(null))), FLAG_LEVEL)[0])
+    drawn = (
+        cluster_bootstrap_weights(patients, replicates, seed),
+        stratified_bootstrap_weights(labels[1], replicates, seed + 1),
+    )
+    thresholds = weighted_quantile(null, drawn[0], FLAG_LEVEL)
+    weights = sample_weights_for_mix(labels[1], class_proportions(labels[0]))
     below = [values < np.append(threshold, thresholds)[:, None] for values in (null, distances)]
     return Memorization(
-        flagged=_bounded(below[1], drawn[1], weights, scarce(labels[1], weights)),
-        p=p_more_than_level(below[1][0], weights, patients=len(np.unique(patients))),
+        flagged=_flagged_interval(
+            below[1], drawn[1], weights, scarce_class_mask(labels[1], weights)
+        ),
+        p_value=flagged_p_value(below[1][0], weights, patients=len(np.unique(patients))),
         threshold=threshold,
-        n_null=len(null),
+        n_held_out=len(null),
         distances=distances,
-        nearest=originals,
-        by_class=_by_class(below, drawn, labels),
+        nearest_train_rows=originals,
+        by_class=_flagged_share_by_class(below, drawn, labels),
     )
 
 
-def _bounded(
-    below: np.ndarray, drawn: np.ndarray, weights: np.ndarray, few: np.ndarray
+def _flagged_interval(
+    below: np.ndarray, drawn: np.ndarray, weights: np.ndarray, in_scarce_class: np.ndarray
 ) -> Interval:
     """The weighted share of `below` `(1 + R, N)`; at its bounds none or all of the `few` `(N,)` are."""
     n = int(np.sum(weights > 0))
-    shares = _shares(below, drawn, weights)
-    found = interval(float(shares[0]), shares[1:], n=n)
-    if not few.any():
+    shares = _weighted_shares(below, drawn, weights)
+    found = percentile_interval(float(shares[0]), shares[1:], n=n)
+    if not in_scarce_class.any():
         return found
-    none, every = (_shares(side, drawn, weights)[1:] for side in (below & ~few, below | few))
-    low, high = interval(found.value, none, n=n).low, interval(found.value, every, n=n).high
+    none, every = (
+        _weighted_shares(side, drawn, weights)[1:]
+        for side in (below & ~in_scarce_class, below | in_scarce_class)
+    )
+    low, high = (
+        percentile_interval(found.value, none, n=n).low,
+        percentile_interval(found.value, every, n=n).high,
+    )
     return Interval(found.value, low, high, n)
 
 
-def _shares(below: np.ndarray, drawn: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _weighted_shares(below: np.ndarray, drawn: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted shares `(1 + R,)` of what is `below` `(1 + R, N)`, as it is and in each draw."""
     counts = np.ascontiguousarray(weights * np.vstack([np.ones_like(drawn[:1]), drawn]))
     total = counts.sum(1)
@@ -152,29 +166,29 @@ def _shares(below: np.ndarray, drawn: np.ndarray, weights: np.ndarray) -> np.nda
     return shares
 
 
-def _by_class(
+def _flagged_share_by_class(
     below: list[np.ndarray], drawn: tuple[np.ndarray, np.ndarray], labels: tuple[np.ndarray, ...]
 ) -> dict[str, FlaggedShare]:
     """The classes that have enough images on both sides, held-out first in every argument."""
     found = {}
-    for label in class_shares(labels[1]) if len(class_shares(labels[1])) > 1 else {}:
+    for label in class_proportions(labels[1]) if len(class_proportions(labels[1])) > 1 else {}:
         of_class = [side == label for side in labels]
         counts = [int(side.sum()) for side in of_class]
-        if min(counts) < FEWEST_OF_A_CLASS:
+        if min(counts) < MIN_IMAGES_PER_CLASS:
             continue
         held, made = (
-            _shares(nearer, times, one.astype(float))
+            _weighted_shares(nearer, times, one.astype(float))
             for nearer, times, one in zip(below, drawn, of_class, strict=True)
         )
         found[label] = FlaggedShare(
-            interval(float(made[0]), made[1:], n=counts[1]),
-            interval(float(held[0]), held[1:], n=counts[0]),
-            interval(float(made[0] - held[0]), made[1:] - held[1:], n=counts[1]),
+            percentile_interval(float(made[0]), made[1:], n=counts[1]),
+            percentile_interval(float(held[0]), held[1:], n=counts[0]),
+            percentile_interval(float(made[0] - held[0]), made[1:] - held[1:], n=counts[1]),
         )
     return found
 
 
-def p_more_than_level(flagged: np.ndarray, weights: np.ndarray, *, patients: int) -> float:
+def flagged_p_value(flagged: np.ndarray, weights: np.ndarray, *, patients: int) -> float:
     """One-sided p-value of "no more new images are flagged than held-out ones", in (0, 1].
 
     A new image lies below the threshold, which is of rank r = 0.01 (H + 1) among H held-out
@@ -187,7 +201,7 @@ def p_more_than_level(flagged: np.ndarray, weights: np.ndarray, *, patients: int
     one patient's.
 
     >>> flagged = np.arange(300) < 18
-    >>> p = p_more_than_level(flagged, np.ones(300), patients=200)
+    >>> p = flagged_p_value(flagged, np.ones(300), patients=200)
     >>> 0.0005 < p < 0.005
     True
     """
@@ -197,7 +211,7 @@ def p_more_than_level(flagged: np.ndarray, weights: np.ndarray, *, patients: int
         return 1.0
     weight = float(np.square(weights[flagged]).sum()) / share
     count, size = share / weight, 1 / weight
-    rank = max(1.0, LEVEL * (patients + 1))
+    rank = max(1.0, FLAG_LEVEL * (patients + 1))
     # P(Bin(m, q) >= k) is P(B <= q) of B ~ Beta(k, m - k + 1); over B, which is narrow, the tail of
     # q is smooth, so that small p-values are exact too
     shares = betaincinv(count, max(size - count, 0.0) + 1, _QUANTILES)

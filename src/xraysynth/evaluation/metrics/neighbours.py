@@ -15,18 +15,18 @@ import torch
 from numpy.typing import DTypeLike
 
 from xraysynth.errors import XraysynthError
-from xraysynth.progress import progress
+from xraysynth.progress import progress_bar
 
 MEMORY_BYTES = 2**28
-_SPARE = 8
+_EXTRA_CANDIDATES = 8
 """Candidates kept beyond the k wanted, as the bounds may put a few rows in the wrong order."""
-_LARGEST = 1e15
-_LONG = 2e12
+_MAX_ABSOLUTE_VALUE = 1e15
+_PROGRESS_MULTIPLICATIONS = 2e12
 """Multiplications from which on a progress bar is shown: about 20 s on two cores."""
 
 
 @dataclass(frozen=True)
-class Bounds:
+class DistanceBounds:
     """Bounds of the squared distances of some rows of one set to some rows of another.
 
     `lower` `(q, r)` holds until the next block is made; the upper bounds are
@@ -40,7 +40,7 @@ class Bounds:
     column_slack: np.ndarray
 
 
-def nearest(
+def nearest_neighbours(
     queries: np.ndarray,
     references: np.ndarray,
     *,
@@ -59,7 +59,7 @@ def nearest(
     >>> nearest(x, x, exclude_self=True)[0].ravel()
     array([3., 0., 0., 7.])
     """
-    queries, references = checked(queries, references)
+    queries, references = require_finite_features(queries, references)
     if exclude_self and len(queries) != len(references):
         raise XraysynthError(
             f"nearest neighbours: exclude_self needs one set on both sides, got {len(queries)} "
@@ -81,12 +81,12 @@ def nearest(
     return distances, rows
 
 
-def radii(x: np.ndarray, *, k: int) -> np.ndarray:
+def kth_neighbour_distances(x: np.ndarray, *, k: int) -> np.ndarray:
     """Distance of every row of `x` `(N, d)` to its `k`-th neighbour, itself left out: `(N,)`."""
-    return nearest(x, x, k=k, exclude_self=True)[0][:, -1]
+    return nearest_neighbours(x, x, k=k, exclude_self=True)[0][:, -1]
 
 
-def checked(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def require_finite_features(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both sets as `(n, d)` and `(m, d)` arrays of finite numbers, neither empty, or an error."""
     first, second = np.asarray(first), np.asarray(second)
     if first.ndim != 2 or first.shape[1:] != second.shape[1:] or not first.size or not second.size:
@@ -95,15 +95,16 @@ def checked(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
             "neither empty"
         )
     for x in (first, second):
-        if not max(abs(float(x.min())), abs(float(x.max()))) < _LARGEST:
+        if not max(abs(float(x.min())), abs(float(x.max()))) < _MAX_ABSOLUTE_VALUE:
             raise XraysynthError(
-                f"features between {x.min()} and {x.max()}: must be finite and below {_LARGEST:g}; "
+                f"features between {x.min()} and {x.max()}: must be finite and below "
+                f"{_MAX_ABSOLUTE_VALUE:g}; "
                 "look for images that the encoder cannot read"
             )
     return first, second
 
 
-def distances(
+def paired_distances(
     first: np.ndarray, rows: np.ndarray, second: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
     """Distances of pairs `first[rows[p]]`, `second[columns[p]]`, by subtraction in float64: `(P,)`."""
@@ -120,13 +121,13 @@ def distances(
     return found
 
 
-def bounds(
+def iterate_distance_bounds(
     queries: np.ndarray,
     references: np.ndarray,
     *,
     memory_bytes: int = MEMORY_BYTES,
     dtype: DTypeLike = np.float32,
-) -> Iterator[Bounds]:
+) -> Iterator[DistanceBounds]:
     """Bounds of all squared distances, block by block; all blocks of some rows follow each other.
 
     With rows centred at the references' mean, products in precision eps miss the squared distance by
@@ -136,20 +137,20 @@ def bounds(
     n, m, d = len(queries), len(references), queries.shape[1]
     centre = references.mean(0, dtype=np.float64)
     error = np.finfo(dtype).eps * (8 + np.sqrt(d))
-    side = _side(d, memory_bytes)
+    side = _block_side(d, memory_bytes)
     buffer = np.empty(min(side, n) * min(side, m), dtype)
-    bar = progress("distances", n, "row") if n * m * d > _LONG else None
-    for rows in _parts(n, side):
-        a, a_norms = _centred(queries[rows], centre, dtype)
+    bar = progress_bar("distances", n, "row") if n * m * d > _PROGRESS_MULTIPLICATIONS else None
+    for rows in _row_slices(n, side):
+        a, a_norms = _centre_rows(queries[rows], centre, dtype)
         a *= -2
-        for columns in _parts(m, side):
-            b, b_norms = _centred(references[columns], centre, dtype)
+        for columns in _row_slices(m, side):
+            b, b_norms = _centre_rows(references[columns], centre, dtype)
             lower = buffer[: len(a) * len(b)].reshape(len(a), len(b))
             np.matmul(a, b.T, out=lower)
             lower += ((1 - error) * a_norms).astype(dtype)[:, None]
             lower += ((1 - error) * b_norms).astype(dtype)
-            yield Bounds(rows, columns, lower, 2 * error * a_norms, 2 * error * b_norms)
-        _advance(bar, len(a))
+            yield DistanceBounds(rows, columns, lower, 2 * error * a_norms, 2 * error * b_norms)
+        _advance_bar(bar, len(a))
     if bar is not None:
         bar.close()
 
@@ -158,75 +159,79 @@ def _search(
     queries: np.ndarray,
     references: np.ndarray,
     k: int,
-    own: np.ndarray | None,
+    self_columns: np.ndarray | None,
     memory_bytes: int,
     dtype: DTypeLike,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances `(N, k)`, rows `(N, k)`, and of which queries they are certain, `(N,)`."""
-    n, m = len(queries), len(references) - (own is not None)
-    kept = min(k + _SPARE, m)
+    n, m = len(queries), len(references) - (self_columns is not None)
+    kept = min(k + _EXTRA_CANDIDATES, m)
     found, rows, certain = np.empty((n, k)), np.empty((n, k), np.int64), np.ones(n, bool)
     best: tuple[torch.Tensor, torch.Tensor] | None = None
-    for block in bounds(queries, references, memory_bytes=memory_bytes, dtype=dtype):
-        if own is not None:
-            _leave_out(block, own)
-        best = _smallest(block, best if block.columns.start else None, kept)
+    for block in iterate_distance_bounds(
+        queries, references, memory_bytes=memory_bytes, dtype=dtype
+    ):
+        if self_columns is not None:
+            _exclude_self(block, self_columns)
+        best = _keep_smallest(block, best if block.columns.start else None, kept)
         if block.columns.stop < len(references):
             continue
         lower, candidates = (side.numpy() for side in best)
         at = block.rows
-        exact, order = _ordered(queries[at], references, candidates)
+        exact, order = _sort_candidates(queries[at], references, candidates)
         found[at], rows[at] = exact[:, :k], order[:, :k]
         if kept < m:  # all others lie farther than the last candidate's lower bound
             certain[at] = exact[:, k - 1] ** 2 <= lower.max(1)
     return found, rows, certain
 
 
-def _leave_out(block: Bounds, own: np.ndarray) -> None:
-    column = own[block.rows] - block.columns.start
+def _exclude_self(block: DistanceBounds, self_columns: np.ndarray) -> None:
+    column = self_columns[block.rows] - block.columns.start
     here = np.flatnonzero((column >= 0) & (column < block.lower.shape[1]))
     block.lower[here, column[here]] = np.inf
 
 
-def _smallest(
-    block: Bounds, best: tuple[torch.Tensor, torch.Tensor] | None, kept: int
+def _keep_smallest(
+    block: DistanceBounds, best: tuple[torch.Tensor, torch.Tensor] | None, n_candidates: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The `kept` smallest lower bounds so far of each row, and their columns."""
     lower = torch.from_numpy(block.lower)
-    values, columns = lower.topk(min(kept, lower.shape[1]), largest=False, sorted=False)
+    values, columns = lower.topk(min(n_candidates, lower.shape[1]), largest=False, sorted=False)
     columns += block.columns.start
     if best is None:
         return values, columns
     values, columns = torch.cat([best[0], values], 1), torch.cat([best[1], columns], 1)
-    values, chosen = values.topk(min(kept, values.shape[1]), largest=False, sorted=False)
+    values, chosen = values.topk(min(n_candidates, values.shape[1]), largest=False, sorted=False)
     return values, columns.gather(1, chosen)
 
 
-def _ordered(
+def _sort_candidates(
     queries: np.ndarray, references: np.ndarray, candidates: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact distances of candidates `(q, c)`, ascending and equal ones by row, and their rows."""
     candidates = np.sort(candidates, axis=1)
     own = np.repeat(np.arange(len(queries)), candidates.shape[1])
-    exact = distances(queries, own, references, candidates.ravel()).reshape(candidates.shape)
+    exact = paired_distances(queries, own, references, candidates.ravel()).reshape(candidates.shape)
     order = np.argsort(exact, axis=1, kind="stable")
     return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
 
 
-def _centred(x: np.ndarray, centre: np.ndarray, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
+def _centre_rows(
+    x: np.ndarray, centre: np.ndarray, dtype: DTypeLike
+) -> tuple[np.ndarray, np.ndarray]:
     shifted = x - centre
     return shifted.astype(dtype), np.einsum("nd,nd->n", shifted, shifted)
 
 
-def _side(d: int, memory_bytes: int) -> int:
+def _block_side(d: int, memory_bytes: int) -> int:
     """Rows of a square block: 32 bytes an entry and 32 bytes a feature of it fit the memory."""
     return max(1, int((np.sqrt(d**2 + memory_bytes / 8) - d) / 2))
 
 
-def _parts(n: int, step: int) -> Iterator[slice]:
+def _row_slices(n: int, step: int) -> Iterator[slice]:
     return (slice(at, min(at + step, n)) for at in range(0, n, step))
 
 
-def _advance(bar: Any, n: int) -> None:
+def _advance_bar(bar: Any, n: int) -> None:
     if bar is not None:
         bar.update(n)

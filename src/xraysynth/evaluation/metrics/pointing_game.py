@@ -12,23 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.resampling import cluster_weights
-from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, interval
+from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
+from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval, percentile_interval
 
 if TYPE_CHECKING:
     import torch
 
     from xraysynth.training.classifier import XrayClassifier
 
-_BATCH = 64
+_BATCH_SIZE = 64
 
 
-CHANCE_OF = "map cells"
-"""What `Pointing.chance` is the chance of; records without this entry have the area of the boxes."""
+CHANCE_DEFINITION = "map cells"
+"""What `PointingGame.chance` is the chance of; records without this entry have the area of the boxes."""
 
 
 @dataclass(frozen=True)
-class Pointing:
+class PointingGame:
     """How often a classifier's map of the true class has its maximum in a finding; higher is better.
 
     `hits` is that share of the images with known findings; an empty map hits nothing. `chance` is
@@ -60,14 +60,14 @@ class Pointing:
     chance_of: str = ""
 
     @property
-    def comparable(self) -> "Pointing":
+    def with_comparable_chance(self) -> "PointingGame":
         """The same, with NaN for a `chance` and `best_fixed` that are not of cells of the map."""
-        if self.chance_of == CHANCE_OF:
+        if self.chance_of == CHANCE_DEFINITION:
             return self
         return replace(self, chance=float("nan"), best_fixed=float("nan"))
 
 
-def pointing(
+def pointing_game(
     module: "XrayClassifier",
     images: np.ndarray,
     targets: np.ndarray,
@@ -77,7 +77,7 @@ def pointing(
     tolerance: float = 0.0,
     replicates: int = REPLICATES,
     seed: int = 0,
-) -> Pointing | None:
+) -> PointingGame | None:
     """The pointing game on `images` `(N, H, W)` uint8 of classes `targets` `(N,)`.
 
     `boxes` are the findings of each image as [x0, y0, x1, y1] in fractions of the sides; `tolerance`
@@ -85,27 +85,27 @@ def pointing(
     them, or when the backbone has no feature map (a transformer).
     """
     rows = [row for row, found in enumerate(boxes) if len(found)]
-    layer = last_map(module, images.shape[1:]) if rows else None
+    layer = last_feature_layer(module, images.shape[1:]) if rows else None
     if layer is None:
         return None
     maps = grad_cam(module, images[rows], np.asarray(targets)[rows], layer=layer)
-    wide = [_widened(boxes[row], tolerance) for row in rows]
+    wide = [_widen_boxes(boxes[row], tolerance) for row in rows]
     ids = np.asarray(patients).astype(str)[rows]
-    weights = cluster_weights(ids, replicates, seed)
-    inside = np.stack([_inside(found, images.shape[1:]) for found in wide])
-    cells = np.stack([_inside(found, maps.shape[1:]) for found in wide])
-    hits, chance = _mean(_hits(maps, wide), weights), float(cells.mean())
-    return Pointing(
+    weights = cluster_bootstrap_weights(ids, replicates, seed)
+    inside = np.stack([_box_mask(found, images.shape[1:]) for found in wide])
+    cells = np.stack([_box_mask(found, maps.shape[1:]) for found in wide])
+    hits, chance = _mean_interval(_score_hits(maps, wide), weights), float(cells.mean())
+    return PointingGame(
         hits=hits,
-        energy=_mean(_energy(maps, inside), weights),
+        energy=_mean_interval(_energy_inside(maps, inside), weights),
         chance=chance,
-        elsewhere=_hit_elsewhere(maps, wide, ids),
+        elsewhere=_hit_rate_elsewhere(maps, wide, ids),
         best_fixed=float(cells.mean(0).max()),
         energy_chance=float(inside.mean()),
         empty=float((maps.max((1, 2)) <= 0).mean()),
         n=hits.n,
         over_chance=hits.value / chance if chance else float("nan"),
-        chance_of=CHANCE_OF,
+        chance_of=CHANCE_DEFINITION,
     )
 
 
@@ -125,9 +125,9 @@ def grad_cam(
 
     module.eval()
     method, maps = LayerGradCam(module, layer), []
-    for start in range(0, len(images), _BATCH):
-        batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(module.device)
-        chosen = torch.from_numpy(np.asarray(targets[start : start + _BATCH], np.int64))
+    for start in range(0, len(images), _BATCH_SIZE):
+        batch = torch.from_numpy(np.array(images[start : start + _BATCH_SIZE])).to(module.device)
+        chosen = torch.from_numpy(np.asarray(targets[start : start + _BATCH_SIZE], np.int64))
         found = method.attribute(
             batch[:, None].float() / 255, chosen.to(module.device), relu_attributions=True
         )
@@ -135,7 +135,9 @@ def grad_cam(
     return np.concatenate(maps)
 
 
-def last_map(module: "XrayClassifier", size_px: tuple[int, ...]) -> "torch.nn.Module | None":
+def last_feature_layer(
+    module: "XrayClassifier", size_px: tuple[int, ...]
+) -> "torch.nn.Module | None":
     """The layer of a timm backbone that gives its last feature map, or None where that is no map.
 
     It is the outermost module whose output is what `forward_features` returns.
@@ -151,7 +153,7 @@ def last_map(module: "XrayClassifier", size_px: tuple[int, ...]) -> "torch.nn.Mo
     try:
         with torch.no_grad():
             blank = torch.zeros(1, 1, *size_px, device=module.device)
-            output = module.backbone.forward_features(module._prepared(blank))
+            output = module.backbone.forward_features(module._preprocess(blank))
     finally:
         for hook in hooks:
             hook.remove()
@@ -159,28 +161,28 @@ def last_map(module: "XrayClassifier", size_px: tuple[int, ...]) -> "torch.nn.Mo
     return layers[-1] if layers and output.ndim == 4 else None
 
 
-def _widened(found: Sequence[Sequence[float]], tolerance: float) -> np.ndarray:
-    boxes = np.asarray(found, np.float64)
+def _widen_boxes(image_boxes: Sequence[Sequence[float]], tolerance: float) -> np.ndarray:
+    boxes = np.asarray(image_boxes, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, :2] <= boxes[:, 2:]).all():
         raise XraysynthError(
-            f"boxes must be [x0, y0, x1, y1] with x0 <= x1 and y0 <= y1, in fractions; got {found}"
+            f"boxes must be [x0, y0, x1, y1] with x0 <= x1 and y0 <= y1, in fractions; got {image_boxes}"
         )
     return boxes + tolerance * np.array([-1, -1, 1, 1])
 
 
-def _contains(boxes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _boxes_contain(boxes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether points of equal shape lie in any of the boxes `(B, 4)`."""
     x0, y0, x1, y1 = boxes.T.reshape(4, -1, *[1] * x.ndim)
     return np.asarray(((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)).any(0))
 
 
-def _inside(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _box_mask(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The pixels, or cells of a map, `(H, W)` bool whose centre lies in any of the boxes."""
     y, x = ((np.arange(size) + 0.5) / size for size in shape)
-    return _contains(boxes, *np.meshgrid(x, y))
+    return _boxes_contain(boxes, *np.meshgrid(x, y))
 
 
-def _points(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _map_maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x and y `(N,)` of each map's maximum in fractions; NaN, which hits nothing, for empty maps.
 
     Bilinear upsampling has its maxima at the centres of the cells, and ties beyond the outermost
@@ -192,23 +194,27 @@ def _points(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return somewhere * (column + 0.5) / width, somewhere * (row + 0.5) / height
 
 
-def _hits(maps: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarray:
-    x, y = _points(maps)
-    found = [_contains(b, x[n], y[n]) for n, b in enumerate(boxes)]
+def _score_hits(maps: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarray:
+    x, y = _map_maxima(maps)
+    found = [_boxes_contain(b, x[n], y[n]) for n, b in enumerate(boxes)]
     return np.array(found, np.float64)
 
 
-def _hit_elsewhere(maps: np.ndarray, boxes: Sequence[np.ndarray], patients: np.ndarray) -> float:
+def _hit_rate_elsewhere(
+    maps: np.ndarray, boxes: Sequence[np.ndarray], patients: np.ndarray
+) -> float:
     """The mean, over images, of the share of points of other patients that lie in its boxes."""
-    x, y = _points(maps)
+    x, y = _map_maxima(maps)
     shares = []
     for found, patient in zip(boxes, patients, strict=True):
         others = patients != patient
-        shares.append(_contains(found, x[others], y[others]).mean() if others.any() else np.nan)
+        shares.append(
+            _boxes_contain(found, x[others], y[others]).mean() if others.any() else np.nan
+        )
     return float(np.nanmean(shares)) if not np.isnan(shares).all() else float("nan")
 
 
-def _energy(maps: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _energy_inside(maps: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Share `(N,)` of each upsampled map's mass in `inside` `(N, H, W)`; 0 for an empty map."""
     import torch
     from torch.nn import functional as F
@@ -219,6 +225,6 @@ def _energy(maps: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.asarray((mass * inside).sum((1, 2)) / np.where(total > 0, total, 1))
 
 
-def _mean(values: np.ndarray, weights: np.ndarray) -> Interval:
+def _mean_interval(values: np.ndarray, weights: np.ndarray) -> Interval:
     replicates = weights @ values / weights.sum(1)
-    return interval(float(values.mean()), replicates, n=len(values))
+    return percentile_interval(float(values.mean()), replicates, n=len(values))

@@ -13,26 +13,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.classification import evaluate
+from xraysynth.evaluation.metrics.classification import score_run
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval
-from xraysynth.evaluation.metrics.views import background, borders, grain, thumbnail
-from xraysynth.progress import progress
+from xraysynth.evaluation.metrics.views import background, borders, radial_power_spectrum, thumbnail
+from xraysynth.progress import progress_bar
+from xraysynth.records import formerly
 from xraysynth.seeds import derive_seed
 
 FOLDS = 5
-AT_MOST = 4000
+MAX_IMAGES = 4000
 """Images a probe is fitted and scored on; of more, so many are drawn."""
-COMPONENTS = 128
+PCA_COMPONENTS = 128
 
 VIEWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "thumbnail": thumbnail,
     "borders": borders,
     "background": background,
-    "grain": grain,
+    "grain": radial_power_spectrum,
 }
 """What a probe is shown, from `(N, H, W)` uint8 to `(N, d)`. The thumbnail shows the lungs too."""
 
 
+@formerly(target="question")
 @dataclass(frozen=True, kw_only=True)
 class Shortcut(Interval):
     """How well one view of the images tells the answer to one question.
@@ -41,14 +43,14 @@ class Shortcut(Interval):
     guessing gets. `note` says which answers were left out.
     """
 
-    question: str
+    target: str
     view: str
     chance: float
     measure: str = ""
     note: str = ""
 
 
-def shortcuts(
+def probe_shortcuts(
     images: np.ndarray,
     sources: ArrayLike,
     labels: ArrayLike,
@@ -60,42 +62,42 @@ def shortcuts(
     """What every view of `images` `(N, H, W)` uint8 tells of their class, and of their source.
 
     The class from borders, background or grain should be at chance. A question with fewer than two
-    answers that have enough images is not asked. At most `AT_MOST` images are looked at.
+    answers that have enough images is not asked. At most `MAX_IMAGES` images are looked at.
     """
     questions = {"source": np.asarray(sources).astype(str), "class": np.asarray(labels).astype(str)}
-    keep = subsample(len(images), AT_MOST, seed)
+    keep = subsample(len(images), MAX_IMAGES, seed)
     images, of = images[keep], np.asarray(patients)[keep]
-    asked = dict(_askable({name: values[keep] for name, values in questions.items()}, of))
+    asked = dict(_learnable_targets({name: values[keep] for name, values in questions.items()}, of))
     found = []
-    with progress("probe", len(VIEWS) * len(asked), "probe") as bar:
+    with progress_bar("probe", len(VIEWS) * len(asked), "probe") as bar:
         for view, shown in VIEWS.items():
             features = shown(images)
             for question, answers in asked.items():
-                told = told_by(features, answers, of, seed=seed, replicates=replicates)
-                found.append(_shortcut(question, view, told, answers, of))
+                told = score_linear_probe(features, answers, of, seed=seed, replicates=replicates)
+                found.append(_build_shortcut(question, view, told, answers, of))
                 bar.update()
-    return sorted(found, key=lambda row: list(questions).index(row.question))
+    return sorted(found, key=lambda row: list(questions).index(row.target))
 
 
-def _askable(
-    questions: Mapping[str, np.ndarray], patients: np.ndarray
+def _learnable_targets(
+    targets: Mapping[str, np.ndarray], patients: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
-    for question, answers in questions.items():
-        kept, _ = answerable(answers, patients)
+    for question, answers in targets.items():
+        kept, _ = select_frequent_labels(answers, patients)
         if len(np.unique(answers[kept])) > 1:
             yield question, answers
 
 
-def _shortcut(
-    question: str, view: str, told: Interval, answers: np.ndarray, patients: np.ndarray
+def _build_shortcut(
+    target: str, view: str, score: Interval, labels: np.ndarray, patients: np.ndarray
 ) -> Shortcut:
-    kept, left_out = answerable(answers, patients)
-    n_answers = len(np.unique(answers[kept]))
+    kept, left_out = select_frequent_labels(labels, patients)
+    n_answers = len(np.unique(labels[kept]))
     measure = "AUROC" if n_answers == 2 else "balanced accuracy"
     note = f"left out for too few images or patients: {', '.join(left_out)}" if left_out else ""
     return Shortcut(
-        *told.as_tuple(),
-        question=question,
+        *score.as_tuple(),
+        target=target,
         view=view,
         measure=measure,
         chance=1 / n_answers,
@@ -103,23 +105,23 @@ def _shortcut(
     )
 
 
-def answerable(
-    answers: ArrayLike, patients: ArrayLike, *, folds: int = FOLDS
+def select_frequent_labels(
+    labels: ArrayLike, patients: ArrayLike, *, folds: int = FOLDS
 ) -> tuple[np.ndarray, list[str]]:
     """Images `(N,)` bool whose answer has at least 2 images and 1 patient a fold; the others' answers."""
-    answers, patients = np.asarray(answers).astype(str), np.asarray(patients).astype(str)
+    labels, patients = np.asarray(labels).astype(str), np.asarray(patients).astype(str)
     left_out = [
         str(answer)
-        for answer in np.unique(answers)
-        if np.sum(answers == answer) < 2 * folds
-        or len(np.unique(patients[answers == answer])) < folds
+        for answer in np.unique(labels)
+        if np.sum(labels == answer) < 2 * folds
+        or len(np.unique(patients[labels == answer])) < folds
     ]
-    return ~np.isin(answers, left_out), left_out
+    return ~np.isin(labels, left_out), left_out
 
 
-def told_by(
+def score_linear_probe(
     features: np.ndarray,
-    answers: ArrayLike,
+    labels: ArrayLike,
     patients: ArrayLike,
     *,
     seed: int = 0,
@@ -130,37 +132,37 @@ def told_by(
 
     AUROC where there are two answers, else balanced accuracy, of predictions by cross-validation
     over patients; the interval is a bootstrap over patients, widened by `_widened`. Answers that are
-    not `answerable` are left out; fewer than two others raise `XraysynthError`. Chance is
+    not `select_frequent_labels` are left out; fewer than two others raise `XraysynthError`. Chance is
     1 / (number of answers).
     """
-    kept, left_out = answerable(answers, patients, folds=folds)
-    names, targets = np.unique(np.asarray(answers).astype(str)[kept], return_inverse=True)
+    kept, left_out = select_frequent_labels(labels, patients, folds=folds)
+    names, targets = np.unique(np.asarray(labels).astype(str)[kept], return_inverse=True)
     if len(names) < 2:
         raise XraysynthError(
             f"a probe needs two answers with at least {2 * folds} images of {folds} patients each; "
             f"there is {', '.join(names) or 'none'}, and too little of {', '.join(left_out) or 'others'}"
         )
     of = np.asarray(patients).astype(str)[kept]
-    probabilities = _predicted(features[kept], targets, of, folds, seed)
-    scores = evaluate(
+    probabilities = _cross_val_probabilities(features[kept], targets, of, folds, seed)
+    scores = score_run(
         probabilities, targets, of, classes=list(names), replicates=replicates, seed=seed
     )
-    return _widened(scores["macro_auroc" if len(names) == 2 else "balanced_accuracy"], folds)
+    return _widen_interval(scores["macro_auroc" if len(names) == 2 else "balanced_accuracy"], folds)
 
 
-def _widened(found: Interval, folds: int) -> Interval:
+def _widen_interval(score: Interval, folds: int) -> Interval:
     """The interval times √(1 + K / (K - 1)), in [0, 1], for K folds that share training images.
 
     Nadeau & Bengio 2003 (doi:10.1023/A:1024068626366). Without it, chance would be outside in about
     one of six probes of answers that cannot be told.
     """
     factor = float(np.sqrt(1 + folds / (folds - 1)))
-    low = max(0.0, found.value - factor * (found.value - found.low))
-    high = min(1.0, found.value + factor * (found.high - found.value))
-    return Interval(found.value, low, high, found.n)
+    low = max(0.0, score.value - factor * (score.value - score.low))
+    high = min(1.0, score.value + factor * (score.high - score.value))
+    return Interval(score.value, low, high, score.n)
 
 
-def _predicted(
+def _cross_val_probabilities(
     features: np.ndarray, targets: np.ndarray, patients: np.ndarray, folds: int, seed: int
 ) -> np.ndarray:
     """Probabilities `(N, C)` of each image by the probe that has not seen its patient."""
@@ -170,26 +172,26 @@ def _predicted(
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
     predicted = np.zeros((len(targets), int(targets.max()) + 1))
     for fit, held in splits.split(features, targets, patients):
-        probe = _probe(features[fit], state).fit(features[fit], targets[fit])
+        probe = _build_probe(features[fit], state).fit(features[fit], targets[fit])
         predicted[np.ix_(held, probe.classes_)] = probe.predict_proba(features[held])
     return predicted
 
 
-def _probe(features: np.ndarray, state: int) -> Any:
+def _build_probe(features: np.ndarray, random_state: int) -> Any:
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    components = min(COMPONENTS, len(features) // 2, features.shape[1])
+    components = min(PCA_COMPONENTS, len(features) // 2, features.shape[1])
     return make_pipeline(
         StandardScaler(),
-        PCA(components, random_state=state),
+        PCA(components, random_state=random_state),
         LogisticRegression(C=0.01, class_weight="balanced", max_iter=300),
     )
 
 
-def real_vs_synthetic(
+def probe_real_vs_synthetic(
     real_features: np.ndarray,
     synthetic_features: np.ndarray,
     patients: ArrayLike,
@@ -200,20 +202,20 @@ def real_vs_synthetic(
     """AUROC by which a linear probe tells synthetic features from real ones; 0.5: not at all.
 
     `patients` are those of the real images; each synthetic image is a patient of its own. Each side
-    is cut to `AT_MOST` / 2.
+    is cut to `MAX_IMAGES` / 2.
     """
-    real = subsample(len(real_features), AT_MOST // 2, seed)
-    made = subsample(len(synthetic_features), AT_MOST // 2, seed)
+    real = subsample(len(real_features), MAX_IMAGES // 2, seed)
+    made = subsample(len(synthetic_features), MAX_IMAGES // 2, seed)
     features = np.concatenate([real_features[real], synthetic_features[made]])
     groups = [f"real/{patient}" for patient in np.asarray(patients)[real]]
     groups += [f"synthetic/{number}" for number in range(len(made))]
     answers = ["real"] * len(real) + ["synthetic"] * len(made)
-    return told_by(features, answers, groups, seed=seed, replicates=replicates)
+    return score_linear_probe(features, answers, groups, seed=seed, replicates=replicates)
 
 
-def subsample(n: int, most: int, seed: int) -> np.ndarray:
+def subsample(n: int, max_rows: int, seed: int) -> np.ndarray:
     """Rows of `n` images, in order; `most` of them where there are more."""
-    if n <= most:
+    if n <= max_rows:
         return np.arange(n)
     rng = np.random.default_rng(derive_seed(seed, "subsample", n))
-    return np.sort(rng.choice(n, most, replace=False))
+    return np.sort(rng.choice(n, max_rows, replace=False))

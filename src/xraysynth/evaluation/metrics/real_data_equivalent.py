@@ -5,16 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.statistics import LEVEL, Interval
+from xraysynth.evaluation.metrics.statistics import CONFIDENCE_LEVEL, Interval
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """Scores of training on real images alone, by their number; higher is better.
 
     `sizes` `(K,)` are at least two numbers of real images, ascending; `scores` `(K, 1 + R)` are
-    `classification.Resampled.replicates` of one score: the value, then its replicates. Arms of one study
-    with one number of runs share the drawn patients, so that replicates match column by column.
+    `classification.BootstrapScores.replicates` of one score: the value, then its replicates. Arms
+    of one study with one number of runs share the drawn patients, so that replicates match column
+    by column.
     """
 
     sizes: np.ndarray
@@ -35,7 +36,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Equivalent(Interval):
+class RealDataEquivalent(Interval):
     """A real-data equivalent with its 95 % interval.
 
     What lies off the learning curve is infinite, -inf below its smallest and inf above its largest
@@ -45,14 +46,14 @@ class Equivalent(Interval):
     censored: str = ""
 
 
-def equivalent_real_images(curve: Curve, scores: np.ndarray) -> Equivalent:
+def equivalent_real_images(curve: LearningCurve, scores: np.ndarray) -> RealDataEquivalent:
     """How many real images alone score as much as an arm with `scores` `(1 + R,)`.
 
     Replicate by replicate, the curve is made non-decreasing (least squares), taken as linear in log n
     between its sizes, and inverted: the fewest real images that reach the score. `n` is the number of
     sizes on the curve.
 
-    >>> curve = Curve(np.array([100, 400]), np.array([[0.6, 0.6, 0.6], [0.8, 0.8, 0.8]]))
+    >>> curve = LearningCurve(np.array([100, 400]), np.array([[0.6, 0.6, 0.6], [0.8, 0.8, 0.8]]))
     >>> equivalent_real_images(curve, np.array([0.7, 0.7, 0.9])).high
     inf
     """
@@ -61,13 +62,15 @@ def equivalent_real_images(curve: Curve, scores: np.ndarray) -> Equivalent:
             f"real-data equivalent: scores of shape {np.shape(scores)} for a curve of "
             f"{curve.scores.shape[1:]}; score both with as many replicates"
         )
-    found = _inverted(np.asarray(curve.sizes, float), _monotone(curve.scores), np.asarray(scores))
-    return _summary(found, n=len(curve.sizes))
+    found = _invert_curve(
+        np.asarray(curve.sizes, float), _isotonic_fit(curve.scores), np.asarray(scores)
+    )
+    return _summarise_replicates(found, n=len(curve.sizes))
 
 
-def per_synthetic_image(
-    curve: Curve, scores: np.ndarray, *, real_images: int, synthetic_images: int
-) -> Equivalent:
+def equivalent_per_synthetic_image(
+    curve: LearningCurve, scores: np.ndarray, *, real_images: int, synthetic_images: int
+) -> RealDataEquivalent:
     """How many real images each synthetic image of an arm stands for: 1 is as good as a real one.
 
     (equivalent real images - the arm's own real images) / its synthetic images, which are `n`.
@@ -78,10 +81,10 @@ def per_synthetic_image(
     value, low, high = (
         (images - real_images) / synthetic_images for images in (whole.value, whole.low, whole.high)
     )
-    return Equivalent(value, low, high, synthetic_images, censored=whole.censored)
+    return RealDataEquivalent(value, low, high, synthetic_images, censored=whole.censored)
 
 
-def _monotone(scores: np.ndarray) -> np.ndarray:
+def _isotonic_fit(scores: np.ndarray) -> np.ndarray:
     """The non-decreasing fit to each column of `(K, R)`: max over j <= i of min over k >= i of the
     mean from j to k (Robertson, Wright & Dykstra 1988, theorem 1.4.4)."""
     size = len(scores)
@@ -100,7 +103,7 @@ def _monotone(scores: np.ndarray) -> np.ndarray:
     )
 
 
-def _inverted(sizes: np.ndarray, curve: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def _invert_curve(sizes: np.ndarray, curve: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """The fewest images at which each column of the rising `curve` `(K, R)` reaches `scores` `(R,)`."""
     slack = 1e-12  # the fit's rounding must not push an end of the curve off it
     above = np.sum(curve < scores - slack, axis=0)  # sizes that are too few
@@ -115,20 +118,20 @@ def _inverted(sizes: np.ndarray, curve: np.ndarray, scores: np.ndarray) -> np.nd
     return found
 
 
-def _summary(found: np.ndarray, *, n: int) -> Equivalent:
-    defined = found[1:][~np.isnan(found[1:])]
+def _summarise_replicates(replicates: np.ndarray, *, n: int) -> RealDataEquivalent:
+    defined = replicates[1:][~np.isnan(replicates[1:])]
     if not len(defined):
-        return Equivalent(float(found[0]), float("nan"), float("nan"), n)
+        return RealDataEquivalent(float(replicates[0]), float("nan"), float("nan"), n)
     # Order statistics: infinities cannot be interpolated.
-    low = float(np.quantile(defined, (1 - LEVEL) / 2, method="lower"))
-    high = float(np.quantile(defined, (1 + LEVEL) / 2, method="higher"))
+    low = float(np.quantile(defined, (1 - CONFIDENCE_LEVEL) / 2, method="lower"))
+    high = float(np.quantile(defined, (1 + CONFIDENCE_LEVEL) / 2, method="higher"))
     ends = [
         text
         for text, off in (
-            ("below the smallest", -np.inf in (found[0], low)),
-            ("above the largest", np.inf in (found[0], high)),
+            ("below the smallest", -np.inf in (replicates[0], low)),
+            ("above the largest", np.inf in (replicates[0], high)),
         )
         if off
     ]
     censored = f"reaches {' and '.join(ends)} number of real images" if ends else ""
-    return Equivalent(float(found[0]), low, high, n, censored=censored)
+    return RealDataEquivalent(float(replicates[0]), low, high, n, censored=censored)

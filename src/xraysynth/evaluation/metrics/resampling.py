@@ -7,7 +7,7 @@ from xraysynth.errors import ManifestError, XraysynthError
 from xraysynth.evaluation.metrics.statistics import REPLICATES
 
 
-def cluster_weights(
+def cluster_bootstrap_weights(
     patients: ArrayLike,
     replicates: int = REPLICATES,
     seed: int = 0,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xraysynth.errors import XraysynthError
-from xraysynth.evaluation.metrics.statistics import interval
+from xraysynth.evaluation.metrics.statistics import percentile_interval
 
 CALIBRATION_BINS = 15
 
@@ -25,11 +25,11 @@ def replicate_scores(
     if weights.ndim != 2 or weights.shape[1] != len(targets):
         raise XraysynthError(f"weights of shape {weights.shape}: must be (R, {len(targets)})")
     blocks = np.array_split(weights, -(-weights.size // _BLOCK))
-    parts = [_scores(probabilities, targets, block.astype(float), classes) for block in blocks]
+    parts = [_score_block(probabilities, targets, block.astype(float), classes) for block in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def confusion(
+def confusion_matrix(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Images per true class (rows) and predicted class: `(C, C)` int64, or `(R, C, C)` weighted."""
@@ -67,7 +67,7 @@ def pr_band(
     The precision at recall r is that of the highest threshold which reaches r: no interpolation.
     """
     rows = np.vstack([np.ones(len(targets)), weights])
-    hits, totals = _tied_sums(probabilities[:, index], np.asarray(targets) == index, rows)
+    hits, totals = _weight_by_score(probabilities[:, index], np.asarray(targets) == index, rows)
     found, named = hits.cumsum(1), totals.cumsum(1)
     wanted = recall * found[:, -1:] - 1e-9  # recall 0.3 of 10 images is 3 of them, not 4
     first = np.stack(
@@ -75,7 +75,7 @@ def pr_band(
     )
     with np.errstate(invalid="ignore"):
         precision = np.take_along_axis(found / named, np.minimum(first, found.shape[1] - 1), 1)
-    bands = [interval(point[0], point[1:], n=len(targets)) for point in precision.T]
+    bands = [percentile_interval(point[0], point[1:], n=len(targets)) for point in precision.T]
     return (
         np.array([band.value for band in bands]),
         np.array([band.low for band in bands]),
@@ -83,12 +83,12 @@ def pr_band(
     )
 
 
-def _scores(
+def _score_block(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray, classes: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    cells = confusion(probabilities, targets, weights)
+    cells = confusion_matrix(probabilities, targets, weights)
     true, predicted, hits = cells.sum(2), cells.sum(1), np.diagonal(cells, axis1=1, axis2=2)
-    ranking = [_ranking(p, targets == c, weights) for c, p in enumerate(probabilities.T)]
+    ranking = [_auroc_and_auprc(p, targets == c, weights) for c, p in enumerate(probabilities.T)]
     per_class = {  # (R, C) each
         "precision": _ratio(hits, predicted),
         "recall": _ratio(hits, true),
@@ -98,21 +98,21 @@ def _scores(
     }
     scores = {
         "accuracy": hits.sum(1) / weights.sum(1),
-        "balanced_accuracy": _mean_defined(np.where(true > 0, per_class["recall"], np.nan)),
+        "balanced_accuracy": _nanmean(np.where(true > 0, per_class["recall"], np.nan)),
         "ece": _calibration_error(probabilities, targets, weights),
         "brier": _brier(probabilities, targets, weights),
     }
-    scores |= {f"macro_{name}": _mean_defined(values) for name, values in per_class.items()}
+    scores |= {f"macro_{name}": _nanmean(values) for name, values in per_class.items()}
     for index, label in enumerate(classes):
         scores |= {f"{name}/{label}": values[:, index] for name, values in per_class.items()}
     return scores
 
 
-def _ranking(
+def _auroc_and_auprc(
     scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """AUROC (Mann-Whitney, ties count half) and AUPRC (average precision), `(R,)` each."""
-    hits, totals = _tied_sums(scores, positive, weights)
+    hits, totals = _weight_by_score(scores, positive, weights)
     found, named = hits.cumsum(1), totals.cumsum(1)
     positives = found[:, -1]
     with np.errstate(invalid="ignore"):
@@ -122,7 +122,7 @@ def _ranking(
     return auroc, auprc
 
 
-def _tied_sums(
+def _weight_by_score(
     scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and of all images at each distinct score, highest first, `(R, G)`."""
@@ -164,7 +164,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return ratio
 
 
-def _mean_defined(values: np.ndarray) -> np.ndarray:
+def _nanmean(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         mean: np.ndarray = np.nansum(values, 1) / np.sum(~np.isnan(values), 1)
     return mean
@@ -198,7 +198,9 @@ def check_predictions(
         )
 
 
-def class_weights(targets: np.ndarray, mix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def sample_weights_for_targets(
+    targets: np.ndarray, mix: np.ndarray, classes: Sequence[str]
+) -> np.ndarray:
     """Weight `(N,)` of each image that gives the classes the shares `mix` `(C,)`, 1 on average.
 
     Of a class without images nothing can be weighted; the others share what is left.

@@ -12,10 +12,10 @@ import numpy as np
 from xraysynth.errors import XraysynthError
 
 REPLICATES = 1000
-LEVEL = 0.95
-_Z = 1.959964  # the normal quantile of LEVEL
+CONFIDENCE_LEVEL = 0.95
+_NORMAL_QUANTILE = 1.959964  # the normal quantile of LEVEL
 
-FEW_PATIENTS = 6
+MIN_BOOTSTRAP_PATIENTS = 6
 """With fewer, a bootstrap over patients is too narrow, and that of a share stands in for it.
 
 Of one to five patients it covers a recall averaged over classes in 64 to 91 % and their class's AUROC
@@ -45,7 +45,9 @@ class Interval:
         return self.value, self.low, self.high, self.n
 
 
-def interval(value: float, replicates: np.ndarray, *, n: int, level: float = LEVEL) -> Interval:
+def percentile_interval(
+    value: float, replicates: np.ndarray, *, n: int, level: float = CONFIDENCE_LEVEL
+) -> Interval:
     """The percentile interval of bootstrap replicates around a point value.
 
     Replicates in which the score is undefined (NaN) are left out; none left gives NaN bounds.
@@ -70,73 +72,75 @@ def score_interval(
     logit(value) -+ h, where h is half the width of the central 95 % of the replicates' logits.
     Percentiles themselves lie too high for scores near 1, AUROC above all (Qin & Hotilovac 2008).
     `between_runs` `(R,)` are further deviations, which may leave [0, 1]; they enter by their tangent.
-    A value of 0 or 1 has no spread to measure and gets `share_interval` for `patients` trials; of fewer
-    than `FEW_PATIENTS` the interval holds that one too.
+    A value of 0 or 1 has no spread to measure and gets `proportion_interval` for `patients` trials; of fewer
+    than `MIN_BOOTSTRAP_PATIENTS` the interval holds that one too.
     """
     defined = ~np.isnan(replicates)
     if not defined.any() or not np.isfinite(value) or not patients:
         return Interval(float(value), float("nan"), float("nan"), n)
-    widest = share_interval(value, trials=patients, n=n)
+    widest = proportion_interval(value, trials=patients, n=n)
     if not 0 < value < 1:
         return widest
     nearest = min(value, 1 - value) / 10  # a replicate without an error would be infinitely far
     logits = _logit(np.clip(replicates, nearest, 1 - nearest))
     logits += np.asarray(between_runs) / (value * (1 - value))
-    tails = np.quantile(logits[defined], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tails = np.quantile(logits[defined], [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     ends = _logit(value) + np.array([-1, 1]) * (tails[1] - tails[0]) / 2
     low, high = (float(end) for end in 1 / (1 + np.exp(-ends)))
-    if patients < FEW_PATIENTS:
+    if patients < MIN_BOOTSTRAP_PATIENTS:
         low, high = min(low, widest.low), max(high, widest.high)
     return Interval(float(value), low, high, n)
 
 
-def share_interval(value: float, *, trials: int, n: int) -> Interval:
+def proportion_interval(value: float, *, trials: int, n: int) -> Interval:
     """The interval of a share of so many independent `trials`.
 
     Wilson's, (p + z²/2m ± z √(p (1 - p)/m + z²/4m²)) / (1 + z²/m) for m trials (Wilson 1927). Of fewer
-    than `FEW_PATIENTS` that of Clopper & Pearson (1934), by quantiles of Beta(pm, m - pm + 1) and
+    than `MIN_BOOTSTRAP_PATIENTS` that of Clopper & Pearson (1934), by quantiles of Beta(pm, m - pm + 1) and
     Beta(pm + 1, m - pm), which never covers less than it says. A mean over patients of scores in [0, 1]
     varies at most as much as a share of m patients with the same mean, so that this is an upper bound
     of its interval, and the only one where there is a single patient.
 
-    >>> found = share_interval(0.8, trials=1, n=5)
+    >>> found = proportion_interval(0.8, trials=1, n=5)
     >>> round(found.low, 2), round(found.high, 2)
     (0.01, 1.0)
-    >>> found = share_interval(1.0, trials=50, n=50)
+    >>> found = proportion_interval(1.0, trials=50, n=50)
     >>> round(found.low, 2), found.high
     (0.93, 1.0)
     """
     share = min(max(float(value), 0.0), 1.0)
-    ends = _clopper_pearson if trials < FEW_PATIENTS else _wilson
+    ends = _clopper_pearson if trials < MIN_BOOTSTRAP_PATIENTS else _wilson
     low, high = ends(share, trials)
     return Interval(float(value), 0.0 if share == 0 else low, 1.0 if share == 1 else high, n)
 
 
-def _wilson(share: float, trials: int) -> tuple[float, float]:
-    centre = share + _Z**2 / (2 * trials)
-    half = _Z * np.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    scale = 1 + _Z**2 / trials
+def _wilson(proportion: float, trials: int) -> tuple[float, float]:
+    centre = proportion + _NORMAL_QUANTILE**2 / (2 * trials)
+    half = _NORMAL_QUANTILE * np.sqrt(
+        proportion * (1 - proportion) / trials + _NORMAL_QUANTILE**2 / (4 * trials**2)
+    )
+    scale = 1 + _NORMAL_QUANTILE**2 / trials
     return float((centre - half) / scale), float((centre + half) / scale)
 
 
-def _clopper_pearson(share: float, trials: int) -> tuple[float, float]:
+def _clopper_pearson(proportion: float, trials: int) -> tuple[float, float]:
     from scipy.stats import beta
 
-    hits, misses = share * trials, (1 - share) * trials
-    tail = (1 - LEVEL) / 2
+    hits, misses = proportion * trials, (1 - proportion) * trials
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     low = 0.0 if not hits else float(beta.ppf(tail, hits, misses + 1))
     high = 1.0 if not misses else float(beta.ppf(1 - tail, hits + 1, misses))
     return low, high
 
 
-def share_sd(value: float, *, trials: int) -> float:
-    """The standard deviation of which `share_interval` is as wide as 95 % of a normal."""
-    found = share_interval(value, trials=trials, n=0)
-    return (found.high - found.low) / (2 * _Z)
+def proportion_sd(value: float, *, trials: int) -> float:
+    """The standard deviation of which `proportion_interval` is as wide as 95 % of a normal."""
+    found = proportion_interval(value, trials=trials, n=0)
+    return (found.high - found.low) / (2 * _NORMAL_QUANTILE)
 
 
-def _logit(share: np.ndarray | float) -> np.ndarray:
-    logit: np.ndarray = np.log(share) - np.log1p(-np.asarray(share))
+def _logit(proportion: np.ndarray | float) -> np.ndarray:
+    logit: np.ndarray = np.log(proportion) - np.log1p(-np.asarray(proportion))
     return logit
 
 
@@ -150,11 +154,11 @@ def bootstrap_mean(values: np.ndarray, replicates: int = REPLICATES, seed: int =
         mean = float(values.mean()) if n else float("nan")
         return Interval(mean, float("nan"), float("nan"), n)
     draws = np.random.default_rng(seed).integers(n, size=(replicates, n))
-    return interval(float(values.mean()), values[draws].mean(axis=1), n=n)
+    return percentile_interval(float(values.mean()), values[draws].mean(axis=1), n=n)
 
 
 def paired_difference(
-    arm: np.ndarray, reference: np.ndarray, *, n: int, level: float = LEVEL
+    arm: np.ndarray, reference: np.ndarray, *, n: int, level: float = CONFIDENCE_LEVEL
 ) -> Interval:
     """Arm minus reference, both `(1 + R,)`: the point value, then replicates on the same weights.
 
@@ -166,7 +170,7 @@ def paired_difference(
             "both with the same weights"
         )
     difference = arm - reference
-    return interval(difference[0], difference[1:], n=n, level=level)
+    return percentile_interval(difference[0], difference[1:], n=n, level=level)
 
 
 def errors_removed(difference: Interval, *, reference: float) -> Interval:
@@ -185,7 +189,7 @@ def errors_removed(difference: Interval, *, reference: float) -> Interval:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """A score of one arm, seed by seed, and its standard deviation (n - 1) between seeds."""
 
     values: tuple[float, ...]
@@ -193,16 +197,16 @@ class Spread:
     sd: float
 
 
-def between_seeds(values: Sequence[float]) -> Spread:
+def summarise_seeds(values: Sequence[float]) -> SeedSpread:
     """Summary of the scores of runs that differ in their seed alone; `sd` is NaN for a single one.
 
-    >>> between_seeds([0.5, 0.75, 1.0])
+    >>> summarise_seeds([0.5, 0.75, 1.0])
     Spread(values=(0.5, 0.75, 1.0), mean=0.75, sd=0.25)
     """
     if not len(values):
         raise XraysynthError("an arm without runs has no spread; train at least one run of it")
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return Spread(tuple(float(value) for value in values), float(np.mean(values)), sd)
+    return SeedSpread(tuple(float(value) for value in values), float(np.mean(values)), sd)
 
 
 def difference_p_value(
@@ -245,10 +249,10 @@ def _chi_square_quantiles(degrees: int) -> np.ndarray:
     return quantiles
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm_adjust(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjustment over a family of comparisons.
 
-    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    >>> holm_adjust({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
     if unknown := [name for name, p in p_values.items() if not np.isfinite(p)]:

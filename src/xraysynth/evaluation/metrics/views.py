@@ -5,14 +5,14 @@ import numpy as np
 
 def thumbnail(images: np.ndarray, *, size_px: int = 32) -> np.ndarray:
     """The whole image, small: `(N, H, W)` uint8 to `(N, size_px²)` float32 in [0, 1]."""
-    return _small(images, size_px).reshape(len(images), -1)
+    return _downsample(images, size_px).reshape(len(images), -1)
 
 
 def borders(images: np.ndarray, *, width: float = 0.08) -> np.ndarray:
     """The outer frame alone, `width` of the side, at no more than 64 px: markers, bars, padding."""
-    x, y = _grid(min(64, *images.shape[1:]))
+    x, y = _pixel_grid(min(64, *images.shape[1:]))
     inside = (np.abs(x - 0.5) < 0.5 - width) & (np.abs(y - 0.5) < 0.5 - width)
-    return _small(images, len(inside))[:, ~inside]
+    return _downsample(images, len(inside))[:, ~inside]
 
 
 def background(images: np.ndarray, *, size_px: int = 32) -> np.ndarray:
@@ -21,12 +21,12 @@ def background(images: np.ndarray, *, size_px: int = 32) -> np.ndarray:
     There is no segmentation: one fixed superellipse is blanked, which covers 66 % of the image and
     the lungs of an upright, closely framed radiograph but for a few percent of their area.
     """
-    x, y = _grid(size_px)
+    x, y = _pixel_grid(size_px)
     lungs = np.abs((x - 0.5) / 0.46) ** 3 + np.abs((y - 0.47) / 0.41) ** 3 <= 1
-    return _small(images, size_px)[:, ~lungs]
+    return _downsample(images, size_px)[:, ~lungs]
 
 
-def grain(images: np.ndarray) -> np.ndarray:
+def radial_power_spectrum(images: np.ndarray) -> np.ndarray:
     """Radially averaged log power spectrum of each standardised image: `(N, min(H, W) // 2)`.
 
     Sharpness, noise, compression and interpolation, whatever the image shows and its exposure.
@@ -36,10 +36,12 @@ def grain(images: np.ndarray) -> np.ndarray:
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(rows), np.fft.fftfreq(columns), indexing="ij"))
     n_rings = min(rows, columns) // 2
     ring = np.minimum((radius * 2 * n_rings).round().astype(int), n_rings).ravel()
-    return np.stack([_rings(image, window, ring, n_rings) for image in images])
+    return np.stack([_log_power_by_ring(image, window, ring, n_rings) for image in images])
 
 
-def _rings(image: np.ndarray, window: np.ndarray, ring: np.ndarray, n_rings: int) -> np.ndarray:
+def _log_power_by_ring(
+    image: np.ndarray, window: np.ndarray, ring: np.ndarray, n_rings: int
+) -> np.ndarray:
     values = image.astype(np.float64)
     values = (values - values.mean()) / max(float(values.std()), 1e-6)
     power = np.abs(np.fft.fft2(values * window)).ravel() ** 2
@@ -48,7 +50,7 @@ def _rings(image: np.ndarray, window: np.ndarray, ring: np.ndarray, n_rings: int
     return np.asarray(np.log(sums[1:] + 1e-6))
 
 
-def _small(images: np.ndarray, size_px: int) -> np.ndarray:
+def _downsample(images: np.ndarray, size_px: int) -> np.ndarray:
     """`(N, size_px, size_px)` float32 in [0, 1], each pixel the mean of the area it covers."""
     from PIL import Image
 
@@ -59,7 +61,7 @@ def _small(images: np.ndarray, size_px: int) -> np.ndarray:
     )
 
 
-def _grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def _pixel_grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions x and y of pixel centres in fractions of the side, `(size_px, size_px)` each."""
     at = (np.arange(size_px) + 0.5) / size_px
     x, y = np.meshgrid(at, at)

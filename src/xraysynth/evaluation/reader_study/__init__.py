@@ -3,9 +3,9 @@
 Before: `recipe` has the options, `protocol` the questions, `sample` draws the images, `encoding` makes
 them alike, `build` deals them to readers' kits (`kit` is the page) and to the answer `key` that stays
 with the owner. After: `exports` reads what came back and joins it with the key; `analysis` turns the
-answers into results by `detection`, `opinions` and `agreement`, whose intervals take readers and images
-as samples (`crossed`); `advice` plans the next reading, and `reading` keeps everything in a folder.
-`simulate` has readers of known skill.
+answers into results by `detection`, `opinion_results` and `encoder_agreement`, whose intervals take
+readers and images as samples (`crossed`); `advice` plans the next reading, and `reading` keeps
+everything in a folder. `simulate` has readers of known skill.
 
     >>> from xraysynth.evaluation.reader_study.protocol import questions
     >>> [question.kind for question in questions(["origin", "confidence"], {}, ["normal", "covid19"])]
@@ -22,11 +22,11 @@ as samples (`crossed`); `advice` plans the next reading, and `reading` keeps eve
 
 __all__ = [
     "advice",
-    "agreement",
     "analysis",
     "build",
     "crossed",
     "detection",
+    "encoder_agreement",
     "encoding",
     "export_format",
     "export_rules",
@@ -35,7 +35,7 @@ __all__ = [
     "key",
     "kit",
     "measures",
-    "opinions",
+    "opinion_results",
     "panel",
     "protocol",
     "reading",

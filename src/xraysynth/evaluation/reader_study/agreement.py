@@ -13,13 +13,17 @@ from typing import Any, Literal
 import numpy as np
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.reader_study.jackknife import jackknifed, panel_estimate, panel_statistic
-from xraysynth.evaluation.reader_study.mrmc import Crossed, Estimate
+from xraysynth.evaluation.reader_study.jackknife import (
+    jackknife_deviations,
+    panel_estimate,
+    panel_statistic,
+)
+from xraysynth.evaluation.reader_study.mrmc import Estimate, ReaderStatistic
 
-KAPPA_SPREAD = 0.08
+KAPPA_PRIOR_SCALE = 0.08
 """Prior spread between readers of an agreement coefficient."""
 
-Level = Literal["nominal", "ordinal"]
+MeasurementLevel = Literal["nominal", "ordinal"]
 
 
 def fleiss(codes: np.ndarray, strata: np.ndarray, *, options: int) -> Estimate:
@@ -33,58 +37,62 @@ def fleiss(codes: np.ndarray, strata: np.ndarray, *, options: int) -> Estimate:
     lost = int(np.isfinite(codes).any(0).sum()) - int(complete.sum())
     note = f"without {lost} images that not every reader has seen" if lost else ""
     if len(codes) < 2 or kept.shape[1] < 2:
-        return _undefined(kept, "needs two readers of the same images")
+        return _without_interval(kept, "needs two readers of the same images")
     _, pseudo = panel_statistic(
-        kept, strata[complete], lambda c: _fleiss(c, options), scale=KAPPA_SPREAD
+        kept, strata[complete], lambda c: _fleiss_loo(c, options), prior_scale=KAPPA_PRIOR_SCALE
     )
-    return panel_estimate(_by_statsmodels(kept, options), pseudo, readers=len(codes), note=note)
+    return panel_estimate(
+        _fleiss_by_statsmodels(kept, options), pseudo, readers=len(codes), note=note
+    )
 
 
-def _undefined(codes: np.ndarray, note: str) -> Estimate:
-    return Estimate.undefined(readers=len(codes), images=codes.shape[1], note=note)
+def _without_interval(codes: np.ndarray, note: str) -> Estimate:
+    return Estimate.without_interval(readers=len(codes), images=codes.shape[1], note=note)
 
 
-def _counts(codes: np.ndarray, options: int) -> np.ndarray:
+def _option_counts(codes: np.ndarray, options: int) -> np.ndarray:
     """How many readers chose each option: `(I, K)`."""
     found: np.ndarray = (codes[..., None] == np.arange(options)).sum(0)
     return found
 
 
-def _fleiss(codes: np.ndarray, options: int) -> tuple[float, np.ndarray]:
+def _fleiss_loo(codes: np.ndarray, options: int) -> tuple[float, np.ndarray]:
     """Kappa, and without each image `(I,)`."""
-    counts = _counts(codes, options).astype(float)
+    counts = _option_counts(codes, options).astype(float)
     n, readers = len(counts), len(codes)
     agreed = (counts * (counts - 1)).sum(1) / (readers * (readers - 1))
     totals = counts.sum(0)
-    whole = _above_chance(agreed.mean(), ((totals / (readers * n)) ** 2).sum())
+    whole = _chance_corrected(agreed.mean(), ((totals / (readers * n)) ** 2).sum())
     rest = (totals - counts) / (readers * (n - 1))
-    without = _above_chance((agreed.sum() - agreed) / (n - 1), (rest**2).sum(1))
+    without = _chance_corrected((agreed.sum() - agreed) / (n - 1), (rest**2).sum(1))
     return float(whole), without
 
 
-def _above_chance(agreed: Any, chance: Any) -> Any:
+def _chance_corrected(observed: Any, expected: Any) -> Any:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(chance < 1 - 1e-12, (agreed - chance) / (1 - chance), np.nan)
+        return np.where(expected < 1 - 1e-12, (observed - expected) / (1 - expected), np.nan)
 
 
-def _by_statsmodels(codes: np.ndarray, options: int) -> float:
+def _fleiss_by_statsmodels(codes: np.ndarray, options: int) -> float:
     try:
         from statsmodels.stats.inter_rater import fleiss_kappa  # type: ignore[import-untyped]
     except ImportError as error:
-        raise _missing("statsmodels") from error
-    counts = _counts(codes, options)
+        raise _missing_package_error("statsmodels") from error
+    counts = _option_counts(codes, options)
     if (counts.sum(0) > 0).sum() < 2:  # 0 / 0: everyone gives the same answer to everything
         return float("nan")
     return float(fleiss_kappa(counts))
 
 
-def _missing(package: str) -> DataNotFoundError:
+def _missing_package_error(package: str) -> DataNotFoundError:
     return DataNotFoundError(
         f"review analyse: agreement of readers needs {package}; pip install 'xraysynth[review]'"
     )
 
 
-def alpha(codes: np.ndarray, strata: np.ndarray, *, options: int, level: Level) -> Estimate:
+def krippendorff_alpha(
+    codes: np.ndarray, strata: np.ndarray, *, options: int, level: MeasurementLevel
+) -> Estimate:
     """Krippendorff's alpha (2004) at `level` nominal or ordinal; 1 is agreement, 0 chance.
 
     Images that one reader has not seen count by those who have.
@@ -92,28 +100,33 @@ def alpha(codes: np.ndarray, strata: np.ndarray, *, options: int, level: Level) 
     read = np.isfinite(codes).sum(0) >= 2
     kept = codes[:, read]
     if len(codes) < 2 or kept.shape[1] < 2:
-        return _undefined(kept, "needs two readers of the same images")
+        return _without_interval(kept, "needs two readers of the same images")
     value, pseudo = panel_statistic(
-        kept, strata[read], lambda c: _alpha(c, options, level), scale=KAPPA_SPREAD
+        kept, strata[read], lambda c: _alpha_loo(c, options, level), prior_scale=KAPPA_PRIOR_SCALE
     )
     return panel_estimate(value, pseudo, readers=len(codes))
 
 
-def _alpha(codes: np.ndarray, options: int, level: Level) -> tuple[float, np.ndarray]:
-    counts = _counts(codes, options)
+def _alpha_loo(
+    codes: np.ndarray, options: int, level: MeasurementLevel
+) -> tuple[float, np.ndarray]:
+    counts = _option_counts(codes, options)
     kinds, place = np.unique(counts, axis=0, return_inverse=True)
     n = np.bincount(place.ravel(), minlength=len(kinds))
     without = np.array(
-        [_one_alpha(np.repeat(kinds, n - one, axis=0), level) for one in np.eye(len(n), dtype=int)]
+        [
+            _alpha_of_counts(np.repeat(kinds, n - one, axis=0), level)
+            for one in np.eye(len(n), dtype=int)
+        ]
     )
-    return _one_alpha(counts, level), without[place.ravel()]
+    return _alpha_of_counts(counts, level), without[place.ravel()]
 
 
-def _one_alpha(counts: np.ndarray, level: Level) -> float:
+def _alpha_of_counts(counts: np.ndarray, level: MeasurementLevel) -> float:
     try:
         import krippendorff
     except ImportError as error:
-        raise _missing("krippendorff") from error
+        raise _missing_package_error("krippendorff") from error
     paired = counts[counts.sum(1) >= 2]
     if (paired.sum(0) > 0).sum() < 2:  # undefined: everyone gives the same answer to everything
         return float("nan")
@@ -125,35 +138,37 @@ def _one_alpha(counts: np.ndarray, level: Level) -> float:
 def weighted_kappa(codes: np.ndarray, strata: np.ndarray) -> Estimate:
     """Cohen's kappa with quadratic weights, the mean over pairs of readers."""
     if len(codes) < 2:
-        return _undefined(codes, "needs two readers of the same images")
-    value, pseudo = panel_statistic(codes, strata, _mean_weighted, scale=KAPPA_SPREAD)
+        return _without_interval(codes, "needs two readers of the same images")
+    value, pseudo = panel_statistic(
+        codes, strata, _mean_weighted_kappa_loo, prior_scale=KAPPA_PRIOR_SCALE
+    )
     return panel_estimate(value, pseudo, readers=len(codes))
 
 
-def _mean_weighted(codes: np.ndarray) -> tuple[float, np.ndarray]:
-    pairs = [_weighted(*codes[[a, b]]) for a, b in combinations(range(len(codes)), 2)]
+def _mean_weighted_kappa_loo(codes: np.ndarray) -> tuple[float, np.ndarray]:
+    pairs = [_weighted_kappa_loo(*codes[[a, b]]) for a, b in combinations(range(len(codes)), 2)]
     defined = [(value, without) for value, without in pairs if np.isfinite(value)]
     if not defined:
         return float("nan"), np.full(codes.shape[1], np.nan)
     return float(np.mean([v for v, _ in defined])), np.mean([w for _, w in defined], axis=0)
 
 
-def _weighted(one: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray]:
+def _weighted_kappa_loo(first: np.ndarray, second: np.ndarray) -> tuple[float, np.ndarray]:
     """1 - E(x - y)^2 / (var x + var y + (mean x - mean y)^2), and without each image.
 
     Quadratic weights make Cohen's kappa this (Fleiss and Cohen 1973; Lin 1989).
     """
-    seen = np.isfinite(one) & np.isfinite(other)
-    x, y = one[seen], other[seen]
+    seen = np.isfinite(first) & np.isfinite(second)
+    x, y = first[seen], second[seen]
     sums = np.array([np.ones(len(x)), x, y, x * x, y * y, (x - y) ** 2])
     whole = sums.sum(1)
-    value = _from_sums(whole)
-    without = np.full(len(one), value)
-    without[seen] = _from_sums(whole[:, None] - sums)
+    value = _kappa_from_sums(whole)
+    without = np.full(len(first), value)
+    without[seen] = _kappa_from_sums(whole[:, None] - sums)
     return float(value), without
 
 
-def _from_sums(sums: np.ndarray) -> np.ndarray:
+def _kappa_from_sums(sums: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         n, x, y, xx, yy, apart = sums[0], *(part / sums[0] for part in sums[1:])
         chance = xx - x**2 + yy - y**2 + (x - y) ** 2
@@ -162,7 +177,7 @@ def _from_sums(sums: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ReaderPair:
     """Cohen's kappa of two readers, of the images that both have seen."""
 
     reader: str
@@ -171,20 +186,22 @@ class Pair:
     images: int
 
 
-def pairs(codes: np.ndarray, readers: Sequence[str], *, ordinal: bool) -> list[Pair]:
+def pairwise_kappas(
+    codes: np.ndarray, readers: Sequence[str], *, ordinal: bool
+) -> list[ReaderPair]:
     """Cohen's kappa of every two readers, with quadratic weights for an `ordinal` scale."""
     kappas = []
     for a, b in combinations(range(len(readers)), 2):
         seen = np.isfinite(codes[a]) & np.isfinite(codes[b])
-        value = _by_sklearn(codes[a, seen], codes[b, seen], ordinal=ordinal)
-        kappas.append(Pair(readers[a], readers[b], value, int(seen.sum())))
+        value = _cohen_by_sklearn(codes[a, seen], codes[b, seen], ordinal=ordinal)
+        kappas.append(ReaderPair(readers[a], readers[b], value, int(seen.sum())))
     return kappas
 
 
-def _by_sklearn(one: np.ndarray, other: np.ndarray, *, ordinal: bool) -> float:
+def _cohen_by_sklearn(first: np.ndarray, second: np.ndarray, *, ordinal: bool) -> float:
     from sklearn.metrics import cohen_kappa_score
 
-    values = np.union1d(one, other)
+    values = np.union1d(first, second)
     if len(values) < 2:
         return float("nan")
     labels = (
@@ -192,16 +209,16 @@ def _by_sklearn(one: np.ndarray, other: np.ndarray, *, ordinal: bool) -> float:
     )
     weights = "quadratic" if ordinal else None
     return float(
-        cohen_kappa_score(one.astype(int), other.astype(int), labels=labels, weights=weights)
+        cohen_kappa_score(first.astype(int), second.astype(int), labels=labels, weights=weights)
     )
 
 
-def within_readers(
+def intra_reader_kappa(
     first: np.ndarray, second: np.ndarray, strata: np.ndarray, *, ordinal: bool
-) -> Crossed:
+) -> ReaderStatistic:
     """Cohen's kappa of each reader's first and second answers to the same image."""
     kappa: Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]] = (
-        _weighted if ordinal else _cohen
+        _weighted_kappa_loo if ordinal else _cohen_kappa_loo
     )
     values, without = np.full(len(first), np.nan), np.full(first.shape, np.nan)
     both = np.isfinite(first) & np.isfinite(second)
@@ -209,17 +226,17 @@ def within_readers(
         if seen.sum() >= 3:
             values[reader], found = kappa(first[reader, seen], second[reader, seen])
             without[reader, seen] = found
-    deviations = jackknifed(values, without, strata)
+    deviations = jackknife_deviations(values, without, strata)
     own = np.zeros(len(first))
-    return Crossed(values, deviations, own, KAPPA_SPREAD, int(both.any(0).sum()))
+    return ReaderStatistic(values, deviations, own, KAPPA_PRIOR_SCALE, int(both.any(0).sum()))
 
 
-def _cohen(one: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray]:
-    options = np.union1d(one, other)
-    x, y = (part[:, None] == options for part in (one, other))
-    same, n = one == other, len(one)
+def _cohen_kappa_loo(first: np.ndarray, second: np.ndarray) -> tuple[float, np.ndarray]:
+    options = np.union1d(first, second)
+    x, y = (part[:, None] == options for part in (first, second))
+    same, n = first == second, len(first)
     sums = x.sum(0), y.sum(0)
-    value = _above_chance(same.mean(), (sums[0] * sums[1]).sum() / n**2)
+    value = _chance_corrected(same.mean(), (sums[0] * sums[1]).sum() / n**2)
     left = [(total - part) / (n - 1) for total, part in zip(sums, (x, y), strict=True)]
-    without = _above_chance((same.sum() - same) / (n - 1), (left[0] * left[1]).sum(1))
+    without = _chance_corrected((same.sum() - same) / (n - 1), (left[0] * left[1]).sum(1))
     return float(value), without

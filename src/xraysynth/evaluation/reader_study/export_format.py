@@ -11,34 +11,43 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xraysynth.errors import XraysynthError, some
-from xraysynth.evaluation.reader_study.key import Key
+from xraysynth.errors import XraysynthError, format_some
+from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.evaluation.reader_study.protocol import QUESTIONS
 
 FORMAT = "xraysynth-review/1"
 Row = Mapping[str, str]
 
-RESAVED = (
+RESAVED_REMEDY = (
     "a spreadsheet may have saved it again, which rewrites numbers and dates: ask the reader for the "
     "JSON export, or for an untouched CSV"
 )
-_FIRST = ("format", "study", "kit", "reader", "session", "item", "position", "calibration")
-_LAST = ("seconds", "changes", "answered_at", "answered", "of", "check")
-_LARGEST = 50_000_000  # bytes; an export of 200 images has 50,000
+_LEADING_COLUMNS = (
+    "format",
+    "study",
+    "kit",
+    "reader",
+    "session",
+    "item",
+    "position",
+    "calibration",
+)
+_TRAILING_COLUMNS = ("seconds", "changes", "answered_at", "answered", "of", "check")
+_MAX_BYTES = 50_000_000  # bytes; an export of 200 images has 50,000
 
 
-def columns(key: Key) -> list[str]:
+def export_columns(key: AnswerKey) -> list[str]:
     """The columns of an export of this study."""
     own = [question.id for question in key.questions if question.id not in QUESTIONS]
-    return [*_FIRST, *QUESTIONS, *own, *_LAST]
+    return [*_LEADING_COLUMNS, *QUESTIONS, *own, *_TRAILING_COLUMNS]
 
 
-def check(cells: Sequence[str]) -> str:
+def row_checksum(cells: Sequence[str]) -> str:
     """The check of a row: 16 hex digits of SHA-256 over its other cells, joined by unit separators."""
     return hashlib.sha256("\x1f".join(cells).encode()).hexdigest()[:16]
 
 
-def marks(answer: str) -> list[tuple[str, float, float]]:
+def parse_marks(answer: str) -> list[tuple[str, float, float]]:
     """Code and place of each marked error.
 
     >>> marks("omission@0.2500,0.5000;artefact@0.9000,0.1000")
@@ -54,37 +63,39 @@ def marks(answer: str) -> list[tuple[str, float, float]]:
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of cells, all of them strings."""
-    if path.stat().st_size > _LARGEST:
+    if path.stat().st_size > _MAX_BYTES:
         raise XraysynthError(f"{path}: {path.stat().st_size:,} bytes are no export of answers")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        return _from_json(text) if path.suffix.lower() == ".json" else _from_csv(text)
+        return _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise XraysynthError(f"{path}: cannot be read as an export ({error}); {RESAVED}") from error
+        raise XraysynthError(
+            f"{path}: cannot be read as an export ({error}); {RESAVED_REMEDY}"
+        ) from error
 
 
-def _from_json(text: str) -> tuple[list[str], list[list[str]]]:
+def _parse_json(text: str) -> tuple[list[str], list[list[str]]]:
     found = json.loads(text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"its format must be {FORMAT!r}")
     names, rows = list(found["columns"]), [list(row) for row in found["rows"]]
     if not all(isinstance(cell, str) for row in (names, *rows) for cell in row):
         raise ValueError("every cell must be a text")
-    return names, _same_width(names, rows)
+    return names, _require_same_width(names, rows)
 
 
-def _from_csv(text: str) -> tuple[list[str], list[list[str]]]:
+def _parse_csv(text: str) -> tuple[list[str], list[list[str]]]:
     """Commas or semicolons, any line ends: what spreadsheets change without touching a value."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator = ";" if text.partition("\n")[0].replace('"', "").startswith("format;") else ","
     table = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if any(row)]
     if not table:
         raise ValueError("it is empty")
-    return table[0], _same_width(table[0], table[1:])
+    return table[0], _require_same_width(table[0], table[1:])
 
 
-def _same_width(names: Sequence[str], rows: list[list[str]]) -> list[list[str]]:
+def _require_same_width(names: Sequence[str], rows: list[list[str]]) -> list[list[str]]:
     odd = [number for number, row in enumerate(rows, 1) if len(row) != len(names)]
     if odd:
-        raise ValueError(f"rows {some(odd)} do not have {len(names)} cells")
+        raise ValueError(f"rows {format_some(odd)} do not have {len(names)} cells")
     return rows

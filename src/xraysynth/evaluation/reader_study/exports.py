@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xraysynth.errors import DataNotFoundError, XraysynthError, some
-from xraysynth.evaluation.reader_study.export_format import Row, columns, read_table
+from xraysynth.errors import DataNotFoundError, XraysynthError, format_some
+from xraysynth.evaluation.reader_study.export_format import Row, export_columns, read_table
 from xraysynth.evaluation.reader_study.export_rules import (
     require_answers,
+    require_checksums,
     require_columns,
-    require_origin,
-    require_unchanged,
+    require_same_study,
 )
-from xraysynth.evaluation.reader_study.key import Key, KitItem
+from xraysynth.evaluation.reader_study.key import AnswerKey, KitItem
 from xraysynth.evaluation.reader_study.protocol import QUESTIONS
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ class Export:
     kit: str
     reader: str
     session: int
-    of: int
+    item_count: int
     rows: tuple[Row, ...]
 
     @property
-    def finished(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every item is answered."""
-        return len(self.rows) == self.of
+        return len(self.rows) == self.item_count
 
 
-def files(paths: Sequence[Path]) -> list[Path]:
+def find_export_files(paths: Sequence[Path]) -> list[Path]:
     """The CSV and JSON files among `paths`, of a folder those directly in it."""
     found: list[Path] = []
     for path in paths:
@@ -52,20 +52,20 @@ def files(paths: Sequence[Path]) -> list[Path]:
         found += [p for p in inside if p.suffix.lower() in (".csv", ".json")]
     if not found:
         raise DataNotFoundError(
-            f"review.exports: no .csv or .json file in {some(paths)}; put there what the readers sent"
+            f"review.exports: no .csv or .json file in {format_some(paths)}; put there what the readers sent"
         )
     return list(dict.fromkeys(found))
 
 
-def load(paths: Sequence[Path], key: Key) -> list[Export]:
+def load_exports(paths: Sequence[Path], key: AnswerKey) -> list[Export]:
     """All exports, each checked against the key, one per reader and session.
 
     Raises `XraysynthError` that names the file, the rows and the remedy. Copies of one export, also as
     CSV and JSON, count once.
     """
     kept: dict[str, Export] = {}
-    for path in files(paths):
-        export = read(path, key)
+    for path in find_export_files(paths):
+        export = read_export(path, key)
         other = kept.setdefault(export.kit, export)
         if other.rows != export.rows:
             raise XraysynthError(
@@ -76,15 +76,15 @@ def load(paths: Sequence[Path], key: Key) -> list[Export]:
     return sorted(kept.values(), key=lambda export: (export.reader, export.session))
 
 
-def read(path: Path, key: Key) -> Export:
+def read_export(path: Path, key: AnswerKey) -> Export:
     """One export, checked against the key."""
     names, cells = read_table(path)
-    require_columns(path, names, columns(key))
+    require_columns(path, names, export_columns(key))
     rows = [dict(zip(names, row, strict=True)) for row in cells]
     if not rows:
         raise XraysynthError(f"{path}: an export without answers; take it away")
-    require_origin(path, rows, key)
-    require_unchanged(path, rows, names)
+    require_same_study(path, rows, key)
+    require_checksums(path, rows, names)
     (kit,) = {row["kit"] for row in rows}
     held = key.kits[kit]
     require_answers(path, rows, held, key)
@@ -92,7 +92,7 @@ def read(path: Path, key: Key) -> Export:
     return Export(path, kit, held.reader, held.session, len(held.items), tuple(ordered))
 
 
-def join(exports: Sequence[Export], key: Key) -> "pd.DataFrame":
+def join_with_key(exports: Sequence[Export], key: AnswerKey) -> "pd.DataFrame":
     """One row per answer with its truth; those for calibration are left out.
 
     Columns: reader, session, case, repeat, position, origin_answer, confidence, diagnosis, quality,
@@ -105,7 +105,7 @@ def join(exports: Sequence[Export], key: Key) -> "pd.DataFrame":
     for export in exports:
         items = {item.id: item for item in key.kits[export.kit].items}
         rows += [
-            _joined(export, row, items[row["item"]], key)
+            _answer_row(export, row, items[row["item"]], key)
             for row in export.rows
             if not items[row["item"]].calibration
         ]
@@ -119,7 +119,7 @@ def join(exports: Sequence[Export], key: Key) -> "pd.DataFrame":
     return table
 
 
-def _joined(export: Export, row: Row, item: KitItem, key: Key) -> dict[str, str | float]:
+def _answer_row(export: Export, row: Row, item: KitItem, key: AnswerKey) -> dict[str, str | float]:
     case = key.cases[item.case]
     own = [question.id for question in key.questions if question.id not in QUESTIONS]
     answers = {name: row[name] for name in QUESTIONS[1:]} | {f"own_{n}": row[n] for n in own}

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from xraysynth.errors import XraysynthError, some
+from xraysynth.errors import XraysynthError, format_some
 from xraysynth.evaluation.reader_study.protocol import Question
 from xraysynth.files import write_atomically
 from xraysynth.records import JsonObject
@@ -51,7 +51,7 @@ class Kit:
 
 
 @dataclass(frozen=True)
-class Key:
+class AnswerKey:
     """Everything that the kits of a study hide.
 
     `pools` maps a generator to its pool's key; `cohort` is the digest of the real images. `made_by`
@@ -81,7 +81,7 @@ class Key:
         path.chmod(0o600)
 
     @classmethod
-    def read(cls, path: Path) -> "Key":
+    def read(cls, path: Path) -> "AnswerKey":
         """Read a key; raises `XraysynthError` naming the file and what is wrong with it."""
         try:
             found = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -91,62 +91,69 @@ class Key:
                 "has it"
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise _broken(path, f"it is not JSON ({error})") from error
+            raise _key_error(path, f"it is not JSON ({error})") from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             said = found.get("format") if isinstance(found, dict) else None
-            raise _broken(path, f"its format must be {FORMAT!r}; got {said!r}")
+            raise _key_error(path, f"its format must be {FORMAT!r}; got {said!r}")
         values = {name: value for name, value in found.items() if name != "format"}
-        key: Key = _parsed(cls, values, path, "key")
+        key: AnswerKey = _parse_value(cls, values, path, "key")
         _require_consistent(key, path)
         return key
 
 
-def _broken(path: Path, why: str) -> XraysynthError:
-    return XraysynthError(f"{path}: no answer key: {why}; restore the file from your copy")
+def _key_error(path: Path, reason: str) -> XraysynthError:
+    return XraysynthError(f"{path}: no answer key: {reason}; restore the file from your copy")
 
 
-def _parsed(kind: Any, value: Any, path: Path, place: str) -> Any:
+def _parse_value(expected_type: Any, value: Any, path: Path, location: str) -> Any:
     """`value` as `kind`, its nested dataclasses built; raises for what has another type."""
-    inner = get_args(kind)
-    if get_origin(kind) is dict and isinstance(value, dict):
-        return {k: _parsed(inner[1], v, path, f"{place}.{k}") for k, v in value.items()}
-    if get_origin(kind) is list and isinstance(value, list):
-        return [_parsed(inner[0], v, path, f"{place}[{n}]") for n, v in enumerate(value)]
-    if isinstance(kind, UnionType):
+    inner = get_args(expected_type)
+    if get_origin(expected_type) is dict and isinstance(value, dict):
+        return {k: _parse_value(inner[1], v, path, f"{location}.{k}") for k, v in value.items()}
+    if get_origin(expected_type) is list and isinstance(value, list):
+        return [_parse_value(inner[0], v, path, f"{location}[{n}]") for n, v in enumerate(value)]
+    if isinstance(expected_type, UnionType):
         for alternative in inner:
             with suppress(XraysynthError):
-                return _parsed(alternative, value, path, place)
-    if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
-        return _record(kind, value, path, place)
-    if isinstance(kind, type) and type(value) is kind:
+                return _parse_value(alternative, value, path, location)
+    if hasattr(expected_type, "__dataclass_fields__") and isinstance(value, dict):
+        return _parse_record(expected_type, value, path, location)
+    if isinstance(expected_type, type) and type(value) is expected_type:
         return value
-    raise _broken(path, f"{place} must be {getattr(kind, '__name__', kind)}; got {value!r:.60}")
+    raise _key_error(
+        path,
+        f"{location} must be {getattr(expected_type, '__name__', expected_type)}; got {value!r:.60}",
+    )
 
 
-def _record(kind: Any, value: JsonObject, path: Path, place: str) -> Any:
-    hints = get_type_hints(kind)
-    needed = {field.name for field in fields(kind) if field.default is MISSING}
+def _parse_record(expected_type: Any, value: JsonObject, path: Path, location: str) -> Any:
+    hints = get_type_hints(expected_type)
+    needed = {field.name for field in fields(expected_type) if field.default is MISSING}
     wrong = sorted((needed - set(value)) | (set(value) - set(hints)))
     if wrong:
-        raise _broken(path, f"{place} lacks or does not know {some(wrong)}")
-    return kind(**{n: _parsed(hints[n], v, path, f"{place}.{n}") for n, v in value.items()})
+        raise _key_error(path, f"{location} lacks or does not know {format_some(wrong)}")
+    return expected_type(
+        **{n: _parse_value(hints[n], v, path, f"{location}.{n}") for n, v in value.items()}
+    )
 
 
-def _require_consistent(key: Key, path: Path) -> None:
+def _require_consistent(key: AnswerKey, path: Path) -> None:
     """Ids are unique, every item has its case, and no file name leaves the folder of the kits."""
     items = [(kit, item) for kit, found in key.kits.items() for item in found.items]
     ids = [item.id for _, item in items]
     if len(set(ids)) < len(ids):
-        raise _broken(path, "item ids are not unique")
+        raise _key_error(path, "item ids are not unique")
     lost = sorted({item.case for _, item in items} - set(key.cases))
     if lost:
-        raise _broken(path, f"items name cases that are not there: {some(lost)}")
+        raise _key_error(path, f"items name cases that are not there: {format_some(lost)}")
     for place, kit in key.kits.items():
         if not re.fullmatch(r"[\w-]+\.html", kit.file):
-            raise _broken(path, f"kit {place}: {kit.file!r} is no file name of a kit")
+            raise _key_error(path, f"kit {place}: {kit.file!r} is no file name of a kit")
     odd = [n for n, c in key.cases.items() if c.origin not in ("real", "synthetic")]
     if odd:
-        raise _broken(path, f"the origin of a case is real or synthetic; not of {some(odd)}")
+        raise _key_error(
+            path, f"the origin of a case is real or synthetic; not of {format_some(odd)}"
+        )
     strange = sorted({c.label for c in key.cases.values()} - set(key.classes))
     if strange:
-        raise _broken(path, f"labels that are no class: {some(strange)}")
+        raise _key_error(path, f"labels that are no class: {format_some(strange)}")

@@ -20,8 +20,8 @@ from xraysynth.records import JsonObject, to_json
 FORMAT = "xraysynth-review-kit/1"
 FOLDER = Path(__file__).parent
 SCRIPTS = ("kit_record.js", "kit_store.js", "kit_viewer.js", "kit_questions.js", "kit.js")
-KINDS = ("choice", "scale", "errors", "text")
-_IMAGE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/]+=*")
+QUESTION_KINDS = ("choice", "scale", "errors", "text")
+_IMAGE_DATA_URI = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/]+=*")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class KitSpec:
         return {**values, "questions": [question.as_json() for question in self.questions]}
 
 
-def render(spec: KitSpec) -> str:
+def render_kit(spec: KitSpec) -> str:
     """The kit of one reader and session as HTML.
 
     `spec` is embedded as it is, and the page holds nothing else about the images. Raises
@@ -76,57 +76,57 @@ def render(spec: KitSpec) -> str:
     that is not in the file.
     """
     texts = read_texts(spec.language)
-    _require_askable(spec)
+    _require_valid_spec(spec)
     style = (FOLDER / "kit.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    page = _environment().get_template("kit.html.j2")
+    page = _jinja_environment().get_template("kit.html.j2")
     return page.render(
         spec=spec,
         t=texts,
         asked={question.id for question in spec.questions},
         examples=sum(item.calibration for item in spec.items),
-        keys=_keys(spec, texts),
+        keys=_keyboard_shortcuts(spec, texts),
         style=Markup(style),
-        style_hash=_hash(style),
+        style_hash=_csp_hash(style),
         script=Markup(script),
-        script_hash=_hash(script),
-        data=embedded({"spec": spec.as_json(), "texts": texts}),
+        script_hash=_csp_hash(script),
+        data=escape_json({"spec": spec.as_json(), "texts": texts}),
     )
 
 
-def languages() -> list[str]:
+def available_languages() -> list[str]:
     """Languages that have a file of texts."""
     return sorted(path.stem for path in (FOLDER / "texts").glob("*.json"))
 
 
 def read_texts(language: str) -> dict[str, str]:
     """The words of the page in a language, by key."""
-    if language not in languages():
+    if language not in available_languages():
         raise ConfigError(
-            f"review.language must be one of {', '.join(languages())}; got {language!r}"
+            f"review.language must be one of {', '.join(available_languages())}; got {language!r}"
         )
     path = FOLDER / "texts" / f"{language}.json"
     texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return texts
 
 
-def embedded(value: Any) -> Markup:
+def escape_json(value: Any) -> Markup:
     """JSON that can stand in a script element: nothing in it ends the element or opens a comment."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _require_askable(spec: KitSpec) -> None:
+def _require_valid_spec(spec: KitSpec) -> None:
     if spec.format != FORMAT:
         raise ConfigError(f"the format of a kit must be {FORMAT!r}; got {spec.format!r}")
     for question in spec.questions:
-        if question.kind not in KINDS:
+        if question.kind not in QUESTION_KINDS:
             raise ConfigError(
-                f"question {question.id!r}: kind must be one of {', '.join(KINDS)}; "
+                f"question {question.id!r}: kind must be one of {', '.join(QUESTION_KINDS)}; "
                 f"got {question.kind!r}"
             )
     for number, sheet in enumerate(spec.sheets):
-        if not _IMAGE.fullmatch(sheet):
+        if not _IMAGE_DATA_URI.fullmatch(sheet):
             raise ConfigError(
                 f"sheet {number} of images must be embedded as data:image/<type>;base64,…; "
                 f"got {sheet[:40]!r}"
@@ -139,7 +139,7 @@ def _require_askable(spec: KitSpec) -> None:
             )
 
 
-def _keys(spec: KitSpec, texts: Mapping[str, str]) -> list[tuple[list[str], str]]:
+def _keyboard_shortcuts(spec: KitSpec, texts: Mapping[str, str]) -> list[tuple[list[str], str]]:
     """The keys of this kit and what they do."""
     kinds = {question.kind for question in spec.questions}
     has_origin = any(question.id == "origin" for question in spec.questions)
@@ -163,13 +163,13 @@ def _keys(spec: KitSpec, texts: Mapping[str, str]) -> list[tuple[list[str], str]
     return [(keys, texts[f"keys.{name}"]) for keys, name, is_there in listed if is_there]
 
 
-def _hash(text: str) -> str:
+def _csp_hash(text: str) -> str:
     """The source expression by which a Content-Security-Policy allows this text and no other."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 @functools.cache
-def _environment() -> Environment:
+def _jinja_environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

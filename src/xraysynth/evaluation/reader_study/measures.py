@@ -8,12 +8,12 @@ from functools import cached_property, partial
 import numpy as np
 
 from xraysynth.evaluation.reader_study import detection, opinions
-from xraysynth.evaluation.reader_study.mrmc import Crossed, Estimate
+from xraysynth.evaluation.reader_study.mrmc import Estimate, ReaderStatistic
 from xraysynth.evaluation.reader_study.panel import Panel
-from xraysynth.evaluation.reader_study.protocol import ERRORS
+from xraysynth.evaluation.reader_study.protocol import ERROR_KINDS
 
 SCORES = ("quality", "realism")
-_SAID = {"real": 0.0, "synthetic": 1.0}
+_ORIGIN_CODES = {"real": 0.0, "synthetic": 1.0}
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Measure:
     """A measure of the images of any mask `(I,)`; `share` says that it lies in [0, 1]."""
 
     name: str
-    of: Callable[[np.ndarray], Crossed]
-    share: bool = False
+    compute: Callable[[np.ndarray], ReaderStatistic]
+    is_proportion: bool = False
 
     @property
-    def reach(self) -> float:
+    def max_difference(self) -> float:
         """The largest difference of two values."""
-        return 1.0 if self.share else 4.0
+        return 1.0 if self.is_proportion else 4.0
 
     def estimate(self, mask: np.ndarray) -> Estimate:
         """Its value and interval over the images of a mask."""
-        estimate = self.of(mask).estimate(share=self.share)
+        estimate = self.compute(mask).estimate(is_proportion=self.is_proportion)
         least = 0.0 if self.name.startswith("errors") else -math.inf
         if not math.isfinite(estimate.low):
             return estimate
@@ -39,7 +39,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedQuestion:
     """A question as codes `(J, I)` from 0 to `options` - 1; `ordinal` for those of a scale."""
 
     name: str
@@ -49,91 +49,118 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class Matrices:
+class AnswerMatrices:
     """The answers of a panel to the questions `asked`, as numbers."""
 
     panel: Panel
     classes: tuple[str, ...]
-    asked: tuple[str, ...]
+    question_ids: tuple[str, ...]
 
     @cached_property
-    def said(self) -> np.ndarray:
+    def called_synthetic(self) -> np.ndarray:
         """1 where a reader said synthetic, `(J, I)`."""
-        return self.panel.matrix("origin_answer", _SAID)
+        return self.panel.matrix("origin_answer", _ORIGIN_CODES)
 
     @property
-    def codes(self) -> dict[str, float]:
+    def class_codes(self) -> dict[str, float]:
         """The number of each class."""
         return {name: float(number) for number, name in enumerate(self.classes)}
 
     @property
-    def truth(self) -> np.ndarray:
+    def true_codes(self) -> np.ndarray:
         """The number of each image's class, `(I,)`."""
-        numbers: np.ndarray = self.panel.cases["label"].map(self.codes).to_numpy(float)
+        numbers: np.ndarray = self.panel.cases["label"].map(self.class_codes).to_numpy(float)
         return numbers
 
     @cached_property
-    def single(self) -> list[Measure]:
+    def image_measures(self) -> list[Measure]:
         """Measures of any set of images."""
         strata = self.panel.strata
         measures = []
-        if "origin" in self.asked:
-            called_real = 1 - self.said
-            measures.append(Measure("called_real", _of(detection.rate, called_real, strata), True))
-        if "diagnosis" in self.asked:
-            diagnosis = self.panel.matrix("diagnosis", self.codes)
-            right = np.where(np.isfinite(diagnosis), diagnosis == self.truth[None], np.nan)
+        if "origin" in self.question_ids:
+            called_real = 1 - self.called_synthetic
             measures.append(
-                Measure("diagnosis_agreement", _of(detection.rate, right, strata), True)
+                Measure(
+                    "called_real", _masked_measure(detection.proportion, called_real, strata), True
+                )
+            )
+        if "diagnosis" in self.question_ids:
+            diagnosis = self.panel.matrix("diagnosis", self.class_codes)
+            right = np.where(np.isfinite(diagnosis), diagnosis == self.true_codes[None], np.nan)
+            measures.append(
+                Measure(
+                    "diagnosis_agreement",
+                    _masked_measure(detection.proportion, right, strata),
+                    True,
+                )
             )
         for name in SCORES:
-            if name in self.asked:
-                measures.append(Measure(name, _of(opinions.score, self.panel.matrix(name), strata)))
-        if "errors" in self.asked:
-            for code in ("", *ERRORS):
-                counts = self.panel.counted(partial(opinions.count, code=code))
+            if name in self.question_ids:
+                measures.append(
+                    Measure(
+                        name, _masked_measure(opinions.mean_score, self.panel.matrix(name), strata)
+                    )
+                )
+        if "errors" in self.question_ids:
+            for code in ("", *ERROR_KINDS):
+                counts = self.panel.count_matrix(partial(opinions.count_errors, code=code))
                 name = f"errors_{code}" if code else "errors"
-                measures.append(Measure(name, _of(opinions.errors_per_100, counts, strata)))
+                measures.append(
+                    Measure(name, _masked_measure(opinions.errors_per_100, counts, strata))
+                )
         times = self.panel.matrix("seconds")
-        return [*measures, Measure("log_seconds", _of(opinions.log_seconds, times, strata))]
+        return [
+            *measures,
+            Measure("log_seconds", _masked_measure(opinions.mean_log_seconds, times, strata)),
+        ]
 
-    def detected(self, made: np.ndarray, real: np.ndarray) -> dict[str, tuple[Crossed, bool]]:
+    def detection_measures(
+        self, synthetic: np.ndarray, real: np.ndarray
+    ) -> dict[str, tuple[ReaderStatistic, bool]]:
         """Measures of telling images `made` `(I,)` from `real` ones, and which lie in [0, 1]."""
-        said, strata = self.said, self.panel.strata
-        masks = {"synthetic": made, "real": real, "strata": strata}
+        said, strata = self.called_synthetic, self.panel.strata
+        masks = {"synthetic": synthetic, "real": real, "strata": strata}
         measures = {
             "accuracy": (detection.accuracy(said, **masks), True),
-            "sensitivity": (detection.rate(np.where(made[None], said, np.nan), strata), True),
-            "specificity": (detection.rate(np.where(real[None], 1 - said, np.nan), strata), True),
+            "sensitivity": (
+                detection.proportion(np.where(synthetic[None], said, np.nan), strata),
+                True,
+            ),
+            "specificity": (
+                detection.proportion(np.where(real[None], 1 - said, np.nan), strata),
+                True,
+            ),
             "d_prime": (detection.d_prime(said, **masks), False),
             "criterion": (detection.criterion(said, **masks), False),
         }
-        if "confidence" in self.asked:
+        if "confidence" in self.question_ids:
             rating = np.where(said > 0, 1, -1) * self.panel.matrix("confidence")
-            measures["auc"] = (detection.area(rating, **masks), True)
+            measures["auc"] = (detection.roc_auc(rating, **masks), True)
         return measures
 
-    def coded(self) -> Iterator[Coded]:
+    def coded_questions(self) -> Iterator[CodedQuestion]:
         """The questions that readers can agree on."""
-        if "origin" in self.asked:
-            yield Coded("origin", self.said, 2, False)
-        if "diagnosis" in self.asked:
-            diagnosis = self.panel.matrix("diagnosis", self.codes)
-            yield Coded("diagnosis", diagnosis, len(self.classes), False)
+        if "origin" in self.question_ids:
+            yield CodedQuestion("origin", self.called_synthetic, 2, False)
+        if "diagnosis" in self.question_ids:
+            diagnosis = self.panel.matrix("diagnosis", self.class_codes)
+            yield CodedQuestion("diagnosis", diagnosis, len(self.classes), False)
         for name in SCORES:
-            if name in self.asked:
-                yield Coded(name, self.panel.matrix(name) + 2, 5, True)
+            if name in self.question_ids:
+                yield CodedQuestion(name, self.panel.matrix(name) + 2, 5, True)
 
-    def twice(self, question: str) -> tuple[np.ndarray, np.ndarray]:
+    def repeated_answers(self, question: str) -> tuple[np.ndarray, np.ndarray]:
         """First and second answers `(J, I)` each, NaN where an image was not shown twice."""
         column, codes = {
-            "origin": ("origin_answer", _SAID),
-            "diagnosis": ("diagnosis", self.codes),
+            "origin": ("origin_answer", _ORIGIN_CODES),
+            "diagnosis": ("diagnosis", self.class_codes),
         }.get(question, (question, None))
-        return self.panel.matrix(column, codes), self.panel.again(column, codes)
+        return self.panel.matrix(column, codes), self.panel.repeat_matrix(column, codes)
 
 
-def _of(
-    measure: Callable[[np.ndarray, np.ndarray], Crossed], answers: np.ndarray, strata: np.ndarray
-) -> Callable[[np.ndarray], Crossed]:
+def _masked_measure(
+    measure: Callable[[np.ndarray, np.ndarray], ReaderStatistic],
+    answers: np.ndarray,
+    strata: np.ndarray,
+) -> Callable[[np.ndarray], ReaderStatistic]:
     return lambda mask: measure(np.where(mask[None], answers, np.nan), strata)

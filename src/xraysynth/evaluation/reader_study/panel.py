@@ -18,8 +18,8 @@ class Panel:
     repeats: pd.DataFrame
 
     @classmethod
-    def of(cls, table: pd.DataFrame) -> "Panel":
-        """From the table of `exports.join`; the first showing of a case is its answer."""
+    def from_table(cls, table: pd.DataFrame) -> "Panel":
+        """From the table of `exports.join_with_key`; the first showing of a case is its answer."""
         ordered = table.sort_values(["reader", "session", "position"], kind="stable")
         again = ordered.duplicated(["reader", "case"])
         cases = ordered.drop_duplicates("case").set_index("case").sort_index()
@@ -43,12 +43,12 @@ class Panel:
         """Answers `(J, I)`, NaN where there is none; texts become numbers by `codes`."""
         return self._pivot(self.answers, column, codes)
 
-    def counted(self, count: Callable[[str], int]) -> np.ndarray:
+    def count_matrix(self, count: Callable[[str], int]) -> np.ndarray:
         """How many errors each answer marks `(J, I)`, by `count` of its text."""
         rows = self.answers.assign(counted=self.answers["errors"].map(count))
         return self._pivot(rows, "counted", None)
 
-    def again(self, column: str, codes: Mapping[str, float] | None = None) -> np.ndarray:
+    def repeat_matrix(self, column: str, codes: Mapping[str, float] | None = None) -> np.ndarray:
         """Answers at the second showing of a case, as `matrix`."""
         return self._pivot(self.repeats.drop_duplicates(["reader", "case"]), column, codes)
 

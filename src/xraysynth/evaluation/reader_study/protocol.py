@@ -19,19 +19,19 @@ from xraysynth.errors import ConfigError
 from xraysynth.records import JsonObject, to_json
 
 ORIGINS = ("real", "synthetic")
-ERRORS = ("omission", "commission", "subtle", "artefact")
+ERROR_KINDS = ("omission", "commission", "subtle", "artefact")
 QUESTIONS = ("origin", "confidence", "diagnosis", "quality", "realism", "errors", "comment")
 """Ids of the questions whose words are part of the kit."""
 
 LANGUAGES = ("en", "de")
-COLUMNS = (
+RESERVED_COLUMNS = (
     *("format", "study", "kit", "reader", "session", "item", "position", "calibration"),
     *("seconds", "changes", "answered_at", "answered", "of", "check"),
 )
 """Columns of an export besides the answers: no question can have such an id."""
 
-_KINDS = ("choice", "scale", "text")
-_FIELDS = ("kind", "text", "options", "low", "high", "required")
+_OWN_QUESTION_KINDS = ("choice", "scale", "text")
+_OWN_QUESTION_FIELDS = ("kind", "text", "options", "low", "high", "required")
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,11 @@ class Question:
     high: int | None = None
 
     @classmethod
-    def of(cls, name: str, options: JsonObject) -> "Question":
+    def from_options(cls, name: str, options: JsonObject) -> "Question":
         """From the options of an own question."""
-        return cls(name, **{key: value for key, value in options.items() if key in _FIELDS})
+        return cls(
+            name, **{key: value for key, value in options.items() if key in _OWN_QUESTION_FIELDS}
+        )
 
     def as_json(self) -> JsonObject:
         """As it stands in a kit and in its key: without what such a question does not have."""
@@ -61,8 +63,8 @@ class Question:
         return {"id": self.id, "required": self.required} | values  # in the order of earlier kits
 
 
-def questions(
-    ids: Sequence[str], own: Mapping[str, JsonObject], classes: Sequence[str]
+def build_questions(
+    ids: Sequence[str], own_questions: Mapping[str, JsonObject], classes: Sequence[str]
 ) -> list[Question]:
     """The questions of a kit in the order they are asked."""
     known = [
@@ -71,39 +73,42 @@ def questions(
         Question("diagnosis", "choice", options=list(classes)),
         Question("quality", "scale", low=-2, high=2),
         Question("realism", "scale", low=-2, high=2),
-        Question("errors", "errors", required=False, options=list(ERRORS)),
+        Question("errors", "errors", required=False, options=list(ERROR_KINDS)),
         Question("comment", "text", required=False),
     ]
     by_id = {question.id: question for question in known}
-    return [by_id[name] for name in ids] + [Question.of(*item) for item in own.items()]
+    return [by_id[name] for name in ids] + [
+        Question.from_options(*item) for item in own_questions.items()
+    ]
 
 
-def require_sound(own: JsonObject) -> None:
+def require_valid_questions(own_questions: JsonObject) -> None:
     """Raise `ConfigError` for an own question that no kit could ask."""
-    for name, question in own.items():
+    for name, question in own_questions.items():
         place = f"review.own_questions.{name}"
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*QUESTIONS, *COLUMNS):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*QUESTIONS, *RESERVED_COLUMNS):
             raise ConfigError(
                 f"{place}: an id is lower-case letters, digits and '_', and no question or column of "
-                f"the kit ({', '.join((*QUESTIONS, *COLUMNS))}); choose another"
+                f"the kit ({', '.join((*QUESTIONS, *RESERVED_COLUMNS))}); choose another"
             )
         if not isinstance(question, Mapping):
             raise ConfigError(f"{place} must be a mapping with kind and text; got {question!r}")
-        unknown = sorted(set(question) - set(_FIELDS))
-        if unknown or question.get("kind") not in _KINDS:
+        unknown = sorted(set(question) - set(_OWN_QUESTION_FIELDS))
+        if unknown or question.get("kind") not in _OWN_QUESTION_KINDS:
             raise ConfigError(
-                f"{place} takes {', '.join(_FIELDS)}, kind being one of {', '.join(_KINDS)}; "
+                f"{place} takes {', '.join(_OWN_QUESTION_FIELDS)}, kind being one of "
+                f"{', '.join(_OWN_QUESTION_KINDS)}; "
                 f"got {dict(question)}"
             )
-        _require_words(place, question.get("text"))
+        _require_text(place, question.get("text"))
         if not isinstance(question.get("required", True), bool):
             raise ConfigError(
                 f"{place}.required must be true or false; got {question['required']!r}"
             )
-        _require_answers(place, question)
+        _require_options(place, question)
 
 
-def _require_words(place: str, text: Any) -> None:
+def _require_text(place: str, text: Any) -> None:
     words = list(text.values()) if isinstance(text, Mapping) else [text]
     languages = set(text) if isinstance(text, Mapping) else set()
     if not words or not all(isinstance(w, str) and w.strip() for w in words):
@@ -114,7 +119,7 @@ def _require_words(place: str, text: Any) -> None:
         )
 
 
-def _require_answers(place: str, question: JsonObject) -> None:
+def _require_options(place: str, question: JsonObject) -> None:
     options, low, high = (question.get(name) for name in ("options", "low", "high"))
     if question["kind"] == "choice" and not (
         isinstance(options, Sequence)

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraysynth.evaluation.reader_study.analysis import PAIRS, Analysis
+from xraysynth.evaluation.reader_study.analysis import PAIR_COLUMNS, Analysis
 from xraysynth.evaluation.reader_study.exports import Export
-from xraysynth.evaluation.reader_study.key import Key
-from xraysynth.evaluation.reader_study.results import REAL, Result, from_table
+from xraysynth.evaluation.reader_study.key import AnswerKey
+from xraysynth.evaluation.reader_study.results import REAL, ReadingResult, from_table
 from xraysynth.evaluation.reader_study.sample_size import Plan
 from xraysynth.records import from_json, to_json
 from xraysynth.seeds import digest
 
 ALL = ""
-SIMULATED = "simulated"
+SIMULATED_PREFIX = "simulated"
 """What the names of readers begin with who are no persons."""
 
-FACTS = "reading.json"
+READING_FILE = "reading.json"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SessionProgress:
     reader: str
     session: int
     answered: int
-    of: int
+    total: int
     finished: bool = False
 
 
@@ -71,22 +71,22 @@ class Reading:
         together = [ALL] if len(self.generators) > 1 else []
         return [REAL, *self.generators, *together]
 
-    def get(self, name: str, generator: str = ALL, label: str = ALL) -> Result | None:
+    def get(self, name: str, generator: str = ALL, label: str = ALL) -> ReadingResult | None:
         """One result, None where it was not measured."""
         return self._index.get((name, generator, label))
 
     @cached_property
-    def _index(self) -> dict[tuple[str, str, str], Result]:
+    def _index(self) -> dict[tuple[str, str, str], ReadingResult]:
         results = from_table(self.results)
         return {(result.name, result.generator, result.label): result for result in results}
 
-    def has(self, name: str) -> bool:
+    def has_measure(self, name: str) -> bool:
         """Whether any row of this measure has a value."""
         return bool(self.results[self.results["name"] == name]["value"].notna().any())
 
 
-def describe(
-    key: Key,
+def build_reading(
+    key: AnswerKey,
     exports: Sequence[Export],
     answers: pd.DataFrame,
     analysis: Analysis,
@@ -101,21 +101,21 @@ def describe(
         created=created,
         classes=key.classes,
         simulated_images=key.simulated,
-        simulated_readers=all(reader.lower().startswith(SIMULATED) for reader in readers),
+        simulated_readers=all(reader.lower().startswith(SIMULATED_PREFIX) for reader in readers),
         results=analysis.results,
         readers=analysis.readers,
         pairs=analysis.pairs,
         marks=analysis.marks,
-        exports=_sessions(exports, key),
+        exports=_session_progress(exports, key),
         command=command,
         plans=analysis.plans,
-        notes=_limits(answers, key),
+        notes=_limitations(answers, key),
         pools=key.pools,
         cohort=key.cohort,
     )
 
 
-def _sessions(exports: Sequence[Export], key: Key) -> list[SessionProgress]:
+def _session_progress(exports: Sequence[Export], key: AnswerKey) -> list[SessionProgress]:
     """Every session of every reader who sent something, also those not begun."""
     sent = {export.kit: export for export in exports}
     readers = {export.reader for export in exports}
@@ -124,15 +124,15 @@ def _sessions(exports: Sequence[Export], key: Key) -> list[SessionProgress]:
             reader=kit.reader,
             session=kit.session,
             answered=len(sent[name].rows) if name in sent else 0,
-            of=len(kit.items),
-            finished=name in sent and sent[name].finished,
+            total=len(kit.items),
+            finished=name in sent and sent[name].is_complete,
         )
         for name, kit in key.kits.items()
         if kit.reader in readers
     ]
 
 
-def _limits(answers: pd.DataFrame, key: Key) -> list[str]:
+def _limitations(answers: pd.DataFrame, key: AnswerKey) -> list[str]:
     """What the design of this reading leaves open."""
     limits = []
     if len(set(answers["reader"])) == 1:
@@ -150,7 +150,7 @@ def _limits(answers: pd.DataFrame, key: Key) -> list[str]:
     return limits
 
 
-def write(reading: Reading, folder: Path) -> None:
+def save_reading(reading: Reading, folder: Path) -> None:
     """Write results.csv, results.parquet, marks.csv and reading.json into a folder."""
     reading.results.to_csv(folder / "results.csv", index=False)
     reading.results.to_parquet(folder / "results.parquet", index=False)
@@ -169,12 +169,12 @@ def write(reading: Reading, folder: Path) -> None:
         "readers": json.loads(reading.readers.to_json(orient="records")),
         "pairs": json.loads(reading.pairs.to_json(orient="records")),
     }
-    (folder / FACTS).write_text(json.dumps(to_json(facts), ensure_ascii=False))
+    (folder / READING_FILE).write_text(json.dumps(to_json(facts), ensure_ascii=False))
 
 
-def read(folder: Path) -> Reading:
+def load_reading(folder: Path) -> Reading:
     """The reading that `write` left in a folder."""
-    facts = json.loads((folder / FACTS).read_text())
+    facts = json.loads((folder / READING_FILE).read_text())
     plans = {
         generator: {
             measure: [Plan(**plan) for plan in designs] for measure, designs in kinds.items()
@@ -183,7 +183,7 @@ def read(folder: Path) -> Reading:
     }
     return Reading(
         readers=pd.DataFrame(facts.pop("readers")),
-        pairs=pd.DataFrame(facts.pop("pairs"), columns=list(PAIRS)),
+        pairs=pd.DataFrame(facts.pop("pairs"), columns=list(PAIR_COLUMNS)),
         results=pd.read_parquet(folder / "results.parquet"),
         marks=pd.read_csv(folder / "marks.csv", keep_default_na=False),
         exports=[from_json(SessionProgress, session) for session in facts.pop("exports")],
@@ -193,15 +193,15 @@ def read(folder: Path) -> Reading:
     )
 
 
-def content(folder: Path) -> str:
+def reading_digest(folder: Path) -> str:
     """What tells an analysed reading from another state of it."""
-    return digest((folder / FACTS).read_text())
+    return digest((folder / READING_FILE).read_text())
 
 
-def of_study(output: Path, cohort: str, pools: Sequence[str]) -> list[Path]:
+def find_readings(output: Path, cohort: str, pools: Sequence[str]) -> list[Path]:
     """Folders of analysed readings of this cohort's digest whose images are all of these pools."""
     folders = []
-    for path in sorted((output / "reviews").glob(f"*/analysis/{FACTS}")):
+    for path in sorted((output / "reviews").glob(f"*/analysis/{READING_FILE}")):
         key = json.loads(path.read_text())["key"]
         if key["cohort"] == cohort and set(key["pools"].values()) <= set(pools):
             folders.append(path.parent)

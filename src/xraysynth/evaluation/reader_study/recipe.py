@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_sound
-from xraysynth.records import Count, Rule, at_least, between, matching, one_of, require_valid
+from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_valid_questions
+from xraysynth.records import Count, Rule, at_least, between, match_pattern, one_of, require_valid
 
 
 def _are_pseudonyms(readers: list[str]) -> bool:
     return bool(readers) and all(re.fullmatch(r"[A-Za-z0-9-]{1,40}", name) for name in readers)
 
 
-def _differ(words: list[str]) -> bool:
-    return len({word.lower() for word in words}) == len(words)
+def _are_unique(names: list[str]) -> bool:
+    return len({word.lower() for word in names}) == len(names)
 
 
 def _are_paths(exports: Any) -> bool:
@@ -24,14 +24,14 @@ def _are_paths(exports: Any) -> bool:
     )
 
 
-FOLDER_NAME = matching(
+FOLDER_NAME = match_pattern(
     r"\w[\w.-]*", "be usable as a folder name: letters, digits, '.', '_' and '-'"
 )
 PSEUDONYMS = Rule(
     "name one or more readers by pseudonyms of letters, digits and '-' (they are in file names)",
     _are_pseudonyms,
 )
-QUESTION = one_of(QUESTIONS, remedy=" (own ones go into review.own_questions)")
+QUESTION_ID = one_of(QUESTIONS, remedy=" (own ones go into review.own_questions)")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class ReviewRecipe:
     """
 
     name: Annotated[str, FOLDER_NAME] = "review"
-    readers: Annotated[list[str], PSEUDONYMS, Rule("differ, also in lower case", _differ)] = field(
-        default_factory=lambda: ["R1", "R2"]
+    readers: Annotated[list[str], PSEUDONYMS, Rule("differ, also in lower case", _are_unique)] = (
+        field(default_factory=lambda: ["R1", "R2"])
     )
     per_cell: Count = 10
     repeat_fraction: Annotated[float, between(0, 0.5)] = 0.1
@@ -59,7 +59,7 @@ class ReviewRecipe:
     language: Annotated[str, one_of(LANGUAGES)] = "en"
     seed: int = 0
     questions: Annotated[
-        list[Annotated[str, QUESTION]],
+        list[Annotated[str, QUESTION_ID]],
         Rule("name one or more different ones", lambda ids: ids and len(set(ids)) == len(ids)),
     ] = field(default_factory=lambda: list(QUESTIONS))
     own_questions: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class ReviewRecipe:
 
     def __post_init__(self) -> None:
         require_valid(self, "review")
-        require_sound(self.own_questions)
+        require_valid_questions(self.own_questions)
 
     @property
     def export_paths(self) -> list[Path]:

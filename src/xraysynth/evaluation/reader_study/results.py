@@ -12,7 +12,7 @@ REAL = "real"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result(Estimate):
+class ReadingResult(Estimate):
     """An estimate of a measure, of a generator's images ("" all, "real") and of a class ("" all).
 
     `p_holm` is the p-value adjusted over generators; both are NaN where nothing is tested.
@@ -24,7 +24,9 @@ class Result(Estimate):
     p_holm: float = float("nan")
 
     @classmethod
-    def of(cls, name: str, generator: str, label: str, estimate: Estimate) -> "Result":
+    def from_estimate(
+        cls, name: str, generator: str, label: str, estimate: Estimate
+    ) -> "ReadingResult":
         """A result from its estimate."""
         return cls(
             *estimate.as_tuple(),
@@ -48,14 +50,16 @@ _COLUMNS = {
 """The fields of a result and their columns in the table."""
 
 
-def to_table(results: Iterable[Result]) -> pd.DataFrame:
+def to_table(results: Iterable[ReadingResult]) -> pd.DataFrame:
     """One row per result."""
     rows = [[getattr(result, field) for field in _COLUMNS] for result in results]
     return pd.DataFrame(rows, columns=list(_COLUMNS.values()))
 
 
-def from_table(table: pd.DataFrame) -> list[Result]:
+def from_table(table: pd.DataFrame) -> list[ReadingResult]:
     """The results of a table; what a column of an earlier version lacks has its default."""
     fields = {field: name for field, name in _COLUMNS.items() if name in table}
     columns = [table[name] for name in fields.values()]
-    return [Result(**dict(zip(fields, row, strict=True))) for row in zip(*columns, strict=True)]
+    return [
+        ReadingResult(**dict(zip(fields, row, strict=True))) for row in zip(*columns, strict=True)
+    ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xraysynth.errors import ConfigError, some
+from xraysynth.errors import ConfigError, format_some
 from xraysynth.evaluation.reader_study.key import Case
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.seeds import derive_seed
@@ -15,13 +15,13 @@ from xraysynth.seeds import derive_seed
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ["origin", "generator", "label"]
-GAP = 4
+CELL_COLUMNS = ["origin", "generator", "label"]
+REPEAT_GAP_DIVISOR = 4
 """A repeat comes at least one GAP-th of its session after the first showing."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledImage:
     """An image that was drawn, and its file."""
 
     case: Case
@@ -32,8 +32,8 @@ class Drawn:
 class Sample:
     """The images of a reading, and those that readers practise on."""
 
-    cases: list[Drawn]
-    calibration: list[Drawn]
+    cases: list[SampledImage]
+    calibration: list[SampledImage]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Session:
     repeated: list[int]
 
 
-def draw(
+def draw_sample(
     cohort: Manifest,
     pools: Mapping[str, Manifest],
     *,
@@ -58,21 +58,28 @@ def draw(
     images for calibration, half of them real, are of other patients. Raises `ConfigError` naming
     the cells that hold too few.
     """
-    table = _candidates(cohort.split("test"), pools)
+    table = _candidate_table(cohort.split("test"), pools)
     order = np.random.default_rng(derive_seed(seed, "review", "draw")).permutation(len(table))
     table = table.iloc[order].reset_index(drop=True)
-    table["turn"] = _turns(table)
+    table["turn"] = _rank_within_patient(table)
     table = table.sort_values("turn", kind="stable")
-    _require_enough(table, cohort.classes, pools, per_cell)
-    chosen = table.groupby(CELL, sort=False).head(per_cell).sort_values(CELL, kind="stable")
+    _require_enough_images(table, cohort.classes, pools, per_cell)
+    chosen = (
+        table.groupby(CELL_COLUMNS, sort=False)
+        .head(per_cell)
+        .sort_values(CELL_COLUMNS, kind="stable")
+    )
     rest = table.drop(chosen.index)
     known = chosen.loc[chosen["origin"] == "real", "patient"]
     return Sample(
-        _drawn(chosen), _drawn(_practice(rest[~rest["patient"].isin(known)], calibration))
+        _sampled_images(chosen),
+        _sampled_images(_draw_calibration(rest[~rest["patient"].isin(known)], calibration)),
     )
 
 
-def sessions(cells: Sequence[Hashable], *, repeats: float, size: int, seed: int) -> list[Session]:
+def split_into_sessions(
+    cells: Sequence[Hashable], *, repeats: float, size: int, seed: int
+) -> list[Session]:
     """Cases dealt to as few sessions of up to `size` showings as hold them, evenly by cell.
 
     Every session repeats about the share `repeats` of its cases, spread over its cells.
@@ -81,21 +88,23 @@ def sessions(cells: Sequence[Hashable], *, repeats: float, size: int, seed: int)
     total = len(cells) + round(repeats * len(cells))
     count = -(-total // size)
     found = []
-    for number, held in enumerate(shared_out(cells, count, rng)):
+    for number, held in enumerate(partition_by_cell(cells, count, rng)):
         showings = (total - number + count - 1) // count
-        spread = dealt([cells[n] for n in held], rng)[: showings - len(held)]
+        spread = order_by_turns([cells[n] for n in held], rng)[: showings - len(held)]
         found.append(Session(held, sorted(held[n] for n in spread)))
     return found
 
 
-def shared_out(cells: Sequence[Hashable], count: int, rng: np.random.Generator) -> list[list[int]]:
+def partition_by_cell(
+    cells: Sequence[Hashable], count: int, rng: np.random.Generator
+) -> list[list[int]]:
     """Positions in `count` random parts, each with as many of every cell, or one more."""
     turns = {cell: n for n, cell in enumerate(dict.fromkeys(cells))}
     by_cell = sorted(rng.permutation(len(cells)).tolist(), key=lambda n: turns[cells[n]])
     return [by_cell[number::count] for number in range(count)]
 
 
-def dealt(cells: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
+def order_by_turns(cells: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
     """Positions in random order, one of each cell in turn, so that every start of it is balanced."""
     waiting: dict[Hashable, list[int]] = {}
     for n in rng.permutation(len(cells)).tolist():
@@ -107,11 +116,11 @@ def dealt(cells: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
     return found
 
 
-def showings(session: Session, seed: int) -> list[tuple[int, bool]]:
+def order_showings(session: Session, seed: int) -> list[tuple[int, bool]]:
     """The cases of a session in random order, each with whether it is shown for the second time."""
     rng = np.random.default_rng(seed)
     total = len(session.cases) + len(session.repeated)
-    pairs = _apart(total, len(session.repeated), rng)
+    pairs = _draw_repeat_positions(total, len(session.repeated), rng)
     found: dict[int, tuple[int, bool]] = {}
     for case, (first, second) in zip(session.repeated, pairs, strict=True):
         found |= {first: (case, False), second: (case, True)}
@@ -123,13 +132,15 @@ def showings(session: Session, seed: int) -> list[tuple[int, bool]]:
     return [found[place] for place in range(total)]
 
 
-def _apart(total: int, pairs: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _draw_repeat_positions(
+    total: int, pairs: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
     """Places of first and second showings at least a GAP-th of `total` apart, in random order.
 
     First ones are drawn from the first half and second ones from the second, in the same order,
     again until all are far enough apart: half a session is what they are apart on average.
     """
-    half, gap = total // 2, -(-total // GAP)
+    half, gap = total // 2, -(-total // REPEAT_GAP_DIVISOR)
     while True:
         first = np.sort(rng.choice(half, pairs, replace=False))
         second = np.sort(half + rng.choice(total - half, pairs, replace=False))
@@ -138,31 +149,33 @@ def _apart(total: int, pairs: int, rng: np.random.Generator) -> list[tuple[int, 
             return [(int(first[n]), int(second[n])) for n in order]
 
 
-def _candidates(real: Manifest, pools: Mapping[str, Manifest]) -> "pd.DataFrame":
+def _candidate_table(real: Manifest, pools: Mapping[str, Manifest]) -> "pd.DataFrame":
     """One row an image, real ones first; of equal files only the first."""
     import pandas as pd
 
-    tables = [_table(real, "real", "")] + [_table(m, "synthetic", n) for n, m in pools.items()]
+    tables = [_image_table(real, "real", "")] + [
+        _image_table(m, "synthetic", n) for n, m in pools.items()
+    ]
     table = pd.concat(tables, ignore_index=True)
     return table[~table["sha256"].duplicated()].reset_index(drop=True)
 
 
-def _table(images: Manifest, origin: str, generator: str) -> "pd.DataFrame":
+def _image_table(images: Manifest, origin: str, generator: str) -> "pd.DataFrame":
     columns = ["label", "image_id", "source", "patient_id", "sha256"]
     table = images.table[columns].assign(origin=origin, generator=generator)
     known = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
     return table.assign(path=images.files, patient=patient_keys(table.assign(patient_id=known)))
 
 
-def _turns(table: "pd.DataFrame") -> "pd.Series":
+def _rank_within_patient(table: "pd.DataFrame") -> "pd.Series":
     """Which image of its patient a real one is; those of a generator have nobody in common."""
     return table.groupby(["origin", "generator", "patient"], sort=False).cumcount()
 
 
-def _require_enough(
+def _require_enough_images(
     table: "pd.DataFrame", classes: Sequence[str], pools: Mapping[str, Manifest], per_cell: int
 ) -> None:
-    counts = table.groupby(CELL).size()
+    counts = table.groupby(CELL_COLUMNS).size()
     cells = {
         (origin, generator, label): f"{label} of {generator or 'the real test split'}"
         for origin, generator in [("real", ""), *(("synthetic", name) for name in pools)]
@@ -173,20 +186,21 @@ def _require_enough(
     if short:
         raise ConfigError(
             f"review.per_cell={per_cell} different images of each class are needed, real and of every "
-            f"generator, but there are fewer: {some(short)}. Set review.per_cell={min(held.values())}, "
+            f"generator, but there are fewer: {format_some(short)}. Set "
+            f"review.per_cell={min(held.values())}, "
             "or get more: generate.per_class for a generator, splits.test_fraction for real ones"
         )
 
 
-def _practice(rest: "pd.DataFrame", count: int) -> "pd.DataFrame":
+def _draw_calibration(remaining: "pd.DataFrame", count: int) -> "pd.DataFrame":
     """`count` images of the rest, half real, spread over classes and generators."""
     import pandas as pd
 
     wanted = {"real": -(-count // 2), "synthetic": count // 2}
     parts = []
     for origin, number in wanted.items():
-        held = rest[(rest["origin"] == origin) & (rest["turn"] == 0)]
-        held = held.assign(round=held.groupby(CELL, sort=False).cumcount())
+        held = remaining[(remaining["origin"] == origin) & (remaining["turn"] == 0)]
+        held = held.assign(round=held.groupby(CELL_COLUMNS, sort=False).cumcount())
         if len(held) < number:
             raise ConfigError(
                 f"review.calibration={count} needs {number} {origin} images besides those of the "
@@ -196,7 +210,9 @@ def _practice(rest: "pd.DataFrame", count: int) -> "pd.DataFrame":
     return pd.concat(parts)
 
 
-def _drawn(table: "pd.DataFrame") -> list[Drawn]:
+def _sampled_images(table: "pd.DataFrame") -> list[SampledImage]:
     names = list(Case.__dataclass_fields__)
     rows = table[[*names, "path"]].to_dict("records")
-    return [Drawn(Case(**{n: str(row[n]) for n in names}), Path(row["path"])) for row in rows]
+    return [
+        SampledImage(Case(**{n: str(row[n]) for n in names}), Path(row["path"])) for row in rows
+    ]

@@ -11,10 +11,14 @@ has the spread s between readers, what images give all readers (c) and what they
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xraysynth.evaluation.reader_study.mrmc import Crossed, Spread, few
+from xraysynth.evaluation.reader_study.mrmc import (
+    ReaderStatistic,
+    SpreadPosterior,
+    small_sample_factor,
+)
 
-READERS = (2, 3, 4, 6, 8, 12, 16)
-IMAGES = (20, 40, 80, 160, 320)
+READER_COUNTS = (2, 3, 4, 6, 8, 12, 16)
+IMAGE_COUNTS = (20, 40, 80, 160, 320)
 """Images of a generator, beside as many real ones."""
 
 
@@ -27,36 +31,41 @@ class Plan:
     half_width: float
 
 
-def plans(
-    found: Crossed,
+def compute_plans(
+    pilot: ReaderStatistic,
     *,
-    images: int,
-    readers: Sequence[int] = READERS,
-    sizes: Sequence[int] = IMAGES,
+    pilot_images: int,
+    reader_counts: Sequence[int] = READER_COUNTS,
+    image_counts: Sequence[int] = IMAGE_COUNTS,
 ) -> list[Plan]:
     """What to expect of each design; `images` of a generator gave `found`. None without a variance.
 
     The spread between readers is that found, or the prior's own where one reader shows none.
     """
-    if not found.readers or found.over_images <= 0:
+    if not pilot.readers or pilot.image_variance <= 0:
         return []
-    own = found.within
-    shared = max(found.over_images - own / found.readers, 0.0)
-    spread = max(found.between - own, 0.0) if found.readers > 1 else found.scale**2
+    own = pilot.within_variance
+    shared = max(pilot.image_variance - own / pilot.readers, 0.0)
+    spread = max(pilot.between_variance - own, 0.0) if pilot.readers > 1 else pilot.prior_scale**2
     result = []
-    for count in readers:
-        for size in sizes:
-            factor = images / size
-            expected = Spread.of(
-                spread + factor * own, factor * own, freedom=count - 1, scale=found.scale
+    for count in reader_counts:
+        for size in image_counts:
+            factor = pilot_images / size
+            expected = SpreadPosterior.from_variances(
+                spread + factor * own,
+                factor * own,
+                degrees_of_freedom=count - 1,
+                prior_scale=pilot.prior_scale,
             )
             over_images = factor * (shared + own / count)
-            half = expected.half_width(readers=count, over_images=over_images) * few(size)
+            half = expected.half_width(
+                readers=count, image_variance=over_images
+            ) * small_sample_factor(size)
             result.append(Plan(count, size, half))
     return result
 
 
-def smallest(designs: Sequence[Plan], half_width: float) -> Plan | None:
+def smallest_plan(plans: Sequence[Plan], half_width: float) -> Plan | None:
     """The design of the fewest answers that reaches a half-width, None if none does."""
-    enough = [plan for plan in designs if plan.half_width <= half_width]
+    enough = [plan for plan in plans if plan.half_width <= half_width]
     return min(enough, key=lambda plan: (plan.readers * plan.images, plan.readers), default=None)

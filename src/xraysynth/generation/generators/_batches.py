@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 from xraysynth.errors import XraysynthError
 
 T = TypeVar("T")
-_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|bad_alloc", re.I)
+_OUT_OF_MEMORY = re.compile(
+    r"not enough memory|can't allocate memory|out of memory|bad_alloc", re.I
+)
 
 
-class Stopped(Exception):
+class CancelledSampling(Exception):
     """Nobody wants the batch any more."""
 
 
-def ahead(items: Iterable[T], stop: Event, *, depth: int = 1) -> Iterator[T]:
+def prefetch(items: Iterable[T], stop: Event, *, depth: int = 1) -> Iterator[T]:
     """The items, made in a thread of their own, of which at most `depth` wait to be taken.
 
     An error in the thread is raised here. When the caller stops early, `stop` is set, and the thread
@@ -61,23 +63,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
 
 
-class Halving:
+class AdaptiveBatches:
     """A batch size that is halved, for good, when memory runs out."""
 
     def __init__(self, size: int, *, remedy: str) -> None:
-        self.size = self._announced = size
+        self.size = self._reported_size = size
         self._remedy = remedy
 
-    def run(self, work: Callable[[Any], T], items: Any) -> Iterator[T]:
+    def run(self, function: Callable[[Any], T], items: Any) -> Iterator[T]:
         """`work` on slices of `items` of at most the size that fits."""
         start = 0
         while start < len(items):
             part = items[start : start + self.size]
             try:
-                result = work(part)
+                result = function(part)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -86,19 +88,19 @@ class Halving:
                 self.size //= 2
                 result = None
             if result is None:  # outside the handler, which would keep the tensors alive
-                _release()
+                _empty_gpu_cache()
                 continue
-            self._announce()
+            self._report_halving()
             start += len(part)
             yield result
 
-    def _announce(self) -> None:
-        if self.size < self._announced:
+    def _report_halving(self) -> None:
+        if self.size < self._reported_size:
             print(f"out of memory: going on with batches of {self.size}", file=sys.stderr)
-            self._announced = self.size
+            self._reported_size = self.size
 
 
-def _release() -> None:
+def _empty_gpu_cache() -> None:
     import torch
 
     if torch.cuda.is_available():

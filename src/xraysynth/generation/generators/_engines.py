@@ -5,12 +5,12 @@ from threading import Lock
 from typing import Any
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.jobs.distributed import gpu
+from xraysynth.jobs.distributed import select_gpu
 
 ENGINES = ("torch", "compile", "openvino")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-MEMORY = ("none", "slicing", "offload", "sequential")
-SMALL = 100_000_000
+MEMORY_MODES = ("none", "slicing", "offload", "sequential")
+SMALL_UNET_PARAMETERS = 100_000_000
 """Parameters of a UNet below which half precision and large machines gain nothing."""
 
 
@@ -21,7 +21,7 @@ def resolve_device(option: str, *, device: str, engine: str, memory: str) -> str
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"{option}.device={device}, but torch sees no GPU; use auto or cpu")
     if device == "auto":
-        device = gpu() if torch.cuda.is_available() and engine != "openvino" else "cpu"
+        device = select_gpu() if torch.cuda.is_available() and engine != "openvino" else "cpu"
     if engine == "openvino" and device != "cpu":
         raise ConfigError(f"{option}.engine=openvino runs on the CPU; got {option}.device={device}")
     if memory in ("offload", "sequential") and not device.startswith("cuda"):
@@ -38,7 +38,7 @@ def resolve_dtype(dtype: str, *, device: str, parameters: int) -> str:
 
     if dtype != "auto":
         return dtype
-    if parameters < SMALL:
+    if parameters < SMALL_UNET_PARAMETERS:
         return "float32"
     if device.startswith("cuda"):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -52,7 +52,7 @@ def count_parameters(component: Any) -> int:
     return sum(p.numel() for p in component.parameters()) if hasattr(component, "parameters") else 0
 
 
-def convert(pipeline: Any, *, engine: str, dtype: str, device: str, memory: str) -> Any:
+def configure_pipeline(pipeline: Any, *, engine: str, dtype: str, device: str, memory: str) -> Any:
     """The pipeline on its device, in its number format and with its engine."""
     import torch
 
@@ -72,8 +72,8 @@ def convert(pipeline: Any, *, engine: str, dtype: str, device: str, memory: str)
     if engine == "compile":
         pipeline.unet.compile()
     if engine == "openvino":
-        pipeline.unet.forward = OpenVino(pipeline.unet, dtype).unet
-        pipeline.vae.decoder.forward = OpenVino(pipeline.vae.decoder, dtype).decoder
+        pipeline.unet.forward = OpenVino(pipeline.unet, dtype).forward_unet
+        pipeline.vae.decoder.forward = OpenVino(pipeline.vae.decoder, dtype).forward_decoder
     return pipeline
 
 
@@ -102,9 +102,11 @@ class OpenVino:
         self._openvino, self._dtype = openvino, dtype
         self._module, self._forward = module, module.forward
         self._compiled: dict[tuple[tuple[int, ...], ...], Any] = {}
-        self._turn = Lock()  # a compiled model serves one call at a time
+        self._lock = Lock()  # a compiled model serves one call at a time
 
-    def unet(self, sample: Any, timestep: Any, encoder_hidden_states: Any, **more: Any) -> Any:
+    def forward_unet(
+        self, sample: Any, timestep: Any, encoder_hidden_states: Any, **more: Any
+    ) -> Any:
         """`UNet2DConditionModel.forward`, as the pipelines of Stable Diffusion call it."""
         import torch
 
@@ -112,7 +114,7 @@ class OpenVino:
         embedded = more.get("timestep_cond")
         rest = [*([] if embedded is None else [embedded]), *added.values()]
 
-        def flat(sample: Any, timestep: Any, states: Any, *rest: Any) -> Any:
+        def forward_positional(sample: Any, timestep: Any, states: Any, *rest: Any) -> Any:
             extra = {}
             if embedded is not None:
                 extra["timestep_cond"], *rest = rest  # type: ignore[assignment]
@@ -121,9 +123,9 @@ class OpenVino:
             return forward(sample, timestep, states, return_dict=False, **extra)[0]
 
         step = torch.as_tensor(timestep, dtype=torch.float32).reshape(1)
-        return (self._run(flat, sample, step, encoder_hidden_states, *rest),)
+        return (self._run(forward_positional, sample, step, encoder_hidden_states, *rest),)
 
-    def decoder(self, sample: Any, *_: Any) -> Any:
+    def forward_decoder(self, sample: Any, *_: Any) -> Any:
         """`Decoder.forward` of an autoencoder."""
         return self._run(self._forward, sample)
 
@@ -131,7 +133,7 @@ class OpenVino:
         import torch
 
         shapes = tuple(tuple(tensor.shape) for tensor in inputs)
-        with self._turn:
+        with self._lock:
             if shapes not in self._compiled:
                 self._compiled[shapes] = self._compile(function, inputs)
             outputs = self._compiled[shapes]([tensor.float().numpy() for tensor in inputs])
@@ -140,7 +142,7 @@ class OpenVino:
     def _compile(self, function: Any, inputs: Any) -> Any:
         import torch
 
-        class Flat(torch.nn.Module):
+        class PositionalModule(torch.nn.Module):
             def __init__(self, module: Any) -> None:
                 super().__init__()
                 self.module = module.requires_grad_(False)  # weights become constants
@@ -150,7 +152,7 @@ class OpenVino:
 
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing: shapes are fixed here, which is meant
-            flat = Flat(self._module).eval()
+            flat = PositionalModule(self._module).eval()
             # Traced here, since OpenVINO would have the trace checked by three more passes.
             trace: Any = torch.jit.trace
             traced = trace(flat, tuple(inputs), check_trace=False, strict=False)

@@ -13,32 +13,34 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from xraysynth.errors import ConfigError, DataNotFoundError, some
+from xraysynth.errors import ConfigError, DataNotFoundError, format_some
 from xraysynth.seeds import digest
 
-PROBE_SECONDS = 5.0
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_DECISIVE = (".safetensors", ".json", ".txt")
+HUB_TIMEOUT_SECONDS = 5.0
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsLocation:
     """What an option names: a folder or file, or a hub id pinned to a commit.
 
     `mirrors` are hub ids tried in turn, at the same commit, when the first is gone.
     """
 
     option: str
-    where: str
+    name_or_path: str
     revision: str | None = None
     mirrors: tuple[str, ...] = ()
 
     @property
-    def local(self) -> Path | None:
+    def local_path(self) -> Path | None:
         """The folder or file; None for a hub id."""
-        path = Path(self.where).expanduser()
-        looks_local = self.where.startswith((".", "/", "~")) or self.where.count("/") != 1
+        path = Path(self.name_or_path).expanduser()
+        looks_local = (
+            self.name_or_path.startswith((".", "/", "~")) or self.name_or_path.count("/") != 1
+        )
         if looks_local and not path.exists():
             raise DataNotFoundError(
                 f"{self.option}: no folder {path}; give a folder that is there, or a hub id such as "
@@ -51,22 +53,22 @@ class Weights:
         """The revision, which must be a commit."""
         if self.revision is None or len(self.revision) != 40:
             raise ConfigError(
-                f"{_revision_of(self.option)} must be the 40-digit commit of hub model "
-                f"{self.where!r}, so that the run can be repeated; got {self.revision!r}"
+                f"{_revision_option(self.option)} must be the 40-digit commit of hub model "
+                f"{self.name_or_path!r}, so that the run can be repeated; got {self.revision!r}"
             )
         return self.revision
 
     def content_digest(self) -> str:
         """SHA-256 of the local weights and settings, or the pinned commit."""
-        local = self.local
+        local = self.local_path
         if local is None:
             return self.commit
         found = sorted(local.rglob("*")) if local.is_dir() else [local]
-        found = [path for path in found if path.suffix in _DECISIVE]
+        found = [path for path in found if path.suffix in _HASHED_SUFFIXES]
         stamps = tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in found)
         return _files_digest(local, stamps)
 
-    def fetched(
+    def fetch(
         self, download: Callable[..., str], check: Callable[[str, Path], Any], **options: Any
     ) -> Path:
         """Where the weights lie on this machine, complete; downloaded only if they are not there.
@@ -74,11 +76,11 @@ class Weights:
         `download` takes the id, `revision`, `local_files_only` and `options`; `check` raises for a
         folder that is not complete.
         """
-        if self.local is not None:
-            check(self.option, self.local)
-            return self.local
+        if self.local_path is not None:
+            check(self.option, self.local_path)
+            return self.local_path
         tried = []
-        for place in (self.where, *self.mirrors):
+        for place in (self.name_or_path, *self.mirrors):
             reasons: list[str] = []
             for find in (True, False):  # the cache first, then the hub
                 try:
@@ -100,7 +102,7 @@ class Weights:
         )
 
 
-def _revision_of(option: str) -> str:
+def _revision_option(option: str) -> str:
     owner, _, name = option.rpartition(".")
     return f"{owner}.revision" if name == "model" else f"{option}_revision"
 
@@ -113,9 +115,9 @@ def _require_hub() -> None:
         raise DataNotFoundError("not in the cache of this machine, and HF_HUB_OFFLINE is set")
     reasons: list[BaseException | None] = []
 
-    def knock() -> None:
+    def probe_hub() -> None:
         try:
-            urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=PROBE_SECONDS).close()
+            urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT_SECONDS).close()
             reasons.append(None)
         except (HTTPError, HTTPException):  # whatever it says, it is there
             reasons.append(None)
@@ -124,16 +126,16 @@ def _require_hub() -> None:
             reasons.append(None if certificate else error)
 
     # In a thread, since looking up a name knows no time limit.
-    thread = Thread(target=knock, daemon=True)
+    thread = Thread(target=probe_hub, daemon=True)
     thread.start()
-    thread.join(PROBE_SECONDS + 1)
-    reason = reasons[0] if reasons else TimeoutError(f"no answer in {PROBE_SECONDS:g} s")
+    thread.join(HUB_TIMEOUT_SECONDS + 1)
+    reason = reasons[0] if reasons else TimeoutError(f"no answer in {HUB_TIMEOUT_SECONDS:g} s")
     if reason is not None:
         cause = reason.reason if isinstance(reason, URLError) else reason
         raise DataNotFoundError(f"{constants.ENDPOINT} cannot be reached: {cause}")
 
 
-def fetched_pipeline(weights: Weights) -> Path:
+def fetch_pipeline(weights: WeightsLocation) -> Path:
     """A complete diffusers folder."""
     import diffusers
     import transformers
@@ -142,7 +144,7 @@ def fetched_pipeline(weights: Weights) -> Path:
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
     options = {"use_safetensors": True, "safety_checker": None}
-    return weights.fetched(diffusers.DiffusionPipeline.download, pipeline_files, **options)
+    return weights.fetch(diffusers.DiffusionPipeline.download, pipeline_files, **options)
 
 
 def read_pipeline(option: str, folder: Path, dtype: Any) -> Any:
@@ -162,9 +164,9 @@ def read_pipeline(option: str, folder: Path, dtype: Any) -> Any:
     return pipeline
 
 
-def fuse_adapter(pipeline: Any, weights: Weights) -> Path:
+def fuse_adapter(pipeline: Any, weights: WeightsLocation) -> Path:
     """Put a LoRA into the pipeline's own weights, so that it costs no time; its file."""
-    file = _fetched_file(weights)
+    file = _fetch_file(weights)
     try:
         pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
     except Exception as error:  # peft and torch raise different kinds
@@ -177,11 +179,11 @@ def fuse_adapter(pipeline: Any, weights: Weights) -> Path:
     return file
 
 
-def put_tiny_vae(pipeline: Any, weights: Weights) -> Path:
+def use_tiny_vae(pipeline: Any, weights: WeightsLocation) -> Path:
     """Put a small autoencoder in the place of the pipeline's own; its file."""
     import diffusers
 
-    file = _fetched_file(weights)
+    file = _fetch_file(weights)
     kind: Any = diffusers.AutoencoderTiny
     vae, loaded = kind.from_pretrained(file.parent, use_safetensors=True, output_loading_info=True)
     _require_all_weights(weights.option, file, loaded)
@@ -195,16 +197,17 @@ def _require_all_weights(option: str, file: Path, loaded: Mapping[str, Iterable[
     if unset or unknown:
         raise ConfigError(
             f"{option}: {file} is no small autoencoder (AutoencoderTiny): {len(unset)} of its weights "
-            f"are missing, and {len(unknown)} are another model's ({some([*unset, *unknown])}); name a "
+            f"are missing, and {len(unknown)} are another model's "
+            f"({format_some([*unset, *unknown])}); name a "
             "TAESD that diffusers reads"
         )
 
 
-def _fetched_file(weights: Weights) -> Path:
+def _fetch_file(weights: WeightsLocation) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.safetensors", "config.json"]
-    path = weights.fetched(snapshot_download, single_file, allow_patterns=patterns)
+    path = weights.fetch(snapshot_download, single_file, allow_patterns=patterns)
     return single_file(weights.option, path)
 
 
@@ -218,11 +221,11 @@ def pipeline_files(option: str, folder: Path) -> dict[str, list[Path]]:
     try:
         listed = json.loads(index.read_text())
     except (OSError, ValueError) as error:
-        raise _missing(option, folder, f"no readable {index.name}") from error
+        raise _missing_weights_error(option, folder, f"no readable {index.name}") from error
     names = [n for n in _COMPONENTS if isinstance(listed.get(n), list) and listed[n][0]]
     files = {name: list(_component_files(option, folder / name)) for name in names}
     for file in (file for group in files.values() for file in group):
-        parameters(file)  # raises for one that is not whole
+        count_stored_parameters(file)  # raises for one that is not whole
     return files
 
 
@@ -237,21 +240,25 @@ def _component_files(option: str, folder: Path) -> Iterator[Path]:
             shards = json.loads(index.read_text())["weight_map"].values()
             yield from (folder / name for name in sorted(set(shards)))
             return
-    raise _missing(option, folder, "no model.safetensors or diffusion_pytorch_model.safetensors")
+    raise _missing_weights_error(
+        option, folder, "no model.safetensors or diffusion_pytorch_model.safetensors"
+    )
 
 
 def single_file(option: str, path: Path) -> Path:
     """The one safetensors file that `path` is or holds, whole."""
     found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(found) != 1 or found[0].suffix != ".safetensors":
-        raise _missing(option, path, f"needs exactly one safetensors file, found {len(found)}")
-    parameters(found[0])  # raises for one that is not whole
+        raise _missing_weights_error(
+            option, path, f"needs exactly one safetensors file, found {len(found)}"
+        )
+    count_stored_parameters(found[0])  # raises for one that is not whole
     return found[0]
 
 
-def _missing(option: str, folder: Path, rule: str) -> DataNotFoundError:
+def _missing_weights_error(option: str, folder: Path, rule: str) -> DataNotFoundError:
     candidates = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    pickles = [p.name for p in candidates if p.suffix in PICKLES]
+    pickles = [p.name for p in candidates if p.suffix in PICKLE_SUFFIXES]
     if not pickles:
         return DataNotFoundError(f"{option}: {rule} in {folder}; download the model again")
     return DataNotFoundError(
@@ -262,14 +269,14 @@ def _missing(option: str, folder: Path, rule: str) -> DataNotFoundError:
     )
 
 
-def parameters(file: Path) -> int:
+def count_stored_parameters(file: Path) -> int:
     """Number of parameters in a safetensors file, from its header; a damaged file raises."""
     from math import prod
 
-    return sum(prod(shape) for shape in shapes(file).values())
+    return sum(prod(shape) for shape in tensor_shapes(file).values())
 
 
-def shapes(file: Path) -> dict[str, list[int]]:
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
     """Tensor -> shape in a safetensors file, from its header; a damaged file raises."""
     from safetensors import safe_open
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, some
-from xraysynth.generation.generators.base import Card
+from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
+from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
-from xraysynth.images import decode
+from xraysynth.images import decode_image
 from xraysynth.records import (
-    LEARNED,
-    Generated,
+    LEARNING_RECORD_FILE,
+    GenerationResult,
     LearningRecord,
     Request,
     require_inside,
@@ -39,9 +39,9 @@ class Archive:
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
-    def card(self) -> Card:
+    def card(self) -> GeneratorCard:
         """How these images can be had."""
-        return Card(
+        return GeneratorCard(
             title=f"archived images ({self.origin})",
             access="archive",
             licence=self.licence,
@@ -55,7 +55,7 @@ class Archive:
         )
 
     @property
-    def block(self) -> None:
+    def block_size(self) -> None:
         """Images have nothing to do with each other."""
 
     @cached_property
@@ -71,13 +71,13 @@ class Archive:
         missing = {"path", "label"} - set(table.columns)
         if missing:
             raise ManifestError(
-                f"{path}: needs the columns path and label, but has no {some(missing)}"
+                f"{path}: needs the columns path and label, but has no {format_some(missing)}"
             )
         blank = table["path"].isna() | table["label"].isna()
         if blank.any() or table["path"].duplicated().any():
             rows = table.loc[blank | table["path"].duplicated(), "path"]
             raise ManifestError(
-                f"{path}: every row needs a path of its own and a label: {some(rows)}"
+                f"{path}: every row needs a path of its own and a label: {format_some(rows)}"
             )
         table = table.assign(label=table["label"].replace(self.labels))
         return table.sort_values("path", ignore_index=True)
@@ -94,25 +94,25 @@ class Archive:
         except OSError as error:
             raise ImageError(f"{file}: {error.strerror}; correct {self.manifest}") from error
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         """The archived image of each request, in order."""
         for request in requests:
             rows = self.table[self.table["label"] == request.label]
             if request.index >= len(rows):
                 reason = f"the archive holds {len(rows)} images of {request.label}"
-                yield Generated(request, "empty", reason=reason)
+                yield GenerationResult(request, "empty", reason=reason)
                 continue
-            yield self._archived(request, rows.iloc[request.index])
+            yield self._load_image(request, rows.iloc[request.index])
 
-    def learned(self) -> LearningRecord | None:
+    def learning_record(self) -> LearningRecord | None:
         """What lies beside the images, if they are a pool."""
-        return LearningRecord.read(Path(self.folder).expanduser() / LEARNED)
+        return LearningRecord.read(Path(self.folder).expanduser() / LEARNING_RECORD_FILE)
 
-    def measured(self) -> Ledger:
+    def model_ledger(self) -> Ledger:
         """Nothing is loaded, and nothing computed."""
         return Ledger()
 
-    def _archived(self, request: Request, row: "pd.Series[str]") -> Generated:
+    def _load_image(self, request: Request, row: "pd.Series[str]") -> GenerationResult:
         data = self._read(row["path"])
         expected = row.get("sha256")
         if isinstance(expected, str) and expected and sha256_bytes(data) != expected:
@@ -123,4 +123,4 @@ class Archive:
             prompt=prompt if isinstance(prompt, str) else "",
             seed=int(seed) if pd.notna(seed) and str(seed) else 0,
         )
-        return Generated(request, "image", decode(data, row["path"]))
+        return GenerationResult(request, "image", decode_image(data, row["path"]))

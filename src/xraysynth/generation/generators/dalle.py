@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from xraysynth.errors import ConfigError
-from xraysynth.generation.generators.base import Card
+from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.images_api import background, batch, client
-from xraysynth.generation.images_api.catalogue import SIZE, Model, Pricing, catalogue
-from xraysynth.generation.images_api.catalogue import model as catalogued
-from xraysynth.generation.images_api.endpoint import ADDRESS, VARIABLE, Endpoint
-from xraysynth.generation.images_api.estimate import TOO_LONG, Estimate, estimate, sendable
+from xraysynth.generation.images_api.catalogue import SIZE_RULE, Model, Pricing, load_catalogue
+from xraysynth.generation.images_api.catalogue import find_model as catalogued
+from xraysynth.generation.images_api.endpoint import URL_RULE, VARIABLE_RULE, Endpoint
+from xraysynth.generation.images_api.estimate import (
+    PROMPT_TOO_LONG,
+    Estimate,
+    estimate_cost,
+    is_sendable,
+)
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
-from xraysynth.generation.images_api.response_cache import Spool
-from xraysynth.generation.images_api.results import Call, fill_in
+from xraysynth.generation.images_api.response_cache import ResponseCache
+from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
 from xraysynth.generation.ledger import Ledger
 from xraysynth.records import (
     Count,
-    Generated,
+    GenerationResult,
     JsonObject,
-    NotNegative,
+    NonNegative,
     Positive,
     Request,
     require_valid,
@@ -44,20 +49,20 @@ class Dalle:
 
     name: str = "dalle"
     model: str = "gpt-image-2.5-sunburst-2026-09-08"
-    size: Annotated[str, SIZE] = "1024x1024"
+    size: Annotated[str, SIZE_RULE] = "1024x1024"
     quality: str = "medium"
     moderation: str = "auto"
     output_format: str = "png"
-    base_url: Annotated[str, ADDRESS] | None = None
-    azure_endpoint: Annotated[str, ADDRESS] | None = None
+    base_url: Annotated[str, URL_RULE] | None = None
+    azure_endpoint: Annotated[str, URL_RULE] | None = None
     azure_deployment: str | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
     azure_api_version: str = field(default="2025-04-01-preview", metadata={"identity": False})
-    api_key_env: Annotated[str, VARIABLE] = field(
+    api_key_env: Annotated[str, VARIABLE_RULE] = field(
         default="OPENAI_API_KEY", metadata={"identity": False}
     )
-    budget_usd: NotNegative | None = field(default=None, metadata={"identity": False})
-    price_usd_per_image: NotNegative | None = field(default=None, metadata={"identity": False})
+    budget_usd: NonNegative | None = field(default=None, metadata={"identity": False})
+    price_usd_per_image: NonNegative | None = field(default=None, metadata={"identity": False})
     spent_usd: float = field(default=0.0, metadata={"identity": False})
     concurrency: Count = field(default=8, metadata={"identity": False})
     requests_per_minute: Positive | None = field(default=None, metadata={"identity": False})
@@ -91,7 +96,7 @@ class Dalle:
     # What is asked, of whom, at what price
 
     @property
-    def _entry(self) -> Model:
+    def _catalogue_entry(self) -> Model:
         return catalogued(self.model)
 
     @property
@@ -113,18 +118,18 @@ class Dalle:
     @property
     def pricing(self) -> Pricing:
         """Dollars of a call: the declared price, or the catalogue's."""
-        entry = self._entry
+        entry = self._catalogue_entry
         return Pricing(
             declared_usd=self.price_usd_per_image,
             prices=entry.prices,
             output_tokens=entry.output_tokens.get(self.size, {}).get(self.quality),
-            discount=catalogue().batch_discount if self.batch else 1.0,
+            discount=load_catalogue().batch_discount if self.batch else 1.0,
         )
 
     @property
-    def per_minute(self) -> dict[str, float | None]:
+    def rate_limits(self) -> dict[str, float | None]:
         """Limits: those given, and of OpenAI the lowest that the catalogue knows."""
-        known = self._entry.images_per_minute if self.endpoint.vendor else None
+        known = self._catalogue_entry.images_per_minute if self.endpoint.is_openai else None
         return {
             "requests": self.requests_per_minute,
             "images": self.images_per_minute or known,
@@ -143,19 +148,19 @@ class Dalle:
             "output_format": self.output_format,
             "response_format": "b64_json",
         }
-        taken = {k: v for k, v in offered.items() if k in self._entry.parameters}
-        body = {**taken, **fill_in(self.extra_body, request)}
+        taken = {k: v for k, v in offered.items() if k in self._catalogue_entry.parameters}
+        body = {**taken, **fill_placeholders(self.extra_body, request)}
         return {name: value for name, value in body.items() if value is not None}
 
     @property
-    def card(self) -> Card:
+    def card(self) -> GeneratorCard:
         """How this generator can be had and steered."""
         sent = [str(value) for value in self.extra_body.values()]
         negative = ", negative prompt" if "{negative_prompt}" in sent else ""
-        local, price = self.endpoint.local, f"catalogue of {catalogue().as_of}"
+        local, price = self.endpoint.is_local, f"catalogue of {load_catalogue().as_of}"
         if self.price_usd_per_image is not None:
             price = f"${self.price_usd_per_image:g} per image, as declared"
-        return Card(
+        return GeneratorCard(
             title=f"{self.model} served by {self.served_by}",
             access="local server" if local else "API",
             licence="the model's own" if local else "terms of the service",
@@ -169,13 +174,13 @@ class Dalle:
         )
 
     @property
-    def block(self) -> None:
+    def block_size(self) -> None:
         """Images are independent, and each costs money: nothing is asked for that is there."""
 
-    def learned(self) -> None:
+    def learning_record(self) -> None:
         """It has seen no image of the study."""
 
-    def measured(self) -> Ledger:
+    def model_ledger(self) -> Ledger:
         """Who served which model."""
         return Ledger(engine="images API", device=self.served_by, model=self.model)
 
@@ -184,102 +189,104 @@ class Dalle:
     def check(self) -> None:
         """Raise `ConfigError` for whatever would make calls fail or cost without bounds; warn of
         models that are unknown or about to go."""
-        self._check_recipe()
-        self.endpoint.key()
+        self._check_options()
+        self.endpoint.require_key()
 
-    def _check_recipe(self) -> None:
+    def _check_options(self) -> None:
         owner = f"generator.{self.name}"
-        if self.endpoint.vendor or not self._entry.known:
-            self._entry.require_available(f"{owner}.model", today=date.today())
-        self._entry.require_offered(
+        if self.endpoint.is_openai or not self._catalogue_entry.known:
+            self._catalogue_entry.require_available(f"{owner}.model", today=date.today())
+        self._catalogue_entry.require_supported(
             owner, size=self.size, quality=self.quality, output_format=self.output_format
         )
         if self.azure_endpoint and self.output_format == "webp":
             raise ConfigError(f"{owner}.output_format=webp: Azure has png and jpeg")
-        if not self.pricing.known:
+        if not self.pricing.has_price:
             raise ConfigError(
                 f"{owner}.price_usd_per_image must be given: the catalogue of "
-                f"{catalogue().as_of} has no price of {self.model} at {self.size}, {self.quality}. "
+                f"{load_catalogue().as_of} has no price of {self.model} at {self.size}, {self.quality}. "
                 "Give the highest price of an image, 0 for a server of your own"
             )
 
     # Money
 
-    def continued(self, spent_usd: float, *, folder: Path | None = None) -> Self:
+    def with_spent_budget(self, spent_usd: float, *, folder: Path | None = None) -> Self:
         """The same generator, knowing what earlier runs have spent and where their calls are kept."""
         kept = self.state_folder if folder is None else str(folder)
         return replace(self, spent_usd=spent_usd, state_folder=kept)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """Images, dollars and time of a run, and what would not be sent; needs no key."""
-        self._check_recipe()
-        return estimate(requests, self.pricing, per_minute=self.per_minute, batch=self.batch)
+        self._check_options()
+        return estimate_cost(requests, self.pricing, per_minute=self.rate_limits, batch=self.batch)
 
     # The run
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         """Results as they come, in any order. Raises `BudgetError` or `ApiError` at the end when some
         requests could not be made; those before it are results all the same."""
         self.check()
-        free = self.endpoint.local and self.price_usd_per_image == 0
+        free = self.endpoint.is_local and self.price_usd_per_image == 0
         if self.budget_usd is None and not free:
             raise ConfigError(
                 f"generator.{self.name}.budget_usd must be given for a service that costs money. "
                 f"This run would cost:\n{self.estimate(requests)}"
             )
         for request in requests:
-            if not sendable(request):
+            if not is_sendable(request):
                 facts = {"cost_usd": 0.0, "cost_possible_usd": 0.0, "stage": "before sending"}
-                yield Generated(request, "refused", reason=TOO_LONG, facts=facts)
-        sent = [request for request in requests if sendable(request)]
-        yield from self._in_batches(sent) if self.batch else self._at_once(sent)
+                yield GenerationResult(request, "refused", reason=PROMPT_TOO_LONG, facts=facts)
+        sent = [request for request in requests if is_sendable(request)]
+        yield from (
+            self._generate_in_batches(sent) if self.batch else self._generate_concurrently(sent)
+        )
 
-    def _at_once(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def _generate_concurrently(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         budget = Budget(self.budget_usd, self.spent_usd)
-        gate = client.gate(self.concurrency, self.per_minute)
-        run = client.Run(self.call, gate, budget, Spool(self.state_folder))
-        yield from background.results(run, requests, in_flight=self.concurrency)
+        gate = client.build_rate_limiter(self.concurrency, self.rate_limits)
+        run = client.ApiRun(self.call_settings, gate, budget, ResponseCache(self.state_folder))
+        yield from background.stream_results(run, requests, in_flight=self.concurrency)
         if run.out_of_budget:
-            raise self._over_budget(budget, run.not_asked)
-        if run.stopped:
-            raise ApiError(self._why_stopped(run.stopped, run.not_asked))
+            raise self._budget_error(budget, run.not_sent)
+        if run.stop_reason:
+            raise ApiError(self._stop_message(run.stop_reason, run.not_sent))
 
-    def _in_batches(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def _generate_in_batches(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         budget = Budget(self.budget_usd, self.spent_usd)
-        batches = batch.Batches(
-            call=self.call,
-            client=self.endpoint.client(asynchronous=False),
+        batches = batch.BatchRunner(
+            call=self.call_settings,
+            client=self.endpoint.build_client(asynchronous=False),
             budget=budget,
             folder=self.state_folder,
-            lines=self.batch_lines,
+            lines_per_batch=self.batch_lines,
             poll_seconds=self.poll_seconds,
         )
-        yield from batches.results(requests)
-        if batches.not_asked:
-            raise self._over_budget(budget, batches.not_asked)
+        yield from batches.stream_results(requests)
+        if batches.not_sent:
+            raise self._budget_error(budget, batches.not_sent)
 
-    def _over_budget(self, budget: Budget, not_asked: int) -> BudgetError:
+    def _budget_error(self, budget: Budget, not_sent: int) -> BudgetError:
         return BudgetError(
             f"generator.{self.name}.budget_usd={self.budget_usd} does not allow the next call: "
-            f"${budget.spent:.4f} of it are spent or may be; {not_asked} requests were not made. "
+            f"${budget.paid_usd:.4f} of it are spent or may be; {not_sent} requests were not made. "
             "What came is kept; raise the budget and start again"
         )
 
-    def _why_stopped(self, reason: str, not_asked: int) -> str:
+    def _stop_message(self, reason: str, not_sent: int) -> str:
         names = {"key": self.api_key_env, "served_by": self.served_by, "model": self.model}
         advice = remedy(reason, option=f"generator.{self.name}.model", **names)
         return (
             f"generator.{self.name} ({self.served_by}) stopped: {reason}. {advice}, and start again: "
-            f"what came is kept, {not_asked} requests were not made"
+            f"what came is kept, {not_sent} requests were not made"
         )
 
     @property
-    def call(self) -> Call:
+    def call_settings(self) -> CallSettings:
         """What all calls have in common."""
         endpoint = self.endpoint
-        return Call(
-            client=lambda: endpoint.client(asynchronous=True),
-            body=self.body,
+        return CallSettings(
+            make_client=lambda: endpoint.build_client(asynchronous=True),
+            build_body=self.body,
             served_by=self.served_by,
             pricing=self.pricing,
             secret=endpoint.secret,

@@ -1,12 +1,12 @@
 """An images API: calls under a budget and limits, what each answer means, and what it cost.
 
-`catalogue` holds dated facts and prices of models, `estimate` says what a run would cost before any
+`load_catalogue` holds dated facts and prices of models, `estimate` says what a run would cost before any
 call. `client` makes many calls at once, held back by `limits`, in the thread of `background`; `batch`
 asks for half the price and waits. `outcomes` judges answers, `pixels` decodes them, `results` turns
-them into what a pool takes, and `spool` keeps what must outlive a killed process. `endpoint` says where
-all of it happens.
+them into what a pool takes, and `response_cache` keeps what must outlive a killed process.
+`endpoint` says where all of it happens.
 
-    >>> from xraysynth.generation.images_api.catalogue import model
+    >>> from xraysynth.generation.images_api.load_catalogue import model
     >>> model("dall-e-3").retired.isoformat(), model("dall-e-3").successor
     ('2026-05-12', 'gpt-image-2.5-sunburst')
 """
@@ -14,13 +14,13 @@ all of it happens.
 __all__ = [
     "background",
     "batch",
-    "catalogue",
     "client",
     "endpoint",
     "estimate",
     "limits",
+    "load_catalogue",
     "outcomes",
     "pixels",
+    "response_cache",
     "results",
-    "spool",
 ]

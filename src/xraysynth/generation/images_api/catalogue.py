@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import JsonObject, matching
+from xraysynth.records import JsonObject, match_pattern
 
-CATALOGUE = Path(__file__).with_name("models.yaml")
-SIZE = matching(r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", "be <width>x<height> in pixels, or auto")
+CATALOGUE_PATH = Path(__file__).with_name("models.yaml")
+SIZE_RULE = match_pattern(
+    r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", "be <width>x<height> in pixels, or auto"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class Model:
         Warns of a model that is unknown, or is going to be shut down.
         """
         if not self.known:
-            as_of = catalogue().as_of
-            warn(
+            as_of = load_catalogue().as_of
+            warn_once(
                 f"{option}={self.model_id} is not in the catalogue of {as_of}; it is sent as it is"
             )
         if self.retired is None:
@@ -49,9 +51,11 @@ class Model:
         )
         if self.retired <= today:
             raise ConfigError(f"{option}={self.model_id} was shut down on {self.retired}; {advice}")
-        warn(f"{self.model_id} is shut down on {self.retired}; {advice}")
+        warn_once(f"{self.model_id} is shut down on {self.retired}; {advice}")
 
-    def require_offered(self, owner: str, *, size: str, quality: str, output_format: str) -> None:
+    def require_supported(
+        self, option_prefix: str, *, size: str, quality: str, output_format: str
+    ) -> None:
         """Raise `ConfigError` for an image that the model does not make; `owner` has the options."""
         choices = {
             "quality": (quality, self.qualities),
@@ -60,18 +64,18 @@ class Model:
         for option, (value, values) in choices.items():
             if values and value not in values:
                 raise ConfigError(
-                    f"{owner}.{option} must be one of {', '.join(values)} for {self.model_id}; "
+                    f"{option_prefix}.{option} must be one of {', '.join(values)} for {self.model_id}; "
                     f"got {value!r}"
                 )
-        if not self.takes_size(size):
+        if not self.supports_size(size):
             multiple = self.size_multiple_px
             free = f", sides divisible by {multiple} up to an aspect of 1:3" if multiple else ""
             raise ConfigError(
-                f"{owner}.size={size} is not to be had from {self.model_id}; it takes "
+                f"{option_prefix}.size={size} is not to be had from {self.model_id}; it takes "
                 f"{', '.join(self.sizes)}{free}"
             )
 
-    def takes_size(self, size: str) -> bool:
+    def supports_size(self, size: str) -> bool:
         """Whether a size such as 1024x1024 is listed, or obeys the model's rule for free sizes."""
         if not self.known or size in self.sizes:
             return True
@@ -93,29 +97,29 @@ class Catalogue:
 
 
 @cache
-def catalogue() -> Catalogue:
+def load_catalogue() -> Catalogue:
     """The yaml file."""
     import yaml
 
-    content: JsonObject = yaml.safe_load(CATALOGUE.read_text())
+    content: JsonObject = yaml.safe_load(CATALOGUE_PATH.read_text())
     return Catalogue(
         as_of=content["as_of"],
         maximum_prompt_characters=content["maximum_prompt_characters"],
         batch_discount=content["batch_discount"],
-        models={name: _model(name, entry) for name, entry in content["models"].items()},
+        models={name: _build_model(name, entry) for name, entry in content["models"].items()},
     )
 
 
-def _model(model_id: str, entry: JsonObject) -> Model:
+def _build_model(model_id: str, entry: JsonObject) -> Model:
     values = {name: value for name, value in entry.items() if name != "source"}
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     prices = {name: usd for name, usd in entry.get("prices", {}).items() if name != "source"}
     return Model(**values | {"model_id": model_id, "known": True, "prices": prices})
 
 
-def model(model_id: str) -> Model:
+def find_model(model_id: str) -> Model:
     """The catalogue's entry of an id or of a snapshot of it; an unknown id has `known` False."""
-    for name, entry in catalogue().models.items():
+    for name, entry in load_catalogue().models.items():
         if model_id == name or model_id in entry.snapshots:
             return replace(entry, model_id=model_id)
     return Model(model_id=model_id)
@@ -135,29 +139,29 @@ class Pricing:
     discount: float = 1.0
 
     @property
-    def known(self) -> bool:
+    def has_price(self) -> bool:
         """Whether an upper bound can be given before a call."""
         return self.declared_usd is not None or bool(self.prices and self.output_tokens)
 
-    def tokens(self, prompt: str) -> int:
+    def count_tokens(self, prompt: str) -> int:
         """Tokens of a call as rate limits count them: four characters to a token of text."""
         return (self.output_tokens or 0) + 16 + len(prompt) // 4
 
     def expected_usd(self, prompt: str) -> float:
         """What one image should cost."""
-        return self._usd(16 + len(prompt) // 4)
+        return self._compute_usd(16 + len(prompt) // 4)
 
-    def at_most_usd(self, prompt: str) -> float:
+    def max_usd(self, prompt: str) -> float:
         """What one image can cost: no token of text is shorter than a byte."""
-        return self._usd(64 + len(prompt.encode()))
+        return self._compute_usd(64 + len(prompt.encode()))
 
-    def _usd(self, text_tokens: int) -> float:
+    def _compute_usd(self, text_tokens: int) -> float:
         if self.declared_usd is not None:
             return self.declared_usd * self.discount
         output = (self.output_tokens or 0) * self.prices["image_out"]
         return (text_tokens * self.prices["text_in"] + output) / 1e6 * self.discount
 
-    def cost_usd(self, usage: JsonObject | None, *, image: bool) -> float | None:
+    def cost_usd(self, usage: JsonObject | None, *, has_image: bool) -> float | None:
         """Returned usage times the dated price; None when the answer does not say.
 
         An image without output tokens, as some relays report it, says nothing; nor does an answer that
@@ -168,24 +172,28 @@ class Pricing:
         >>> pricing.cost_usd({"input_tokens": 40, "output_tokens": 1756}, image=True)
         0.05288
         """
-        if self.declared_usd is not None and (image or usage is not None):
+        if self.declared_usd is not None and (has_image or usage is not None):
             return self.declared_usd * self.discount
-        if not usage or not self.prices or (image and not _count(usage.get("output_tokens"))):
+        if (
+            not usage
+            or not self.prices
+            or (has_image and not _parse_count(usage.get("output_tokens")))
+        ):
             return None
         details = usage.get("input_tokens_details")
         details = details if isinstance(details, Mapping) else {}
-        images = _count(details.get("image_tokens"))
-        text = max(0, _count(usage.get("input_tokens")) - images)
-        output = _count(usage.get("output_tokens"))
+        images = _parse_count(details.get("image_tokens"))
+        text = max(0, _parse_count(usage.get("input_tokens")) - images)
+        output = _parse_count(usage.get("output_tokens"))
         parts = zip((text, images, output), ("text_in", "image_in", "image_out"), strict=True)
         return sum(tokens * self.prices[name] for tokens, name in parts) / 1e6 * self.discount
 
 
-def _count(value: object) -> int:
+def _parse_count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
 @cache
-def warn(text: str) -> None:
+def warn_once(text: str) -> None:
     """Say it on stderr, once per process."""
     print(f"warning: {text}", file=sys.stderr)

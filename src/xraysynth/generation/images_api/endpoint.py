@@ -10,20 +10,20 @@ from urllib.parse import urlsplit
 from xraysynth.errors import ConfigError
 from xraysynth.records import Rule
 
-OPENAI = "https://api.openai.com/v1"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+OPENAI_URL = "https://api.openai.com/v1"
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
-def _is_address(text: str) -> bool:
+def _is_http_url(text: str) -> bool:
     address = urlsplit(text)
     return not text or (address.scheme in ("http", "https") and address.username is None)
 
 
-ADDRESS = Rule("be an http(s) address without user and password", _is_address, known=None)
-VARIABLE = Rule(
+URL_RULE = Rule("be an http(s) address without user and password", _is_http_url, choices=None)
+VARIABLE_RULE = Rule(
     "be the name of an environment variable, never a key itself",
     re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}").fullmatch,
-    known=None,
+    choices=None,
 )
 
 
@@ -38,32 +38,32 @@ class Endpoint:
     timeout_seconds: float
 
     @property
-    def address(self) -> str:
+    def url(self) -> str:
         """What is called; the SDK's own variable for it is not read."""
-        return self.base_url or self.azure_endpoint or OPENAI
+        return self.base_url or self.azure_endpoint or OPENAI_URL
 
     @property
-    def vendor(self) -> bool:
+    def is_openai(self) -> bool:
         """Whether it is OpenAI itself, to which the catalogue's dates and limits apply."""
-        return urlsplit(self.address).hostname == urlsplit(OPENAI).hostname
+        return urlsplit(self.url).hostname == urlsplit(OPENAI_URL).hostname
 
     @property
-    def local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it runs on this machine."""
-        return urlsplit(self.address).hostname in LOOPBACK
+        return urlsplit(self.url).hostname in LOOPBACK_HOSTS
 
     @property
     def label(self) -> str:
         """Who answers."""
-        place = urlsplit(self.address).netloc
+        place = urlsplit(self.url).netloc
         if self.azure_endpoint:
             return f"Azure OpenAI ({place})"
-        return "OpenAI" if self.vendor else place
+        return "OpenAI" if self.is_openai else place
 
-    def key(self) -> str:
+    def require_key(self) -> str:
         """The key; a server on this machine may do without."""
         key = os.environ.get(self.key_env, "").strip()
-        if not key and self.local:
+        if not key and self.is_local:
             return "none"
         if not key:
             raise ConfigError(
@@ -80,7 +80,7 @@ class Endpoint:
         """The key that must appear nowhere."""
         return os.environ.get(self.key_env, "").strip() or None
 
-    def client(self, *, asynchronous: bool) -> Any:
+    def build_client(self, *, asynchronous: bool) -> Any:
         """The SDK's client. It neither tries again nor follows redirects."""
         import httpx2
         import openai
@@ -88,14 +88,14 @@ class Endpoint:
         http = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
         timeout = httpx2.Timeout(self.timeout_seconds, connect=20.0, pool=None)
         options: dict[str, Any] = {
-            "api_key": self.key(),
+            "api_key": self.require_key(),
             "max_retries": 0,
             "timeout": timeout,
             "http_client": http(
                 timeout=timeout,
-                verify=_certificates(),
+                verify=_load_ssl_context(),
                 follow_redirects=False,
-                trust_env=not self.local,
+                trust_env=not self.is_local,
             ),
         }
         if self.azure_endpoint:
@@ -103,11 +103,11 @@ class Endpoint:
                 azure_endpoint=self.azure_endpoint, api_version=self.azure_api_version, **options
             )
         kind = openai.AsyncOpenAI if asynchronous else openai.OpenAI
-        return kind(base_url=self.address, **options)
+        return kind(base_url=self.url, **options)
 
 
 @cache
-def _certificates() -> Any:
+def _load_ssl_context() -> Any:
     """Read once: it takes longer than a call to a server nearby."""
     import httpx2
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from xraysynth.generation.images_api.catalogue import Pricing, catalogue
+from xraysynth.generation.images_api.catalogue import Pricing, load_catalogue
 from xraysynth.records import Request
 
-BATCH_SECONDS = 24 * 3600.0
-TOO_LONG = "the prompt is longer than the endpoint takes"
+MAX_BATCH_SECONDS = 24 * 3600.0
+PROMPT_TOO_LONG = "the prompt is longer than the endpoint takes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,12 @@ class Estimate:
         return "\n".join([*lines, f"{total}, time {time}", *refused])
 
 
-def sendable(request: Request) -> bool:
+def is_sendable(request: Request) -> bool:
     """Whether the endpoint takes the prompt."""
-    return len(request.prompt) <= catalogue().maximum_prompt_characters
+    return len(request.prompt) <= load_catalogue().maximum_prompt_characters
 
 
-def estimate(
+def estimate_cost(
     requests: Sequence[Request],
     pricing: Pricing,
     *,
@@ -51,14 +51,14 @@ def estimate(
     batch: bool,
 ) -> Estimate:
     """The estimate of a run over these requests at these limits."""
-    sent = [request for request in requests if sendable(request)]
+    sent = [request for request in requests if is_sendable(request)]
     dollars = [pricing.expected_usd(request.prompt) for request in sent]
     per_class: dict[str, dict[str, float]] = {}
     for request, usd in zip(sent, dollars, strict=True):
         entry = per_class.setdefault(request.label, {"images": 0.0, "usd": 0.0})
         entry["images"] += 1
         entry["usd"] += usd
-    tokens = sum(pricing.tokens(request.prompt) for request in sent)
+    tokens = sum(pricing.count_tokens(request.prompt) for request in sent)
     amounts = {"requests": len(sent), "images": len(sent), "tokens": tokens}
     waits = [60 * amounts[what] / rate for what, rate in per_minute.items() if rate]
     too_long = len(requests) - len(sent)
@@ -66,7 +66,7 @@ def estimate(
         per_class=per_class,
         images=len(sent),
         usd=sum(dollars),
-        usd_at_most=sum(pricing.at_most_usd(request.prompt) for request in sent),
-        seconds=BATCH_SECONDS if batch else max(waits, default=None),
-        refused={TOO_LONG: too_long} if too_long else {},
+        usd_at_most=sum(pricing.max_usd(request.prompt) for request in sent),
+        seconds=MAX_BATCH_SECONDS if batch else max(waits, default=None),
+        refused={PROMPT_TOO_LONG: too_long} if too_long else {},
     )

@@ -38,55 +38,55 @@ class Budget:
     limit_usd: float | None
     spent_usd: float = 0.0
     _reserved: int = 0
-    _factor: float = 1.0
+    _price_factor: float = 1.0
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._spent = _nano(self.spent_usd)
+        self._spent = _to_nano_usd(self.spent_usd)
 
     @property
-    def spent(self) -> float:
+    def paid_usd(self) -> float:
         """Dollars paid or possibly paid."""
         return self._spent / 1e9
 
-    def fits(self, usd: float) -> bool:
+    def can_afford(self, usd: float) -> bool:
         """Whether a call of at most this price can be made now."""
         if self.limit_usd is None:
             return True
         free = math.floor(self.limit_usd * 1e9) - self._spent - self._reserved
-        return _nano(usd * self._factor) <= free
+        return _to_nano_usd(usd * self._price_factor) <= free
 
     async def reserve(self, usd: float) -> int:
         """Set the highest price of a call aside; the reservation is given back to `settle`."""
-        while not self.fits(usd):
+        while not self.can_afford(usd):
             if not self._reserved:
                 raise BudgetExhausted
             self._settled.clear()
             await self._settled.wait()
-        return self.set_aside(usd)
+        return self.reserve_now(usd)
 
-    def set_aside(self, usd: float) -> int:
+    def reserve_now(self, usd: float) -> int:
         """Reserve without asking."""
-        reservation = _nano(usd * self._factor)
+        reservation = _to_nano_usd(usd * self._price_factor)
         self._reserved += reservation
         return reservation
 
     def settle(self, reservation: int, usd: float) -> None:
         """A call has ended and cost this much."""
-        paid = _nano(usd)
+        paid = _to_nano_usd(usd)
         self._reserved -= reservation
         self._spent += paid
         if reservation and paid > reservation:
-            self._factor *= paid / reservation
+            self._price_factor *= paid / reservation
         self._settled.set()
 
 
-def _nano(usd: float) -> int:
+def _to_nano_usd(usd: float) -> int:
     return math.ceil(round(usd * 1e9, 3))
 
 
 @dataclass
-class Bucket:
+class TokenBucket:
     """A rate per minute with a burst of a second, and debts where one call needs more."""
 
     per_minute: float
@@ -108,7 +108,7 @@ class Bucket:
 
 
 @dataclass
-class Gate:
+class RateLimiter:
     """Lets calls pass one by one, as many at once and per minute as the server has shown to take.
 
     `pace` in (0, 1] scales the calls in flight and all rates. It halves when the server says 429 to a
@@ -124,17 +124,17 @@ class Gate:
     _in_flight: int = 0
     _resume_at: float = -math.inf
     _slowed_at: float = -math.inf
-    _in_a_row: int = 0
+    _consecutive_429: int = 0
 
     def __post_init__(self) -> None:
         self._turn = asyncio.Lock()
         self._left = asyncio.Event()
-        self._buckets = {what: Bucket(rate) for what, rate in self.per_minute.items()}
+        self._buckets = {what: TokenBucket(rate) for what, rate in self.per_minute.items()}
 
-    async def enter(self, amounts: Mapping[str, float], stopped: Callable[[], bool]) -> float:
+    async def acquire(self, amounts: Mapping[str, float], is_stopped: Callable[[], bool]) -> float:
         """Wait for a turn, and say when it came."""
         async with self._turn:
-            while not stopped():
+            while not is_stopped():
                 if self._in_flight >= max(1, round(self.concurrency * self.pace)):
                     self._left.clear()
                     await self._left.wait()
@@ -153,25 +153,27 @@ class Gate:
         waits = (b.wait_seconds(amounts[w], now, self.pace) for w, b in self._buckets.items())
         return max(waits, default=0.0)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """A call has ended."""
         self._in_flight -= 1
         self._left.set()
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """The server took a call: a little faster."""
         self.pace = min(1.0, self.pace + 0.02)
-        self._in_a_row = 0
+        self._consecutive_429 = 0
 
-    def refused(self, began: float, retry_after: float | None) -> None:
+    def record_rate_limit(self, began: float, retry_after: float | None) -> None:
         """The server said 429 to a call that began then: everybody waits, and then goes slower."""
         now = self.clock.now()
         if began >= self._slowed_at:
             self._slowed_at = now
             self.pace = max(self.pace / 2, 1 / (4 * self.concurrency))
-            self._in_a_row += 1
+            self._consecutive_429 += 1
         wait = (
-            retry_after if retry_after is not None else min(60.0, 2.0 ** min(self._in_a_row - 1, 6))
+            retry_after
+            if retry_after is not None
+            else min(60.0, 2.0 ** min(self._consecutive_429 - 1, 6))
         )
         self.waits.append(wait)
         self._resume_at = max(self._resume_at, now + wait)

@@ -20,10 +20,10 @@ class BudgetError(ApiError):
     """The budget does not allow the next call."""
 
 
-REFUSALS = ("moderation_blocked", "content_policy_violation", "contentfilter")
-QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
-RETRIED = (409, 429, 500, 502, 503, 520, 529)
-AMBIGUOUS = (408, 504, 522, 524)
+REFUSAL_CODES = ("moderation_blocked", "content_policy_violation", "contentfilter")
+QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+RETRYABLE_STATUSES = (409, 429, 500, 502, 503, 520, 529)
+POSSIBLY_BILLED_STATUSES = (408, 504, 522, 524)
 """A gateway gave up waiting: what stands behind it may have made the image."""
 
 
@@ -37,41 +37,41 @@ class Verdict:
     outcome: Outcome
     reason: str
     retry: bool = False
-    limited: bool = False
+    rate_limited: bool = False
     stop: bool = False
     retry_after: float | None = None
     stage: str | None = None
     categories: tuple[str, ...] = ()
 
 
-def judge_status(status: int, headers: Mapping[str, str], body: Any) -> Verdict:
+def classify_status(status: int, headers: Mapping[str, str], body: Any) -> Verdict:
     """The meaning of an answer that is not 2xx."""
-    error = _error(body)
+    error = _extract_error(body)
     code = str(error.get("code") or "")
     named = f" {code}" if code not in ("", str(status)) else ""
     reason = f"HTTP {status}{named}: {error.get('message') or 'no message'}"
-    if _refuses(code, error):
-        stage, categories = _moderation(error)
+    if _is_refusal(code, error):
+        stage, categories = _parse_moderation(error)
         return Verdict(outcome="refused", reason=reason, stage=stage, categories=categories)
-    if code in QUOTA:
+    if code in QUOTA_CODES:
         return Verdict(outcome="failed", reason=reason, stop=True)
     if status in (401, 403, 404) or 300 <= status < 400:
         return Verdict(outcome="failed", reason=reason, stop=True)
-    if status in AMBIGUOUS:
+    if status in POSSIBLY_BILLED_STATUSES:
         return Verdict(outcome="possibly_billed", reason=reason)
     return Verdict(
         outcome="failed",
         reason=reason,
-        retry=status in RETRIED,
-        limited=status == 429,
-        retry_after=retry_after(headers),
+        retry=status in RETRYABLE_STATUSES,
+        rate_limited=status == 429,
+        retry_after=parse_retry_after(headers),
     )
 
 
-def judge_exception(error: BaseException) -> Verdict:
+def classify_exception(error: BaseException) -> Verdict:
     """The meaning of an exchange that broke off: what was sent may have been worked on and billed."""
-    kinds = {type(e).__name__ for e in _chain(error)}
-    reason = " from ".join(dict.fromkeys(type(e).__name__ for e in _chain(error)))
+    kinds = {type(e).__name__ for e in _exception_chain(error)}
+    reason = " from ".join(dict.fromkeys(type(e).__name__ for e in _exception_chain(error)))
     if kinds & {"ConnectTimeout", "ConnectError", "PoolTimeout"}:
         return Verdict(outcome="failed", reason=f"not reached ({reason})", retry=True)
     return Verdict(outcome="possibly_billed", reason=f"no answer to what was sent ({reason})")
@@ -97,11 +97,11 @@ def remedy(reason: str, *, key: str, served_by: str, model: str, option: str) ->
     return text.format(key=key, served_by=served_by, model=model, option=option)
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
-    return [] if error is None else [error, *_chain(error.__cause__)]
+def _exception_chain(error: BaseException | None) -> list[BaseException]:
+    return [] if error is None else [error, *_exception_chain(error.__cause__)]
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks to be left alone: a number or a date; None when it does not say."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
@@ -115,24 +115,26 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _error(body: Any) -> JsonObject:
+def _extract_error(body: Any) -> JsonObject:
     error = body.get("error", body) if isinstance(body, Mapping) else body
     return error if isinstance(error, Mapping) else {"message": str(error or "")[:500]}
 
 
-def _refuses(code: str, error: JsonObject) -> bool:
+def _is_refusal(code: str, error: JsonObject) -> bool:
     """By the code; by the message where a proxy has put a code of its own in its place."""
-    codes = {code.lower(), str(_inner(error).get("code", "")).lower()}
-    said = re.search(rf"safety_violations=\[|{'|'.join(REFUSALS)}", str(error.get("message", "")))
-    return bool(codes & {*REFUSALS, "responsibleaipolicyviolation"}) or said is not None
+    codes = {code.lower(), str(_inner_error(error).get("code", "")).lower()}
+    said = re.search(
+        rf"safety_violations=\[|{'|'.join(REFUSAL_CODES)}", str(error.get("message", ""))
+    )
+    return bool(codes & {*REFUSAL_CODES, "responsibleaipolicyviolation"}) or said is not None
 
 
-def _inner(error: JsonObject) -> JsonObject:
+def _inner_error(error: JsonObject) -> JsonObject:
     inner = error.get("innererror") or error.get("inner_error")
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _moderation(error: JsonObject) -> tuple[str | None, tuple[str, ...]]:
+def _parse_moderation(error: JsonObject) -> tuple[str | None, tuple[str, ...]]:
     """Stage and categories, wherever the service puts them; None and () where it does not say."""
     details = error.get("moderation_details")
     details = details if isinstance(details, Mapping) else error
@@ -142,14 +144,16 @@ def _moderation(error: JsonObject) -> tuple[str | None, tuple[str, ...]]:
     listed = re.search(r"safety_violations=\[([^\]]*)\]", str(error.get("message", "")))
     if listed:
         found += [name.strip(" '\"") for name in listed[1].split(",") if name.strip(" '\"")]
-    inner = _inner(error)
-    found += filtered(inner.get("content_filter_results") or inner.get("content_filter_result"))
+    inner = _inner_error(error)
+    found += filtered_categories(
+        inner.get("content_filter_results") or inner.get("content_filter_result")
+    )
     if stage is None and re.search(r"\b(generated image|output)\b", str(error.get("message", ""))):
         stage = "output"
     return stage, tuple(dict.fromkeys(map(str, found)))
 
 
-def filtered(results: Any) -> list[str]:
+def filtered_categories(results: Any) -> list[str]:
     """Azure's content filter: the categories that it filtered."""
     if not isinstance(results, Mapping):
         return []
@@ -157,17 +161,17 @@ def filtered(results: Any) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ApiResponse:
     """An answer 200, taken apart: the image as base64 or why there is none, and what was used."""
 
     base64: str | None
     verdict: Verdict | None
     usage: JsonObject | None
-    slim: Any
+    body_without_image: Any
     """The answer without the image."""
 
 
-def read_answer(content: bytes) -> Answer:
+def parse_response(content: bytes) -> ApiResponse:
     """Take an answer 200 apart; one that is no JSON has been worked on, and perhaps billed."""
     try:
         body = json.loads(content)
@@ -176,18 +180,18 @@ def read_answer(content: bytes) -> Answer:
         reason = f"the answer is not the JSON that the endpoint promises ({type(error).__name__})"
         broken = Verdict(outcome="possibly_billed", reason=reason)
         length = {"unreadable_bytes": len(content)}
-        return Answer(base64=None, verdict=broken, usage=None, slim=length)
+        return ApiResponse(base64=None, verdict=broken, usage=None, body_without_image=length)
     image = items[0].get("b64_json") if items and isinstance(items[0], Mapping) else None
     image = str(image) if image else None
-    verdict = None if image else _why_no_image(items)
-    slim = {**body, "data": [_without_image(item) for item in items]}
+    verdict = None if image else _explain_missing_image(items)
+    slim = {**body, "data": [_strip_image(item) for item in items]}
     usage = body.get("usage") if isinstance(body.get("usage"), Mapping) else None
-    return Answer(base64=image, verdict=verdict, usage=usage, slim=slim)
+    return ApiResponse(base64=image, verdict=verdict, usage=usage, body_without_image=slim)
 
 
-def _why_no_image(items: list[Any]) -> Verdict:
+def _explain_missing_image(items: list[Any]) -> Verdict:
     first = items[0] if items and isinstance(items[0], Mapping) else {}
-    categories = tuple(filtered(first.get("content_filter_results")))
+    categories = tuple(filtered_categories(first.get("content_filter_results")))
     if categories:
         reason = f"the image was filtered: {', '.join(categories)}"
         return Verdict(outcome="refused", reason=reason, stage="output", categories=categories)
@@ -197,13 +201,13 @@ def _why_no_image(items: list[Any]) -> Verdict:
     return Verdict(outcome="empty", reason="the answer holds no image")
 
 
-def _without_image(item: Any) -> Any:
+def _strip_image(item: Any) -> Any:
     if not isinstance(item, Mapping):
         return item
     return {k: v for k, v in item.items() if k not in ("b64_json", "url")}
 
 
-def scrubbed(text: str, secret: str | None) -> str:
+def redact_secrets(text: str, secret: str | None) -> str:
     """Text without the key, and without anything that looks like one."""
     if secret:
         text = text.replace(secret, "***")

@@ -40,7 +40,7 @@ class ImageFacts:
         return SUFFIXES.get(str(self.format), "bin")
 
 
-def grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
+def decode_grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
     """Pixels `(H, W)` uint8 and facts of PNG, JPEG or WebP bytes.
 
     Colour becomes luma (ITU-R 601-2), transparency becomes black, 16 bits become 8. Raises
@@ -56,9 +56,9 @@ def grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
             raise ImageError(
                 f"{image.width} × {image.height} px: above {MAX_MEGAPIXELS} megapixels"
             )
-        facts = _facts(data, image)
+        facts = _read_facts(data, image)
         image.draft("L", image.size)  # of a JPEG only the luma is decoded
-        pixels = _luma(image)
+        pixels = _to_luma(image)
     except ImageError:
         raise
     except Exception as error:  # decoders raise all sorts of things on damaged bytes
@@ -68,7 +68,7 @@ def grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
     return pixels, facts
 
 
-def _facts(data: bytes, image: Any) -> ImageFacts:
+def _read_facts(data: bytes, image: Any) -> ImageFacts:
     return ImageFacts(
         sha256=sha256_bytes(data),
         bytes=len(data),
@@ -80,7 +80,7 @@ def _facts(data: bytes, image: Any) -> ImageFacts:
     )
 
 
-def _luma(image: Any) -> np.ndarray:
+def _to_luma(image: Any) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I;16"):
@@ -94,11 +94,11 @@ def _luma(image: Any) -> np.ndarray:
 def has_c2pa(data: bytes) -> bool:
     """Whether a C2PA manifest is embedded: PNG chunk caBX, or a JUMBF box labelled c2pa elsewhere."""
     if data.startswith(b"\x89PNG"):
-        return b"caBX" in _png_chunks(data)
+        return b"caBX" in _png_chunk_types(data)
     return b"jumb" in data and b"c2pa" in data
 
 
-def _png_chunks(data: bytes) -> set[bytes]:
+def _png_chunk_types(data: bytes) -> set[bytes]:
     found, at = set(), 8
     while at + 8 <= len(data):
         found.add(data[at + 4 : at + 8])

@@ -1,7 +1,7 @@
 """Low-rank adaptation of Stable Diffusion to radiographs, by `training.train`.
 
 `recipe` has the options. `latents` encodes images and captions once, `examples` draws the batch of each
-step from them, `denoising` says what is predicted and how an error counts, and `learner` takes the
+step from them, `denoise_batches` says what is predicted and how an error counts, and `learner` takes the
 steps. `adapters` puts the layers into a pipeline and writes them, `checkpoint` is what a training that
 was killed goes on from, `acceleration` sets up processes and number formats, and `folder` finds a LoRA
 that exists.
@@ -15,7 +15,7 @@ __all__ = [
     "acceleration",
     "adapters",
     "checkpoint",
-    "denoising",
+    "denoise_batches",
     "examples",
     "folder",
     "latents",

@@ -20,7 +20,7 @@ def accelerator_for(recipe: LoraRecipe) -> Iterator[Accelerator]:
     own_group = not torch.distributed.is_initialized()
     own_state, own_settings = not PartialState._shared_state, not AcceleratorState._shared_state
     accelerator = Accelerator(
-        mixed_precision=_precision(recipe.precision), cpu=not torch.cuda.is_available()
+        mixed_precision=_resolve_precision(recipe.precision), cpu=not torch.cuda.is_available()
     )
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     try:
@@ -39,7 +39,7 @@ def accelerator_for(recipe: LoraRecipe) -> Iterator[Accelerator]:
             AcceleratorState._reset_state(reset_partial_state=own_state)
 
 
-def _precision(precision: str) -> str:
+def _resolve_precision(precision: str) -> str:
     cuda = torch.cuda.is_available()
     if precision == "fp16" and not cuda:
         raise ConfigError("lora.precision=fp16 needs a GPU; set lora.precision=auto")

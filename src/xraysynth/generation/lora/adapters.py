@@ -10,14 +10,14 @@ import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from xraysynth.errors import ConfigError, some
+from xraysynth.errors import ConfigError, format_some
 from xraysynth.files import write_atomically
-from xraysynth.generation.lora.folder import WEIGHTS
+from xraysynth.generation.lora.folder import LORA_WEIGHT_NAME
 from xraysynth.generation.lora.latents import text_encoders
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.seeds import derive_seed
 
-TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+TEXT_ENCODER_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 def check_targets(unet: torch.nn.Module, targets: Sequence[str]) -> None:
@@ -27,12 +27,12 @@ def check_targets(unet: torch.nn.Module, targets: Sequence[str]) -> None:
     unknown = [t for t in targets if not any(name.endswith(f".{t}") for name in names)]
     if unknown:
         raise ConfigError(
-            f"lora.targets: the UNet has no linear or convolutional layer {some(unknown)}; "
-            f"it has {some(sorted({_suffix(name) for name in names}), 30)}"
+            f"lora.targets: the UNet has no linear or convolutional layer {format_some(unknown)}; "
+            f"it has {format_some(sorted({_layer_suffix(name) for name in names}), 30)}"
         )
 
 
-def _suffix(name: str) -> str:
+def _layer_suffix(name: str) -> str:
     """The last part of a dotted name, with those before it where it is a number."""
     parts = name.split(".")
     start = -1
@@ -41,7 +41,7 @@ def _suffix(name: str) -> str:
     return ".".join(parts[start:])
 
 
-def adapted(pipeline: Any, recipe: LoraRecipe) -> dict[str, Any]:
+def trained_modules(pipeline: Any, recipe: LoraRecipe) -> dict[str, Any]:
     """The modules of the pipeline that the recipe trains, by name."""
     encoders = text_encoders(pipeline) if recipe.text_encoder else {}
     return {"unet": pipeline.unet, **encoders}
@@ -54,17 +54,17 @@ def add_adapters(pipeline: Any, recipe: LoraRecipe) -> list[torch.nn.Parameter]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
-        for name, module in adapted(pipeline, recipe).items():
+        for name, module in trained_modules(pipeline, recipe).items():
             module.add_adapter(
                 LoraConfig(
                     r=recipe.rank,
                     lora_alpha=recipe.alpha,  # type: ignore[arg-type] # any number will do
                     lora_dropout=recipe.dropout,
-                    target_modules=list(recipe.targets) if name == "unet" else TEXT_TARGETS,
+                    target_modules=list(recipe.targets) if name == "unet" else TEXT_ENCODER_TARGETS,
                     init_lora_weights="gaussian",
                 )
             )
-    modules = adapted(pipeline, recipe).values()
+    modules = trained_modules(pipeline, recipe).values()
     return [p for module in modules for p in module.parameters() if p.requires_grad]
 
 
@@ -74,7 +74,7 @@ def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
     Its metadata holds the adapters' settings: without them a reader takes alpha to be the rank.
     """
     options: dict[str, object] = {}
-    for name, module in adapted(pipeline, recipe).items():
+    for name, module in trained_modules(pipeline, recipe).items():
         # In peft's names: in diffusers' own, attention is named in one way and convolutions in another,
         # and its reader then drops the attention without a word.
         layers = get_peft_model_state_dict(module)
@@ -84,12 +84,12 @@ def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
         options[f"{name}_lora_adapter_metadata"] = settings
     with tempfile.TemporaryDirectory() as elsewhere:
         pipeline.save_lora_weights(elsewhere, **options)
-        data = (Path(elsewhere) / WEIGHTS).read_bytes()
-    write_atomically(folder / WEIGHTS, _sorted_header(data))
-    return folder / WEIGHTS
+        data = (Path(elsewhere) / LORA_WEIGHT_NAME).read_bytes()
+    write_atomically(folder / LORA_WEIGHT_NAME, _sort_header(data))
+    return folder / LORA_WEIGHT_NAME
 
 
-def _sorted_header(data: bytes) -> bytes:
+def _sort_header(data: bytes) -> bytes:
     """A safetensors file with its metadata, which is written in an order of chance, in order."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])

@@ -12,7 +12,7 @@ from xraysynth.records import JsonObject
 
 CHECKPOINT = "checkpoint.safetensors"
 
-Entry = dict[str, float]
+HistoryEntry = dict[str, float]
 """A step of the history: step, loss, grad_norm, lr and seconds, and val_loss where it was measured."""
 
 
@@ -35,15 +35,15 @@ class Checkpoint:
 
     identity: str
     step: int
-    history: list[Entry]
+    history: list[HistoryEntry]
     seconds: float
     stepping: float
     learner: LearnerState
-    best: Sequence[Tensor]
+    best_weights: Sequence[Tensor]
 
     def write(self, folder: Path) -> None:
         """Write it in place of an earlier one."""
-        best = {f"best.{i}": weight for i, weight in enumerate(self.best)}
+        best = {f"best.{i}": weight for i, weight in enumerate(self.best_weights)}
         facts = {
             "identity": self.identity,
             "step": self.step,
@@ -72,4 +72,4 @@ class Checkpoint:
         names = [name for name in tensors if name.startswith("best.")]
         best = [tensors.pop(f"best.{i}") for i in range(len(names))]
         learner = LearnerState(tensors, **facts.pop("learner"))
-        return cls(**facts, learner=learner, best=best)
+        return cls(**facts, learner=learner, best_weights=best)

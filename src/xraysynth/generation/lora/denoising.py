@@ -17,9 +17,9 @@ class NoiseSchedule:
     """The scheduler by which noise grows with the timestep, and the weight of each, `(T,)`."""
 
     scheduler: Any
-    weight: Tensor
+    timestep_weights: Tensor
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Latents `(B, c, h, w)` as they are at timesteps `(B,)`."""
         noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
         return noisy
@@ -34,11 +34,11 @@ class NoiseSchedule:
     def losses(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
         """Weighted squared error of each image, `(B,)`."""
         errors = (prediction.float() - target).square().flatten(1).mean(1)
-        return errors * self.weight[timesteps]
+        return errors * self.timestep_weights[timesteps]
 
     def to(self, device: torch.device) -> "NoiseSchedule":
         """The same on another device; the scheduler follows what it is given."""
-        return replace(self, weight=self.weight.to(device))
+        return replace(self, timestep_weights=self.timestep_weights.to(device))
 
 
 def noise_schedule(config: JsonObject, recipe: LoraRecipe) -> NoiseSchedule:
@@ -63,11 +63,11 @@ def noise_schedule(config: JsonObject, recipe: LoraRecipe) -> NoiseSchedule:
         )
     ddpm: Any = DDPMScheduler
     scheduler = ddpm.from_config(dict(config), rescale_betas_zero_snr=terminal)
-    weight = _weights(scheduler, recipe.min_snr_gamma, terminal=terminal)
+    weight = _min_snr_weights(scheduler, recipe.min_snr_gamma, terminal=terminal)
     return NoiseSchedule(scheduler, weight)
 
 
-def _weights(scheduler: Any, gamma: float, *, terminal: bool) -> Tensor:
+def _min_snr_weights(scheduler: Any, gamma: float, *, terminal: bool) -> Tensor:
     # Not by diffusers' compute_snr, which rounds otherwise: weights would differ in the last bits.
     snr: Tensor = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     if not gamma:

@@ -7,8 +7,8 @@ from pathlib import Path
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.records import JsonObject
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
-BASE = "lesson.json"
+LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors"
+FINETUNE_IDENTITY_FILE = "lesson.json"
 """File beside the weights that says which model they adapt, and by which recipe."""
 
 
@@ -40,8 +40,8 @@ class LoraFolder:
         """The LoRA, or one per class."""
         folder = self.path
         name = Path(str(self.weights)).name
-        file = folder / (name if name.endswith(".safetensors") else WEIGHTS)
-        files = [file] if file.exists() else sorted(folder.glob(f"*/{WEIGHTS}"))
+        file = folder / (name if name.endswith(".safetensors") else LORA_WEIGHT_NAME)
+        files = [file] if file.exists() else sorted(folder.glob(f"*/{LORA_WEIGHT_NAME}"))
         if not files:
             pickles = [p.name for p in folder.glob("*.bin")]
             hint = f"; {pickles[0]} is a pickle and is not read" if pickles else ""
@@ -51,13 +51,13 @@ class LoraFolder:
             )
         return files
 
-    def find(self, name: str) -> Path | None:
+    def find_file(self, name: str) -> Path | None:
         """A file beside the LoRA, or beside all of those of the classes, if there is one."""
         folder = self.path
         return next((f / name for f in (folder, folder.parent) if (f / name).is_file()), None)
 
     @property
-    def lesson(self) -> JsonObject:
-        """What the weights were made by (`Learner.lesson`); empty where that is not recorded."""
-        path = self.find(BASE)
+    def finetune_identity(self) -> JsonObject:
+        """What the weights were made by (`Learner.finetune_identity`); empty where that is not recorded."""
+        path = self.find_file(FINETUNE_IDENTITY_FILE)
         return {} if path is None else dict(json.loads(path.read_text()))

@@ -22,13 +22,13 @@ from torch.nn import functional as F
 from xraysynth.errors import XraysynthError
 from xraysynth.files import write_atomically
 from xraysynth.generation.lora.recipe import LoraRecipe
-from xraysynth.progress import progress
-from xraysynth.seeds import derive_seed, key12
+from xraysynth.progress import progress_bar
+from xraysynth.seeds import derive_seed, short_digest
 
-FORMAT = 1
+CACHE_FORMAT = 1
 """Raised whenever the same inputs would give other tensors."""
 
-ENCODE_BATCH = 8
+ENCODE_BATCH_SIZE = 8
 PRIOR_STEPS = 20
 
 
@@ -47,11 +47,13 @@ class Latents:
 class Embeddings:
     """Captions as the UNet takes them: states `(C, T, d)`, and pooled `(C, p)` for XL."""
 
-    states: Tensor
+    hidden_states: Tensor
     pooled: Tensor | None
 
     def __getitem__(self, index: Any) -> "Embeddings":
-        return Embeddings(self.states[index], None if self.pooled is None else self.pooled[index])
+        return Embeddings(
+            self.hidden_states[index], None if self.pooled is None else self.pooled[index]
+        )
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -93,20 +95,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     return tensors, record["facts"]
 
 
-def cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of a cache file; made and written where it is missing or damaged."""
     if path.exists():
         try:
             return read_tensors(path)[0]
         except XraysynthError:
             pass  # whatever broke it, it can be made again
-    tensors = make()
+    tensors = compute()
     write_tensors(path, tensors)
     return tensors
 
 
 @contextmanager
-def lent(modules: Sequence[torch.nn.Module], device: torch.device) -> Iterator[None]:
+def on_device(modules: Sequence[torch.nn.Module], device: torch.device) -> Iterator[None]:
     """Have modules on a device, then back on the CPU: a GPU's memory is for the UNet."""
     for module in modules:
         module.to(device)
@@ -117,7 +119,7 @@ def lent(modules: Sequence[torch.nn.Module], device: torch.device) -> Iterator[N
             module.to("cpu")
 
 
-def motions(n: int, variant: int) -> Tensor:
+def random_affine_maps(n: int, variant: int) -> Tensor:
     """Affine maps `(n, 2, 3)`: 6° of turning, 10 % of scale and 5 % of shift at most."""
     generator = torch.Generator().manual_seed(derive_seed(0, "variant", variant))
     angle, scale, x, y = (torch.rand((n, 4), generator=generator) * 2 - 1).T
@@ -127,7 +129,7 @@ def motions(n: int, variant: int) -> Tensor:
     return torch.stack([cos, -sin, x * 0.1, sin, cos, y * 0.1], 1).view(n, 2, 3)
 
 
-def moved(images: Tensor, maps: Tensor) -> Tensor:
+def apply_affine(images: Tensor, maps: Tensor) -> Tensor:
     """Images `(B, c, H, W)` seen through maps; their border fills what they do not cover."""
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
@@ -138,14 +140,14 @@ def encode_images(
 ) -> Latents:
     """Latents of grey images `(N, H, W)` uint8, each in `variants` versions."""
     vae = pipeline.vae
-    made_from = [FORMAT, images_digest(images), tensors_digest(vae.state_dict()), variants]
-    name = f"latents-{key12(made_from)}.safetensors"
+    made_from = [CACHE_FORMAT, images_digest(images), tensors_digest(vae.state_dict()), variants]
+    name = f"latents-{short_digest(made_from)}.safetensors"
 
     @torch.no_grad()
     def make() -> dict[str, Tensor]:
         found = []
-        with lent([vae], device), progress("encode", len(images) * variants) as bar:
-            for batch in _versions(images, variants):
+        with on_device([vae], device), progress_bar("encode", len(images) * variants) as bar:
+            for batch in _augmented_batches(images, variants):
                 pixels = batch.to(device).expand(-1, vae.config.in_channels, -1, -1)
                 posterior = vae.encode(pixels).latent_dist
                 found.append(torch.stack([posterior.mean, posterior.std]).cpu())
@@ -154,21 +156,21 @@ def encode_images(
         mean, std = both.view(2, variants, len(images), *both.shape[2:]).transpose(1, 2)
         return {"mean": mean.contiguous(), "std": std.contiguous()}
 
-    tensors = cached(cache / name, make)
-    return _scaled(vae.config, tensors["mean"], tensors["std"])
+    tensors = load_or_compute(cache / name, make)
+    return _scale_latents(vae.config, tensors["mean"], tensors["std"])
 
 
-def _versions(images: np.ndarray, variants: int) -> Iterator[Tensor]:
+def _augmented_batches(images: np.ndarray, variants: int) -> Iterator[Tensor]:
     """Batches `(B, 1, H, W)` in [-1, 1]: all images as they are, then all of the next variant."""
     for variant in range(variants):
-        maps = motions(len(images), variant)
-        for start in range(0, len(images), ENCODE_BATCH):
-            part = slice(start, start + ENCODE_BATCH)
+        maps = random_affine_maps(len(images), variant)
+        for start in range(0, len(images), ENCODE_BATCH_SIZE):
+            part = slice(start, start + ENCODE_BATCH_SIZE)
             batch = torch.from_numpy(images[part].copy())[:, None].float() / 127.5 - 1
-            yield moved(batch, maps[part]) if variant else batch
+            yield apply_affine(batch, maps[part]) if variant else batch
 
 
-def _scaled(config: Any, mean: Tensor, std: Tensor) -> Latents:
+def _scale_latents(config: Any, mean: Tensor, std: Tensor) -> Latents:
     factor = torch.tensor(config.scaling_factor)
     if getattr(config, "latents_mean", None) is not None:  # as StableDiffusionXLPipeline undoes it
         shape = (1, 1, -1, 1, 1)
@@ -201,20 +203,20 @@ def encode_captions(
     encoders = text_encoders(pipeline)
     weights = [tensors_digest(encoder.state_dict()) for encoder in encoders.values()]
     words = [pipeline.tokenizer(list(captions), padding=True, truncation=True).input_ids]
-    name = f"text-{key12([FORMAT, list(captions), words, weights])}.safetensors"
+    name = f"text-{short_digest([CACHE_FORMAT, list(captions), words, weights])}.safetensors"
 
     @torch.no_grad()
     def make() -> dict[str, Tensor]:
-        with lent(list(encoders.values()), device):
+        with on_device(list(encoders.values()), device):
             parts = [
                 encode_prompts(pipeline, captions[start : start + 32], device)
                 for start in range(0, len(captions), 32)
             ]
-        found = {"states": torch.cat([part.states.cpu() for part in parts])}
+        found = {"states": torch.cat([part.hidden_states.cpu() for part in parts])}
         pooled = [part.pooled.cpu() for part in parts if part.pooled is not None]
         return found | ({"pooled": torch.cat(pooled)} if pooled else {})
 
-    tensors = cached(cache / name, make)
+    tensors = load_or_compute(cache / name, make)
     return Embeddings(tensors["states"], tensors.get("pooled"))
 
 
@@ -228,24 +230,30 @@ def prior_latents(
     modules = {"unet": pipeline.unet, **text_encoders(pipeline)}
     weights = [tensors_digest(module.state_dict()) for module in modules.values()]
     asked = [recipe.prior_prompt, recipe.prior_images, recipe.seed, side_px, PRIOR_STEPS]
-    name = f"prior-{key12([FORMAT, asked, dict(pipeline.scheduler.config), weights])}.safetensors"
+    key = short_digest([CACHE_FORMAT, asked, dict(pipeline.scheduler.config), weights])
+    name = f"prior-{key}.safetensors"
     seeds = [derive_seed(recipe.seed, "prior", index) for index in range(recipe.prior_images)]
 
     @torch.no_grad()
     def make() -> dict[str, Tensor]:
         found = []
-        with lent([*modules.values(), pipeline.vae], device), progress("prior", len(seeds)) as bar:
-            for start in range(0, len(seeds), ENCODE_BATCH):
-                batch = seeds[start : start + ENCODE_BATCH]
-                found.append(_drawn(pipeline, recipe.prior_prompt, batch, side_px).float().cpu())
+        with (
+            on_device([*modules.values(), pipeline.vae], device),
+            progress_bar("prior", len(seeds)) as bar,
+        ):
+            for start in range(0, len(seeds), ENCODE_BATCH_SIZE):
+                batch = seeds[start : start + ENCODE_BATCH_SIZE]
+                found.append(
+                    _draw_latents(pipeline, recipe.prior_prompt, batch, side_px).float().cpu()
+                )
                 bar.update(len(batch))
         return {"latents": torch.cat(found)}
 
-    mean = cached(cache / name, make)["latents"][:, None]
+    mean = load_or_compute(cache / name, make)["latents"][:, None]
     return Latents(mean, torch.zeros_like(mean))
 
 
-def _drawn(pipeline: Any, prompt: str, seeds: Sequence[int], side_px: int) -> Tensor:
+def _draw_latents(pipeline: Any, prompt: str, seeds: Sequence[int], side_px: int) -> Tensor:
     latents: Tensor = pipeline(
         prompt=[prompt] * len(seeds),
         height=side_px,

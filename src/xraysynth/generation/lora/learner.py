@@ -11,11 +11,11 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from xraysynth.errors import DataNotFoundError
-from xraysynth.generation.lora.adapters import adapted, add_adapters
+from xraysynth.generation.lora.adapters import add_adapters, trained_modules
 from xraysynth.generation.lora.checkpoint import LearnerState
 from xraysynth.generation.lora.denoising import noise_schedule
-from xraysynth.generation.lora.examples import Batch, Material
-from xraysynth.generation.lora.latents import Embeddings, encode_prompts, lent, text_encoders
+from xraysynth.generation.lora.examples import TrainingBatch, TrainingData
+from xraysynth.generation.lora.latents import Embeddings, encode_prompts, on_device, text_encoders
 from xraysynth.generation.lora.recipe import LoraOptimizer, LoraRecipe
 from xraysynth.seeds import derive_seed
 
@@ -29,79 +29,79 @@ class Learner:
     """
 
     def __init__(
-        self, accelerator: Accelerator, pipeline: Any, material: Material, recipe: LoraRecipe
+        self, accelerator: Accelerator, pipeline: Any, data: TrainingData, recipe: LoraRecipe
     ) -> None:
         self.accelerator, self.device = accelerator, accelerator.device
-        self.pipeline, self.material, self.recipe = pipeline, material, recipe
+        self.pipeline, self.data, self.recipe = pipeline, data, recipe
         self.schedule = noise_schedule(pipeline.scheduler.config, recipe).to(self.device)
         self.parameters = add_adapters(pipeline, recipe)
-        self.modules = adapted(pipeline, recipe)
+        self.modules = trained_modules(pipeline, recipe)
         for module in self.modules.values():
             module.to(self.device)
         self.dtype = PRECISIONS[accelerator.mixed_precision]
         for parameter in pipeline.unet.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(self.dtype)
-        self.compiled: Any = torch.compile(pipeline.unet) if recipe.compile else pipeline.unet
+        self.compiled_unet: Any = torch.compile(pipeline.unet) if recipe.compile else pipeline.unet
         self.optimizer = accelerator.prepare(_optimizer(self.parameters, recipe))
-        self.averages: Any = None
+        self.ema: Any = None
         if recipe.ema_decay:
-            self.averages = EMAModel(self.parameters, decay=recipe.ema_decay, foreach=True)
-        self._size_px = [side * pipeline.vae_scale_factor for side in material.sides]
-        self._validation = material.validation.validation() if material.validation else None
+            self.ema = EMAModel(self.parameters, decay=recipe.ema_decay, foreach=True)
+        self._size_px = [side * pipeline.vae_scale_factor for side in data.latent_size]
+        self._validation_batch = data.validation.draw_validation() if data.validation else None
 
-    def update(self, step: int, learning_rate: float) -> Tensor:
+    def training_step(self, step: int, learning_rate: float) -> Tensor:
         """Take optimiser step number `step` (from 0); loss and gradient norm before clipping."""
         for module in self.modules.values():
             module.train()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", step, rank))
-        loss = self._loss(step, slice(rank, None, world))
+        loss = self._step_loss(step, slice(rank, None, world))
         self.accelerator.backward(loss)
-        loss = self._mean_over_processes(loss.detach())
+        loss = self._average_over_processes(loss.detach())
         limit = self.recipe.gradient_clip or math.inf
         norm = self.accelerator.clip_grad_norm_(self.parameters, limit)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.averages:
-            self.averages.step(self.parameters)
+        if self.ema:
+            self.ema.step(self.parameters)
         return torch.stack([loss, norm.detach().to(loss.device)])
 
-    def _loss(self, step: int, mine: slice) -> Tensor:
-        batch = self.material.training.draw(step, self.recipe)[mine]
-        if self.material.prior is None:
-            return self._losses(batch).mean()
-        prior = self.material.prior.draw_prior(step, self.recipe)[mine]
-        losses = self._losses(batch + prior)
+    def _step_loss(self, step: int, rank_slice: slice) -> Tensor:
+        batch = self.data.training.draw(step, self.recipe)[rank_slice]
+        if self.data.prior is None:
+            return self._image_losses(batch).mean()
+        prior = self.data.prior.draw_prior(step, self.recipe)[rank_slice]
+        losses = self._image_losses(batch + prior)
         learned, remembered = losses[: len(batch)].mean(), losses[len(batch) :].mean()
         return learned + self.recipe.prior_weight * remembered
 
-    def _losses(self, batch: Batch) -> Tensor:
-        captions, batch = self._embedded(batch.captions), batch.to(self.device)
-        noisy = self.schedule.noisy(batch.latents, batch.noise, batch.timesteps)
+    def _image_losses(self, batch: TrainingBatch) -> Tensor:
+        captions, batch = self._embed_captions(batch.caption_ids), batch.to(self.device)
+        noisy = self.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
         # Validation has batches of other sizes, for which it would be compiled again.
-        unet = self.compiled if torch.is_grad_enabled() else self.pipeline.unet
+        unet = self.compiled_unet if torch.is_grad_enabled() else self.pipeline.unet
         with self.accelerator.autocast():
             prediction = unet(
                 noisy.to(self.dtype),
                 batch.timesteps,
-                captions.states.to(self.device, self.dtype),
-                added_cond_kwargs=self._added(captions),
+                captions.hidden_states.to(self.device, self.dtype),
+                added_cond_kwargs=self._added_conditions(captions),
                 return_dict=False,
             )[0]
         target = self.schedule.target(batch.latents, batch.noise, batch.timesteps)
         return self.schedule.losses(prediction, target, batch.timesteps)
 
-    def _embedded(self, captions: Tensor) -> Embeddings:
-        if self.material.embeddings is not None:
-            return self.material.embeddings[captions]
-        prompts = [self.material.prompts[number] for number in captions.tolist()]
+    def _embed_captions(self, captions: Tensor) -> Embeddings:
+        if self.data.embeddings is not None:
+            return self.data.embeddings[captions]
+        prompts = [self.data.prompts[number] for number in captions.tolist()]
         with self.accelerator.autocast():
             return encode_prompts(self.pipeline, prompts, self.device)
 
-    def _added(self, captions: Embeddings) -> dict[str, Tensor] | None:
+    def _added_conditions(self, captions: Embeddings) -> dict[str, Tensor] | None:
         """What XL is told besides: pooled captions; original size, crop and target size."""
         if captions.pooled is None:
             return None
@@ -109,7 +109,7 @@ class Learner:
         pooled = captions.pooled.to(self.device, self.dtype)
         return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
 
-    def _mean_over_processes(self, loss: Tensor) -> Tensor:
+    def _average_over_processes(self, loss: Tensor) -> Tensor:
         """Average gradients and loss in one message; the layers are small and need no overlap."""
         if self.accelerator.num_processes == 1:
             return loss
@@ -124,44 +124,44 @@ class Learner:
     @torch.no_grad()
     def validation_loss(self) -> float:
         """Mean loss of the weights that would be kept, over draws that never change."""
-        if self._validation is None:
+        if self._validation_batch is None:
             return math.nan
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine, size = self._validation[rank::world], self.recipe.batch_size
-        with self.evaluating():
-            parts = [self._losses(mine[i : i + size]) for i in range(0, len(mine), size)]
+        mine, size = self._validation_batch[rank::world], self.recipe.batch_size
+        with self.evaluation_mode():
+            parts = [self._image_losses(mine[i : i + size]) for i in range(0, len(mine), size)]
         total = torch.cat([torch.zeros(1, device=self.device), *parts]).sum()
-        return float(self.accelerator.reduce(total, "sum")) / len(self._validation)
+        return float(self.accelerator.reduce(total, "sum")) / len(self._validation_batch)
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluation_mode(self) -> Iterator[None]:
         """Have the weights that would be kept in place, without dropout."""
-        if self.averages:
-            self.averages.store(self.parameters)
-            self.averages.copy_to(self.parameters)
+        if self.ema:
+            self.ema.store(self.parameters)
+            self.ema.copy_to(self.parameters)
         for module in self.modules.values():
             module.eval()
         try:
             yield
         finally:
-            if self.averages:
-                self.averages.restore(self.parameters)
+            if self.ema:
+                self.ema.restore(self.parameters)
 
     @contextmanager
-    def drawing(self) -> Iterator[Any]:
+    def sampling_pipeline(self) -> Iterator[Any]:
         """The pipeline, fit to draw images with the weights that would be kept."""
         parts = {"vae": self.pipeline.vae, **text_encoders(self.pipeline)}
         idle = [part for name, part in parts.items() if name not in self.modules]
-        with self.evaluating(), lent(idle, self.device), self.accelerator.autocast():
+        with self.evaluation_mode(), on_device(idle, self.device), self.accelerator.autocast():
             yield self.pipeline
 
-    def kept(self) -> list[Tensor]:
+    def copy_weights(self) -> list[Tensor]:
         """Copies of the weights that would be kept: the averages, or the last."""
-        weights = self.averages.shadow_params if self.averages else self.parameters
+        weights = self.ema.shadow_params if self.ema else self.parameters
         return [weight.detach().clone() for weight in weights]
 
     @torch.no_grad()
-    def assign(self, weights: list[Tensor]) -> None:
+    def set_weights(self, weights: list[Tensor]) -> None:
         """Put weights in place."""
         for parameter, weight in zip(self.parameters, weights, strict=True):
             parameter.copy_(weight)
@@ -169,8 +169,8 @@ class Learner:
     def state(self) -> LearnerState:
         """What going on needs."""
         tensors = {f"weight.{i}": p.detach() for i, p in enumerate(self.parameters)}
-        if self.averages:
-            tensors |= {f"average.{i}": p for i, p in enumerate(self.averages.shadow_params)}
+        if self.ema:
+            tensors |= {f"average.{i}": p for i, p in enumerate(self.ema.shadow_params)}
         numbers: dict[str, float] = {}
         for index, slots in self.optimizer.state_dict()["state"].items():
             for name, value in slots.items():
@@ -184,11 +184,11 @@ class Learner:
     def load_state(self, state: LearnerState, step: int) -> None:
         """Take the state of `state` back, as it was after `step` steps."""
         tensors = state.tensors
-        self.assign([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
-        if self.averages:
-            for i, average in enumerate(self.averages.shadow_params):
+        self.set_weights([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
+        if self.ema:
+            for i, average in enumerate(self.ema.shadow_params):
                 average.copy_(tensors[f"average.{i}"])
-            self.averages.optimization_step = step
+            self.ema.optimization_step = step
         slots: dict[int, dict[str, Tensor | float]] = {}
         values: dict[str, Tensor | float] = {**tensors, **state.optimizer}
         for key, value in values.items():

@@ -8,7 +8,7 @@ from xraysynth.records import (
     NOT_EMPTY,
     Count,
     Fraction,
-    NotNegative,
+    NonNegative,
     Positive,
     at_least,
     between,
@@ -67,16 +67,16 @@ class LoraRecipe:
     batch_size: Count = 8
     learning_rate: Positive = 1e-4
     warmup_fraction: Fraction = 0.05
-    weight_decay: NotNegative = 0.01
-    gradient_clip: NotNegative = 1.0
+    weight_decay: NonNegative = 0.01
+    gradient_clip: NonNegative = 1.0
     optimizer: LoraOptimizer = LoraOptimizer.adamw
     ema_decay: Annotated[float, between(0, 0.99999)] = 0.0
     caption_dropout: Fraction = 0.1
-    min_snr_gamma: NotNegative = 5.0
-    noise_offset: NotNegative = 0.0
+    min_snr_gamma: NonNegative = 5.0
+    noise_offset: NonNegative = 0.0
     zero_terminal_snr: bool = False
     prior_images: Annotated[int, at_least(0)] = 0
-    prior_weight: NotNegative = 1.0
+    prior_weight: NonNegative = 1.0
     prior_prompt: str = "chest x-ray"
     variants: Count = 1
     val_every_steps: Count = 100

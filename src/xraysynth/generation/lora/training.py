@@ -25,23 +25,23 @@ from torch import Tensor
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.generation.lora.acceleration import accelerator_for
 from xraysynth.generation.lora.adapters import check_targets, save_adapters
-from xraysynth.generation.lora.checkpoint import Checkpoint, Entry
+from xraysynth.generation.lora.checkpoint import Checkpoint, HistoryEntry
 from xraysynth.generation.lora.denoising import noise_schedule
-from xraysynth.generation.lora.examples import material_digest, prepare
-from xraysynth.generation.lora.folder import WEIGHTS
+from xraysynth.generation.lora.examples import prepare_training_data, training_data_digest
+from xraysynth.generation.lora.folder import LORA_WEIGHT_NAME
 from xraysynth.generation.lora.latents import tensors_digest, text_encoders
 from xraysynth.generation.lora.learner import Learner
 from xraysynth.generation.lora.recipe import LoraRecipe
-from xraysynth.generation.schedulers import zero_terminal
-from xraysynth.progress import progress
-from xraysynth.records import Captioned, to_json
+from xraysynth.generation.schedulers import rescale_to_zero_terminal_snr
+from xraysynth.progress import progress_bar
+from xraysynth.records import CaptionedImages, to_json
 from xraysynth.seeds import digest
 
-FEWEST_IMAGES = 8
-SETTLE_EVERY = 10
+MIN_IMAGES = 8
+LOSS_SYNC_STEPS = 10
 """Steps after which a GPU is asked for its losses: asking at every step would make it wait."""
 
-OnLog = Callable[[Entry], None]
+OnLog = Callable[[HistoryEntry], None]
 OnValidation = Callable[[Any, int], None]
 
 
@@ -55,7 +55,7 @@ class LoraResult:
     """
 
     weights: Path
-    history: list[Entry]
+    history: list[HistoryEntry]
     steps: int
     kept_step: int
     trained_parameters: int
@@ -70,8 +70,8 @@ class LoraResult:
 
 def train(
     pipeline: Any,
-    training: Captioned,
-    validation: Captioned | None,
+    training: CaptionedImages,
+    validation: CaptionedImages | None,
     recipe: LoraRecipe,
     *,
     folder: Path,
@@ -87,27 +87,29 @@ def train(
     In mixed precision the UNet's frozen weights are left in the lower one.
     """
     _freeze(pipeline)
-    _check(pipeline, training, validation, recipe)
+    _require_trainable(pipeline, training, validation, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     with accelerator_for(recipe) as accelerator:
         with accelerator.main_process_first():  # the others find everything in the cache
-            material = prepare(
+            material = prepare_training_data(
                 pipeline, training, validation, recipe, device=accelerator.device, cache=cache
             )
-        identity = _identity(pipeline, recipe, material_digest(training, validation))
+        identity = _checkpoint_identity(
+            pipeline, recipe, training_data_digest(training, validation)
+        )
         if recipe.zero_terminal_snr:  # samples must follow the schedule that is trained
-            pipeline.scheduler = zero_terminal(pipeline.scheduler)
+            pipeline.scheduler = rescale_to_zero_terminal_snr(pipeline.scheduler)
         learner = Learner(accelerator, pipeline, material, recipe)
-        return _Run(learner, folder, identity).fit(on_log, on_validation)
+        return _TrainingLoop(learner, folder, identity).fit(on_log, on_validation)
 
 
-def _check(
-    pipeline: Any, training: Captioned, validation: Captioned | None, recipe: LoraRecipe
+def _require_trainable(
+    pipeline: Any, training: CaptionedImages, validation: CaptionedImages | None, recipe: LoraRecipe
 ) -> None:
-    if len(training) < FEWEST_IMAGES:
+    if len(training) < MIN_IMAGES:
         raise ConfigError(
             f"LoRA training got {len(training)} training images and needs at least "
-            f"{FEWEST_IMAGES}; add images, or draw with the model as it is"
+            f"{MIN_IMAGES}; add images, or draw with the model as it is"
         )
     if recipe.patience and not validation:
         raise ConfigError(
@@ -129,89 +131,91 @@ def _freeze(pipeline: Any) -> None:
             part.requires_grad_(False).eval()
 
 
-def _identity(pipeline: Any, recipe: LoraRecipe, material: str) -> str:
+def _checkpoint_identity(pipeline: Any, recipe: LoraRecipe, data_digest: str) -> str:
     """What a checkpoint must share with the run that goes on from it."""
     modules = {"unet": pipeline.unet, "vae": pipeline.vae, **text_encoders(pipeline)}
     weights = {name: tensors_digest(module.state_dict()) for name, module in modules.items()}
-    return digest([to_json(recipe), weights, dict(pipeline.scheduler.config), material])
+    return digest([to_json(recipe), weights, dict(pipeline.scheduler.config), data_digest])
 
 
-class _Run:
+class _TrainingLoop:
     """A training at `step`: its learner, its history and the best weights so far."""
 
     def __init__(self, learner: Learner, folder: Path, identity: str) -> None:
         self.learner, self.recipe, self.accelerator = learner, learner.recipe, learner.accelerator
         self.folder, self.identity = folder, identity
-        self.step, self.stepping, self.begun = 0, 0.0, perf_counter()
-        self.history: list[Entry] = []
-        self.pending: list[tuple[Tensor, float]] = []
-        self.best: list[Tensor] = []
+        self.step, self.step_seconds, self.started_at = 0, 0.0, perf_counter()
+        self.history: list[HistoryEntry] = []
+        self.pending_losses: list[tuple[Tensor, float]] = []
+        self.best_weights: list[Tensor] = []
 
     @property
     def seconds(self) -> float:
         """Time of training so far, that before an interruption included."""
-        return perf_counter() - self.begun
+        return perf_counter() - self.started_at
 
     def fit(self, on_log: OnLog | None, on_validation: OnValidation | None) -> LoraResult:
         """Train to the end, write the weights, and leave them in the pipeline."""
         self._resume()
         main, pipeline = self.accelerator.is_main_process, self.learner.pipeline
-        bar: Any = progress("finetune", self.recipe.steps, "step") if main else nullcontext()
+        bar: Any = progress_bar("finetune", self.recipe.steps, "step") if main else nullcontext()
         with bar:
             if main:
                 bar.update(self.step)
-            while self.step < self.recipe.steps and not self._out_of_patience():
-                self._advance()
-                self._account(on_log if main else None, on_validation if main else None)
+            while self.step < self.recipe.steps and not self._is_out_of_patience():
+                self._take_step()
+                self._finish_step(on_log if main else None, on_validation if main else None)
                 if main:
                     bar.update()
-        self.learner.assign(self.best or self.learner.kept())
+        self.learner.set_weights(self.best_weights or self.learner.copy_weights())
         pipeline.to(self.learner.device)
         if main:
             save_adapters(pipeline, self.recipe, self.folder)
         self.accelerator.wait_for_everyone()
         return self._result()
 
-    def _advance(self) -> None:
+    def _take_step(self) -> None:
         begun = perf_counter()
         rate = learning_rate(self.recipe, self.step)
-        self.pending.append((self.learner.update(self.step, rate), rate))
+        self.pending_losses.append((self.learner.training_step(self.step, rate), rate))
         self.step += 1
-        self.stepping += perf_counter() - begun
+        self.step_seconds += perf_counter() - begun
 
-    def _account(self, on_log: OnLog | None, on_validation: OnValidation | None) -> None:
+    def _finish_step(self, on_log: OnLog | None, on_validation: OnValidation | None) -> None:
         """After a step: losses to the history, and validation and checkpoint where they are due."""
         last = self.step == self.recipe.steps
         validating = last or self.step % self.recipe.val_every_steps == 0
         saving = validating or self.step % self.recipe.checkpoint_every_steps == 0
         on_cpu = self.learner.device.type == "cpu"
-        if not (saving or on_cpu or len(self.pending) >= SETTLE_EVERY):
+        if not (saving or on_cpu or len(self.pending_losses) >= LOSS_SYNC_STEPS):
             return
-        entries = self._settle()
+        entries = self._sync_losses()
         if validating:
             self._validate(entries[-1])
         for entry in entries:
             if on_log:
                 on_log(entry)
         if validating and on_validation:
-            with self.learner.drawing() as pipeline:
+            with self.learner.sampling_pipeline() as pipeline:
                 on_validation(pipeline, self.step)
         if saving:
             self._save()
 
-    def _settle(self) -> list[Entry]:
+    def _sync_losses(self) -> list[HistoryEntry]:
         """Wait for the losses of pending steps, and add them to the history."""
         begun = perf_counter()
-        rows = torch.stack([row for row, _ in self.pending]).tolist()
-        self.stepping += perf_counter() - begun
+        rows = torch.stack([row for row, _ in self.pending_losses]).tolist()
+        self.step_seconds += perf_counter() - begun
         entries = []
         first = self.step - len(rows) + 1
-        for step, (loss, norm), (_, rate) in zip(count(first), rows, self.pending, strict=False):
+        for step, (loss, norm), (_, rate) in zip(
+            count(first), rows, self.pending_losses, strict=False
+        ):
             self._require_finite(loss, norm, step, rate)
             entry = {"step": step, "loss": loss, "grad_norm": norm, "lr": rate}
             entries.append(entry | {"seconds": self.seconds})
         self.history += entries
-        self.pending = []
+        self.pending_losses = []
         return entries
 
     def _require_finite(self, loss: float, norm: float, step: int, rate: float) -> None:
@@ -224,20 +228,20 @@ class _Run:
             "lora.precision=no; no checkpoint was written since"
         )
 
-    def _validate(self, entry: Entry) -> None:
-        if self.learner.material.validation is None:
+    def _validate(self, entry: HistoryEntry) -> None:
+        if self.learner.data.validation is None:
             return
         earlier = [e["val_loss"] for e in self.history if "val_loss" in e]
         entry["val_loss"] = self.learner.validation_loss()
         if self.recipe.patience and entry["val_loss"] < min(earlier, default=math.inf):
-            self.best = self.learner.kept()
+            self.best_weights = self.learner.copy_weights()
 
     def _best_step(self) -> int:
         scored = [e for e in self.history if "val_loss" in e]
         return int(min(scored, key=lambda entry: entry["val_loss"])["step"])
 
-    def _out_of_patience(self) -> bool:
-        if not self.best:
+    def _is_out_of_patience(self) -> bool:
+        if not self.best_weights:
             return False
         since = [e for e in self.history if "val_loss" in e and e["step"] > self._best_step()]
         return len(since) >= self.recipe.patience
@@ -250,9 +254,9 @@ class _Run:
             step=self.step,
             history=self.history,
             seconds=self.seconds,
-            stepping=self.stepping,
+            stepping=self.step_seconds,
             learner=self.learner.state(),
-            best=self.best,
+            best_weights=self.best_weights,
         )
         checkpoint.write(self.folder)
 
@@ -262,18 +266,18 @@ class _Run:
             return
         self.learner.load_state(checkpoint.learner, checkpoint.step)
         self.step, self.history = checkpoint.step, checkpoint.history
-        self.stepping, self.best = checkpoint.stepping, list(checkpoint.best)
-        self.begun = perf_counter() - checkpoint.seconds
+        self.step_seconds, self.best_weights = checkpoint.stepping, list(checkpoint.best_weights)
+        self.started_at = perf_counter() - checkpoint.seconds
 
     def _result(self) -> LoraResult:
         return LoraResult(
-            weights=self.folder / WEIGHTS,
+            weights=self.folder / LORA_WEIGHT_NAME,
             history=self.history,
             steps=self.step,
-            kept_step=self._best_step() if self.best else self.step,
+            kept_step=self._best_step() if self.best_weights else self.step,
             trained_parameters=sum(p.numel() for p in self.learner.parameters),
             seconds=self.seconds,
-            seconds_per_step=self.stepping / self.step,
+            seconds_per_step=self.step_seconds / self.step,
         )
 
 

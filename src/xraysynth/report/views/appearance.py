@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from xraysynth.evaluation.results import Diversity
-from xraysynth.report.content import Evaluation, PoolView
-from xraysynth.report.formatting import breakable, number
-from xraysynth.report.views.cells import Heading, bounds, headings
+from xraysynth.report.content import Evaluation, PoolResults
+from xraysynth.report.formatting import add_word_breaks, format_number
+from xraysynth.report.views.cells import Heading, build_headings, format_bounds
 from xraysynth.report.views.measures import Pools
 
 
@@ -66,44 +66,44 @@ class AppearanceSection:
     headings: Sequence[Heading]
     rows: Sequence[AppearanceRow]
     diversity: DiversityTable
-    of_study: bool
+    is_from_study: bool
 
 
 def appearance_section(
-    pools: Pools, classes: Sequence[str], *, of_study: bool
+    pools: Pools, classes: Sequence[str], *, is_from_study: bool
 ) -> AppearanceSection:
     """Appearance and variety of these pools."""
     return AppearanceSection(
-        headings=headings("images of", "measure", "value", "real", "N", words=2),
-        rows=[row for pool in pools for row in _appearance(pool)],
+        headings=build_headings("images of", "measure", "value", "real", "N", text_columns=2),
+        rows=[row for pool in pools for row in _appearance_rows(pool)],
         diversity=DiversityTable(
-            headings("images of", "metric", *classes, words=2),
-            [row for pool in pools for row in _diversity(pool, classes)],
+            build_headings("images of", "metric", *classes, text_columns=2),
+            [row for pool in pools for row in _diversity_rows(pool, classes)],
         ),
-        of_study=of_study,
+        is_from_study=is_from_study,
     )
 
 
-def _appearance(pool: PoolView | Evaluation) -> list[AppearanceRow]:
-    generator = breakable(pool.generator)
+def _appearance_rows(pool: PoolResults | Evaluation) -> list[AppearanceRow]:
+    generator = add_word_breaks(pool.generator)
     rows = [
         AppearanceRow(
             generator,
             is_measured=True,
             measure=row.measure.replace("_", " "),
             meaning=row.meaning,
-            value=number(row.value),
-            interval=bounds(row.low, row.high),
-            real=number(row.real),
-            n=number(row.n, 0),
+            value=format_number(row.value),
+            interval=format_bounds(row.low, row.high),
+            real=format_number(row.real),
+            n=format_number(row.n, 0),
         )
         for row in pool.appearance
     ]
     return rows or [AppearanceRow(generator)]
 
 
-def _diversity(pool: PoolView | Evaluation, classes: Sequence[str]) -> list[DiversityRow]:
-    generator = breakable(pool.generator)
+def _diversity_rows(pool: PoolResults | Evaluation, classes: Sequence[str]) -> list[DiversityRow]:
+    generator = add_word_breaks(pool.generator)
     by_place = {(row.metric, row.label): row for row in pool.diversity}
     rows = []
     for metric in dict.fromkeys(row.metric for row in pool.diversity):
@@ -115,5 +115,7 @@ def _diversity(pool: PoolView | Evaluation, classes: Sequence[str]) -> list[Dive
 def _diversity_cell(row: Diversity | None) -> DiversityCell | None:
     if row is None:
         return None
-    interval = bounds(row.low, row.high)
-    return DiversityCell(number(row.value), interval, number(row.real), number(row.n, 0))
+    interval = format_bounds(row.low, row.high)
+    return DiversityCell(
+        format_number(row.value), interval, format_number(row.real), format_number(row.n, 0)
+    )

@@ -7,7 +7,14 @@ from markupsafe import Markup
 
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.content import Arm
-from xraysynth.report.formatting import UNKNOWN, breakable, known, number, percent, signed
+from xraysynth.report.formatting import (
+    UNKNOWN_TEXT,
+    add_word_breaks,
+    format_number,
+    format_percent,
+    format_signed,
+    is_finite,
+)
 
 
 @dataclass(frozen=True)
@@ -18,9 +25,9 @@ class Heading:
     is_text: bool = False
 
 
-def headings(*names: str, words: int = 1) -> list[Heading]:
+def build_headings(*names: str, text_columns: int = 1) -> list[Heading]:
     """Heads of columns, of which the first `words` hold words."""
-    return [Heading(name, place < words) for place, name in enumerate(names)]
+    return [Heading(name, place < text_columns) for place, name in enumerate(names)]
 
 
 @dataclass(frozen=True)
@@ -30,33 +37,35 @@ class Cell:
     Without `raw` there is no number, and only `text` is shown.
     """
 
-    text: str = UNKNOWN
+    text: str = UNKNOWN_TEXT
     raw: str = ""
     interval: str = ""
     note: str = ""
 
 
-def score(interval: Interval | None, *, plus: bool = False, note: str = "") -> Cell:
+def score_cell(interval: Interval | None, *, with_sign: bool = False, note: str = "") -> Cell:
     """A score, or a difference, which has a sign; a dash where it is not known."""
     return (
-        Cell() if interval is None or not known(interval.value) else raw_score(interval, plus, note)
+        Cell()
+        if interval is None or not is_finite(interval.value)
+        else raw_score_cell(interval, with_sign, note)
     )
 
 
-def raw_score(interval: Interval, plus: bool = False, note: str = "") -> Cell:
+def raw_score_cell(interval: Interval, with_sign: bool = False, note: str = "") -> Cell:
     """The same, with the number for machines also where that is no number."""
-    text = signed(interval.value) if plus else number(interval.value)
-    return Cell(text, str(interval.value), bounds(interval.low, interval.high), note)
+    text = format_signed(interval.value) if with_sign else format_number(interval.value)
+    return Cell(text, str(interval.value), format_bounds(interval.low, interval.high), note)
 
 
-def bounds(low: float | None, high: float | None) -> str:
+def format_bounds(low: float | None, high: float | None) -> str:
     """An interval in brackets; empty where it is not known."""
-    return f"[{number(low)}, {number(high)}]" if known(low) else ""
+    return f"[{format_number(low)}, {format_number(high)}]" if is_finite(low) else ""
 
 
-def percent_bounds(low: float | None, high: float | None) -> str:
+def format_percent_bounds(low: float | None, high: float | None) -> str:
     """An interval of a share in brackets; empty where it is not known."""
-    return f"[{percent(low)}, {percent(high)}]" if known(low) else ""
+    return f"[{format_percent(low)}, {format_percent(high)}]" if is_finite(low) else ""
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,13 @@ class ArmLabel:
     """The name of an arm, as it is and as it may wrap."""
 
     name: str
-    wrapped: Markup
+    breakable_name: Markup
     is_control: bool
 
 
 def arm_label(arm: Arm) -> ArmLabel:
     """The label of an arm."""
-    return ArmLabel(arm.name, breakable(arm.name), bool(arm.control))
+    return ArmLabel(arm.name, add_word_breaks(arm.name), bool(arm.control))
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class Matrix:
     rows: Sequence[MatrixRow]
 
 
-def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matrix:
+def build_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matrix:
     """Counts `(C, C)` with their shares of each row; a row of zeros has shares of 0."""
     rows = []
     for label, row in zip(labels, counts, strict=True):
@@ -106,6 +115,6 @@ def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matrix:
     return Matrix(labels, rows)
 
 
-def _matrix_cell(count: int, of: int) -> MatrixCell:
-    share = count / of if of else 0.0
-    return MatrixCell(count, str(round(share, 3)), percent(share))
+def _matrix_cell(count: int, row_total: int) -> MatrixCell:
+    share = count / row_total if row_total else 0.0
+    return MatrixCell(count, str(round(share, 3)), format_percent(share))

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.probes import Shortcut
-from xraysynth.report.audit import CohortAudit, SourceTells
+from xraysynth.report.audit import CohortAudit, SourceConfounding
 from xraysynth.report.content import Content, LeftOutSource
-from xraysynth.report.formatting import number
-from xraysynth.report.views.cells import Cell, Heading, headings, score
+from xraysynth.report.formatting import format_number
+from xraysynth.report.views.cells import Cell, Heading, build_headings, score_cell
 from xraysynth.report.views.run import Fact
 
 SPLITS = ("train", "val", "test")
@@ -38,28 +38,28 @@ class CountTable:
 
 
 @dataclass(frozen=True)
-class SourceTellsRow:
+class SourceConfoundingRow:
     """How well the source alone tells one class."""
 
     class_name: str
     accuracy: str
     balanced_accuracy: str
-    by_chance: str
+    chance_threshold: str
 
 
 @dataclass(frozen=True)
-class SourceTellsTable:
+class SourceConfoundingTable:
     """How well the source alone tells each class."""
 
     headings: Sequence[Heading]
-    rows: Sequence[SourceTellsRow]
+    rows: Sequence[SourceConfoundingRow]
 
 
 @dataclass(frozen=True)
 class ShortcutRow:
     """What one view of the images tells."""
 
-    question: str
+    target: str
     view: str
     note: str
     score: Cell
@@ -100,11 +100,11 @@ class CohortSection:
     by_split: CountTable | None
     by_source: CountTable | None
     cramers_v: str
-    source_tells: SourceTellsTable | None
+    source_confounding: SourceConfoundingTable | None
     duplicates: Sequence[Fact]
     notes: Sequence[str]
     shortcuts: ShortcutTable
-    left_out: LeftOutTable | None
+    left_out_sources: LeftOutTable | None
 
 
 def cohort_section(content: Content) -> CohortSection:
@@ -119,21 +119,25 @@ def cohort_section(content: Content) -> CohortSection:
     by_source = {(row.source, row.label): CountCell(row.images) for row in audit.by_source}
     return CohortSection(
         has_audit=content.audit is not None,
-        by_split=_counts("class", by_split, SPLITS) if by_split else None,
-        by_source=_counts("source", by_source, content.classes) if by_source else None,
-        cramers_v=number(audit.cramers_v, 2),
-        source_tells=_source_tells(audit.source_tells) if audit.source_tells else None,
-        duplicates=_duplicates(content.audit) if content.audit else [],
+        by_split=_count_table("class", by_split, SPLITS) if by_split else None,
+        by_source=_count_table("source", by_source, content.classes) if by_source else None,
+        cramers_v=format_number(audit.cramers_v, 2),
+        source_confounding=_source_confounding_table(audit.source_confounding)
+        if audit.source_confounding
+        else None,
+        duplicates=_duplicate_facts(content.audit) if content.audit else [],
         notes=audit.notes,
         shortcuts=ShortcutTable(
-            headings("told", "from", "balanced accuracy", "chance", "N", words=2),
-            [_shortcut(row) for row in content.shortcuts],
+            build_headings("told", "from", "balanced accuracy", "chance", "N", text_columns=2),
+            [_shortcut_row(row) for row in content.shortcuts],
         ),
-        left_out=_left_out(content.left_out) if content.left_out else None,
+        left_out_sources=_left_out_table(content.left_out_sources)
+        if content.left_out_sources
+        else None,
     )
 
 
-def _duplicates(audit: CohortAudit) -> list[Fact]:
+def _duplicate_facts(audit: CohortAudit) -> list[Fact]:
     return [
         Fact("Exact duplicates", str(audit.exact_duplicates)),
         Fact("Near-duplicates", str(audit.near_duplicates)),
@@ -141,7 +145,7 @@ def _duplicates(audit: CohortAudit) -> list[Fact]:
     ]
 
 
-def _counts(
+def _count_table(
     title: str, cells: Mapping[tuple[str, str], CountCell], order: Sequence[str]
 ) -> CountTable:
     """Counts by row and column, the columns in the `order` of those that it names."""
@@ -152,48 +156,48 @@ def _counts(
     for name in names:
         row = [cells.get((name, column), CountCell()) for column in columns]
         rows.append(CountRow(name, row))
-    return CountTable(headings(title, *columns), rows)
+    return CountTable(build_headings(title, *columns), rows)
 
 
-def _source_tells(rows: Sequence[SourceTells]) -> SourceTellsTable:
-    return SourceTellsTable(
-        headings("class", "accuracy", "balanced accuracy", "1 % by chance"),
+def _source_confounding_table(rows: Sequence[SourceConfounding]) -> SourceConfoundingTable:
+    return SourceConfoundingTable(
+        build_headings("class", "accuracy", "balanced accuracy", "1 % by chance"),
         [
-            SourceTellsRow(
+            SourceConfoundingRow(
                 row.label,
-                number(row.accuracy),
-                number(row.balanced_accuracy),
-                number(row.by_chance),
+                format_number(row.accuracy),
+                format_number(row.balanced_accuracy),
+                format_number(row.chance_threshold),
             )
             for row in rows
         ],
     )
 
 
-def _shortcut(row: Shortcut) -> ShortcutRow:
+def _shortcut_row(row: Shortcut) -> ShortcutRow:
     return ShortcutRow(
-        question=row.question,
+        target=row.target,
         view=row.view,
         note=row.note,
-        score=score(row, note=row.measure),
-        chance=number(row.chance),
-        n=number(row.n, 0),
+        score=score_cell(row, note=row.measure),
+        chance=format_number(row.chance),
+        n=format_number(row.n, 0),
     )
 
 
-def _left_out(rows: Sequence[LeftOutSource]) -> LeftOutTable:
+def _left_out_table(rows: Sequence[LeftOutSource]) -> LeftOutTable:
     names = ("data set", "N", "without it", "as many of all", "without minus as many")
     return LeftOutTable(
-        headings(*names, "all images", "without minus all"),
-        [LeftOutRow(row.source, number(row.n, 0), _left_out_cells(row)) for row in rows],
+        build_headings(*names, "all images", "without minus all"),
+        [LeftOutRow(row.source, format_number(row.n, 0), _left_out_cells(row)) for row in rows],
     )
 
 
 def _left_out_cells(row: LeftOutSource) -> list[Cell]:
     return [
-        score(row.outside),
-        score(row.matched),
-        score(row.drop, plus=True),
-        score(row.inside),
-        score(row.drop_from_all, plus=True),
+        score_cell(row.outside),
+        score_cell(row.matched),
+        score_cell(row.drop, with_sign=True),
+        score_cell(row.inside),
+        score_cell(row.drop_from_all, with_sign=True),
     ]

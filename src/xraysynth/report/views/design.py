@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.report.content import Arm
-from xraysynth.report.formatting import UNKNOWN, percent
+from xraysynth.report.formatting import UNKNOWN_TEXT, format_percent
 
-CONTROLS = {
+CONTROL_DESCRIPTIONS = {
     "duplicate": "repeats of real images in place of the synthetic ones",
     "permuted": "synthetic images under permuted labels",
     "size_matched": "as few images as without a data set, but drawn from all data sets",
@@ -15,7 +15,7 @@ CONTROLS = {
 
 
 @dataclass(frozen=True)
-class FirstArm:
+class ReferenceArm:
     """The arm that others are compared with, and what it was trained on."""
 
     name: str
@@ -29,15 +29,15 @@ class DesignSection:
 
     classes: str
     generators: str
-    shares: str
+    synthetic_fractions: str
     modes: str
     controls: str
-    fractions: str
+    real_fractions: str
     external: str
     seeds: str
     has_unfinished_seeds: bool
-    first_arm: FirstArm | None
-    fairness: str
+    reference_arm: ReferenceArm | None
+    optimiser_steps: str
 
 
 def design_section(
@@ -52,23 +52,25 @@ def design_section(
     return DesignSection(
         classes=", ".join(classes),
         generators=", ".join(generators) or "none",
-        shares=", ".join(map(percent, sorted({arm.synthetic_fraction for arm in arms}))),
+        synthetic_fractions=", ".join(
+            map(format_percent, sorted({arm.synthetic_fraction for arm in arms}))
+        ),
         modes=", ".join(modes),
-        controls="; ".join(CONTROLS[control] for control in controls),
-        fractions=", ".join(map(percent, fractions)) if len(fractions) > 1 else "",
+        controls="; ".join(CONTROL_DESCRIPTIONS[control] for control in controls),
+        real_fractions=", ".join(map(format_percent, fractions)) if len(fractions) > 1 else "",
         external=", ".join(external),
-        seeds=", ".join(map(str, seeds)) or UNKNOWN,
+        seeds=", ".join(map(str, seeds)) or UNKNOWN_TEXT,
         has_unfinished_seeds=min((len(arm.seeds) for arm in arms), default=0) < len(seeds),
-        first_arm=_first(arms[0]) if arms else None,
-        fairness=_fairness(arms),
+        reference_arm=_reference_arm(arms[0]) if arms else None,
+        optimiser_steps=_describe_optimiser_steps(arms),
     )
 
 
-def _first(arm: Arm) -> FirstArm:
-    return FirstArm(arm.name, arm.real_images, arm.synthetic_images)
+def _reference_arm(arm: Arm) -> ReferenceArm:
+    return ReferenceArm(arm.name, arm.real_images, arm.synthetic_images)
 
 
-def _fairness(arms: Sequence[Arm]) -> str:
+def _describe_optimiser_steps(arms: Sequence[Arm]) -> str:
     """How many optimiser steps the arms took: patience may stop some earlier than others."""
     steps = {count for arm in arms for count in arm.optimiser_steps}
     if not steps:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import REAL
 from xraysynth.report import readers
-from xraysynth.report.readers import ERRORS
-from xraysynth.report.views.cells import Cell, headings
-from xraysynth.report.views.reading import GroupRow, GroupTable, group_name, value_cell
+from xraysynth.report.readers import ERROR_KINDS
+from xraysynth.report.views.cells import Cell, build_headings
+from xraysynth.report.views.reading import GroupRow, GroupTable, group_heading, value_cell
 
-MOST_MARKS = 400
+MAX_MARKS = 400
 """Marks that a map draws."""
 
 
@@ -51,38 +51,38 @@ class ErrorsSection:
 def errors_section(reading: Reading) -> ErrorsSection:
     """Marked errors of a reading."""
     return ErrorsSection(
-        by_kind=_by_kind(reading),
-        by_class=_by_class(reading) if len(reading.classes) > 1 else None,
-        maps=[_maps(reading, group) for group in (REAL, *reading.generators)],
+        by_kind=_errors_by_kind(reading),
+        by_class=_errors_by_class(reading) if len(reading.classes) > 1 else None,
+        maps=[_error_maps(reading, group) for group in (REAL, *reading.generators)],
     )
 
 
-def _by_kind(reading: Reading) -> GroupTable:
+def _errors_by_kind(reading: Reading) -> GroupTable:
     rows = []
     for group in reading.groups:
-        results = [reading.get(name, group) for name in ERRORS]
-        rows.append(_row(group, [value_cell(result, digits=1) for result in results]))
-    return GroupTable(headings("", *ERRORS.values()), rows)
+        results = [reading.get(name, group) for name in ERROR_KINDS]
+        rows.append(_group_row(group, [value_cell(result, digits=1) for result in results]))
+    return GroupTable(build_headings("", *ERROR_KINDS.values()), rows)
 
 
-def _by_class(reading: Reading) -> GroupTable:
+def _errors_by_class(reading: Reading) -> GroupTable:
     rows = []
     for group in reading.groups:
         results = [reading.get("errors", group, label) for label in reading.classes]
-        rows.append(_row(group, [value_cell(result, digits=1) for result in results]))
-    return GroupTable(headings("", *reading.classes), rows)
+        rows.append(_group_row(group, [value_cell(result, digits=1) for result in results]))
+    return GroupTable(build_headings("", *reading.classes), rows)
 
 
-def _row(group: str, cells: Sequence[Cell]) -> GroupRow:
-    return GroupRow(group_name(group), cells)
+def _group_row(group: str, cells: Sequence[Cell]) -> GroupRow:
+    return GroupRow(group_heading(group), cells)
 
 
-def _maps(reading: Reading, group: str) -> ErrorMaps:
+def _error_maps(reading: Reading, group: str) -> ErrorMaps:
     marks = reading.marks[reading.marks["generator"] == ("" if group == REAL else group)]
     maps = []
-    for name, title in list(ERRORS.items())[1:]:
+    for name, title in list(ERROR_KINDS.items())[1:]:
         places = marks[marks["code"] == name.removeprefix("errors_")]
-        drawn = places.head(MOST_MARKS)[["x", "y"]].to_numpy(float) * 100
+        drawn = places.head(MAX_MARKS)[["x", "y"]].to_numpy(float) * 100
         points = [Mark(x, y) for x, y in drawn.round(1).tolist()]
         maps.append(ErrorMap(title, len(places), points))
-    return ErrorMaps(readers.called(group), maps)
+    return ErrorMaps(readers.group_title(group), maps)

@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import Evaluation
-from xraysynth.report.formatting import breakable
+from xraysynth.report.formatting import add_word_breaks
 from xraysynth.report.views.appearance import AppearanceSection, appearance_section
-from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.views.cells import Heading, build_headings
 from xraysynth.report.views.measures import MeasuresSection, measures_section
-from xraysynth.report.views.memorisation import CopiesSection, copies_section
+from xraysynth.report.views.memorisation import MemorisationSection, memorisation_section
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EvaluationPage:
     headings: Sequence[Heading]
     folders: Sequence[FolderRow]
     measures: MeasuresSection
-    copies: CopiesSection
+    memorisation: MemorisationSection
     appearance: AppearanceSection
     limits: Sequence[str]
 
@@ -49,15 +49,15 @@ def evaluation_page(evaluation: Evaluation) -> EvaluationPage:
         title=evaluation.title,
         created=evaluation.created,
         command=evaluation.command,
-        headings=headings("", "folder", *classes, "all", words=2),
-        folders=[_folder(role, manifest) for role, manifest in folders.items()],
+        headings=build_headings("", "folder", *classes, "all", text_columns=2),
+        folders=[_folder_row(role, manifest) for role, manifest in folders.items()],
         measures=measures_section(pools, classes),
-        copies=copies_section(pools),
-        appearance=appearance_section(pools, classes, of_study=False),
+        memorisation=memorisation_section(pools),
+        appearance=appearance_section(pools, classes, is_from_study=False),
         limits=evaluation.limits,
     )
 
 
-def _folder(role: str, manifest: Manifest) -> FolderRow:
-    counts = list(manifest.counts().values())
-    return FolderRow(role, breakable(manifest.folder.name), counts, len(manifest))
+def _folder_row(role: str, manifest: Manifest) -> FolderRow:
+    counts = list(manifest.class_counts().values())
+    return FolderRow(role, add_word_breaks(manifest.folder.name), counts, len(manifest))

@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from xraysynth.report import arm_groups, figures
 from xraysynth.report.content import Arm
-from xraysynth.report.findings import PRIMARY, Finding
+from xraysynth.report.findings import PRIMARY_METRIC, Finding
 from xraysynth.report.verdicts import Verdict
 
 
 @dataclass(frozen=True)
-class FactView:
+class TitledVerdict:
     """A verdict under its title."""
 
     title: str
@@ -29,26 +29,28 @@ class Headline:
     gain: str
     controls: str
     basis: str
-    facts: Sequence[FactView]
+    facts: Sequence[TitledVerdict]
 
 
 @dataclass(frozen=True)
 class FindingsSection:
-    """What was found; `balance` is the verdict on what gains cost."""
+    """What was found; `cost_verdict` is the verdict on what gains cost."""
 
     headlines: Sequence[Headline]
-    balance: Verdict | None
+    cost_verdict: Verdict | None
     figure: Markup | str
 
 
 def findings_section(
-    found: Sequence[Finding],
-    balance: Verdict | None,
+    findings: Sequence[Finding],
+    cost_verdict: Verdict | None,
     arms: Sequence[Arm],
     generators: Sequence[str],
 ) -> FindingsSection:
     """Findings, and the figure of what the arms gain."""
-    return FindingsSection([_headline(one) for one in found], balance, _figure(arms, generators))
+    return FindingsSection(
+        [_headline(one) for one in findings], cost_verdict, _draw_gains(arms, generators)
+    )
 
 
 def _headline(finding: Finding) -> Headline:
@@ -59,19 +61,25 @@ def _headline(finding: Finding) -> Headline:
         gain=gain,
         controls=controls[:1].upper() + controls[1:],
         basis=finding.basis,
-        facts=[FactView(title, said.word, said.sentence) for title, said in finding.others],
+        facts=[
+            TitledVerdict(title, said.word, said.sentence) for title, said in finding.other_verdicts
+        ],
     )
 
 
-def _figure(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
+def _draw_gains(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
     compared = [
         arm
         for arm in arms
-        if PRIMARY in arm.scores
-        and PRIMARY in arm.difference
-        and not arm.left_out
+        if PRIMARY_METRIC in arm.scores
+        and PRIMARY_METRIC in arm.gains_over_real
+        and not arm.left_out_source
         and arm.real_fraction == 1
     ]
     if not compared:
         return ""
-    return Markup(figures.differences(compared, generators, PRIMARY, arm_groups.SUMMARY[PRIMARY]))
+    return Markup(
+        figures.draw_differences(
+            compared, generators, PRIMARY_METRIC, arm_groups.SUMMARY_METRICS[PRIMARY_METRIC]
+        )
+    )

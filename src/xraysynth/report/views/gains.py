@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import arm_groups, verdicts
-from xraysynth.report.arm_groups import PRIMARY
+from xraysynth.report.arm_groups import PRIMARY_METRIC
 from xraysynth.report.content import Arm
-from xraysynth.report.formatting import count, duration, known, number
+from xraysynth.report.formatting import format_count, format_duration, format_number, is_finite
 from xraysynth.report.views.cells import (
     ArmLabel,
     Cell,
     Heading,
     arm_label,
-    headings,
-    raw_score,
-    score,
+    build_headings,
+    raw_score_cell,
+    score_cell,
 )
 
 
@@ -25,7 +25,7 @@ class GainVerdict:
 
     word: str
     style: str
-    is_of_one_seed: bool
+    is_single_seed: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GainRow:
     """
 
     arm: ArmLabel
-    made_of: str
+    training_summary: str
     score: Cell
     by_seed: str
     is_reference: bool
@@ -74,54 +74,60 @@ def gain_table(arms: Sequence[Arm]) -> GainTable:
     """The gains of arms in the order of the page, of which the first is the reference."""
     names = ("arm", "macro-F1", "Δ real only", "Δ duplicates", "Δ permuted", "errors removed")
     groups = []
-    for title, group in arm_groups.grouped(arms):
-        rows = [_row(arm, is_reference=arm is arms[0]) for arm in group]
+    for title, group in arm_groups.group_arms(arms):
+        rows = [_gain_row(arm, is_reference=arm is arms[0]) for arm in group]
         groups.append(GainGroup(title, rows))
-    return GainTable(headings(*names, "p (Holm)"), groups)
+    return GainTable(build_headings(*names, "p (Holm)"), groups)
 
 
-def _row(arm: Arm, *, is_reference: bool) -> GainRow:
-    difference = arm.difference.get(PRIMARY)
+def _gain_row(arm: Arm, *, is_reference: bool) -> GainRow:
+    difference = arm.gains_over_real.get(PRIMARY_METRIC)
     return GainRow(
         arm=arm_label(arm),
-        made_of=_made_of(arm),
-        score=raw_score(arm.scores[PRIMARY]) if PRIMARY in arm.scores else Cell(),
-        by_seed=_by_seed(arm) if len(arm.seeds) > 1 else "",
+        training_summary=_training_summary(arm),
+        score=raw_score_cell(arm.scores[PRIMARY_METRIC])
+        if PRIMARY_METRIC in arm.scores
+        else Cell(),
+        by_seed=_format_seed_scores(arm) if len(arm.seeds) > 1 else "",
         is_reference=is_reference,
         is_synthetic=arm.synthetic_fraction > 0,
-        difference=raw_score(difference, plus=True) if difference else None,
-        verdict=_verdict(arm, difference),
-        over_duplicates=score(arm.over_duplicates.differences.get(PRIMARY), plus=True),
-        over_permuted=score(arm.over_permuted.differences.get(PRIMARY), plus=True),
-        errors_removed=_errors_removed(arm.errors_removed),
-        p_holm=number(arm.p_holm),
+        difference=raw_score_cell(difference, with_sign=True) if difference else None,
+        verdict=_gain_verdict(arm, difference),
+        over_duplicates=score_cell(
+            arm.over_duplicates.differences.get(PRIMARY_METRIC), with_sign=True
+        ),
+        over_permuted=score_cell(arm.over_permuted.differences.get(PRIMARY_METRIC), with_sign=True),
+        errors_removed=_errors_removed_cell(arm.errors_removed),
+        p_holm=format_number(arm.p_holm),
     )
 
 
-def _made_of(arm: Arm) -> str:
+def _training_summary(arm: Arm) -> str:
     added = f"{arm.synthetic_images} synthetic"
     if arm.control == "duplicate":
         added = f"{arm.real_repeats} repeated"
-    parts = [f"{arm.real_images} real + {added}", count(len(arm.seeds), "seed")]
+    parts = [f"{arm.real_images} real + {added}", format_count(len(arm.seeds), "seed")]
     if arm.seconds:
-        parts.append(f"{duration(sum(arm.seconds) / len(arm.seconds))} a run")
+        parts.append(f"{format_duration(sum(arm.seconds) / len(arm.seconds))} a run")
     return ", ".join(parts)
 
 
-def _by_seed(arm: Arm) -> str:
-    return ", ".join(number(scores.get(PRIMARY)) for scores in arm.scores_by_seed)
+def _format_seed_scores(arm: Arm) -> str:
+    return ", ".join(format_number(scores.get(PRIMARY_METRIC)) for scores in arm.scores_by_seed)
 
 
-def _verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
-    if arm.control or arm.left_out:
+def _gain_verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
+    if arm.control or arm.left_out_source:
         return None
-    word = verdicts.verdict(difference, p_holm=arm.p_holm)
+    word = verdicts.classify_difference(difference, p_holm=arm.p_holm)
     style = word if word in (verdicts.BETTER, verdicts.WORSE) else ""
-    return GainVerdict(word, style, is_of_one_seed=len(arm.over_real.seeds) == 1)
+    return GainVerdict(word, style, is_single_seed=len(arm.over_real.seeds) == 1)
 
 
-def _errors_removed(removed: Interval | None) -> Cell:
-    if removed is None or not known(removed.value):
+def _errors_removed_cell(removed: Interval | None) -> Cell:
+    if removed is None or not is_finite(removed.value):
         return Cell()
-    value, low, high = (number(100 * x, 0) for x in (removed.value, removed.low, removed.high))
+    value, low, high = (
+        format_number(100 * x, 0) for x in (removed.value, removed.low, removed.high)
+    )
     return Cell(f"{value}%", str(removed.value), f"[{low}%, {high}%]")

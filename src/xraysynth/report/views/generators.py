@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from xraysynth.manifest import Manifest
 from xraysynth.report import thumbnails
-from xraysynth.report.content import PoolView
-from xraysynth.report.formatting import percent
+from xraysynth.report.content import PoolResults
+from xraysynth.report.formatting import format_percent
 from xraysynth.report.thumbnails import Thumbnail
-from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.views.cells import Heading, build_headings
 
-MOST_PROMPTS = 20
+MAX_PROMPTS = 20
 """Refused prompts that are shown."""
 
 
@@ -44,7 +44,7 @@ class RefusalTable:
 class ImageGroup:
     """Images of one class that are real, or of one generator."""
 
-    who: str
+    name: str
     images: Sequence[Thumbnail]
 
     @property
@@ -69,40 +69,42 @@ class Galleries:
     credits: str
 
 
-def refusal_tables(pools: Sequence[PoolView]) -> list[RefusalTable]:
+def refusal_tables(pools: Sequence[PoolResults]) -> list[RefusalTable]:
     """Of the generators that refused anything."""
-    return [_refusals(pool) for pool in pools if pool.refusals.label]
+    return [_refusal_table(pool) for pool in pools if pool.refusals.label]
 
 
-def galleries(
-    cohort: Manifest, pools: Sequence[PoolView], classes: Sequence[str], real: str
+def build_galleries(
+    cohort: Manifest, pools: Sequence[PoolResults], classes: Sequence[str], real: str
 ) -> Galleries:
     """Real training images, called `real`, and each generator's, class by class."""
     training = cohort.where(~cohort.table["is_synthetic"]).split("train")
     sets = [(real, training), *((pool.generator, pool.manifest) for pool in pools)]
     shown = []
     for label in classes:
-        grids = [(who, thumbnails.grid(images, label, who=who)) for who, images in sets]
+        grids = [
+            (who, thumbnails.thumbnail_grid(images, label, group_name=who)) for who, images in sets
+        ]
         shown.append(ClassGallery(label, [ImageGroup(*grid) for grid in grids]))
-    return Galleries(shown, ", ".join(_credits(cohort)))
+    return Galleries(shown, ", ".join(_list_credits(cohort)))
 
 
-def _refusals(pool: PoolView) -> RefusalTable:
-    prompts = [_refusal(name, *counts) for name, counts in pool.refusals.prompt.items()]
+def _refusal_table(pool: PoolResults) -> RefusalTable:
+    prompts = [_refusal_row(name, *counts) for name, counts in pool.refusals.prompt.items()]
     return RefusalTable(
         generator=pool.generator,
-        headings=headings("", "refused", "answered", "share"),
-        classes=[_refusal(name, *counts) for name, counts in pool.refusals.label.items()],
-        prompts=prompts[:MOST_PROMPTS],
-        more_prompts=max(0, len(prompts) - MOST_PROMPTS),
+        headings=build_headings("", "refused", "answered", "share"),
+        classes=[_refusal_row(name, *counts) for name, counts in pool.refusals.label.items()],
+        prompts=prompts[:MAX_PROMPTS],
+        more_prompts=max(0, len(prompts) - MAX_PROMPTS),
     )
 
 
-def _refusal(name: str, refused: int, answered: int) -> RefusalRow:
-    return RefusalRow(name, refused, answered, percent(refused / answered))
+def _refusal_row(name: str, refused: int, answered: int) -> RefusalRow:
+    return RefusalRow(name, refused, answered, format_percent(refused / answered))
 
 
-def _credits(cohort: Manifest) -> list[str]:
+def _list_credits(cohort: Manifest) -> list[str]:
     """Data sets and licences behind the real images."""
     named = cohort.table[["source", "license"]].drop_duplicates()
     return [f"{source} ({terms or 'licence not recorded'})" for source, terms in named.to_numpy()]

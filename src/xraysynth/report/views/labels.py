@@ -7,23 +7,29 @@ from markupsafe import Markup
 
 from xraysynth.evaluation.results import LabelFidelity
 from xraysynth.report import arm_groups
-from xraysynth.report.content import Arm, PoolView
-from xraysynth.report.formatting import UNKNOWN, breakable, known, number, percent
+from xraysynth.report.content import Arm, PoolResults
+from xraysynth.report.formatting import (
+    UNKNOWN_TEXT,
+    add_word_breaks,
+    format_number,
+    format_percent,
+    is_finite,
+)
 from xraysynth.report.views.cells import (
     Cell,
     Heading,
     Matrix,
-    headings,
-    matrix,
-    percent_bounds,
-    score,
+    build_headings,
+    build_matrix,
+    format_percent_bounds,
+    score_cell,
 )
 
-TESTED_ON = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_auroc": "AUROC"}
+REAL_CLASSIFIER_METRICS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_auroc": "AUROC"}
 
 
 @dataclass(frozen=True)
-class FaithfulnessCell:
+class FidelityCell:
     """The share of images of one class in which that class is seen, beside that of real images."""
 
     raw: str
@@ -35,16 +41,16 @@ class FaithfulnessCell:
 
 
 @dataclass(frozen=True)
-class FaithfulnessRow:
+class FidelityRow:
     """One generator, class by class; no cells where it was not measured."""
 
     generator: Markup
-    judge: str
-    cells: Sequence[FaithfulnessCell | None]
+    fidelity_classifier: str
+    cells: Sequence[FidelityCell | None]
 
 
 @dataclass(frozen=True)
-class SeenClasses:
+class LabelConfusion:
     """A generator's images by intended class and by the class that is seen."""
 
     generator: str
@@ -52,7 +58,7 @@ class SeenClasses:
 
 
 @dataclass(frozen=True)
-class TestedRow:
+class RealClassifierRow:
     """Scores on one generator's images; no cells where they were not measured."""
 
     generator: Markup
@@ -61,7 +67,7 @@ class TestedRow:
 
 
 @dataclass(frozen=True)
-class TestedReference:
+class RealClassifierReference:
     """Scores on the real test images."""
 
     n: int
@@ -69,12 +75,12 @@ class TestedReference:
 
 
 @dataclass(frozen=True)
-class TestedTable:
+class RealClassifierTable:
     """Real-only classifiers on real test images and on each generator's."""
 
     headings: Sequence[Heading]
-    reference: TestedReference | None
-    rows: Sequence[TestedRow]
+    reference: RealClassifierReference | None
+    rows: Sequence[RealClassifierRow]
 
     @property
     def columns(self) -> int:
@@ -87,9 +93,9 @@ class LabelsSection:
     """Label faithfulness of every generator."""
 
     headings: Sequence[Heading]
-    rows: Sequence[FaithfulnessRow]
-    seen: Sequence[SeenClasses]
-    tested_on: TestedTable
+    rows: Sequence[FidelityRow]
+    label_confusion: Sequence[LabelConfusion]
+    real_classifiers: RealClassifierTable
 
     @property
     def columns(self) -> int:
@@ -98,61 +104,69 @@ class LabelsSection:
 
 
 def labels_section(
-    pools: Sequence[PoolView], arms: Sequence[Arm], classes: Sequence[str], real: str
+    pools: Sequence[PoolResults], arms: Sequence[Arm], classes: Sequence[str], real: str
 ) -> LabelsSection:
     """Labels of these pools; the first of the `arms` is the reference, and `real` what it is of."""
     return LabelsSection(
-        headings=headings("images of", "all classes", *classes),
-        rows=[_faithfulness(pool, classes) for pool in pools],
-        seen=[
-            SeenClasses(pool.generator, matrix(classes, pool.seen))
+        headings=build_headings("images of", "all classes", *classes),
+        rows=[_fidelity_row(pool, classes) for pool in pools],
+        label_confusion=[
+            LabelConfusion(pool.generator, build_matrix(classes, pool.confusion_matrix))
             for pool in pools
-            if pool.seen is not None and len(pool.seen)
+            if pool.confusion_matrix is not None and len(pool.confusion_matrix)
         ],
-        tested_on=TestedTable(
-            headings("tested on", "N", *TESTED_ON.values()),
-            _reference(arms[0]) if arms else None,
-            [_tested_row(pool, real) for pool in pools],
+        real_classifiers=RealClassifierTable(
+            build_headings("tested on", "N", *REAL_CLASSIFIER_METRICS.values()),
+            _real_classifier_reference(arms[0]) if arms else None,
+            [_real_classifier_row(pool, real) for pool in pools],
         ),
     )
 
 
-def _faithfulness(pool: PoolView, classes: Sequence[str]) -> FaithfulnessRow:
-    by_label = {row.label: row for row in pool.faithfulness}
+def _fidelity_row(pool: PoolResults, classes: Sequence[str]) -> FidelityRow:
+    by_label = {row.label: row for row in pool.label_fidelity}
     labels = ["", *classes] if by_label else []
-    cells = [_faithfulness_cell(by_label.get(label)) for label in labels]
-    return FaithfulnessRow(breakable(pool.generator), pool.judge, cells)
+    cells = [_fidelity_cell(by_label.get(label)) for label in labels]
+    return FidelityRow(add_word_breaks(pool.generator), pool.fidelity_classifier, cells)
 
 
-def _faithfulness_cell(row: LabelFidelity | None) -> FaithfulnessCell | None:
+def _fidelity_cell(row: LabelFidelity | None) -> FidelityCell | None:
     if row is None:
         return None
-    real_bounds = percent_bounds(row.real_low, row.real_high)
-    return FaithfulnessCell(
+    real_bounds = format_percent_bounds(row.real_low, row.real_high)
+    return FidelityCell(
         raw=str(row.value),
-        text=percent(row.value),
-        interval=percent_bounds(row.low, row.high),
-        n=number(row.n, 0),
-        real=" ".join(filter(None, [percent(row.real), real_bounds])) if known(row.real) else "",
-        real_n=number(row.real_n, 0) if known(row.real_n) else "",
+        text=format_percent(row.value),
+        interval=format_percent_bounds(row.low, row.high),
+        n=format_number(row.n, 0),
+        real=" ".join(filter(None, [format_percent(row.real), real_bounds]))
+        if is_finite(row.real)
+        else "",
+        real_n=format_number(row.real_n, 0) if is_finite(row.real_n) else "",
     )
 
 
-def _reference(arm: Arm) -> TestedReference:
-    cells = [score(arm.scores.get(metric)) for metric in TESTED_ON]
-    return TestedReference(arm_groups.test_images(arm), cells)
+def _real_classifier_reference(arm: Arm) -> RealClassifierReference:
+    cells = [score_cell(arm.scores.get(metric)) for metric in REAL_CLASSIFIER_METRICS]
+    return RealClassifierReference(arm_groups.count_test_images(arm), cells)
 
 
-def _tested_row(pool: PoolView, real: str) -> TestedRow:
-    accuracy = pool.tested_on.get("accuracy")
-    cells = [_tested_cell(pool, metric, real) for metric in TESTED_ON] if pool.tested_on else []
-    return TestedRow(breakable(pool.generator), str(accuracy.n) if accuracy else UNKNOWN, cells)
+def _real_classifier_row(pool: PoolResults, real: str) -> RealClassifierRow:
+    accuracy = pool.real_classifier_scores.get("accuracy")
+    cells = (
+        [_real_classifier_cell(pool, metric, real) for metric in REAL_CLASSIFIER_METRICS]
+        if pool.real_classifier_scores
+        else []
+    )
+    return RealClassifierRow(
+        add_word_breaks(pool.generator), str(accuracy.n) if accuracy else UNKNOWN_TEXT, cells
+    )
 
 
-def _tested_cell(pool: PoolView, metric: str, real: str) -> Cell:
-    beside = pool.tested_on.get(f"{metric} of real images")
-    is_known = beside is not None and known(beside.value)
-    return score(
-        pool.tested_on.get(metric),
-        note=f"{real} {number(beside.value)}" if beside is not None and is_known else "",
+def _real_classifier_cell(pool: PoolResults, metric: str, real: str) -> Cell:
+    beside = pool.real_classifier_scores.get(f"{metric} of real images")
+    is_known = beside is not None and is_finite(beside.value)
+    return score_cell(
+        pool.real_classifier_scores.get(metric),
+        note=f"{real} {format_number(beside.value)}" if beside is not None and is_known else "",
     )

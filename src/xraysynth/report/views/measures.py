@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from xraysynth.evaluation.results import Measure
-from xraysynth.report.content import Agreement, Evaluation, PoolView
-from xraysynth.report.formatting import breakable, known, measured, number
-from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.content import EncoderAgreement, Evaluation, PoolResults
+from xraysynth.report.formatting import add_word_breaks, format_distance, format_number, is_finite
+from xraysynth.report.views.cells import Heading, build_headings
 
-DIRECTIONS = {
+DIRECTION_TITLES = {
     "lower": "lower is better",
     "higher": "higher is better",
     "floor": "the nearer to the floor the better",
 }
 """What `better` of a measure says."""
 
-COPYING = ("memorised", "AuthPct", "C_T", "MiFD", "MiFID")
+MEMORISATION_METRICS = ("memorised", "AuthPct", "C_T", "MiFD", "MiFID")
 """What the metrics begin with that ask whether images are copies."""
 
-_SAME = (("FID", "FD"), ("KID", "KD"))
+_INCEPTION_NAMES = (("FID", "FD"), ("KID", "KD"))
 
-Pools = Sequence[PoolView | Evaluation]
+Pools = Sequence[PoolResults | Evaluation]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class MeasureCell:
 
     raw: str = ""
     text: str = ""
-    mark: str = ""
+    note_number: str = ""
     interval: str = ""
-    floor: str = ""
+    baseline: str = ""
     n: str = ""
 
 
 @dataclass(frozen=True)
-class FamilyRow:
+class MetricFamilyRow:
     """One generator's measures of a family, encoder by encoder."""
 
     generator: Markup
@@ -47,12 +47,12 @@ class FamilyRow:
 
 
 @dataclass(frozen=True)
-class Family:
+class MetricFamily:
     """One metric with every encoder."""
 
     name: str
     direction: str
-    rows: Sequence[FamilyRow]
+    rows: Sequence[MetricFamilyRow]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MeasureTable:
     """Measures of all classes together, with `columns` columns and the notes that its cells name."""
 
     headings: Sequence[Heading]
-    families: Sequence[Family]
+    families: Sequence[MetricFamily]
     notes: Sequence[str]
 
     @property
@@ -94,7 +94,7 @@ class ClassTable:
 
 
 @dataclass(frozen=True)
-class AgreementRow:
+class EncoderAgreementRow:
     """How far two encoders rank the generators alike."""
 
     first: str
@@ -104,11 +104,11 @@ class AgreementRow:
 
 
 @dataclass(frozen=True)
-class AgreementTable:
+class EncoderAgreementTable:
     """Every two encoders."""
 
     headings: Sequence[Heading]
-    rows: Sequence[AgreementRow]
+    rows: Sequence[EncoderAgreementRow]
 
 
 @dataclass(frozen=True)
@@ -118,112 +118,132 @@ class MeasuresSection:
     table: MeasureTable
     has_fid: bool
     by_class: Sequence[ClassTable]
-    agreement: AgreementTable | None
+    encoder_agreement: EncoderAgreementTable | None
 
 
 def measures_section(
-    pools: Pools, classes: Sequence[str], agreement: Sequence[Agreement] = ()
+    pools: Pools, classes: Sequence[str], encoder_agreement: Sequence[EncoderAgreement] = ()
 ) -> MeasuresSection:
     """The measures of these pools, by class where there are several."""
     by_class = [class_table(pool, classes) for pool in pools] if len(classes) > 1 else []
     return MeasuresSection(
-        table=measure_table(pools, copying=False),
-        has_fid=any(row.metric == "FID" for pool in pools for row in _overall(pool, copying=False)),
+        table=measure_table(pools, memorisation=False),
+        has_fid=any(
+            row.metric == "FID"
+            for pool in pools
+            for row in _overall_measures(pool, memorisation=False)
+        ),
         by_class=[table for table in by_class if table.rows],
-        agreement=_agreement(agreement) if agreement else None,
+        encoder_agreement=_encoder_agreement_table(encoder_agreement)
+        if encoder_agreement
+        else None,
     )
 
 
-def measure_table(pools: Pools, *, copying: bool) -> MeasureTable:
+def measure_table(pools: Pools, *, memorisation: bool) -> MeasureTable:
     """Measures of all classes together, either those of copying or all others."""
     by_place: dict[tuple[str, str, str], Measure] = {}
     for pool in pools:
-        for row in _overall(pool, copying=copying):
-            by_place[family_of(row.metric), pool.generator, row.encoder] = row
-    columns = encoders(pools, copying=copying)
-    notes = _notes([row for pool in pools for row in _overall(pool, copying=copying)])
-    directions = {name: DIRECTIONS.get(m.better, "") for (name, _, _), m in by_place.items()}
+        for row in _overall_measures(pool, memorisation=memorisation):
+            by_place[metric_family(row.metric), pool.generator, row.encoder] = row
+    columns = list_encoders(pools, memorisation=memorisation)
+    notes = _distinct_notes(
+        [row for pool in pools for row in _overall_measures(pool, memorisation=memorisation)]
+    )
+    directions = {name: DIRECTION_TITLES.get(m.better, "") for (name, _, _), m in by_place.items()}
     families = []
     for name, direction in directions.items():
         rows = []
         for pool in pools:
             places = [(name, pool.generator, encoder) for encoder in columns]
-            cells = [_cell(by_place.get(place), notes) for place in places]
-            rows.append(FamilyRow(breakable(pool.generator), cells))
-        families.append(Family(name, direction, rows))
-    return MeasureTable(headings("images of", *columns), families, notes)
+            cells = [_measure_cell(by_place.get(place), notes) for place in places]
+            rows.append(MetricFamilyRow(add_word_breaks(pool.generator), cells))
+        families.append(MetricFamily(name, direction, rows))
+    return MeasureTable(build_headings("images of", *columns), families, notes)
 
 
-def encoders(pools: Pools, *, copying: bool) -> list[str]:
+def list_encoders(pools: Pools, *, memorisation: bool) -> list[str]:
     """The encoders of the measures, in the order they come."""
-    rows = [row for pool in pools for row in _overall(pool, copying=copying)]
+    rows = [row for pool in pools for row in _overall_measures(pool, memorisation=memorisation)]
     return list(dict.fromkeys(row.encoder for row in rows))
 
 
-def family_of(metric: str) -> str:
+def metric_family(metric: str) -> str:
     """What a metric is called whatever its encoder is: FD(xrv) and FID are both FD.
 
-    >>> family_of("MiFID"), family_of("FD∞(classifier)"), family_of("C_T(embedded)")
+    >>> metric_family("MiFID"), metric_family("FD∞(classifier)"), metric_family("C_T(embedded)")
     ('MiFD', 'FD∞', 'C_T')
     """
     name = re.sub(r"\(.*\)", "", metric).strip()
-    for inception, general in _SAME:
+    for inception, general in _INCEPTION_NAMES:
         name = name.replace(inception, general)
     return name
 
 
-def class_table(pool: PoolView | Evaluation, classes: Sequence[str]) -> ClassTable:
+def class_table(pool: PoolResults | Evaluation, classes: Sequence[str]) -> ClassTable:
     """A pool's measures of single classes, without those of copying."""
-    rows = [row for row in pool.measures if row.label and not _is_copying(row)]
-    notes = _notes(rows)
+    rows = [row for row in pool.measures if row.label and not _is_memorisation_metric(row)]
+    notes = _distinct_notes(rows)
     by_place = {(row.metric, row.encoder, row.label): row for row in rows}
     names = dict.fromkeys((metric, encoder) for metric, encoder, _ in by_place)
     table = []
     for name in names:
-        cells = [_cell(by_place.get((*name, label)), notes) for label in classes]
+        cells = [_measure_cell(by_place.get((*name, label)), notes) for label in classes]
         table.append(ClassRow(*name, cells))
-    columns = headings("measure", "encoder", *classes, words=2)
+    columns = build_headings("measure", "encoder", *classes, text_columns=2)
     return ClassTable(pool.generator, columns, table, notes)
 
 
-def _overall(pool: PoolView | Evaluation, *, copying: bool) -> list[Measure]:
-    return [row for row in pool.measures if not row.label and _is_copying(row) == copying]
+def _overall_measures(pool: PoolResults | Evaluation, *, memorisation: bool) -> list[Measure]:
+    return [
+        row
+        for row in pool.measures
+        if not row.label and _is_memorisation_metric(row) == memorisation
+    ]
 
 
-def _is_copying(row: Measure) -> bool:
-    return family_of(row.metric).startswith(COPYING)
+def _is_memorisation_metric(row: Measure) -> bool:
+    return metric_family(row.metric).startswith(MEMORISATION_METRICS)
 
 
-def _notes(rows: Sequence[Measure]) -> list[str]:
+def _distinct_notes(rows: Sequence[Measure]) -> list[str]:
     """What the measures of a table come with, each once; a cell refers to it by its number."""
     return list(dict.fromkeys(row.note for row in rows if row.note))
 
 
-def _cell(row: Measure | None, notes: Sequence[str]) -> MeasureCell:
+def _measure_cell(row: Measure | None, notes: Sequence[str]) -> MeasureCell:
     if row is None:
         return MeasureCell()
     size = row.value
-    low, high = measured(row.low, size), measured(row.high, size)
+    low, high = format_distance(row.low, size), format_distance(row.high, size)
     return MeasureCell(
         raw=str(row.value),
-        text=measured(row.value, size),
-        mark=str(notes.index(row.note) + 1) if row.note else "",
-        interval=f"[{low}, {high}]" if known(row.low) else "",
-        floor=_floor(row),
-        n=number(row.n, 0) if known(row.value) else "",
+        text=format_distance(row.value, size),
+        note_number=str(notes.index(row.note) + 1) if row.note else "",
+        interval=f"[{low}, {high}]" if is_finite(row.low) else "",
+        baseline=_format_baseline(row),
+        n=format_number(row.n, 0) if is_finite(row.value) else "",
     )
 
 
-def _floor(row: Measure) -> str:
-    if not known(row.floor):
+def _format_baseline(row: Measure) -> str:
+    if not is_finite(row.baseline_value):
         return ""
-    value, low, high = (measured(x, row.value) for x in (row.floor, row.floor_low, row.floor_high))
-    has_bounds = known(row.floor_low) and row.floor_low != row.floor_high
+    value, low, high = (
+        format_distance(x, row.value)
+        for x in (row.baseline_value, row.baseline_low, row.baseline_high)
+    )
+    has_bounds = is_finite(row.baseline_low) and row.baseline_low != row.baseline_high
     return f"{value} [{low}, {high}]" if has_bounds else value
 
 
-def _agreement(pairs: Sequence[Agreement]) -> AgreementTable:
-    return AgreementTable(
-        headings("encoder", "and", "Kendall's τ", "generators", words=2),
-        [AgreementRow(p.first, p.second, number(p.kendall_tau, 2), number(p.n, 0)) for p in pairs],
+def _encoder_agreement_table(pairs: Sequence[EncoderAgreement]) -> EncoderAgreementTable:
+    return EncoderAgreementTable(
+        build_headings("encoder", "and", "Kendall's τ", "generators", text_columns=2),
+        [
+            EncoderAgreementRow(
+                p.first, p.second, format_number(p.kendall_tau, 2), format_number(p.n, 0)
+            )
+            for p in pairs
+        ],
     )

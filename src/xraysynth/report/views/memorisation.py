@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from xraysynth.report import thumbnails
-from xraysynth.report.content import Evaluation, PoolView
-from xraysynth.report.formatting import breakable, number
-from xraysynth.report.thumbnails import Pair
-from xraysynth.report.views.cells import Heading, bounds, headings
+from xraysynth.report.content import Evaluation, PoolResults
+from xraysynth.report.formatting import add_word_breaks, format_number
+from xraysynth.report.thumbnails import ThumbnailPair
+from xraysynth.report.views.cells import Heading, build_headings, format_bounds
 from xraysynth.report.views.measures import MeasureTable, Pools, measure_table
 
 
@@ -26,7 +26,7 @@ class ClosestPairs:
     """The closest pairs of a generator, nearest first; none where they were not measured."""
 
     generator: str
-    pairs: Sequence[Pair]
+    pairs: Sequence[ThumbnailPair]
 
 
 @dataclass(frozen=True)
@@ -51,40 +51,44 @@ class SimilarityTable:
 
 
 @dataclass(frozen=True)
-class CopiesSection:
+class MemorisationSection:
     """What is known of copies; `pools` are those of which it can be assessed."""
 
     not_assessable: Sequence[NotAssessable]
     pools: Sequence[ClosestPairs]
     table: MeasureTable
-    nearest: SimilarityTable
+    nearest_similarity: SimilarityTable
 
 
-def copies_section(pools: Pools) -> CopiesSection:
+def memorisation_section(pools: Pools) -> MemorisationSection:
     """Copies of training images in these pools."""
-    assessed = [pool for pool in pools if not pool.assessable]
-    return CopiesSection(
-        not_assessable=[NotAssessable(p.generator, p.assessable) for p in pools if p.assessable],
-        pools=[ClosestPairs(pool.generator, thumbnails.pairs(pool)) for pool in assessed],
-        table=measure_table(assessed, copying=True),
-        nearest=SimilarityTable(
-            headings("images of", "metric", "value", "held-out real", "N", words=2),
-            [row for pool in assessed for row in _similarities(pool)],
+    assessed = [pool for pool in pools if not pool.not_assessable_reason]
+    return MemorisationSection(
+        not_assessable=[
+            NotAssessable(p.generator, p.not_assessable_reason)
+            for p in pools
+            if p.not_assessable_reason
+        ],
+        pools=[ClosestPairs(pool.generator, thumbnails.closest_pairs(pool)) for pool in assessed],
+        table=measure_table(assessed, memorisation=True),
+        nearest_similarity=SimilarityTable(
+            build_headings("images of", "metric", "value", "held-out real", "N", text_columns=2),
+            [row for pool in assessed for row in _similarity_rows(pool)],
         ),
     )
 
 
-def _similarities(pool: PoolView | Evaluation) -> list[SimilarityRow]:
-    generator = breakable(pool.generator)
+def _similarity_rows(pool: PoolResults | Evaluation) -> list[SimilarityRow]:
+    generator = add_word_breaks(pool.generator)
     rows = [
         SimilarityRow(
             generator,
             is_measured=True,
             metric=row.metric,
-            value=number(row.value),
-            interval=bounds(row.low, row.high),
-            real=number(row.real),
-            n=number(row.n, 0),
+            value=format_number(row.value),
+            interval=format_bounds(row.low, row.high),
+            real=format_number(row.real),
+            n=format_number(row.n, 0),
         )
         for row in pool.nearest_similarity
     ]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import REAL
-from xraysynth.report.formatting import known, number
-from xraysynth.report.readers import ALL, ASKED, SCORES
-from xraysynth.report.views.cells import Cell, Heading, headings
+from xraysynth.report.formatting import format_number, is_finite
+from xraysynth.report.readers import ALL_SYNTHETIC, QUESTIONS, SCORE_TITLES
+from xraysynth.report.views.cells import Cell, Heading, build_headings
 from xraysynth.report.views.reading import share_cell, value_cell
 
 
 @dataclass(frozen=True)
-class BetweenRow:
+class InterReaderRow:
     """Agreement on one question, by group of images, and Krippendorff's alpha."""
 
     question: str
@@ -20,35 +20,35 @@ class BetweenRow:
 
 
 @dataclass(frozen=True)
-class BetweenTable:
+class InterReaderTable:
     """Agreement between readers."""
 
     headings: Sequence[Heading]
-    rows: Sequence[BetweenRow]
+    rows: Sequence[InterReaderRow]
 
 
 @dataclass(frozen=True)
-class RepeatRow:
+class IntraReaderRow:
     """Agreement of readers with themselves on one question, or a note why it is not known."""
 
     question: str
     is_measured: bool
-    same: Cell
+    same_answer: Cell
     kappa: Cell
     n: str
     note: str
 
 
 @dataclass(frozen=True)
-class RepeatTable:
+class IntraReaderTable:
     """Agreement of readers with themselves."""
 
     headings: Sequence[Heading]
-    rows: Sequence[RepeatRow]
+    rows: Sequence[IntraReaderRow]
 
 
 @dataclass(frozen=True)
-class PairRow:
+class ReaderPairRow:
     """Agreement of two readers on one question."""
 
     question: str
@@ -58,55 +58,57 @@ class PairRow:
 
 
 @dataclass(frozen=True)
-class PairTable:
+class ReaderPairTable:
     """Agreement of every two readers."""
 
     headings: Sequence[Heading]
-    rows: Sequence[PairRow]
+    rows: Sequence[ReaderPairRow]
 
 
-def between_table(reading: Reading) -> BetweenTable:
+def inter_reader_table(reading: Reading) -> InterReaderTable:
     """Of the questions for which kappa is measured."""
-    groups = [ALL, REAL, *reading.generators]
+    groups = [ALL_SYNTHETIC, REAL, *reading.generators]
     names = ["", "all images", "real", *reading.generators, "Krippendorff’s α"]
     rows = []
-    for name, title in ASKED.items():
-        kappa = f"weighted_kappa_{name}" if name in SCORES else f"fleiss_kappa_{name}"
+    for name, title in QUESTIONS.items():
+        kappa = f"weighted_kappa_{name}" if name in SCORE_TITLES else f"fleiss_kappa_{name}"
         if reading.get(kappa):
             cells = [value_cell(reading.get(kappa, group)) for group in groups]
             alpha = value_cell(reading.get(f"alpha_{name}"))
-            rows.append(BetweenRow(title, [*cells, alpha]))
-    return BetweenTable(headings(*names), rows)
+            rows.append(InterReaderRow(title, [*cells, alpha]))
+    return InterReaderTable(build_headings(*names), rows)
 
 
-def repeat_table(reading: Reading) -> RepeatTable:
+def intra_reader_table(reading: Reading) -> IntraReaderTable:
     """Of the questions that were answered twice, or might have been."""
     rows = []
-    for name, title in ASKED.items():
+    for name, title in QUESTIONS.items():
         same = reading.get(f"same_again_{name}")
         if same:
             rows.append(
-                RepeatRow(
+                IntraReaderRow(
                     question=title,
-                    is_measured=known(same.value),
-                    same=share_cell(same),
+                    is_measured=is_finite(same.value),
+                    same_answer=share_cell(same),
                     kappa=value_cell(reading.get(f"kappa_again_{name}")),
                     n=f"{same.n} images, {same.readers} readers",
                     note=same.note,
                 )
             )
-    return RepeatTable(headings("", "same answer", "κ", "N"), rows)
+    return IntraReaderTable(build_headings("", "same answer", "κ", "N"), rows)
 
 
-def pair_table(reading: Reading) -> PairTable:
+def reader_pair_table(reading: Reading) -> ReaderPairTable:
     """Every two readers and question."""
     rows = [
-        PairRow(
-            ASKED[str(row.question)],
+        ReaderPairRow(
+            QUESTIONS[str(row.question)],
             f"{row.reader} and {row.other}",
-            number(row.value, 2),
+            format_number(row.value, 2),
             str(row.images),
         )
         for row in reading.pairs.itertuples(index=False)
     ]
-    return PairTable(headings("question", "readers", "κ", "images", words=2), rows)
+    return ReaderPairTable(
+        build_headings("question", "readers", "κ", "images", text_columns=2), rows
+    )

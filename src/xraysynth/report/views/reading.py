@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from xraysynth.evaluation.reader_study.reading import Reading
-from xraysynth.evaluation.reader_study.results import Result
+from xraysynth.evaluation.reader_study.results import ReadingResult
 from xraysynth.report import readers
-from xraysynth.report.formatting import UNKNOWN, breakable, count, known, number, percent, signed
-from xraysynth.report.readers import DETECTION, SCORES
-from xraysynth.report.views.cells import Cell, Heading, headings, percent_bounds
+from xraysynth.report.formatting import (
+    UNKNOWN_TEXT,
+    add_word_breaks,
+    format_count,
+    format_number,
+    format_percent,
+    format_signed,
+    is_finite,
+)
+from xraysynth.report.readers import DETECTION_METRICS, SCORE_TITLES
+from xraysynth.report.views.cells import Cell, Heading, build_headings, format_percent_bounds
 
-SHARES = ("accuracy", "sensitivity", "specificity")
+SHARE_METRICS = ("accuracy", "sensitivity", "specificity")
 """The measures of detection that are shares."""
 
 
@@ -40,7 +48,7 @@ class ShareTable:
     headings: Sequence[Heading]
     rows: Sequence[GroupRow]
     differences: Sequence[GroupRow]
-    is_of_origin: bool
+    is_called_real: bool
 
     @property
     def columns(self) -> int:
@@ -117,7 +125,7 @@ def study_reading(reading: Reading, generators: Sequence[str]) -> StudyReading:
     return StudyReading(
         answers=answers_view(reading, generators),
         simulated_readers=reading.simulated_readers,
-        readers=count(len(reading.readers), "reader"),
+        readers=format_count(len(reading.readers), "reader"),
         answer_count=str(reading.readers["answers"].sum()),
         headlines=reading_headlines(reading),
     )
@@ -125,113 +133,123 @@ def study_reading(reading: Reading, generators: Sequence[str]) -> StudyReading:
 
 def reading_headlines(reading: Reading) -> list[ReadingHeadline]:
     """One for each generator."""
-    return [ReadingHeadline(*sentence) for sentence in readers.sentences(reading)]
+    return [ReadingHeadline(*sentence) for sentence in readers.summary_sentences(reading)]
 
 
 def answers_view(reading: Reading, generators: Sequence[str] = ()) -> AnswersView:
     """The answers; colours are those of a page with these `generators`."""
-    asked_diagnosis = reading.has("diagnosis_agreement")
-    asked_scores = any(reading.has(name) for name in SCORES)
+    asked_diagnosis = reading.has_measure("diagnosis_agreement")
+    asked_scores = any(reading.has_measure(name) for name in SCORE_TITLES)
     return AnswersView(
         name=reading.name,
-        origin=_origin(reading, generators) if reading.has("called_real") else None,
-        diagnosis=_shares(reading, "diagnosis_agreement") if asked_diagnosis else None,
-        scores=_scores(reading) if asked_scores else None,
+        origin=_origin_view(reading, generators) if reading.has_measure("called_real") else None,
+        diagnosis=_share_table(reading, "diagnosis_agreement") if asked_diagnosis else None,
+        scores=_scores_view(reading) if asked_scores else None,
     )
 
 
-def group_name(group: str) -> Markup:
+def group_heading(group: str) -> Markup:
     """What a row of images is called."""
-    return breakable(readers.called(group))
+    return add_word_breaks(readers.group_title(group))
 
 
-def value_cell(result: Result | None, *, digits: int = 2, plus: bool = False) -> Cell:
+def value_cell(result: ReadingResult | None, *, digits: int = 2, with_sign: bool = False) -> Cell:
     """A number with its interval."""
-    if result is None or not known(result.value):
+    if result is None or not is_finite(result.value):
         return Cell()
-    low, high = number(result.low, digits), number(result.high, digits)
+    low, high = format_number(result.low, digits), format_number(result.high, digits)
     return Cell(
-        signed(result.value, digits) if plus else number(result.value, digits),
+        format_signed(result.value, digits) if with_sign else format_number(result.value, digits),
         str(result.value),
-        f"[{low}, {high}]" if known(result.low) else "",
+        f"[{low}, {high}]" if is_finite(result.low) else "",
     )
 
 
-def share_cell(result: Result | None) -> Cell:
+def share_cell(result: ReadingResult | None) -> Cell:
     """A share with its interval, in percent."""
-    if result is None or not known(result.value):
+    if result is None or not is_finite(result.value):
         return Cell()
-    bounds = percent_bounds(result.low, result.high)
-    return Cell(percent(result.value), str(result.value), bounds)
+    bounds = format_percent_bounds(result.low, result.high)
+    return Cell(format_percent(result.value), str(result.value), bounds)
 
 
-def _points_cell(result: Result | None) -> Cell:
+def _percentage_points_cell(result: ReadingResult | None) -> Cell:
     """A difference of shares with its interval, in percentage points."""
-    if result is None or not known(result.value):
+    if result is None or not is_finite(result.value):
         return Cell()
-    interval = readers.points(result).partition("points ")[2]
-    return Cell(readers.hundredths(result.value), str(result.value), interval)
+    interval = readers.format_percentage_points(result).partition("points ")[2]
+    return Cell(readers.format_points(result.value), str(result.value), interval)
 
 
-def _origin(reading: Reading, generators: Sequence[str]) -> OriginView:
+def _origin_view(reading: Reading, generators: Sequence[str]) -> OriginView:
     rows = []
     for group in reading.groups[1:]:
-        cells = [_detection(reading, name, group) for name in DETECTION]
-        rows.append(GroupRow(group_name(group), cells))
+        cells = [_detection_cell(reading, name, group) for name in DETECTION_METRICS]
+        rows.append(GroupRow(group_heading(group), cells))
     return OriginView(
-        forest=Markup(readers.forest(reading, generators)),
-        called_real=_shares(reading, "called_real"),
-        detection=GroupTable(headings("", *DETECTION.values()), rows),
+        forest=Markup(readers.draw_forest_plot(reading, generators)),
+        called_real=_share_table(reading, "called_real"),
+        detection=GroupTable(build_headings("", *DETECTION_METRICS.values()), rows),
     )
 
 
-def _detection(reading: Reading, name: str, group: str) -> Cell:
+def _detection_cell(reading: Reading, name: str, group: str) -> Cell:
     result = reading.get(name, group)
-    return share_cell(result) if name in SHARES else value_cell(result, plus=name == "criterion")
+    return (
+        share_cell(result)
+        if name in SHARE_METRICS
+        else value_cell(result, with_sign=name == "criterion")
+    )
 
 
-def _shares(reading: Reading, name: str) -> ShareTable:
+def _share_table(reading: Reading, name: str) -> ShareTable:
     labels = ["", *(reading.classes if len(reading.classes) > 1 else ())]
     return ShareTable(
-        headings=headings("", "all classes", *labels[1:]),
+        headings=build_headings("", "all classes", *labels[1:]),
         rows=[_share_row(reading, name, group, labels) for group in reading.groups],
         differences=[
             _difference_row(reading, f"{name}_difference", group, labels)
             for group in reading.groups[1:]
         ],
-        is_of_origin=name == "called_real",
+        is_called_real=name == "called_real",
     )
 
 
 def _share_row(reading: Reading, name: str, group: str, labels: Sequence[str]) -> GroupRow:
     cells = [share_cell(reading.get(name, group, label)) for label in labels]
-    return GroupRow(group_name(group), cells)
+    return GroupRow(group_heading(group), cells)
 
 
 def _difference_row(reading: Reading, name: str, group: str, labels: Sequence[str]) -> GroupRow:
-    cells = [_points_cell(reading.get(name, group, label)) for label in labels]
-    return GroupRow(group_name(group), cells, _p_under(reading, reading.get(name, group)))
+    cells = [_percentage_points_cell(reading.get(name, group, label)) for label in labels]
+    return GroupRow(group_heading(group), cells, _format_group_p(reading, reading.get(name, group)))
 
 
-def _p_under(reading: Reading, difference: Result | None) -> str:
-    if difference is None or not known(difference.p_holm):
+def _format_group_p(reading: Reading, difference: ReadingResult | None) -> str:
+    if difference is None or not is_finite(difference.p_holm):
         return ""
-    return readers.p_words(difference.p_holm) + (" (Holm)" if len(reading.generators) > 1 else "")
+    return readers.format_p_value(difference.p_holm) + (
+        " (Holm)" if len(reading.generators) > 1 else ""
+    )
 
 
-def _scores(reading: Reading) -> ScoresView:
+def _scores_view(reading: Reading) -> ScoresView:
     measured = set(reading.results["name"])
-    names = [name for name in SCORES if name in measured]
+    names = [name for name in SCORE_TITLES if name in measured]
     rows = []
     for group in reading.groups:
-        scores = [_score(reading, name, group) for name in names]
-        rows.append(ScoreRow(group_name(group), scores))
+        scores = [_score_cells(reading, name, group) for name in names]
+        rows.append(ScoreRow(group_heading(group), scores))
     p_title = "p (Holm)" if len(reading.generators) > 1 else "p"
-    return ScoresView([SCORES[name] for name in names], p_title, rows)
+    return ScoresView([SCORE_TITLES[name] for name in names], p_title, rows)
 
 
-def _score(reading: Reading, name: str, group: str) -> ScoreCells:
+def _score_cells(reading: Reading, name: str, group: str) -> ScoreCells:
     apart = reading.get(f"{name}_difference", group)
-    p = readers.p_words(apart.p_holm).removeprefix("p = ").removeprefix("p ") if apart else UNKNOWN
-    mean = value_cell(reading.get(name, group), plus=True)
-    return ScoreCells(mean, value_cell(apart, plus=True), p)
+    p = (
+        readers.format_p_value(apart.p_holm).removeprefix("p = ").removeprefix("p ")
+        if apart
+        else UNKNOWN_TEXT
+    )
+    mean = value_cell(reading.get(name, group), with_sign=True)
+    return ScoreCells(mean, value_cell(apart, with_sign=True), p)

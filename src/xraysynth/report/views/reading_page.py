@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.report import readers
-from xraysynth.report.formatting import known, number, percent, signed
-from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.formatting import format_number, format_percent, format_signed, is_finite
+from xraysynth.report.views.cells import Heading, build_headings
 from xraysynth.report.views.error_maps import ErrorsSection, errors_section
 from xraysynth.report.views.reader_agreement import (
-    BetweenTable,
-    PairTable,
-    RepeatTable,
-    between_table,
-    pair_table,
-    repeat_table,
+    InterReaderTable,
+    IntraReaderTable,
+    ReaderPairTable,
+    inter_reader_table,
+    intra_reader_table,
+    reader_pair_table,
 )
 from xraysynth.report.views.reading import (
     AnswersView,
@@ -23,7 +23,7 @@ from xraysynth.report.views.reading import (
     reading_headlines,
 )
 
-MOST_PLACES = 6
+MAX_RESULTS_PER_NOTE = 6
 """Results that a note is said to belong to."""
 
 
@@ -48,7 +48,7 @@ class DesignRow:
     """Half-widths with one number of readers."""
 
     readers: int
-    widths: Sequence[str]
+    half_widths: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class ReadingPage:
     command: str
     simulated_images: bool
     simulated_readers: bool
-    unfinished: str
+    unfinished_sessions: str
     headlines: Sequence[ReadingHeadline]
     answers: AnswersView
     readers: ReaderTable
     seconds: str
     errors: ErrorsSection | None
-    between: BetweenTable
-    again: RepeatTable
-    pairs: PairTable | None
+    inter_reader: InterReaderTable
+    intra_reader: IntraReaderTable
+    reader_pairs: ReaderPairTable | None
     advice: Sequence[str]
     designs: Sequence[DesignTable]
     notes: Sequence[str]
@@ -93,80 +93,92 @@ def reading_page(reading: Reading) -> ReadingPage:
         command=reading.command,
         simulated_images=reading.simulated_images,
         simulated_readers=reading.simulated_readers,
-        unfinished=_unfinished(reading),
+        unfinished_sessions=_unfinished_sessions(reading),
         headlines=reading_headlines(reading),
         answers=answers_view(reading),
-        readers=_readers(reading),
-        seconds=_seconds(reading),
-        errors=errors_section(reading) if reading.has("errors") else None,
-        between=between_table(reading),
-        again=repeat_table(reading),
-        pairs=pair_table(reading) if len(reading.pairs) else None,
-        advice=readers.advice(reading),
-        designs=_designs(reading),
+        readers=_reader_table(reading),
+        seconds=_describe_seconds(reading),
+        errors=errors_section(reading) if reading.has_measure("errors") else None,
+        inter_reader=inter_reader_table(reading),
+        intra_reader=intra_reader_table(reading),
+        reader_pairs=reader_pair_table(reading) if len(reading.pairs) else None,
+        advice=readers.design_advice(reading),
+        designs=_design_tables(reading),
         notes=reading.notes,
         result_notes=_result_notes(reading),
     )
 
 
-def _unfinished(reading: Reading) -> str:
+def _unfinished_sessions(reading: Reading) -> str:
     sessions = [session for session in reading.exports if not session.finished]
-    return "; ".join(f"{s.reader}, session {s.session}: {s.answered} of {s.of}" for s in sessions)
+    return "; ".join(
+        f"{s.reader}, session {s.session}: {s.answered} of {s.total}" for s in sessions
+    )
 
 
-def _readers(reading: Reading) -> ReaderTable:
-    compared = reading.has("d_prime")
+def _reader_table(reading: Reading) -> ReaderTable:
+    compared = reading.has_measure("d_prime")
     names = ["reader", "images", "shown again", "seconds an image"]
     names += ["accuracy", "d′", "criterion"] if compared else []
     rows = []
     for row in reading.readers.itertuples(index=False):
-        numbers = [str(row.answers), str(row.repeats), number(row.median_seconds, 1)]
+        numbers = [str(row.answers), str(row.repeats), format_number(row.median_seconds, 1)]
         if compared:
-            numbers += [percent(row.accuracy), number(row.d_prime, 2), signed(row.criterion, 2)]
+            numbers += [
+                format_percent(row.accuracy),
+                format_number(row.d_prime, 2),
+                format_signed(row.criterion, 2),
+            ]
         rows.append(ReaderRow(str(row.reader), numbers))
-    return ReaderTable(headings(*names), rows)
+    return ReaderTable(build_headings(*names), rows)
 
 
-def _seconds(reading: Reading) -> str:
+def _describe_seconds(reading: Reading) -> str:
     """Geometric means of the seconds an image, group by group."""
     parts: list[str] = []
     for group in reading.groups:
-        seconds = readers.seconds(reading.get("log_seconds", group))
+        seconds = readers.geometric_mean_seconds(reading.get("log_seconds", group))
         if seconds:
-            name = readers.called(group)
-            text = f"{name if parts else name.capitalize()}: {number(seconds.value, 1)} s"
-            if known(seconds.low):
-                text += f" [{number(seconds.low, 1)}, {number(seconds.high, 1)}]"
+            name = readers.group_title(group)
+            text = f"{name if parts else name.capitalize()}: {format_number(seconds.value, 1)} s"
+            if is_finite(seconds.low):
+                text += f" [{format_number(seconds.low, 1)}, {format_number(seconds.high, 1)}]"
             parts.append(text)
     return f"{'; '.join(parts)} (geometric means)." if parts else ""
 
 
-def _designs(reading: Reading) -> list[DesignTable]:
+def _design_tables(reading: Reading) -> list[DesignTable]:
     """A table of half-widths per generator and measure."""
     tables = []
     for generator, measures in reading.plans.items():
         for measure, plans in measures.items():
             sizes = sorted({plan.images for plan in plans})
-            widths = {(p.readers, p.images): _width(p.half_width, measure) for p in plans}
+            widths = {
+                (p.readers, p.images): _format_half_width(p.half_width, measure) for p in plans
+            }
             counts = sorted({plan.readers for plan in plans})
             rows = [DesignRow(count, [widths[count, size] for size in sizes]) for count in counts]
             of = "share called real" if measure == "called_real" else "d′, with as many real images"
             if rows:
-                columns = headings("readers", *map(str, sizes))
+                columns = build_headings("readers", *map(str, sizes))
                 caption = f"{generator}: {of}"
                 tables.append(DesignTable(f"Designs for {generator}", caption, columns, rows))
     return tables
 
 
-def _width(half_width: float, measure: str) -> str:
-    return f"{number(100 * half_width, 1)}%" if measure == "called_real" else number(half_width, 2)
+def _format_half_width(half_width: float, measure: str) -> str:
+    return (
+        f"{format_number(100 * half_width, 1)}%"
+        if measure == "called_real"
+        else format_number(half_width, 2)
+    )
 
 
 def _result_notes(reading: Reading) -> list[str]:
     """What qualifies results of all classes: the note and the results it belongs to."""
     lines = []
-    for note, places in readers.notes(reading):
-        more = len(places) - MOST_PLACES
+    for note, places in readers.collect_notes(reading):
+        more = len(places) - MAX_RESULTS_PER_NOTE
         rest = f" and {more} more" if more > 0 else ""
-        lines.append(f"{note.capitalize()}: {', '.join(places[:MOST_PLACES])}{rest}.")
+        lines.append(f"{note.capitalize()}: {', '.join(places[:MAX_RESULTS_PER_NOTE])}{rest}.")
     return lines

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xraysynth.report.content import JobRun
-from xraysynth.report.formatting import duration, known, number
-from xraysynth.report.views.cells import Heading, headings
+from xraysynth.report.formatting import format_duration, format_number, is_finite
+from xraysynth.report.views.cells import Heading, build_headings
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ def run_section(jobs: Sequence[JobRun], environment: Mapping[str, str]) -> RunSe
             JobRow(
                 job.stage,
                 job.name,
-                duration(job.seconds),
-                number(job.peak_memory_mb, 0),
+                format_duration(job.seconds),
+                format_number(job.peak_memory_mb, 0),
                 job.state,
             )
             for job in jobs
         ],
         environment=[Fact(name, value) for name, value in environment.items()],
-        stage_headings=headings("stage", "jobs", "total time", "longest job", "peak memory"),
-        job_headings=headings("stage", "job", "time", "peak memory", "state", words=2),
+        stage_headings=build_headings("stage", "jobs", "total time", "longest job", "peak memory"),
+        job_headings=build_headings("stage", "job", "time", "peak memory", "state", text_columns=2),
     )
 
 
@@ -88,12 +88,12 @@ def _stage_row(stage: str, jobs: Sequence[JobRun]) -> StageRow:
     counts = {state: states.count(state) for state in dict.fromkeys(states)}
     by_count = sorted(counts.items(), key=lambda item: -item[1])
     seconds = [job.seconds for job in jobs if job.seconds is not None]
-    memory = [float(job.peak_memory_mb or 0) for job in jobs if known(job.peak_memory_mb)]
+    memory = [float(job.peak_memory_mb or 0) for job in jobs if is_finite(job.peak_memory_mb)]
     return StageRow(
         stage=stage,
         jobs=len(jobs),
         states=", ".join(f"{count} {state}" for state, count in by_count),
-        time=duration(sum(seconds)),
-        longest=duration(max(seconds, default=None)),
-        peak_memory=number(max(memory, default=None), 0),
+        time=format_duration(sum(seconds)),
+        longest=format_duration(max(seconds, default=None)),
+        peak_memory=format_number(max(memory, default=None), 0),
     )

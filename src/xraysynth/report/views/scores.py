@@ -4,12 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xraysynth.report import arm_groups
-from xraysynth.report.arm_groups import PRIMARY, SUMMARY
+from xraysynth.report.arm_groups import PRIMARY_METRIC, SUMMARY_METRICS
 from xraysynth.report.content import Arm
-from xraysynth.report.formatting import UNKNOWN
-from xraysynth.report.views.cells import ArmLabel, Cell, Heading, arm_label, headings, score
+from xraysynth.report.formatting import UNKNOWN_TEXT
+from xraysynth.report.views.cells import (
+    ArmLabel,
+    Cell,
+    Heading,
+    arm_label,
+    build_headings,
+    score_cell,
+)
 
-BY_CLASS = ("precision", "recall", "f1", "auprc")
+CLASS_METRICS = ("precision", "recall", "f1", "auprc")
 """Metrics of single classes."""
 
 
@@ -83,8 +90,10 @@ class ClassScoreTable:
 
 def score_table(arms: Sequence[Arm]) -> ScoreTable:
     """All scores."""
-    groups = _groups(arms, lambda arm: [score(arm.scores.get(metric)) for metric in SUMMARY])
-    return ScoreTable(headings("arm", *SUMMARY.values()), groups)
+    groups = _score_groups(
+        arms, lambda arm: [score_cell(arm.scores.get(metric)) for metric in SUMMARY_METRICS]
+    )
+    return ScoreTable(build_headings("arm", *SUMMARY_METRICS.values()), groups)
 
 
 def external_table(arms: Sequence[Arm]) -> ExternalTable | None:
@@ -97,28 +106,28 @@ def external_table(arms: Sequence[Arm]) -> ExternalTable | None:
         return None
 
     def cells(arm: Arm) -> list[Cell]:
-        return [score(arm.external.get(name, {}).get(PRIMARY)) for name in sizes]
+        return [score_cell(arm.external.get(name, {}).get(PRIMARY_METRIC)) for name in sizes]
 
     sources = [ExternalSource(name, n) for name, n in sizes.items()]
-    return ExternalTable(sources, _groups(arms, cells))
+    return ExternalTable(sources, _score_groups(arms, cells))
 
 
 def class_score_table(arms: Sequence[Arm], classes: Sequence[str]) -> ClassScoreTable:
     """Precision, recall and the like of each class."""
     names = ("arm", "class", "n", "precision", "recall", "F1", "AUPRC")
-    rows = [_class_row(arm, label) for arm in arms for label in classes]
-    return ClassScoreTable(headings(*names, words=2), rows)
+    rows = [_class_score_row(arm, label) for arm in arms for label in classes]
+    return ClassScoreTable(build_headings(*names, text_columns=2), rows)
 
 
-def _groups(arms: Sequence[Arm], cells: Callable[[Arm], list[Cell]]) -> list[ScoreGroup]:
+def _score_groups(arms: Sequence[Arm], cells: Callable[[Arm], list[Cell]]) -> list[ScoreGroup]:
     groups = []
-    for title, group in arm_groups.grouped(arms):
+    for title, group in arm_groups.group_arms(arms):
         rows = [ScoreRow(arm_label(arm), cells(arm)) for arm in group]
         groups.append(ScoreGroup(title, rows))
     return groups
 
 
-def _class_row(arm: Arm, label: str) -> ClassScoreRow:
+def _class_score_row(arm: Arm, label: str) -> ClassScoreRow:
     f1 = arm.scores.get(f"f1/{label}")
-    cells = [score(arm.scores.get(f"{metric}/{label}")) for metric in BY_CLASS]
-    return ClassScoreRow(arm_label(arm), label, UNKNOWN if f1 is None else str(f1.n), cells)
+    cells = [score_cell(arm.scores.get(f"{metric}/{label}")) for metric in CLASS_METRICS]
+    return ClassScoreRow(arm_label(arm), label, UNKNOWN_TEXT if f1 is None else str(f1.n), cells)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xraysynth.report import arm_groups, costs, findings
 from xraysynth.report.content import Content
-from xraysynth.report.formatting import count
+from xraysynth.report.formatting import format_count
 from xraysynth.report.views.appearance import AppearanceSection, appearance_section
 from xraysynth.report.views.arms import ArmsSection, arms_section
 from xraysynth.report.views.cohort import CohortSection, cohort_section
@@ -13,10 +13,15 @@ from xraysynth.report.views.confusion import ConfusionSection, confusion_section
 from xraysynth.report.views.curves import CurvesSection, curves_section
 from xraysynth.report.views.design import DesignSection, design_section
 from xraysynth.report.views.findings import FindingsSection, findings_section
-from xraysynth.report.views.generators import Galleries, RefusalTable, galleries, refusal_tables
+from xraysynth.report.views.generators import (
+    Galleries,
+    RefusalTable,
+    build_galleries,
+    refusal_tables,
+)
 from xraysynth.report.views.labels import LabelsSection, labels_section
 from xraysynth.report.views.measures import MeasuresSection, measures_section
-from xraysynth.report.views.memorisation import CopiesSection, copies_section
+from xraysynth.report.views.memorisation import MemorisationSection, memorisation_section
 from xraysynth.report.views.reading import StudyReading, study_reading
 from xraysynth.report.views.run import RunSection, run_section
 from xraysynth.report.views.tradeoffs import TradeoffsSection, tradeoffs_section
@@ -51,7 +56,7 @@ class StudyPage:
     confusion: ConfusionSection
     refusals: Sequence[RefusalTable]
     measures: MeasuresSection
-    copies: CopiesSection
+    memorisation: MemorisationSection
     labels: LabelsSection
     appearance: AppearanceSection
     galleries: Galleries
@@ -66,17 +71,17 @@ class StudyPage:
     @property
     def failed_jobs(self) -> str:
         """How many jobs failed."""
-        return count(len(self.failures), "job")
+        return format_count(len(self.failures), "job")
 
 
 def study_page(content: Content) -> StudyPage:
     """The page of a study."""
-    arms, pools, classes = arm_groups.ordered(content.arms), content.pools, content.classes
+    arms, pools, classes = arm_groups.sort_arms(content.arms), content.pools, content.classes
     generators = list(
         dict.fromkeys(a.generator for a in arms if a.synthetic_fraction > 0 and a.generator)
     )
     real = "simulated real" if content.simulated else "real"
-    points = costs.points(content)
+    points = costs.arm_costs(content)
     return StudyPage(
         title=content.title,
         created=content.created,
@@ -86,25 +91,25 @@ def study_page(content: Content) -> StudyPage:
         failures=content.failures,
         limits=content.limits,
         real=real,
-        test_images=arm_groups.test_images(arms[0]) if arms else 0,
-        test_patients=arm_groups.test_patients(arms[0]) if arms else 0,
+        test_images=arm_groups.count_test_images(arms[0]) if arms else 0,
+        test_patients=arm_groups.count_test_patients(arms[0]) if arms else 0,
         has_controls=any(arm.control for arm in arms),
         has_pools=bool(pools),
         findings=findings_section(
-            findings.findings(content), costs.cheapest(points), arms, generators
+            findings.collect_findings(content), costs.cheapest_gain(points), arms, generators
         ),
         design=design_section(arms, classes, generators),
         cohort=cohort_section(content),
         arms=arms_section(arms, classes),
         tradeoffs=tradeoffs_section(content, points, generators),
-        curves=curves_section(arms, content.worth, classes, generators),
+        curves=curves_section(arms, content.equivalents, classes, generators),
         confusion=confusion_section(arms, classes),
         refusals=refusal_tables(pools),
-        measures=measures_section(pools, classes, content.agreement),
-        copies=copies_section(pools),
+        measures=measures_section(pools, classes, content.encoder_agreement),
+        memorisation=memorisation_section(pools),
         labels=labels_section(pools, arms, classes, real),
-        appearance=appearance_section(pools, classes, of_study=True),
-        galleries=galleries(content.cohort, pools, classes, real),
+        appearance=appearance_section(pools, classes, is_from_study=True),
+        galleries=build_galleries(content.cohort, pools, classes, real),
         readings=[study_reading(reading, generators) for reading in content.readings],
         run=run_section(content.jobs, content.environment),
     )

@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from xraysynth.report import pareto, tradeoffs, verdicts
 from xraysynth.report.content import Content
-from xraysynth.report.costs import UNITS, Point, Quantity, Unit
-from xraysynth.report.formatting import quantity
+from xraysynth.report.costs import UNITS, ArmCost, Quantity, Unit
+from xraysynth.report.formatting import format_quantity
 from xraysynth.report.views.cells import ArmLabel, Heading, arm_label
 
 
@@ -54,23 +54,23 @@ class ComparisonTable:
 
 
 @dataclass(frozen=True)
-class PointRow:
+class ArmCostRow:
     """One arm's gain, the cost of its images by unit, and what a point costs, or why it has no price."""
 
     arm: ArmLabel
     gain: QuantityCell
     synthetic_images: int
     costs: Sequence[QuantityCell]
-    per_point: Sequence[QuantityCell]
+    per_f1_point: Sequence[QuantityCell]
     no_price: str
 
 
 @dataclass(frozen=True)
-class PointTable:
+class ArmCostTable:
     """What gains cost, in the `units` of which something is known."""
 
     units: Sequence[str]
-    rows: Sequence[PointRow]
+    rows: Sequence[ArmCostRow]
 
     @property
     def unit_count(self) -> int:
@@ -90,8 +90,8 @@ class IncompletePlot:
 class CostPlots:
     """Gain against cost: the plots, and what has no place in any or in one of them."""
 
-    drawn: Sequence[Markup]
-    empty: Sequence[str]
+    figures: Sequence[Markup]
+    units_without_plot: Sequence[str]
     incomplete: Sequence[IncompletePlot]
 
 
@@ -99,16 +99,16 @@ class CostPlots:
 class TradeoffsSection:
     """Compare and decide; `points` is None where no arm was compared with real only."""
 
-    side_by_side: ComparisonTable
+    comparison: ComparisonTable
     usd_per_hour: str
     details: ComparisonTable
-    points: PointTable | None
+    arm_costs: ArmCostTable | None
     plots: CostPlots
     machines: ComparisonTable
 
 
 def tradeoffs_section(
-    content: Content, points: Sequence[Point], generators: Sequence[str]
+    content: Content, arm_costs: Sequence[ArmCost], generators: Sequence[str]
 ) -> TradeoffsSection | None:
     """The trade-offs of a study's generators; colours are those of a page with these `generators`."""
     if not content.pools:
@@ -116,19 +116,19 @@ def tradeoffs_section(
     names = [pool.generator for pool in content.pools]
     price = content.machine_usd_per_hour
     return TradeoffsSection(
-        side_by_side=_table(names, tradeoffs.side_by_side(content)),
-        usd_per_hour="" if price is None else quantity(price, "USD"),
-        details=_table(names, tradeoffs.in_detail(content)),
-        points=_points(points) if points else None,
-        plots=_plots(points, generators),
-        machines=_table(names, tradeoffs.on_machines(content), short=True),
+        comparison=_comparison_table(names, tradeoffs.compare_generators(content)),
+        usd_per_hour="" if price is None else format_quantity(price, "USD"),
+        details=_comparison_table(names, tradeoffs.ledger_details(content)),
+        arm_costs=_arm_cost_table(arm_costs) if arm_costs else None,
+        plots=_cost_plots(arm_costs, generators),
+        machines=_comparison_table(names, tradeoffs.machine_requirements(content), is_short=True),
     )
 
 
-def _table(
-    generators: Sequence[str], groups: Sequence[tradeoffs.Group], *, short: bool = False
+def _comparison_table(
+    generators: Sequence[str], groups: Sequence[tradeoffs.QuantityGroup], *, is_short: bool = False
 ) -> ComparisonTable:
-    cell = _short_cell if short else _cell
+    cell = _machine_cell if is_short else _quantity_cell
     shown = []
     for group in groups:
         rows = []
@@ -139,69 +139,77 @@ def _table(
     return ComparisonTable(columns, shown)
 
 
-def _cell(found: Quantity) -> QuantityCell:
-    if found.value is None:
-        return QuantityCell(found.words, note=found.note)
+def _quantity_cell(amount: Quantity) -> QuantityCell:
+    if amount.value is None:
+        return QuantityCell(amount.text, note=amount.note)
     return QuantityCell(
-        text=quantity(found.value, found.unit),
-        raw=str(found.value),
-        interval=_interval(found),
-        n=f"N = {found.n}" if found.n else "",
-        is_estimated=found.how == "estimated",
-        note=found.note,
+        text=format_quantity(amount.value, amount.unit),
+        raw=str(amount.value),
+        interval=_format_interval(amount),
+        n=f"N = {amount.n}" if amount.n else "",
+        is_estimated=amount.how == "estimated",
+        note=amount.note,
     )
 
 
-def _short_cell(found: Quantity) -> QuantityCell:
+def _machine_cell(amount: Quantity) -> QuantityCell:
     """How it is known stands in the note."""
-    note = ", ".join(filter(None, [found.how, found.note]))
-    if found.value is None:
-        return QuantityCell(found.words, note=note)
-    text = quantity(found.value, found.unit)
-    return QuantityCell(text, str(found.value), _interval(found), note=note)
+    note = ", ".join(filter(None, [amount.how, amount.note]))
+    if amount.value is None:
+        return QuantityCell(amount.text, note=note)
+    text = format_quantity(amount.value, amount.unit)
+    return QuantityCell(text, str(amount.value), _format_interval(amount), note=note)
 
 
-def _interval(found: Quantity) -> str:
-    if found.low is None or found.high is None:
+def _format_interval(amount: Quantity) -> str:
+    if amount.low is None or amount.high is None:
         return ""
-    return f"[{quantity(found.low, found.unit)}, {quantity(found.high, found.unit)}]"
-
-
-def _points(points: Sequence[Point]) -> PointTable:
-    units = tradeoffs.units(points)
-    return PointTable([UNITS[unit] for unit in units], [_point(point, units) for point in points])
-
-
-def _point(point: Point, units: Sequence[Unit]) -> PointRow:
-    has_gain = point.word == verdicts.BETTER
-    return PointRow(
-        arm=arm_label(point.arm),
-        gain=_cell(point.shown_gain),
-        synthetic_images=point.arm.synthetic_images,
-        costs=[_cell(point.images[unit]) for unit in units],
-        per_point=[_bare_cell(point.per_point[unit]) for unit in units] if has_gain else [],
-        no_price="" if has_gain or not units else point.per_point["s"].words,
+    return (
+        f"[{format_quantity(amount.low, amount.unit)}, {format_quantity(amount.high, amount.unit)}]"
     )
 
 
-def _bare_cell(found: Quantity) -> QuantityCell:
+def _arm_cost_table(arm_costs: Sequence[ArmCost]) -> ArmCostTable:
+    units = tradeoffs.units_with_costs(arm_costs)
+    return ArmCostTable(
+        [UNITS[unit] for unit in units], [_arm_cost_row(point, units) for point in arm_costs]
+    )
+
+
+def _arm_cost_row(arm_cost: ArmCost, units: Sequence[Unit]) -> ArmCostRow:
+    has_gain = arm_cost.word == verdicts.BETTER
+    return ArmCostRow(
+        arm=arm_label(arm_cost.arm),
+        gain=_quantity_cell(arm_cost.gain_quantity),
+        synthetic_images=arm_cost.arm.synthetic_images,
+        costs=[_quantity_cell(arm_cost.all_images[unit]) for unit in units],
+        per_f1_point=[_plain_cell(arm_cost.per_f1_point[unit]) for unit in units]
+        if has_gain
+        else [],
+        no_price="" if has_gain or not units else arm_cost.per_f1_point["s"].text,
+    )
+
+
+def _plain_cell(amount: Quantity) -> QuantityCell:
     """The number with its interval alone."""
-    if found.value is None:
-        return QuantityCell(found.words)
-    return QuantityCell(quantity(found.value, found.unit), str(found.value), _interval(found))
+    if amount.value is None:
+        return QuantityCell(amount.text)
+    return QuantityCell(
+        format_quantity(amount.value, amount.unit), str(amount.value), _format_interval(amount)
+    )
 
 
-def _plots(points: Sequence[Point], generators: Sequence[str]) -> CostPlots:
-    missing = {unit: _undrawn(points, unit) for unit in UNITS}
-    drawn = [unit for unit in UNITS if pareto.drawn(points, unit)]
+def _cost_plots(arm_costs: Sequence[ArmCost], generators: Sequence[str]) -> CostPlots:
+    missing = {unit: _generators_without_point(arm_costs, unit) for unit in UNITS}
+    drawn = [unit for unit in UNITS if pareto.plottable_costs(arm_costs, unit)]
     return CostPlots(
-        drawn=[Markup(pareto.plot(points, generators, unit)) for unit in drawn],
-        empty=[name for unit, name in UNITS.items() if unit not in drawn],
+        figures=[Markup(pareto.draw_pareto_plot(arm_costs, generators, unit)) for unit in drawn],
+        units_without_plot=[name for unit, name in UNITS.items() if unit not in drawn],
         incomplete=[IncompletePlot(UNITS[unit], missing[unit]) for unit in drawn if missing[unit]],
     )
 
 
-def _undrawn(points: Sequence[Point], unit: Unit) -> str:
+def _generators_without_point(arm_costs: Sequence[ArmCost], unit: Unit) -> str:
     """The generators whose cost has no place in a plot."""
-    drawn = pareto.drawn(points, unit)
-    return ", ".join(dict.fromkeys(p.arm.generator for p in points if p not in drawn))
+    drawn = pareto.plottable_costs(arm_costs, unit)
+    return ", ".join(dict.fromkeys(p.arm.generator for p in arm_costs if p not in drawn))

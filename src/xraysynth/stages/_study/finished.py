@@ -26,9 +26,9 @@ class FinishedPool:
     outcomes: Mapping[str, Mapping[str, int]]
     refusals: Refusals
     ledger: Ledger
-    taught: Job | None
-    made: Job
-    measured: Job
+    finetune_job: Job | None
+    generate_job: Job
+    evaluate_job: Job
 
     @property
     def key(self) -> str:
@@ -40,32 +40,32 @@ class FinishedPool:
 class FinishedJobs:
     """The jobs of a study that are done, and the names of those that are not."""
 
-    prepared: Job
+    prepare_job: Job
     arms: Sequence[tuple[plan.ArmConfig, Mapping[int, Job]]]
     pools: Sequence[FinishedPool]
-    probed: Job | None
+    probe_job: Job | None
     missing: Sequence[str]
 
-    def named(self) -> list[tuple[str, Job]]:
+    def named_jobs(self) -> list[tuple[str, Job]]:
         """Every finished job with a name for the reader."""
         trained = [
             (f"{arm.title}, seed {seed}", job)
             for arm, jobs in self.arms
             for seed, job in jobs.items()
         ]
-        taught = [(p.generator.name, p.taught) for p in self.pools if p.taught]
-        made = [(p.generator.name, p.made) for p in self.pools]
-        measured = [(p.generator.name, p.measured) for p in self.pools]
-        probed = [("shortcuts", self.probed)] if self.probed else []
-        return [("cohort", self.prepared), *probed, *taught, *made, *trained, *measured]
+        taught = [(p.generator.name, p.finetune_job) for p in self.pools if p.finetune_job]
+        made = [(p.generator.name, p.generate_job) for p in self.pools]
+        measured = [(p.generator.name, p.evaluate_job) for p in self.pools]
+        probed = [("shortcuts", self.probe_job)] if self.probe_job else []
+        return [("cohort", self.prepare_job), *probed, *taught, *made, *trained, *measured]
 
 
-def collect(workspace: Workspace) -> FinishedJobs:
+def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
     config = workspace.config
     planned, missing = [], []
-    for arm in plan.arms(config, workspace.cohort):
+    for arm in plan.build_arms(config, workspace.cohort):
         jobs = {
-            seed: train.lasting_job(workspace.derive(replace(arm.config, seed=seed)))
+            seed: train.build_unchecked_job(workspace.with_config(replace(arm.config, seed=seed)))
             for seed in config.study.seeds
         }
         planned.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
@@ -75,7 +75,7 @@ def collect(workspace: Workspace) -> FinishedJobs:
     pools = []
     for key in config.generator:
         try:
-            pools += _measured_pools(plan.measuring_workspace(workspace, key))
+            pools += _collect_pools(plan.evaluation_workspace(workspace, key))
         except XraysynthError as error:
             missing.append(f"{key}: {error}")
     done = [(arm, jobs) for arm, jobs in planned if jobs]
@@ -84,48 +84,50 @@ def collect(workspace: Workspace) -> FinishedJobs:
             "the report compares with the real-only arm, of which no training is done; run: "
             + workspace.command("study")
         )
-    probed = probe.job(workspace)
+    probed = probe.build_job(workspace)
     if not probed.done:
         missing.append("probe: not done")
     return FinishedJobs(
-        prepare.job(workspace), done, pools, probed if probed.done else None, missing
+        prepare.build_job(workspace), done, pools, probed if probed.done else None, missing
     )
 
 
-def pools_seen(jobs: FinishedJobs) -> dict[str, Mapping[str, str]]:
+def collect_pool_digests(jobs: FinishedJobs) -> dict[str, Mapping[str, str]]:
     """What every training saw of the pools, which may be trained again under its key."""
-    trained = ((name, job) for name, job in jobs.named() if job.stage == "train")
-    return {name: used for name, job in trained if (used := train.pools_seen(job))}
+    trained = ((name, job) for name, job in jobs.named_jobs() if job.stage == "train")
+    return {name: used for name, job in trained if (used := train.trained_pool_digests(job))}
 
 
-def _measured_pools(workspace: Workspace) -> list[FinishedPool]:
+def _collect_pools(workspace: Workspace) -> list[FinishedPool]:
     found = []
     for name, images in workspace.pools().items():
-        measured = evaluate.job(workspace, images)
+        measured = evaluate.build_job(workspace, images)
         measured.require_done(workspace.command("evaluate"))
-        store = workspace.store(name)
+        store = workspace.pool_store(name)
         found.append(
             FinishedPool(
                 workspace.generators[name],
                 images,
-                pool.outcomes(store),
-                pool.refusals(store),
-                pool.ledger(store),
-                finetune.job(workspace, name) if name in workspace.learners else None,
-                generate.job(workspace, name),
+                pool.count_outcomes(store),
+                pool.count_refusals(store),
+                pool.compute_ledger(store),
+                finetune.build_job(workspace, name)
+                if name in workspace.generators_to_finetune
+                else None,
+                generate.build_job(workspace, name),
                 measured,
             )
         )
     return found
 
 
-def shortcuts(probed: Job) -> list[Shortcut]:
-    return list(probed.record().result_as(probe.Probed).shortcuts)
+def load_shortcuts(probe_job: Job) -> list[Shortcut]:
+    return list(probe_job.record().result_as(probe.ProbeResult).shortcuts)
 
 
 def job_runs(jobs: FinishedJobs) -> list[JobRun]:
     runs = []
-    for name, job in jobs.named():
+    for name, job in jobs.named_jobs():
         record = job.record()
         runs.append(
             JobRun(
@@ -139,7 +141,7 @@ def job_runs(jobs: FinishedJobs) -> list[JobRun]:
     return runs
 
 
-def environment(jobs: FinishedJobs) -> dict[str, str]:
+def last_training_environment(jobs: FinishedJobs) -> dict[str, str]:
     """Of the last training: versions differ only if the study was continued after an update."""
     _, last = jobs.arms[-1]
     found = dict(list(last.values())[-1].record().environment)

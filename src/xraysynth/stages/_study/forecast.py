@@ -15,9 +15,9 @@ from xraysynth.data.sources.base import map_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import XraysynthError
 from xraysynth.generation import pool
-from xraysynth.generation.generators.base import Generator, Paid
-from xraysynth.jobs.job import Line
-from xraysynth.jobs.record import RunRecord, finished
+from xraysynth.generation.generators.base import Generator, PaidGenerator
+from xraysynth.jobs.job import ResultLine
+from xraysynth.jobs.record import RunRecord, load_finished_records
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
@@ -27,7 +27,7 @@ from xraysynth.stages._workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Row:
+class StepEstimate:
     """A step of the plan; `seconds` is None where no earlier job tells how long it takes."""
 
     title: str
@@ -38,18 +38,20 @@ class Row:
     def __str__(self) -> str:
         if self.done:
             return f"  done     {self.title}"
-        time = "unknown time" if self.seconds is None else f"about {_clock(self.seconds)}"
+        time = "unknown time" if self.seconds is None else f"about {_format_seconds(self.seconds)}"
         return f"  missing  {self.title}: {time}" + (f", ${self.usd:.2f}" if self.usd else "")
 
 
-def run(workspace: Workspace) -> Line:
+def run(workspace: Workspace) -> ResultLine:
     """Print the plan of a study on stderr; nothing is made, called or written."""
-    rows = _rows(workspace)
+    rows = _estimate_steps(workspace)
     missing = [row for row in rows if not row.done]
     known = [row.seconds for row in missing if row.seconds is not None]
     seconds = round(sum(known), 1) if len(known) == len(missing) else None
     usd = round(sum(row.usd for row in missing), 2)
-    time = "unknown time" if seconds is None else f"about {_clock(seconds)} one after another"
+    time = (
+        "unknown time" if seconds is None else f"about {_format_seconds(seconds)} one after another"
+    )
     lines = [f"plan of study {workspace.config.study.name}", *map(str, rows)]
     lines.append(f"{len(missing)} of {len(rows)} steps are missing: {time}, ${usd:.2f}")
     print("\n".join(lines), file=sys.stderr, flush=True)
@@ -63,7 +65,7 @@ def run(workspace: Workspace) -> Line:
     }
 
 
-def done(step: plan.Step) -> bool:
+def is_done(step: plan.Step) -> bool:
     """Whether the step would find all its work done; the cohort must be prepared."""
     stage = importlib.import_module(f"xraysynth.stages.{step.stage}")
     try:
@@ -72,75 +74,79 @@ def done(step: plan.Step) -> bool:
         return False
 
 
-def missing(steps: Sequence[plan.Step]) -> list[plan.Step]:
+def missing_steps(steps: Sequence[plan.Step]) -> list[plan.Step]:
     """The steps that are not done, and those that need one of them: what that makes may differ."""
     found: list[plan.Step] = []
     for step in steps:
         titles = {earlier.title for earlier in found}
-        if not titles.isdisjoint(step.needs) or not done(step):
+        if not titles.isdisjoint(step.needs) or not is_done(step):
             found.append(step)
     return found
 
 
-def _rows(workspace: Workspace) -> list[Row]:
+def _estimate_steps(workspace: Workspace) -> list[StepEstimate]:
     """Prepare, every step of the study, and the training of the judge before the measuring."""
-    past = _past(workspace.output)
+    past = _load_history(workspace.output)
     prepared = _is_prepared(workspace)
     if not prepared:
-        workspace = workspace.with_images(_provisional(workspace.config))
-    rows = [Row("prepare", prepared, _usual(past, "prepare"))]
-    for step in plan.steps(workspace):
+        workspace = workspace.with_images(_provisional_cohort(workspace.config))
+    rows = [StepEstimate("prepare", prepared, _median_seconds(past, "prepare"))]
+    for step in plan.build_steps(workspace):
         # without the cohort only a pool that is not learned from it can be there
-        own = step.stage == "generate" and not step.workspace.learners
-        there = (prepared or own) and done(step)
+        own = step.stage == "generate" and not step.workspace.generators_to_finetune
+        there = (prepared or own) and is_done(step)
         if step.stage == "generate" and not there:
-            rows.append(_making(step, past))
+            rows.append(_estimate_pool(step, past))
         else:
-            rows.append(Row(step.title, there, _usual(past, step.stage)))
+            rows.append(StepEstimate(step.title, there, _median_seconds(past, step.stage)))
     first = next((i for i, row in enumerate(rows) if row.title.startswith("evaluate ")), None)
     if first is not None:
-        judge = prepared and train.judge_job(workspace).done
-        rows.insert(first, Row("train the judge", judge, _usual(past, "judge")))
+        judge = prepared and train.build_label_fidelity_job(workspace).done
+        rows.insert(first, StepEstimate("train the judge", judge, _median_seconds(past, "judge")))
     return rows
 
 
-def _making(step: plan.Step, past: "_Past") -> Row:
+def _estimate_pool(step: plan.Step, history: "_History") -> StepEstimate:
     """A pool that is not complete: seconds and dollars of the images that it lacks."""
     ((name, generator),) = step.workspace.generators.items()
-    ended = step.workspace.store(name).committed(lambda entry: entry.outcome in pool.FINAL)
+    ended = step.workspace.pool_store(name).map_entries(
+        lambda entry: entry.outcome in pool.FINAL_OUTCOMES
+    )
     final = {image for image, is_final in ended.items() if is_final}
-    wanted = generate.wanted(step.workspace)
+    wanted = generate.build_requests(step.workspace)
     lacking = [request for request in wanted if request.image_id not in final]
-    each = _per_image(past, generator)
+    each = _seconds_per_image(history, generator)
     seconds = None if each is None else each * len(lacking)
-    if isinstance(generator, Paid):
-        return _paid(step.title, generator, lacking, seconds)
-    return Row(step.title, False, seconds)
+    if isinstance(generator, PaidGenerator):
+        return _estimate_paid_pool(step.title, generator, lacking, seconds)
+    return StepEstimate(step.title, False, seconds)
 
 
-def _paid(title: str, generator: Paid, lacking: Sequence[Request], seconds: float | None) -> Row:
-    found = generator.estimate(lacking)
-    return Row(title, False, found.seconds if seconds is None else seconds, found.usd)
+def _estimate_paid_pool(
+    title: str, generator: PaidGenerator, missing_requests: Sequence[Request], seconds: float | None
+) -> StepEstimate:
+    found = generator.estimate(missing_requests)
+    return StepEstimate(title, False, found.seconds if seconds is None else seconds, found.usd)
 
 
-_Past = Mapping[str, Sequence[RunRecord]]
+_History = Mapping[str, Sequence[RunRecord]]
 
 
-def _past(output: Path) -> _Past:
+def _load_history(output: Path) -> _History:
     """Every finished job, by stage."""
     by_stage: dict[str, list[RunRecord]] = {}
-    for record in finished(output):
+    for record in load_finished_records(output):
         by_stage.setdefault(record.stage, []).append(record)
     return by_stage
 
 
-def _usual(past: _Past, stage: str) -> float | None:
-    found = [_seconds(record) for record in past.get(stage, [])]
+def _median_seconds(history: _History, stage: str) -> float | None:
+    found = [_total_seconds(record) for record in history.get(stage, [])]
     seconds = [one for one in found if one is not None]
     return median(seconds) if seconds else None
 
 
-def _seconds(record: RunRecord) -> float | None:
+def _total_seconds(record: RunRecord) -> float | None:
     """Time that a job took, before an interruption included; None where that is not known."""
     result = record.result
     spent = result.get("ledger", {})
@@ -149,10 +155,10 @@ def _seconds(record: RunRecord) -> float | None:
     return max(known) if len(known) == len(times) else None
 
 
-def _per_image(past: _Past, generator: Generator) -> float | None:
+def _seconds_per_image(history: _History, generator: Generator) -> float | None:
     """Median seconds per image of this generator with these settings."""
     own = digest(identity(generator))
-    records = [r for r in past.get("generate", []) if digest(r.identity["generator"]) == own]
+    records = [r for r in history.get("generate", []) if digest(r.identity["generator"]) == own]
     # of the pool's ledger, not of the job: its images may have been made by many jobs, or before
     rates = [r.result.get("ledger", {}).get("images_per_hour") for r in records]
     each = [3600 / rate for rate in rates if rate]
@@ -161,10 +167,10 @@ def _per_image(past: _Past, generator: Generator) -> float | None:
 
 def _is_prepared(workspace: Workspace) -> bool:
     # The external job is named after the cohort, which must be there to be asked for.
-    return prepare.job(workspace).done and all(job.done for job in prepare.jobs(workspace))
+    return prepare.build_job(workspace).done and all(job.done for job in prepare.jobs(workspace))
 
 
-def _provisional(config: Config) -> Manifest:
+def _provisional_cohort(config: Config) -> Manifest:
     """The images before any has been read: split by the patients that their sources name."""
     found = [
         map_labels(s.rows(), s.labels, config.classes, name=s.name).assign(name=s.name)
@@ -182,5 +188,5 @@ def _provisional(config: Config) -> Manifest:
     return Manifest(rows.assign(split=split), Path("."), tuple(config.classes))
 
 
-def _clock(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -5,12 +5,12 @@ from typing import Any
 
 from xraysynth.config import Config
 from xraysynth.data.audit import Audit
-from xraysynth.generation.generators.base import Learner
+from xraysynth.generation.generators.base import FinetunableGenerator
 from xraysynth.stages import train
 from xraysynth.stages._study.finished import FinishedJobs
 
 
-def _what_intervals_cover(jobs: FinishedJobs) -> str:
+def _interval_coverage_limit(jobs: FinishedJobs) -> str:
     """By the seeds that are finished, which may be fewer than the study asks for."""
     finished = {arm.title: len(seeds) for arm, seeds in jobs.arms}
     fewest, most = min(finished.values()), max(finished.values())
@@ -30,7 +30,7 @@ def _what_intervals_cover(jobs: FinishedJobs) -> str:
     return f"{sentence}."
 
 
-def _pools_that_changed(jobs: FinishedJobs) -> list[str]:
+def _changed_pool_limits(jobs: FinishedJobs) -> list[str]:
     """Arms whose trainings saw different images of one pool, as when some were made later.
 
     Compared are the seeds of an arm, and the arm with its permuted control, which take the same images.
@@ -41,7 +41,7 @@ def _pools_that_changed(jobs: FinishedJobs) -> list[str]:
         data = arm.config.data
         place = (arm.generator, data.synthetic_fraction, data.mode, data.real_fraction)
         titles.setdefault(place, arm.title)
-        known = [used for job in trained.values() if (used := train.pools_seen(job))]
+        known = [used for job in trained.values() if (used := train.trained_pool_digests(job))]
         contents.setdefault(place, []).extend(known)
     torn = [titles[place] for place, seen in contents.items() if any(s != seen[0] for s in seen)]
     if not torn:
@@ -52,7 +52,7 @@ def _pools_that_changed(jobs: FinishedJobs) -> list[str]:
     ]
 
 
-def limits_of(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
+def study_limits(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
     """Every limit of the study, a sentence each."""
     limits = []
     if audit.simulated:
@@ -66,12 +66,12 @@ def limits_of(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
         limits.append(
             "Images without a patient id count as one patient each unless they are near duplicates."
         )
-    limits.append(_what_intervals_cover(jobs))
-    limits += _pools_that_changed(jobs)
+    limits.append(_interval_coverage_limit(jobs))
+    limits += _changed_pool_limits(jobs)
     limits += [
         f"What {p.generator.name} was fine-tuned on is not recorded; it may have seen test images."
         for p in jobs.pools
-        if isinstance(p.generator, Learner) and p.generator.learned() is None
+        if isinstance(p.generator, FinetunableGenerator) and p.generator.learning_record() is None
     ]
     if set(config.evaluate.encoders) <= {"classifier", "embedded"}:
         limits.append(
@@ -83,6 +83,6 @@ def limits_of(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
             f"{p.generator.name} was fine-tuned on the whole train split, also for the arms that train their "
             "classifier on a part of it."
             for p in jobs.pools
-            if p.taught
+            if p.finetune_job
         ]
     return limits
