@@ -23,6 +23,16 @@ TEXT = ["generator", "control", "left_out", "test_set"]
 ARM = ["generator", "share", "mode", "control", "real_fraction", "left_out"]
 """Columns of results.csv that tell one arm from the others."""
 
+ARM_FIELDS = [
+    "generator",
+    "synthetic_fraction",
+    "mode",
+    "control",
+    "real_fraction",
+    "left_out_source",
+]
+"""The fields of an arm that the columns fill."""
+
 
 def read(path: Path) -> pd.DataFrame:
     """A results.csv."""
@@ -41,7 +51,7 @@ def _arm(key: tuple, rows: pd.DataFrame) -> Arm:
     ends = ["difference", "difference_low", "difference_high"]
     gain = Interval(*(mean[end] for end in ends), n=mean["n_test"])
     return Arm(
-        **dict(zip(ARM, key, strict=True)),
+        **dict(zip(ARM_FIELDS, key, strict=True)),
         seeds=seeds["seed"].astype(int).to_list(),
         real_images=mean["real_images"],
         synthetic_images=mean["synthetic_images"],

@@ -77,7 +77,10 @@ def drawn(cell: Cell, rng: np.random.Generator) -> tuple[Any, np.ndarray, np.nda
 def estimates(cell: Cell, rng: np.random.Generator) -> dict[str, Estimate]:
     """What one study says."""
     found, synthetic, strata = drawn(cell, rng)
-    said, diagnosis = found.said[:, 0].astype(float), found.diagnosis[:, 0].astype(float)
+    said, diagnosis = (
+        found.called_synthetic[:, 0].astype(float),
+        found.diagnosis[:, 0].astype(float),
+    )
     d_prime = detection.d_prime(said, synthetic=synthetic, real=~synthetic, strata=strata)
     fooled = detection.proportion(np.where(synthetic, 1 - said, np.nan), strata)
     return {
@@ -115,8 +118,8 @@ def truths(differing: str, pairs: int) -> dict[str, float]:
     }
     for _ in range(pairs):
         found, synthetic, _ = drawn(two, rng)
-        sums["fooled"] += 1 - found.said[:, 0][:, synthetic].mean()
-        for name, codes in (("said", found.said), ("named", found.diagnosis)):
+        sums["fooled"] += 1 - found.called_synthetic[:, 0][:, synthetic].mean()
+        for name, codes in (("said", found.called_synthetic), ("named", found.diagnosis)):
             sums[name][0] += (codes[0, 0] == codes[1, 0]).mean()
             sums[name][1] += np.bincount(codes.ravel(), minlength=len(sums[name][1])) / codes.size
     kappa = {

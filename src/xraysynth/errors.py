@@ -65,7 +65,7 @@ def format_some(values: Iterable[object], limit: int = 5) -> str:
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """The end of a sentence on an unknown word, where a known one is close.
 
-    >>> nearest("sede", ["seed", "steps"])
+    >>> did_you_mean("sede", ["seed", "steps"])
     "; did you mean 'seed'?"
     """
     import difflib

@@ -22,7 +22,7 @@ def test_every_check_passes(capsys):
     ("broken", "wrong", "noticed"),
     [
         ("frechet_distance", lambda real, synthetic: 3.0, "FD of a shifted set"),
-        ("vendi", lambda features: 2.0, "Vendi of n equal"),
+        ("vendi_score", lambda features: 2.0, "Vendi of n equal"),
         ("precision_recall", lambda real, synthetic: (0.1, 0.0), "precision and recall 0"),
         ("cmmd", lambda real, synthetic: 0.1, "CMMD of a set"),
     ],

@@ -99,9 +99,9 @@ import numpy as np
 from xraysynth.generation import metering
 block = np.ones(150_000_000, np.uint8)
 del block
-with metering.metered() as small_block:
+with metering.measure_resources() as small_block:
     small = np.ones(1_000_000, np.uint8)
-with metering.metered() as large:
+with metering.measure_resources() as large:
     np.ones(150_000_000, np.uint8)
 print(small_block.ledger.peak_rss_mb, large.ledger.peak_rss_mb)
 """

@@ -179,7 +179,7 @@ def test_the_recipe_names_the_pool(tmp_path):
 
 def test_of_independent_images_only_the_missing_are_asked_for(tmp_path):
     outcomes = {"normal-000000": "possibly_billed", "normal-000002": "failed"}
-    fill(tmp_path, outcomes=outcomes, block=None)
+    fill(tmp_path, outcomes=outcomes, block_size=None)
     generator = Noise(outcomes=outcomes, block_size=None)
     store = place(generator, tmp_path)
     pool.fill(store, generator, wanted(11))

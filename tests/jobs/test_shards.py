@@ -345,8 +345,8 @@ def test_a_study_measures_the_same_by_features_in_parts(copied, finished, monkey
     assert all((after[name] == before[name]).all() for name in before)
     config, overrides = copied(*SAME)
     shutil.rmtree(config.output / "evaluate")
-    monkeypatch.setattr(embedded, "run", None)
-    monkeypatch.setattr("xraysynth.evaluation.encoders.classifier.run", None)
+    monkeypatch.setattr(embedded, "encode_in_batches", None)
+    monkeypatch.setattr("xraysynth.evaluation.encoders.classifier.encode_in_batches", None)
     (again,) = evaluate.run(Workspace(config, overrides))["pools"].values()
     (path,) = finished[0].glob("outputs/evaluate/*/run.json")
     measures = json.loads(path.read_text())["result"]["measures"]
@@ -363,7 +363,7 @@ def test_features_of_a_killed_shard_that_are_there_are_not_computed_again(copied
             raise KeyboardInterrupt
         return run(*arguments)
 
-    monkeypatch.setattr(embedded, "run", counted)
+    monkeypatch.setattr(embedded, "encode_in_batches", counted)
     with pytest.raises(KeyboardInterrupt):
         features.run(Workspace(config, overrides))
     assert features.run(Workspace(config, overrides))["skipped"] is False

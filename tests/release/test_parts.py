@@ -84,7 +84,7 @@ def test_the_model_card_counts_but_names_nobody(about, made, tmp_path):
     everything = b"".join(p.read_bytes() for p in (tmp_path / "m").iterdir())
     assert b"MRN-00417" not in everything
     assert b"abababab" not in everything
-    assert compute_training_digest(made.learned.sha256) in text
+    assert compute_training_digest(made.learning_record.sha256) in text
 
 
 def test_one_lora_a_class(about, made, tmp_path):

@@ -53,7 +53,7 @@ def hybrid(content: Content) -> Arm:
         {"control": "permuted"},
         {"real_fraction": 0.5},
         {"control": "duplicate", "generator": ""},
-        {"left_out": "site-a"},
+        {"left_out_source": "site-a"},
     ],
 )
 def test_neither_a_control_nor_a_fraction_is_ever_the_headline(

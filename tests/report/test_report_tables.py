@@ -61,8 +61,9 @@ def test_results_of_external_test_sets_are_rows_of_their_own(content: Content) -
 
 def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
     """The rows of an arm's macro-F1."""
-    key = {"generator", "synthetic_fraction", "mode", "control", "real_fraction", "left_out"}
-    rows = (table[list(key)] == pd.Series({name: getattr(arm, name) for name in key})).all(axis=1)
+    names = ("generator", "synthetic_fraction", "mode", "control", "real_fraction")
+    key = {name: getattr(arm, name) for name in names} | {"left_out": arm.left_out_source}
+    rows = (table[list(key)] == pd.Series(key)).all(axis=1)
     return table[rows & (table["metric"] == "macro_f1")]
 
 

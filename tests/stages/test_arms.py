@@ -282,7 +282,8 @@ def test_every_arm_takes_the_same_number_of_steps_and_tests_once(folder: Path) -
     assert sum(sizes[f"real only, without {name}"][0] for name in ("here", "there")) == 48
     for title, result in found.items():
         control = any(word in title for word in ("duplicate", "permuted", "size-matched"))
-        assert set(result["probes"] or ()) == (set() if control else {"told_synthetic", "pointing"})
+        probed = set() if control else {"real_vs_synthetic_auroc", "pointing_game"}
+        assert set(result["probes"] or ()) == probed
 
 
 def test_a_share_of_zero_is_one_arm_whatever_the_mode(folder: Path) -> None:
@@ -569,7 +570,7 @@ def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: 
     some, alone = tested([1]), tested([1])
     for one in alone:
         place = list(one.jobs).index(1)
-        object.__setattr__(one, "tables", [one.predictions[place]])
+        object.__setattr__(one, "predictions", [one.predictions[place]])
         object.__setattr__(one, "jobs", {1: None})
     rows = [
         real_data_equivalent.compare_left_out_sources(arms.Scorer(config, found), found)

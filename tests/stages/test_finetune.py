@@ -138,7 +138,7 @@ def test_a_distance_to_images_the_lora_saw_is_refused(copy):
 def test_weights_of_one_split_are_refused_on_another(copy, done):
     weights = only(done[0], "outputs/finetune/*/run.json").parent
     config, overrides = copy(f"generator.sd_lora.weights={weights}", "splits.seed=1")
-    train.run(Workspace(replace(config, data=config.data.real_only()), overrides))
+    train.run(Workspace(replace(config, data=config.data.with_real_images_only()), overrides))
     generate.run(Workspace(config, overrides))
     with pytest.raises(LeakageError, match="learned from val or test patients"):
         evaluate.run(Workspace(config, overrides))

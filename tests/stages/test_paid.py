@@ -62,7 +62,7 @@ def test_a_study_with_a_service_counts_its_money_and_names_who_served(
     assert (
         page.count(evaluate.UNKNOWN_TRAINING_SET.removesuffix(": not assessable")) >= 1
     )  # of dalle alone
-    found = [r["result"]["assessable"] for r in evaluated(tmp_path)]
+    found = [r["result"]["not_assessable_reason"] for r in evaluated(tmp_path)]
     assert sorted(found) == ["", evaluate.UNKNOWN_TRAINING_SET]
     store = Workspace(config).pool_store("dalle")
     found = pool.compute_ledger(store)

@@ -318,7 +318,7 @@ def test_an_external_test_set_stands_beside_the_cohort(outside):
     found, config, overrides = run()
     assert set(found.table["split"]) == {"test"}
     assert set(found.table["source"]) == {"clinic"}
-    assert found.counts() == {"normal": 4, "pneumonia": 0, "covid19": 4, "tuberculosis": 0}
+    assert found.class_counts() == {"normal": 4, "pneumonia": 0, "covid19": 4, "tuberculosis": 0}
     assert all(path.exists() for path in found.files)
     result = prepare.run(Workspace(config, overrides))
     assert result["images"] == 96
@@ -347,7 +347,7 @@ def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, t
         run()
     found, config, overrides = run("splits.drop_duplicates=true")
     assert set(found.table["patient_id"]) == {"p0", "p2", "p3"}  # p1 had another image too
-    assert found.counts() == {"normal": 3, "pneumonia": 0, "covid19": 3, "tuberculosis": 0}
+    assert found.class_counts() == {"normal": 3, "pneumonia": 0, "covid19": 3, "tuberculosis": 0}
     result = prepare.run(Workspace(config, overrides))["external"]
     assert (result["dropped"], result["dropped_patients"]) == (2, 1)
 

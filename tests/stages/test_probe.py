@@ -56,11 +56,11 @@ def test_a_mark_of_a_class_is_reported_and_not_probed_twice(tmp_path, capfd):
     result = found(tmp_path)
     assert result["state"] == "done"
     assert result["images"] == 160
-    told = {(row["question"], row["view"]): row for row in result["shortcuts"]}
+    told = {(row["target"], row["view"]): row for row in result["shortcuts"]}
     assert told["class", "borders"]["low"] > 0.8
     assert told["class", "borders"]["chance"] == 0.5
-    assert any(text.startswith("class from borders: AUROC ") for text in result["told"])
-    assert not any(text.startswith("class from thumbnail") for text in result["told"])
+    assert any(text.startswith("class from borders: AUROC ") for text in result["findings"])
+    assert not any(text.startswith("class from thumbnail") for text in result["findings"])
     assert "probe" in capfd.readouterr().err
     again = found(tmp_path)
     assert again["skipped"]
@@ -71,7 +71,7 @@ def test_a_mark_of_a_class_is_reported_and_not_probed_twice(tmp_path, capfd):
 def test_nothing_is_told_where_nothing_is_marked(tmp_path):
     written(tmp_path / "cohort", marked=[])
     result = found(tmp_path)
-    assert result["told"] == []
+    assert result["findings"] == []
     assert {row["view"] for row in result["shortcuts"]} == {
         "thumbnail", "borders", "background", "grain",
     }  # fmt: skip
@@ -92,7 +92,7 @@ def written_twice(folder):
 def test_patients_with_the_same_images_are_in_one_fold(tmp_path):
     written_twice(tmp_path / "cohort")
     result = found(tmp_path, "tracking=none")
-    assert result["told"] == []
+    assert result["findings"] == []
     (record,) = (tmp_path / "outputs").glob("probe/*/run.json")
     assert json.loads(record.read_text())["identity"]["patients"] == "linked"
     (path,) = (tmp_path / "outputs" / "cohorts").glob("audit-*.json")
@@ -162,7 +162,7 @@ def test_the_rules_of_a_cohort_hold(shared_data, tmp_path):
         probe.run(Workspace(compose(overrides), overrides))
     overrides += ["acknowledge_confounding=true", "evaluate.replicates=100"]
     result = probe.run(Workspace(compose(overrides), overrides))
-    assert any(text.startswith("source from borders") for text in result["told"])
+    assert any(text.startswith("source from borders") for text in result["findings"])
 
 
 def test_the_stage_is_listed():

@@ -181,10 +181,10 @@ def test_a_judge_of_other_patients_and_the_real_only_classifiers_see_the_pool(fi
     result = record["result"]
     whole, *by_class = result["faithfulness"]
     assert whole["label"] == ""
-    assert whole["n"] == sum(map(sum, result["seen"])) == result["images"]
-    assert [row["n"] for row in by_class] == [sum(row) for row in result["seen"]]
+    assert whole["n"] == sum(map(sum, result["confusion_matrix"])) == result["images"]
+    assert [row["n"] for row in by_class] == [sum(row) for row in result["confusion_matrix"]]
     assert whole["real_n"] == judge["result"]["test_images"] == 48  # the train split's
-    assert "28 other patients" in result["judge"]
+    assert "28 other patients" in result["fidelity_classifier"]
     assert result["tested_on"]["seeds"] == 2
 
 

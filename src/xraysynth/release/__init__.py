@@ -5,8 +5,8 @@ parts, and `folder` all of them or none. `origin` names where images come from, 
 terms of the whole off those of its parts, `cards` writes what people and the Hub read, `croissant` what
 machines do, `images` puts into every PNG what it is, and `hub` sends it.
 
-    >>> from xraysynth.release.licences import licence
-    >>> licence({"model": "MIT", "data set": "CC BY 4.0"}).identifier
+    >>> from xraysynth.release.licences import resolve_licence
+    >>> resolve_licence({"model": "MIT", "data set": "CC BY 4.0"}).identifier
     'cc-by-4.0'
 """
 

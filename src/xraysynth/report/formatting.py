@@ -43,7 +43,7 @@ def format_duration(seconds: Any) -> str:
 def format_quantity(value: Any, unit: str) -> str:
     """A number with its unit, one of s, USD, kWh, MB, share, count, F1 or "" for none.
 
-    >>> quantity(0.00123, "USD"), quantity(0.00004, "kWh"), quantity(1325.1, "MB")
+    >>> format_quantity(0.00123, "USD"), format_quantity(0.00004, "kWh"), format_quantity(1325.1, "MB")
     ('$0.0012', '0.0400 Wh', '1.33 GB')
     """
     if isinstance(value, float) and math.isinf(value):

@@ -126,7 +126,7 @@ def _label_arms(axes: Any, ends: Sequence[tuple[float, float, str]], min_gap: fl
 def spread_apart(places: Sequence[float], min_gap: float) -> list[float]:
     """Rising places in [0, 1], moved as far apart as `least`, from below and then from the top.
 
-    >>> spread([0.5, 0.5, 0.9], 0.25)
+    >>> spread_apart([0.5, 0.5, 0.9], 0.25)
     [0.5, 0.75, 1.0]
     """
     found: list[float] = []

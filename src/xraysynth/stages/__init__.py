@@ -9,7 +9,7 @@ is planned, counted and compared in `_study`.
     >>> workspace = Workspace(compose(overrides), overrides)
     >>> workspace.command("prepare")
     'xraysynth prepare source=simulated generator=stable_diffusion'
-    >>> from_features(workspace.generators)
+    >>> list(workspace.generators)
     ['stable_diffusion']
 """
 

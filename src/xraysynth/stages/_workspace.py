@@ -17,7 +17,14 @@ from xraysynth.manifest import Manifest
 from xraysynth.training.mixing import required_per_class
 from xraysynth.training.recipe import MixMode
 
-SHARED_PROPERTIES = ("collection", "external_collection", "cohort", "audit", "linked", "external")
+SHARED_PROPERTIES = (
+    "collection",
+    "external_collection",
+    "cohort",
+    "audit",
+    "linked_patients",
+    "external_test_set",
+)
 """What does not depend on generators, seed or recipe, so that derived workspaces share it."""
 
 
@@ -53,7 +60,9 @@ class Workspace:
     ) -> "Workspace":
         """The workspace as it were with these images, which have not been audited."""
         other = Workspace(self.config, self.overrides)
-        other.__dict__.update(cohort=cohort, audit=Audit(), linked=[], external=external_test_set)
+        other.__dict__.update(
+            cohort=cohort, audit=Audit(), linked_patients=[], external_test_set=external_test_set
+        )
         return other
 
     def command(self, stage: str, *extra_overrides: str) -> str:

@@ -1,9 +1,9 @@
-"""A classifier on real images, synthetic ones, or both; tested once on real images.
+"""Train a classifier on real images, synthetic ones, or both, and test it once on real images.
 
-data.synthetic_fraction is the part of the training images that is synthetic, data.mode how they come
-in. The pools are those of the selected generators and must exist; validation and test are always real. Writes
-weights (safetensors), predictions.parquet and the scores below paths.output/train; with external
-test sets (test_source=…) also external.parquet.
+data.synthetic_fraction is the synthetic fraction of the training images, data.mode how they come in.
+The pools are those of the selected generators and must exist; validation and test are always real.
+Writes weights (safetensors), predictions.parquet and the scores below paths.output/train; with
+external test sets (test_source=…) also external.parquet.
 Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth train …
 """
 

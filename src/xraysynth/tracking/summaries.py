@@ -44,7 +44,7 @@ def summarize_reading(results: "pd.DataFrame") -> Summary:
 def flatten_intervals(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
     """Intervals as entries of a summary: the value by its name, its low, high and n beside it.
 
-    >>> flat({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
+    >>> flatten_intervals({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
     {'test/f1': 0.5, 'test/f1/low': 0.4, 'test/f1/high': 0.6, 'test/f1/n': 9}
     """
     entries: Summary = {}

@@ -174,6 +174,11 @@ class _RealImageEarlyStopping(EarlyStopping):
 class _FitRecorder(Callback):
     """Records every validation, keeps the best weights, and saves what resuming needs."""
 
+    @property
+    def state_key(self) -> str:
+        # Checkpoints of earlier versions hold this name.
+        return "_Keeper"
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._begun = time.monotonic()

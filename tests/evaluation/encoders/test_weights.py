@@ -143,7 +143,7 @@ def test_a_broken_connection_to_the_hub_is_continued(server, model, monkeypatch)
 
 
 def test_a_server_that_is_not_there_is_an_error(server, single):
-    gone = replace(single, release="http://127.0.0.1:9")
+    gone = replace(single, release_url="http://127.0.0.1:9")
     with pytest.raises(
         DataNotFoundError, match=r"could not be downloaded: .*port=9.*Put w\.pth of"
     ):
@@ -228,6 +228,6 @@ def test_what_is_published_is_pinned(name):
     if published.repository:
         assert len(bytes.fromhex(published.revision)) == 20
     else:
-        assert published.release.startswith("https://")
+        assert published.release_url.startswith("https://")
         ((file, sha),) = published.files.items()
         assert sha[:8] in file  # its name has the first digits

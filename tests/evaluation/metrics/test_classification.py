@@ -299,7 +299,7 @@ def test_what_few_patients_hide_is_in_a_difference_too():
         chosen[120 : 120 + missed] = 0
         probabilities = np.eye(3)[chosen] * 0.97 + 0.01
         arms.append(BootstrapScores.from_runs([probabilities] * 2, targets, patients, **options))
-    found = arms[0].minus(arms[1])["macro_recall"]
+    found = arms[0].difference_to(arms[1])["macro_recall"]
     assert found.value == pytest.approx(0.4 / 3)
     assert found.low < 0  # by the one patient's images alone it would be exact
     assert arms[0].p_value(arms[1], "macro_recall") > 0.05

@@ -136,7 +136,7 @@ def test_a_real_side_is_worked_out_once(monkeypatch):
     sides = features(X), features(Y), features(Y + 1)
     expected = [compute_point_estimates(real=sides[0], synthetic=side) for side in sides[1:]]
     real, seen = RealReference.from_features(sides[0]), Counter()
-    for name in ("nearest", "radii"):
+    for name in ("nearest_neighbours", "kth_neighbour_distances"):
         original = getattr(point_estimates, name)
 
         def counted(*given, _name=name, _original=original, **options):

@@ -41,7 +41,7 @@ def test_d_prime_and_criterion_are_those_asked_for():
         {"a": 0.5, "b": 1.5}, criterion=0.2, d_prime_spread=0, criterion_spread=0
     )
     found, generators, _ = reading(alike)
-    said = found.said[:, 0].astype(float)
+    said = found.called_synthetic[:, 0].astype(float)
     strata = np.zeros(len(generators))
     for name, d in (("a", 0.5), ("b", 1.5)):
         masks = {"synthetic": generators == name, "real": generators == "", "strata": strata}
@@ -54,11 +54,11 @@ def test_showings_differ_by_the_share_of_the_occasion():
     same, _, _ = reading(
         simulated_readers.ReaderPopulation({"a": 1, "b": 1}, showing_variance=0.0), 500, showings=2
     )
-    assert (same.said[:, 0] == same.said[:, 1]).all()
+    assert (same.called_synthetic[:, 0] == same.called_synthetic[:, 1]).all()
     other, _, _ = reading(
         simulated_readers.ReaderPopulation({"a": 1, "b": 1}, showing_variance=0.4), 500, showings=2
     )
-    assert 0.6 < (other.said[:, 0] == other.said[:, 1]).mean() < 0.95
+    assert 0.6 < (other.called_synthetic[:, 0] == other.called_synthetic[:, 1]).mean() < 0.95
 
 
 def test_skill_names_the_class():

@@ -88,6 +88,6 @@ def test_it_describes_itself(config):
     (generator,) = config.generators().values()
     assert generator.card.title
     assert generator.block_size is None or generator.block_size >= 1
-    assert isinstance(generator.learned(), LearningRecord | None)
-    assert isinstance(generator.measured(), Ledger)
+    assert isinstance(generator.learning_record(), LearningRecord | None)
+    assert isinstance(generator.model_ledger(), Ledger)
     assert identity(generator) == identity(*config.generators().values())

@@ -138,7 +138,7 @@ def test_the_budget_is_never_exceeded(plan, concurrency, count, budget_usd, decl
 
 
 def test_without_the_reservation_of_calls_in_flight_the_property_would_fail(monkeypatch):
-    monkeypatch.setattr(Budget, "can_afford", lambda self, usd: self.spent < self.limit_usd)
+    monkeypatch.setattr(Budget, "can_afford", lambda self, usd: self.spent_usd < self.limit_usd)
     pricing = Pricing(declared_usd=0.1, prices={}, output_tokens=None)
     service = FakeService([("paid", 5, 1.0)], pricing, 0.25)
     results, _ = run(

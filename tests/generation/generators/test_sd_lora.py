@@ -261,8 +261,8 @@ def test_the_recipe_of_the_config_arrives():
     assert isinstance(own.lora, LoraRecipe)
     assert own.lora.rank == 3
     assert own.lora.per_class
-    assert own.lesson()["recipe"]["rank"] == 3
-    assert own.lesson() != SdLora().finetune_identity()
+    assert own.finetune_identity()["recipe"]["rank"] == 3
+    assert own.finetune_identity() != SdLora().finetune_identity()
 
 
 def test_another_model_has_another_lesson(tiny_sd, tmp_path):

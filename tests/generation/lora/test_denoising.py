@@ -52,7 +52,7 @@ def test_losses_are_weighted_squared_errors_of_each_image(pairs):
 def signal(schedule):
     """How much of an image is left at the last timestep."""
     one = torch.ones((1, 1, 1, 1))
-    return float(schedule.noisy(one, torch.zeros_like(one), torch.tensor([999])))
+    return float(schedule.add_noise(one, torch.zeros_like(one), torch.tensor([999])))
 
 
 def test_zero_terminal_snr_leaves_no_signal_at_the_last_step_and_still_learns_it():

@@ -39,7 +39,7 @@ def test_every_image_is_drawn_equally_often_with_its_own_captions(examples):
     for step in range(5):  # two epochs of ten images
         batch = examples.draw(step, recipe)
         seen.update(drawn(batch))
-        assert [c // 2 for c in batch.captions.tolist()] == drawn(batch)
+        assert [c // 2 for c in batch.caption_ids.tolist()] == drawn(batch)
     assert set(seen.values()) == {2}
     assert len(seen) == N
 
@@ -47,7 +47,7 @@ def test_every_image_is_drawn_equally_often_with_its_own_captions(examples):
 def test_captions_are_dropped_at_the_share_asked_for(examples):
     def share(dropout):
         recipe = LoraRecipe(batch_size=10, caption_dropout=dropout)
-        captions = torch.cat([examples.draw(step, recipe).captions for step in range(100)])
+        captions = torch.cat([examples.draw(step, recipe).caption_ids for step in range(100)])
         return (captions == EMPTY).float().mean().item()
 
     assert share(0) == 0
@@ -72,7 +72,7 @@ def test_latents_are_sampled_around_the_mean(examples):
 
 
 def test_validation_draws_are_fixed_and_stratified(examples):
-    batch, again = examples.validation(), examples.validation()
+    batch, again = examples.draw_validation(), examples.draw_validation()
     assert torch.equal(batch.noise, again.noise)
     assert len(batch) == 64
     assert sorted(t * 64 // 1000 for t in batch.timesteps.tolist()) == list(range(64))

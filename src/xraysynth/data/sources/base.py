@@ -121,7 +121,7 @@ def file_stamp(path: Path) -> str:
 def build_image_id(name: str, locator: str) -> str:
     """An image id that is a safe file name: a readable tail of the locator, and a hash of it.
 
-    >>> file_id("nih", "images_001/00000001_000.png")
+    >>> build_image_id("nih", "images_001/00000001_000.png")
     'images_001-00000001_000-10aa86c2'
     """
     readable = re.sub(r"[^A-Za-z0-9_]+", "-", os.path.splitext(locator)[0])[-48:].strip("-")

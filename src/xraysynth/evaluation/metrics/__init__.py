@@ -7,9 +7,9 @@ rows of a table, over `fidelity`, `kernels`, `compute_manifold_scores`, `diversi
 `resampling`, `class_mix`, `features`. Each function's docstring has its formula, its direction and
 an example. Modules are imported by name, so that none costs what another needs.
 
-    >>> from xraysynth.evaluation.metrics.statistics import share_interval
-    >>> found = proportion_interval(0.9, trials=50, n=50)
-    >>> round(found.low, 2), round(found.high, 2)
+    >>> from xraysynth.evaluation.metrics.statistics import proportion_interval
+    >>> interval = proportion_interval(0.9, trials=50, n=50)
+    >>> round(interval.low, 2), round(interval.high, 2)
     (0.79, 0.96)
 """
 

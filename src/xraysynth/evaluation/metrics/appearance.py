@@ -108,7 +108,7 @@ def fit_power_spectrum(grey: np.ndarray) -> tuple[float, float]:
     all power but the constant, in [0, 1]. A constant image has (0, 0).
 
     >>> rng = np.random.default_rng(0)
-    >>> slope, share = grain(rng.normal(size=(128, 128)))
+    >>> slope, share = fit_power_spectrum(rng.normal(size=(128, 128)))
     >>> abs(slope) < 0.1, 0.7 < share < 0.9
     (True, True)
     """

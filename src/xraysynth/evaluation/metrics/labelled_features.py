@@ -16,9 +16,9 @@ def text_column(
 ) -> np.ndarray:
     """The labels or patient ids of `n` images as text `(n,)`, all "" where there are none.
 
-    An error calls them `what` and the images `images`.
+    An error calls them `column_name` and the images `image_kind`.
 
-    >>> text_column(None, 2, what="labels", images="real").tolist()
+    >>> text_column(None, 2, column_name="labels", image_kind="real").tolist()
     ['', '']
     """
     column = np.full(n, "") if values is None else np.asarray(values).astype(str)

@@ -56,7 +56,7 @@ def nearest_neighbours(
     `memory_bytes`, and up to a copy of the queries where many are near-identical.
 
     >>> x = np.array([[0.0], [3.0], [3.0], [10.0]])
-    >>> nearest(x, x, exclude_self=True)[0].ravel()
+    >>> nearest_neighbours(x, x, exclude_self=True)[0].ravel()
     array([3., 0., 0., 7.])
     """
     queries, references = require_finite_features(queries, references)

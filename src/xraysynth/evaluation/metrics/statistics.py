@@ -201,7 +201,7 @@ def summarise_seeds(values: Sequence[float]) -> SeedSpread:
     """Summary of the scores of runs that differ in their seed alone; `sd` is NaN for a single one.
 
     >>> summarise_seeds([0.5, 0.75, 1.0])
-    Spread(values=(0.5, 0.75, 1.0), mean=0.75, sd=0.25)
+    SeedSpread(values=(0.5, 0.75, 1.0), mean=0.75, sd=0.25)
     """
     if not len(values):
         raise XraysynthError("an arm without runs has no spread; train at least one run of it")

@@ -7,8 +7,9 @@ answers into results by `detection`, `opinion_results` and `encoder_agreement`, 
 readers and images as samples (`crossed`); `advice` plans the next reading, and `reading` keeps
 everything in a folder. `simulate` has readers of known skill.
 
-    >>> from xraysynth.evaluation.reader_study.protocol import questions
-    >>> [question.kind for question in questions(["origin", "confidence"], {}, ["normal", "covid19"])]
+    >>> from xraysynth.evaluation.reader_study.protocol import build_questions
+    >>> questions = build_questions(["origin", "confidence"], {}, ["normal", "covid19"])
+    >>> [question.kind for question in questions]
     ['choice', 'scale']
 
     from xraysynth.evaluation.reader_study.analysis import analyse

@@ -50,7 +50,7 @@ def row_checksum(cells: Sequence[str]) -> str:
 def parse_marks(answer: str) -> list[tuple[str, float, float]]:
     """Code and place of each marked error.
 
-    >>> marks("omission@0.2500,0.5000;artefact@0.9000,0.1000")
+    >>> parse_marks("omission@0.2500,0.5000;artefact@0.9000,0.1000")
     [('omission', 0.25, 0.5), ('artefact', 0.9, 0.1)]
     """
     found = []

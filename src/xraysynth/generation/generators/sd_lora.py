@@ -151,7 +151,7 @@ class SdLora(StableDiffusion):
 
     @cached_property
     def _class_generators(self) -> "dict[str, SdLora]":
-        """A generator a class where every class has a LoRA of its own, else none."""
+        """One generator per class if every class has a LoRA of its own, else none."""
         files = self._lora_folder.weight_files
         if files[0].parent == self._lora_folder.path:
             return {}

@@ -259,7 +259,7 @@ class StableDiffusion:
 
     def model_ledger(self) -> Ledger:
         """What is known of the model once it is loaded; engine and steps before."""
-        if "_loaded" in vars(self):
+        if "_loaded_pipeline" in vars(self):
             return self._loaded_pipeline[1]
         return Ledger(engine=self.engine, steps=self.steps, dtype=self.dtype)
 

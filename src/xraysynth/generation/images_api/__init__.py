@@ -6,8 +6,8 @@ asks for half the price and waits. `outcomes` judges answers, `pixels` decodes t
 them into what a pool takes, and `response_cache` keeps what must outlive a killed process.
 `endpoint` says where all of it happens.
 
-    >>> from xraysynth.generation.images_api.load_catalogue import model
-    >>> model("dall-e-3").retired.isoformat(), model("dall-e-3").successor
+    >>> from xraysynth.generation.images_api.catalogue import find_model
+    >>> find_model("dall-e-3").retired.isoformat(), find_model("dall-e-3").successor
     ('2026-05-12', 'gpt-image-2.5-sunburst')
 """
 

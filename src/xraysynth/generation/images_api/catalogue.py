@@ -169,7 +169,7 @@ class Pricing:
 
         >>> tokens = {"text_in": 5, "image_in": 8, "image_out": 30}
         >>> pricing = Pricing(declared_usd=None, prices=tokens, output_tokens=1756)
-        >>> pricing.cost_usd({"input_tokens": 40, "output_tokens": 1756}, image=True)
+        >>> pricing.cost_usd({"input_tokens": 40, "output_tokens": 1756}, has_image=True)
         0.05288
         """
         if self.declared_usd is not None and (has_image or usage is not None):

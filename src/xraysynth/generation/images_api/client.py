@@ -174,7 +174,7 @@ class ApiRun:
         return result
 
     def _retries_exhausted(self, state: Any, question: _PendingRequest) -> bool:
-        limited = state.outcome.exception().verdict.limited
+        limited = state.outcome.exception().verdict.rate_limited
         most = MAX_RATE_LIMITED_ATTEMPTS if limited else self.call.attempts
         return self.stop_reason is not None or len(question.failed_attempts) >= most
 
@@ -280,7 +280,7 @@ def _wait_seconds(state: Any) -> float:
     from tenacity import wait_random_exponential
 
     verdict = state.outcome.exception().verdict
-    if verdict.limited:
+    if verdict.rate_limited:
         return 0.0
     if verdict.retry_after is not None:
         return float(verdict.retry_after)

@@ -4,7 +4,7 @@ One module per section, one view per template; a template has loops, plain condi
 and everything that is chosen, sorted, compared or formatted is so here.
 
     >>> from xraysynth.evaluation.metrics.statistics import Interval
-    >>> from xraysynth.report.views.cells import score
-    >>> score(Interval(0.031, 0.004, 0.058, 300), plus=True)
+    >>> from xraysynth.report.views.cells import score_cell
+    >>> score_cell(Interval(0.031, 0.004, 0.058, 300), with_sign=True)
     Cell(text='+0.031', raw='0.031', interval='[0.004, 0.058]', note='')
 """
