@@ -1,9 +1,10 @@
-"""Folders of images as manifests that `evaluate` takes, under one vocabulary and at one size.
+"""Reads folders of images as manifests that `images.evaluate` takes, with one vocabulary and size.
 
 real, synthetic = from_folder("real"), from_folder("mine", is_synthetic=True)
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,87 +18,135 @@ from xraysynth.records import require_inside, sha256_bytes
 ONE_CLASS = "all"
 """The class of images in folders that do not tell classes apart."""
 
+_MAX_MEASURED_FILES = 200
+"""The number of files of a folder whose sides are read: a median needs no more."""
+
 
 def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
-    """All images below a folder; the classes are its sub-folders, where all images lie in one.
+    """Lists all images below a folder as a manifest.
 
-    A file `manifest.csv` in it with the columns path and label, and patient_id where known, is
-    followed instead. Without patients each image counts as a patient of its own.
+    The sub-folders are the classes where every image lies in one. A file `manifest.csv` in the folder
+    takes precedence; it has the columns path and label, and patient_id where patients are known.
+    Without patients each image counts as a patient of its own.
+
+    Raises:
+        DataNotFoundError: The folder does not exist or holds no images, or `manifest.csv` lacks a
+            column.
+        ManifestError: `manifest.csv` names a file outside the folder.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DataNotFoundError(f"{folder.absolute()} is no folder; name a folder of images")
-    listed = folder / "manifest.csv"
-    table = pd.read_csv(listed, dtype=str) if listed.is_file() else _scan_folder(folder)
-    if table.empty or {"path", "label"} - set(table.columns):
-        raise DataNotFoundError(
-            f"{folder.absolute()}: no images ({', '.join(IMAGE_SUFFIXES)}) below it"
-            if table.empty
-            else f"{listed}: needs the columns path and label, but has {format_some(table.columns)}"
-        )
-    patients = table["patient_id"].fillna("") if "patient_id" in table else ""
+    table = _list_images(folder)
+    digests = []
+    for path in table["path"]:
+        digests.append(sha256_bytes(require_inside(folder, path).read_bytes()))
     table = table.assign(
         image_id=table["path"],
         source=folder.name,
-        patient_id="" if is_synthetic else patients,
+        patient_id="" if is_synthetic else _patient_ids(table),
         is_synthetic=is_synthetic,
         split="train" if is_synthetic else "test",
-        sha256=[sha256_bytes(require_inside(folder, p).read_bytes()) for p in table["path"]],
+        sha256=digests,
     )
-    if not is_synthetic:
-        table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["path"])
     return Manifest(table, folder, tuple(sorted(set(table["label"]))))
 
 
+def _list_images(folder: Path) -> pd.DataFrame:
+    """Returns the columns path and label of a folder's images, from its manifest.csv if it has one."""
+    csv_file = folder / "manifest.csv"
+    table = pd.read_csv(csv_file, dtype=str) if csv_file.is_file() else _scan_folder(folder)
+    if table.empty:
+        raise DataNotFoundError(
+            f"{folder.absolute()}: there are no images ({', '.join(IMAGE_SUFFIXES)}) below this folder; "
+            "name a folder of images"
+        )
+    if not {"path", "label"} <= set(table.columns):
+        raise DataNotFoundError(
+            f"{csv_file} needs the columns path and label, but has {format_some(table.columns)}; add "
+            "the missing columns"
+        )
+    return table
+
+
 def _scan_folder(folder: Path) -> pd.DataFrame:
-    paths = list_files(folder, IMAGE_SUFFIXES)
-    in_folders = all("/" in path for path in paths)
-    labels = [path.split("/")[0] if in_folders else ONE_CLASS for path in paths]
-    return pd.DataFrame({"path": paths, "label": labels})
+    """Lists the image files below a folder; the label is the first sub-folder, or `ONE_CLASS`."""
+    table = pd.DataFrame({"path": list_files(folder, IMAGE_SUFFIXES)}, dtype=str)
+    if table["path"].str.contains("/").all():
+        return table.assign(label=table["path"].str.split("/").str[0])
+    return table.assign(label=ONE_CLASS)
+
+
+def _patient_ids(table: pd.DataFrame) -> pd.Series:
+    """Returns the patient of each image, which is its path where no patient is known."""
+    if "patient_id" not in table:
+        return table["path"]
+    patients = table["patient_id"].fillna("")
+    return patients.where(patients != "", table["path"])
 
 
 def unify_classes(*manifests: Manifest) -> list[Manifest]:
-    """The manifests under one vocabulary: their classes if all have the same, or else one class."""
-    names = {manifest.classes for manifest in manifests}
-    if len(names) == 1:
+    """Returns manifests with the same classes: their own if all agree, or `ONE_CLASS` for all images.
+
+    Raises:
+        ManifestError: Two manifests have some classes in common, but not all.
+    """
+    vocabularies = {manifest.classes for manifest in manifests}
+    if len(vocabularies) == 1:
         return list(manifests)
-    if any(set(one) & set(other) for one in names for other in names if one != other):
-        raise ManifestError(
-            f"the folders hold different classes: {', '.join('/'.join(n) for n in sorted(names))}; "
-            "give all of them the same sub-folders, or none"
-        )
+    for first, second in combinations(vocabularies, 2):
+        if set(first) & set(second):
+            listed = ", ".join(map("/".join, sorted(vocabularies)))
+            raise ManifestError(
+                f"the folders hold different classes: {listed}; give all of them the same sub-folders, or "
+                "none"
+            )
     return [Manifest(m.table.assign(label=ONE_CLASS), m.folder, (ONE_CLASS,)) for m in manifests]
 
 
 def choose_common_size(*manifests: Manifest, max_px: int = 512) -> int:
-    """A side in pixels at which no set is enlarged: the smallest median of the longer sides."""
+    """Returns the side in pixels at which image sets are compared.
+
+    It is the smallest of the sets' median sides, so that no set is enlarged, and at most `max_px`.
+    """
+    return int(min(max_px, *map(_median_side, manifests)))
+
+
+def _median_side(manifest: Manifest) -> float:
+    """Returns the median of the longer sides of a set's images, in pixels."""
     from PIL import Image
 
-    def median_side(manifest: Manifest) -> float:
-        sides = []
-        for path in list(manifest.files)[:200]:
-            with Image.open(path) as image:
-                sides.append(max(image.size))
-        return float(np.median(sides))
-
-    return int(min(max_px, *(median_side(manifest) for manifest in manifests)))
+    sides = []
+    for path in list(manifest.files)[:_MAX_MEASURED_FILES]:
+        with Image.open(path) as image:
+            sides.append(max(image.size))
+    return float(np.median(sides))
 
 
 def comparison_limitations(
     sets: Sequence[Manifest], encoders: Sequence[str], size_px: int
 ) -> list[str]:
-    """What the reader of a comparison of folders must know; the real images are the first of `sets`."""
-    limits = [f"All images were put into one format: grey, padded to a square, {size_px} px."]
-    if (sets[0].table["patient_id"] == sets[0].table["path"]).all():
-        limits.append(
-            "The patients of the real images are not known, so that each image counts as a patient of "
-            "its own, and intervals are too narrow where a patient has several."
+    """Returns one sentence per limitation that the reader of a comparison of folders must know.
+
+    Args:
+        sets: The compared image sets, the real one first.
+        encoders: The names of the encoders in use.
+        size_px: The side in pixels at which the images were compared.
+    """
+    limitations = [f"All images were put into one format: grey, padded to a square, {size_px} px."]
+    real = sets[0]
+    if (real.table["patient_id"] == real.table["path"]).all():
+        limitations.append(
+            "The patients of the real images are not known, so each image counts as a patient of its own, "
+            "and intervals are too narrow where a patient has several images."
         )
-    if sets[0].classes == ("all",):
-        limits.append("The folders do not tell classes apart, so nothing is said by class.")
+    if real.classes == (ONE_CLASS,):
+        limitations.append(
+            "The folders do not tell classes apart, so there are no results by class."
+        )
     if set(encoders) <= {"embedded", "classifier"}:
-        limits.append(
-            "Without downloaded weights these distances are no FID and cannot be compared with "
-            "published values: evaluate.encoders=[inception,rad_dino] gives those."
+        limitations.append(
+            "Without downloaded weights these distances are not the published FID and cannot be compared "
+            "with published values; evaluate.encoders=[inception,rad_dino] gives those."
         )
-    return limits
+    return limitations

@@ -1,4 +1,4 @@
-"""Synthetic images against real ones: every measure of a set of images, in one call.
+"""Compares synthetic images with real ones: every measure of an image set in one call.
 
 `evaluate` takes manifests, of a study's pools or of any two folders (`folders.from_folder`):
 
@@ -7,12 +7,12 @@
                           cache=Path("cache"))
     pd.DataFrame(evaluation.measures)
 
-Without `train` it says how far the images are from real ones; with it, whether they are copies.
+Without training images it measures how far synthetic images are from real ones; with them, also whether
+synthetic images are copies of training images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,10 @@ from xraysynth.seeds import derive_seed
 __all__ = ["MAX_CLOSEST_PAIRS", "Resampling", "evaluate"]
 
 MAX_CLOSEST_PAIRS = 6
-"""Pairs of a synthetic image and its nearest training image that are shown."""
+"""The number of reported pairs of a synthetic image and its nearest training image."""
+
+MAX_APPEARANCE_FILES = 2000
+"""The number of files whose appearance is measured: a mean needs no more, and originals are large."""
 
 
 def evaluate(
@@ -57,17 +60,25 @@ def evaluate(
     resampling: Resampling | None = None,
     linked: Sequence[Sequence[str]] = (),
 ) -> Evaluation:
-    """Measures of `synthetic` beside `real` images that its generator has not learned from.
+    """Measures `synthetic` images against `real` ones that their generator was not trained on.
 
-    All images are put into the study's format at `size_px` first. `train` are the images that may
-    have been copied, `held_out` real ones of other patients (`real` by default) that show how near
-    images lie that are no copies. `originals` are the files as the generator made them, for
-    `appearance`. `linked` are keys (source/patient_id) of real patients who are one person, a sequence
-    for each person (`audit.linked_patients`). Pixels and features are kept in `cache`.
+    Means over all classes are weighted to the class mix of the real images, whatever the mix of
+    `synthetic` is; a class that only one of the two sets has is left out of both.
 
-    Means over all classes are in the class mix of the real images that they stand beside, whatever
-    that of `synthetic` is; a class that one of the two lacks is left out of both. Copies are looked
-    for in `train` alone.
+    Args:
+        real: Real images that the generator was not trained on.
+        synthetic: The images to measure.
+        encoders: The encoders whose features are compared. Copies are flagged by the first.
+        size_px: The side in pixels of the study format that all images are put into first.
+        cache: The folder where pixels and features are kept.
+        train: The images that may have been copied. Without it copies are not looked for.
+        held_out: Real images of other patients than those of `train`; they show how near images lie
+            that are no copies. `real` by default.
+        originals: The files as the generator wrote them, for `appearance`; the files of `synthetic` by
+            default.
+        resampling: The number of splits, replicates and pairs.
+        linked: Keys (source/patient_id) of real patients who are one person, one sequence per person,
+            as from `data.persons.find_linked_patients`.
     """
     resampling = resampling or Resampling()
     manifests = {"synthetic": synthetic, "real": real}
@@ -104,7 +115,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _CopyFindings:
-    """SSIM to the nearest training image, beside held-out ones; the closest pairs; `flags` `(N,)`."""
+    """Results of the search for copies by one encoder.
+
+    Attributes:
+        similarity: Similarity of synthetic images to their nearest training images.
+        closest: The pairs of a synthetic and a training image that lie closest.
+        flags: The memorisation flag of each synthetic image, `(N,)` bool; None where there are too few
+            held-out images for a threshold.
+    """
 
     similarity: list[Similarity]
     closest: list[ClosestPair]
@@ -112,34 +130,49 @@ class _CopyFindings:
 
 
 def _find_copies(arguments: CopyMeasureInputs, sets: ImageSets) -> _CopyFindings:
+    """Compares synthetic and held-out images with their nearest training images."""
     train = arguments["train"].values
-    near = nearest_neighbours(arguments["synthetic"].values, train)
-    held_near = nearest_neighbours(arguments["held_out"].values, train)
-    labels, held_labels = arguments["synthetic_labels"], arguments["held_out_labels"]
-    shared = np.isin(held_labels, shared_classes(labels, held_labels))
-    found = detect_memorization(**arguments) if shared.sum() >= 1 / FLAG_LEVEL else None
-    similarity = (
-        _nearest_similarity(sets, near[1][:, 0], held_near[1][:, 0]) if shared.any() else []
-    )
+    distances, rows = nearest_neighbours(arguments["synthetic"].values, train)
+    _, held_out_rows = nearest_neighbours(arguments["held_out"].values, train)
+    labels, held_out_labels = arguments["synthetic_labels"], arguments["held_out_labels"]
+    is_shared = np.isin(held_out_labels, shared_classes(labels, held_out_labels))
+    memorization = None
+    if is_shared.sum() >= 1 / FLAG_LEVEL:
+        memorization = detect_memorization(**arguments)
+    similarity: list[Similarity] = []
+    if is_shared.any():
+        similarity = _nearest_similarity(sets, rows[:, 0], held_out_rows[:, 0])
     return _CopyFindings(
-        similarity, _closest_pairs(near, found, sets), None if found is None else found.flags
+        similarity,
+        _closest_pairs(distances[:, 0], rows[:, 0], memorization, sets),
+        memorization.flags if memorization else None,
     )
 
 
 def _nearest_similarity(
-    sets: ImageSets, rows: np.ndarray, held_rows: np.ndarray
+    sets: ImageSets, rows: np.ndarray, held_out_rows: np.ndarray
 ) -> list[Similarity]:
-    """SSIM and MS-SSIM of images to their nearest training ones, at `rows` `(N,)` and `(H,)`."""
+    """Measures SSIM and MS-SSIM of images to their nearest training images.
+
+    Args:
+        sets: The image sets.
+        rows: The training row that is nearest to each synthetic image, `(N,)`.
+        held_out_rows: The training row that is nearest to each held-out image, `(H,)`.
+    """
     train = sets.pixels["train"]
-    made = diversity.nearest_real_similarity(sets.pixels["synthetic"], train, rows)
-    held = diversity.nearest_real_similarity(sets.pixels["held_out"], train, held_rows)
-    labels, held_labels = sets.labels("synthetic"), sets.labels("held_out")
+    values = diversity.nearest_real_similarity(sets.pixels["synthetic"], train, rows)
+    real_values = diversity.nearest_real_similarity(sets.pixels["held_out"], train, held_out_rows)
+    labels, real_labels = sets.labels("synthetic"), sets.labels("held_out")
     similarity = []
     for column, metric in enumerate(("SSIM", diversity.ms_ssim_name(train.shape[1]))):
-        mean, real = _compare_means(
-            made[:, column], held[:, column], labels, held_labels, sets.resampling.replicates
+        mean, real_mean = _compare_means(
+            values[:, column],
+            real_values[:, column],
+            labels,
+            real_labels,
+            sets.resampling.replicates,
         )
-        similarity.append(Similarity(*mean.as_tuple(), metric=metric, real=real))
+        similarity.append(Similarity(*mean.as_tuple(), metric=metric, real=real_mean))
     return similarity
 
 
@@ -150,64 +183,93 @@ def _compare_means(
     real_labels: np.ndarray,
     replicates: int,
 ) -> tuple[Interval, float]:
-    """The mean of synthetic images' values `(N,)` in the class mix of real ones, and the mean of
-    the real values `(M,)`, both over the classes that both have."""
-    shared = np.isin(real_labels, shared_classes(labels, real_labels))
-    mix = class_proportions(real_labels[shared])
+    """Compares the means of synthetic and real values over the classes that both sets have.
+
+    Args:
+        values: One value per synthetic image, `(N,)`.
+        real_values: One value per real image, `(M,)`.
+        labels: The classes of the synthetic images, `(N,)`.
+        real_labels: The classes of the real images, `(M,)`.
+        replicates: The number of bootstrap replicates of the interval.
+
+    Returns:
+        The mean of the synthetic values in the class mix of the real images, and the real mean.
+    """
+    is_shared = np.isin(real_labels, shared_classes(labels, real_labels))
+    mix = class_proportions(real_labels[is_shared])
     mean = weighted_mean(values, labels, mix, replicates=replicates)
-    return mean, float(real_values[shared].mean())
+    return mean, float(real_values[is_shared].mean())
 
 
 def _closest_pairs(
-    neighbours: tuple[np.ndarray, np.ndarray], result: Memorization | None, sets: ImageSets
+    distances: np.ndarray,
+    train_rows: np.ndarray,
+    memorization: Memorization | None,
+    sets: ImageSets,
 ) -> list[ClosestPair]:
-    distances, rows = (values[:, 0] for values in neighbours)
-    threshold = result.threshold if result else float("nan")
+    """Returns the synthetic images that lie closest to a training image, the closest first.
+
+    Args:
+        distances: The distance of each synthetic image to its nearest training image, `(N,)`.
+        train_rows: The row of that training image, `(N,)`.
+        memorization: The result with the threshold of a flag, None where there is none.
+        sets: The image sets.
+    """
+    threshold = memorization.threshold if memorization else float("nan")
     files, train_files = sets.manifests["synthetic"].files, sets.manifests["train"].files
-    return [
-        ClosestPair(
+    pairs = []
+    for row in np.argsort(distances, kind="stable")[:MAX_CLOSEST_PAIRS]:
+        pair = ClosestPair(
             synthetic=files[row],
-            train=train_files[rows[row]],
+            train=train_files[train_rows[row]],
             distance=float(distances[row]),
             threshold=threshold,
             flagged=bool(distances[row] < threshold),
         )
-        for row in np.argsort(distances, kind="stable")[:MAX_CLOSEST_PAIRS]
-    ]
+        pairs.append(pair)
+    return pairs
 
 
 def _measure_diversity(sets: ImageSets) -> list[Diversity]:
+    """Measures the similarity of image pairs within each class, synthetic beside real."""
     real, synthetic = sets.manifests["real"], sets.manifests["synthetic"]
-    within_class = partial(
-        diversity.intra_class_similarity,
+    resampling = sets.resampling
+    similarity = diversity.intra_class_similarity(
+        sets.pixels["synthetic"],
+        synthetic.targets,
         classes=real.classes,
-        max_pairs=sets.resampling.pairs_per_class,
-        replicates=sets.resampling.replicates,
+        max_pairs=resampling.pairs_per_class,
+        replicates=resampling.replicates,
     )
-    alike = within_class(sets.pixels["synthetic"], synthetic.targets)
-    real_alike = within_class(sets.pixels["real"], real.targets, patients=sets.patients("real"))
+    real_similarity = diversity.intra_class_similarity(
+        sets.pixels["real"],
+        real.targets,
+        classes=real.classes,
+        patients=sets.patients("real"),
+        max_pairs=resampling.pairs_per_class,
+        replicates=resampling.replicates,
+    )
     rows = []
-    for name, mean in alike.items():
+    for name, mean in similarity.items():
         metric, label = name.split("/", 1)
-        rows.append(
-            Diversity(*mean.as_tuple(), metric=metric, label=label, real=real_alike[name].value)
-        )
+        real_mean = real_similarity[name].value
+        rows.append(Diversity(*mean.as_tuple(), metric=metric, label=label, real=real_mean))
     return rows
 
 
 def _measure_appearance(sets: ImageSets, originals: Sequence[Path] | None) -> list[Appearance]:
-    """What gives images away, on originals where they are kept, beside real images."""
+    """Measures what gives synthetic images away, on the generator's original files where kept."""
     if sets.size_px < appearance.MIN_SIDE_PX:
         return []
     real, synthetic = sets.manifests["real"], sets.manifests["synthetic"]
-    made, made_labels = _appearance_values(originals or synthetic.files, synthetic)
-    looks, labels = _appearance_values(real.files, real)
-    if not shared_classes(made_labels, labels):
+    values, labels = _appearance_values(originals or synthetic.files, synthetic)
+    real_values, real_labels = _appearance_values(real.files, real)
+    if not shared_classes(labels, real_labels):
         return []
     rows = []
     for name, meaning in appearance.MEASURES.items():
         mean, real_mean = _compare_means(
-            made[name], looks[name], made_labels, labels, sets.resampling.replicates
+            values[name], real_values[name], labels, real_labels, sets.resampling.replicates
         )
         row = Appearance(*mean.as_tuple(), measure=name, meaning=meaning, real=real_mean)
         rows.append(row)
@@ -217,12 +279,18 @@ def _measure_appearance(sets: ImageSets, originals: Sequence[Path] | None) -> li
 def _appearance_values(
     files: Sequence[Path], manifest: Manifest
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The measures of some images, `(N,)` each, and their labels `(N,)`."""
+    """Returns the appearance measures of a sample of files, `(N,)` each, and its labels `(N,)`.
+
+    Args:
+        files: The files to measure, in the order of the manifest.
+        manifest: The manifest with the labels.
+    """
     rows = _sample_rows(files)
     labels = manifest.table["label"].to_numpy(str)[rows]
     return appearance.measure_images(read_colour(files[row]) for row in rows), labels
 
 
-def _sample_rows(files: Sequence[Path], max_files: int = 2000) -> list[int]:
-    """Rows of all files, or of `most` by hash: a mean needs no more, and originals are large."""
-    return sorted(range(len(files)), key=lambda row: derive_seed(0, files[row].name))[:max_files]
+def _sample_rows(files: Sequence[Path], max_files: int = MAX_APPEARANCE_FILES) -> list[int]:
+    """Returns the rows of at most `max_files` files, drawn by a hash of their names."""
+    order = sorted(range(len(files)), key=lambda row: derive_seed(0, files[row].name))
+    return order[:max_files]

@@ -1,4 +1,4 @@
-"""What images are measured by, and how often."""
+"""Options of the evaluation: the encoders that images are measured by, and the number of repeats."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from xraysynth.records import Count, at_least, one_of, require_valid
 
 ENCODERS = ("classifier", "embedded", "inception", "xrv", "rad_dino", "dinov2", "clip")
-"""What `evaluate.encoders` may name (here, so that a wrong name is refused before torch is there)."""
+"""Names that `evaluate.encoders` takes, listed here so that a wrong one is refused before torch loads."""
 
 EncoderName = Annotated[str, one_of(ENCODERS)]
 
@@ -15,11 +15,12 @@ EncoderName = Annotated[str, one_of(ENCODERS)]
 class Evaluate:
     """Encoders by name; all but `classifier` and `embedded` need downloaded weights.
 
-    `weights` maps an encoder to a local file or folder with its weights. `splits` is how often the
-    real images are halved for the real-real floor, `replicates` how many bootstrap samples there
-    are, `pairs_per_class` how many pairs are compared for diversity. `classifier_seeds` are the
-    training seeds of the real-only classifiers that are tested on each pool (none: the run's own
-    seed). `size_px` is the side at which two folders are compared (null: the shortest of theirs).
+    `weights` maps an encoder to a local file or folder with its weights. `baseline_splits` is how
+    often the real images are halved for the real-vs-real baseline, `replicates` the number of bootstrap
+    replicates, `pairs_per_class` the number of image pairs that diversity is measured on.
+    `classifier_seeds` are the training seeds of the real-only classifiers that are tested on each pool
+    (none: the run's own seed). `size_px` is the side at which two folders are compared (null: the
+    smaller of their median sides, at most 512).
     """
 
     encoders: list[EncoderName] = field(default_factory=lambda: ["classifier", "embedded"])

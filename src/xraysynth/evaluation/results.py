@@ -1,9 +1,9 @@
-"""What `evaluate` measures, as records: each number with its interval and what it stands beside.
+"""Records of what `images.evaluate` measures: each number with its interval and its baseline.
 
-A record is an `Interval` with more fields, so that whatever draws, compares or words an interval takes
-it as it is, and a sequence of records is a table: `pd.DataFrame(evaluation.measures)`. `records.to_json`
-and `records.from_json` turn them into the entries of run.json and back; fields that earlier versions
-did not write have defaults.
+A record is an `Interval` with more fields, so that code that compares or draws intervals takes records
+too, and a sequence of records is a table: `pd.DataFrame(evaluation.measures)`. `records.to_json` and
+`records.from_json` turn records into the entries of run.json and back; fields that earlier versions did
+not write have defaults.
 
     >>> row = Similarity(0.52, 0.5, 0.55, 40, metric="SSIM", real=0.48)
     >>> row.low > row.real
@@ -25,12 +25,23 @@ NAN = float("nan")
 @formerly(baseline_value="floor", baseline_low="floor_low", baseline_high="floor_high")
 @dataclass(frozen=True, kw_only=True)
 class Measure(Interval):
-    """A value of `n` synthetic images, its 95 % interval and the same of real images, the floor.
+    """A measure of `n` synthetic images with its 95 % interval, beside its real-vs-real baseline.
 
-    `label` is a class, "" for all. `better` is "lower", "higher" or "floor": the nearer to the floor
-    the better. `excess_low` and `excess_high` are of the paired difference to the floor. `p` is
-    two-sided, of "the excess is 0", but one-sided for the memorised share: of "no more than 1 % are
-    flagged". NaN where it cannot be measured; `note` says why, or what to be careful about.
+    The baseline is the same measure of real images. A number is NaN where it cannot be measured.
+
+    Attributes:
+        encoder: The encoder whose features were compared.
+        metric: The name of the measure, as in "FD(embedded)".
+        label: The class of the images, "" for all classes.
+        baseline_value: The real-vs-real baseline.
+        baseline_low: The lower bound of its 95 % interval.
+        baseline_high: The upper bound of its 95 % interval.
+        excess_low: The lower bound of the paired difference of value and baseline.
+        excess_high: The upper bound of this difference.
+        better: "lower", "higher", or "floor": the nearer to the baseline the better.
+        note: Why there is no number, or what to be careful about.
+        p: The two-sided p value of "the excess is 0"; for the memorised share it is one-sided, of "no
+            more than 1 % are flagged".
     """
 
     encoder: str
@@ -47,18 +58,24 @@ class Measure(Interval):
 
     @property
     def baseline(self) -> Interval:
-        """The floor with its interval."""
+        """The real-vs-real baseline with its interval."""
         return Interval(self.baseline_value, self.baseline_low, self.baseline_high, self.n)
 
     @property
     def excess(self) -> Interval:
-        """The value minus the floor, paired."""
+        """The value minus the baseline, with the interval of paired differences."""
         return Interval(self.value - self.baseline_value, self.excess_low, self.excess_high, self.n)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity(Interval):
-    """Mean similarity of `n` pairs of synthetic images of one class, beside that of `real` pairs."""
+    """The mean similarity of `n` pairs of synthetic images of one class; lower is more diverse.
+
+    Attributes:
+        metric: SSIM or MS-SSIM.
+        label: The class of both images.
+        real: The mean similarity of pairs of real images of this class.
+    """
 
     metric: str
     label: str
@@ -67,9 +84,11 @@ class Diversity(Interval):
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity(Interval):
-    """Mean similarity of `n` synthetic images to their nearest training image.
+    """The mean similarity of `n` synthetic images to their nearest training image.
 
-    `real` is that of held-out real images.
+    Attributes:
+        metric: SSIM or MS-SSIM.
+        real: The mean similarity of held-out real images to their nearest training image.
     """
 
     metric: str
@@ -78,7 +97,13 @@ class Similarity(Interval):
 
 @dataclass(frozen=True, kw_only=True)
 class Appearance(Interval):
-    """The mean of one of `appearance.MEASURES` over `n` synthetic images, and over `real` ones."""
+    """The mean of one appearance measure over `n` synthetic images.
+
+    Attributes:
+        measure: A key of `metrics.appearance.MEASURES`.
+        meaning: What the measure measures, in words.
+        real: The mean over real images.
+    """
 
     measure: str
     meaning: str
@@ -87,9 +112,15 @@ class Appearance(Interval):
 
 @dataclass(frozen=True)
 class ClosestPair:
-    """A synthetic image and its nearest training image; flagged below the threshold.
+    """A synthetic image and its nearest training image.
 
-    The threshold is NaN where there are too few held-out images to say how near a copy lies.
+    Attributes:
+        synthetic: The file of the synthetic image.
+        train: The file of the training image.
+        distance: The distance of their features.
+        threshold: The distance below which a synthetic image is flagged as memorised; NaN where there
+            are too few held-out images to estimate it.
+        flagged: Whether the distance is below the threshold.
     """
 
     synthetic: Path
@@ -101,10 +132,15 @@ class ClosestPair:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFidelity(Interval):
-    """The share of `n` synthetic images in which a classifier sees the intended class.
+    """The proportion of `n` synthetic images in which a classifier sees the intended class.
 
-    `label` is the class, "" for all. `real` is the share of real images, NaN where an earlier version
-    did not measure it.
+    Attributes:
+        label: The intended class, "" for all classes.
+        real: The proportion of real images whose class the same classifier sees; NaN in records of
+            earlier versions.
+        real_low: The lower bound of its 95 % interval.
+        real_high: The upper bound of its 95 % interval.
+        real_n: The number of real images; None in records of earlier versions.
     """
 
     label: str
@@ -115,23 +151,33 @@ class LabelFidelity(Interval):
 
     @property
     def real_interval(self) -> Interval:
-        """The share of real images with its interval."""
+        """The proportion of real images with its interval; `n` stands in for an unknown `real_n`."""
         n = self.n if self.real_n is None else self.real_n
         return Interval(self.real, self.real_low, self.real_high, n)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UsableShare(Interval):
-    """The share of `n` images that show the intended class and are no copies, as far as looked for."""
+    """The proportion of `n` synthetic images that show the intended class and are no copies.
+
+    `copies_looked_for` is False where the training images are not known; then only the class counts.
+    """
 
     copies_looked_for: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMeasures:
-    """What is measured of a number of synthetic images beside real ones.
+    """All measures of one set of synthetic images.
 
-    `nearest_similarity` and `closest` are empty where it is not known what was trained on.
+    Attributes:
+        images: The number of synthetic images.
+        measures: Distances, coverage and copy measures, beside their baselines.
+        diversity: Similarity of image pairs within each class.
+        nearest_similarity: Similarity to the nearest training image; empty where the training images are
+            not known.
+        closest: The closest pairs of a synthetic and a training image; empty likewise.
+        appearance: Measures of what gives synthetic images away.
     """
 
     images: int
@@ -144,10 +190,10 @@ class ImageMeasures:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation(ImageMeasures):
-    """What `evaluate` returns.
+    """The result of `images.evaluate`.
 
-    `flags` `(N,)` bool are the synthetic images that count as copies by the first encoder, in the
-    order of their manifest, or None where that cannot be said.
+    `flags` `(N,)` bool are the memorisation flags of the synthetic images by the first encoder, in the
+    order of their manifest; None where there is no training set or too few held-out images.
     """
 
     flags: np.ndarray | None
@@ -155,7 +201,14 @@ class Evaluation(ImageMeasures):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderEvaluation(ImageMeasures):
-    """Two folders compared at `size_px`: the paths of page and table, and a headline per measure."""
+    """The result of a comparison of two folders.
+
+    Attributes:
+        size_px: The side in pixels at which the images were compared.
+        page: The path of the HTML page.
+        table: The path of the table of measures.
+        headline: One line per measure for the terminal, see `format_headline`.
+    """
 
     size_px: int
     page: str
@@ -164,20 +217,27 @@ class FolderEvaluation(ImageMeasures):
 
 
 PoolScores = Mapping[str, Interval | int | Sequence[str]]
-"""Scores of classifiers of real images on a pool, with `seeds`, their number.
+"""Scores of real-only classifiers on a pool by name, and `seeds`, the number of classifiers.
 
-Of a pool that lacks classes `without` names these, and `<score> of real images` is on real ones.
+Of a pool that lacks classes, `without` names these, and `<score> of real images` is the score of the same
+classifiers on real images of the remaining classes.
 """
 
 
 @formerly(not_assessable_reason="assessable", confusion_matrix="seen", fidelity_classifier="judge")
 @dataclass(frozen=True, kw_only=True)
 class PoolEvaluation(ImageMeasures):
-    """What a study measures of one generator's `pool`.
+    """All that a study measures of the pool of one generator.
 
-    `not_assessable_reason` says why memorisation cannot be assessed, and is empty where it can. `seen` counts
-    images by intended (row) and seen (column) class; `judge` says what the classifier that sees them
-    was trained on. `usable` is None in records of earlier versions.
+    Attributes:
+        pool: The path of the pool.
+        not_assessable_reason: Why memorisation cannot be assessed; "" where it can.
+        faithfulness: The label fidelity of all classes and of each class.
+        confusion_matrix: The number of images by intended class (row) and by the class that the
+            label-fidelity classifier sees (column).
+        fidelity_classifier: What the label-fidelity classifier was trained on, in words.
+        tested_on: Scores of the real-only classifiers on the pool.
+        usable: The proportion of usable images; None in records of earlier versions.
     """
 
     pool: str
@@ -190,19 +250,20 @@ class PoolEvaluation(ImageMeasures):
 
     @property
     def real_classifier_scores(self) -> dict[str, Interval]:
-        """The scores of `tested_on` alone."""
+        """The entries of `tested_on` that are scores."""
         return {name: s for name, s in self.tested_on.items() if isinstance(s, Interval)}
 
 
-def _format_title(row: Measure) -> str:
-    return row.metric if f"({row.encoder})" in row.metric else f"{row.metric} ({row.encoder})"
-
-
 def format_headline(measures: Sequence[Measure]) -> dict[str, str]:
-    """The measures of all classes in a line each, for the terminal."""
-    return {
-        _format_title(row): f"{row.value:.4g} [{row.low:.4g}, "
-        f"{row.high:.4g}], floor {row.baseline_value:.4g}, N {row.n}"
-        for row in measures
-        if not row.label and row.value == row.value
-    }
+    """Returns one line per measure of all classes, for the terminal; NaN values are left out."""
+    lines = {}
+    for row in measures:
+        if not row.label and not np.isnan(row.value):
+            interval = f"{row.value:.4g} [{row.low:.4g}, {row.high:.4g}]"
+            lines[_format_title(row)] = f"{interval}, baseline {row.baseline_value:.4g}, N {row.n}"
+    return lines
+
+
+def _format_title(row: Measure) -> str:
+    """Returns the name of the metric and, unless the name says it, of the encoder."""
+    return row.metric if f"({row.encoder})" in row.metric else f"{row.metric} ({row.encoder})"

@@ -1,16 +1,19 @@
-"""Whether the measures measure: sets of simulated radiographs whose answers are known.
+"""Checks on simulated radiographs, whose answers are known, that the measures measure.
 
-Images are made worse step by step, by noise, blur, inversion and wrong classes, and every measure
-must follow in its direction; copies must be called copies, and other patients must not.
+Images are degraded step by step, by noise, blur, inversion and wrong classes, and every measure must
+follow in its direction. Copies of training images must be flagged, and other patients must not.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from xraysynth.data.sources.simulated import Simulated
+from xraysynth.evaluation._selftest_images import (
+    SimulatedImages,
+    simulate_images,
+    train_classifier,
+)
 from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics.copying import authenticity, data_copying
 from xraysynth.evaluation.metrics.diversity import pair_similarity, vendi_score
@@ -22,47 +25,32 @@ from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.memorization import detect_memorization
 from xraysynth.evaluation.metrics.point_estimates import compute_point_estimates
 
-SIZE_PX = 64
+__all__ = ["Check", "SimulatedImages", "check_golden_values", "run_checks", "simulate_images"]
+
+Encode = Callable[[np.ndarray], Features]
+"""Turns pixels `(N, 64, 64)` uint8 into features."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One property, whether it holds, and what was found."""
+    """One property of a measure, whether it holds, and the measured numbers in words."""
 
     name: str
     passed: bool
     detail: str
 
 
-@dataclass(frozen=True)
-class SimulatedImages:
-    """Simulated radiographs `(N, 64, 64)` uint8, as many of each class, in the order of `labels`."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def patients(self) -> np.ndarray:
-        """One patient an image."""
-        return np.arange(len(self.pixels)).astype(str)
-
-
-def simulate_images(
-    seed: int, per_class: int, with_progress: Callable[[Sequence[str]], Sequence[str]]
-) -> SimulatedImages:
-    """Images of patients that no other seed has; `shown` wraps the work in a progress bar."""
-    source = Simulated(patients_per_class=per_class, images_per_patient=1.0, seed=seed)
-    rows = source.rows()
-    pixels = [
-        source.load(locator, SIZE_PX).pixels for locator in with_progress(list(rows["locator"]))
-    ]
-    return SimulatedImages(np.stack(pixels), rows["label"].to_numpy(str))
-
-
 def run_checks(
     encoder: Encoder, *, train: SimulatedImages, real: SimulatedImages, other: SimulatedImages
 ) -> Iterator[Check]:
-    """Every check; the three sets share no patient."""
+    """Yields every check.
+
+    Args:
+        encoder: The encoder whose features are compared.
+        train: The images that are copied, and that a classifier is trained on.
+        real: The real images.
+        other: The images that stand in for synthetic ones. The three sets share no patient.
+    """
 
     def encode(pixels: np.ndarray) -> Features:
         return Features(encoder.features(pixels), encoder.identity)
@@ -72,28 +60,29 @@ def run_checks(
     yield from _check_degradation(encode, real, other)
     yield from _check_wrong_classes(train_classifier(train), real, other)
     yield from _check_copies(encode, train, real, other)
+    yield from _check_similarity(train, other)
 
 
 def check_golden_values() -> Iterator[Check]:
-    """Closed forms that need no image."""
+    """Yields the checks of measures against closed forms, which need no images."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4000, 8))
     shift = np.full(8, 0.5)
     yield _check_close("FD of a shifted set is the squared shift", _fd(x, x + shift), 2.0, 1e-9)
-    scaled = x * np.linspace(0.5, 2, 8)
-    closed = np.sum((np.std(x, 0, ddof=1) * (1 - np.linspace(0.5, 2, 8))) ** 2)
+    scale = np.linspace(0.5, 2, 8)
+    closed_form = np.sum((np.std(x, 0, ddof=1) * (1 - scale)) ** 2)
     yield _check_close(
-        "FD of scaled axes is the sum of squared differences", _fd(x, scaled), closed, 0.02
+        "FD of scaled axes is the sum of squared differences", _fd(x, x * scale), closed_form, 0.02
     )
     yield _check_close("Vendi of n equal images is 1", vendi_score(np.ones((9, 4))), 1, 1e-9)
     yield _check_close("Vendi of n orthogonal images is n", vendi_score(np.eye(9)), 9, 1e-9)
-    far = x + 1000
-    pair = precision_recall(real=x[:500], synthetic=far[:500])
-    yield Check("sets far apart have precision and recall 0", pair == (0.0, 0.0), str(pair))
-    cover = density_coverage(real=x[:500], synthetic=far[:500])
-    yield Check("sets far apart have density and coverage 0", cover == (0.0, 0.0), str(cover))
+    sample, distant = x[:500], x[:500] + 1000
+    values = precision_recall(real=sample, synthetic=distant)
+    yield Check("sets far apart have precision and recall 0", values == (0.0, 0.0), str(values))
+    values = density_coverage(real=sample, synthetic=distant)
+    yield Check("sets far apart have density and coverage 0", values == (0.0, 0.0), str(values))
     yield _check_close(
-        "CMMD of a set and itself is 0", cmmd(real=x[:500], synthetic=x[:500]), 0, 1e-6
+        "CMMD of a set and itself is 0", cmmd(real=sample, synthetic=sample), 0, 1e-6
     )
 
 
@@ -102,14 +91,16 @@ def _fd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _check_close(name: str, value: float, expected: float, tolerance: float) -> Check:
+    """Checks a value up to a relative tolerance, absolute where the expected value is below 1."""
     passed = abs(value - expected) <= tolerance * max(1.0, abs(expected))
     return Check(name, bool(passed), f"{value:.6g}, expected {expected:.6g}")
 
 
 def _check_identical_sets(x: Features) -> Iterator[Check]:
-    found = compute_point_estimates(real=x, synthetic=x)
+    """Checks that a set lies at distance 0 from itself, and covers itself."""
+    estimates = compute_point_estimates(real=x, synthetic=x)
     scale = float(np.var(x.values, axis=0).sum())
-    for name, value in found.items():
+    for name, value in estimates.items():
         if name.startswith("FD"):
             yield _check_close(f"a set and itself: {name}", value / scale, 0, 1e-6)
         elif name in ("precision", "recall", "coverage"):
@@ -119,14 +110,14 @@ def _check_identical_sets(x: Features) -> Iterator[Check]:
 
 
 def _check_degradation(
-    encode: Callable[[np.ndarray], Features], real: SimulatedImages, other: SimulatedImages
+    encode: Encode, real: SimulatedImages, other: SimulatedImages
 ) -> Iterator[Check]:
-    """Noise, blur and inversion at growing doses."""
+    """Checks that measures follow growing doses of noise, blur and inversion."""
     from scipy import ndimage
 
     rng = np.random.default_rng(1)
     noise = rng.normal(size=other.pixels.shape)
-    turned = rng.permutation(len(other.pixels))
+    order = rng.permutation(len(other.pixels))
 
     def add_noise(dose: float) -> np.ndarray:
         return (other.pixels + dose * noise).clip(0, 255).astype(np.uint8)
@@ -135,78 +126,67 @@ def _check_degradation(
         return np.asarray(ndimage.gaussian_filter(other.pixels, (0, dose, dose)))
 
     def invert(dose: float) -> np.ndarray:
-        chosen = turned[: round(dose * len(turned))]
+        inverted_rows = order[: round(dose * len(order))]
         pixels = other.pixels.copy()
-        pixels[chosen] = 255 - pixels[chosen]
+        pixels[inverted_rows] = 255 - pixels[inverted_rows]
         return pixels
 
     x = encode(real.pixels)
-    ladders: dict[str, tuple[Callable[[float], np.ndarray], tuple[float, ...]]] = {
+    degradations: dict[str, tuple[Callable[[float], np.ndarray], tuple[float, ...]]] = {
         "noise": (add_noise, (0, 15, 40, 90)),
         "blur": (blur, (0, 1.5, 3, 6)),
         "inversion": (invert, (0, 0.33, 0.67, 1)),
     }
-    for name, (spoiled, doses) in ladders.items():
-        rungs = []
+    for name, (degrade, doses) in degradations.items():
+        measures_by_dose = []
         for dose in doses:
-            y = encode(spoiled(dose))
-            found = compute_point_estimates(real=x, synthetic=y)
-            rungs.append(found | {"CMMD": cmmd(real=x.values, synthetic=y.values)})
-        yield from _check_dose_response(name, rungs)
+            y = encode(degrade(dose))
+            estimates = compute_point_estimates(real=x, synthetic=y)
+            estimates["CMMD"] = cmmd(real=x.values, synthetic=y.values)
+            measures_by_dose.append(estimates)
+        yield from _check_dose_response(name, measures_by_dose)
 
 
 def _check_dose_response(
     name: str, measures_by_dose: Sequence[dict[str, float]]
 ) -> Iterator[Check]:
-    """Distances rise with every step; what lies within the real manifold falls, but for luck."""
+    """Checks that distances rise with every dose, and that precision and coverage fall.
+
+    Precision and coverage may rise by 0.02 from one dose to the next, by chance.
+    """
     for metric in measures_by_dose[0]:
-        values = np.array([rung[metric] for rung in measures_by_dose])
-        found = " ".join(f"{value:.3g}" for value in values)
+        values = np.array([measures[metric] for measures in measures_by_dose])
+        detail = _format_values(values)
         if metric.startswith(("FD", "KD", "CMMD")):
-            yield Check(f"{name}: {metric} rises", bool((np.diff(values) > 0).all()), found)
+            yield Check(f"{name}: {metric} rises", _is_rising(values), detail)
         elif metric in ("precision", "coverage"):
             falls = (np.diff(values) <= 0.02).all() and values[-1] < 0.5 * values[0]
-            yield Check(f"{name}: {metric} falls", bool(falls), found)
+            yield Check(f"{name}: {metric} falls", bool(falls), detail)
 
 
-def train_classifier(train: SimulatedImages, *, steps: int = 250) -> Encoder:
-    """A small classifier taught on these images, as an encoder that knows the classes."""
-    import torch
+def _is_rising(values: Sequence[float] | np.ndarray) -> bool:
+    return bool((np.diff(values) > 0).all())
 
-    from xraysynth.evaluation.encoders import build
-    from xraysynth.training.classifier import XrayClassifier
 
-    classes = list(dict.fromkeys(train.labels))
-    recipe = {"backbone": "test_resnet"}
-    module = XrayClassifier(classes=classes, recipe=recipe, max_steps=steps)
-    pixels = torch.from_numpy(train.pixels)[:, None].float() / 255
-    targets = torch.tensor([classes.index(label) for label in train.labels])
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.05)
-    rng = np.random.default_rng(0)
-    module.train()
-    for _ in range(steps):
-        rows = torch.from_numpy(rng.integers(len(targets), size=32))
-        optimizer.zero_grad()
-        loss: Any = torch.nn.functional.cross_entropy(module(pixels[rows]), targets[rows])
-        loss.backward()
-        optimizer.step()
-    return build("classifier", classifier=module.eval())
+def _format_values(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
 
 
 def _check_wrong_classes(
     encoder: Encoder, real: SimulatedImages, other: SimulatedImages
 ) -> Iterator[Check]:
-    """Class by class, the distance grows with the share of images that carry another class's name."""
-    x, y = (Features(encoder.features(s.pixels), encoder.identity) for s in (real, other))
+    """Checks that the distance within classes grows with the proportion of wrong labels."""
+    x = Features(encoder.features(real.pixels), encoder.identity)
+    y = Features(encoder.features(other.pixels), encoder.identity)
     classes = tuple(dict.fromkeys(real.labels))
-    shifted = np.roll(other.labels, len(other.labels) // len(classes))
-    order = np.random.default_rng(2).permutation(len(shifted))
-    values = []
-    for share in (0, 0.33, 0.67, 1):
+    wrong_labels = np.roll(other.labels, len(other.labels) // len(classes))
+    order = np.random.default_rng(2).permutation(len(wrong_labels))
+    distances = []
+    for proportion in (0, 0.33, 0.67, 1):
+        rows = order[: round(proportion * len(order))]
         labels = other.labels.copy()
-        chosen = order[: round(share * len(order))]
-        labels[chosen] = shifted[chosen]
-        found = measure_sets(
+        labels[rows] = wrong_labels[rows]
+        measures = measure_sets(
             real=x,
             synthetic=y,
             real_labels=real.labels,
@@ -215,52 +195,85 @@ def _check_wrong_classes(
             classes=classes,
             splits=6,
         )
-        by_class = [m.value for m in found if m.label and m.metric.startswith("FD")]
-        values.append(float(np.mean(by_class)))
-    listed = " ".join(f"{value:.3g}" for value in values)
+        by_class = [m.value for m in measures if m.label and m.metric.startswith("FD")]
+        distances.append(float(np.mean(by_class)))
     yield Check(
-        "wrong classes: FD(classifier) by class rises", bool((np.diff(values) > 0).all()), listed
+        "wrong classes: FD(classifier) by class rises",
+        _is_rising(distances),
+        _format_values(distances),
+    )
+
+
+@dataclass(frozen=True)
+class _CopyMeasures:
+    """Copy measures of a set of which some images are copies.
+
+    Attributes:
+        flagged: The proportion of images with a memorisation flag.
+        authentic: AuthPct, the proportion of authentic images.
+        c_t: The data-copying statistic C_T.
+        informed: MiFD over FD.
+    """
+
+    flagged: float
+    authentic: float
+    c_t: float
+    informed: float
+
+
+def _measure_copies(
+    encode: Encode, train: Features, held_out: Features, patients: np.ndarray, pixels: np.ndarray
+) -> _CopyMeasures:
+    """Measures how far images `pixels` `(N, 64, 64)` copy the training images."""
+    synthetic = encode(pixels)
+    memorization = detect_memorization(
+        train=train, held_out=held_out, synthetic=synthetic, patients=patients
+    )
+    x, y = train.values, synthetic.values
+    return _CopyMeasures(
+        flagged=memorization.flagged.value,
+        authentic=authenticity(train=x, synthetic=y),
+        c_t=data_copying(train=x, held_out=held_out.values, synthetic=y),
+        informed=mifd(train=x, synthetic=y) / max(_fd(x, y), 1e-9),
     )
 
 
 def _check_copies(
-    encode: Callable[[np.ndarray], Features],
-    train: SimulatedImages,
-    real: SimulatedImages,
-    other: SimulatedImages,
+    encode: Encode, train: SimulatedImages, real: SimulatedImages, other: SimulatedImages
 ) -> Iterator[Check]:
-    """Copies of training images put among images of other patients."""
-    x, held = encode(train.pixels), encode(real.pixels)
+    """Checks the copy measures of sets without copies, with a fifth of copies, and of copies alone."""
+    train_features, held_out = encode(train.pixels), encode(real.pixels)
     order = np.random.default_rng(3).permutation(len(other.pixels))
-    shares, flagged, authentic, copying, informed = (0, 0.2, 1), [], [], [], []
-    for share in shares:
+    measures = []
+    for copied_fraction in (0, 0.2, 1):
+        rows = order[: round(copied_fraction * len(order))]
         pixels = other.pixels.copy()
-        chosen = order[: round(share * len(order))]
-        pixels[chosen] = train.pixels[chosen]
-        y = encode(pixels)
-        null = detect_memorization(train=x, held_out=held, synthetic=y, patients=real.patients)
-        flagged.append(null.flagged.value)
-        authentic.append(authenticity(train=x.values, synthetic=y.values))
-        copying.append(data_copying(train=x.values, held_out=held.values, synthetic=y.values))
-        plain = _fd(x.values, y.values)
-        informed.append(mifd(train=x.values, synthetic=y.values) / max(plain, 1e-9))
-    listed = [f"{value:.3g}" for value in flagged]
-    yield Check("other patients: at most 5 % flagged", flagged[0] <= 0.05, listed[0])
-    yield Check("a fifth copied: a fifth flagged", abs(flagged[1] - 0.2) <= 0.04, listed[1])
-    yield _check_close("only copies: all flagged", flagged[2], 1, 1e-9)
-    yield _check_close("only copies: none authentic", authentic[2], 0, 1e-9)
-    falls = authentic[0] > authentic[1] > authentic[2]
-    yield Check("copies: AuthPct falls", falls, " ".join(f"{v:.3g}" for v in authentic))
-    falls = copying[0] > copying[1] > copying[2] and copying[2] < -3
-    yield Check("copies: C_T falls below -3", falls, " ".join(f"{v:.3g}" for v in copying))
-    both = " ".join(f"{value:.3g}" for value in informed[:2])  # of copies alone they are 0
-    yield Check("a fifth copied: MiFD over FD rises", informed[0] < informed[1], both)
-    yield from _check_similarity(train, other)
+        pixels[rows] = train.pixels[rows]
+        measures.append(_measure_copies(encode, train_features, held_out, real.patients, pixels))
+    none, fifth, only = measures
+    yield Check("other patients: at most 5 % flagged", none.flagged <= 0.05, f"{none.flagged:.3g}")
+    yield Check(
+        "a fifth copied: a fifth flagged", abs(fifth.flagged - 0.2) <= 0.04, f"{fifth.flagged:.3g}"
+    )
+    yield _check_close("only copies: all flagged", only.flagged, 1, 1e-9)
+    yield _check_close("only copies: none authentic", only.authentic, 0, 1e-9)
+    authentic = none.authentic, fifth.authentic, only.authentic
+    falls = none.authentic > fifth.authentic > only.authentic
+    yield Check("copies: AuthPct falls", falls, _format_values(authentic))
+    falls = none.c_t > fifth.c_t > only.c_t and only.c_t < -3
+    yield Check(
+        "copies: C_T falls below -3", falls, _format_values((none.c_t, fifth.c_t, only.c_t))
+    )
+    informed = none.informed, fifth.informed  # of copies alone both distances are 0
+    yield Check(
+        "a fifth copied: MiFD over FD rises", _is_rising(informed), _format_values(informed)
+    )
 
 
 def _check_similarity(train: SimulatedImages, other: SimulatedImages) -> Iterator[Check]:
+    """Checks SSIM of equal images and of images of different patients."""
     n = min(len(train.pixels), len(other.pixels))
-    same = pair_similarity(train.pixels[:n], train.pixels[:n])
-    yield _check_close("SSIM of an image and itself", float(same.min()), 1, 1e-5)
-    apart = pair_similarity(train.pixels[:n], other.pixels[:n]).mean()
-    yield Check("SSIM of two patients is lower", bool(apart < 0.95), f"{apart:.3g}")
+    itself = pair_similarity(train.pixels[:n], train.pixels[:n])
+    yield _check_close("SSIM of an image and itself", float(itself.min()), 1, 1e-5)
+    mean = pair_similarity(train.pixels[:n], other.pixels[:n]).mean()
+    yield Check("SSIM of two patients is lower", bool(mean < 0.95), f"{mean:.3g}")
