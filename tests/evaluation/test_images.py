@@ -113,7 +113,7 @@ def test_means_of_all_classes_are_in_the_mix_of_the_real_images(folders, tmp_pat
         origin = "noise" if label == CLASSES[0] else "others"
         shutil.copytree(folders / origin / label, made / label)
     synthetic = from_folder(made, is_synthetic=True)
-    options = {"encoders": [build("embedded")], "size_px": 48, "precision": QUICK}
+    options = {"encoders": [build("embedded")], "size_px": 48, "resampling": QUICK}
     found = evaluate(
         real=real, synthetic=synthetic, train=train, held_out=real, cache=tmp_path, **options
     )
@@ -139,7 +139,7 @@ def test_a_class_that_the_pool_lacks_is_in_no_real_value_either(folders, tmp_pat
     pool = from_folder(made, is_synthetic=True)
     pool = Manifest(pool.table, pool.folder, tuple(sorted(CLASSES)))
     real, train = from_folder(folders / "real"), from_folder(folders / "others")
-    options = {"encoders": [build("embedded")], "size_px": 48, "precision": QUICK}
+    options = {"encoders": [build("embedded")], "size_px": 48, "resampling": QUICK}
     whole, part = (
         evaluate(real=one, synthetic=pool, train=train, held_out=one, cache=tmp_path, **options)
         for one in (real, real.where(real.table["label"].isin(few)))
@@ -187,7 +187,7 @@ def test_images_differ_by_size_in_the_cache(folders, tmp_path):
         "real": real,
         "encoders": [build("embedded")],
         "cache": tmp_path,
-        "precision": QUICK,
+        "resampling": QUICK,
     }
     synthetic = from_folder(folders / "others", is_synthetic=True)
     large, small = (evaluate(synthetic=synthetic, size_px=px, **arguments) for px in (48, 16))

@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import tarfile
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -50,19 +50,20 @@ def test_the_report_has_the_same_numbers(overrides):
     jobs = {path: path.read_bytes() for path in Path("outputs").glob("*/*/run.json")}
     result = report.run(Workspace(compose(overrides), overrides))
     tables = Path(result["results"]).parent
-    assert (tables / "measures.csv").read_bytes() == Path("expected/measures.csv").read_bytes()
+    added = ("baseline_value", "baseline_low", "baseline_high")
+    assert cells(tables / "measures.csv", without=added) == cells(Path("expected/measures.csv"))
     old = cells(Path("expected/results.csv"))
-    new = cells(tables / "results.csv", without="synthetic_fraction")
+    new = cells(tables / "results.csv", without=["synthetic_fraction"])
     assert len(old) == len(new) > 1000
     assert [pair for pair in zip(old, new, strict=True) if not same(*pair)] == []
     assert {path: path.read_bytes() for path in jobs} == jobs
 
 
-def cells(path: Path, *, without: str = "") -> list[str]:
-    """All cells but those of a column that the code of the archive did not write."""
-    rows = list(csv.reader(path.read_text().splitlines()))
-    dropped = rows[0].index(without) if without else len(rows[0])
-    return list(chain.from_iterable(row[:dropped] + row[dropped + 1 :] for row in rows))
+def cells(path: Path, *, without: Sequence[str] = ()) -> list[str]:
+    """All cells but those of columns that the code of the archive did not write."""
+    rows = csv.DictReader(path.read_text().splitlines())
+    kept = [name for name in rows.fieldnames or () if name not in without]
+    return [*kept, *(row[name] for row in rows for name in kept)]
 
 
 def same(old: str, new: str) -> bool:

@@ -257,8 +257,8 @@ from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.jobs.job import Job
 config = compose([f"paths.output={sys.argv[1]}"])
 row = Shortcut(0.9, 0.8, 1.0, 9, target="class", view="border", chance=0.5)
-with tracking.tracked(config, Job("probe", {}, config.output)) as run:
-    tracking.Learning(run).samples(np.zeros((1, 8, 8)), ["a caption"], step=1, prefix="")
+with tracking.open_run(config, Job("probe", {}, config.output)) as run:
+    tracking.WandbFinetuneLogger(run).log_samples(np.zeros((1, 8, 8)), ["a caption"], step=1, prefix="")
     tracking.log_shortcuts(run, [row])
 """
 

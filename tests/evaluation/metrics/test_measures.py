@@ -145,7 +145,7 @@ def test_a_real_side_is_worked_out_once(monkeypatch):
 
         monkeypatch.setattr(point_estimates, name, counted)
     assert [compute_point_estimates(real=real, synthetic=side) for side in sides[1:]] == expected
-    assert seen == {"radii": 2}  # those of the two synthetic sets
+    assert seen == {"kth_neighbour_distances": 2}  # those of the two synthetic sets
 
 
 def test_images_like_the_real_ones_show_no_excess():
