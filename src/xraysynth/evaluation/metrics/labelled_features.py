@@ -14,9 +14,16 @@ from xraysynth.evaluation.metrics.features import Features
 def text_column(
     values: ArrayLike | None, n: int, *, column_name: str, image_kind: str
 ) -> np.ndarray:
-    """The labels or patient ids of `n` images as text `(n,)`, all "" where there are none.
+    """Return the labels or patient ids of `n` images as text `(n,)`, all "" where `values` is None.
 
-    An error calls them `column_name` and the images `image_kind`.
+    Args:
+        values: One label or id per image.
+        n: Number of images.
+        column_name: Name of the values in an error, such as "labels".
+        image_kind: Name of the images in an error, such as "held-out".
+
+    Raises:
+        XraysynthError: If `values` is not one per image.
 
     >>> text_column(None, 2, column_name="labels", image_kind="real").tolist()
     ['', '']
@@ -31,7 +38,7 @@ def text_column(
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Features with a label and a patient for each image."""
+    """Features of N images with a label `(N,)` and a patient `(N,)` for each, both as text."""
 
     features: Features
     labels: np.ndarray
@@ -46,27 +53,37 @@ class LabelledFeatures:
         classes: Sequence[str] | None,
         image_kind: str,
     ) -> "LabelledFeatures":
-        """By content, so that what is drawn does not depend on the order of the files."""
+        """Sort the images by their content, so that draws do not depend on the order of the files.
+
+        Args:
+            features: Features of the images.
+            labels: Class name of each image; None where classes are not told apart.
+            patients: Patient id of each image; None where there are no patients.
+            classes: The only labels that are allowed; None allows any.
+            image_kind: Name of the images in an error, such as "held-out".
+
+        Raises:
+            XraysynthError: If labels or patients are not one per image, or not of `classes`.
+        """
         n = len(features.values)
-        columns = [
-            text_column(labels, n, column_name="labels", image_kind=image_kind),
-            text_column(patients, n, column_name="patient ids", image_kind=image_kind),
-        ]
-        if classes is not None and (unknown := set(columns[0]) - set(classes)):
+        label_column = text_column(labels, n, column_name="labels", image_kind=image_kind)
+        patient_column = text_column(patients, n, column_name="patient ids", image_kind=image_kind)
+        unknown = set() if classes is None else set(label_column) - set(classes)
+        if classes is not None and unknown:
             raise XraysynthError(
                 f"labels of {image_kind} images are not among the classes {format_some(classes)}: "
                 f"{format_some(sorted(unknown))}"
             )
-        keys = [_row_digest(*row) for row in zip(features.values, *columns, strict=True)]
-        order = np.array(sorted(range(n), key=keys.__getitem__))
-        return cls(features.select_rows(order), *(column[order] for column in columns))
+        digests = list(map(_row_digest, features.values, label_column, patient_column))
+        order = np.array(sorted(range(n), key=digests.__getitem__))
+        return cls(features.select_rows(order), label_column[order], patient_column[order])
 
     def select_class(self, label: str) -> "LabelledFeatures":
-        """The images of one class."""
+        """Return the images of one class."""
         return self.select_classes([label])
 
     def select_classes(self, labels: Sequence[str]) -> "LabelledFeatures":
-        """The images of some classes."""
+        """Return the images of several classes."""
         rows = np.flatnonzero(np.isin(self.labels, labels))
         return LabelledFeatures(
             self.features.select_rows(rows), self.labels[rows], self.patients[rows]
@@ -78,9 +95,10 @@ def _row_digest(row: np.ndarray, label: str, patient: str) -> bytes:
 
 
 def format_classes(labels: Sequence[str]) -> str:
-    """The classes in a sentence.
+    """Return class names as they stand in a sentence.
 
     >>> format_classes(["normal"]), format_classes(["a", "b"])
     ('the class normal', 'the classes a, b')
     """
-    return f"the class{'es' * (len(labels) > 1)} {', '.join(labels)}"
+    noun = "the class" if len(labels) == 1 else "the classes"
+    return f"{noun} {', '.join(labels)}"

@@ -1,4 +1,4 @@
-"""Values over splits as rows of a table: means, intervals, p-values and what to be careful about."""
+"""Rows of the table of measures: means over splits, intervals, p-values, and notes of caution."""
 
 from collections.abc import Sequence
 
@@ -12,43 +12,69 @@ from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import Measure
 
 BEST_AT_BASELINE = ("precision", "recall", "density", "coverage", "Vendi", "AuthPct", "C_T")
-"""Measures that are best where real images lie, too much being as wrong as too little."""
+"""Measures that are best where real images lie: a value above the baseline is as wrong as one below."""
+
+_FRECHET_PREFIXES = ("FD", "FID", "MiFD", "MiFID")
 
 
 def summarise_splits(
-    features: Features, label: str, pairs: Sequence[Sequence[dict[str, float]]], plan: SplitPlan
+    features: Features,
+    label: str,
+    splits: Sequence[tuple[dict[str, float], dict[str, float]]],
+    plan: SplitPlan,
 ) -> list[Measure]:
-    """One row for each measure, of values and baselines by name, a pair of them for each split."""
+    """Summarise the values of all splits in one row per measure.
+
+    Args:
+        features: The real features, which name the encoder and the number of dimensions.
+        label: The class that was measured, "" for all.
+        splits: For each split, the values of the synthetic images and those of the baseline half,
+            by name of the measure. Splits in which either is not finite are left out of a measure.
+        plan: How the splits were drawn.
+    """
     rows = []
-    for name in pairs[0][0]:
-        both = np.array([[values[name] for values in pair] for pair in pairs])
-        both = both[np.isfinite(both).all(1)]
-        if len(both):
-            rows.append(_summarise_measure(features, name, label, both, plan))
+    names = splits[0][0]
+    for name in names:
+        pairs = []
+        for synthetic_values, baseline_values in splits:
+            pairs.append((synthetic_values[name], baseline_values[name]))
+        values = np.array(pairs)
+        values = values[np.isfinite(values).all(1)]
+        if len(values):
+            rows.append(_summarise_measure(features, name, label, values, plan))
         else:
-            note = "in no part of the features there are enough images of both sets to compare"
+            note = "no part of the feature space holds enough images of both sets to compare them"
             rows.append(build_missing_measure(features.encoder, name, label, note))
     return rows
 
 
 def _summarise_measure(
-    features: Features, name: str, label: str, both: np.ndarray, plan: SplitPlan
+    features: Features, name: str, label: str, values: np.ndarray, plan: SplitPlan
 ) -> Measure:
-    """The row of one measure, of values and baselines `(S, 2)`."""
+    """Build the row of one measure; `values` `(S, 2)` are of synthetic images and of the baseline."""
     encoder = features.encoder
-    columns = both[:, 0], both[:, 1], both[:, 0] - both[:, 1]
-    value, floor, excess = (_split_interval(column, plan.n) for column in columns)
-    notes = plan.note, _bias_warning(name, plan.n, features.values.shape[1])
-    is_kernel_distance = name in (kd_name(encoder), cmmd_name(encoder))
-    error = _kernel_standard_error(plan.drawn_fraction, len(both)) if is_kernel_distance else 1.0
-    note, p = "; ".join(filter(None, notes)), _p_value(columns[2], error)
-    return build_measure(encoder, name, label, value, floor, excess, note=note, p=p)
+    synthetic, baseline = values[:, 0], values[:, 1]
+    excess = synthetic - baseline
+    error_factor = 1.0
+    if name in (kd_name(encoder), cmmd_name(encoder)):
+        error_factor = _kernel_standard_error(plan.drawn_fraction, len(values))
+    notes = [plan.note, _bias_warning(name, plan.n, features.values.shape[1])]
+    return build_measure(
+        encoder,
+        name,
+        label,
+        _split_interval(synthetic, plan.n),
+        _split_interval(baseline, plan.n),
+        _split_interval(excess, plan.n),
+        note="; ".join(filter(None, notes)),
+        p=_p_value(excess, error_factor),
+    )
 
 
 def _p_value(excess: np.ndarray, error_factor: float = 1.0) -> float:
     """Two-sided p-value of "the excess is 0" from the excesses `(S,)` of the splits.
 
-    The standard error is `error` times their standard deviation; see `measures`.
+    Their mean is divided by `error_factor` times their standard deviation; see `measures`.
     """
     if len(excess) < 2:
         return float("nan")
@@ -59,31 +85,42 @@ def _p_value(excess: np.ndarray, error_factor: float = 1.0) -> float:
 
 
 def _kernel_standard_error(drawn_fraction: float, splits: int) -> float:
-    """Standard error of a mean excess of kernel distances in their standard deviations over splits.
+    """Standard error of a mean excess of kernel distances, in standard deviations over the splits.
 
-    Between sets of one distribution the excess of a split is |S|^2 - |B|^2 - 2 R.S + 2 R.B, of the
-    means R, B and S of its three sides, each of variance 1 in a dimension of the kernel's space: of
-    variance 12. Its mean over all splits is |X - Y|^2 and a constant, of the means of all real and
-    all synthetic images, whose variances add up to c, `drawn`: the sum of the shares of real patients
-    and of synthetic images that are on one side. That has variance 2 c^2, and single splits have the
-    rest: sqrt(c^2 / (6 - c^2) + 1 / S), 0.5 of twenty splits of halves.
+    Between sets of one distribution the excess of a split is |S|^2 - |B|^2 - 2 R.S + 2 R.B, where R, B
+    and S are the means of the reference, the baseline and the synthetic images in the kernel's space.
+    Each has variance 1 in a dimension of this space, so that the excess has variance 12. Its mean over
+    all splits is |X - Y|^2 and a constant, where X and Y are the means of all real and of all synthetic
+    images, whose variances add up to c, the `drawn_fraction` of a `SplitPlan`. This mean has variance
+    2 c^2, and single splits have the rest: sqrt(c^2 / (6 - c^2) + 1 / S), which is 0.5 for twenty
+    splits of halves.
     """
     return float(np.sqrt(drawn_fraction**2 / (6 - drawn_fraction**2) + 1 / splits))
 
 
 def _split_interval(values: np.ndarray, n: int) -> Interval:
-    """Mean and central 95 % over splits; the usual interpolation holds but 90 % of twenty values."""
+    """Mean and central 95 % of `values` over splits.
+
+    The usual interpolation of quantiles would hold only 90 % of twenty values; Weibull's holds 95 %.
+    """
     low, high = np.quantile(values, [0.025, 0.975], method="weibull")
     return Interval(float(values.mean()), float(low), float(high), n)
 
 
 def _bias_warning(metric: str, n: int, dimensions: int) -> str:
-    if not metric.startswith(("FD", "FID", "MiFD", "MiFID")):
+    """Return a note where a Frechet distance is of too few images for its dimensions, else ""."""
+    if not metric.startswith(_FRECHET_PREFIXES):
         return ""
     if "∞" in metric and n // 10 <= dimensions:
-        return f"few images: sizes from {n // 10} on in {dimensions} dimensions are not on a line"
+        return (
+            f"few images: the distances of sets of {n // 10} images or more do not lie on a line in "
+            f"{dimensions} dimensions"
+        )
     if n <= dimensions:
-        return f"few images: {n} in {dimensions} dimensions; biased, read it beside the floor only"
+        return (
+            f"few images: {n} in {dimensions} dimensions, so the value is biased; compare it with "
+            "the baseline only"
+        )
     return ""
 
 
@@ -98,7 +135,18 @@ def build_measure(
     note: str = "",
     p: float = float("nan"),
 ) -> Measure:
-    """The row of a value beside its floor."""
+    """Build the row of a value beside its real-vs-real baseline.
+
+    Args:
+        encoder: Name of the encoder.
+        metric: Name of the measure.
+        label: The class that was measured, "" for all.
+        value: The measure of the synthetic images.
+        baseline: The measure of real images.
+        excess: Value minus baseline, paired; its bounds enter the row.
+        note: What a reader of the row should be careful about.
+        p: p-value of the excess, NaN where there is none.
+    """
     return Measure(
         *value.as_tuple(),
         encoder=encoder,
@@ -116,7 +164,6 @@ def build_measure(
 
 
 def build_missing_measure(encoder: str, metric: str, label: str, note: str) -> Measure:
-    """The row of what cannot be measured; `note` says why."""
-    nan = float("nan")
-    nothing = Interval(nan, nan, nan, 0)
-    return build_measure(encoder, metric, label, nothing, nothing, nothing, note=note)
+    """Build the row of a measure that cannot be taken; `note` says why."""
+    missing = Interval(float("nan"), float("nan"), float("nan"), 0)
+    return build_measure(encoder, metric, label, missing, missing, missing, note=note)

@@ -1,25 +1,29 @@
-"""A set of synthetic images measured against real ones, each value beside its real-real baseline.
+"""A set of synthetic images measured against real ones, each value beside a real-vs-real baseline.
 
-What differs between the sides must be the images, not how many there are, how independent they are,
-or which classes they show. Some twenty times, therefore, one image of each real patient is picked at
-random and the patients of each class are dealt at random to a reference and a baseline half. The
-baseline half and as many synthetic images, drawn without replacement, are measured against the same
-reference half. All three have n images, of which the classes have the shares that they have among
-the real patients: a pool with equally many images of each class is compared in the natural mix. No
-patient is in both halves, or twice in one. A class that one side lacks is left out on both, and so is
-one of which there are so few that n would be less than half of what the other classes allow.
+A difference between the two sides must come from the images, not from how many there are, how
+independent they are, or which classes they show. Sets are therefore compared in splits, some twenty
+of them. For each split, one image of each real patient is picked at random, and the patients of each
+class are dealt at random to a reference half and a baseline half. The baseline half and as many
+synthetic images, drawn without replacement, are measured against the same reference half. All three
+sets have n images in the class mix of the real patients, so that a pool with equally many images of
+each class is compared in the natural mix. No patient is in both halves, or twice in one half. A class
+that one side lacks is left out on both sides. So is a class of which there are so few images that n
+would be less than half of what the other classes allow.
 
 At most half of the synthetic images of each class are drawn, too: the spread over random halves of a
-set is that over sets of its size, whereas a set drawn whole each time would not spread at all. Values
-are means over the splits and intervals their central 95 %. They are not bootstrap intervals, as
-drawing with replacement repeats images, which raises a Frechet distance and shrinks the distance to a
-neighbour. The excess is value minus baseline, paired: an interval around 0 means that no difference
-from real images is shown. Its p-value is that of Student's t: mean over standard error of the splits'
-excesses, with one degree of freedom less than there are splits. The standard error is their standard
-deviation, not divided by the root of their number, as halves of one set overlap. That is exact for
-what is linear in the images, and cautious for the rest. Kernel distances are quadratic where nothing
-differs, which is known (`measure_rows._kernel_standard_error`): their p-value may be small where the interval
-holds 0. A Frechet distance is not, in heavy tails above all.
+set is the spread over sets of its size, whereas a set that is drawn whole every time would show no
+spread at all. Values are means over the splits, and intervals are the central 95 % of the splits. They
+are not bootstrap intervals: drawing with replacement repeats images, which raises a Frechet distance
+and shrinks the distance to a neighbour.
+
+The excess is value minus baseline, paired by split: an interval around 0 means that no difference from
+real images is shown. Its p-value is that of Student's t, which is the mean of the splits' excesses over
+its standard error, with one degree of freedom less than there are splits. The standard error is the
+standard deviation of the excesses, not divided by the root of their number, because halves of one set
+overlap. That is exact for a measure that is linear in the images, and cautious for the others. Kernel
+distances are quadratic where nothing differs, so that their standard error is known (`measure_rows`);
+their p-value may be small although the interval holds 0. A Frechet distance is not quadratic there,
+least of all with heavy tails, and keeps the cautious standard error.
 """
 
 from collections.abc import Sequence
@@ -44,9 +48,17 @@ from xraysynth.evaluation.metrics.measure_rows import (
     summarise_splits,
 )
 from xraysynth.evaluation.metrics.point_estimates import RealReference, compute_point_estimates
-from xraysynth.evaluation.metrics.split_halves import DEFAULT_SPLITS, iterate_splits, plan_halves
+from xraysynth.evaluation.metrics.split_halves import (
+    DEFAULT_SPLITS,
+    SplitPlan,
+    iterate_splits,
+    plan_halves,
+)
 from xraysynth.evaluation.results import Measure
 from xraysynth.seeds import derive_seed
+
+ALL_CLASSES = ""
+"""The label of a measure that is taken over all classes."""
 
 
 def measure_sets(
@@ -60,11 +72,28 @@ def measure_sets(
     splits: int = DEFAULT_SPLITS,
     seed: int = 0,
 ) -> list[Measure]:
-    """Fidelity and diversity of a synthetic set, over all classes and, where it is enough, in each.
+    """Measure fidelity and diversity of a synthetic set, over all classes and within each class.
 
     FD, KD, precision, recall, density, coverage and Vendi; over all classes FD∞ and CMMD too, all in
-    the class mix of the real patients. `real` must hold nothing that the generator was trained on.
-    Labels are names of `classes`; `patients` are those of the real images.
+    the class mix of the real patients. The module's docstring says how sets are compared.
+
+    Args:
+        real: Features of real images, none of which the generator may have been trained on.
+        synthetic: Features of synthetic images, by the same encoder.
+        real_labels: Class name of each real image.
+        synthetic_labels: Class name of each synthetic image.
+        patients: Patient id of each real image.
+        classes: Names of all classes, in the order of the rows.
+        splits: Number of random halvings of the real patients, at least 2.
+        seed: Seed of all draws.
+
+    Returns:
+        One row per measure: all classes first, under the label "", then class by class. Values of a
+        class with too few images are NaN, and the row's note says what is missing.
+
+    Raises:
+        XraysynthError: If features are of different encoders or not finite, if a label is not in
+            `classes`, if `splits` is below 2, or if all real images are of one patient.
     """
     require_same_encoder(real, synthetic)
     require_comparable_features(real.values, synthetic.values)
@@ -73,53 +102,73 @@ def measure_sets(
             f"splits={splits}: the interval and the baseline of a measure are taken over random halves "
             "of the real patients; at least 2 splits are needed, and 20 are usual"
         )
-    x = LabelledFeatures.from_features(real, real_labels, patients, classes, "real")
-    y = LabelledFeatures.from_features(synthetic, synthetic_labels, None, classes, "synthetic")
-    if len(np.unique(x.patients)) < 2:
+    real_set = LabelledFeatures.from_features(real, real_labels, patients, classes, "real")
+    synthetic_set = LabelledFeatures.from_features(
+        synthetic, synthetic_labels, None, classes, "synthetic"
+    )
+    if len(np.unique(real_set.patients)) < 2:
         raise XraysynthError(
             f"all {len(real.values)} real images are of one patient: the baseline is measured between "
             "halves of the patients, of which at least 2 are needed"
         )
-    found = _measure_class(x, y, "", splits, seed)
+    measures = _measure_class(real_set, synthetic_set, ALL_CLASSES, splits, seed)
     for label in classes:
-        found += _measure_class(x.select_class(label), y.select_class(label), label, splits, seed)
-    return found
+        real_class = real_set.select_class(label)
+        synthetic_class = synthetic_set.select_class(label)
+        measures += _measure_class(real_class, synthetic_class, label, splits, seed)
+    return measures
 
 
 def _measure_class(
     real: LabelledFeatures, synthetic: LabelledFeatures, label: str, splits: int, seed: int
 ) -> list[Measure]:
-    """All measures of one class, or of all classes where `label` is ""."""
-    encoder, whole = real.features.encoder, label == ""
+    """Measure one class, or all classes where `label` is `ALL_CLASSES`."""
+    encoder = real.features.encoder
     plan = plan_halves(real, synthetic, splits, derive_seed(seed, label))
-    if not plan.n:
-        return [
-            build_missing_measure(encoder, name, label, plan.note)
-            for name in _measure_names(encoder, whole)
-        ]
-    pairs = []
-    rows = plan.draw_splits(real, synthetic)
-    for number, (reference, floor, drawn) in enumerate(
-        iterate_splits(rows, f"{encoder} {label}".strip())
-    ):
-        side = RealReference.from_features(real.features.select_rows(reference))
-        others = synthetic.features.select_rows(drawn), real.features.select_rows(floor)
-        key = derive_seed(seed, label, "sizes", number)
-        pairs.append([_compute_measures(side, other, whole, key) for other in others])
-    return summarise_splits(real.features, label, pairs, plan)
+    if plan.n:
+        values = _measure_splits(real, synthetic, plan, label, seed)
+        return summarise_splits(real.features, label, values, plan)
+    rows = []
+    for name in _measure_names(encoder, label):
+        rows.append(build_missing_measure(encoder, name, label, plan.note))
+    return rows
+
+
+def _measure_splits(
+    real: LabelledFeatures, synthetic: LabelledFeatures, plan: SplitPlan, label: str, seed: int
+) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Return, split by split, the measures of the synthetic images and of the baseline half."""
+    values = []
+    description = f"{real.features.encoder} {label}".strip()
+    splits = iterate_splits(plan.draw_splits(real, synthetic), description)
+    for number, split in enumerate(splits):
+        reference = RealReference.from_features(real.features.select_rows(split.reference))
+        synthetic_half = synthetic.features.select_rows(split.synthetic)
+        baseline_half = real.features.select_rows(split.baseline)
+        sizes_seed = derive_seed(seed, label, "sizes", number)
+        synthetic_values = _compute_measures(reference, synthetic_half, label, sizes_seed)
+        baseline_values = _compute_measures(reference, baseline_half, label, sizes_seed)
+        values.append((synthetic_values, baseline_values))
+    return values
 
 
 def _compute_measures(
-    real: RealReference, synthetic: Features, all_classes: bool, seed: int
+    reference: RealReference, images: Features, label: str, seed: int
 ) -> dict[str, float]:
-    x, y, encoder = real.features.values, synthetic.values, synthetic.encoder
-    found = compute_point_estimates(real=real, synthetic=synthetic) | {"Vendi": vendi_score(y)}
-    if not all_classes:
-        return found
-    found[fd_infinity_name(encoder)] = extrapolate_frechet(x, y, np.random.default_rng(seed))
-    return found | {cmmd_name(encoder): cmmd(real=x, synthetic=y)}
+    """Compute every measure of `images` against the reference half, by name."""
+    encoder = images.encoder
+    values = compute_point_estimates(real=reference, synthetic=images)
+    values["Vendi"] = vendi_score(images.values)
+    if label == ALL_CLASSES:
+        real = reference.features.values
+        rng = np.random.default_rng(seed)
+        values[fd_infinity_name(encoder)] = extrapolate_frechet(real, images.values, rng)
+        values[cmmd_name(encoder)] = cmmd(real=real, synthetic=images.values)
+    return values
 
 
-def _measure_names(encoder: str, all_classes: bool) -> list[str]:
+def _measure_names(encoder: str, label: str) -> list[str]:
     names = [fd_name(encoder), kd_name(encoder), *BEST_AT_BASELINE[:5]]
-    return [*names, fd_infinity_name(encoder), cmmd_name(encoder)] if all_classes else names
+    if label == ALL_CLASSES:
+        names += [fd_infinity_name(encoder), cmmd_name(encoder)]
+    return names

@@ -1,8 +1,8 @@
 """Exact Euclidean nearest neighbours among features or pixels, in bounded memory.
 
 Squared distances from one matrix product, |a|^2 + |b|^2 - 2ab, are fast but lose the digits that
-tell near-identical rows apart. They are used here only as lower bounds, in single precision, to rule
-out what cannot matter; what is left is measured again by subtraction in float64. Duplicates
+tell near-identical rows apart. They serve here only as lower bounds, in single precision, which rule
+out most pairs; the pairs that remain are measured again by subtraction in float64. Duplicates
 therefore lie at distance exactly 0.
 """
 
@@ -18,19 +18,31 @@ from xraysynth.errors import XraysynthError
 from xraysynth.progress import progress_bar
 
 MEMORY_BYTES = 2**28
+
 _EXTRA_CANDIDATES = 8
-"""Candidates kept beyond the k wanted, as the bounds may put a few rows in the wrong order."""
+"""Candidates per query beyond the k nearest, as the bounds may put a few rows in the wrong order."""
+
 _MAX_ABSOLUTE_VALUE = 1e15
+
+_PAIR_BLOCK_VALUES = 2**17
+"""Values of a block of pairs that is subtracted at once: a megabyte, which stays in the CPU's cache."""
+
 _PROGRESS_MULTIPLICATIONS = 2e12
-"""Multiplications from which on a progress bar is shown: about 20 s on two cores."""
+"""Number of multiplications above which a progress bar is shown: about 20 s on two cores."""
 
 
 @dataclass(frozen=True)
 class DistanceBounds:
-    """Bounds of the squared distances of some rows of one set to some rows of another.
+    """Lower and upper bounds of the squared distances between a block of queries and of references.
 
-    `lower` `(q, r)` holds until the next block is made; the upper bounds are
-    `lower + row_slack[:, None] + column_slack`.
+    The upper bounds are `lower + row_slack[:, None] + column_slack`.
+
+    Attributes:
+        rows: The block's queries, as a slice of q rows.
+        columns: The block's references, as a slice of r rows.
+        lower: Lower bounds `(q, r)`. The next block overwrites this array.
+        row_slack: Part `(q,)` of the gap between the bounds that is due to each query.
+        column_slack: Part `(r,)` of the gap that is due to each reference.
     """
 
     rows: slice
@@ -48,46 +60,73 @@ def nearest_neighbours(
     exclude_self: bool = False,
     memory_bytes: int = MEMORY_BYTES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` nearest of `references` `(M, d)` to each of `queries` `(N, d)`.
+    """Find the `k` nearest of `references` `(M, d)` to each of `queries` `(N, d)`.
 
-    Returns Euclidean distances `(N, k)` float64, ascending, and rows of `references` `(N, k)` int64;
-    of equal distances the lowest row comes first. With `exclude_self` both are one set and row i is
-    no neighbour of query i, but a duplicate of it is. Memory beyond the inputs is about
-    `memory_bytes`, and up to a copy of the queries where many are near-identical.
+    Args:
+        queries: Rows whose neighbours are looked for, `(N, d)`.
+        references: Rows among which they are looked for, `(M, d)`.
+        k: Number of neighbours per query.
+        exclude_self: Both arguments are one set, and row i is no neighbour of query i. A duplicate
+            of row i still is.
+        memory_bytes: Approximate memory beyond the inputs. Where many rows are near-identical, up to
+            a copy of the queries is needed as well.
+
+    Returns:
+        Euclidean distances `(N, k)` float64 in ascending order, and rows of `references` `(N, k)`
+        int64. Among equal distances the lowest row comes first.
+
+    Raises:
+        XraysynthError: If `k` exceeds the number of references, if features are not finite, or if
+            `exclude_self` is set for sets of different sizes.
 
     >>> x = np.array([[0.0], [3.0], [3.0], [10.0]])
     >>> nearest_neighbours(x, x, exclude_self=True)[0].ravel()
     array([3., 0., 0., 7.])
     """
     queries, references = require_finite_features(queries, references)
-    if exclude_self and len(queries) != len(references):
-        raise XraysynthError(
-            f"nearest neighbours: exclude_self needs one set on both sides, got {len(queries)} "
-            f"queries and {len(references)} references; pass the same array twice"
+    _require_valid_search(len(queries), len(references), k, exclude_self)
+    self_columns = np.arange(len(queries)) if exclude_self else None
+    distances, rows, is_certain = _search(
+        queries, references, k, self_columns, memory_bytes, np.float32
+    )
+    if not is_certain.all():  # many near-identical rows: the bounds must be finer
+        uncertain = np.flatnonzero(~is_certain)
+        self_columns = uncertain if exclude_self else None
+        finer_distances, finer_rows, _ = _search(
+            queries[uncertain], references, k, self_columns, memory_bytes, np.float64
         )
-    if not 1 <= k <= len(references) - exclude_self:
-        raise XraysynthError(
-            f"nearest neighbours: k={k} of {len(references)} images, which must be at least 1 and at "
-            f"most {len(references) - exclude_self} here; lower k or add images"
-        )
-    own = np.arange(len(queries)) if exclude_self else None
-    found = _search(queries, references, k, own, memory_bytes, np.float32)
-    distances, rows, certain = found
-    if not certain.all():  # many near-identical rows: the bounds must be finer
-        again = np.flatnonzero(~certain)
-        own = None if own is None else again
-        finer = _search(queries[again], references, k, own, memory_bytes, np.float64)
-        distances[again], rows[again] = finer[:2]
+        distances[uncertain] = finer_distances
+        rows[uncertain] = finer_rows
     return distances, rows
 
 
+def _require_valid_search(n_queries: int, n_references: int, k: int, exclude_self: bool) -> None:
+    if exclude_self and n_queries != n_references:
+        raise XraysynthError(
+            f"nearest neighbours: exclude_self needs one set on both sides, got {n_queries} "
+            f"queries and {n_references} references; pass the same array twice"
+        )
+    most = n_references - exclude_self
+    if not 1 <= k <= most:
+        raise XraysynthError(
+            f"nearest neighbours: k={k} of {n_references} images, but k must be at least 1 and at "
+            f"most {most} here; lower k or add images"
+        )
+
+
 def kth_neighbour_distances(x: np.ndarray, *, k: int) -> np.ndarray:
-    """Distance of every row of `x` `(N, d)` to its `k`-th neighbour, itself left out: `(N,)`."""
-    return nearest_neighbours(x, x, k=k, exclude_self=True)[0][:, -1]
+    """Compute the distance `(N,)` of every row of `x` `(N, d)` to its `k`-th nearest other row."""
+    distances, _ = nearest_neighbours(x, x, k=k, exclude_self=True)
+    return distances[:, -1]
 
 
 def require_finite_features(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as `(n, d)` and `(m, d)` arrays of finite numbers, neither empty, or an error."""
+    """Return both sets as arrays `(n, d)` and `(m, d)`.
+
+    Raises:
+        XraysynthError: If a set is empty, if the shapes do not match, or if a value is NaN,
+            infinite or not below 1e15.
+    """
     first, second = np.asarray(first), np.asarray(second)
     if first.ndim != 2 or first.shape[1:] != second.shape[1:] or not first.size or not second.size:
         raise XraysynthError(
@@ -95,11 +134,11 @@ def require_finite_features(first: np.ndarray, second: np.ndarray) -> tuple[np.n
             "neither empty"
         )
     for x in (first, second):
-        if not max(abs(float(x.min())), abs(float(x.max()))) < _MAX_ABSOLUTE_VALUE:
+        low, high = x.min(), x.max()
+        if not max(abs(float(low)), abs(float(high))) < _MAX_ABSOLUTE_VALUE:
             raise XraysynthError(
-                f"features between {x.min()} and {x.max()}: must be finite and below "
-                f"{_MAX_ABSOLUTE_VALUE:g}; "
-                "look for images that the encoder cannot read"
+                f"features between {low} and {high}: must be finite and below "
+                f"{_MAX_ABSOLUTE_VALUE:g}; look for images that the encoder cannot read"
             )
     return first, second
 
@@ -107,18 +146,19 @@ def require_finite_features(first: np.ndarray, second: np.ndarray) -> tuple[np.n
 def paired_distances(
     first: np.ndarray, rows: np.ndarray, second: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Distances of pairs `first[rows[p]]`, `second[columns[p]]`, by subtraction in float64: `(P,)`."""
-    step = max(
-        1, 2**17 // max(1, first.shape[1])
-    )  # a megabyte, which stays in the processor's cache
-    found = np.empty(len(rows))
-    for at in range(0, len(rows), step):
-        part = slice(at, at + step)
-        gap = first[rows[part]].astype(np.float64)
-        gap -= second[columns[part]]
+    """Compute the distances `(P,)` of `first[rows[p]]` to `second[columns[p]]` for every pair p.
+
+    Rows are subtracted in float64, so that equal rows have distance exactly 0.
+    """
+    step = max(1, _PAIR_BLOCK_VALUES // max(1, first.shape[1]))
+    distances = np.empty(len(rows))
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        gap = first[rows[block]].astype(np.float64)
+        gap -= second[columns[block]]
         np.square(gap, out=gap)
-        found[part] = np.sqrt(gap.sum(1))
-    return found
+        distances[block] = np.sqrt(gap.sum(1))
+    return distances
 
 
 def iterate_distance_bounds(
@@ -128,11 +168,18 @@ def iterate_distance_bounds(
     memory_bytes: int = MEMORY_BYTES,
     dtype: DTypeLike = np.float32,
 ) -> Iterator[DistanceBounds]:
-    """Bounds of all squared distances, block by block; all blocks of some rows follow each other.
+    """Yield bounds of all squared distances, block by block.
 
-    With rows centred at the references' mean, products in precision eps miss the squared distance by
-    less than eps (8 + sqrt(d)) (|a|^2 + |b|^2): rounding errors grow as sqrt(d) (Higham & Mary
-    2019), and in practice stay below a third of this.
+    All blocks of the same queries follow each other. With rows centred at the references' mean,
+    products in precision eps miss the squared distance by less than
+    eps (8 + sqrt(d)) (|a|^2 + |b|^2): rounding errors grow as sqrt(d) (Higham & Mary 2019), and in
+    practice stay below a third of this.
+
+    Args:
+        queries: Rows `(N, d)`.
+        references: Rows `(M, d)`.
+        memory_bytes: Approximate memory of one block.
+        dtype: Precision of the matrix products.
     """
     n, m, d = len(queries), len(references), queries.shape[1]
     centre = references.mean(0, dtype=np.float64)
@@ -155,6 +202,17 @@ def iterate_distance_bounds(
         bar.close()
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """The references that may be nearest to a block of q queries, c per query in no order.
+
+    `lower_bounds` and `columns` are `(q, c)`: of the squared distances, and rows of the references.
+    """
+
+    lower_bounds: torch.Tensor
+    columns: torch.Tensor
+
+
 def _search(
     queries: np.ndarray,
     references: np.ndarray,
@@ -163,73 +221,92 @@ def _search(
     memory_bytes: int,
     dtype: DTypeLike,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances `(N, k)`, rows `(N, k)`, and of which queries they are certain, `(N,)`."""
-    n, m = len(queries), len(references) - (self_columns is not None)
-    kept = min(k + _EXTRA_CANDIDATES, m)
-    found, rows, certain = np.empty((n, k)), np.empty((n, k), np.int64), np.ones(n, bool)
-    best: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Return distances `(N, k)`, rows `(N, k)`, and for which queries both are certain, `(N,)`.
+
+    `self_columns` `(N,)` is the row of `references` that each query is itself, which is left out.
+    """
+    n, n_others = len(queries), len(references) - (self_columns is not None)
+    n_candidates = min(k + _EXTRA_CANDIDATES, n_others)
+    distances = np.empty((n, k))
+    rows = np.empty((n, k), np.int64)
+    is_certain = np.ones(n, bool)
+    candidates: _Candidates | None = None
     for block in iterate_distance_bounds(
         queries, references, memory_bytes=memory_bytes, dtype=dtype
     ):
         if self_columns is not None:
             _exclude_self(block, self_columns)
-        best = _keep_smallest(block, best if block.columns.start else None, kept)
+        is_first_block = block.columns.start == 0
+        candidates = _keep_smallest(block, None if is_first_block else candidates, n_candidates)
         if block.columns.stop < len(references):
-            continue
-        lower, candidates = (side.numpy() for side in best)
-        at = block.rows
-        exact, order = _sort_candidates(queries[at], references, candidates)
-        found[at], rows[at] = exact[:, :k], order[:, :k]
-        if kept < m:  # all others lie farther than the last candidate's lower bound
-            certain[at] = exact[:, k - 1] ** 2 <= lower.max(1)
-    return found, rows, certain
+            continue  # these queries have further references in the next block
+        exact, columns = _sort_candidates(
+            queries[block.rows], references, candidates.columns.numpy()
+        )
+        distances[block.rows] = exact[:, :k]
+        rows[block.rows] = columns[:, :k]
+        if n_candidates < n_others:
+            # No reference but the candidates lies nearer than the largest of their lower bounds.
+            reach = candidates.lower_bounds.numpy().max(1)
+            is_certain[block.rows] = exact[:, k - 1] ** 2 <= reach
+    return distances, rows, is_certain
 
 
 def _exclude_self(block: DistanceBounds, self_columns: np.ndarray) -> None:
+    """Set the lower bound of each query's own row to infinity, where the block holds that row."""
     column = self_columns[block.rows] - block.columns.start
-    here = np.flatnonzero((column >= 0) & (column < block.lower.shape[1]))
-    block.lower[here, column[here]] = np.inf
+    rows = np.flatnonzero((column >= 0) & (column < block.lower.shape[1]))
+    block.lower[rows, column[rows]] = np.inf
 
 
 def _keep_smallest(
-    block: DistanceBounds, best: tuple[torch.Tensor, torch.Tensor] | None, n_candidates: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `kept` smallest lower bounds so far of each row, and their columns."""
+    block: DistanceBounds, earlier: _Candidates | None, n_candidates: int
+) -> _Candidates:
+    """Merge a block into the `n_candidates` smallest lower bounds of each query so far."""
     lower = torch.from_numpy(block.lower)
-    values, columns = lower.topk(min(n_candidates, lower.shape[1]), largest=False, sorted=False)
+    n_smallest = min(n_candidates, lower.shape[1])
+    bounds, columns = lower.topk(n_smallest, largest=False, sorted=False)
     columns += block.columns.start
-    if best is None:
-        return values, columns
-    values, columns = torch.cat([best[0], values], 1), torch.cat([best[1], columns], 1)
-    values, chosen = values.topk(min(n_candidates, values.shape[1]), largest=False, sorted=False)
-    return values, columns.gather(1, chosen)
+    if earlier is None:
+        return _Candidates(bounds, columns)
+    bounds = torch.cat([earlier.lower_bounds, bounds], 1)
+    columns = torch.cat([earlier.columns, columns], 1)
+    n_smallest = min(n_candidates, bounds.shape[1])
+    bounds, positions = bounds.topk(n_smallest, largest=False, sorted=False)
+    return _Candidates(bounds, columns.gather(1, positions))
 
 
 def _sort_candidates(
-    queries: np.ndarray, references: np.ndarray, candidates: np.ndarray
+    queries: np.ndarray, references: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact distances of candidates `(q, c)`, ascending and equal ones by row, and their rows."""
-    candidates = np.sort(candidates, axis=1)
-    own = np.repeat(np.arange(len(queries)), candidates.shape[1])
-    exact = paired_distances(queries, own, references, candidates.ravel()).reshape(candidates.shape)
+    """Return exact distances of candidate `columns` `(q, c)`, ascending, and the columns alike.
+
+    Equal distances are in the order of their columns.
+    """
+    columns = np.sort(columns, axis=1)
+    query_rows = np.repeat(np.arange(len(queries)), columns.shape[1])
+    exact = paired_distances(queries, query_rows, references, columns.ravel())
+    exact = exact.reshape(columns.shape)
     order = np.argsort(exact, axis=1, kind="stable")
-    return np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
+    return np.take_along_axis(exact, order, 1), np.take_along_axis(columns, order, 1)
 
 
 def _centre_rows(
     x: np.ndarray, centre: np.ndarray, dtype: DTypeLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    shifted = x - centre
-    return shifted.astype(dtype), np.einsum("nd,nd->n", shifted, shifted)
+    """Return `x - centre` in `dtype`, and its squared row norms in float64."""
+    centred = x - centre
+    return centred.astype(dtype), np.einsum("nd,nd->n", centred, centred)
 
 
 def _block_side(d: int, memory_bytes: int) -> int:
-    """Rows of a square block: 32 bytes an entry and 32 bytes a feature of it fit the memory."""
+    """Rows of a square block: 32 bytes per entry and 32 bytes per feature of it fit the memory."""
     return max(1, int((np.sqrt(d**2 + memory_bytes / 8) - d) / 2))
 
 
 def _row_slices(n: int, step: int) -> Iterator[slice]:
-    return (slice(at, min(at + step, n)) for at in range(0, n, step))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def _advance_bar(bar: Any, n: int) -> None:

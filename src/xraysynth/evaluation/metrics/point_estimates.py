@@ -1,6 +1,6 @@
 """Two whole sets of features compared, without splits: one value of each measure.
 
-What depends on the real images alone is worked out once and used for every synthetic set.
+Quantities of the real images alone are computed once and used for every synthetic set.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,18 @@ from xraysynth.evaluation.metrics.manifold import Balls, find_hits
 from xraysynth.evaluation.metrics.neighbours import kth_neighbour_distances, nearest_neighbours
 
 K_PRECISION, K_DENSITY = 3, 5
+"""The neighbour that a manifold's balls reach to: for precision and recall, for density and coverage."""
 
 
 @dataclass(frozen=True)
 class RealReference:
-    """What every comparison with one set of real images needs of it, worked out once.
+    """Quantities of a set of n real images that every comparison with it needs, computed once.
 
-    `neighbours` `(n, 5)` are distances to the nearest other real images, `affinity` the mean of the
-    kernel over pairs of different images.
+    Attributes:
+        features: The real features.
+        moments: Their mean and covariance.
+        neighbour_distances: Distances `(n, 5)` of each image to its nearest other images, ascending.
+        mean_kernel: Mean of the polynomial kernel over pairs of different images.
     """
 
     features: Features
@@ -37,30 +41,36 @@ class RealReference:
 
     @classmethod
     def from_features(cls, features: Features) -> "RealReference":
-        """The real side of at least 6 images."""
+        """Compute all quantities of at least 6 real images."""
         values = _require_enough_images(features)
-        neighbours = nearest_neighbours(values, values, k=K_DENSITY, exclude_self=True)[0]
-        return cls(
-            features, Moments.from_features(values), neighbours, mean_polynomial_kernel(values)
-        )
+        distances, _ = nearest_neighbours(values, values, k=K_DENSITY, exclude_self=True)
+        moments = Moments.from_features(values)
+        return cls(features, moments, distances, mean_polynomial_kernel(values))
 
 
 def compute_point_estimates(
     *, real: Features | RealReference, synthetic: Features
 ) -> dict[str, float]:
-    """FD, KD, precision, recall, density and coverage of two whole sets, by name.
+    """Compute FD, KD, precision, recall, density and coverage of two whole sets, by name.
 
-    KD is the unbiased squared MMD of all images, what a KID is on average over its subsets. No value
-    depends on the order of the images. A `RealReference` is used again for another synthetic set.
+    KD is the unbiased squared MMD of all images, the expectation of a KID over its subsets. No value
+    depends on the order of the images.
+
+    Args:
+        real: Real features, or their `RealReference`, which may be used for several synthetic sets.
+        synthetic: Synthetic features of the same encoder.
+
+    Raises:
+        XraysynthError: If the encoders differ, or if a set has fewer than 6 images.
     """
     real = real if isinstance(real, RealReference) else RealReference.from_features(real)
     require_same_encoder(real.features, synthetic)
     x, y = require_comparable_features(real.features.values, _require_enough_images(synthetic))
+    frechet = frechet_from_moments(real.moments, Moments.from_features(y))
+    kernel = real.mean_kernel + mean_polynomial_kernel(y) - 2 * mean_polynomial_kernel(x, y)
     return {
-        fd_name(synthetic.encoder): frechet_from_moments(real.moments, Moments.from_features(y)),
-        kd_name(synthetic.encoder): real.mean_kernel
-        + mean_polynomial_kernel(y)
-        - 2 * mean_polynomial_kernel(x, y),
+        fd_name(synthetic.encoder): frechet,
+        kd_name(synthetic.encoder): kernel,
         **_manifold_scores(x, y, real.neighbour_distances),
     }
 
@@ -68,17 +78,18 @@ def compute_point_estimates(
 def _manifold_scores(
     x: np.ndarray, y: np.ndarray, neighbour_distances: np.ndarray
 ) -> dict[str, float]:
+    """Compute the four manifold scores; `neighbour_distances` are those of the real images `x`."""
     balls = [
         Balls(neighbour_distances[:, K_PRECISION - 1, None], strict=False),
         Balls(kth_neighbour_distances(y, k=K_PRECISION)[None], strict=False),
         Balls(neighbour_distances[:, K_DENSITY - 1, None], strict=True),
     ]
-    precision, recall, dense = find_hits(x, y, balls)
+    precision, recall, density = find_hits(x, y, balls)
     return {
         "precision": float(precision.synthetic.mean()),
         "recall": float(recall.real.mean()),
-        "density": dense.n_pairs / (K_DENSITY * len(y)),
-        "coverage": float(dense.real.mean()),
+        "density": density.n_pairs / (K_DENSITY * len(y)),
+        "coverage": float(density.real.mean()),
     }
 
 

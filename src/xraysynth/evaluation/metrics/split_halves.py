@@ -1,10 +1,11 @@
-"""Halves of the real patients and as many synthetic images, all in one class mix: what is compared.
+"""Random halves of the real patients and as many synthetic images, all in one class mix.
 
-Why sets are compared so is said in `measures`.
+The docstring of `measures` says why sets are compared in such splits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,21 +15,33 @@ from xraysynth.progress import DELAY_SECONDS, progress_bar
 from xraysynth.seeds import derive_seed
 
 MIN_IMAGES_PER_HALF = 10
-"""Images in a half of a set below which nothing is measured."""
+"""Number of images in a half of a set below which nothing is measured."""
 
 DEFAULT_SPLITS = 20
-SplitRows = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Rows of the reference half, of the baseline half and of the synthetic images drawn, `(n,)` each."""
+
+
+class SplitRows(NamedTuple):
+    """Rows of the images of one split, `(n,)` each.
+
+    `reference` and `baseline` are rows of the real images, `synthetic` of the synthetic ones.
+    """
+
+    reference: np.ndarray
+    baseline: np.ndarray
+    synthetic: np.ndarray
 
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How many images of each class are drawn in each split: `counts` by class, the same in all.
+    """How many images of each class are drawn, the same number on each side and in each split.
 
-    `picked` are the rows `(P,)` of one image of each real patient, in random order, split by split.
-    `drawn` is the sum of the shares of real patients and of synthetic images on one side, of the class
-    in which it is largest. `n` is 0 where a side is left with too few images; `note` says why, or
-    which classes are left out.
+    Attributes:
+        counts: Number of images by class; empty where a side has too few images.
+        one_row_per_patient: For each split, rows `(P,)` of one image per real patient in random order.
+        seed: Seed by which synthetic images are drawn.
+        note: Why nothing can be compared, or which classes are left out or limit n.
+        drawn_fraction: Fraction of the real patients that is on one side plus fraction of the
+            synthetic images that is, for the class in which this sum is largest.
     """
 
     counts: dict[str, int]
@@ -39,24 +52,27 @@ class SplitPlan:
 
     @property
     def n(self) -> int:
-        """Images on each side."""
+        """Number of images on each side; 0 where a side has too few images."""
         return sum(self.counts.values())
 
     def draw_splits(self, real: LabelledFeatures, synthetic: LabelledFeatures) -> list[SplitRows]:
-        """What is compared in each split: of each class the first patients, the next, and as many
-        synthetic images."""
+        """Draw the images of each split.
+
+        For each class, the reference half takes the first patients of the split's random order, and
+        the baseline half the next ones. Synthetic images are drawn at random.
+        """
         rng = np.random.default_rng(derive_seed(self.seed, "drawn"))
-        found = []
-        for picked in self.one_row_per_patient:
-            order = rng.permutation(len(synthetic.labels))
-            parts = []
+        splits = []
+        for real_rows in self.one_row_per_patient:
+            synthetic_rows = rng.permutation(len(synthetic.labels))
+            classes = []
             for label, count in self.counts.items():
-                patients = picked[real.labels[picked] == label]
-                images = order[synthetic.labels[order] == label]
-                parts.append((patients[:count], patients[count : 2 * count], images[:count]))
-            reference, baseline, drawn = (np.concatenate(side) for side in zip(*parts, strict=True))
-            found.append((reference, baseline, drawn))
-        return found
+                real_class = real_rows[real.labels[real_rows] == label]
+                synthetic_class = synthetic_rows[synthetic.labels[synthetic_rows] == label]
+                reference, baseline = real_class[:count], real_class[count : 2 * count]
+                classes.append((reference, baseline, synthetic_class[:count]))
+            splits.append(SplitRows(*map(np.concatenate, zip(*classes, strict=True))))
+        return splits
 
 
 def plan_halves(
@@ -67,86 +83,117 @@ def plan_halves(
     *,
     real_name: str = "real",
 ) -> SplitPlan:
-    """The largest numbers in the class mix of the real patients that all splits can draw."""
-    rng = np.random.default_rng(derive_seed(seed, "halves"))
-    picked = [_draw_one_per_patient(real.patients, rng) for _ in range(splits)]
-    labels = [str(label) for label in np.unique(np.concatenate([real.labels, synthetic.labels]))]
-    patients = {
-        label: min(int(np.sum(real.labels[rows] == label)) for rows in picked) for label in labels
-    }
-    images = {label: int(np.sum(synthetic.labels == label)) for label in labels}
-    halves = {label: min(patients[label], images[label]) // 2 for label in labels}
-    missing = [label for label in labels if not halves[label]]
-    counts, notes = _choose_class_counts(
-        _patients_per_class(real), {n: h for n, h in halves.items() if h}
-    )
-    if sum(counts.values()) < MIN_IMAGES_PER_HALF:
-        return SplitPlan({}, picked, seed, _explain_too_few(real, synthetic, real_name))
-    if missing:
-        notes = [
-            f"without {format_classes(missing)}, of which one side has too few to halve",
-            *notes,
-        ]
-    drawn = max(count / patients[label] + count / images[label] for label, count in counts.items())
-    return SplitPlan(counts, picked, seed, "; ".join(notes), drawn_fraction=drawn)
+    """Plan the largest splits in the class mix of the real patients that can be drawn every time.
 
-
-def _choose_class_counts(
-    mix: dict[str, float], halves: dict[str, int]
-) -> tuple[dict[str, int], list[str]]:
-    """How many of each class are drawn, of those that `halves` has, and what to say of scarce ones.
-
-    A class that would bound N below half of what the others allow is left out, as long as those left
-    out hold less than half of the real patients; one that bounds it less is named.
+    Args:
+        real: Images that are dealt to the reference and the baseline half.
+        synthetic: Images that are compared with the reference half.
+        splits: Number of splits.
+        seed: Seed of all draws.
+        real_name: Word for `real` in the plan's note, such as "held-out".
     """
-    notes, left_out = [], 0.0
-    whole = sum(mix[label] for label in halves)
-    counts = _largest_counts_in_mix(mix, halves)
-    while len(halves) > 1:
-        others = {
-            label: sum(
-                _largest_counts_in_mix(
-                    mix, {n: h for n, h in halves.items() if n != label}
-                ).values()
-            )
-            for label in halves
-        }
-        label = max(others, key=lambda name: others[name])
-        n, more = sum(counts.values()), others[label]
-        if more <= n:
-            break
-        if 2 * n >= more or left_out + mix[label] >= whole / 2:
-            notes.append(f"the class {label} bounds N, which would be {more} without it")
-            break
-        notes.append(f"without the class {label}, which would bound N to {n} in place of {more}")
-        halves = {n: h for n, h in halves.items() if n != label}
-        left_out, counts = left_out + mix[label], _largest_counts_in_mix(mix, halves)
-    return counts, notes
+    rng = np.random.default_rng(derive_seed(seed, "halves"))
+    picks = [_draw_one_per_patient(real.patients, rng) for _ in range(splits)]
+    patients, images, halves, missing = {}, {}, {}, []
+    for label in _class_names(real, synthetic):
+        patients[label] = _fewest_picked(real.labels, picks, label)
+        images[label] = int(np.sum(synthetic.labels == label))
+        half = min(patients[label], images[label]) // 2
+        if half:
+            halves[label] = half
+        else:
+            missing.append(label)
+    counts, notes = _choose_class_counts(_patients_per_class(real), halves)
+    if sum(counts.values()) < MIN_IMAGES_PER_HALF:
+        return SplitPlan({}, picks, seed, _explain_too_few(real, synthetic, real_name))
+    if missing:
+        note = f"without {format_classes(missing)}, of which one side has too few to halve"
+        notes = [note, *notes]
+    drawn_fraction = _largest_drawn_fraction(counts, patients, images)
+    return SplitPlan(counts, picks, seed, "; ".join(notes), drawn_fraction=drawn_fraction)
 
 
-def _largest_counts_in_mix(mix: dict[str, float], halves: dict[str, int]) -> dict[str, int]:
-    """The largest numbers by class in proportion to `mix` of which none exceeds its half."""
-    shares = np.array([mix[label] for label in halves], float)
-    counts = _largest_apportionment(shares, np.array(list(halves.values()), int))
-    return dict(zip(halves, counts.tolist(), strict=True))
+def _class_names(real: LabelledFeatures, synthetic: LabelledFeatures) -> list[str]:
+    labels = np.unique(np.concatenate([real.labels, synthetic.labels]))
+    return list(map(str, labels))
 
 
 def _draw_one_per_patient(patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows of one image of each patient `(P,)`, both in random order."""
+    """Return rows `(P,)` of one image of each patient; images and patients are in random order."""
     order = rng.permutation(len(patients))
-    first = np.unique(patients[order], return_index=True)[1]
+    _, first = np.unique(patients[order], return_index=True)
     return np.asarray(order[np.sort(first)])
 
 
-def _patients_per_class(real: LabelledFeatures) -> dict[str, float]:
-    """Patients by class, a patient of several classes counting in part to each."""
-    _, patient, images = np.unique(real.patients, return_inverse=True, return_counts=True)
-    each = 1 / images[patient]
-    return {str(label): float(each[real.labels == label].sum()) for label in set(real.labels)}
+def _fewest_picked(labels: np.ndarray, picks: Sequence[np.ndarray], label: str) -> int:
+    """Return in how many of the picked rows a class is, in the split where it is rarest."""
+    return min(int(np.sum(labels[rows] == label)) for rows in picks)
+
+
+def _largest_drawn_fraction(
+    counts: Mapping[str, int], patients: Mapping[str, int], images: Mapping[str, int]
+) -> float:
+    """Return the largest sum, over classes, of the fractions of patients and of images drawn."""
+    sums = []
+    for label, count in counts.items():
+        sums.append(count / patients[label] + count / images[label])
+    return max(sums)
+
+
+def _choose_class_counts(
+    mix: Mapping[str, float], halves: Mapping[str, int]
+) -> tuple[dict[str, int], list[str]]:
+    """Choose how many images of each class in `halves` are drawn, and explain scarce classes.
+
+    A class that would bound n below half of what the others allow is left out, as long as the classes
+    left out hold less than half of the real patients. A class that bounds n less is named only.
+    """
+    notes: list[str] = []
+    patients_left_out = 0.0
+    n_patients = sum(mix[label] for label in halves)
+    counts = _largest_counts_in_mix(mix, halves)
+    while len(halves) > 1:
+        label, n_without = _most_limiting_class(mix, halves)
+        n = sum(counts.values())
+        if n_without <= n:
+            break
+        if 2 * n >= n_without or patients_left_out + mix[label] >= n_patients / 2:
+            notes.append(f"the class {label} bounds N, which would be {n_without} without it")
+            break
+        notes.append(
+            f"without the class {label}, which would bound N to {n} in place of {n_without}"
+        )
+        patients_left_out += mix[label]
+        halves = _without_class(halves, label)
+        counts = _largest_counts_in_mix(mix, halves)
+    return counts, notes
+
+
+def _most_limiting_class(mix: Mapping[str, float], halves: Mapping[str, int]) -> tuple[str, int]:
+    """Return the class without which most images could be drawn, and their number then."""
+    totals = {}
+    for label in halves:
+        counts = _largest_counts_in_mix(mix, _without_class(halves, label))
+        totals[label] = sum(counts.values())
+    label = max(totals, key=totals.__getitem__)
+    return label, totals[label]
+
+
+def _without_class(halves: Mapping[str, int], label: str) -> dict[str, int]:
+    others = dict(halves)
+    del others[label]
+    return others
+
+
+def _largest_counts_in_mix(mix: Mapping[str, float], halves: Mapping[str, int]) -> dict[str, int]:
+    """Return the largest counts by class in proportion to `mix`, none of which exceeds its half."""
+    proportions = np.array([mix[label] for label in halves], float)
+    counts = _largest_apportionment(proportions, np.array(list(halves.values()), int))
+    return dict(zip(halves, counts.tolist(), strict=True))
 
 
 def _largest_apportionment(mix: np.ndarray, available: np.ndarray) -> np.ndarray:
-    """The largest counts by class in proportion to `mix` of which no class exceeds `available`."""
+    """Return the largest counts `(C,)` in proportion to `mix`, none of which exceeds `available`."""
     for n in range(int(available.sum()), 0, -1):
         counts = apportion(mix, n)
         if (counts <= available).all():
@@ -154,28 +201,37 @@ def _largest_apportionment(mix: np.ndarray, available: np.ndarray) -> np.ndarray
     return np.zeros(len(available), int)
 
 
+def _patients_per_class(real: LabelledFeatures) -> dict[str, float]:
+    """Count patients by class; a patient of several classes counts in part to each of them."""
+    _, patient, n_images = np.unique(real.patients, return_inverse=True, return_counts=True)
+    weights = 1 / n_images[patient]
+    counts = {}
+    for label in np.unique(real.labels):
+        counts[str(label)] = float(weights[real.labels == label].sum())
+    return counts
+
+
 def _explain_too_few(real: LabelledFeatures, synthetic: LabelledFeatures, real_name: str) -> str:
-    patients, fewest = len(np.unique(real.patients)), 2 * MIN_IMAGES_PER_HALF
+    n_patients, fewest = len(np.unique(real.patients)), 2 * MIN_IMAGES_PER_HALF
     note = (
-        f"needs {MIN_IMAGES_PER_HALF} images a side, of as many patients and in the class mix of "
-        f"the {real_name} images: "
-        f"{fewest} {real_name} patients, in two halves, and {fewest} synthetic images; there are "
-        f"{patients} patients with {len(real.labels)} {real_name} images, and "
-        f"{len(synthetic.labels)} synthetic "
-        "images"
+        f"needs {MIN_IMAGES_PER_HALF} images on each side, each of another patient and in the class "
+        f"mix of the {real_name} images; that takes {fewest} {real_name} patients, in two halves, "
+        f"and {fewest} synthetic images, but there are {n_patients} patients with "
+        f"{len(real.labels)} {real_name} images, and {len(synthetic.labels)} synthetic images"
     )
-    if len(labels := np.unique(np.concatenate([real.labels, synthetic.labels]))) < 2:
+    labels = _class_names(real, synthetic)
+    if len(labels) < 2:
         return note
     counts = []
     for label in labels:
-        owners = len(np.unique(real.patients[real.labels == label]))
-        counts.append(f"{label} {owners} and {np.sum(synthetic.labels == label)}")
+        n_patients = len(np.unique(real.patients[real.labels == label]))
+        counts.append(f"{label} {n_patients} and {np.sum(synthetic.labels == label)}")
     return f"{note} (by class: {', '.join(counts)})"
 
 
 def iterate_splits(splits: Sequence[SplitRows], description: str) -> Iterator[SplitRows]:
-    """The splits one by one, with a progress bar where they take long."""
+    """Yield the splits one by one, with a progress bar where they take long."""
     with progress_bar(description, len(splits), "split", delay=DELAY_SECONDS) as bar:
-        for item in splits:
-            yield item
+        for split in splits:
+            yield split
             bar.update()
