@@ -121,7 +121,7 @@ figure.tight_layout()
 # ## What a confounded cohort looks like
 # The same images in a table that says that every image of the last class comes from a second hospital, as
 # in collections put together from one public data set per disease. The hospital alone then tells the
-# class, a classifier can learn the scanner instead of the lungs, and `prepare_training_data` stops.
+# class, a classifier can learn the scanner instead of the lungs, and `prepare` stops.
 
 # %%
 last = cohort.classes[-1]
