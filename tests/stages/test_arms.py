@@ -455,7 +455,9 @@ def test_what_is_left_out_comes_back_through_no_generator(folder: Path, tmp_path
         Workspace(*composed(folder, "data.synthetic_fraction=0.5", "data.leave_out=here"))
     )
     assert result["real_images"] + result["synthetic_images"] < 48
-    with pytest.raises(ConfigError, match="'hree' is no data set of this cohort; there is here"):
+    with pytest.raises(
+        ConfigError, match="'hree' is no data set of this cohort; choose one of here"
+    ):
         train.run(Workspace(*composed(folder, "data.leave_out=hree")))
 
 

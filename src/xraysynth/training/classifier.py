@@ -1,4 +1,4 @@
-"""A timm backbone as a radiograph classifier: its training step, its file, and how it is fitted."""
+"""The classifier: a timm backbone with its training step, its optimiser and its file."""
 
 import json
 import math
@@ -21,16 +21,26 @@ from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.files import atomic_path
 from xraysynth.records import to_json
 from xraysynth.seeds import derive_seed
+from xraysynth.training.data_parallel import shard_loss_scale
 from xraysynth.training.recipe import ClassifierRecipe
 
 
 class XrayClassifier(pl.LightningModule):
-    """Images `(B, 1, H, W)` in [0, 1] to class logits `(B, C)`.
+    """A timm backbone that maps images `(B, 1, H, W)` in [0, 1] to class logits `(B, C)`.
 
-    `recipe` holds the fields of `ClassifierRecipe` as plain values; `max_steps` is the length of
-    the learning-rate schedule; `class_counts` are the training images per class, needed for
-    balanced class weighting. Initial weights depend on `seed` alone.
+    Args:
+        classes: The class vocabulary, in the order of the logits.
+        recipe: Fields of `ClassifierRecipe` as plain values; fields left out have their defaults.
+        max_steps: Length of the learning-rate schedule in optimiser steps.
+        class_counts: Training images per class; needed for balanced class weighting.
+        seed: Decides the initial weights and, with the step, dropout.
+
+    Raises:
+        ConfigError: timm has no such backbone, or a class to be weighted has no image.
+        DataNotFoundError: The pretrained weights are not on this machine and cannot be downloaded.
     """
+
+    class_weights: torch.Tensor
 
     def __init__(
         self,
@@ -45,31 +55,105 @@ class XrayClassifier(pl.LightningModule):
         self.save_hyperparameters()
         self.classes = list(classes)
         self.recipe = to_json(ClassifierRecipe()) | recipe
-        self.max_steps, self.seed = max_steps, seed
+        self.max_steps = max_steps
+        self.seed = seed
         self.backbone = _create_backbone(self.recipe, len(classes), seed)
-        self.register_buffer(
-            "class_weights", self._compute_class_weights(class_counts), persistent=False
-        )
-        scores: dict[str, Any] = {
-            "accuracy": MulticlassAccuracy(num_classes=len(classes), average="micro"),
-            "macro_f1": MulticlassF1Score(num_classes=len(classes)),
-        }
-        self.scores: Any = torch.nn.ModuleDict(
-            {stage: MetricCollection(dict(scores), prefix=f"{stage}/") for stage in ("val", "test")}
+        weights = self._compute_class_weights(class_counts)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.metrics: Any = torch.nn.ModuleDict(
+            {
+                "val": _create_metrics(len(classes), "val"),
+                "test": _create_metrics(len(classes), "test"),
+            }
         )
 
-    class_weights: torch.Tensor
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns logits `(B, C)` of images `(B, 1, H, W)` in [0, 1]."""
+        logits: torch.Tensor = self.backbone(self._preprocess(images))
+        return logits
 
-    def _compute_class_weights(self, class_counts: list[int] | None) -> torch.Tensor:
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns the pooled features `(B, d)` before the last layer, of images in [0, 1]."""
+        feature_maps = self.backbone.forward_features(self._preprocess(images))
+        features: torch.Tensor = self.backbone.forward_head(feature_maps, pre_logits=True)
+        return features
+
+    def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Returns the class-weighted cross-entropy of a training batch, with label smoothing."""
+        loss = self._cross_entropy(
+            self(batch["image"]), batch["target"], self.recipe["label_smoothing"]
+        )
         if self.recipe["class_weighting"] == "none":
-            return torch.ones(len(self.classes))
-        if not class_counts or min(class_counts) < 1:
+            return loss
+        return loss * shard_loss_scale(self.class_weights[batch["target"]])
+
+    def validation_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
+        """Scores a validation batch: val/accuracy, val/macro_f1 and val/loss."""
+        self._score(batch, "val")
+
+    def test_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
+        """Scores a test batch: test/accuracy, test/macro_f1 and test/loss."""
+        self._score(batch, "test")
+
+    def configure_optimizers(self) -> Any:
+        """Returns AdamW without decay of norms and biases, with linear warmup and cosine decay."""
+        groups = param_groups_weight_decay(self.backbone, self.recipe["weight_decay"])
+        optimizer = torch.optim.AdamW(groups, lr=self.recipe["learning_rate"], fused=True)
+        warmup_steps = max(1, round(self.recipe["warmup_fraction"] * self.max_steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, warmup_steps, self.max_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds dropout by step and process alone, so that a resumed training repeats it."""
+        process = [self.global_rank] if self.global_rank else []
+        torch.manual_seed(derive_seed(self.seed, "step", self.global_step, *process))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradient: Lightning refuses to, with a fused optimiser in mixed precision."""
+        max_norm = self.recipe["gradient_clip"]
+        if max_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), max_norm)
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file, atomically; its metadata holds what `load` needs."""
+        weights = {}
+        for name, tensor in self.state_dict().items():
+            weights[name] = tensor.detach().cpu().contiguous()
+        with atomic_path(path) as partial:
+            save_file(weights, partial, {"hparams": json.dumps(dict(self.hparams))})
+
+    @classmethod
+    def load(cls, path: Path, classes: Sequence[str] | None = None) -> "XrayClassifier":
+        """Returns the classifier that `save` wrote, in evaluation mode.
+
+        Args:
+            path: The safetensors file.
+            classes: The class vocabulary that the classifier must have; None takes any.
+
+        Raises:
+            DataNotFoundError: There is no such file.
+            ConfigError: The file is no classifier, or one of other classes or another order.
+        """
+        if not Path(path).exists():
+            raise DataNotFoundError(f"there is no classifier {path}; train it first")
+        with safe_open(path, "pt") as file:
+            hparams = json.loads((file.metadata() or {}).get("hparams", "null"))
+        if hparams is None:
             raise ConfigError(
-                "classifier.class_weighting=balanced needs training images of every class; got "
-                f"class_counts={class_counts}"
+                f"{path} is not a classifier of this project: its metadata has no hparams; "
+                "choose a file that xraysynth train has written"
             )
-        counts = torch.tensor(class_counts, dtype=torch.float32)
-        return counts.sum() / (len(counts) * counts)
+        if classes is not None and list(classes) != hparams["classes"]:
+            raise ConfigError(
+                f"{path} distinguishes {', '.join(hparams['classes'])}, in this order, but "
+                f"`classes` is {', '.join(classes)}; set classes to match, or train again"
+            )
+        hparams["recipe"] = hparams["recipe"] | {"pretrained": False}  # the file has all weights
+        module = cls(**hparams)
+        module.load_state_dict(load_file(path))
+        return module.eval()
 
     def _preprocess(self, images: torch.Tensor) -> torch.Tensor:
         # About the mean and deviation of ImageNet in grey, and of radiographs: fits either start.
@@ -77,138 +161,59 @@ class XrayClassifier(pl.LightningModule):
         images = images.expand(-1, self.recipe["channels"], -1, -1)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits `(B, C)`."""
-        logits: torch.Tensor = self.backbone(self._preprocess(images))
-        return logits
-
-    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Pooled penultimate features `(B, d)`."""
-        maps = self.backbone.forward_features(self._preprocess(images))
-        features: torch.Tensor = self.backbone.forward_head(maps, pre_logits=True)
-        return features
-
-    def _shared_step(self, batch: Mapping[str, torch.Tensor], stage: str) -> torch.Tensor:
-        logits, target = self(batch["image"]), batch["target"]
-        smoothing = self.recipe["label_smoothing"] if stage == "train" else 0.0
-        loss = F.cross_entropy(
-            logits.float(), target, self.class_weights, label_smoothing=smoothing
+    def _cross_entropy(
+        self, logits: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.0
+    ) -> torch.Tensor:
+        return F.cross_entropy(
+            logits.float(), target, self.class_weights, label_smoothing=label_smoothing
         )
-        if stage == "train":
-            return loss * self._loss_scale(target)
-        self.scores[stage].update(logits, target)
-        self.log_dict(self.scores[stage], on_step=False, on_epoch=True)
-        # A mean weighted by class: that over all batches does not depend on how they are cut.
+
+    def _score(self, batch: Mapping[str, torch.Tensor], split: str) -> None:
+        logits, target = self(batch["image"]), batch["target"]
+        loss = self._cross_entropy(logits, target)
+        self.metrics[split].update(logits, target)
+        self.log_dict(self.metrics[split], on_step=False, on_epoch=True)
+        # A batch's loss is a mean weighted by class. Weighted by the sum of these weights, the mean
+        # over all batches does not depend on how the images are cut into batches.
         options: Any = {"sync_dist": True, "batch_size": self.class_weights[target].sum().item()}
-        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, **options)
-        return loss
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, **options)
 
-    def _loss_scale(self, target: torch.Tensor) -> torch.Tensor | float:
-        """What a mean over a process's images counts in that over all: the ratio of class weights."""
-        if self.recipe["class_weighting"] == "none" or process_count() == 1:
-            return 1.0
-        own = self.class_weights[target].sum()
-        whole = own.clone()
-        torch.distributed.all_reduce(whole)
-        return own * process_count() / whole
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Dropout that depends on step and process alone, so that a resumed run repeats it."""
-        process = [self.global_rank] if self.global_rank else []
-        torch.manual_seed(derive_seed(self.seed, "step", self.global_step, *process))
-
-    def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Loss of a training batch."""
-        return self._shared_step(batch, "train")
-
-    def validation_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
-        """Score a validation batch."""
-        self._shared_step(batch, "val")
-
-    def test_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
-        """Score a test batch."""
-        self._shared_step(batch, "test")
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip here: Lightning's own clipping refuses the fused optimiser under mixed precision."""
-        if self.recipe["gradient_clip"] > 0:
-            torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.recipe["gradient_clip"])
-
-    def configure_optimizers(self) -> Any:
-        """AdamW without decay of norms and biases; linear warmup, then cosine to zero."""
-        groups = param_groups_weight_decay(self.backbone, self.recipe["weight_decay"])
-        optimizer = torch.optim.AdamW(groups, lr=self.recipe["learning_rate"], fused=True)
-        warmup = max(1, round(self.recipe["warmup_fraction"] * self.max_steps))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return float((step + 1) / warmup)
-            done = (step - warmup) / max(1, self.max_steps - warmup)
-            return float(0.5 * (1 + math.cos(math.pi * min(done, 1))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def save(self, path: Path) -> None:
-        """One safetensors file, written atomically; its metadata holds what `load` needs."""
-        weights = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        with atomic_path(path) as partial:
-            save_file(weights, partial, {"hparams": json.dumps(dict(self.hparams))})
-
-    @classmethod
-    def load(cls, path: Path, classes: Sequence[str] | None = None) -> "XrayClassifier":
-        """The classifier of `save`, in evaluation mode; refuses one of another class vocabulary."""
-        if not Path(path).exists():
-            raise DataNotFoundError(f"no classifier {path}; train it first")
-        with safe_open(path, "pt") as file:
-            hparams = json.loads((file.metadata() or {}).get("hparams", "null"))
-        if hparams is None:
-            raise ConfigError(f"{path} is not a classifier of this project: it has no hparams")
-        if classes is not None and list(classes) != hparams["classes"]:
+    def _compute_class_weights(self, class_counts: list[int] | None) -> torch.Tensor:
+        """Weights `(C,)` of the loss: 1, or balanced, N / (C n_c) for n_c of N images."""
+        if self.recipe["class_weighting"] == "none":
+            return torch.ones(len(self.classes))
+        if not class_counts or min(class_counts) < 1:
             raise ConfigError(
-                f"{path} tells {', '.join(hparams['classes'])} apart, in this order, but `classes` "
-                f"is {', '.join(classes)}; set classes to match, or train again"
+                "classifier.class_weighting=balanced needs training images of every class, but "
+                f"class_counts is {class_counts}; add images, or set classifier.class_weighting=none"
             )
-        hparams["recipe"] = hparams["recipe"] | {"pretrained": False}  # the file has all weights
-        module = cls(**hparams)
-        module.load_state_dict(load_file(path))
-        return module.eval()
+        counts = torch.tensor(class_counts, dtype=torch.float32)
+        return counts.sum() / (len(counts) * counts)
 
 
-def _create_backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
-    name, options = (
-        recipe["backbone"],
-        {"in_chans": recipe["channels"], "drop_rate": recipe["drop_rate"]},
-    )
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "none similar"
-        raise ConfigError(f"classifier.backbone: timm has no model {name!r} ({near})")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "weights"))
-        try:
-            model = timm.create_model(
-                name, pretrained=recipe["pretrained"], num_classes=n_classes, **options
-            )
-        except (OSError, RuntimeError) as error:
-            if not recipe["pretrained"]:
-                raise
-            raise DataNotFoundError(
-                f"classifier.pretrained=true: the weights of {name} are not in the Hugging Face "
-                f"cache and cannot be reached ({type(error).__name__}); download them "
-                "where there is a network, or set classifier.pretrained=false"
-            ) from error
-    return model.to(memory_format=torch.channels_last)
+def warmup_cosine(step: int, warmup_steps: int, max_steps: int) -> float:
+    """Returns the factor of the learning rate: a linear warmup to 1, then a cosine to 0.
 
+    (t + 1) / w below w warmup steps, then (1 + cos(π (t − w) / (T − w))) / 2 for T steps in all.
 
-def process_count() -> int:
-    group = torch.distributed
-    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+    >>> [warmup_cosine(step, 2, 4) for step in range(5)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < warmup_steps:
+        return float((step + 1) / warmup_steps)
+    progress = (step - warmup_steps) / max(1, max_steps - warmup_steps)
+    return float(0.5 * (1 + math.cos(math.pi * min(progress, 1))))
 
 
 def predict(
     module: XrayClassifier, loader: Iterable[Mapping[str, torch.Tensor]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Class probabilities `(N, C)`, targets `(N,)` and row indices `(N,)`, in loader order."""
+    """Classifies all images of a loader, on the device of the classifier.
+
+    Returns:
+        Class probabilities `(N, C)`, targets `(N,)` and row numbers in the data set `(N,)`, in the
+        order of the loader.
+    """
     module.eval()
     probabilities, targets, indices = [], [], []
     with torch.inference_mode():
@@ -218,3 +223,40 @@ def predict(
             targets.append(batch["target"].numpy())
             indices.append(batch["index"].numpy())
     return np.concatenate(probabilities), np.concatenate(targets), np.concatenate(indices)
+
+
+def _create_metrics(n_classes: int, split: str) -> MetricCollection:
+    metrics: dict[str, Any] = {
+        "accuracy": MulticlassAccuracy(num_classes=n_classes, average="micro"),
+        "macro_f1": MulticlassF1Score(num_classes=n_classes),
+    }
+    return MetricCollection(metrics, prefix=f"{split}/")
+
+
+def _create_backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> Any:
+    """Builds the timm model; its initial weights depend on `seed` alone."""
+    name = recipe["backbone"]
+    if not timm.is_model(name):
+        similar_names = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "none"
+        raise ConfigError(
+            f"classifier.backbone={name!r} is not a model of timm; similar models: {similar_names}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        try:
+            model = timm.create_model(
+                name,
+                pretrained=recipe["pretrained"],
+                num_classes=n_classes,
+                in_chans=recipe["channels"],
+                drop_rate=recipe["drop_rate"],
+            )
+        except (OSError, RuntimeError) as error:
+            if not recipe["pretrained"]:
+                raise
+            raise DataNotFoundError(
+                f"classifier.pretrained=true: the weights of {name} are not in the Hugging Face "
+                f"cache and cannot be downloaded ({type(error).__name__}); download them "
+                "where there is a network, or set classifier.pretrained=false"
+            ) from error
+    return model.to(memory_format=torch.channels_last)

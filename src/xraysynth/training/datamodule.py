@@ -1,5 +1,6 @@
-"""Manifests to batches: pixels decoded once, batches taken whole, augmentation on the device."""
+"""The images of an arm as loaders: files decoded once, and augmentation on the device."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,34 @@ from xraysynth.training.batches import (
     identity_collate,
     sequential_loader,
 )
-from xraysynth.training.mixing import mix, select_cohort
+from xraysynth.training.mixing import classes_without_images, mix, select_cohort
 from xraysynth.training.recipe import Control, DataRecipe, MixMode, PixelCache
 
 
 class XrayDataModule(pl.LightningDataModule):
-    """Real splits and synthetic pools as loaders; synthetic images are only ever trained on.
+    """The real splits and the synthetic pools of an arm as loaders.
 
-    `real` holds the splits train, val and test; `recipe` says what of them is used
-    (`mixing.usable`). `synthetic` are pools by name; how many of their images are used is up to
-    `recipe.share`, `recipe.mode` and `recipe.control` (`mixing.mix`). `learned` are the records of
-    what the generators have seen. Files are read when a loader is first asked for.
+    Synthetic images are only ever trained on. Files are decoded when a loader first needs them.
+
+    Args:
+        real: The cohort, with the splits train, val and test.
+        synthetic: Pools by name.
+        recipe: Which rows of the cohort are used (`mixing.select_cohort`), how many images of the
+            pools are mixed in (`mixing.mix`), and how training images are augmented.
+        size_px: Side of the square images.
+        cache_folder: Folder of decoded pixels.
+        seed: Decides which rows are used, the batches and the augmentation.
+        learning_records: By pool, the record of what its generator has seen; None for a generator
+            that was not fine-tuned.
+
+    Attributes:
+        train_manifests: The real training rows, then the rows of each pool, or the repeats.
+
+    Raises:
+        LeakageError: A pool holds, or its generator has seen, a patient or an image of the
+            validation or test split, or the data set that is left out.
+        ConfigError: A split has no image of a class, or the recipe cannot be met.
+        PoolError: A pool holds too few images.
     """
 
     def __init__(
@@ -50,81 +68,79 @@ class XrayDataModule(pl.LightningDataModule):
         self.recipe, self.size_px, self.seed = recipe, size_px, seed
         self.classes = list(real.classes)
         self._cache_folder = Path(cache_folder)
-        self._wholes = [real, *synthetic.values()]
         require_no_contamination(real, synthetic, learning_records)
         require_left_out_unseen(recipe.leave_out, learning_records)
-        used = select_cohort(
+        cohort = select_cohort(
             real,
             leave_out=recipe.leave_out,
             real_fraction=recipe.real_fraction,
             seed=seed,
             size_matched=recipe.control is Control.size_matched,
         )
-        train, val, test = (_require_split(used, name) for name in ("train", "val", "test"))
-        chosen = mix(
-            train,
-            synthetic,
-            synthetic_fraction=recipe.synthetic_fraction,
-            mode=recipe.mode,
-            seed=seed,
-            control=recipe.control,
-        )
-        # Beside each manifest the number of the whole one that it is a part of: repeats are real.
-        wholes = [0, 0] if recipe.control is Control.duplicate else range(len(chosen))
-        self._wanted = {
-            "train": list(zip(wholes, chosen, strict=True)),
-            "val": [(0, val)],
-            "test": [(0, test)],
+        self.train_manifests = self._mix_training_images(cohort, synthetic)
+        self._manifests = [real, *synthetic.values()]
+        self._pixels: dict[int, np.ndarray] = {}
+        # Each subset with the number of the manifest that it is a part of: repeats are real images.
+        has_repeats = recipe.control is Control.duplicate
+        train_numbers = [0, 0] if has_repeats else range(len(self.train_manifests))
+        self._subsets = {
+            "train": list(zip(train_numbers, self.train_manifests, strict=True)),
+            "val": [(0, _split_with_all_classes(cohort, "val"))],
+            "test": [(0, _split_with_all_classes(cohort, "test"))],
         }
-        self._decoded: dict[int, np.ndarray] = {}
 
-    @property
-    def train_manifests(self) -> list[Manifest]:
-        """What is trained on: the real rows, then those of each pool, or their repeats."""
-        return [part for _, part in self._wanted["train"]]
+    def _mix_training_images(
+        self, cohort: Manifest, synthetic: Mapping[str, Manifest]
+    ) -> list[Manifest]:
+        return mix(
+            _split_with_all_classes(cohort, "train"),
+            synthetic,
+            synthetic_fraction=self.recipe.synthetic_fraction,
+            mode=self.recipe.mode,
+            seed=self.seed,
+            control=self.recipe.control,
+        )
 
     @property
     def class_counts(self) -> list[int]:
         """Images per class by which a loss is balanced, in vocabulary order.
 
-        All that are trained on; in mode pretrain, where no batch mixes them, the real ones alone.
+        All training images count; in mode pretrain, where no batch mixes them, only the real ones.
         """
-        real, *synthetic = self.train_manifests
-        mixed = self.recipe.mode is not MixMode.pretrain
-        counts = [manifest.class_counts() for manifest in (real, *(synthetic if mixed else ()))]
-        return [sum(count[label] for count in counts) for label in self.classes]
+        mixes_batches = self.recipe.mode is not MixMode.pretrain
+        counted = self.train_manifests if mixes_batches else self.train_manifests[:1]
+        totals: Counter[str] = Counter()
+        for manifest in counted:
+            totals.update(manifest.class_counts())
+        return [totals[label] for label in self.classes]
+
+    @property
+    def first_real_step(self) -> int:
+        """Optimiser steps before the first that shows real images: 0 but in mode pretrain.
+
+        Early stopping and the best weights count validations from there on.
+        """
+        return self._pretrain_phase()[1]
 
     def dataset(self, split: str) -> XrayDataset:
-        """The decoded images of `train` (mixed), `val` or `test`."""
-        wanted = [(n, part) for n, part in self._wanted[split] if len(part)]
-        return XrayDataset(
-            [(self._load_pixels(n), self._row_indices(n, p), p.targets) for n, p in wanted]
-        )
+        """Returns the decoded images of `train` (real and synthetic), `val` or `test`."""
+        subsets = []
+        for number, subset in self._subsets[split]:
+            if len(subset):
+                rows = self._row_numbers(number, subset)
+                subsets.append((self._load_pixels(number), rows, subset.targets))
+        return XrayDataset(subsets)
 
     def images(self, split: str) -> list[np.ndarray]:
-        """Pixels `(N, H, W)` uint8 of each manifest of a split; of `train`, the real ones first."""
-        return [self._load_pixels(n)[self._row_indices(n, part)] for n, part in self._wanted[split]]
-
-    def _load_pixels(self, manifest_index: int) -> np.ndarray:
-        # Whole manifests are decoded, so that every share and seed of a study reads one cache.
-        if manifest_index not in self._decoded:
-            self._decoded[manifest_index] = load_cached_pixels(
-                self._wholes[manifest_index],
-                size_px=self.size_px,
-                folder=self._cache_folder,
-                memory_mapped=self.recipe.cache is PixelCache.memmap,
-            )
-        return self._decoded[manifest_index]
-
-    def _row_indices(self, manifest_index: int, subset: Manifest) -> np.ndarray:
-        # By path: a repeat has an id of its own, but shows the same file.
-        row_of = {path: row for row, path in enumerate(self._wholes[manifest_index].table["path"])}
-        return np.array([row_of[path] for path in subset.table["path"]], np.int64)
+        """Returns pixels `(N, H, W)` uint8 per manifest of a split; of `train`, real ones first."""
+        images = []
+        for number, subset in self._subsets[split]:
+            images.append(self._load_pixels(number)[self._row_numbers(number, subset)])
+        return images
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless augmented batches, from the trainer's current step on."""
-        dataset = self.dataset("train")
-        trainer = self.trainer
+        """Returns endless shuffled batches, from the trainer's current step on."""
+        dataset, trainer = self.dataset("train"), self.trainer
         sampler = StepSampler(
             len(dataset),
             batch_size=self.recipe.batch_size,
@@ -135,58 +151,26 @@ class XrayDataModule(pl.LightningDataModule):
         )
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=identity_collate)
 
-    @property
-    def _shard(self) -> tuple[int, int]:
-        """This process among those that train together: its rank, and how many they are."""
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-
-    @property
-    def first_real_step(self) -> int:
-        """The optimiser steps before the first that shows real images: 0 but in mode pretrain.
-
-        What counts scores, for early stopping or to keep the best weights, counts from there on.
-        """
-        return self._pretrain_phase()[1]
-
-    def _pretrain_phase(self) -> tuple[int, int]:
-        """In mode pretrain, the first synthetic row and how many steps are the synthetic images'."""
-        real, *made = map(len, self.train_manifests)
-        if self.recipe.mode is not MixMode.pretrain or not sum(made):
-            return 0, 0
-        steps = self.trainer.max_steps if self.trainer else -1
-        if steps < 2:
-            raise ConfigError(
-                f"data.mode=pretrain needs a trainer with max_steps of 2 or more; got {steps}"
-            )
-        return real, min(steps - 1, max(1, round(self.recipe.pretrain_fraction * steps)))
-
     def val_dataloader(self) -> DataLoader[Any]:
-        """The real validation images, in order; of several processes each gets a part, without repeats.
+        """Returns the real validation images, in order; each process gets a part of its own.
 
         Where there are fewer images than processes each gets all, which changes no mean.
         """
         dataset, (rank, world) = self.dataset("val"), self._shard
-        n = len(dataset)
-        return sequential_loader(
-            dataset,
-            batch_size=self.recipe.batch_size,
-            rows=range(rank, n, world) if n >= world else range(n),
-        )
+        n_images = len(dataset)
+        rows = range(rank, n_images, world) if n_images >= world else range(n_images)
+        return sequential_loader(dataset, batch_size=self.recipe.batch_size, rows=rows)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The real test images, in order."""
-        return self._sequential_loader("test")
+        """Returns the real test images, in order."""
+        return sequential_loader(self.dataset("test"), batch_size=self.recipe.batch_size)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The same as `test_dataloader`."""
-        return self._sequential_loader("test")
-
-    def _sequential_loader(self, split: str) -> DataLoader[Any]:
-        return sequential_loader(self.dataset(split), batch_size=self.recipe.batch_size)
+        """Returns the real test images, in order."""
+        return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment training batches; the draw depends on the seed, the step and the image's place."""
+        """Augments a training batch; the seed, the step and an image's position decide how."""
         trainer = self.trainer
         if not (self.recipe.augment and trainer and trainer.training):
             return batch
@@ -194,13 +178,50 @@ class XrayDataModule(pl.LightningDataModule):
         images = augment(batch["image"], self.recipe, seed=seed, shard=self._shard)
         return batch | {"image": images}
 
+    @property
+    def _shard(self) -> tuple[int, int]:
+        """(rank, world): this process, and the number of processes that train together."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
-def _require_split(real: Manifest, name: str) -> Manifest:
-    rows = real.split(name)
-    empty = [label for label, n in rows.class_counts().items() if n == 0]
+    def _pretrain_phase(self) -> tuple[int, int]:
+        """In mode pretrain, the first synthetic row and the number of steps on synthetic images."""
+        n_real = len(self.train_manifests[0])
+        n_synthetic = sum(map(len, self.train_manifests[1:]))
+        if self.recipe.mode is not MixMode.pretrain or not n_synthetic:
+            return 0, 0
+        max_steps = self.trainer.max_steps if self.trainer else -1
+        if max_steps < 2:
+            raise ConfigError(
+                f"data.mode=pretrain needs a trainer with max_steps of 2 or more; got {max_steps}"
+            )
+        pretrain_steps = max(1, round(self.recipe.pretrain_fraction * max_steps))
+        return n_real, min(max_steps - 1, pretrain_steps)
+
+    def _load_pixels(self, number: int) -> np.ndarray:
+        # Whole manifests are decoded, so that every fraction and seed of a study reads one cache.
+        if number not in self._pixels:
+            self._pixels[number] = load_cached_pixels(
+                self._manifests[number],
+                size_px=self.size_px,
+                folder=self._cache_folder,
+                memory_mapped=self.recipe.cache is PixelCache.memmap,
+            )
+        return self._pixels[number]
+
+    def _row_numbers(self, number: int, subset: Manifest) -> np.ndarray:
+        # By path: a repeat has an id of its own, but shows the same file.
+        paths = self._manifests[number].table["path"]
+        row_of_path = dict(zip(paths, range(len(paths)), strict=True))
+        return np.array([row_of_path[path] for path in subset.table["path"]], np.int64)
+
+
+def _split_with_all_classes(cohort: Manifest, name: str) -> Manifest:
+    split = cohort.split(name)
+    empty = classes_without_images(split.class_counts())
     if empty:
         raise ConfigError(
-            f"the {name} split of {real.folder} has no image of {format_some(empty)}; give every class "
-            "images in train, val and test, or take the class out of `classes`"
+            f"the {name} split of {cohort.folder} has no image of {format_some(empty)}; give every "
+            "class images in train, val and test, or take the class out of `classes`"
         )
-    return rows
+    return split

@@ -1,7 +1,8 @@
-"""Which images a classifier is trained on at a synthetic share, and what must not be among them."""
+"""Which images a classifier is trained on: the real ones of an arm, and the rows of its pools."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -21,79 +22,24 @@ def select_cohort(
     seed: int,
     size_matched: bool = False,
 ) -> Manifest:
-    """What of a cohort is trained, validated and tested on.
+    """Selects the rows of a cohort that an arm trains, validates and tests on.
 
-    The data set `leave_out` goes from train and val; with `size_matched` it stays, and as many
-    images of each class go from all data sets instead (`_match_sizes`). Of the train split
-    `real_fraction` stays, class by class; the parts of one seed are nested, and their sizes do not
-    depend on it. Raises `ConfigError` naming the classes that would go.
+    Args:
+        real: The cohort, with the splits train, val and test.
+        leave_out: Data set (column `source`) to take out of train and val; "" takes out none.
+        real_fraction: Fraction of the train split to keep, class by class. Smaller fractions are
+            nested in larger ones of the same seed, and their sizes do not depend on the seed.
+        seed: Decides which rows are kept.
+        size_matched: Keep the data set `leave_out`, and take as many images of each class out of
+            all data sets instead.
+
+    Raises:
+        ConfigError: There is no such data set, or a class would lose all its images.
     """
-    rest = _leave_out_source(real, leave_out)
+    selected = _leave_out_source(real, leave_out)
     if size_matched:
-        rest = _match_sizes(real, rest, seed)
-    return _subsample_train(rest, real_fraction, seed)
-
-
-def _leave_out_source(real: Manifest, source: str) -> Manifest:
-    if not source:
-        return real
-    known = sorted(real.table["source"].unique())
-    if source not in known:
-        raise ConfigError(
-            f"data.leave_out={source!r} is no data set of this cohort; there is {', '.join(known)}"
-        )
-    gaps = classes_missing_without(real, source)
-    if gaps:
-        raise ConfigError(
-            f"data.leave_out={source} leaves no image of {', '.join(gaps)}; only a data set whose "
-            "classes are in others too can be left out"
-        )
-    return real.where(~_is_left_out(real, source))
-
-
-def _match_sizes(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
-    """As many images of each class, in train and val alike, as `smaller` has; all of the test split.
-
-    Those that go are whole patients in an order by hash, and of the last patient the images that
-    are too many, so that about as many patients go as well: images drawn one by one would leave
-    nearly every patient in, and with them more than a smaller data set has.
-    """
-    table, group = real.table, ["split", "label"]
-    surplus = table.groupby(group).size() - smaller.table.groupby(group).size()
-    who = [derive_seed(seed, "size_matched", patient) for patient in _known_patient_keys(real)]
-    which = [derive_seed(seed, "size_matched", image_id) for image_id in table["image_id"]]
-    ordered = table[group].assign(who=who, which=which).sort_values(["who", "which"])
-    turn = ordered.groupby(group).cumcount().reindex(table.index)
-    places = pd.MultiIndex.from_frame(table[group])
-    return real.where(turn >= surplus.reindex(places).to_numpy())
-
-
-def classes_missing_without(real: Manifest, source: str) -> list[str]:
-    """Classes that the train or the val split would lose with a data set, as "class in split"."""
-    rest = real.table[~_is_left_out(real, source)]
-    counts = rest.groupby(["label", "split"]).size()
-    return [f"{c} in {s}" for s in ("train", "val") for c in real.classes if (c, s) not in counts]
-
-
-def _is_left_out(real: Manifest, source: str) -> np.ndarray:
-    table = real.table
-    return np.asarray((table["source"] == source) & table["split"].isin(["train", "val"]))
-
-
-def _subsample_train(real: Manifest, fraction: float, seed: int) -> Manifest:
-    if fraction == 1:
-        return real
-    counts = real.split("train").class_counts()
-    kept = _apportion(counts, round(fraction * sum(counts.values())))
-    empty = [label for label, n in kept.items() if n == 0]
-    if empty:
-        raise ConfigError(
-            f"data.real_fraction={fraction} leaves no training image of {format_some(empty)} "
-            f"(of {', '.join(str(counts[label]) for label in empty)}); use a larger fraction"
-        )
-    train = real.table["split"] == "train"
-    rank = _rank_by_hash(real.table[train], seed, "fraction").reindex(real.table.index)
-    return real.where(~train | (rank <= real.table["label"].map(kept)))
+        selected = _match_sizes(real, selected, seed)
+    return _subsample_train(selected, real_fraction, seed)
 
 
 def mix(
@@ -105,152 +51,250 @@ def mix(
     seed: int,
     control: Control = Control.none,
 ) -> list[Manifest]:
-    """The training images: real rows first, then the rows taken from each pool.
+    """Selects the training images of an arm from its real train split and its pools.
 
-    `replace` keeps the number of images and swaps `share` of them; `add` and `pretrain` keep all
-    real rows and add synthetic ones until they are `share` of the total. The same fraction of every
-    class is synthetic (to one image), so that being synthetic says nothing about the class and the
-    real split's class proportions stay. Choices are nested: the real rows kept at a higher share are
-    among those kept at a lower one, and the synthetic rows of a lower share are among those of a
-    higher one. Pools share equally and give their first images in order of image id.
+    The same fraction of every class is synthetic (to one image), so that being synthetic says
+    nothing about the class and the real class proportions stay. Choices are nested: a higher
+    synthetic fraction keeps a subset of the real rows, and takes a superset of the synthetic ones.
 
-    Control `duplicate` puts repeats of the real rows kept in the place of the synthetic ones, needs
-    no pool and gives two manifests: those rows, and the repeats. Control `permuted` deals the labels
-    of the synthetic rows out anew among them, so that the number of each class stays.
+    Args:
+        real_train: The real train split.
+        synthetic: Pools by name; each gives an equal part, in the order of image ids.
+        synthetic_fraction: Synthetic images per training image, in [0, 1].
+        mode: `replace` keeps the number of images and swaps real ones for synthetic ones; `add`
+            and `pretrain` keep all real rows, and add synthetic ones up to `synthetic_fraction`.
+        seed: Decides which real rows are replaced, and what the controls repeat or permute.
+        control: `duplicate` repeats the real rows kept in place of synthetic ones, without a pool;
+            `permuted` permutes the labels of the synthetic rows, whose counts per class stay.
+
+    Returns:
+        The real rows, then the rows taken from each pool; with control `duplicate` the real rows,
+        then their repeats.
+
+    Raises:
+        ConfigError: A class has no real image, there is no pool, or no real row is left.
+        PoolError: A pool holds too few images of a class.
     """
-    wanted = synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode)
-    given_up = wanted if mode is MixMode.replace else dict.fromkeys(wanted, 0)
-    kept = _drop_rows(real_train, given_up, seed)
+    per_class = synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode)
+    replaced = per_class if mode is MixMode.replace else dict.fromkeys(per_class, 0)
+    real_rows = _drop_rows(real_train, replaced, seed)
     if control is Control.duplicate:
-        return [kept, _repeat_rows(kept, wanted, seed)]
-    if sum(wanted.values()) and not synthetic:
+        return [real_rows, _repeat_rows(real_rows, per_class, seed)]
+    if any(per_class.values()) and not synthetic:
         raise ConfigError(
             f"data.synthetic_fraction={synthetic_fraction} needs a pool; name a generator or set "
             "data.synthetic_fraction=0"
         )
-    parts = [_pool_quota(wanted, n, len(synthetic)) for n in range(len(synthetic))]
-    pools = zip(synthetic.items(), parts, strict=True)
-    made = [_take_from_pool(p, name, part) for (name, p), part in pools]
-    return [kept, *(_permute_labels(made, seed) if control is Control.permuted and made else made)]
-
-
-def _repeat_rows(real: Manifest, images_per_class: Mapping[str, int], seed: int) -> Manifest:
-    """So many rows of each class once more, each as often as any other to one; `id#n` is a repeat."""
-    order = _rank_by_hash(real.table, seed, "duplicate").sort_values().index
-    labels = real.table["label"].reindex(order)
-    rows, turns = [], []
-    for label, n in images_per_class.items():
-        own = order[labels == label]
-        if n and not len(own):
-            raise ConfigError(
-                f"data.control=duplicate has no real image of {label} left to repeat; use a smaller "
-                "data.synthetic_fraction, or data.mode=add"
-            )
-        turn = np.arange(n)
-        rows.append(own.to_numpy()[turn % max(1, len(own))])
-        turns.append(turn // max(1, len(own)) + 1)
-    repeated = real.table.loc[np.concatenate(rows)].reset_index(drop=True)
-    times = pd.Series(np.concatenate(turns)).astype("str")
-    return replace(real, table=repeated.assign(image_id=repeated["image_id"] + "#" + times))
-
-
-def _permute_labels(pools: Sequence[Manifest], seed: int) -> list[Manifest]:
-    """The same rows, their labels dealt out anew among all of them."""
-    labels = np.concatenate([part.table["label"].to_numpy() for part in pools])
-    dealt = np.random.default_rng(derive_seed(seed, "permuted")).permutation(labels)
-    ends = np.cumsum([len(part) for part in pools])[:-1]
-    return [
-        replace(part, table=part.table.assign(label=own))
-        for part, own in zip(pools, np.split(dealt, ends), strict=True)
-    ]
-
-
-def required_per_class(
-    real_train: Manifest, *, synthetic_fraction: float, mode: MixMode, n_pools: int = 1
-) -> dict[str, int]:
-    """Images of each class that each pool must hold."""
-    return _pool_quota(
-        synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode),
-        0,
-        n_pools,
-    )
+    pool_rows = []
+    for pool_index, (name, pool) in enumerate(synthetic.items()):
+        quota = _pool_quota(per_class, pool_index, len(synthetic))
+        pool_rows.append(_take_from_pool(pool, name, quota))
+    if control is Control.permuted and pool_rows:
+        pool_rows = _permute_labels(pool_rows, seed)
+    return [real_rows, *pool_rows]
 
 
 def synthetic_per_class(
     real_train: Manifest, *, synthetic_fraction: float, mode: MixMode
 ) -> dict[str, int]:
-    """Synthetic images of each class, all pools together."""
+    """Returns the number of synthetic images of each class, all pools together.
+
+    For n real images and synthetic fraction f, the total is f n in mode replace, and
+    f / (1 − f) n in the other modes.
+    """
     counts = real_train.class_counts()
-    empty = [label for label, n in counts.items() if n == 0]
+    empty = classes_without_images(counts)
     if empty:
         raise ConfigError(
-            f"class {format_some(empty)} has no image in the real train split of {real_train.folder}; add "
-            "images, take the class out of `classes`, or change the split"
+            f"class {format_some(empty)} has no image in the real train split of "
+            f"{real_train.folder}; add images, take the class out of `classes`, or change the split"
         )
     if mode is MixMode.replace:
         return _apportion(counts, round(synthetic_fraction * len(real_train)))
     if synthetic_fraction == 1:
         raise ConfigError(
-            "data.synthetic_fraction=1 leaves no real image: use data.mode=replace, or a share below 1"
+            f"data.synthetic_fraction=1 leaves no real image with data.mode={mode.value}; set "
+            "data.mode=replace, or a fraction below 1"
         )
-    return _apportion(
-        counts, round(synthetic_fraction / (1 - synthetic_fraction) * len(real_train))
-    )
+    synthetic_per_real = synthetic_fraction / (1 - synthetic_fraction)
+    return _apportion(counts, round(synthetic_per_real * len(real_train)))
 
 
-def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    # Webster's method with the real counts as populations. Unlike largest remainders it never takes
-    # an image from a class when the total grows, which keeps the choices of all shares nested.
-    # Turn t of a class of n comes at (t + 0.5) / n. Of k classes, all turns before `sure` are among
-    # the first `total`, and these end before total / sum(n) + k / sum(n): only the few between are
-    # put in order.
-    whole, k = sum(counts.values()), len(counts)
-    sure = (total - k) / whole
-    taken = {label: max(0, int(n * sure) - 2) for label, n in counts.items()}
-    turns = [
-        ((turn + 0.5) / n, position, label)
-        for position, (label, n) in enumerate(counts.items())
-        for turn in range(taken[label], taken[label] + 2 * k * n // whole + 5)
-        if n
-    ]
-    for _, _, label in sorted(turns)[: total - sum(taken.values())]:
-        taken[label] += 1
-    return taken
+def required_per_class(
+    real_train: Manifest, *, synthetic_fraction: float, mode: MixMode, n_pools: int = 1
+) -> dict[str, int]:
+    """Returns the number of images of each class that each of `n_pools` pools must hold."""
+    per_class = synthetic_per_class(real_train, synthetic_fraction=synthetic_fraction, mode=mode)
+    return _pool_quota(per_class, 0, n_pools)
+
+
+def classes_missing_without(real: Manifest, source: str) -> list[str]:
+    """Lists the classes that train or val would lose with a data set, as "class in split"."""
+    remaining = real.table[~_is_left_out(real, source)]
+    present = set(zip(remaining["split"], remaining["label"], strict=True))
+    missing = []
+    for split, label in product(("train", "val"), real.classes):
+        if (split, label) not in present:
+            missing.append(f"{label} in {split}")
+    return missing
+
+
+def classes_without_images(class_counts: Mapping[str, int]) -> list[str]:
+    """Lists the classes whose count is 0."""
+    return [label for label, count in class_counts.items() if count == 0]
+
+
+def _leave_out_source(real: Manifest, source: str) -> Manifest:
+    if not source:
+        return real
+    sources = sorted(real.table["source"].unique())
+    if source not in sources:
+        raise ConfigError(
+            f"data.leave_out={source!r} is no data set of this cohort; choose one of "
+            f"{', '.join(sources)}"
+        )
+    missing = classes_missing_without(real, source)
+    if missing:
+        raise ConfigError(
+            f"data.leave_out={source} leaves no image of {', '.join(missing)}; choose a data set "
+            "whose classes other data sets have too"
+        )
+    return real.where(~_is_left_out(real, source))
+
+
+def _is_left_out(real: Manifest, source: str) -> np.ndarray:
+    table = real.table
+    return np.asarray((table["source"] == source) & table["split"].isin(["train", "val"]))
+
+
+def _match_sizes(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
+    """Reduces train and val to as many images of each class as `smaller` has there.
+
+    Whole patients are taken out, in an order by hash, and of the last patient only the surplus
+    images. So about as many patients go as from `smaller`: images drawn one by one would leave
+    nearly every patient in, and with them more than a smaller data set has.
+    """
+    table, cell = real.table, ["split", "label"]
+    surplus = table.groupby(cell).size() - smaller.table.groupby(cell).size()
+    patient_order = _derive_seeds(_known_patient_keys(real), seed, "size_matched")
+    image_order = _derive_seeds(table["image_id"], seed, "size_matched")
+    ordered = table[cell].assign(patient_order=patient_order, image_order=image_order)
+    ordered = ordered.sort_values(["patient_order", "image_order"])
+    order_in_cell = ordered.groupby(cell).cumcount().reindex(table.index)
+    cell_of_row = pd.MultiIndex.from_frame(table[cell])
+    return real.where(order_in_cell >= surplus.reindex(cell_of_row).to_numpy())
+
+
+def _subsample_train(real: Manifest, fraction: float, seed: int) -> Manifest:
+    if fraction == 1:
+        return real
+    counts = real.split("train").class_counts()
+    images_per_class = _apportion(counts, round(fraction * sum(counts.values())))
+    empty = classes_without_images(images_per_class)
+    if empty:
+        available = ", ".join(str(counts[label]) for label in empty)
+        raise ConfigError(
+            f"data.real_fraction={fraction} leaves no training image of {format_some(empty)} "
+            f"(of {available}); set a larger fraction"
+        )
+    is_train = real.table["split"] == "train"
+    rank = _rank_by_hash(real.table[is_train], seed, "fraction").reindex(real.table.index)
+    return real.where(~is_train | (rank <= real.table["label"].map(images_per_class)))
 
 
 def _drop_rows(real_train: Manifest, dropped_per_class: Mapping[str, int], seed: int) -> Manifest:
-    """Drop so many rows of each class: those whose hash with the seed comes first."""
-    table = real_train.table
-    return real_train.where(
-        _rank_by_hash(table, seed, "mixing") > table["label"].map(dropped_per_class)
-    )
+    """Drops this number of rows of each class: those whose hash with the seed comes first."""
+    rank = _rank_by_hash(real_train.table, seed, "mixing")
+    return real_train.where(rank > real_train.table["label"].map(dropped_per_class))
 
 
-def _rank_by_hash(table: pd.DataFrame, seed: int, purpose: str) -> pd.Series:
-    """Place of every row among those of its class in an order by hash, from 1."""
-    keys = [derive_seed(seed, purpose, image_id) for image_id in table["image_id"]]
-    return table.assign(key=keys).groupby("label")["key"].rank(method="first")
+def _repeat_rows(real: Manifest, images_per_class: Mapping[str, int], seed: int) -> Manifest:
+    """Repeats real rows up to a number per class, each as often as any other to one.
+
+    Repeat n of the image `<id>` has the id `<id>#n`.
+    """
+    order = _rank_by_hash(real.table, seed, "duplicate").sort_values().index
+    labels = real.table["label"].reindex(order)
+    rows, repeat_numbers = [], []
+    for label, n_repeats in images_per_class.items():
+        class_rows = order[labels == label].to_numpy()
+        if n_repeats and not len(class_rows):
+            raise ConfigError(
+                f"data.control=duplicate has no real image of {label} left to repeat; use a smaller "
+                "data.synthetic_fraction, or data.mode=add"
+            )
+        turn = np.arange(n_repeats)
+        turns_per_round = max(1, len(class_rows))
+        rows.append(class_rows[turn % turns_per_round])
+        repeat_numbers.append(turn // turns_per_round + 1)
+    repeats = real.table.loc[np.concatenate(rows)].reset_index(drop=True)
+    suffixes = pd.Series(np.concatenate(repeat_numbers)).astype("str")
+    return replace(real, table=repeats.assign(image_id=repeats["image_id"] + "#" + suffixes))
+
+
+def _permute_labels(pools: Sequence[Manifest], seed: int) -> list[Manifest]:
+    """Permutes the labels among the rows of all pools together."""
+    labels = np.concatenate([pool.table["label"].to_numpy() for pool in pools])
+    permuted = np.random.default_rng(derive_seed(seed, "permuted")).permutation(labels)
+    relabelled = []
+    for pool in pools:
+        pool_labels, permuted = np.split(permuted, [len(pool)])
+        relabelled.append(replace(pool, table=pool.table.assign(label=pool_labels)))
+    return relabelled
 
 
 def _pool_quota(
     images_per_class: Mapping[str, int], pool_index: int, n_pools: int
 ) -> dict[str, int]:
-    """The n-th of equal parts; earlier pools take what is left over."""
-    return {
-        label: (total + n_pools - 1 - pool_index) // n_pools
-        for label, total in images_per_class.items()
-    }
+    """Returns one of `n_pools` equal parts; earlier pools give the images that are left over."""
+    n_extra = n_pools - 1 - pool_index
+    return {label: (total + n_extra) // n_pools for label, total in images_per_class.items()}
 
 
 def _take_from_pool(pool: Manifest, name: str, images_per_class: Mapping[str, int]) -> Manifest:
-    available = pool.table["label"].value_counts()
-    for label, needed in images_per_class.items():
-        if available.get(label, 0) < needed:
+    """Takes the first images of each class in the order of their ids."""
+    available = pool.class_counts()
+    for label, required in images_per_class.items():
+        if available.get(label, 0) < required:
             raise PoolError(
                 f"pool {name} ({pool.folder}) has {available.get(label, 0)} images of {label}, but "
-                f"{needed} are needed at this share; make more with generate.per_class="
+                f"this synthetic fraction needs {required}; generate more with generate.per_class="
                 f"{max(images_per_class.values())}"
             )
     ordered = pool.table[["image_id", "label"]].sort_values("image_id")
-    order = ordered.groupby("label").cumcount().reindex(pool.table.index)
-    return pool.where(order < pool.table["label"].map(images_per_class).fillna(0))
+    order_in_class = ordered.groupby("label").cumcount().reindex(pool.table.index)
+    return pool.where(order_in_class < pool.table["label"].map(images_per_class).fillna(0))
+
+
+def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Divides `total` images among the classes in proportion to `counts`, by Webster's method.
+
+    Unlike largest remainders, Webster's method never takes an image from a class when the total
+    grows, which keeps the choices of all fractions nested. Turn t of a class of n images comes at
+    time (t + 0.5) / n, and the first `total` turns of all classes get an image.
+    """
+    n_images, n_classes = sum(counts.values()), len(counts)
+    # All turns before time (total - k) / N are among the first `total` of k classes with N images,
+    # and the last of these comes before (total + k) / N: only the few between are put in order.
+    safe_time = (total - n_classes) / n_images
+    apportioned, open_turns = {}, []
+    for position, (label, n) in enumerate(counts.items()):
+        first = max(0, int(n * safe_time) - 2)
+        apportioned[label] = first
+        n_open = 2 * n_classes * n // n_images + 5 if n else 0
+        for turn in range(first, first + n_open):
+            open_turns.append(((turn + 0.5) / n, position, label))
+    open_turns.sort()
+    for _, _, label in open_turns[: total - sum(apportioned.values())]:
+        apportioned[label] += 1
+    return apportioned
+
+
+def _rank_by_hash(table: pd.DataFrame, seed: int, purpose: str) -> pd.Series:
+    """Ranks every row among the rows of its class, in an order by hash, from 1."""
+    keys = _derive_seeds(table["image_id"], seed, purpose)
+    return table.assign(key=keys).groupby("label")["key"].rank(method="first")
+
+
+def _derive_seeds(names: Iterable[str], seed: int, purpose: str) -> list[int]:
+    return [derive_seed(seed, purpose, name) for name in names]

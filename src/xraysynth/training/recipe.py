@@ -1,4 +1,4 @@
-"""The settings of data, classifier and trainer: plain values, importable without torch."""
+"""The options `data`, `classifier` and `trainer`: plain values, importable without torch."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -21,7 +21,7 @@ from xraysynth.records import (
 
 
 class MixMode(Enum):
-    """Synthetic images take the place of real ones, come on top of them, or before them."""
+    """How synthetic images come in: in place of real ones, in addition to them, or before them."""
 
     replace = "replace"
     add = "add"
@@ -29,7 +29,7 @@ class MixMode(Enum):
 
 
 class Control(Enum):
-    """What an arm is instead of one of its own interest: a comparison that changes one thing less."""
+    """A control arm, which differs from another arm in one thing; none for an arm of interest."""
 
     none = "none"
     duplicate = "duplicate"
@@ -38,21 +38,21 @@ class Control(Enum):
 
 
 class PixelCache(Enum):
-    """Where decoded pixels live while training: in memory, or memory-mapped from disk."""
+    """Where decoded pixels are held while training: in memory, or memory-mapped from disk."""
 
     memory = "memory"
     memmap = "memmap"
 
 
 class ClassWeighting(Enum):
-    """Weight of a class in the loss: one, or inversely proportional to its number of images."""
+    """Weight of a class in the loss: 1, or inversely proportional to its number of images."""
 
     none = "none"
     balanced = "balanced"
 
 
 class KeptWeights(Enum):
-    """Weights kept after training: of the last step, or of the best validation score."""
+    """Which weights remain after training: those of the last step, or of the best validation."""
 
     last = "last"
     best = "best"
@@ -60,31 +60,34 @@ class KeptWeights(Enum):
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """What the classifier is trained on.
+    """The images that the classifier is trained on, and how they are augmented.
 
-    `synthetic_fraction` is that of the training images, and `real_fraction` the part of the
-    real train split that is used at all; smaller parts are nested in larger ones. In mode pretrain
-    all synthetic images come first, for `pretrain_fraction` of the optimiser steps, and then real
-    ones alone (Moroianu et al., arXiv:2508.16783); steps and learning rates are those of every other
-    arm, so that arms differ in their images alone. `batch_size` counts the images of all processes
-    that train together. `leave_out` is a data set (column `source` of the cohort) that is neither
-    trained nor validated on, but tested on.
+    `synthetic_fraction` is the synthetic part of the training images, and `mode` says how synthetic
+    images come in: replace takes real images out for them, add keeps all real images, and pretrain
+    shows all synthetic images first, for `pretrain_fraction` of the optimiser steps, and then only
+    real ones (Moroianu et al., arXiv:2508.16783). Every arm has the same steps and learning rates,
+    so that arms differ in their images alone. `real_fraction` is the fraction of the real train
+    split that is used at all; smaller fractions are nested in larger ones. `leave_out` names a data
+    set (column `source` of the cohort) that is tested on, but neither trained nor validated on.
 
-    `control` duplicate puts repeats of the arm's own real images in the place of the synthetic ones:
-    more of the same, for nothing. permuted deals the labels of the synthetic images out anew among
-    them, so that they teach nothing but their looks. size_matched keeps the data set `leave_out`, and
-    takes as many images of each class at random from all data sets instead: what a smaller train and
-    val split alone would change.
+    `control` makes a control arm. duplicate repeats the arm's own real images in place of the
+    synthetic ones: more images, no new content. permuted shuffles the labels of the synthetic
+    images, so that only their looks can be learned. size_matched keeps the data set `leave_out`,
+    and takes as many images of each class at random out of all data sets instead, which shows what
+    a smaller train and validation split does by itself.
 
-    Augmentations are drawn uniformly in plus or minus their magnitude: `rotation` in degrees,
-    `translation` as a fraction of the side, `scale`, `brightness` and `contrast` as fractions;
-    `noise` is the largest standard deviation of Gaussian noise. No horizontal flip by default: the
-    heart lies on the left.
+    `batch_size` counts the images of all processes that train together. `cache` says where decoded
+    pixels are held. With `augment`, training images change at random, uniformly in plus or minus a
+    magnitude: `rotation` in degrees, `translation` as a fraction of the side, `scale`, `brightness`
+    and `contrast` as fractions; `noise` is the largest standard deviation of Gaussian noise.
+    `horizontal_flip` is off by default: the heart lies on the left.
     """
 
     synthetic_fraction: Fraction = 0.0
     mode: MixMode = MixMode.replace
-    pretrain_fraction: Annotated[float, Rule("lie in (0, 1)", lambda part: 0 < part < 1)] = 0.5
+    pretrain_fraction: Annotated[
+        float, Rule("lie in (0, 1)", lambda fraction: 0 < fraction < 1)
+    ] = 0.5
     real_fraction: PositiveFraction = 1.0
     control: Control = Control.none
     leave_out: str = ""
@@ -106,11 +109,11 @@ class DataRecipe:
 
     @property
     def uses_pools(self) -> bool:
-        """Whether images of generators are mixed in."""
+        """Whether images of pools are mixed in."""
         return self.synthetic_fraction > 0 and self.control is not Control.duplicate
 
     def with_real_images_only(self) -> "DataRecipe":
-        """The same with every real training image, and nothing else."""
+        """Returns the recipe of the real-only arm: every real training image, and nothing else."""
         return replace(
             self,
             synthetic_fraction=0.0,
@@ -127,39 +130,41 @@ class DataRecipe:
             return
         if self.synthetic_fraction == 0:
             raise ConfigError(
-                f"data.control={name} stands in for synthetic images, and data.synthetic_fraction=0 has "
-                "none; set data.synthetic_fraction above 0, or data.control=none"
+                f"data.control={name} is a control of synthetic images, but data.synthetic_fraction=0 "
+                "has none; set data.synthetic_fraction above 0, or data.control=none"
             )
         if self.control is Control.duplicate and self.mode is MixMode.pretrain:
             raise ConfigError(
-                "data.control=duplicate repeats real images, and with data.mode=pretrain these are "
-                "all there is: it would be the real-only arm; use data.mode=add or replace"
+                "data.control=duplicate with data.mode=pretrain trains on nothing but the real images: "
+                "it would be the real-only arm; set data.mode=add or data.mode=replace"
             )
         if self.control is Control.duplicate and self.synthetic_fraction == 1:
             raise ConfigError(
-                "data.control=duplicate repeats real images, and data.synthetic_fraction=1 has none; use "
-                "a fraction below 1"
+                "data.control=duplicate repeats real images, but data.synthetic_fraction=1 has none; "
+                "set a fraction below 1"
             )
 
     def _require_size_matched_options(self) -> None:
         if not self.leave_out:
             raise ConfigError(
-                "data.control=size_matched takes as many images as leaving a data set out would, and "
+                "data.control=size_matched takes out as many images as leaving a data set out would, but "
                 "data.leave_out names none; set data.leave_out=…, or data.control=none"
             )
         if self.synthetic_fraction:
             raise ConfigError(
-                "data.control=size_matched is an arm of real images alone; got data.synthetic_fraction="
+                "data.control=size_matched is an arm of real images only; got data.synthetic_fraction="
                 f"{self.synthetic_fraction:g}; set data.synthetic_fraction=0, or data.control=none"
             )
 
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """Any timm backbone and how it is optimised (AdamW, linear warmup, cosine to zero).
+    """The classifier, any timm `backbone`, and how it is optimised: AdamW, linear warmup, cosine to 0.
 
-    `channels` is 1, or 3 to repeat the grey image. `gradient_clip` is the largest norm of the
-    gradient, 0 for no limit.
+    `pretrained` starts from the weights that timm has. `channels` is 1, or 3 to repeat the grey
+    image. `class_weighting` balanced weights a class in the loss by the inverse of its number of
+    images. `warmup_fraction` is the fraction of the steps in which the learning rate rises.
+    `gradient_clip` is the largest norm of the gradient, 0 for no limit.
     """
 
     backbone: str = "resnet10t"
@@ -179,16 +184,17 @@ class ClassifierRecipe:
 
 @dataclass(frozen=True)
 class TrainerRecipe:
-    """How long and on what; every arm of a study takes `max_steps` optimiser steps at most.
+    """How long the classifier is trained, and on which device.
 
-    Every `val_every_steps` steps the classifier is scored on the real validation split; after
-    `patience` such scores without improvement training stops (0: never). In data.mode=pretrain neither
-    patience nor the best weights count scores before real images are trained on. `precision` auto is
-    32-true on a CPU and bf16-mixed on a GPU. The last weights are kept by default: on a validation
-    split of some dozens of images the best of many scores is luck, and the learning rate has
-    come to rest at the end; keep the best when stopping early. Several processes or GPUs train one
-    classifier together under torchrun, and share each batch; `devices` is then their number on a
-    machine, and need not be given.
+    Every arm of a study takes at most `max_steps` optimiser steps. Every `val_every_steps` steps the
+    classifier is scored on the real validation split; after `patience` scores without improvement
+    training stops (0: never). `keep` says which weights remain. The default is last: on a validation
+    split of some dozens of images the best of many scores is luck, and the learning rate has come to
+    rest at the end; choose best when training may stop early. In data.mode=pretrain, scores from
+    before the first real image count for neither patience nor the best weights. `precision` auto is
+    32-true on a CPU and bf16-mixed on a GPU. Several processes or GPUs train one classifier together
+    under torchrun, and divide each batch among them; `devices` is then their number on a machine,
+    and need not be set.
     """
 
     max_steps: Count = 600
@@ -203,6 +209,6 @@ class TrainerRecipe:
         require_valid(self, "trainer")
         if self.devices not in (1, local_world_size()):
             raise ConfigError(
-                f"trainer.devices={self.devices} needs as many processes, and torchrun starts them: "
+                f"trainer.devices={self.devices} needs as many processes, which torchrun starts: run "
                 f"torchrun --nproc_per_node {self.devices} --no-python xraysynth train …"
             )

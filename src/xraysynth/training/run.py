@@ -1,4 +1,4 @@
-"""One training of a classifier: its recipe, the images it sees, and its files beside the weights."""
+"""One training of a classifier: its options, its images, its identity, and what is recorded of it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,21 +31,22 @@ WEIGHTS_FILE = "classifier.safetensors"
 POOL_DIGESTS_FILE = "pools.json"
 """File beside the checkpoint of a training: the digests of the synthetic images that it sees."""
 
-_MIXING_OPTIONS = (
-    "synthetic_fraction",
-    "mode",
-    "control",
-    "pretrain_fraction",
-)  # mean nothing where nothing is mixed in
+_MIXING_OPTIONS = ("synthetic_fraction", "mode", "control", "pretrain_fraction")
+"""Options that decide nothing where nothing is mixed in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSummary:
-    """How a training went, as its record has it.
+    """How a training went, as its run.json has it.
 
-    `kept_step` is the step that the kept weights are of, `first_real_step` the number of steps before
-    the first that showed real images, `fit_seconds` the time of all sessions together (None: not
-    known), and `history` has every validation.
+    Attributes:
+        kept_step: Optimiser step that the saved weights are of.
+        optimiser_steps: Steps that were taken.
+        weights: Path of the weights file.
+        history: One entry per validation.
+        first_real_step: Steps before the first that showed real images.
+        fit_seconds: Time of all sessions together; None if unknown.
+        processes: How many processes trained together.
     """
 
     kept_step: int
@@ -59,7 +60,13 @@ class FitSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCounts:
-    """Training images by kind; `real_images` are distinct ones, whose repeats are counted beside them."""
+    """Training images by kind.
+
+    Attributes:
+        real_images: Distinct real images.
+        real_repeats: Repeats of real images, in the duplicate control.
+        synthetic_images: Images of pools.
+    """
 
     real_images: int = 0
     real_repeats: int = 0
@@ -68,7 +75,17 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the weights of a classifier besides the images, and where decoded pixels lie."""
+    """What decides the weights of a classifier besides the images.
+
+    Attributes:
+        classes: The class vocabulary.
+        data: Which images are trained on.
+        classifier: The model and how it is optimised.
+        trainer: How long it is trained.
+        size_px: Side of the square images.
+        seed: Decides the rows, the weights, the batches and the augmentation.
+        cache: Folder of decoded pixels; it decides nothing.
+    """
 
     classes: Sequence[str]
     data: DataRecipe
@@ -79,22 +96,23 @@ class Training:
     cache: Path
 
     def with_real_images_only(self, seed: int | None = None) -> "Training":
-        """The training that all others are compared with: every real image, and nothing else."""
-        return replace(
-            self, data=self.data.with_real_images_only(), seed=self.seed if seed is None else seed
-        )
+        """Returns the training of the real-only arm; `seed` None keeps the seed."""
+        real_only_seed = self.seed if seed is None else seed
+        return replace(self, data=self.data.with_real_images_only(), seed=real_only_seed)
 
     def for_label_fidelity(self) -> "Training":
-        """The training of a classifier that judges synthetic images: on real ones, to its end."""
+        """Returns the training of the label-fidelity classifier: real images only, all steps."""
         trainer = replace(self.trainer, keep=KeptWeights.last, patience=0)
         return replace(self.with_real_images_only(), trainer=trainer)
 
     def identity(self, cohort: Manifest) -> dict[str, Any]:
-        """What decides the weights of a classifier of real images."""
-        data = {k: v for k, v in to_json(self.data).items() if k not in ("cache", *_MIXING_OPTIONS)}
-        trainer = {
-            k: v for k, v in to_json(self.trainer).items() if k not in ("accelerator", "devices")
-        }
+        """Returns what decides the weights of a classifier that is trained on real images only."""
+        data = to_json(self.data)
+        for name in ("cache", *_MIXING_OPTIONS):
+            del data[name]
+        trainer = to_json(self.trainer)
+        for name in ("accelerator", "devices"):
+            del trainer[name]
         return {
             "cohort": cohort.digest(),
             "size_px": self.size_px,
@@ -105,29 +123,34 @@ class Training:
         }
 
     def mixing_identity(self, pools: Mapping[str, str]) -> dict[str, Any]:
-        """What decides them besides where something is mixed in; `pools` are keys by generator."""
+        """Returns what decides the weights besides `identity`, where something is mixed in.
+
+        Args:
+            pools: Key of the pool by generator.
+        """
         data = self.data
         if data.control is Control.size_matched:
             return {"mix": {"control": data.control.value}}
         if data.synthetic_fraction == 0:
             return {"mix": {}}
-        mixed: dict[str, Any] = {"share": data.synthetic_fraction, "mode": data.mode.value}
+        mix_identity: dict[str, Any] = {"share": data.synthetic_fraction, "mode": data.mode.value}
         if data.mode is MixMode.pretrain:
-            mixed["pretrain_fraction"] = data.pretrain_fraction
+            mix_identity["pretrain_fraction"] = data.pretrain_fraction
         if data.control is not Control.none:
-            mixed["control"] = data.control.value
+            mix_identity["control"] = data.control.value
         if data.uses_pools:
-            mixed["pools"] = dict(pools)
-        return {"mix": mixed} | self._class_balance_identity()
+            mix_identity["pools"] = dict(pools)
+        return {"mix": mix_identity} | self._class_balance_identity()
 
     def _class_balance_identity(self) -> dict[str, str]:
-        """By which images a loss is balanced, where earlier versions counted others."""
-        balanced = self.classifier.class_weighting is ClassWeighting.balanced
-        pretrained = self.data.mode is MixMode.pretrain
-        return {"balanced_by": "real images"} if balanced and pretrained else {}
+        """By which images the loss is balanced, in the mode where earlier versions counted others."""
+        is_balanced = self.classifier.class_weighting is ClassWeighting.balanced
+        if is_balanced and self.data.mode is MixMode.pretrain:
+            return {"balanced_by": "real images"}
+        return {}
 
     def select_cohort(self, cohort: Manifest) -> Manifest:
-        """What of the cohort this trains, validates and tests on."""
+        """Selects the rows of the cohort that this training trains, validates and tests on."""
         data = self.data
         return select_cohort(
             cohort,
@@ -138,26 +161,27 @@ class Training:
         )
 
     def required_per_class(self, cohort: Manifest, *, n_pools: int = 1) -> dict[str, int]:
-        """Images of each class that each pool must hold."""
-        real, data = self.select_cohort(cohort).split("train"), self.data
+        """Returns the number of images of each class that each of `n_pools` pools must hold."""
         return required_per_class(
-            real, synthetic_fraction=data.synthetic_fraction, mode=data.mode, n_pools=n_pools
+            self.select_cohort(cohort).split("train"),
+            synthetic_fraction=self.data.synthetic_fraction,
+            mode=self.data.mode,
+            n_pools=n_pools,
         )
 
     def select_pool_rows(
         self, cohort: Manifest, pools: Mapping[str, Manifest]
     ) -> dict[str, Manifest]:
-        """The rows that this takes from each pool."""
-        data = self.data
-        _, *taken = mix(
+        """Selects the rows of each pool that this training trains on."""
+        _, *pool_rows = mix(
             self.select_cohort(cohort).split("train"),
             pools,
-            synthetic_fraction=data.synthetic_fraction,
-            mode=data.mode,
+            synthetic_fraction=self.data.synthetic_fraction,
+            mode=self.data.mode,
             seed=self.seed,
-            control=data.control,
+            control=self.data.control,
         )
-        return dict(zip(pools, taken, strict=True))
+        return dict(zip(pools, pool_rows, strict=True))
 
     def build_datamodule(
         self,
@@ -165,7 +189,13 @@ class Training:
         synthetic: Mapping[str, Manifest] | None = None,
         learning_records: Mapping[str, LearningRecord | None] | None = None,
     ) -> "XrayDataModule":
-        """The images as loaders; `learned` are the records of what the generators have seen."""
+        """Returns the images as loaders.
+
+        Args:
+            cohort: The real images, all splits.
+            synthetic: Pools by generator.
+            learning_records: By generator, the record of what it has seen.
+        """
         from xraysynth.training.datamodule import XrayDataModule
 
         return XrayDataModule(
@@ -181,10 +211,11 @@ class Training:
     def fit(
         self, datamodule: "XrayDataModule", folder: Path, *, logger: Any = None
     ) -> tuple["XrayClassifier", FitSummary]:
-        """The trained classifier, and how it went; a training that was killed goes on in `folder`.
+        """Trains a classifier; a training that was killed in `folder` resumes.
 
-        The facts name the file that the weights are to be saved in (`XrayClassifier.save`), by one of
-        the processes that train together.
+        Returns:
+            The classifier, and how it went. `FitSummary.weights` names the file in which one of the
+            processes that trained together has to save it, with `XrayClassifier.save`.
         """
         from xraysynth.training.classifier import XrayClassifier
         from xraysynth.training.fitting import fit
@@ -196,29 +227,33 @@ class Training:
             class_counts=datamodule.class_counts,
             seed=self.seed,
         )
-        fitted = fit(module, datamodule, self.trainer, folder=folder, logger=logger)
+        result = fit(module, datamodule, self.trainer, folder=folder, logger=logger)
         return module, FitSummary(
-            kept_step=fitted.step,
-            optimiser_steps=int(fitted.history[-1]["step"]),
-            first_real_step=fitted.first_real_step,
-            fit_seconds=None if fitted.seconds is None else round(fitted.seconds, 2),
-            processes=fitted.processes,
+            kept_step=result.step,
+            optimiser_steps=int(result.history[-1]["step"]),
+            first_real_step=result.first_real_step,
+            fit_seconds=None if result.seconds is None else round(result.seconds, 2),
+            processes=result.processes,
             weights=str(folder / WEIGHTS_FILE),
-            history=fitted.history,
+            history=result.history,
         )
 
 
 def compute_pool_digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
-    """Pool -> digest of its images' ids and SHA-256, in the order of ids."""
+    """Returns, by pool, the digest of the ids and SHA-256 of its images, in the order of ids."""
     digests = {}
-    for name, images in pools.items():
-        rows = images.table[["image_id", "sha256"]].sort_values("image_id")
+    for name, pool in pools.items():
+        rows = pool.table[["image_id", "sha256"]].sort_values("image_id")
         digests[name] = digest(rows.to_numpy().tolist())
     return digests
 
 
 def restart_if_pools_changed(folder: Path, pool_digests: Mapping[str, str]) -> None:
-    """Resume only a training that has seen these pools (name to digest), or does not say what."""
+    """Deletes the checkpoint of a training that has seen other pools, and records these.
+
+    A checkpoint without a record of its pools stays. `pool_digests` come from
+    `compute_pool_digests`.
+    """
     path = folder / POOL_DIGESTS_FILE
     if path.exists() and json.loads(path.read_text()) != pool_digests:
         delete_checkpoints(folder)
@@ -226,37 +261,38 @@ def restart_if_pools_changed(folder: Path, pool_digests: Mapping[str, str]) -> N
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """Delete what was only needed to resume."""
+    """Deletes the files of a training that only resuming needs."""
     for name in ("last.ckpt", "best.safetensors", POOL_DIGESTS_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def count_training_images(trained_on: Sequence[Manifest]) -> ImageCounts:
-    """What a classifier was trained on: its real rows first, then repeats or rows of pools."""
-    real, *others = trained_on
-    synthetic = [int(part.table["is_synthetic"].sum()) for part in others]
+    """Counts the training images of `XrayDataModule.train_manifests` by kind."""
+    real, *pools_or_repeats = trained_on
+    n_synthetic = 0
+    for manifest in pools_or_repeats:
+        n_synthetic += int(manifest.table["is_synthetic"].sum())
     return ImageCounts(
         real_images=len(real),
-        real_repeats=sum(map(len, others)) - sum(synthetic),
-        synthetic_images=sum(synthetic),
+        real_repeats=sum(map(len, pools_or_repeats)) - n_synthetic,
+        synthetic_images=n_synthetic,
     )
 
 
 def assign_label_fidelity_splits(
     cohort: Manifest, external: Manifest | None, *, min_per_class: int
 ) -> Manifest:
-    """The images of a judge: the cohort's test patients train it, its train patients test it.
+    """Splits real images for the label-fidelity classifier.
 
-    So it has seen no patient whom a generator may have learned from. An external set that holds
-    `minimum` images of every class trains it in their place, so that it comes from other sources.
+    The test patients of the cohort train it, and the train patients test it: it has seen no patient
+    whom a generator may have been fine-tuned on. An external test set with `min_per_class` images
+    of every class trains it instead, so that it comes from other sources.
     """
     table = cohort.table
     training = table[table["split"] == "test"]
     if external is not None and min(external.class_counts().values()) >= min_per_class:
         training = external.table
-    parts = [
-        training.assign(split="train"),
-        table[table["split"] == "val"],
-        table[table["split"] == "train"].assign(split="test"),
-    ]
-    return replace(cohort, table=pd.concat(parts, ignore_index=True))
+    val = table[table["split"] == "val"]
+    test = table[table["split"] == "train"]
+    splits = [training.assign(split="train"), val, test.assign(split="test")]
+    return replace(cohort, table=pd.concat(splits, ignore_index=True))
