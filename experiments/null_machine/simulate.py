@@ -203,7 +203,7 @@ def image_claims(pools: Pools, seed: int) -> dict[str, float]:
     return {
         "farther": _share(words, verdicts.WORSE),
         "nearer": _share(words, verdicts.NEARER),
-        "copies": _share(copies, verdicts.COPIES),
+        "copies": _share(copies, verdicts.MEMORISED),
     }
 
 

@@ -35,11 +35,11 @@ def test_chance_is_one_in_as_many_classes_as_the_images_have(content: Content) -
         for place, row in enumerate(pool.label_fidelity)
     ]
     found = dict(of(replace(content, pools=[replace(pool, label_fidelity=rows)])).other_verdicts)
-    assert found["Labels"].word == verdicts.WORSE
-    assert found["Labels"].sentence.endswith("worse than chance, 50%")
+    assert found["Label fidelity"].word == verdicts.WORSE
+    assert found["Label fidelity"].sentence.endswith("worse than chance (50%)")
     one = [*rows[:2], *(replace(row, n=0) for row in rows[2:])]
     found = dict(of(replace(content, pools=[replace(pool, label_fidelity=one)])).other_verdicts)
-    assert found["Labels"].word == verdicts.NOT_COMPARED
+    assert found["Label fidelity"].word == verdicts.NOT_COMPARED
 
 
 @pytest.fixture
@@ -84,8 +84,11 @@ def test_the_largest_gain_is_chosen_and_the_choice_owned_up_to(
     large = gaining(replace(hybrid, synthetic_fraction=0.25), 0.06)
     found = of(content, [content.arms[0], small, unknown, large])
     assert found.utility.sentence.startswith("stable_diffusion 25%")
-    assert "largest gain of 3 arms; p, but not the interval, corrects" in found.basis
-    assert "48 test images, 24 patients, 2 seeds of both arms." in found.basis
+    assert (
+        "largest gain among 3: the p-value is corrected for this choice, the interval is not."
+        in found.basis
+    )
+    assert "48 test images of 24 patients and 2 training seeds of both arms." in found.basis
     found = of(content, [content.arms[0], with_p(small, None), large])
     assert found.utility.sentence.startswith("stable_diffusion 25%")
     alone = of(content, [content.arms[0], small])
@@ -98,8 +101,8 @@ def test_synthetic_only_is_the_headline_where_nothing_is_mixed(
     alone = gaining(replace(hybrid, synthetic_fraction=1.0), 0.3)
     mixed = of(content, [content.arms[0], gaining(hybrid, 0.02), alone])
     assert mixed.utility.sentence.startswith("stable_diffusion 50%")
-    assert dict(mixed.other_verdicts)["Alone"].sentence.startswith(
-        "stable_diffusion only: macro-F1 +0.300"
+    assert dict(mixed.other_verdicts)["Synthetic only"].sentence.startswith(
+        "stable_diffusion only: better than training on real images only, macro-F1 +0.300"
     )
     assert of(content, [alone]).utility.sentence.startswith("stable_diffusion only: ")
 
@@ -115,11 +118,11 @@ def test_the_duplicate_control_is_that_of_the_same_share_mode_and_fraction(
         replace(noise, real_fraction=0.5),
     ]
     found = of(content, [*others, right, gaining(hybrid, 0.05)])
-    assert "the duplicate-real control gives +0.011" in found.utility.sentence
+    assert "the duplicate control scores +0.011" in found.utility.sentence
     assert "0.099" not in found.utility.sentence
     first = gaining(replace(hybrid, mode="pretrain"), 0.05)
     found = of(content, [replace(right, mode="add"), first])
-    assert "the duplicate-real control gives +0.011" in found.utility.sentence
+    assert "the duplicate control scores +0.011" in found.utility.sentence
 
 
 def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
@@ -132,14 +135,14 @@ def test_what_the_labels_do_stands_beside_the_arm_that_has_the_control(
     )
     sentence = of(content, [content.arms[0], arm]).utility.sentence
     assert (
-        "with permuted ones, +0.200 [0.100, 0.300] (Holm-adjusted p = 0.030), so the labels matter"
-        in sentence
+        "than permuted ones (permuted control), +0.200 [0.100, 0.300] (Holm-adjusted p = 0.030), "
+        "so the labels matter" in sentence
     )
     best = replace(gaining(hybrid, 0.09), synthetic_fraction=0.25, over_permuted=Comparison())
     found = of(content, [content.arms[0], arm, best])
     assert "labels" not in found.utility.sentence
-    assert dict(found.other_verdicts)["Permuted"].sentence.startswith(
-        "stable_diffusion 50% (replace): with"
+    assert dict(found.other_verdicts)["Permuted control"].sentence.startswith(
+        "stable_diffusion 50% (replace): the intended labels"
     )
 
 
@@ -153,24 +156,34 @@ def test_verdicts_on_images_are_adjusted_over_the_generators(content: Content) -
     arms = content.arms[:1]
     (alone,) = collect_findings(replace(content, arms=arms, pools=pools[:1]))
     both = collect_findings(replace(content, arms=arms, pools=pools))
-    assert [dict(alone.other_verdicts)[name].word for name in ("Images", "Copies")] == [
+    assert [dict(alone.other_verdicts)[name].word for name in ("Distance", "Memorisation")] == [
         "worse",
-        "copies",
+        "memorised",
     ]
     for found in both:
-        words = [dict(found.other_verdicts)[name].word for name in ("Images", "Copies")]
-        assert words == ["no difference shown", "no copying shown"]
+        words = [dict(found.other_verdicts)[name].word for name in ("Distance", "Memorisation")]
+        assert words == ["no difference shown", "no memorisation shown"]
 
 
-def test_images_copies_labels_and_worth_have_a_verdict_each(content: Content) -> None:
+def test_distance_memorisation_fidelity_and_equivalent_have_a_verdict_each(
+    content: Content,
+) -> None:
     first, second = (dict(finding.other_verdicts) for finding in collect_findings(content))
-    assert list(first) == ["Images", "Copies", "Labels", "Worth", "Alone"]
-    assert "KD(classifier) 0.0040 [0.0036, 0.0044], floor 0.0008; FD(" in first["Images"].sentence
-    assert "FD(classifier) 40.0 [36.0, 44.0], floor 8.0, N = 200" in first["Images"].sentence
-    assert first["Copies"].sentence.startswith("copies its training images: 1.3%")
-    assert second["Copies"].sentence == "not assessable: training set unknown"
-    assert "62% [55, 68] (real images: 81% [75, 86])" in first["Labels"].sentence
-    assert "0.3 [0.1, 0.5]" in first["Worth"].sentence
+    assert list(first) == [
+        "Distance",
+        "Memorisation",
+        "Label fidelity",
+        "Real-data equivalent",
+        "Synthetic only",
+    ]
+    assert (
+        "KD(classifier) 0.0040 [0.0036, 0.0044], baseline 0.0008; FD(" in first["Distance"].sentence
+    )
+    assert "FD(classifier) 40.0 [36.0, 44.0], baseline 8.0, N = 200" in first["Distance"].sentence
+    assert first["Memorisation"].sentence.startswith("memorises training images: 1.3%")
+    assert second["Memorisation"].sentence == "not assessable: training set unknown"
+    assert "62% [55, 68] (real images: 81% [75, 86])" in first["Label fidelity"].sentence
+    assert "0.3 [0.1, 0.5]" in first["Real-data equivalent"].sentence
 
 
 def test_a_pool_that_nobody_trained_with_and_nobody_measured_is_a_finding_too(
@@ -179,10 +192,10 @@ def test_a_pool_that_nobody_trained_with_and_nobody_measured_is_a_finding_too(
     pool = replace(content.pools[0], measures=[], label_fidelity=[], not_assessable_reason="")
     (found,) = collect_findings(replace(content, arms=content.arms[:1], pools=[pool]))
     assert found.utility == verdicts.Verdict(
-        verdicts.NOT_COMPARED, "stable_diffusion: no classifier was trained with it"
+        verdicts.NOT_COMPARED, "stable_diffusion: no classifier was trained on its images"
     )
-    assert dict(found.other_verdicts)["Copies"].sentence == "not assessable: not measured"
-    assert "Images" not in dict(found.other_verdicts)
+    assert dict(found.other_verdicts)["Memorisation"].sentence == "not assessable: not measured"
+    assert "Distance" not in dict(found.other_verdicts)
 
 
 def test_a_study_of_real_images_alone_has_no_findings(content: Content) -> None:
@@ -202,6 +215,8 @@ def test_a_gain_over_few_real_images_says_what_the_generator_has_seen(
         ].basis
 
     assert "was fine-tuned on 400 real images" in basis(few, pool)
-    assert "those of 10% of them: what it adds is no gain from these alone." in basis(few, pool)
+    assert "were trained on 10% of them: the gain does not come from these few alone." in basis(
+        few, pool
+    )
     assert "fine-tuned" not in basis(many, pool)
     assert "fine-tuned" not in basis(few, content.pools[0])

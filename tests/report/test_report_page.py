@@ -111,7 +111,7 @@ def test_banner_says_simulated_exactly_when_it_is(bare: Content, simulated: bool
 def test_acknowledged_confounding_stands_before_the_findings(bare: Content, html: str) -> None:
     assert 'id="confounding"' not in html
     shown = page.render(replace(bare, acknowledged_confounding=["covid19 is from site-a alone"]))
-    assert shown.index("covid19 is from site-a alone") < shown.index("What was found")
+    assert shown.index("covid19 is from site-a alone") < shown.index("Main results")
 
 
 def test_findings_stand_before_everything_else(content: Content, html: str) -> None:
@@ -132,7 +132,7 @@ def test_every_arm_and_class_is_in_every_section(content: Content, html: str) ->
         expected = 3 + len(CLASSES) + 1 + bool(arm.real_vs_synthetic_auroc)
         assert html.count(f'data-arm="{arm.name}"') == expected
     for label in CLASSES:
-        assert f"<b>{label}</b> against the rest" in html
+        assert f"<b>{label}</b> against the other classes" in html
         assert f"<h3>{label}</h3>" in html
 
 
@@ -239,15 +239,15 @@ def section(html: str, table: str) -> str:
     return plain(piece[piece.index(">") + 1 : piece.index("</table>")])
 
 
-def test_measures_have_encoders_side_by_side_with_floor_and_n(html: str) -> None:
+def test_measures_have_encoders_side_by_side_with_baseline_and_n(html: str) -> None:
     text = section(html, "measures")
     assert "images of classifier embedded" in text
     assert "FD lower is better" in text
-    assert "40.0 1 [36.0, 44.0] floor 8.0 [6.7, 10.0] N = 200" in text
+    assert "40.0 1 [36.0, 44.0] baseline 8.0 [6.7, 10.0] N = 200" in text
     assert "300.0 1 [270.0, 330.0]" in text
-    assert "precision the nearer to the floor the better" in text
+    assert "precision best near the baseline" in text
     assert "memorised" not in text
-    assert "No number here is an FID." in text
+    assert "No number here is an FID ." in text
     assert "Measures of sd_lora by class" in plain(html)
 
 
@@ -267,14 +267,14 @@ def as_fid(measures: Sequence[Measure]) -> list[Measure]:
 def test_an_fid_is_called_one_only_where_there_is_one(content: Content) -> None:
     fid = as_fid(content.pools[0].measures)
     html = page.render(replace(content, pools=[replace(content.pools[0], measures=fid)]))
-    assert "No number here is an FID." not in html
+    assert "No number here is an" not in html
     assert section(html, "measures").count("FD lower is better") == 1
 
 
 def test_copies_are_shown_in_pairs_or_said_not_to_be_assessable(html: str) -> None:
     text = section(html, "copying")
     assert "memorised share lower is better stable_diffusion 0.01300" in text
-    assert "C_T the nearer to the floor the better stable_diffusion – 1 – 1" in text
+    assert "C_T best near the baseline stable_diffusion – 1 – 1" in text
     assert "sd_lora" not in text
     assert "sd_lora : training set unknown: not assessable" in plain(html)
     assert html.count('<figure data-flagged="yes">') == 2
@@ -282,9 +282,9 @@ def test_copies_are_shown_in_pairs_or_said_not_to_be_assessable(html: str) -> No
     assert "0.50× the threshold, flagged" in html
 
 
-def test_faithfulness_stands_beside_real_images(html: str) -> None:
-    text = section(html, "faithfulness")
-    assert "judge: real images of site-bb" in text
+def test_label_fidelity_stands_beside_real_images(html: str) -> None:
+    text = section(html, "fidelity")
+    assert "classifier trained on real images of site-bb" in text
     assert "62% [55%, 68%] N = 200 real 81% [75%, 86%] N = 220" in text
     assert "intended class (rows)" in plain(html)
     tested = section(html, "tested-on")
@@ -302,11 +302,11 @@ def test_a_pool_without_a_class_stands_beside_real_images_of_its_own(content: Co
     assert "Images that lack a class have no macro-F1" in text
 
 
-def test_worth_says_where_the_curve_ends(content: Content) -> None:
+def test_a_real_data_equivalent_says_where_the_curve_ends(content: Content) -> None:
     censored = "reaches above the largest number of real images"
     found = RealDataEquivalent(0.5, float("-inf"), float("inf"), 200, censored=censored)
-    worth = [ArmEquivalent("x 50% (add)", found)]
-    text = section(page.render(replace(content, equivalents=worth)), "worth")
+    equivalents = [ArmEquivalent("x 50% (add)", found)]
+    text = section(page.render(replace(content, equivalents=equivalents)), "equivalents")
     assert text.endswith(
         f"+0.50 [{formatting.MINUS}∞, +∞] 200 reaches above the largest number of real images"
     )
@@ -407,9 +407,9 @@ def test_a_pool_without_measurements_says_so(content: Content, bare: Content) ->
     }
     pool = replace(content.pools[0], **NOTHING, **more)
     html = page.render(replace(bare, pools=[pool]))
-    for table in ("measures", "copying", "nearest", "faithfulness", "tested-on", "appearance"):
+    for table in ("measures", "copying", "nearest", "fidelity", "tested-on", "appearance"):
         assert "not measured" in section(html, table), table
-    for table in ("diversity", "shortcuts", "probes", "worth"):
+    for table in ("diversity", "shortcuts", "probes", "equivalents"):
         assert "not measured" in section(html, table), table
     assert "closest pairs: not measured" in plain(html)
     assert 'id="left-out"' not in html
@@ -571,7 +571,7 @@ def test_durations_read_well(seconds: float, text: str) -> None:
 
 def test_refusals_are_shown_by_class_and_prompt(content: Content) -> None:
     text = plain(page.render(content))
-    assert "refused, by class and by prompt" in text
+    assert "by class and by prompt" in text
     assert "a refused prompt" in text
     assert "75%" in text
     none = [replace(pool, refusals=Refusals()) for pool in content.pools]

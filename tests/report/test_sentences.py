@@ -39,11 +39,8 @@ NAMES = {
     "macro-F1 over real only, synthetic only",
     "distance from real images, beyond that among them",
     "time per image, 95th percentile",
-    "Are its images of use?",
-    "How can it be had?",
-    "the nearer to the floor the better",
-    "real images per synthetic one",
     "d′, with as many real images",
+    "precision and recall (of images)",
 }
 """Texts of five words or more that say nothing of results: titles, a machine, parts of rules."""
 FEWEST_WORDS = 5

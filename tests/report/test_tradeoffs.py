@@ -162,7 +162,7 @@ def test_usable_is_of_the_class_and_no_copy(plain: PoolResults, taught: PoolResu
     assert (found.how, found.note) == ("measured", "")
     unlooked = costs.usable_share(taught)
     assert unlooked.value == 0.61
-    assert "not looked for" in unlooked.note
+    assert "not assessed" in unlooked.note
     assert costs.usable_share(replace(plain, usable_share=None)).text == costs.NOT_MEASURED
 
 
@@ -213,22 +213,22 @@ def test_the_verdict_names_the_cheapest_gain_or_says_there_is_none(content: Cont
 
     assert (
         said(with_gains(content, 0.02))
-        == "no generator shows a gain, so no price of a gain can be named"
+        == "no generator shows a gain over real images, so there is no cost of a gain"
     )
     assert said(replace(content, arms=content.arms[:1])) == ""
     gains = with_gains(content, 0.1)
     assert "stable_diffusion 50% (replace): macro-F1 +0.100 [0.050, 0.150]" in said(gains)
-    assert "1 min 40 s (200 synthetic images), 10 s a point" in said(gains)
+    assert "1 min 40 s (200 synthetic images), or 10 s per 0.01" in said(gains)
     equal = with_gains(
         content,
         0.1,
         over_duplicates=Comparison({"macro_f1": Interval(0.01, -0.1, 0.1, 48)}, [0, 1], 0.8, 0.8),
     )
-    assert "repeats of real images, which cost nothing, are not shown to do worse" in said(equal)
-    assert "repeats" not in said(gains)
+    assert "repeated real images, which cost nothing, are not shown to do worse" in said(equal)
+    assert "repeated" not in said(gains)
     lost = replace(gains, pools=[replace(gains.pools[0], ledger=Ledger()), gains.pools[1]])
     assert "is that of sd_lora" in said(lost)
-    assert "not known of stable_diffusion" in said(lost)
+    assert "cost of the images of stable_diffusion is not known" in said(lost)
 
 
 @pytest.mark.parametrize(
@@ -275,15 +275,13 @@ def test_labels_of_equal_gains_lie_apart(content: Content, count: int) -> None:
 
 def test_a_plot_without_values_says_why(content: Content, paid: PoolResults) -> None:
     html = page.render(content)
-    assert "No plot against dollars: it is not known of any arm, or is 0." in html
+    assert "There is no plot against dollars, because it is not known for any arm, or is 0." in html
     assert html.count("Gain in macro-F1 of") == 2
-    assert "nobody said what an hour of the machine costs" in plain_text(html)
+    assert "the price of a machine hour was not set" in plain_text(html)
     pools = [replace(content.pools[0], ledger=Ledger()), paid]
     served = plain_text(page.render(replace(content, pools=pools, machine_usd_per_hour=2.5)))
-    assert (
-        "Not in the plot against dollars, where it is not known or 0: stable_diffusion." in served
-    )
-    assert "No plot against energy" in served
+    assert "The plot against dollars lacks stable_diffusion: the cost is not known or 0." in served
+    assert "There is no plot against energy" in served
     assert "the time at $2.50 an hour" in served
 
 

@@ -42,18 +42,18 @@ def test_the_word_follows_the_interval(difference, word):
 def test_a_gain_says_how_large():
     found = utility(GAIN)
     assert found.sentence == (
-        "hybrid 50% SD-LoRA (replace): macro-F1 +0.031 [0.004, 0.058] (Holm-adjusted p = 0.010) over "
-        "real only"
+        "hybrid 50% SD-LoRA (replace): better than training on real images only, macro-F1 +0.031 "
+        "[0.004, 0.058] (Holm-adjusted p = 0.010)"
     )
 
 
 def test_a_loss_and_no_difference_are_never_called_a_gain():
     assert utility(LOSS).sentence.endswith(
-        f"macro-F1 {MINUS}0.050 [{MINUS}0.080, {MINUS}0.010] (Holm-adjusted p = 0.010) against real only, "
-        "worse"
+        f": worse than training on real images only, macro-F1 {MINUS}0.050 [{MINUS}0.080, {MINUS}0.010] "
+        "(Holm-adjusted p = 0.010)"
     )
     assert utility(NOTHING, p_real=0.4).sentence.endswith(
-        f"no difference shown in macro-F1 against real only, +0.006 [{MINUS}0.020, 0.030] "
+        f": no difference shown from training on real images only, macro-F1 +0.006 [{MINUS}0.020, 0.030] "
         "(Holm-adjusted p = 0.400)"
     )
     assert utility(None).sentence.endswith("not compared with real only")
@@ -64,10 +64,11 @@ def test_a_gain_that_does_not_survive_adjustment_is_not_claimed(p_holm, word):
     found = utility(GAIN, p_real=p_holm)
     assert found.word == word
     if word != "better":
-        assert "over real only" not in found.sentence
-        assert "interval alone excludes 0, but not after adjusting" in found.sentence
+        assert "better" not in found.sentence
+        assert "unadjusted interval excludes 0, but not after adjustment" in found.sentence
     else:
-        assert "(Holm-adjusted p = 0.049) over real only" in found.sentence
+        assert "better than training on real images only" in found.sentence
+        assert "(Holm-adjusted p = 0.049)" in found.sentence
 
 
 @pytest.mark.parametrize("p_real", [None, math.nan])
@@ -75,33 +76,43 @@ def test_one_seed_claims_nothing(p_real):
     """There is an interval over patients, and no p-value."""
     found = utility(GAIN, p_real=p_real)
     assert found.word == "not compared"
-    assert "+0.031 [0.004, 0.058] against real only by one training seed" in found.sentence
-    assert "interval is over patients alone" in found.sentence
+    assert "+0.031 [0.004, 0.058] against real images only from one training seed" in found.sentence
+    assert "interval covers the choice of patients alone" in found.sentence
     for part in ("duplicates", "permuted"):
         found = utility(GAIN, **{f"over_{part}": GAIN, f"p_{part}": p_real})
-        assert found.sentence.endswith("+0.031 [0.004, 0.058] by one training seed: not compared")
+        assert found.sentence.endswith("+0.031 [0.004, 0.058] from one training seed: not compared")
 
 
 def test_a_small_adjusted_p_does_not_override_the_interval():
     found = utility(NOTHING, p_real=0.001)
     assert found.word == "no difference shown"
-    assert "interval alone" not in found.sentence
+    assert "unadjusted interval" not in found.sentence
 
 
 @pytest.mark.parametrize(
     ("over", "words"),
     [
-        (GAIN, "the synthetic images beat duplicates of real ones, +0.031"),
-        (NOTHING, "the synthetic images are not shown to beat duplicates of real ones, +0.006"),
-        (LOSS, "the synthetic images are worse than duplicates of real ones"),
+        (
+            GAIN,
+            "the synthetic images do better than repeated real images (duplicate control), +0.031",
+        ),
+        (
+            NOTHING,
+            "no difference shown between the synthetic images and repeated real images (duplicate "
+            "control), +0.006",
+        ),
+        (LOSS, "the synthetic images do worse than repeated real images (duplicate control)"),
     ],
 )
 def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, words):
     found = utility(GAIN, duplicates_over_real=NOTHING, over_duplicates=over, p_duplicates=0.01)
     assert words in found.sentence
-    assert f"the duplicate-real control gives +0.006 [{MINUS}0.020, 0.030]" in found.sentence
+    assert (
+        f"the duplicate control scores +0.006 [{MINUS}0.020, 0.030] against real only"
+        in found.sentence
+    )
     assert found.word == "better"
-    assert "duplicates" not in utility(GAIN, over_duplicates=UNKNOWN).sentence
+    assert "duplicate control" not in utility(GAIN, over_duplicates=UNKNOWN).sentence
 
 
 @pytest.mark.parametrize(
@@ -110,10 +121,10 @@ def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, word
         (
             GAIN,
             0.01,
-            "better than with permuted ones, +0.031 [0.004, 0.058] (Holm-adjusted p = 0.010), so the labels "
-            "matter",
+            "better than permuted ones (permuted control), +0.031 [0.004, 0.058] (Holm-adjusted p = 0.010), "
+            "so the labels matter",
         ),
-        (LOSS, 0.01, "with the right labels it is worse than with permuted ones"),
+        (LOSS, 0.01, "the intended labels do worse than permuted ones (permuted control)"),
         (NOTHING, 0.7, "so it is not shown that the labels matter"),
         (GAIN, 0.2, "so it is not shown that the labels matter"),
     ],
@@ -160,12 +171,12 @@ def test_each_sentence_rests_on_its_own_comparison_alone(subject, difference, p)
     assert all(part(others, q) == own for others in (GAIN, LOSS) for q in (0.01, 0.9, None))
 
 
-def images(value, floor, p_holm=0.01, **options):
+def images(value, baseline, p_holm=0.01, **options):
     half = 0.005
     kernel = verdicts.Distance(
         "KD(classifier)",
         Interval(value, value - half, value + half, 164),
-        Interval(floor, floor - half, floor + half, 164),
+        Interval(baseline, baseline - half, baseline + half, 164),
     )
     frechet = verdicts.Distance(
         "FD(classifier)", Interval(7.1, 6.5, 7.7, 164), Interval(0.86, 0.7, 1.1, 164)
@@ -173,18 +184,18 @@ def images(value, floor, p_holm=0.01, **options):
     return verdicts.image_distance(kernel, p_holm=p_holm, second_distance=frechet, **options)
 
 
-def test_images_against_the_floor():
+def test_images_against_the_baseline():
     numbers = (
-        "KD(classifier) 0.0280 [0.0230, 0.0330], floor 0.0010; "
-        "FD(classifier) 7.1 [6.5, 7.7], floor 0.86, N = 164"
+        "KD(classifier) 0.0280 [0.0230, 0.0330], baseline 0.0010; "
+        "FD(classifier) 7.1 [6.5, 7.7], baseline 0.86, N = 164"
     )
     farther = images(0.028, 0.001)
     assert farther.word == "worse"
     assert farther.sentence == (
-        f"farther from real images than real ones are from each other: {numbers}"
+        f"farther from real images than real images are from each other: {numbers}"
     )
     assert images(0.028, 0.001, p_holm=0.06) == verdicts.Verdict(
-        "no difference shown", f"no difference from real images shown: {numbers}"
+        "no difference shown", f"no difference shown from the real-vs-real baseline: {numbers}"
     )
     assert images(-0.02, 0.001).word == "nearer"
     assert "as copies would be" in images(-0.02, 0.001).sentence
@@ -200,23 +211,28 @@ def memorisation(flagged, p_holm=0.001, **options):
 
 def test_memorisation():
     clean = memorisation(Interval(0.033, 0.005, 0.065, 300), 0.2)
-    assert clean.word == "no copying shown"
-    assert clean.sentence == "3.3% [0.5, 6.5] flagged, 1% expected: no copying shown"
+    assert clean.word == "no memorisation shown"
+    assert (
+        clean.sentence
+        == "no memorisation shown: 3.3% [0.5, 6.5] of its images flagged, 1% expected"
+    )
     copies = memorisation(Interval(0.98, 0.96, 1.0, 300))
-    assert copies.word == "copies"
-    assert copies.sentence.startswith("copies its training images: 98.0% [96.0, 100.0] flagged")
+    assert copies.word == "memorised"
+    assert copies.sentence.startswith(
+        "memorises training images: 98.0% [96.0, 100.0] of its images flagged"
+    )
     unknown = memorisation(None, not_assessable_reason="training set unknown")
     assert unknown.word == "not assessable"
     assert unknown.sentence == "not assessable: training set unknown"
     assert memorisation(UNKNOWN).word == "not assessable"
     one_percent = memorisation(Interval(0.02, 0.01, 0.03, 300))
-    assert one_percent.word == "no copying shown"
+    assert one_percent.word == "no memorisation shown"
 
 
 @pytest.mark.parametrize("p_holm", [0.05, 0.4, None])
 def test_copying_is_claimed_only_where_it_survives_adjustment(p_holm):
-    assert memorisation(Interval(0.03, 0.011, 0.06, 300), p_holm).word == "no copying shown"
-    assert memorisation(Interval(0.03, 0.011, 0.06, 300), 0.049).word == "copies"
+    assert memorisation(Interval(0.03, 0.011, 0.06, 300), p_holm).word == "no memorisation shown"
+    assert memorisation(Interval(0.03, 0.011, 0.06, 300), 0.049).word == "memorised"
 
 
 def test_a_training_set_that_is_unknown_beats_any_number():
@@ -226,19 +242,19 @@ def test_a_training_set_that_is_unknown_beats_any_number():
     assert found.word == "not assessable"
 
 
-def test_faithfulness():
+def test_label_fidelity():
     real = Interval(0.74, 0.70, 0.78, 300)
     found = verdicts.label_fidelity(fidelity=Interval(0.81, 0.77, 0.85, 300), real=real, classes=4)
     assert found.word == "seen"
     assert found.sentence == (
-        "a classifier of other patients sees the intended class in 81% [77, 85] "
+        "the label-fidelity classifier sees the intended class in 81% [77, 85] "
         "(real images: 74% [70, 78])"
     )
     chance = verdicts.label_fidelity(fidelity=Interval(0.29, 0.24, 0.33, 300), classes=4)
     assert chance.word == "chance"
-    assert chance.sentence.endswith("29% [24, 33]: no better than chance, 25%")
+    assert chance.sentence.endswith("29% [24, 33], no better than chance (25%)")
     below = verdicts.label_fidelity(fidelity=Interval(0.1, 0.05, 0.2, 300), classes=4)
-    assert below.sentence.endswith("worse than chance, 25%")
+    assert below.sentence.endswith("worse than chance (25%)")
     two = verdicts.label_fidelity(fidelity=Interval(0.29, 0.24, 0.33, 300), classes=5)
     assert two.word == "seen"
     assert verdicts.label_fidelity(fidelity=None, classes=4).word == "not compared"
@@ -256,25 +272,43 @@ INF = math.inf
 @pytest.mark.parametrize(
     ("value", "low", "high", "word", "said"),
     [
-        (0.4, 0.1, 0.7, "better", "is worth 0.4 [0.1, 0.7] real ones"),
-        (0.1, -0.2, 0.3, "no difference shown", f"0.1 [{MINUS}0.2, 0.3] real ones, so possibly"),
-        (-0.5, -0.8, -0.2, "worse", f"worth {MINUS}0.5 [{MINUS}0.8, {MINUS}0.2] real ones"),
-        (0.9, 0.4, INF, "better", "worth at least 0.4 real ones: the rest lies off"),
-        (-INF, -INF, 0.7, "no difference shown", "worth at most 0.7 real ones"),
-        (-INF, -INF, -0.1, "worse", f"worth at most {MINUS}0.1 real ones"),
+        (0.4, 0.1, 0.7, "better", "is equivalent to 0.4 [0.1, 0.7] additional real images"),
+        (
+            0.1,
+            -0.2,
+            0.3,
+            "no difference shown",
+            f"0.1 [{MINUS}0.2, 0.3] additional real images, possibly",
+        ),
+        (
+            -0.5,
+            -0.8,
+            -0.2,
+            "worse",
+            f"to {MINUS}0.5 [{MINUS}0.8, {MINUS}0.2] additional real images, so",
+        ),
+        (
+            0.9,
+            0.4,
+            INF,
+            "better",
+            "to at least 0.4 additional real images; the other end of the interval",
+        ),
+        (-INF, -INF, 0.7, "no difference shown", "to at most 0.7 additional real images"),
+        (-INF, -INF, -0.1, "worse", f"to at most {MINUS}0.1 additional real images"),
         (INF, INF, INF, "better", "lies above the learning curve"),
         (-INF, -INF, -INF, "worse", "lies below the learning curve"),
         (0.0, -INF, INF, "no difference shown", "on both sides of the learning curve"),
         (math.nan, math.nan, math.nan, "not compared", "not measured"),
     ],
 )
-def test_what_a_synthetic_image_is_worth(value, low, high, word, said):
+def test_how_many_real_images_a_synthetic_image_stands_for(value, low, high, word, said):
     found = verdicts.real_data_equivalent(RealDataEquivalent(value, low, high, 100))
     assert found.word == word
     assert said in found.sentence
 
 
-def test_what_was_not_measured_is_not_worth_anything():
+def test_what_was_not_measured_stands_for_nothing():
     assert verdicts.real_data_equivalent(None).word == "not compared"
 
 

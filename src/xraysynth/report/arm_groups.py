@@ -24,10 +24,10 @@ SUMMARY_METRICS = {
 
 GROUP_TITLES = {
     "": "",
-    "control": "Controls: repeats of real images, or synthetic images under permuted labels, "
-    "in place of the synthetic ones",
-    "fraction": "A fraction of the real images",
-    "left out": "Trained without one data set",
+    "control": "Controls: repeated real images, or synthetic images with permuted labels, "
+    "in place of the synthetic images",
+    "fraction": "Trained with a fraction of the real images",
+    "left out": "Trained without one data source",
 }
 """Groups of arms in order, with their titles."""
 

@@ -6,27 +6,24 @@ docs/verdicts.md shows `CLAIMS`, and a test holds the two together.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-BETTER, WORSE, NO_DIFFERENCE, NOT_COMPARED = (
-    "better",
-    "worse",
-    "no difference shown",
-    "not compared",
-)
-SIGNIFICANT = 0.05
-"""Holm-adjusted p-values from here on are no difference shown, whatever the interval says."""
+BETTER = "better"
+WORSE = "worse"
+NO_DIFFERENCE = "no difference shown"
+NOT_COMPARED = "not compared"
+NEARER = "nearer"
+MEMORISED = "memorised"
+NO_MEMORISATION = "no memorisation shown"
+NOT_ASSESSABLE = "not assessable"
+SEEN = "seen"
+CHANCE = "chance"
 
-NEARER, COPIES, NO_COPIES, NOT_ASSESSABLE = (
-    "nearer",
-    "copies",
-    "no copying shown",
-    "not assessable",
-)
-SEEN, CHANCE = "seen", "chance"
+SIGNIFICANT = 0.05
+"""A Holm-adjusted p-value of this or more shows no difference, whatever the interval says."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word to style a sentence by, and the sentence, without a full stop."""
+    """A sentence about one comparison, without a full stop, and the word to style it by."""
 
     word: str
     sentence: str
@@ -34,10 +31,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """The sentences that one comparison allows, by the word of its verdict.
+    """The sentences that one comparison allows.
 
-    `comparison` says what is subtracted from what, `decided_by` when a word other than
-    "no difference shown" is taken.
+    Attributes:
+        comparison: What is subtracted from what.
+        decided_by: When a word other than "no difference shown" is chosen.
+        sentences: The sentence for each word of a verdict.
     """
 
     comparison: str
@@ -52,79 +51,81 @@ CLAIMS: Mapping[str, Claim] = {
         "arm minus real only of the same real images, macro-F1, paired by patient and seed",
         _BY_SEEDS.format("arms of all generators"),
         {
-            BETTER: "{metric} {change} over real only",
-            WORSE: "{metric} {change} against real only, worse",
-            NO_DIFFERENCE: "no difference shown in {metric} against real only, {change}",
-            NOT_COMPARED: "{metric} {change} against real only by one training seed: the interval is over "
-            "patients alone, and one seed does not tell a difference",
+            BETTER: "better than training on real images only, {metric} {change}",
+            WORSE: "worse than training on real images only, {metric} {change}",
+            NO_DIFFERENCE: "no difference shown from training on real images only, {metric} {change}",
+            NOT_COMPARED: "{metric} {change} against real images only from one training seed: one seed shows "
+            "no difference, because its interval covers the choice of patients alone",
         },
     ),
     "duplicates": Claim(
-        "arm minus its duplicate-real control, macro-F1, paired by patient and seed",
+        "arm minus its duplicate control, macro-F1, paired by patient and seed",
         _BY_SEEDS.format("arms that have such a control"),
         {
-            BETTER: "the synthetic images beat duplicates of real ones, {change}",
-            WORSE: "the synthetic images are worse than duplicates of real ones, {change}",
-            NO_DIFFERENCE: "the synthetic images are not shown to beat duplicates of real ones, {change}",
-            NOT_COMPARED: "against duplicates of real ones {change} by one training seed: not compared",
+            BETTER: "the synthetic images do better than repeated real images (duplicate control), {change}",
+            WORSE: "the synthetic images do worse than repeated real images (duplicate control), {change}",
+            NO_DIFFERENCE: "no difference shown between the synthetic images and repeated real images "
+            "(duplicate control), {change}",
+            NOT_COMPARED: "against repeated real images (duplicate control) {change} from one training seed: "
+            "not compared",
         },
     ),
     "permuted": Claim(
         "arm minus the same arm with permuted labels, macro-F1, paired by patient and seed",
         _BY_SEEDS.format("arms that have such a control"),
         {
-            BETTER: "with the right labels it is better than with permuted ones, {change}, so the labels "
-            "matter",
-            WORSE: "with the right labels it is worse than with permuted ones, {change}",
-            NO_DIFFERENCE: "with the right labels it is not shown to be better than with permuted ones, "
-            "{change}, so it is not shown that the labels matter",
-            NOT_COMPARED: "with the right labels less with permuted ones {change} by one training seed: not "
-            "compared",
+            BETTER: "the intended labels do better than permuted ones (permuted control), {change}, so the "
+            "labels matter",
+            WORSE: "the intended labels do worse than permuted ones (permuted control), {change}",
+            NO_DIFFERENCE: "no difference shown between the intended labels and permuted ones (permuted "
+            "control), {change}, so it is not shown that the labels matter",
+            NOT_COMPARED: "the intended labels against permuted ones (permuted control) {change} from one "
+            "training seed: not compared",
         },
     ),
     "images": Claim(
-        "synthetic against real images minus real against real ones, kernel distance of the first "
-        "encoder, paired by split, at equal N, one image a patient and in one class mix",
-        "p < 0.05, adjusted after Holm over the generators; its sign",
+        "distance of synthetic from real images minus the real-vs-real baseline, kernel distance of the "
+        "first encoder, paired by split, at equal N, with one image per patient and one class mix",
+        "p < 0.05, adjusted after Holm over the generators; the sign of the difference",
         {
-            WORSE: "farther from real images than real ones are from each other",
-            NEARER: "nearer to real images than real ones are to each other, as copies would be",
-            NO_DIFFERENCE: "no difference from real images shown",
-            NOT_COMPARED: "not compared with real images among themselves",
+            WORSE: "farther from real images than real images are from each other",
+            NEARER: "nearer to real images than real images are to each other, as copies would be",
+            NO_DIFFERENCE: "no difference shown from the real-vs-real baseline",
+            NOT_COMPARED: "not compared with the real-vs-real baseline",
         },
     ),
-    "copies": Claim(
-        "share of synthetic images nearer to a training image than 99 % of held-out real ones, in the "
-        "class mix of these, against the expected 1 %",
+    "memorisation": Claim(
+        "fraction of synthetic images nearer to a training image than 99 % of held-out real ones, in the "
+        "class mix of the held-out images, against the expected 1 %",
         "interval above 1 % and p < 0.05, adjusted after Holm over the generators",
         {
-            COPIES: "copies its training images: {share} flagged, {expected} expected",
-            NO_COPIES: "{share} flagged, {expected} expected: no copying shown",
+            MEMORISED: "memorises training images: {fraction} of its images flagged, {expected} expected",
+            NO_MEMORISATION: "no memorisation shown: {fraction} of its images flagged, {expected} expected",
             NOT_ASSESSABLE: "not assessable: {reason}",
         },
     ),
     "labels": Claim(
-        "share of synthetic images in which a classifier of other patients sees the intended class, mean "
-        "over classes, against chance",
-        "interval above or below one in the classes that the images have",
+        "fraction of synthetic images in which the label-fidelity classifier, trained on other patients, "
+        "sees the intended class, mean over classes, against chance",
+        "interval above or below chance among the classes that the images have",
         {
-            SEEN: "a classifier of other patients sees the intended class in {share}",
-            CHANCE: "a classifier of other patients sees the intended class in {share}: no better than "
-            "chance, {chance}",
-            WORSE: "a classifier of other patients sees the intended class in {share}: worse than chance, "
-            "{chance}",
-            NOT_COMPARED: "the intended class: not measured",
+            SEEN: "the label-fidelity classifier sees the intended class in {fraction}",
+            CHANCE: "the label-fidelity classifier sees the intended class in {fraction}, no better than "
+            "chance ({chance})",
+            WORSE: "the label-fidelity classifier sees the intended class in {fraction}, worse than chance "
+            "({chance})",
+            NOT_COMPARED: "label fidelity was not measured",
         },
     ),
-    "worth": Claim(
-        "real images that alone score as much as the arm, read off the learning curve of the real-only "
-        "arms, minus those the arm has, over its synthetic images",
+    "equivalent": Claim(
+        "number of real images that alone score as much as the arm, read off the learning curve of the "
+        "real-only arms, minus the real images of the arm, divided by its synthetic images",
         "interval above or below 0",
         {
-            BETTER: "one synthetic image is worth {worth}",
-            WORSE: "one synthetic image is worth {worth}",
-            NO_DIFFERENCE: "one synthetic image is worth {worth}",
-            NOT_COMPARED: "what a synthetic image is worth: not measured",
+            BETTER: "one synthetic image is equivalent to {equivalent}",
+            WORSE: "one synthetic image is equivalent to {equivalent}, so it lowers the score",
+            NO_DIFFERENCE: "one synthetic image is equivalent to {equivalent}, possibly to none",
+            NOT_COMPARED: "the real-data equivalent was not measured",
         },
     ),
 }

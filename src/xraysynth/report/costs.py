@@ -96,7 +96,7 @@ def compute_costs(pool: PoolResults, usd_per_hour: float | None) -> dict[Unit, P
         how=_energy_provenance(pool),
     )
     if pool.card.access in SERVICES:
-        nothing = Quantity(text=NOT_MEASURED, note="the service does not say")
+        nothing = Quantity(text=NOT_MEASURED, note="not reported by the service")
         energy = PoolCost(nothing, energy.finetuning, nothing)
     return {"s": seconds, "USD": _dollar_cost(pool, seconds, usd_per_hour), "kWh": energy}
 
@@ -116,7 +116,7 @@ def _unit_cost(
     each = Quantity.from_value(generation, unit, how=how, n=images)
     if not pool.finetuning:
         elsewhere = bool(pool.ledger.trained_parameters)
-        note = "fine-tuning, done elsewhere, is not in it" if elsewhere else ""
+        note = "without the fine-tuning, which was done elsewhere" if elsewhere else ""
         words = NOT_MEASURED if elsewhere else NOT_APPLICABLE
         return PoolCost(each, Quantity(text=words), replace(each, note=note))
     once = Quantity.from_value(finetuning, unit, how=how)
@@ -145,7 +145,7 @@ def _dollar_cost(pool: PoolResults, seconds: PoolCost, usd_per_hour: float | Non
     if access == ARCHIVE:
         return seconds  # its words
     if usd_per_hour is None:
-        nothing = Quantity(text=NOT_APPLICABLE, note="no price of a machine hour")
+        nothing = Quantity(text=NOT_APPLICABLE, note="the price of a machine hour was not set")
         return PoolCost(nothing, nothing, nothing)
     price, changes = usd_per_hour / 3600, {"unit": "USD", "how": "estimated"}
     parts = (seconds.generation, seconds.finetuning, seconds.total)
@@ -154,7 +154,7 @@ def _dollar_cost(pool: PoolResults, seconds: PoolCost, usd_per_hour: float | Non
 
 def _service_cost(ledger: Ledger, paid_usd: float) -> PoolCost:
     images, possible = int(ledger.images or 0), float(ledger.possible_usd or 0)
-    note = f"and up to ${possible:.2f} in all possibly billed besides" if possible else ""
+    note = f"plus up to ${possible:.2f} in total that may have been billed" if possible else ""
     known_price = images and (paid_usd or not possible)
     # Of the images whose price is known, where the ledger says so.
     per_image = ledger.cost_usd_per_image or (paid_usd / images if images else None)
@@ -170,7 +170,7 @@ def usable_share(pool: PoolResults) -> Quantity:
     """
     share = pool.usable_share
     looked_for = share is not None and share.copies_looked_for
-    note = "" if looked_for else "copies were not looked for"
+    note = "" if looked_for else "memorisation was not assessed"
     return Quantity.from_interval(share, "share", note=note)
 
 
@@ -251,7 +251,7 @@ def cheapest_gain(costs: Sequence[ArmCost]) -> verdicts.Verdict | None:
     gaining = [point for point in compared if point.word == verdicts.BETTER]
     if not gaining:
         return verdicts.Verdict(
-            NO_GAIN, "no generator shows a gain, so no price of a gain can be named"
+            NO_GAIN, "no generator shows a gain over real images, so there is no cost of a gain"
         )
     unit = max(
         _PREFERRED_UNITS,
@@ -261,8 +261,8 @@ def cheapest_gain(costs: Sequence[ArmCost]) -> verdicts.Verdict | None:
     others = [point.arm.generator for point in gaining if point not in known_of]
     names = ", ".join(dict.fromkeys(others))
     if not known_of:
-        return verdicts.Verdict("gain", f"a gain is shown by {names}, but not what it costs")
-    missing = f"; what images cost is not known of {names}" if names else ""
+        return verdicts.Verdict("gain", f"a gain is shown for {names}, but its cost is not known")
+    missing = f"; the cost of the images of {names} is not known" if names else ""
     return verdicts.Verdict("gain", _describe_cheapest_gain(known_of, unit) + missing)
 
 
@@ -276,7 +276,7 @@ def _describe_cheapest_gain(gaining: Sequence[ArmCost], unit: Unit) -> str:
         f"the cheapest gain shown is that of {best.arm.name}: macro-F1 "
         f"{verdicts.format_difference(best.gain)} "
         f"for {format_quantity(cost.value, unit)} ({best.arm.synthetic_images} synthetic images), "
-        f"{format_quantity(per_point.value, unit)} a point of 0.01"
+        f"or {format_quantity(per_point.value, unit)} per 0.01 of macro-F1"
     )
     over = best.arm.over_duplicates
     gain = over.differences.get(findings.PRIMARY_METRIC)
@@ -284,5 +284,5 @@ def _describe_cheapest_gain(gaining: Sequence[ArmCost], unit: Unit) -> str:
         gain is not None
         and verdicts.classify_difference(gain, p_holm=over.p_holm) != verdicts.BETTER
     ):
-        said += ", but repeats of real images, which cost nothing, are not shown to do worse"
+        said += ", but repeated real images, which cost nothing, are not shown to do worse"
     return said

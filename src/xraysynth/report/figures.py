@@ -67,10 +67,10 @@ def draw_score_by_fraction(
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(*_score_limits(baseline + own + controls, metric))
     _label_modes(axes, ends)
-    axes.set_xlabel("synthetic share of the training images")
+    axes.set_xlabel("synthetic fraction of the training images")
     axes.set_ylabel(name)
     return render_svg(
-        figure, f"share-{generator}", f"{name} against synthetic share for {generator}"
+        figure, f"fraction-{generator}", f"{name} against synthetic fraction for {generator}"
     )
 
 

@@ -1,54 +1,73 @@
-"""What was found, generator by generator: the verdicts on the page's first screen."""
+"""The findings of a study, generator by generator: the verdicts on the page's first screen."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.statistics import holm_adjust
 from xraysynth.evaluation.results import LabelFidelity, Measure
 from xraysynth.report import arm_groups, verdicts
-from xraysynth.report.content import Arm, Content, PoolResults
-from xraysynth.report.formatting import is_finite
+from xraysynth.report.content import Arm, ArmEquivalent, Content, PoolResults
+from xraysynth.report.formatting import format_count, is_finite
 from xraysynth.report.verdicts import Verdict
 
 PRIMARY_METRIC = arm_groups.PRIMARY_METRIC
 
 FRECHET_PREFIXES: tuple[str, ...] = ("FD(", "FID")
+"""How the name of a Fréchet distance begins."""
+
 KERNEL_PREFIXES: tuple[str, ...] = ("KD(", "KID")
+"""How the name of a kernel distance begins, which decides whether images are far from real ones."""
+
 MEMORISATION_PREFIXES: tuple[str, ...] = ("memorised",)
-"""What the names of the measures begin with that a verdict rests on, or shows."""
+"""How the name of the measure begins that decides whether a generator memorises."""
+
+TitledVerdict = tuple[str, Verdict]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One generator: whether its images help, what that rests on, and verdicts by their title."""
+    """The verdicts on one generator.
+
+    Attributes:
+        generator: Name of the generator.
+        utility: Whether training with its images is better than training on real images only.
+        basis: The numbers of images, patients and seeds behind `utility`.
+        other_verdicts: Verdicts on its images and its other arms, each with a title.
+    """
 
     generator: str
     utility: Verdict
     basis: str
-    other_verdicts: Sequence[tuple[str, Verdict]]
+    other_verdicts: Sequence[TitledVerdict]
 
 
 def collect_findings(content: Content) -> list[Finding]:
-    """One for each generator that was trained with, or that made images."""
+    """Returns one finding per generator that classifiers were trained with or that made images."""
     arms = arm_groups.sort_arms(content.arms)
     pools = {pool.generator: pool for pool in content.pools}
-    names = dict.fromkeys([arm.generator for arm in arms if arm.generator] + list(pools))
-    adjusted = {
-        measures: _holm_p_values(content.pools, measures)
-        for measures in (KERNEL_PREFIXES, MEMORISATION_PREFIXES)
-    }
-    found = []
+    names = dict.fromkeys([arm.generator for arm in arms if arm.generator])
+    names |= dict.fromkeys(pools)
+    kernel_p = _holm_p_values(content.pools, KERNEL_PREFIXES)
+    memorisation_p = _holm_p_values(content.pools, MEMORISATION_PREFIXES)
+    findings = []
     for name in names:
-        p_holm = {measures: p_values.get(name) for measures, p_values in adjusted.items()}
-        found.append(_build_finding(content, arms, name, pools.get(name), p_holm))
-    return found
+        pool = pools.get(name)
+        image_verdicts = []
+        if pool:
+            image_verdicts = _image_verdicts(pool, kernel_p.get(name), memorisation_p.get(name))
+        findings.append(_build_finding(content, arms, name, pool, image_verdicts))
+    return findings
 
 
 def _holm_p_values(pools: Sequence[PoolResults], prefixes: tuple[str, ...]) -> dict[str, float]:
-    """The p-values of one measure of every pool, adjusted after Holm over the generators."""
-    rows = {pool.generator: first_measure(pool, prefixes) for pool in pools}
-    return holm_adjust({name: row.p for name, row in rows.items() if row and is_finite(row.p)})
+    """Returns the p-value of one measure by generator, adjusted after Holm over the generators."""
+    p_values = {}
+    for pool in pools:
+        measure = first_measure(pool, prefixes)
+        if measure and is_finite(measure.p):
+            p_values[pool.generator] = measure.p
+    return holm_adjust(p_values)
 
 
 def _build_finding(
@@ -56,51 +75,62 @@ def _build_finding(
     arms: Sequence[Arm],
     generator: str,
     pool: PoolResults | None,
-    p_holm: Mapping[tuple[str, ...], float | None],
+    image_verdicts: Sequence[TitledVerdict],
 ) -> Finding:
-    hybrids, alone = arms_of_generator(arms, generator)
-    others = _image_verdicts(pool, p_holm) if pool else []
-    if not (tried := hybrids or alone):
-        nothing = Verdict(verdicts.NOT_COMPARED, f"{generator}: no classifier was trained with it")
-        return Finding(generator, nothing, "", others)
-    best = max(tried, key=gain_over_real)
-    worth = next((row for row in content.equivalents if row.arm == best.name), None)
-    if worth:
-        others.append(("Worth", verdicts.real_data_equivalent(worth.equivalent)))
-    others += [("Alone", arm_utility(arms, arm)) for arm in alone if arm is not best]
-    others += [
-        ("Permuted", verdicts.permuted_control(arm.name, over, arm.over_permuted.p_holm))
-        for arm in [*hybrids, *alone]
-        if arm is not best and (over := arm.over_permuted.differences.get(PRIMARY_METRIC))
-    ]
-    basis = _describe_basis(best, len(tried)) + _finetuning_caveat(best, pool)
-    return Finding(generator, arm_utility(arms, best), basis, others)
+    hybrids, synthetic_only = arms_of_generator(arms, generator)
+    candidates = hybrids or synthetic_only
+    if not candidates:
+        sentence = f"{generator}: no classifier was trained on its images"
+        return Finding(generator, Verdict(verdicts.NOT_COMPARED, sentence), "", image_verdicts)
+    best = max(candidates, key=gain_over_real)
+    other_verdicts = [*image_verdicts, *_equivalent_verdicts(content.equivalents, best)]
+    for arm in synthetic_only:
+        if arm is not best:
+            other_verdicts.append(("Synthetic only", arm_utility(arms, arm)))
+    for arm in [*hybrids, *synthetic_only]:
+        difference = arm.over_permuted.differences.get(PRIMARY_METRIC)
+        if difference and arm is not best:
+            verdict = verdicts.permuted_control(arm.name, difference, arm.over_permuted.p_holm)
+            other_verdicts.append(("Permuted control", verdict))
+    basis = _describe_basis(best, len(candidates)) + _finetuning_caveat(best, pool)
+    return Finding(generator, arm_utility(arms, best), basis, other_verdicts)
+
+
+def _equivalent_verdicts(equivalents: Sequence[ArmEquivalent], arm: Arm) -> list[TitledVerdict]:
+    """Returns the verdict on an arm's real-data equivalent, where it was estimated."""
+    for row in equivalents:
+        if row.arm == arm.name:
+            return [("Real-data equivalent", verdicts.real_data_equivalent(row.equivalent))]
+    return []
 
 
 def arms_of_generator(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], list[Arm]]:
-    """A generator's arms, hybrid and synthetic only; never controls, nor with fewer real images
-    unless there are no others."""
-    own = [
-        a for a in arms if a.generator == generator and a.synthetic_fraction > 0 and not a.control
-    ]
-    whole = [arm for arm in own if not arm_groups.group_key(arm)] or own
-    return [a for a in whole if a.synthetic_fraction < 1], [
-        a for a in whole if a.synthetic_fraction == 1
-    ]
+    """Returns the hybrid and the synthetic-only arms of a generator, without controls.
+
+    Arms with a fraction of the real images count only where there are no others.
+    """
+    candidates = []
+    for arm in arms:
+        if arm.generator == generator and arm.synthetic_fraction > 0 and not arm.control:
+            candidates.append(arm)
+    main_arms = [arm for arm in candidates if not arm_groups.group_key(arm)]
+    hybrids, synthetic_only = [], []
+    for arm in main_arms or candidates:
+        if arm.synthetic_fraction < 1:
+            hybrids.append(arm)
+        else:
+            synthetic_only.append(arm)
+    return hybrids, synthetic_only
 
 
 def gain_over_real(arm: Arm) -> float:
-    """Macro-F1 over real only; minus infinity where it is not known."""
-    value = (
-        arm.gains_over_real[PRIMARY_METRIC].value
-        if PRIMARY_METRIC in arm.gains_over_real
-        else math.nan
-    )
-    return value if math.isfinite(value) else -math.inf
+    """Returns an arm's macro-F1 minus that of real only; minus infinity where it is not known."""
+    gain = arm.gains_over_real.get(PRIMARY_METRIC)
+    return gain.value if gain is not None and math.isfinite(gain.value) else -math.inf
 
 
 def arm_utility(arms: Sequence[Arm], arm: Arm) -> Verdict:
-    """Whether an arm gains, beside its controls."""
+    """Returns whether an arm is better than real only and than its controls."""
     duplicate = _duplicate_control(arms, arm)
     return verdicts.utility(
         arm=arm.name,
@@ -116,88 +146,100 @@ def arm_utility(arms: Sequence[Arm], arm: Arm) -> Verdict:
 
 
 def _duplicate_control(arms: Sequence[Arm], arm: Arm) -> Arm | None:
-    """The duplicate-real control of an arm. Repeats of real images are the same for images that come
-    on top and for those that come first."""
+    """Returns the duplicate control of an arm.
+
+    It is the same control for the modes add and pretrain: repeats of real images have no order.
+    """
     mode = "add" if arm.mode == "pretrain" else arm.mode
-    place = (arm.synthetic_fraction, mode, arm.real_fraction)
-    return next(
-        (
-            other
-            for other in arms
-            if other.control == "duplicate"
-            and (other.synthetic_fraction, other.mode, other.real_fraction) == place
-        ),
-        None,
-    )
+    for other in arms:
+        if (
+            other.control == "duplicate"
+            and other.synthetic_fraction == arm.synthetic_fraction
+            and other.mode == mode
+            and other.real_fraction == arm.real_fraction
+        ):
+            return other
+    return None
 
 
 def _describe_basis(best: Arm, arm_count: int) -> str:
-    """What the comparison with real only rests on, and that it was chosen among several."""
-    seeds = len(best.over_real.seeds)
-    basis = (
-        f"{arm_groups.count_test_images(best)} test images, {arm_groups.count_test_patients(best)} patients, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'} of both arms."
-    )
+    """Returns what the comparison with real only rests on, and that the arm was chosen among several."""
+    images, patients = arm_groups.count_test_images(best), arm_groups.count_test_patients(best)
+    seeds = format_count(len(best.over_real.seeds), "training seed")
+    basis = f"Based on {images} test images of {patients} patients and {seeds} of both arms."
     if arm_count > 1:
-        corrected = (
-            "p, but not the interval, corrects" if best.p_holm is not None else "nothing corrects"
-        )
-        basis += f" The largest gain of {arm_count} arms; {corrected} for that."
+        if best.p_holm is None:
+            correction = "nothing is corrected for this choice"
+        else:
+            correction = "the p-value is corrected for this choice, the interval is not"
+        basis += f" This is the arm with the largest gain among {arm_count}: {correction}."
     return basis
 
 
 def _finetuning_caveat(best: Arm, pool: PoolResults | None) -> str:
-    """Said of an arm with few real images whose generator has learned from more than these."""
-    taught = pool.finetuning.images if pool and pool.finetuning else 0
-    if not taught or best.real_fraction == 1:
+    """Returns a caveat on an arm with few real images whose generator was fine-tuned on more."""
+    images = pool.finetuning.images if pool and pool.finetuning else 0
+    if not images or best.real_fraction == 1:
         return ""
     return (
-        f" {best.generator} was fine-tuned on {taught} real images, and its classifiers are compared with "
-        f"those of {best.real_fraction:.0%} of them: what it adds is no gain from these alone."
+        f" {best.generator} was fine-tuned on {images} real images, while the classifiers compared here "
+        f"were trained on {best.real_fraction:.0%} of them: the gain does not come from these few alone."
     )
 
 
 def _image_verdicts(
-    pool: PoolResults, p_holm: Mapping[tuple[str, ...], float | None]
-) -> list[tuple[str, Verdict]]:
-    """Verdicts on the images themselves."""
-    found = []
-    if kernel := first_measure(pool, KERNEL_PREFIXES):
-        frechet = first_measure(pool, FRECHET_PREFIXES)
-        shown = verdicts.image_distance(
-            _distance_with_baseline(kernel),
-            p_holm=p_holm[KERNEL_PREFIXES],
-            second_distance=_distance_with_baseline(frechet) if frechet else None,
-            warning=frechet.note if frechet else "",
-        )
-        found.append(("Images", shown))
-    flagged = first_measure(pool, MEMORISATION_PREFIXES)
-    unassessable = pool.not_assessable_reason.removesuffix(": not assessable")
-    copies = verdicts.memorisation(
-        flagged=flagged,
-        p_holm=p_holm[MEMORISATION_PREFIXES],
-        not_assessable_reason=unassessable,
+    pool: PoolResults, kernel_p_holm: float | None, memorisation_p_holm: float | None
+) -> list[TitledVerdict]:
+    """Returns the verdicts on the images themselves: distance, memorisation and label fidelity."""
+    titled = []
+    kernel = first_measure(pool, KERNEL_PREFIXES)
+    if kernel:
+        titled.append(("Distance", _distance_verdict(pool, kernel, kernel_p_holm)))
+    memorisation = verdicts.memorisation(
+        flagged=first_measure(pool, MEMORISATION_PREFIXES),
+        p_holm=memorisation_p_holm,
+        not_assessable_reason=pool.not_assessable_reason.removesuffix(": not assessable"),
     )
-    found.append(("Copies", copies))
-    seen = overall_fidelity(pool)
-    faithful = verdicts.label_fidelity(
-        fidelity=seen,
-        classes=sum(1 for row in pool.label_fidelity if row.label and row.n > 0),
-        real=seen.real_interval if seen else None,
+    titled.append(("Memorisation", memorisation))
+    titled.append(("Label fidelity", _fidelity_verdict(pool)))
+    return titled
+
+
+def _distance_verdict(pool: PoolResults, kernel: Measure, p_holm: float | None) -> Verdict:
+    frechet = first_measure(pool, FRECHET_PREFIXES)
+    return verdicts.image_distance(
+        _distance_with_baseline(kernel),
+        p_holm=p_holm,
+        second_distance=_distance_with_baseline(frechet) if frechet else None,
+        warning=frechet.note if frechet else "",
     )
-    return [*found, ("Labels", faithful)]
 
 
 def _distance_with_baseline(row: Measure) -> verdicts.Distance:
     return verdicts.Distance(row.metric, row, row.baseline)
 
 
+def _fidelity_verdict(pool: PoolResults) -> Verdict:
+    fidelity = overall_fidelity(pool)
+    classes = [row.label for row in pool.label_fidelity if row.label and row.n > 0]
+    return verdicts.label_fidelity(
+        fidelity=fidelity,
+        classes=len(classes),
+        real=fidelity.real_interval if fidelity else None,
+    )
+
+
 def first_measure(pool: PoolResults, prefixes: tuple[str, ...]) -> Measure | None:
-    """The first encoder's measure of all classes by one of these names."""
-    overall = (row for row in pool.measures if not row.label)
-    return next((row for row in overall if row.metric.startswith(prefixes)), None)
+    """Returns the first measure of all classes together whose name begins with one of `prefixes`."""
+    for row in pool.measures:
+        if not row.label and row.metric.startswith(prefixes):
+            return row
+    return None
 
 
 def overall_fidelity(pool: PoolResults) -> LabelFidelity | None:
-    """The label faithfulness of all classes together."""
-    return next((row for row in pool.label_fidelity if not row.label), None)
+    """Returns the label fidelity of all classes together; None where it was not measured."""
+    for row in pool.label_fidelity:
+        if not row.label:
+            return row
+    return None

@@ -85,7 +85,7 @@ def expected_performance(pool: PoolResults, profile: MachineProfile) -> Quantiti
     nothing = Quantity(text=NOT_APPLICABLE)
     if pool.card.access in (*SERVICES, ARCHIVE):  # as fast from any machine, or there already
         service = pool.card.access in SERVICES
-        note = "nothing is computed here" if service else "the images are there"
+        note = "computed by the service" if service else "the images already exist"
         speed = {name: _with_note(cell, _service_name(ledger)) for name, cell in speed.items()}
         fitting = {"fits in memory": Quantity(text="yes", note=note)}
         return fitting | speed | {"fine-tuning": nothing, "fine-tuning fits": nothing}
@@ -118,7 +118,7 @@ def _with_note(amount: Quantity, note: str) -> Quantity:
 def peak_memory(ledger: Ledger) -> Quantity:
     """The most memory that was taken: on a GPU of the GPU's, elsewhere by the whole process."""
     if _ran_on_gpu(ledger):
-        return Quantity.from_value(ledger.peak_vram_mb, "MB", note="of the GPU's")
+        return Quantity.from_value(ledger.peak_vram_mb, "MB", note="GPU memory")
     return Quantity.from_value(ledger.peak_rss_mb, "MB")
 
 
@@ -150,9 +150,12 @@ def _required_memory_mb(ledger: Ledger, profile: MachineProfile) -> tuple[float 
     if on_gpu and is_finite(gpu) and is_finite(process):  # a CPU may want full precision
         wider = 4 / BYTES_PER_PARAMETER.get(str(ledger.dtype), 2)
         needed = float(process or 0) + wider * float(gpu or 0)
-        return needed, f"{format_quantity(needed, 'MB')} at full precision, by peaks on {where}"
+        return (
+            needed,
+            f"{format_quantity(needed, 'MB')} at full precision, from the peaks on {where}",
+        )
     if not on_gpu and is_finite(process):
-        whose = " by the whole process" if profile.gpu_memory_mb else ""
+        whose = " for the whole process" if profile.gpu_memory_mb else ""
         return float(process or 0), f"{format_quantity(process, 'MB')}{whose} on {where}"
     return None, ""
 

@@ -1,4 +1,4 @@
-"""Pages of a study, of two folders of images and of a reading: self-contained HTML, one file each."""
+"""Pages of a study, of two folders of images and of a reader study: one self-contained HTML file each."""
 
 import functools
 from pathlib import Path
@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.report.content import Content, Evaluation
+from xraysynth.report.glossary import PageTerms
 from xraysynth.report.views.evaluation import EvaluationPage, evaluation_page
 from xraysynth.report.views.reading_page import ReadingPage, reading_page
 from xraysynth.report.views.study import StudyPage, study_page
@@ -15,27 +16,29 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(content: Content) -> str:
-    """The page of a study as HTML that loads nothing: styles, figures and images are in it."""
+    """Returns the page of a study as HTML that loads nothing: styles, figures and images are inside."""
     return _render("study.html.j2", study_page(content))
 
 
 def render_evaluation(evaluation: Evaluation) -> str:
-    """The page of one folder of synthetic images beside real ones, as self-contained as `render`."""
+    """Returns the page of a folder of synthetic images compared with a folder of real ones."""
     return _render("evaluation.html.j2", evaluation_page(evaluation))
 
 
 def render_reading(reading: Reading) -> str:
-    """The page of a blinded reading, as self-contained as `render`."""
+    """Returns the page of a blinded reading."""
     return _render("reading.html.j2", reading_page(reading))
 
 
 def _render(template: str, page: StudyPage | EvaluationPage | ReadingPage) -> str:
-    return _template_environment().get_template(template).render(page=page)
+    """Renders a view; templates also see `term`, which explains a term where it stands."""
+    terms = PageTerms()
+    context = {"page": page, "term": terms.mention, "terms": terms}
+    return _template_environment().get_template(template).render(context)
 
 
 @functools.cache
 def _template_environment() -> Environment:
-    """Templates see the view `page` and nothing else."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -54,8 +54,8 @@ def summary_sentences(reading: Reading) -> list[tuple[str, str]]:
         apart = reading.get("called_real_difference", generator)
         if fooled and apart and real:
             numbers = (
-                f"{_format_share(fooled)} of its images were called real, and "
-                f"{_format_share(real)} of real images: a "
+                f"Readers called {_format_share(fooled)} of its images real, and "
+                f"{_format_share(real)} of the real images: a "
                 f"difference of {format_percentage_points(apart)}{_format_adjusted_p(apart)}."
             )
             found.append((_headline(generator, apart), numbers))
@@ -152,7 +152,7 @@ def draw_forest_plot(reading: Reading, generators: Sequence[str] = ()) -> str:
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
     axes.set_xlabel("images called real")
-    label = "share of images called real, with 95% intervals"
+    label = "percentage of images called real, with 95% intervals"
     return drawing.render_svg(figure, f"reading-{reading.name}", label)
 
 
@@ -164,15 +164,17 @@ def design_advice(reading: Reading, half_width: float = 0.05) -> list[str]:
         best = smallest_plan(plans, half_width)
         if best:
             found.append(
-                f"{generator}: {best.readers} readers and {best.images} of its images give its share of "
-                f"images called real to ±{half_width:.0%} (expected ±{best.half_width:.1%})."
+                f"{generator}: {best.readers} readers and {best.images} of its images measure the percentage "
+                f"of images called real to within ±{half_width:.0%} (expected ±{best.half_width:.1%})."
             )
         elif plans:
             most = max(plans, key=lambda plan: (plan.readers, plan.images))
             found.append(
                 f"{generator}: even {most.readers} readers and {most.images} of its images would not "
-                f"give its share of images called real to ±{half_width:.0%}."
+                f"measure the percentage of images called real to within ±{half_width:.0%}."
             )
         else:
-            found.append(f"{generator}: the answers show no variance to plan with.")
+            found.append(
+                f"{generator}: the answers have no variance to plan the next reading with."
+            )
     return found

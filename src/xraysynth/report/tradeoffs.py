@@ -75,13 +75,11 @@ def compare_generators(content: Content) -> list[QuantityGroup]:
     pools = content.pools
     return [
         QuantityGroup(
-            "Are its images of use?", _table_rows([_utility_rows(content, pool) for pool in pools])
+            "Utility and quality", _table_rows([_utility_rows(content, pool) for pool in pools])
         ),
-        QuantityGroup("What did it take?", _table_rows([_resource_rows(pool) for pool in pools])),
-        QuantityGroup(
-            "What did it cost?", _table_rows([_cost_rows(content, pool) for pool in pools])
-        ),
-        QuantityGroup("How can it be had?", _table_rows([_card_rows(pool) for pool in pools])),
+        QuantityGroup("Time and memory", _table_rows([_resource_rows(pool) for pool in pools])),
+        QuantityGroup("Cost", _table_rows([_cost_rows(content, pool) for pool in pools])),
+        QuantityGroup("Access and licence", _table_rows([_card_rows(pool) for pool in pools])),
     ]
 
 

@@ -1,8 +1,9 @@
-"""What the intervals say, in words: every sentence follows from one comparison and claims no more.
+"""Verdicts in words: every sentence follows from one comparison and claims no more than that.
 
 `claims.CLAIMS` has each sentence with the comparison that it rests on.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -12,10 +13,10 @@ from xraysynth.report.claims import (
     BETTER,
     CHANCE,
     CLAIMS,
-    COPIES,
+    MEMORISED,
     NEARER,
-    NO_COPIES,
     NO_DIFFERENCE,
+    NO_MEMORISATION,
     NOT_ASSESSABLE,
     NOT_COMPARED,
     SEEN,
@@ -28,18 +29,19 @@ from xraysynth.report.formatting import format_number, format_signed, is_finite
 __all__ = [
     "BETTER",
     "CLAIMS",
-    "COPIES",
+    "MEMORISED",
     "NEARER",
     "NOT_COMPARED",
     "NO_DIFFERENCE",
+    "NO_MEMORISATION",
     "SIGNIFICANT",
     "WORSE",
     "Distance",
     "Verdict",
     "classify_difference",
     "format_difference",
+    "format_fraction",
     "format_p_relation",
-    "format_share",
     "image_distance",
     "label_fidelity",
     "memorisation",
@@ -50,15 +52,15 @@ __all__ = [
 
 
 def classify_difference(difference: Interval | None, *, p_holm: float | None) -> str:
-    """In one word whether a difference excludes zero; higher is better.
+    """Returns in one word whether a difference excludes zero; higher is better.
 
-    An adjusted p-value of 0.05 or more is no difference shown, also where the interval, which knows
-    nothing of the other comparisons, excludes zero. Without a p-value, as with one training seed,
-    nothing is compared.
+    Args:
+        difference: The difference with its 95 % interval; None where nothing was compared.
+        p_holm: Its p-value, adjusted after Holm. Without one, as with a single training seed, nothing is
+            compared. A p-value of 0.05 or more shows no difference even where the interval, which is not
+            adjusted for the other comparisons, excludes zero.
     """
-    if difference is None or not (is_finite(difference.low) and is_finite(difference.high)):
-        return NOT_COMPARED
-    if p_holm is None or not is_finite(p_holm):
+    if not _has_bounds(difference) or p_holm is None or not is_finite(p_holm):
         return NOT_COMPARED
     if difference.low <= 0 <= difference.high or not p_holm < SIGNIFICANT:
         return NO_DIFFERENCE
@@ -77,18 +79,28 @@ def utility(
     over_permuted: Interval | None = None,
     p_permuted: float | None = None,
 ) -> Verdict:
-    """Whether training on an arm's images beats training on real ones only.
+    """Returns whether training on an arm's images is better than training on real images only.
 
-    All are differences of the arm, paired, with their adjusted p-values: to real only, to the
-    duplicate-real control and to itself with permuted labels. `duplicates_over_real` is what that
-    control gives over real only, a number without a claim.
+    All differences are paired by patient and seed, and each has its own Holm-adjusted p-value.
+
+    Args:
+        arm: Name of the arm.
+        metric: Name of the score that is compared.
+        over_real: The arm minus real only; None where they were not compared.
+        p_real: p-value of `over_real`.
+        over_duplicates: The arm minus its duplicate control.
+        p_duplicates: p-value of `over_duplicates`.
+        duplicates_over_real: The duplicate control minus real only, a number without a claim.
+        over_permuted: The arm minus itself with permuted labels.
+        p_permuted: p-value of `over_permuted`.
     """
     word = classify_difference(over_real, p_holm=p_real)
-    if over_real is None or not (is_finite(over_real.low) and is_finite(over_real.high)):
+    if not _has_bounds(over_real):
         return Verdict(word, f"{arm}: not compared with real only")
     parts = [f"{arm}: {_claim_sentence('real', over_real, p_real, metric=metric)}"]
     if _has_bounds(duplicates_over_real):
-        parts.append(f"the duplicate-real control gives {format_difference(duplicates_over_real)}")
+        change = format_difference(duplicates_over_real)
+        parts.append(f"the duplicate control scores {change} against real only")
     if _has_bounds(over_duplicates):
         parts.append(_claim_sentence("duplicates", over_duplicates, p_duplicates))
     if _has_bounds(over_permuted):
@@ -97,7 +109,7 @@ def utility(
 
 
 def permuted_control(arm: str, over_permuted: Interval, p_permuted: float | None) -> Verdict:
-    """Whether an arm does better than with permuted labels, as a sentence of its own."""
+    """Returns whether an arm is better than with permuted labels, as a sentence of its own."""
     word = classify_difference(over_permuted, p_holm=p_permuted)
     return Verdict(word, f"{arm}: {_claim_sentence('permuted', over_permuted, p_permuted)}")
 
@@ -109,20 +121,22 @@ def _has_bounds(difference: Interval | None) -> TypeGuard[Interval]:
 def _claim_sentence(
     subject: str, difference: Interval, p_holm: float | None, *, metric: str = ""
 ) -> str:
-    """The sentence of a claim, with the numbers that decide it."""
+    """Returns the sentence of a claim, with the numbers that decide it."""
     word = classify_difference(difference, p_holm=p_holm)
-    numbers = format_difference(difference)
+    change = format_difference(difference)
     if p_holm is not None and is_finite(p_holm):
-        numbers += f" (Holm-adjusted p {format_p_relation(p_holm)})"
-    sentence = CLAIMS[subject].sentences[word].format(metric=metric, change=numbers)
+        change += f" (Holm-adjusted p {format_p_relation(p_holm)})"
+    sentence = CLAIMS[subject].sentences[word].format(metric=metric, change=change)
     if word == NO_DIFFERENCE and not difference.low <= 0 <= difference.high:
-        sentence += ": the interval alone excludes 0, but not after adjusting for all comparisons"
+        sentence += (
+            ": the unadjusted interval excludes 0, but not after adjustment for all comparisons"
+        )
     return sentence
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance of synthetic images from real ones, and that of real ones among themselves."""
+    """A distance of synthetic from real images beside its real-vs-real baseline."""
 
     metric: str
     value: Interval
@@ -131,8 +145,8 @@ class Distance:
     def __str__(self) -> str:
         digits = _decimals(self.value.value)
         value = f"{format_number(self.value.value, digits)} {_format_bounds(self.value, digits)}"
-        floor = format_number(self.baseline.value, _decimals(self.baseline.value))
-        return f"{self.metric} {value}, floor {floor}"
+        baseline = format_number(self.baseline.value, _decimals(self.baseline.value))
+        return f"{self.metric} {value}, baseline {baseline}"
 
 
 def image_distance(
@@ -142,28 +156,31 @@ def image_distance(
     second_distance: Distance | None = None,
     warning: str = "",
 ) -> Verdict:
-    """Whether images lie farther from real ones than those from each other.
+    """Returns whether synthetic images are farther from real images than these from each other.
 
-    By the `kernel` distance, which has no bias at small N, and its p-value, adjusted over the
-    generators. `second_distance` is shown with it; `warning` ends the sentence, such as "fewer images
-    than dimensions".
+    Args:
+        kernel: The kernel distance, which decides because it has no bias at small N.
+        p_holm: p-value of the kernel distance, adjusted after Holm over the generators.
+        second_distance: A distance that is shown with it.
+        warning: Words that end the sentence, such as "fewer images than dimensions".
     """
     word = _classify_distance(kernel, p_holm)
-    numbers = "; ".join(
-        str(distance) for distance in (kernel, second_distance) if distance is not None
-    )
+    numbers = str(kernel)
+    if second_distance is not None:
+        numbers += f"; {second_distance}"
     numbers += f", N = {kernel.value.n}"
-    said = CLAIMS["images"].sentences[word]
-    return Verdict(word, f"{said}: {numbers}{f' ({warning})' if warning else ''}")
+    if warning:
+        numbers += f" ({warning})"
+    return Verdict(word, f"{CLAIMS['images'].sentences[word]}: {numbers}")
 
 
 def _classify_distance(kernel: Distance, p_holm: float | None) -> str:
-    over = kernel.value.value - kernel.baseline.value
-    if not is_finite(over) or p_holm is None or not is_finite(p_holm):
+    excess = kernel.value.value - kernel.baseline.value
+    if not is_finite(excess) or p_holm is None or not is_finite(p_holm):
         return NOT_COMPARED
     if not p_holm < SIGNIFICANT:
         return NO_DIFFERENCE
-    return WORSE if over > 0 else NEARER
+    return WORSE if excess > 0 else NEARER
 
 
 def memorisation(
@@ -173,79 +190,108 @@ def memorisation(
     expected: float = 0.01,
     not_assessable_reason: str = "",
 ) -> Verdict:
-    """Whether more images are flagged as copies than real images of other patients would be.
+    """Returns whether more images are flagged as memorised than real images of other patients would be.
 
-    `p_holm` is the one-sided p-value of that, adjusted over the generators. `unassessable` says why
-    the question has no answer, such as "training set unknown".
+    Args:
+        flagged: The fraction of synthetic images that are flagged; None where it was not measured.
+        p_holm: Its one-sided p-value, adjusted after Holm over the generators.
+        expected: The fraction of held-out real images that are flagged.
+        not_assessable_reason: Why the question has no answer, such as "training set unknown".
     """
-    sentences = CLAIMS["copies"].sentences
+    sentences = CLAIMS["memorisation"].sentences
     if not_assessable_reason or not _has_bounds(flagged):
         reason = not_assessable_reason or "not measured"
         return Verdict(NOT_ASSESSABLE, sentences[NOT_ASSESSABLE].format(reason=reason))
-    shown = p_holm is not None and is_finite(p_holm) and p_holm < SIGNIFICANT
-    word = COPIES if flagged.low > expected and shown else NO_COPIES
-    numbers = {"share": format_share(flagged, digits=1), "expected": f"{expected:.0%}"}
-    return Verdict(word, sentences[word].format(**numbers))
+    is_significant = p_holm is not None and is_finite(p_holm) and p_holm < SIGNIFICANT
+    word = MEMORISED if flagged.low > expected and is_significant else NO_MEMORISATION
+    fraction = format_fraction(flagged, digits=1)
+    return Verdict(word, sentences[word].format(fraction=fraction, expected=f"{expected:.0%}"))
 
 
 def label_fidelity(
     *, fidelity: Interval | None, classes: int, real: Interval | None = None
 ) -> Verdict:
-    """Whether a classifier of other patients sees the intended one of so many `classes`.
+    """Returns whether the label-fidelity classifier sees the intended class more often than by chance.
 
-    They are those that the images have, over which `seen` is a mean. Of a single one there is no
-    chance to compare with: a classifier that sees nothing else is always right.
+    Args:
+        fidelity: The fraction of synthetic images in which it sees the intended class, mean over classes.
+        classes: Number of classes that the images have. With a single one there is no chance to compare
+            with: a classifier that knows no other class is always right.
+        real: The same fraction of real images.
     """
     sentences = CLAIMS["labels"].sentences
     if not _has_bounds(fidelity) or classes < 2:
         return Verdict(NOT_COMPARED, sentences[NOT_COMPARED])
-    numbers = format_share(fidelity)
+    fraction = format_fraction(fidelity)
     if real is not None and is_finite(real.value):
-        numbers += f" (real images: {format_share(real)})"
+        fraction += f" (real images: {format_fraction(real)})"
     chance = 1 / classes
-    word = SEEN if fidelity.low > chance else CHANCE if fidelity.high >= chance else WORSE
-    return Verdict(word, sentences[word].format(share=numbers, chance=f"{chance:.0%}"))
+    if fidelity.low > chance:
+        word = SEEN
+    elif fidelity.high >= chance:
+        word = CHANCE
+    else:
+        word = WORSE
+    return Verdict(word, sentences[word].format(fraction=fraction, chance=f"{chance:.0%}"))
 
 
 def real_data_equivalent(estimate: RealDataEquivalent | Interval | None) -> Verdict:
-    """How many real images one synthetic image stands for; bounds off the learning curve are infinite."""
-    sentences = CLAIMS["worth"].sentences
-    if estimate is None or estimate.low != estimate.low or estimate.high != estimate.high:
+    """Returns how many additional real images one synthetic image stands for.
+
+    Args:
+        estimate: The estimate with its interval, infinite beyond the ends of the learning curve; None
+            where it was not measured.
+    """
+    sentences = CLAIMS["equivalent"].sentences
+    if estimate is None or math.isnan(estimate.low) or math.isnan(estimate.high):
         return Verdict(NOT_COMPARED, sentences[NOT_COMPARED])
-    word = BETTER if estimate.low > 0 else WORSE if estimate.high < 0 else NO_DIFFERENCE
-    return Verdict(word, sentences[word].format(worth=_format_equivalent(estimate)))
+    if estimate.low > 0:
+        word = BETTER
+    elif estimate.high < 0:
+        word = WORSE
+    else:
+        word = NO_DIFFERENCE
+    has_low, has_high = is_finite(estimate.low), is_finite(estimate.high)
+    if not has_low and not has_high:
+        side = {BETTER: "above", WORSE: "below"}.get(word, "on both sides of")
+        return Verdict(
+            word,
+            "the real-data equivalent cannot be measured: the interval lies "
+            f"{side} the learning curve",
+        )
+    equivalent = _format_equivalent(estimate)
+    sentence = sentences[word].format(equivalent=equivalent)
+    if not (has_low and has_high):
+        sentence += "; the other end of the interval lies beyond the learning curve"
+    return Verdict(word, sentence)
 
 
 def _format_equivalent(estimate: RealDataEquivalent | Interval) -> str:
-    below, above = not is_finite(estimate.low), not is_finite(estimate.high)
-    outside = "the rest lies off the learning curve"
-    if (below and above) or (estimate.low == estimate.high and below):
-        lies = "above" if estimate.low > 0 else "below" if estimate.high < 0 else "on both sides of"
-        return f"an unknown number of real ones: the interval lies {lies} the learning curve"
-    if below:
-        return f"at most {format_number(estimate.high, 1)} real ones: {outside}"
-    if above:
-        return f"at least {format_number(estimate.low, 1)} real ones: {outside}"
-    bounds = f"[{format_number(estimate.low, 1)}, {format_number(estimate.high, 1)}]"
-    unsure = "" if estimate.low > 0 or estimate.high < 0 else ", so possibly none"
-    return f"{format_number(estimate.value, 1)} {bounds} real ones{unsure}"
+    value, low, high = (
+        format_number(number, 1) for number in (estimate.value, estimate.low, estimate.high)
+    )
+    if not is_finite(estimate.low):
+        return f"at most {high} additional real images"
+    if not is_finite(estimate.high):
+        return f"at least {low} additional real images"
+    return f"{value} [{low}, {high}] additional real images"
 
 
 def format_difference(difference: Interval) -> str:
-    """A difference with its sign and interval: "+0.031 [0.004, 0.058]"."""
+    """Returns a difference with its sign and interval: "+0.031 [0.004, 0.058]"."""
     return f"{format_signed(difference.value)} {_format_bounds(difference, 3)}"
 
 
-def format_share(interval: Interval, *, digits: int = 0) -> str:
-    """A share as a percentage with its interval: "81% [77, 85]"."""
-    value, low, high = (
-        format_number(100 * x, digits) for x in (interval.value, interval.low, interval.high)
-    )
+def format_fraction(interval: Interval, *, digits: int = 0) -> str:
+    """Returns a fraction as a percentage with its interval: "81% [77, 85]"."""
+    value = format_number(100 * interval.value, digits)
+    low = format_number(100 * interval.low, digits)
+    high = format_number(100 * interval.high, digits)
     return f"{value}% [{low}, {high}]"
 
 
 def format_p_relation(p: float) -> str:
-    """A p-value with its relation: "= 0.012" or "< 0.001"."""
+    """Returns a p-value with its relation: "= 0.012" or "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
@@ -254,5 +300,7 @@ def _format_bounds(interval: Interval, digits: int) -> str:
 
 
 def _decimals(size: float) -> int:
-    """Decimals that leave two figures or so of a distance."""
-    return 1 if abs(size) >= 1 else 2 if abs(size) >= 0.1 else 4
+    """Returns the number of decimals that leaves about two significant figures of a distance."""
+    if abs(size) >= 1:
+        return 1
+    return 2 if abs(size) >= 0.1 else 4

@@ -38,7 +38,7 @@ from xraysynth.stages._workspace import Workspace
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
 
-PAGE_VERSION = 3
+PAGE_VERSION = 4
 """Raised whenever what the page or its tables say is changed, so that they are written anew."""
 
 FILES = ("report.html", "results.csv", "results.parquet", "measures.csv", "tradeoffs.csv")

@@ -1,7 +1,7 @@
-"""What the templates of the pages show: numbers as text, rows and sections, ready to be written down.
+"""Views of the pages: numbers as text, rows and sections, ready for the templates.
 
-One module per section, one view per template; a template has loops, plain conditions and attributes,
-and everything that is chosen, sorted, compared or formatted is so here.
+There is one module per section and one view per template. A template has loops, plain conditions and
+attributes only; everything that is chosen, sorted, compared or formatted is done in a view.
 
     >>> from xraysynth.evaluation.metrics.statistics import Interval
     >>> from xraysynth.report.views.cells import score_cell

@@ -1,4 +1,4 @@
-"""What every table of a page is made of: headings, cells and matrices, ready to be written down."""
+"""The parts of every table of a page: headings, cells and matrices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,25 +16,63 @@ from xraysynth.report.formatting import (
     is_finite,
 )
 
+HEADING_TERMS = {
+    "arm": "arm",
+    "macro-F1": "macro-F1",
+    "gain in macro-F1": "macro-F1",
+    "balanced accuracy": "balanced accuracy",
+    "AUROC": "AUROC and AUPRC",
+    "AUPRC": "AUROC and AUPRC",
+    "ECE": "calibration error (ECE)",
+    "Δ duplicates": "duplicate control",
+    "Δ permuted": "permuted control",
+    "p (Holm)": "Holm adjustment",
+    "real-vs-synthetic AUROC": "real-vs-synthetic probe",
+    "pointing game, hit rate": "pointing game",
+    "real-data equivalent": "real-data equivalent",
+    "left out": "leave-one-source-out",
+    "size-matched": "size-matched control",
+    "encoder": "encoder",
+    "d′": "d′",
+    "refused": "refusal",
+    "job": "job",
+    "jobs": "job",
+}
+"""The glossary's term behind a column heading."""
+
 
 @dataclass(frozen=True)
 class Heading:
-    """The head of a column; those of words stand left, those of numbers right."""
+    """The heading of a column.
+
+    Attributes:
+        name: Its text.
+        is_text: Whether the column holds text, which is aligned left, and not numbers.
+        term: The glossary's term that it explains; empty for none.
+    """
 
     name: str
     is_text: bool = False
+    term: str = ""
 
 
 def build_headings(*names: str, text_columns: int = 1) -> list[Heading]:
-    """Heads of columns, of which the first `words` hold words."""
-    return [Heading(name, place < text_columns) for place, name in enumerate(names)]
+    """Returns the headings of columns, of which the first `text_columns` hold text."""
+    headings = []
+    for position, name in enumerate(names):
+        headings.append(Heading(name, position < text_columns, HEADING_TERMS.get(name, "")))
+    return headings
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as `text`, with its `interval` and a `note` below; `raw` is the number for machines.
+    """One cell of a table.
 
-    Without `raw` there is no number, and only `text` is shown.
+    Attributes:
+        text: The number as text, or the words in its place.
+        raw: The number for machines; empty where there is none, and then only `text` is shown.
+        interval: The interval below the number.
+        note: A note below the interval.
     """
 
     text: str = UNKNOWN_TEXT
@@ -44,33 +82,31 @@ class Cell:
 
 
 def score_cell(interval: Interval | None, *, with_sign: bool = False, note: str = "") -> Cell:
-    """A score, or a difference, which has a sign; a dash where it is not known."""
-    return (
-        Cell()
-        if interval is None or not is_finite(interval.value)
-        else raw_score_cell(interval, with_sign, note)
-    )
+    """Returns the cell of a score or, `with_sign`, of a difference; a dash where it is not known."""
+    if interval is None or not is_finite(interval.value):
+        return Cell()
+    return raw_score_cell(interval, with_sign, note)
 
 
 def raw_score_cell(interval: Interval, with_sign: bool = False, note: str = "") -> Cell:
-    """The same, with the number for machines also where that is no number."""
+    """Returns the cell of a score; `raw` is filled even where the score is NaN."""
     text = format_signed(interval.value) if with_sign else format_number(interval.value)
     return Cell(text, str(interval.value), format_bounds(interval.low, interval.high), note)
 
 
 def format_bounds(low: float | None, high: float | None) -> str:
-    """An interval in brackets; empty where it is not known."""
+    """Returns an interval in brackets; empty where it is not known."""
     return f"[{format_number(low)}, {format_number(high)}]" if is_finite(low) else ""
 
 
 def format_percent_bounds(low: float | None, high: float | None) -> str:
-    """An interval of a share in brackets; empty where it is not known."""
+    """Returns an interval of a fraction in brackets, in percent; empty where it is not known."""
     return f"[{format_percent(low)}, {format_percent(high)}]" if is_finite(low) else ""
 
 
 @dataclass(frozen=True)
 class ArmLabel:
-    """The name of an arm, as it is and as it may wrap."""
+    """The name of an arm, as plain text and with places where a line may break."""
 
     name: str
     breakable_name: Markup
@@ -78,13 +114,13 @@ class ArmLabel:
 
 
 def arm_label(arm: Arm) -> ArmLabel:
-    """The label of an arm."""
+    """Returns the label of an arm."""
     return ArmLabel(arm.name, add_word_breaks(arm.name), bool(arm.control))
 
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """A number of images, and its share of the row: as a number for the style, and in words."""
+    """A number of images and its fraction of the row, for the style sheet and as a percentage."""
 
     count: int
     share: str
@@ -93,7 +129,7 @@ class MatrixCell:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """The images of one class, by what was seen in them."""
+    """The images of one class, by the class that was predicted."""
 
     label: str
     cells: Sequence[MatrixCell]
@@ -101,17 +137,18 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Counts by class (row) and class that was seen (column)."""
+    """Counts of images by true or intended class (rows) and predicted class (columns)."""
 
     labels: Sequence[str]
     rows: Sequence[MatrixRow]
 
 
 def build_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matrix:
-    """Counts `(C, C)` with their shares of each row; a row of zeros has shares of 0."""
+    """Returns counts `(C, C)` with their fractions of the row; those of an empty row are 0."""
     rows = []
     for label, row in zip(labels, counts, strict=True):
-        rows.append(MatrixRow(label, [_matrix_cell(count, sum(row)) for count in row]))
+        row_total = sum(row)
+        rows.append(MatrixRow(label, [_matrix_cell(count, row_total) for count in row]))
     return Matrix(labels, rows)
 
 

@@ -128,7 +128,7 @@ def cohort_section(content: Content) -> CohortSection:
         duplicates=_duplicate_facts(content.audit) if content.audit else [],
         notes=audit.notes,
         shortcuts=ShortcutTable(
-            build_headings("told", "from", "balanced accuracy", "chance", "N", text_columns=2),
+            build_headings("target", "view", "balanced accuracy", "chance", "N", text_columns=2),
             [_shortcut_row(row) for row in content.shortcuts],
         ),
         left_out_sources=_left_out_table(content.left_out_sources)
@@ -140,8 +140,8 @@ def cohort_section(content: Content) -> CohortSection:
 def _duplicate_facts(audit: CohortAudit) -> list[Fact]:
     return [
         Fact("Exact duplicates", str(audit.exact_duplicates)),
-        Fact("Near-duplicates", str(audit.near_duplicates)),
-        Fact("… across sources", str(audit.near_duplicates_across_sources)),
+        Fact("Near-duplicates", str(audit.near_duplicates), term="near-duplicates"),
+        Fact("Near-duplicates across sources", str(audit.near_duplicates_across_sources)),
     ]
 
 
@@ -161,7 +161,7 @@ def _count_table(
 
 def _source_confounding_table(rows: Sequence[SourceConfounding]) -> SourceConfoundingTable:
     return SourceConfoundingTable(
-        build_headings("class", "accuracy", "balanced accuracy", "1 % by chance"),
+        build_headings("class", "accuracy", "balanced accuracy", "chance"),
         [
             SourceConfoundingRow(
                 row.label,
@@ -186,9 +186,9 @@ def _shortcut_row(row: Shortcut) -> ShortcutRow:
 
 
 def _left_out_table(rows: Sequence[LeftOutSource]) -> LeftOutTable:
-    names = ("data set", "N", "without it", "as many of all", "without minus as many")
+    names = ("source", "N", "left out", "size-matched", "left out − size-matched")
     return LeftOutTable(
-        build_headings(*names, "all images", "without minus all"),
+        build_headings(*names, "all images", "left out − all images"),
         [LeftOutRow(row.source, format_number(row.n, 0), _left_out_cells(row)) for row in rows],
     )
 

@@ -83,7 +83,7 @@ def curves_section(
             LegendEntry(name, arm_styles.legend_style(name, generators)) for name in generators
         ],
         equivalents=EquivalentTable(
-            build_headings("arm", "real images per synthetic one", "N", ""),
+            build_headings("arm", "real-data equivalent", "N", ""),
             [_equivalent_row(row) for row in equivalents],
         ),
         precision_recall=_precision_recall_panels(plain, classes, generators),

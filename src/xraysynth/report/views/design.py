@@ -7,9 +7,9 @@ from xraysynth.report.content import Arm
 from xraysynth.report.formatting import UNKNOWN_TEXT, format_percent
 
 CONTROL_DESCRIPTIONS = {
-    "duplicate": "repeats of real images in place of the synthetic ones",
-    "permuted": "synthetic images under permuted labels",
-    "size_matched": "as few images as without a data set, but drawn from all data sets",
+    "duplicate": "duplicate control (repeated real images in place of the synthetic ones)",
+    "permuted": "permuted control (synthetic images with permuted labels)",
+    "size_matched": "size-matched control (as few images as without one source, drawn from all sources)",
 }
 """What each kind of control is."""
 
@@ -78,6 +78,6 @@ def _describe_optimiser_steps(arms: Sequence[Arm]) -> str:
     if len(steps) == 1:
         return f"Every arm took {steps.pop()} optimiser steps."
     return (
-        f"Trainings took {min(steps)} to {max(steps)} optimiser steps, as some were stopped early: what "
-        "arms gain may be due to more or fewer steps."
+        f"Trainings took {min(steps)} to {max(steps)} optimiser steps, because some were stopped early; "
+        "a part of a gain may be due to the number of steps."
     )

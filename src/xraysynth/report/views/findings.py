@@ -1,4 +1,4 @@
-"""The first screen: what was found of each generator."""
+"""The first screen of a study's page: the findings on each generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,23 +6,35 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from xraysynth.report import arm_groups, figures
+from xraysynth.report.arm_groups import PRIMARY_METRIC
 from xraysynth.report.content import Arm
-from xraysynth.report.findings import PRIMARY_METRIC, Finding
+from xraysynth.report.findings import Finding
 from xraysynth.report.verdicts import Verdict
+
+TITLE_TERMS = {
+    "Distance": "real-vs-real baseline",
+    "Memorisation": "memorisation flag",
+    "Label fidelity": "label fidelity",
+    "Real-data equivalent": "real-data equivalent",
+    "Synthetic only": "synthetic fraction",
+    "Permuted control": "permuted control",
+}
+"""The glossary's term behind the title of each verdict."""
 
 
 @dataclass(frozen=True)
 class TitledVerdict:
-    """A verdict under its title."""
+    """A verdict under its title, which explains a `term` of the glossary."""
 
     title: str
+    term: str
     word: str
     sentence: str
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One generator: its gain, and sentences on its controls, what it rests on and its images."""
+    """One generator's gain over real only, with its controls, its basis and verdicts on its images."""
 
     generator: str
     word: str
@@ -34,7 +46,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class FindingsSection:
-    """What was found; `cost_verdict` is the verdict on what gains cost."""
+    """The first screen; `cost_verdict` says which gain is cheapest, None where nothing was compared."""
 
     headlines: Sequence[Headline]
     cost_verdict: Verdict | None
@@ -47,39 +59,35 @@ def findings_section(
     arms: Sequence[Arm],
     generators: Sequence[str],
 ) -> FindingsSection:
-    """Findings, and the figure of what the arms gain."""
-    return FindingsSection(
-        [_headline(one) for one in findings], cost_verdict, _draw_gains(arms, generators)
-    )
+    """Returns the findings, and the figure of the arms' gains over real only."""
+    headlines = list(map(_headline, findings))
+    return FindingsSection(headlines, cost_verdict, _draw_gains(arms, generators))
 
 
 def _headline(finding: Finding) -> Headline:
     gain, _, controls = finding.utility.sentence.partition("; ")
+    facts = []
+    for title, verdict in finding.other_verdicts:
+        facts.append(TitledVerdict(title, TITLE_TERMS[title], verdict.word, verdict.sentence))
     return Headline(
         generator=finding.generator,
         word=finding.utility.word,
         gain=gain,
         controls=controls[:1].upper() + controls[1:],
         basis=finding.basis,
-        facts=[
-            TitledVerdict(title, said.word, said.sentence) for title, said in finding.other_verdicts
-        ],
+        facts=facts,
     )
 
 
 def _draw_gains(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
-    compared = [
-        arm
-        for arm in arms
-        if PRIMARY_METRIC in arm.scores
-        and PRIMARY_METRIC in arm.gains_over_real
-        and not arm.left_out_source
-        and arm.real_fraction == 1
-    ]
+    compared = [arm for arm in arms if _has_comparable_gain(arm)]
     if not compared:
         return ""
-    return Markup(
-        figures.draw_differences(
-            compared, generators, PRIMARY_METRIC, arm_groups.SUMMARY_METRICS[PRIMARY_METRIC]
-        )
-    )
+    name = arm_groups.SUMMARY_METRICS[PRIMARY_METRIC]
+    return Markup(figures.draw_differences(compared, generators, PRIMARY_METRIC, name))
+
+
+def _has_comparable_gain(arm: Arm) -> bool:
+    """Whether an arm of the whole train split was compared with real only."""
+    is_scored = PRIMARY_METRIC in arm.scores and PRIMARY_METRIC in arm.gains_over_real
+    return is_scored and not arm.left_out_source and arm.real_fraction == 1

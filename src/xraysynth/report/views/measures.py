@@ -14,12 +14,29 @@ from xraysynth.report.views.cells import Heading, build_headings
 DIRECTION_TITLES = {
     "lower": "lower is better",
     "higher": "higher is better",
-    "floor": "the nearer to the floor the better",
+    "floor": "best near the baseline",
 }
 """What `better` of a measure says."""
 
 MEMORISATION_METRICS = ("memorised", "AuthPct", "C_T", "MiFD", "MiFID")
 """What the metrics begin with that ask whether images are copies."""
+
+FAMILY_TERMS = {
+    "FD": "Fréchet distance (FD)",
+    "FD∞": "Fréchet distance (FD)",
+    "KD": "kernel distance (KD)",
+    "CMMD": "CMMD",
+    "precision": "precision and recall (of images)",
+    "recall": "precision and recall (of images)",
+    "density": "density and coverage",
+    "coverage": "density and coverage",
+    "Vendi": "Vendi score",
+    "memorised share": "memorisation flag",
+    "AuthPct": "AuthPct",
+    "C_T": "C_T",
+    "MiFD": "MiFID",
+}
+"""The glossary's term behind a family of metrics."""
 
 _INCEPTION_NAMES = (("FID", "FD"), ("KID", "KD"))
 
@@ -48,9 +65,10 @@ class MetricFamilyRow:
 
 @dataclass(frozen=True)
 class MetricFamily:
-    """One metric with every encoder."""
+    """One metric with every encoder; `term` is the glossary's term that explains it, empty for none."""
 
     name: str
+    term: str
     direction: str
     rows: Sequence[MetricFamilyRow]
 
@@ -158,7 +176,7 @@ def measure_table(pools: Pools, *, memorisation: bool) -> MeasureTable:
             places = [(name, pool.generator, encoder) for encoder in columns]
             cells = [_measure_cell(by_place.get(place), notes) for place in places]
             rows.append(MetricFamilyRow(add_word_breaks(pool.generator), cells))
-        families.append(MetricFamily(name, direction, rows))
+        families.append(MetricFamily(name, FAMILY_TERMS.get(name, ""), direction, rows))
     return MeasureTable(build_headings("images of", *columns), families, notes)
 
 

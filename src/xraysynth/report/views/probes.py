@@ -42,7 +42,7 @@ class ProbeTable:
 
 def probe_table(arms: Sequence[Arm]) -> ProbeTable:
     """Probes of the arms that have any."""
-    names = ("told synthetic, AUROC", "N", "pointing, hit rate", "elsewhere", "chance")
+    names = ("real-vs-synthetic AUROC", "N", "pointing game, hit rate", "elsewhere", "chance")
     probed = [arm for arm in arms if arm.real_vs_synthetic_auroc or arm.pointing_game]
     return ProbeTable(
         build_headings("arm", *names, "best fixed", "N"), [_probe_row(arm) for arm in probed]

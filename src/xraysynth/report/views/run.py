@@ -33,10 +33,11 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and its value."""
+    """A name and its value; `term` is the glossary's term behind the name, empty for none."""
 
     name: str
     value: str
+    term: str = ""
 
 
 @dataclass(frozen=True)
