@@ -1,8 +1,10 @@
-"""Synthetic images: prompts to requests, generators to pools, and what they cost.
+"""Synthetic images: from prompts and generators to pools of images, and what the images cost.
 
-A `generators` plug-in answers requests one by one; `pool` commits every answer and goes on where it
-was stopped; `ledger` says what was spent, as `metering` measured it. `lora` fine-tunes, `images_api`
-calls a paid service, `schedulers` builds the noise schedules of diffusion models.
+`prompts` turns class labels into requests, and a plug-in of `generators` makes one image per request.
+`pool` commits each image as soon as it is made, block by block (`blocks`), and continues where an
+earlier run was stopped. `metering` measures time, memory and energy, and `ledger` adds up these
+measurements and the prices. `lora` fine-tunes a diffusion model, `schedulers` builds its noise
+schedules, and `images_api` calls a paid service. `recipe` holds the options of the stage.
 
     >>> from xraysynth.generation.lora.recipe import LoraRecipe
     >>> LoraRecipe(rank=8).rank
@@ -10,6 +12,7 @@ calls a paid service, `schedulers` builds the noise schedules of diffusion model
 """
 
 __all__ = [
+    "blocks",
     "generators",
     "images_api",
     "ledger",

@@ -1,12 +1,13 @@
-"""What images cost: seconds, memory, energy, dollars and refusals, per image and in total.
+"""The ledger: what images cost in seconds, memory, energy and dollars, per image and in total.
 
->>> found = aggregate_attempts([Attempt("image", cost_usd=0.04), Attempt("refused", cost_usd=0.02)], [])
->>> found.images, found.attempts, found.cost_usd
+>>> ledger = aggregate_attempts([Attempt("image", cost_usd=0.04), Attempt("refused", cost_usd=0.02)], [])
+>>> ledger.images, ledger.attempts, ledger.cost_usd
 (1, 2, 0.06)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,45 @@ from xraysynth.records import JsonObject, from_json
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """What making images or a fine-tuning took: one session of it, or all together.
+    """What it took to make images or to fine-tune: of one session, or of all sessions together.
 
-    None stands for what was not measured or is not meant: dollars of what computes here, the images
-    of a fine-tuning. MB are 10^6 bytes. What each total is of, `aggregate_attempts` and
-    `aggregate_sessions` say.
+    A field is None where it was not measured or does not apply, such as dollars for a model that
+    runs on this machine, or images for a fine-tuning. `aggregate_attempts` and `aggregate_sessions`
+    define the totals.
+
+    Attributes:
+        images: Images that were made.
+        attempts: Requests that ended, with or without an image.
+        retries: Calls that failed and were repeated.
+        sessions: Sessions that began.
+        unmetered_sessions: Sessions that left no measurement, because they were killed.
+        seconds: Time of all sessions; None where one of them is not measured.
+        seconds_at_least: Lower bound of that time, from the sessions that are measured.
+        load_seconds: Time in which the model was loaded.
+        seconds_p50: Median of the time per image.
+        seconds_p95: 95th percentile of the time per image.
+        seconds_per_image: Time of sessions over their images, with loading and refusals.
+        images_per_hour: Images over the time of sessions, without loading.
+        energy_kwh: Energy of all sessions; None where one of them is not measured.
+        energy_kwh_at_least: Lower bound of that energy, from the sessions that are measured.
+        energy_kwh_per_1000: Energy per 1,000 images.
+        energy_method: How the energy is known: read from counters, or estimated.
+        cost_usd: Dollars that the service's answers report.
+        cost_usd_per_image: Dollars over the images whose price is known.
+        possible_usd: Dollars that may have been billed besides.
+        peak_rss_mb: Peak of main memory, in MB (10^6 bytes), as all memory here.
+        peak_vram_mb: Peak of GPU memory.
+        cpu_cores: Processor cores that the process may use.
+        gpu: Name of the GPU.
+        gpu_memory_mb: All memory of the GPU.
+        device: Where the model runs: "cpu", "cuda", or the service that serves it.
+        engine: Library or service that makes the images.
+        model: Name of the model.
+        dtype: Number format of the weights.
+        steps: Denoising steps per image.
+        parameters: Parameters of the model.
+        trained_parameters: Parameters that were fine-tuned.
+        bytes_on_disk: Size of the model's files.
     """
 
     images: int | None = None
@@ -63,24 +98,36 @@ class Ledger:
 
     @property
     def known_values(self) -> dict[str, float | str]:
-        """Name -> value of what is not None."""
-        values = ((item.name, getattr(self, item.name)) for item in fields(self))
-        return {name: value for name, value in values if value is not None}
+        """Field name -> value, for the fields that are not None."""
+        values: dict[str, float | str] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                values[item.name] = value
+        return values
 
 
 MACHINE_FIELDS = ("cpu_cores", "gpu", "gpu_memory_mb")
-"""What a session says of its machine."""
+"""Fields of a session's ledger that describe its machine."""
 
 MODEL_FIELDS = (
     *("device", "engine", "model", "dtype", "steps", "load_seconds"),
     *("parameters", "trained_parameters", "bytes_on_disk"),
 )
-"""What a generator says of itself (`Generator.measured`)."""
+"""Fields in which a generator describes itself (`Generator.model_ledger`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How one request ended, and what is known of it; `cost_possible_usd` may have been billed."""
+    """One request that ended: its outcome, and what is known of its time and price.
+
+    Attributes:
+        outcome: One of `records.Outcome`.
+        seconds: Time until the answer came.
+        cost_usd: Dollars that the answer reports.
+        cost_possible_usd: Dollars that may have been billed, as the answer did not say.
+        retries: Calls that failed before this answer came.
+    """
 
     outcome: str
     seconds: float | None = None
@@ -90,27 +137,40 @@ class Attempt:
 
     @classmethod
     def from_entry(cls, outcome: str, facts: JsonObject) -> "Attempt":
-        """The attempt of an entry in a store's journal."""
-        names = ("seconds", "cost_usd", "cost_possible_usd", "retries")
-        return cls(outcome, *(facts.get(name) for name in names))
+        """Builds the attempt from the outcome and the facts of a store's journal entry."""
+        return cls(
+            outcome,
+            seconds=facts.get("seconds"),
+            cost_usd=facts.get("cost_usd"),
+            cost_possible_usd=facts.get("cost_possible_usd"),
+            retries=facts.get("retries"),
+        )
 
     @property
     def reported_usd(self) -> float | None:
-        """Dollars that the answer said it cost; None where it did not say, which is not for nothing."""
-        silent = not self.cost_usd and (self.cost_possible_usd or 0.0) > 0
-        return None if silent else self.cost_usd
+        """Dollars that the answer reports; None where it reports none, which may still be billed."""
+        is_unreported = not self.cost_usd and (self.cost_possible_usd or 0.0) > 0
+        return None if is_unreported else self.cost_usd
 
 
 def aggregate_sessions(journal: Path) -> Ledger:
-    """What all sessions of a journal (`metering.measure_session`) took together.
+    """Adds up all sessions of a journal that `metering.measure_session` wrote.
 
-    `seconds` and `energy_kwh` are None where a session does not know them, and what the others
-    know is then in `seconds_at_least` and `energy_kwh_at_least`. `sessions` counts all,
-    `unmetered_sessions` those that left no measurement.
+    Args:
+        journal: The file of JSON lines.
+
+    Returns:
+        A ledger whose `sessions` counts all sessions and `unmetered_sessions` those without a
+        measurement. `seconds` and `energy_kwh` are None where a session does not know them; the sum
+        over the other sessions is then in `seconds_at_least` and `energy_kwh_at_least`.
     """
-    lines = read_json_lines(journal)
-    sessions = [from_json(Ledger, line) for line in lines if line["session"] == "ended"]
-    begun = sum(line["session"] == "begun" for line in lines)
+    sessions: list[Ledger] = []
+    begun = 0
+    for line in read_json_lines(journal):
+        if line["session"] == "begun":
+            begun += 1
+        elif line["session"] == "ended":
+            sessions.append(from_json(Ledger, line))
     seconds, seconds_at_least = _total_or_lower_bound(sessions, "seconds", expected_sessions=begun)
     energy_kwh, energy_kwh_at_least = _total_or_lower_bound(
         sessions, "energy_kwh", expected_sessions=begun
@@ -127,65 +187,104 @@ def aggregate_sessions(journal: Path) -> Ledger:
 
 
 def aggregate_attempts(attempts: Sequence[Attempt], sessions: Sequence[Ledger]) -> Ledger:
-    """The ledger of a pool from all attempts and from its sessions.
+    """Computes the ledger of a pool from all its requests and all its sessions.
 
-    A rate divides what is known by the images that it is known of. `images_per_hour` is over the
-    time of sessions, loading the model left out, and `seconds_per_image` the time of sessions,
-    loading and refusals included, over their images; `seconds_p50` and `seconds_p95` are over
-    images. `energy_kwh` is None where some image was made unmetered; what is known of it is then
-    `energy_kwh_at_least`. Dollars are what the answers said was used: `cost_usd` of those that did,
-    None where none did, and `cost_usd_per_image` over the images of known price; `possible_usd` is
-    what other answers, or one that never came, may have cost.
+    A rate divides a known total by the images for which it is known:
+
+    - `seconds_p50` and `seconds_p95` are percentiles over images.
+    - `seconds_per_image` is the time of sessions, with loading and refusals, over their images.
+    - `images_per_hour` leaves out the time in which the model was loaded.
+    - `energy_kwh` is None where an image was made in a session without a measurement; the energy of
+      the other sessions is then in `energy_kwh_at_least`.
+    - `cost_usd` sums the dollars that the answers report, and is None where none reports any;
+      `cost_usd_per_image` divides them by the images of known price.
+    - `possible_usd` is what the other answers, and calls without an answer, may have cost.
+
+    Args:
+        attempts: Every request that ended, also those that were repeated.
+        sessions: The ledger of every session that worked on the pool.
     """
     images = [attempt for attempt in attempts if attempt.outcome == "image"]
-    seconds = [attempt.seconds for attempt in images if attempt.seconds is not None]
-    prices = [attempt.reported_usd for attempt in attempts if attempt.reported_usd is not None]
-    priced = sum(attempt.reported_usd is not None for attempt in images)
-    metered_images = _sum_field(_sessions_with(sessions, "energy_kwh"), "images")
-    count = len(sessions) if metered_images >= len(images) else None
-    energy_kwh, energy_kwh_at_least = _total_or_lower_bound(
-        sessions, "energy_kwh", expected_sessions=count
-    )
-    energy_kwh_per_image = _mean_per_image(sessions, "energy_kwh")
-    return replace(
+    ledger = replace(
         _combine_model_and_machine(sessions),
         images=len(images),
         attempts=len(attempts),
         retries=sum(attempt.retries or 0 for attempt in attempts),
+    )
+    ledger = _with_speed(ledger, images, sessions)
+    ledger = _with_energy(ledger, len(images), sessions)
+    return _with_prices(ledger, attempts)
+
+
+def _with_speed(ledger: Ledger, images: Sequence[Attempt], sessions: Sequence[Ledger]) -> Ledger:
+    seconds = [attempt.seconds for attempt in images if attempt.seconds is not None]
+    return replace(
+        ledger,
         seconds_p50=_percentile(seconds, 50),
         seconds_p95=_percentile(seconds, 95),
         seconds_per_image=_mean_per_image(sessions, "seconds"),
         images_per_hour=_compute_images_per_hour(sessions),
+    )
+
+
+def _with_energy(ledger: Ledger, image_count: int, sessions: Sequence[Ledger]) -> Ledger:
+    metered_images = _sum_field(_sessions_with(sessions, "energy_kwh"), "images")
+    all_images_metered = metered_images >= image_count
+    energy_kwh, energy_kwh_at_least = _total_or_lower_bound(
+        sessions, "energy_kwh", expected_sessions=len(sessions) if all_images_metered else None
+    )
+    kwh_per_image = _mean_per_image(sessions, "energy_kwh")
+    return replace(
+        ledger,
         energy_kwh=energy_kwh,
         energy_kwh_at_least=energy_kwh_at_least,
-        energy_kwh_per_1000=None if energy_kwh_per_image is None else energy_kwh_per_image * 1000,
+        energy_kwh_per_1000=None if kwh_per_image is None else kwh_per_image * 1000,
+    )
+
+
+def _with_prices(ledger: Ledger, attempts: Sequence[Attempt]) -> Ledger:
+    prices: list[float] = []
+    priced_images = 0
+    for attempt in attempts:
+        if attempt.reported_usd is not None:
+            prices.append(attempt.reported_usd)
+            priced_images += attempt.outcome == "image"
+    return replace(
+        ledger,
         cost_usd=sum(prices) if prices else None,
-        cost_usd_per_image=sum(prices) / priced if priced else None,
+        cost_usd_per_image=sum(prices) / priced_images if priced_images else None,
         possible_usd=sum(attempt.cost_possible_usd or 0.0 for attempt in attempts),
     )
 
 
 def _compute_images_per_hour(sessions: Sequence[Ledger]) -> float | None:
-    """Images over the time left after loading, of the sessions that say how long loading took.
+    """Divides images by the time that is left after loading the model.
 
-    Where none says, nothing is loaded.
+    Only sessions that know how long loading took are counted; where none knows, no model was loaded
+    and all are counted.
     """
     counted = _sessions_with(sessions, "load_seconds") or sessions
-    working = _sum_field(counted, "seconds") - _sum_field(counted, "load_seconds")
-    return _sum_field(counted, "images") / working * 3600 if working > 0 else None
+    working_seconds = _sum_field(counted, "seconds") - _sum_field(counted, "load_seconds")
+    if working_seconds <= 0:
+        return None
+    return _sum_field(counted, "images") / working_seconds * 3600
 
 
 def _total_or_lower_bound(
     sessions: Sequence[Ledger], name: str, *, expected_sessions: int | None
 ) -> tuple[float | None, float | None]:
-    """A total where `of` sessions know it, else what it is at least."""
+    """Sums a field over the sessions that know it.
+
+    Returns:
+        (total, None) where as many sessions as expected know the field, else (None, lower bound).
+    """
     knowing = _sessions_with(sessions, name)
     total = _sum_field(knowing, name) if knowing else None
     return (total, None) if len(knowing) == expected_sessions else (None, total)
 
 
 def _mean_per_image(sessions: Sequence[Ledger], name: str) -> float | None:
-    """A total over the images of the sessions that know it."""
+    """Divides the total of a field by the images of the sessions that know the field."""
     knowing = _sessions_with(sessions, name)
     images = _sum_field(knowing, "images")
     return _sum_field(knowing, name) / images if images else None
@@ -196,25 +295,33 @@ def _sessions_with(sessions: Sequence[Ledger], name: str) -> list[Ledger]:
 
 
 def _combine_model_and_machine(sessions: Sequence[Ledger]) -> Ledger:
-    """Of the model and the machine: the last session that knows, and the highest of the peaks.
+    """Combines what sessions know of model and machine: the last known value, and the highest peaks.
 
-    The machine is left out where sessions differ in it: what they add up to was measured on none.
+    The machine is left out where sessions ran on different ones, as their sum was measured on none.
     """
-    machines = {tuple(getattr(session, name) for name in MACHINE_FIELDS) for session in sessions}
-    names = (*MODEL_FIELDS, "energy_method", *(MACHINE_FIELDS if len(machines) == 1 else ()))
-    found: dict[str, Any] = {}
+    machines = set(map(attrgetter(*MACHINE_FIELDS), sessions))
+    machine_fields = MACHINE_FIELDS if len(machines) == 1 else ()
+    values: dict[str, Any] = {}
     for session in sessions:
-        found |= {
-            name: session.known_values[name] for name in names if name in session.known_values
-        }
-    for name in ("peak_rss_mb", "peak_vram_mb"):
-        peaks = [getattr(session, name) for session in _sessions_with(sessions, name)]
-        found[name] = max(peaks, default=None)
-    return Ledger(**found)
+        for name in (*MODEL_FIELDS, "energy_method", *machine_fields):
+            value = getattr(session, name)
+            if value is not None:
+                values[name] = value
+    return Ledger(
+        **values,
+        peak_rss_mb=_max_field(sessions, "peak_rss_mb"),
+        peak_vram_mb=_max_field(sessions, "peak_vram_mb"),
+    )
 
 
 def _sum_field(sessions: Sequence[Ledger], name: str) -> float:
     return float(sum(getattr(session, name) or 0 for session in sessions))
+
+
+def _max_field(sessions: Sequence[Ledger], name: str) -> float | None:
+    """Returns the largest value of a field over the sessions that know it; None if none does."""
+    knowing = _sessions_with(sessions, name)
+    return max(map(attrgetter(name), knowing), default=None)
 
 
 def _percentile(values: Sequence[float], percent: int) -> float | None:

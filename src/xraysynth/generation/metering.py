@@ -1,4 +1,4 @@
-"""Measuring a stretch of work: its time, memory and energy, and the machine that it ran on."""
+"""Measurement of a stretch of work: its time, memory and energy, and the machine that it ran on."""
 
 import logging
 import sys
@@ -13,32 +13,37 @@ from xraysynth.files import append_json_line
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.provenance import cpu_cores, peak_memory_mb
 
+ESTIMATING_MODES = ("cpu_load", "constant")
+"""codecarbon's tracking modes that estimate the energy instead of reading a counter."""
+
 
 @dataclass
 class Meter:
-    """A running measurement: `ledger` says what the work took once it has ended."""
+    """A running measurement; its `ledger` is filled in when the measured work ends."""
 
     ledger: Ledger = field(default_factory=Ledger)
 
 
 @contextmanager
 def measure_resources() -> Iterator[Meter]:
-    """Measure a stretch of work; the meter's ledger is there when it ends, also by an error.
+    """Measures the work inside a `with` block.
 
-    It has `seconds`, `peak_rss_mb`, `peak_vram_mb` and, with codecarbon installed, `energy_kwh` of
-    this process and `energy_method`: what it reads from the processor's counters where it may, and
-    otherwise an estimate from the processor's rated power and its load. Of the machine: the
-    `cpu_cores` that this process may use and, where torch sees a GPU, its name `gpu` and all of its
-    memory, `gpu_memory_mb`.
+    Yields:
+        A meter, whose ledger is complete after the block, also when the block raises. The ledger
+        has `seconds`, the peaks `peak_rss_mb` and `peak_vram_mb`, the `cpu_cores` that this process
+        may use and, where torch sees a GPU, its name `gpu` and its total `gpu_memory_mb`. Where
+        codecarbon is installed, it also has `energy_kwh` of this process and `energy_method`: read
+        from the processor's counters where these can be read, and otherwise estimated from the
+        processor's rated power and load.
     """
     meter = Meter()
     _reset_peaks()
     tracker = _start_energy_tracker()
-    began = time.perf_counter()
+    start = time.perf_counter()
     try:
         yield meter
     finally:
-        seconds = round(time.perf_counter() - began, 3)
+        seconds = round(time.perf_counter() - start, 3)
         energy_kwh, energy_method = _stop_energy_tracker(tracker)
         gpu, gpu_memory_mb = _gpu_properties()
         meter.ledger = Ledger(
@@ -55,10 +60,14 @@ def measure_resources() -> Iterator[Meter]:
 
 @contextmanager
 def measure_session(journal: Path) -> Iterator[None]:
-    """Measure a stretch of work that may be one of several, and add it to a file of JSON lines.
+    """Measures one of several sessions of work and appends it to a file of JSON lines.
 
-    A line says that the session has begun, and another one, also after an error, what it took: of
-    a session that was killed only the first is there, so that it is missed.
+    The file gets a first line when the session begins and a second one with its measurements when
+    the session ends, also by an error. A session that was killed leaves only the first line, by
+    which `ledger.aggregate_sessions` knows that its measurements are missing.
+
+    Args:
+        journal: The file of JSON lines.
     """
     append_json_line(journal, {"session": "begun"})
     meter = Meter()
@@ -70,20 +79,25 @@ def measure_session(journal: Path) -> Iterator[None]:
 
 
 def _reset_peaks() -> None:
-    """Linux forgets its peak when asked to, so that one process can meter several stretches."""
-    with suppress(OSError):  # elsewhere the peak is that of the process so far
+    """Resets the peaks of memory, so that one process can measure several stretches of work."""
+    with suppress(OSError):  # only Linux can do so; elsewhere the peak is that of the whole process
         Path("/proc/self/clear_refs").write_text("5")
-    if torch := _torch_on_gpu():
+    torch = _torch_on_gpu()
+    if torch:
         torch.cuda.reset_peak_memory_stats()
 
 
 def _peak_rss_mb() -> float:
+    """Returns the largest resident set since the last reset in MB, where the system tells it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return peak_memory_mb()
-    kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return kibibytes * 1024 / 1e6
+    for line in lines:
+        if line.startswith("VmHWM"):
+            kibibytes = int(line.split()[1])
+            return kibibytes * 1024 / 1e6
+    return peak_memory_mb()
 
 
 def _peak_vram_mb() -> float | None:
@@ -92,27 +106,29 @@ def _peak_vram_mb() -> float | None:
 
 
 def _gpu_properties() -> tuple[str | None, int | None]:
-    """Name and memory in MB of the GPU that torch sees."""
-    if not (torch := _torch_on_gpu()):
+    """Returns the name and the memory in MB of the GPU that torch uses, or None and None."""
+    torch = _torch_on_gpu()
+    if not torch:
         return None, None
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return properties.name, round(properties.total_memory / 1e6)
 
 
 def _torch_on_gpu() -> Any:
-    torch = sys.modules.get("torch")  # asking must not import it
+    """Returns the module torch if it is already imported and sees a GPU, else None."""
+    torch = sys.modules.get("torch")  # a measurement must not import torch
     return torch if torch is not None and torch.cuda.is_available() else None
 
 
 def _start_energy_tracker() -> Any:
-    """A running codecarbon tracker of this process, or None where it is not installed."""
+    """Starts a codecarbon tracker of this process; returns None if codecarbon is not installed."""
     try:
         from codecarbon import OfflineEmissionsTracker
     except ImportError:
         return None
-    logging.getLogger("codecarbon").disabled = True  # its notes would mix with the progress
+    logging.getLogger("codecarbon").disabled = True  # its notes would mix with the progress bar
     tracker = OfflineEmissionsTracker(
-        country_iso_code="USA",  # decides grams of carbon only, which are not used
+        country_iso_code="USA",  # only decides the grams of carbon, which are not used
         save_to_file=False,
         allow_multiple_runs=True,
         tracking_mode="process",
@@ -123,11 +139,12 @@ def _start_energy_tracker() -> Any:
 
 
 def _stop_energy_tracker(tracker: Any) -> tuple[float | None, str | None]:
-    """Energy in kWh of a tracker's work, and how it is known."""
+    """Stops a tracker and returns the energy in kWh and the method by which it is known."""
     if tracker is None:
         return None, None
     tracker.stop()
-    modes = [getattr(part, "_mode", "") for part in tracker._hardware]
-    estimated = any(mode in ("cpu_load", "constant") for mode in modes)
-    method = "estimated from rated power and load" if estimated else "processor counters"
+    method = "processor counters"
+    for component in tracker._hardware:
+        if getattr(component, "_mode", "") in ESTIMATING_MODES:
+            method = "estimated from rated power and load"
     return tracker.final_emissions_data.energy_consumed, method

@@ -1,15 +1,18 @@
-"""Pools: a generator's images in a content-addressed folder, filled block by block."""
+"""Pools: the images of one generator in a content-addressed folder, filled block by block."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from sys import intern
+from typing import Literal, NamedTuple
 
 from xraysynth.errors import PoolError
 from xraysynth.files import append_json_line, exclusive_lock, read_json_lines
+from xraysynth.generation.blocks import requests_of_incomplete_blocks, select_blocks
 from xraysynth.generation.generators.base import Generator
 from xraysynth.generation.ledger import Attempt, Ledger, aggregate_attempts
 from xraysynth.generation.metering import Meter, measure_resources
@@ -29,14 +32,29 @@ from xraysynth.records import (
 from xraysynth.seeds import digest, identity
 
 SESSIONS_FILE = "ledger.jsonl"
-"""File in a pool's folder: one line for every time it was worked on."""
+"""File in a pool's folder with one line for every session that worked on the pool."""
 
 FINAL_OUTCOMES = ("image", "refused", "empty")
-"""Outcomes that are not asked for again; failures and answers that never came are."""
+"""Outcomes after which a request is not sent again; failed and unanswered requests are."""
+
+ORIGINAL_SUFFIXES = (".png", ".jpg", ".webp")
+"""Formats in which a service returns images, as the pool's archive holds them."""
+
+WHOLE_POOL = (0, 1)
+"""The shard (index, count) that is the whole pool."""
 
 
 def pool_store(generator: Generator, bank: PromptBank, *, seed: int, parent: Path) -> ImageStore:
-    """Where the pool of this recipe lies. The number of images is no part of it: a pool grows."""
+    """Returns the store of the pool that this generator makes from these prompts.
+
+    The number of images is not part of the store's identity, so that a pool can grow.
+
+    Args:
+        generator: Decides the pixels together with the prompts and the seed.
+        bank: The phrases of the prompts.
+        seed: Seed of prompts and images.
+        parent: Folder below which pools lie.
+    """
     made_by = {"generator": identity(generator), "prompts": digest(asdict(bank)), "seed": seed}
     return ImageStore(parent, generator.name, made_by)
 
@@ -46,45 +64,45 @@ def fill(
     generator: Generator,
     requests: Sequence[Request],
     *,
-    shard: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = WHOLE_POOL,
 ) -> Counter[str]:
-    """Make what is missing of this shard (index, count). Killed and restarted, nothing is repeated.
+    """Generates the missing images of one shard of a pool; can be stopped and repeated at any time.
 
-    Returns how many requests of the shard have ended with each outcome. Only the whole, (0, 1),
-    writes the manifest: it makes what all shards have left, and pools them.
+    Work is cut into blocks of one class and `generator.block_size` consecutive indices. An
+    incomplete block is generated whole again, but only its missing images are added, so that no
+    image depends on where an earlier run was stopped. The session's cost is added to the pool's
+    ledger, also when the work is interrupted.
 
-    Work is cut into blocks of one class and `generator.block` consecutive indices. A block that is
-    partly there is made whole again and only its missing images are added, so that no image depends
-    on where an earlier run stopped. What was spent is added to the pool's ledger, also when the
-    work is stopped.
+    Args:
+        store: The pool's folder.
+        generator: Makes the images.
+        requests: All images that the pool must hold, by class.
+        shard: (index, count). The whole pool, (0, 1), also makes what other shards have left out,
+            and writes the manifest.
+
+    Returns:
+        Outcome -> number of requests of the shard that ended so.
     """
     with store.writer(_shard_name(shard)) as writer:
-        _write_learning_record(
-            store, generator
-        )  # first: a pool that was cut short needs it just as much
-        ends = store.map_entries(lambda entry: intern(entry.outcome))
-        done = {name for name, outcome in ends.items() if outcome in FINAL_OUTCOMES}
-        blocks = [
-            b
-            for n, b in enumerate(_split_into_blocks(requests, generator.block_size or 1))
-            if _is_in_shard(n, shard)
-        ]
-        open_blocks = [b for b in blocks if any(r.image_id not in done for r in b)]
-        todo = [request for block in open_blocks for request in block]
-        if todo:
-            with _record_session(store, generator) as made:
-                for result in _generate_with_progress(generator, todo):
+        _write_learning_record(store, generator)  # first: an interrupted pool needs it as well
+        blocks = select_blocks(requests, generator.block_size or 1, shard)
+        outcomes = store.map_entries(lambda entry: intern(entry.outcome))
+        done = {image_id for image_id, outcome in outcomes.items() if outcome in FINAL_OUTCOMES}
+        pending = requests_of_incomplete_blocks(blocks, done)
+        if pending:
+            with _record_session(store, generator) as session_outcomes:
+                for result in _generate_with_progress(generator, pending):
                     if result.request.image_id not in done:
                         _commit(writer, store, generator.name, result)
-                        ends[result.request.image_id] = result.outcome
-                        made[result.outcome] += 1
-    if shard == (0, 1):
+                        outcomes[result.request.image_id] = result.outcome
+                        session_outcomes[result.outcome] += 1
+    if shard == WHOLE_POOL:
         store.write_manifest()
-    return Counter(ends[request.image_id] for block in blocks for request in block)
+    return Counter(outcomes[request.image_id] for request in chain.from_iterable(blocks))
 
 
 def journal_path(store: ImageStore, shard: tuple[int, int]) -> Path:
-    """The file that is there once a shard has been worked on, and gone with its pool."""
+    """Returns the journal of a shard, which exists once the shard has been worked on."""
     return store.folder / "journal" / f"{_shard_name(shard)}.jsonl"
 
 
@@ -92,20 +110,10 @@ def _shard_name(shard: tuple[int, int]) -> str:
     return f"shard-{shard[0]}-of-{shard[1]}"
 
 
-def _split_into_blocks(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
-    for _, block in groupby(requests, key=lambda r: (r.label, r.index // size)):
-        yield list(block)
-
-
-def _is_in_shard(number: int, shard: tuple[int, int]) -> bool:
-    index, count = shard
-    return number % count == index
-
-
 def _generate_with_progress(
     generator: Generator, requests: Sequence[Request]
 ) -> Iterator[GenerationResult]:
-    """The generator's results, with a progress bar."""
+    """Yields the generator's results and shows a progress bar."""
     with progress_bar(f"generate {generator.name}", len(requests)) as bar:
         for result in generator.generate(requests):
             yield result
@@ -114,7 +122,7 @@ def _generate_with_progress(
 
 @contextmanager
 def _record_session(store: ImageStore, generator: Generator) -> Iterator[Counter[str]]:
-    """One line of the pool's ledger; what it yields counts the outcomes of the session."""
+    """Appends one line to the pool's ledger; the caller counts outcomes in the yielded counter."""
     outcomes: Counter[str] = Counter()
     loaded_before = generator.model_ledger().load_seconds or 0.0
     meter = Meter()
@@ -123,10 +131,10 @@ def _record_session(store: ImageStore, generator: Generator) -> Iterator[Counter
             yield outcomes
     finally:
         model = generator.model_ledger()
-        if model.load_seconds is not None:  # what an earlier session loaded cost this one nothing
+        if model.load_seconds is not None:  # loading in an earlier session cost this one nothing
             model = replace(model, load_seconds=model.load_seconds - loaded_before)
         line = {"images": outcomes["image"]} | meter.ledger.known_values | model.known_values
-        with exclusive_lock(store.folder / "journal" / "ledger.lock"):  # all shards write there
+        with exclusive_lock(store.folder / "journal" / "ledger.lock"):  # all shards write to it
             append_json_line(store.folder / SESSIONS_FILE, line)
 
 
@@ -137,41 +145,50 @@ def _write_learning_record(store: ImageStore, generator: Generator) -> None:
 
 
 def read_learning_record(store: ImageStore) -> LearningRecord | None:
-    """What the pool's generator has learned from; None where it has seen none of the study."""
+    """Reads which images of the study the pool's generator has learned from; None if from none."""
     return LearningRecord.read(store.folder / LEARNING_RECORD_FILE)
 
 
 def original_files(manifest: Manifest) -> list[Path]:
-    """The file of every image as it came from its generator; the pool's own where none was kept."""
-    kept = {
-        path.stem: path
-        for path in (manifest.folder / "archive").glob("*")
-        if path.suffix in (".png", ".jpg", ".webp")
-    }
-    return [kept.get(path.stem, path) for path in manifest.files]
+    """Returns one file per image, as the generator returned it if the archive holds that.
+
+    Args:
+        manifest: Images of a pool. An image without an original is represented by its own file.
+    """
+    originals: dict[str, Path] = {}
+    for path in (manifest.folder / "archive").glob("*"):
+        if path.suffix in ORIGINAL_SUFFIXES:
+            originals[path.stem] = path
+    return [originals.get(path.stem, path) for path in manifest.files]
 
 
 def spent_usd(store: ImageStore) -> float:
-    """Dollars that all attempts so far have cost, and those they may have cost."""
-    amounts = ("cost_usd", "cost_possible_usd")
-    return float(sum(entry.facts.get(a) or 0.0 for entry in store.attempts() for a in amounts))
+    """Returns the dollars that all requests so far have cost or may have cost."""
+    amounts: list[float] = []
+    for entry in store.attempts():
+        amounts.append(entry.facts.get("cost_usd") or 0.0)
+        amounts.append(entry.facts.get("cost_possible_usd") or 0.0)
+    return float(sum(amounts))
 
 
 def compute_ledger(store: ImageStore) -> Ledger:
-    """What the pool cost so far."""
+    """Computes what the pool has cost so far, from its journal and its sessions."""
     attempts = [Attempt.from_entry(entry.outcome, entry.facts) for entry in store.attempts()]
     sessions = [from_json(Ledger, line) for line in read_json_lines(store.folder / SESSIONS_FILE)]
     return aggregate_attempts(attempts, sessions)
 
 
-def _commit(writer: StoreWriter, store: ImageStore, name: str, result: GenerationResult) -> None:
+def _commit(
+    writer: StoreWriter, store: ImageStore, generator_name: str, result: GenerationResult
+) -> None:
+    """Adds a result to the pool, where it is found after an interruption."""
     request = result.request
     columns = {
         "label": request.label,
-        "source": name,
+        "source": generator_name,
         "split": "train",
         "is_synthetic": True,
-        "generator": name,
+        "generator": generator_name,
         "prompt": request.prompt,
         "seed": request.seed,
         "pool": store.key,
@@ -188,22 +205,39 @@ def _commit(writer: StoreWriter, store: ImageStore, name: str, result: Generatio
     )
 
 
+class _EndedRequest(NamedTuple):
+    """Class, prompt and outcome of a request, by which requests are counted."""
+
+    label: str
+    prompt: str
+    outcome: str
+
+    @classmethod
+    def from_entry(cls, entry: JournalEntry) -> "_EndedRequest":
+        """Keeps each text once in memory: many entries share a few texts."""
+        label, prompt = entry.columns["label"], entry.columns["prompt"]
+        return cls(intern(label), intern(prompt), intern(entry.outcome))
+
+
 def count_outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
-    """Class -> outcome -> how many requests ended so."""
+    """Counts a pool's requests: class -> outcome -> requests that ended so, both sorted by name."""
     counts: Counter[tuple[str, str]] = Counter()
-    for (label, _, outcome), number in _count_request_outcomes(store).items():
-        counts[label, outcome] += number
+    for request, count in _count_ended_requests(store).items():
+        counts[request.label, request.outcome] += count
     table: dict[str, dict[str, int]] = {}
-    for (label, outcome), number in sorted(counts.items()):
-        table.setdefault(label, {})[outcome] = number
+    for (label, outcome), count in sorted(counts.items()):
+        table.setdefault(label, {})[outcome] = count
     return table
 
 
 @dataclass(frozen=True)
 class Refusals:
-    """What was ever refused: (refused, answered) requests by class and by prompt, most refused first.
+    """How many requests were refused, by class and by prompt.
 
-    Requests that failed, or whose answer never came, are in neither.
+    Attributes:
+        label: Class -> (refused, answered) requests, most refused first. Classes without a refusal
+            are left out. Failed and unanswered requests are in neither number.
+        prompt: Prompt -> (refused, answered) requests, most refused first, likewise.
     """
 
     label: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -211,70 +245,83 @@ class Refusals:
 
 
 def count_refusals(store: ImageStore) -> Refusals:
-    """What of a pool's requests was refused."""
-    ends = {
-        end: number
-        for end, number in _count_request_outcomes(store).items()
-        if end[2] in FINAL_OUTCOMES
-    }
-    return Refusals(_count_refused_by(ends, position=0), _count_refused_by(ends, position=1))
+    """Counts the refused requests of a pool, by class and by prompt."""
+    answered: Counter[_EndedRequest] = Counter()
+    for request, count in _count_ended_requests(store).items():
+        if request.outcome in FINAL_OUTCOMES:
+            answered[request] = count
+    return Refusals(
+        label=_count_refused_by("label", answered), prompt=_count_refused_by("prompt", answered)
+    )
 
 
 def _count_refused_by(
-    ends: Mapping[tuple[str, ...], int], *, position: int
+    group: Literal["label", "prompt"], requests: Mapping[_EndedRequest, int]
 ) -> dict[str, tuple[int, int]]:
-    """(refused, answered) by class, the place 0 of an end, or by prompt, the place 1."""
+    """Counts (refused, answered) requests per class or per prompt, most refused first."""
+    name_of = attrgetter(group)
     answered: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    for end, number in ends.items():
-        name, outcome = end[position], end[2]
-        answered[name] += number
-        if outcome == "refused":
-            refused[name] += number
-    return {name: (number, answered[name]) for name, number in refused.most_common()}
+    for request, count in requests.items():
+        answered[name_of(request)] += count
+        if request.outcome == "refused":
+            refused[name_of(request)] += count
+    return {name: (count, answered[name]) for name, count in refused.most_common()}
 
 
-def _count_request_outcomes(store: ImageStore) -> Counter[tuple[str, ...]]:
-    """How many requests of each class and prompt ended with each outcome."""
-
-    def end(entry: JournalEntry) -> tuple[str, ...]:
-        columns = entry.columns  # few different texts in many entries: each is kept once
-        return tuple(map(intern, (columns["label"], columns["prompt"], entry.outcome)))
-
-    return Counter(store.map_entries(end).values())
+def _count_ended_requests(store: ImageStore) -> Counter[_EndedRequest]:
+    return Counter(store.map_entries(_EndedRequest.from_entry).values())
 
 
 def image_facts(store: ImageStore) -> list[JsonObject]:
-    """What was measured while each image was made."""
-    return list(store.map_entries(lambda entry: entry.facts).values())
+    """Returns what was measured for each request, such as `seconds`, `cost_usd` and `reason`."""
+    return list(store.map_entries(attrgetter("facts")).values())
 
 
 def read_images(
     store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
 ) -> Manifest:
-    """The first `per_class[label]` images of each class, verified; `command` is what makes them."""
-    chosen = list_images(store, classes, per_class=per_class, command=command)
-    verify_checksums(chosen, remedy=f"delete {store.folder} and run: {command}")
-    return chosen
+    """Returns the first images of each class after checking every file against its SHA-256.
+
+    Args:
+        store: The pool's folder.
+        classes: The classes of the study.
+        per_class: Class -> number of images.
+        command: The command that fills the pool; it is named in errors.
+
+    Raises:
+        PoolError: If the pool or some of its images are missing, or a file is damaged.
+    """
+    manifest = list_images(store, classes, per_class=per_class, command=command)
+    verify_checksums(manifest, remedy=f"delete {store.folder} and run: {command}")
+    return manifest
 
 
 def list_images(
     store: ImageStore, classes: Sequence[str], *, per_class: Mapping[str, int], command: str
 ) -> Manifest:
-    """The same without looking at any file, for those who check what they decode."""
+    """Returns the first images of each class without opening any file.
+
+    It is meant for callers that check each image when they decode it; `read_images` has the same
+    arguments and checks all files at once.
+
+    Raises:
+        PoolError: If the pool is missing or has too few images of a class.
+    """
     if not store.folder.exists():
-        raise PoolError(f"no pool {store.folder}; make it with: {command}")
-    whole = store.manifest()
-    rank = whole.table.groupby("label").cumcount()
-    chosen = whole.where(rank < whole.table["label"].map(per_class).fillna(0)).with_classes(classes)
-    short = {
-        n: f"{chosen.class_counts()[n]} of {k}"
-        for n, k in per_class.items()
-        if chosen.class_counts()[n] < k
-    }
-    if short:
+        raise PoolError(f"there is no pool {store.folder}; make it with: {command}")
+    pool = store.manifest()
+    position_in_class = pool.table.groupby("label").cumcount()
+    requested = pool.table["label"].map(per_class).fillna(0)
+    manifest = pool.where(position_in_class < requested).with_classes(classes)
+    available = manifest.class_counts()
+    missing: dict[str, str] = {}
+    for label, count in per_class.items():
+        if available[label] < count:
+            missing[label] = f"{available[label]} of {count}"
+    if missing:
         raise PoolError(
-            f"pool {store.folder} has too few images: {short}, outcomes {count_outcomes(store)}; "
-            f"make the rest with: {command}"
+            f"pool {store.folder} has too few images: {missing}; its requests ended with the "
+            f"outcomes {count_outcomes(store)}; make the other images with: {command}"
         )
-    return chosen
+    return manifest

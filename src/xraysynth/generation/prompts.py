@@ -1,4 +1,4 @@
-"""Class labels and the curated prompt bank to deterministic requests."""
+"""Class labels and the curated prompt bank become deterministic requests for images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,8 @@ from xraysynth.seeds import derive_seed, digest
 class PromptBank:
     """Phrases from which prompts are made; `findings` holds several per class.
 
-    A template may use {view}, {sex}, {age} and {finding}.
+    A prompt is one of the `templates`, in which {view}, {sex}, {age} and {finding} stand for one of
+    the `views`, `sexes`, `ages` and findings. `negative` is the negative prompt of every image.
     """
 
     version: str = ""
@@ -25,15 +26,27 @@ class PromptBank:
     findings: dict[str, list[str]] = field(default_factory=dict)
 
     def digest(self, classes: Sequence[str]) -> str:
-        """SHA-256 of what decides the prompts of these classes."""
-        used = {name: self.findings.get(name, []) for name in classes}
-        return digest(asdict(self) | {"findings": used})
+        """Returns the SHA-256 of everything that decides the prompts of these classes.
+
+        Findings of other classes are left out, so that adding a class changes no digest.
+        """
+        used_findings = {label: self.findings.get(label, []) for label in classes}
+        return digest(asdict(self) | {"findings": used_findings})
 
     def prompt(self, label: str, index: int, *, seed: int) -> str:
-        """The prompt of image `index` of a class: the same whatever else is asked for."""
+        """Returns the prompt of image `index` of a class, whatever other images are requested.
+
+        Args:
+            label: The class.
+            index: Position of the image within its class, from 0.
+            seed: Seed of the whole pool.
+
+        Raises:
+            ConfigError: If the bank has no findings for the class.
+        """
         if not self.findings.get(label):
             raise ConfigError(
-                f"prompts.findings has no phrase for class {label!r}; it knows "
+                f"prompts.findings has no phrase for class {label!r}; it has phrases for "
                 f"{', '.join(self.findings)}. Add some: "
                 f'\'+prompts.findings.{label}=["first phrase","second phrase"]\''
             )
@@ -47,22 +60,35 @@ class PromptBank:
 
 
 def _pick(options: Sequence[str | int], seed: int, label: str, index: int, slot: str) -> str:
-    """Stratified choice: every run of len(options) images of a class uses each option once."""
+    """Chooses one option of a slot for image `index`.
+
+    The choice is stratified: each block of `len(options)` consecutive images of a class uses every
+    option once, in an order that is shuffled per block.
+    """
     block, position = divmod(index, len(options))
-    return str(options[_shuffle_positions(len(options), seed, label, slot, block)[position]])
+    order = _shuffle_positions(len(options), seed, label, slot, block)
+    return str(options[order[position]])
 
 
 @lru_cache(maxsize=256)
 def _shuffle_positions(n: int, seed: int, label: str, slot: str, block: int) -> list[int]:
-    """The places 0 … n-1, shuffled for this block."""
-    ranks = [derive_seed(seed, label, slot, block, i) for i in range(n)]
+    """Returns the positions 0 to n - 1, shuffled for this block of images."""
+    ranks = [derive_seed(seed, label, slot, block, position) for position in range(n)]
     return sorted(range(n), key=ranks.__getitem__)
 
 
 def iterate_requests(
     bank: PromptBank, per_class: Mapping[str, int], *, seed: int
 ) -> Iterator[Request]:
-    """Requests 0 … n-1 of each class; asking for more later only appends to each class."""
+    """Yields the requests for a number of images of each class.
+
+    A larger number later on only appends requests to each class.
+
+    Args:
+        bank: The phrases of the prompts.
+        per_class: Class -> number of images.
+        seed: Seed from which each image's own seed is derived.
+    """
     for label, count in per_class.items():
         for index in range(count):
             yield Request(

@@ -1,4 +1,4 @@
-"""How many synthetic images are made."""
+"""Options of the stage that generates synthetic images."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,10 @@ from xraysynth.records import Count, require_valid
 
 @dataclass(frozen=True)
 class GenerateRecipe:
-    """`per_class` images of each class; null makes what training needs. Retries only failures.
+    """Generates `per_class` images of each class; null makes as many as training needs.
 
-    `dry_run` says what a paid service would cost, and makes no call.
+    `seed` decides the prompts and the seed of every image. Only failed requests are sent again;
+    refused ones are not. `dry_run` estimates what a paid service would cost and makes no call.
     """
 
     per_class: Count | None = None

@@ -130,7 +130,7 @@ def test_a_restart_finds_its_batch_and_submits_none(server, tmp_path):
     server.finish = lambda batch, lines: error_answer(403, "no_access")
     generator = dalle(server, tmp_path)
     results = generator.generate(wanted())
-    with pytest.raises(ApiError, match="start again to go on"):
+    with pytest.raises(ApiError, match="start again to continue"):
         next(results)
     assert len(server.batches) == 1
     server.finish = polls

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from images_server import USAGE
 
 from xraysynth.generation.images_api import background, client, limits
-from xraysynth.generation.images_api.catalogue import Pricing, find_model
+from xraysynth.generation.images_api.catalogue import find_model
 from xraysynth.generation.images_api.limits import Budget, RateLimiter, TokenBucket
 from xraysynth.generation.images_api.outcomes import parse_retry_after
+from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings
 from xraysynth.records import Request

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Self
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.images_api import background, batch, client
-from xraysynth.generation.images_api.catalogue import SIZE_RULE, Model, Pricing, load_catalogue
-from xraysynth.generation.images_api.catalogue import find_model as catalogued
+from xraysynth.generation.images_api.catalogue import SIZE_RULE, Model, find_model, load_catalogue
 from xraysynth.generation.images_api.endpoint import URL_RULE, VARIABLE_RULE, Endpoint
 from xraysynth.generation.images_api.estimate import (
     PROMPT_TOO_LONG,
@@ -20,6 +19,7 @@ from xraysynth.generation.images_api.estimate import (
 )
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
+from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
 from xraysynth.generation.ledger import Ledger
@@ -97,7 +97,7 @@ class Dalle:
 
     @property
     def _catalogue_entry(self) -> Model:
-        return catalogued(self.model)
+        return find_model(self.model)
 
     @property
     def endpoint(self) -> Endpoint:

@@ -1,10 +1,11 @@
-"""An images API: calls under a budget and limits, what each answer means, and what it cost.
+"""Calls to an images API: within a budget and rate limits, with a known outcome and price of each.
 
-`load_catalogue` holds dated facts and prices of models, `estimate` says what a run would cost before any
-call. `client` makes many calls at once, held back by `limits`, in the thread of `background`; `batch`
-asks for half the price and waits. `outcomes` judges answers, `pixels` decodes them, `results` turns
-them into what a pool takes, and `response_cache` keeps what must outlive a killed process.
-`endpoint` says where all of it happens.
+`catalogue` holds dated facts and prices of models, and `estimate` says what a run would cost before
+any call is made. `client` makes many calls at once, held back by `limits`, in a thread that
+`background` runs; `batch` uses the Batch API, which takes longer and costs half. `outcomes` says what
+an error means, `moderation` recognises refusals, `responses` takes successful answers apart, `pixels`
+decodes their images, and `results` turns all of them into what a pool stores. `response_cache` keeps
+answers on disk that must survive a killed process. `endpoint` names the server and its key.
 
     >>> from xraysynth.generation.images_api.catalogue import find_model
     >>> find_model("dall-e-3").retired.isoformat(), find_model("dall-e-3").successor
@@ -14,13 +15,15 @@ them into what a pool takes, and `response_cache` keeps what must outlive a kill
 __all__ = [
     "background",
     "batch",
+    "catalogue",
     "client",
     "endpoint",
     "estimate",
     "limits",
-    "load_catalogue",
+    "moderation",
     "outcomes",
     "pixels",
     "response_cache",
+    "responses",
     "results",
 ]

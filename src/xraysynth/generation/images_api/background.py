@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, whose results are taken one by one."""
+"""An event loop in its own thread, whose results are handed to the caller one by one."""
 
 import asyncio
 import threading
@@ -11,15 +11,26 @@ from xraysynth.generation.images_api.outcomes import ApiError, redact_secrets
 from xraysynth.records import GenerationResult, Request
 
 RESULT_BUFFER_SIZE = 24
-"""Finished images that wait for whoever takes them, besides those in flight: memory stays flat."""
+"""Finished images that may wait for the caller besides calls in flight, so that memory is bounded."""
 
 
 def stream_results(
     run: ApiRun, requests: Sequence[Request], *, in_flight: int
 ) -> Iterator[GenerationResult]:
-    """Results as they come, in any order, from an event loop in a thread of its own.
+    """Yields results as they come, in any order, while a thread makes the calls.
 
-    An interrupt makes no further call, waits for the answers that are paid for, and then goes on.
+    After a keyboard interrupt no further call is made; the answers to calls in flight, which are
+    paid for, are still yielded before the interrupt is raised again. A second interrupt is raised
+    at once.
+
+    Args:
+        run: The calls, the budget and the response cache.
+        requests: The images to request.
+        in_flight: Most calls in flight.
+
+    Raises:
+        ApiError: If the thread has failed.
+        KeyboardInterrupt: After the last result, if there was an interrupt.
     """
     background = _BackgroundLoop(run, requests, in_flight + RESULT_BUFFER_SIZE)
     background.thread.start()
@@ -27,16 +38,17 @@ def stream_results(
     try:
         while True:
             try:
-                item = background.peek()
+                result = background.peek()
             except KeyboardInterrupt:
                 if interrupted:
                     raise
-                interrupted, run.stop_reason = True, run.stop_reason or "interrupted"
+                interrupted = True
+                run.stop("interrupted")
                 continue
-            if item is None:
+            if result is None:
                 break
-            yield item
-            run.response_cache.remove(item.request.image_id)
+            yield result
+            run.response_cache.remove(result.request.image_id)
             background.pop()
     finally:
         background.stop()
@@ -47,12 +59,20 @@ def stream_results(
 
 
 class _BackgroundLoop:
-    """The thread with the event loop, and the results that wait to be taken."""
+    """The thread with the event loop, and the results that wait for the caller.
 
-    def __init__(self, run: ApiRun, requests: Sequence[Request], slots: int) -> None:
-        self._run, self._requests, self._count = run, requests, slots
+    Args:
+        run: The calls.
+        requests: The images to request.
+        slot_count: Most requests that are in flight or wait for the caller.
+    """
+
+    def __init__(self, run: ApiRun, requests: Sequence[Request], slot_count: int) -> None:
+        self._run = run
+        self._requests = requests
+        self._slot_count = slot_count
         self._ready: deque[GenerationResult] = deque()
-        self._news = threading.Event()
+        self._has_news = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._ended = False
@@ -60,32 +80,34 @@ class _BackgroundLoop:
         self.thread = threading.Thread(target=self._main, name="images-api", daemon=True)
 
     def peek(self) -> GenerationResult | None:
-        """The oldest result, which stays until it is `taken`: an interrupt loses none. None is the
-        end."""
+        """Waits for the oldest result and returns it; returns None after the last one.
+
+        The result stays until `pop`, so that an interrupt in between loses none.
+        """
         while not self._ready:
             if self._ended and not self._ready:
                 return None
-            self._news.wait()
-            self._news.clear()
+            self._has_news.wait()
+            self._has_news.clear()
         return self._ready[0]
 
     def pop(self) -> None:
-        """The oldest result was taken: there is room for one more."""
+        """Removes the oldest result, which makes room for one more request."""
         self._ready.popleft()
         if self._loop is not None and not self._loop.is_closed():
-            with suppress(RuntimeError):  # closed in between
+            with suppress(RuntimeError):  # the loop was closed in between
                 self._loop.call_soon_threadsafe(self._slots.release)
 
     def stop(self) -> None:
-        """Cancel what is still running, and wait for the thread."""
+        """Cancels the calls that are still running and waits for the thread."""
         if self._loop is not None and self._task is not None:
-            with suppress(RuntimeError):  # it has ended
+            with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._task.cancel)
         self.thread.join()
 
     def _put(self, result: GenerationResult) -> None:
         self._ready.append(result)
-        self._news.set()
+        self._has_news.set()
 
     def _main(self) -> None:
         try:
@@ -96,16 +118,17 @@ class _BackgroundLoop:
             self.error = _describe_root_cause(error, self._run.call.secret)
         finally:
             self._ended = True
-            self._news.set()
+            self._has_news.set()
 
     async def _process_all(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        self._slots = asyncio.Semaphore(self._count)
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._slots = asyncio.Semaphore(self._slot_count)
         await self._run.process_all(self._requests, self._put, self._slots)
 
 
 def _describe_root_cause(error: BaseException, secret: str | None) -> str:
-    """The first real cause in a group of exceptions."""
+    """Names the first exception inside nested groups of exceptions."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return redact_secrets(f"{type(error).__name__}: {error}", secret)

@@ -1,10 +1,10 @@
 """The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
 
-    <folder>/api/<mark>.batch        a batch that was submitted and not yet handed on in full
-    <folder>/api/<file id>.jsonl     the answers of a finished batch, until they are handed on
+    <folder>/api/<mark>.batch        a batch that was submitted and whose results are not all yielded
+    <folder>/api/<file id>.jsonl     the answers of a finished batch, until they are yielded
 
-Lines are joined on `custom_id`, which is the image id. Processes that share the folder work on
-different images, and so on different batches.
+Lines of requests and answers are joined on `custom_id`, which is the image id. Processes that share
+the folder work on different images, and therefore on different batches.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from xraysynth.files import write_atomically
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import (
     ApiError,
-    Verdict,
+    CallFailure,
     classify_status,
     redact_secrets,
 )
@@ -36,11 +37,18 @@ from xraysynth.records import GenerationResult, JsonObject, Request, from_json, 
 BATCH_ENDPOINT = "/v1/images/generations"
 RUNNING_STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
 MAX_LINES, MAX_BYTES = 50_000, 200 * 10**6
+MAX_SHOWN_ERRORS = 3
 
 
 @dataclass(frozen=True)
 class SubmittedBatch:
-    """A batch of the images `ids`, which the service knows by `mark`, and by `id` once it has it."""
+    """A batch as it is noted on disk.
+
+    Attributes:
+        mark: Our own name of the batch, which the service stores with it.
+        ids: The image ids of its requests.
+        id: The service's id of the batch; None until the service has answered.
+    """
 
     mark: str
     ids: Sequence[str]
@@ -49,7 +57,17 @@ class SubmittedBatch:
 
 @dataclass
 class BatchRunner:
-    """Submits what is in no batch yet, waits, and hands on the answers of every batch."""
+    """Submits requests in batches, waits for them, and yields the results of every batch.
+
+    Attributes:
+        call: Settings that all calls share.
+        client: The SDK's synchronous client; closed at the end.
+        budget: Limits what is submitted.
+        folder: Folder in which batches are noted, or None for a temporary one.
+        lines_per_batch: Most requests per batch.
+        poll_seconds: Time between two looks at a batch.
+        not_sent: Requests that the budget did not allow.
+    """
 
     call: CallSettings
     client: Any
@@ -64,38 +82,51 @@ class BatchRunner:
     def __post_init__(self) -> None:
         if self.folder is None:
             self._temporary = TemporaryDirectory()
-        self._place = Path(self.folder or self._temporary.name) / "api"  # type: ignore[union-attr]
-        self._place.mkdir(parents=True, exist_ok=True)
+        self._state_folder = Path(self.folder or self._temporary.name) / "api"  # type: ignore[union-attr]
+        self._state_folder.mkdir(parents=True, exist_ok=True)
 
     def stream_results(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        """One result per request that is, or could be put, into a batch."""
-        wanted = {request.image_id: request for request in requests}
+        """Yields one result per request that is in a batch, or could be put into one.
+
+        Args:
+            requests: The images to request; those in a batch of an earlier process are not
+                submitted again.
+
+        Raises:
+            ApiError: If the service fails or refuses a batch.
+        """
+        requests_by_id = {request.image_id: request for request in requests}
         try:
-            self._load_batches(wanted)
+            self._load_batches(requests_by_id)
             self._recover_lost_batches()
-            self._submit_new(wanted)
+            self._submit_new(requests_by_id)
             for batch in list(self._batches.values()):
-                yield from self._collect_results(batch, wanted)
+                yield from self._collect_results(batch, requests_by_id)
         except OSError as error:
-            raise ApiError(f"batch: {type(error).__name__}: {error.strerror}") from None
+            raise ApiError(
+                f"the batch failed: {type(error).__name__}: {error.strerror}; start again to "
+                "continue it"
+            ) from None
         except Exception as error:
             if not type(error).__module__.startswith(("openai", "httpx2")):
                 raise
             text = redact_secrets(f"{type(error).__name__}: {error}", self.call.secret)
-            raise ApiError(f"batch: {text}; start again to go on with it") from None
+            raise ApiError(f"the batch failed: {text}; start again to continue it") from None
         finally:
             self.client.close()
 
-    def _load_batches(self, wanted: Mapping[str, Request]) -> None:
-        """The batches of an earlier process that hold any of these requests."""
+    # Batches of earlier processes
+
+    def _load_batches(self, requests: Mapping[str, Request]) -> None:
+        """Loads the batches of an earlier process that hold any of these requests."""
         self._batches = {}
-        for path in sorted(self._place.glob("*.batch")):
+        for path in sorted(self._state_folder.glob("*.batch")):
             batch = from_json(SubmittedBatch, json.loads(path.read_text()))
-            if not wanted.keys().isdisjoint(batch.ids):
+            if not requests.keys().isdisjoint(batch.ids):
                 self._batches[batch.mark] = batch
 
     def _save_batch(self, batch: SubmittedBatch) -> None:
-        """Keep what is known of a batch, in place of what was."""
+        """Notes a batch, in memory and on disk, in place of an earlier note."""
         self._batches[batch.mark] = batch
         write_atomically(self._batch_path(batch), json.dumps(to_json(batch)).encode())
 
@@ -104,73 +135,85 @@ class BatchRunner:
         self._batch_path(batch).unlink(missing_ok=True)
 
     def _batch_path(self, batch: SubmittedBatch) -> Path:
-        return self._place / f"{batch.mark}.batch"
+        return self._state_folder / f"{batch.mark}.batch"
 
     def _recover_lost_batches(self) -> None:
-        """A batch whose submission broke off is looked for by its mark; what is not there is sent
-        again: a batch without an id has cost nothing."""
-        lost = [batch for batch in self._batches.values() if batch.id is None]
-        if not lost:
+        """Looks up the service's id of batches whose submission was interrupted.
+
+        A batch that the service does not have is forgotten and submitted again: it has cost nothing.
+        """
+        batches_without_id = [batch for batch in self._batches.values() if batch.id is None]
+        if not batches_without_id:
             return
-        retrying = self.client.with_options(max_retries=2)
-        there = {
-            b.metadata.get("mark"): b.id for b in retrying.batches.list(limit=100) if b.metadata
-        }
-        for batch in lost:
-            if batch.mark in there:
-                self._save_batch(replace(batch, id=there[batch.mark]))
+        ids_by_mark = self._list_batch_ids()
+        for batch in batches_without_id:
+            if batch.mark in ids_by_mark:
+                self._save_batch(replace(batch, id=ids_by_mark[batch.mark]))
             else:
                 self._delete_batch(batch)
 
-    def _submit_new(self, wanted: Mapping[str, Request]) -> None:
-        """Put what is in no batch yet into new ones, as far as the budget reaches."""
-        submitted = {name for batch in self._batches.values() for name in batch.ids}
-        for name in submitted & set(wanted):
-            self.budget.reserve_now(self._max_usd(wanted[name]))
-        new: list[Request] = []
-        for request in (r for name, r in wanted.items() if name not in submitted):
+    def _list_batch_ids(self) -> dict[str, str]:
+        """Returns the batches that the service has: our mark -> the service's id."""
+        ids_by_mark = {}
+        retrying = self.client.with_options(max_retries=2)
+        for batch in retrying.batches.list(limit=100):
+            if batch.metadata:
+                ids_by_mark[batch.metadata.get("mark")] = batch.id
+        return ids_by_mark
+
+    # Submission
+
+    def _submit_new(self, requests: Mapping[str, Request]) -> None:
+        """Submits the requests that are in no batch yet, as far as the budget allows."""
+        submitted_ids = set(chain.from_iterable(batch.ids for batch in self._batches.values()))
+        for image_id in submitted_ids & requests.keys():
+            self.budget.reserve_now(self._max_usd(requests[image_id]))
+        new_requests: list[Request] = []
+        for image_id, request in requests.items():
+            if image_id in submitted_ids:
+                continue
             if not self.budget.can_afford(self._max_usd(request)):
                 self.not_sent += 1
                 continue
             self.budget.reserve_now(self._max_usd(request))
-            new.append(request)
-        for chunk in self._split_into_chunks(new):
+            new_requests.append(request)
+        for chunk in self._split_into_chunks(new_requests):
             self._submit_chunk(chunk)
 
     def _max_usd(self, request: Request) -> float:
         return self.call.pricing.max_usd(request.prompt)
 
     def _split_into_chunks(self, requests: Sequence[Request]) -> Iterator[list[tuple[str, bytes]]]:
-        """Lines in files that the service takes."""
+        """Yields chunks of (image id, line) that the service accepts as one file."""
+        max_lines = min(self.lines_per_batch, MAX_LINES)
         chunk: list[tuple[str, bytes]] = []
         size = 0
         for request in requests:
             line = self._build_line(request)
-            if chunk and (
-                len(chunk) == min(self.lines_per_batch, MAX_LINES) or size + len(line) > MAX_BYTES
-            ):
+            if chunk and (len(chunk) == max_lines or size + len(line) > MAX_BYTES):
                 yield chunk
-                chunk, size = [], 0
+                chunk = []
+                size = 0
             chunk.append((request.image_id, line))
             size += len(line)
         if chunk:
             yield chunk
 
     def _build_line(self, request: Request) -> bytes:
-        body = self.call.build_body(request)
-        record = {
+        line = {
             "custom_id": request.image_id,
             "method": "POST",
             "url": BATCH_ENDPOINT,
-            "body": body,
+            "body": self.call.build_body(request),
         }
-        return json.dumps(record).encode() + b"\n"
+        return json.dumps(line).encode() + b"\n"
 
     def _submit_chunk(self, chunk: list[tuple[str, bytes]]) -> None:
-        batch = SubmittedBatch(mark=uuid.uuid4().hex, ids=[name for name, _ in chunk])
-        content = b"".join(line for _, line in chunk)
+        """Uploads a file of requests and submits it; noted before, so that no batch is lost."""
+        image_ids, lines = zip(*chunk, strict=True)
+        batch = SubmittedBatch(mark=uuid.uuid4().hex, ids=list(image_ids))
         retrying = self.client.with_options(max_retries=2)  # an upload costs nothing
-        file = retrying.files.create(file=("requests.jsonl", content), purpose="batch")
+        file = retrying.files.create(file=("requests.jsonl", b"".join(lines)), purpose="batch")
         self._save_batch(batch)
         submitted = self.client.batches.create(
             input_file_id=file.id,
@@ -180,60 +223,68 @@ class BatchRunner:
         )
         self._save_batch(replace(batch, id=submitted.id))
 
+    # Results
+
     def _collect_results(
-        self, batch: SubmittedBatch, wanted: Mapping[str, Request]
+        self, batch: SubmittedBatch, requests: Mapping[str, Request]
     ) -> Iterator[GenerationResult]:
+        """Waits for a batch, yields a result for each of its requests, and forgets the batch."""
         finished = self._wait_until_finished(str(batch.id))
-        open_ids = [name for name in batch.ids if name in wanted]
+        unanswered_ids = [image_id for image_id in batch.ids if image_id in requests]
         for file_id in (finished.output_file_id, finished.error_file_id):
-            if file_id and open_ids:
-                yield from self._read_output_file(file_id, open_ids, wanted)
-        if finished.status == "failed" and len(open_ids) == len(batch.ids):
+            if file_id and unanswered_ids:
+                yield from self._read_output_file(file_id, unanswered_ids, requests)
+        if finished.status == "failed" and len(unanswered_ids) == len(batch.ids):
             self._delete_batch(batch)
             raise ApiError(f"batch {batch.id} was refused: {self._format_errors(finished)}")
-        for name in open_ids:
+        for image_id in unanswered_ids:
             reason = f"batch {batch.id} {finished.status} without an answer to this line"
-            yield self._result_without_image(wanted[name], Verdict(outcome="failed", reason=reason))
+            failure = CallFailure(outcome="failed", reason=reason)
+            yield result_without_image(
+                self.call, requests[image_id], failure, self._batch_exchange, None
+            )
         self._delete_batch(batch)
 
     def _wait_until_finished(self, batch_id: str) -> Any:
-        """Wait for the end of a batch, saying on stderr how it stands."""
-        retrying, said = self.client.with_options(max_retries=5), ""
+        """Waits for the end of a batch and prints every change of its status to stderr."""
+        retrying = self.client.with_options(max_retries=5)
+        last_message = ""
         while True:
             batch = retrying.batches.retrieve(batch_id)
-            counts = batch.request_counts
-            done = f", {counts.completed + counts.failed} of {counts.total}" if counts else ""
-            if said != (said := f"batch {batch_id}: {batch.status}{done}"):
-                print(said, file=sys.stderr, flush=True)
+            message = f"batch {batch_id}: {batch.status}{_format_progress(batch.request_counts)}"
+            if message != last_message:
+                print(message, file=sys.stderr, flush=True)
+                last_message = message
             if batch.status not in RUNNING_STATUSES:
                 return batch
             time.sleep(self.poll_seconds)
 
     def _format_errors(self, batch: Any) -> str:
-        found = (
-            [e.message or e.code or "?" for e in (batch.errors.data or [])] if batch.errors else []
-        )
-        return redact_secrets("; ".join(found[:3]) or "no reason given", self.call.secret)
+        """Returns the first errors of a batch as one text without the key."""
+        errors = (batch.errors.data or []) if batch.errors else []
+        messages = [error.message or error.code or "?" for error in errors[:MAX_SHOWN_ERRORS]]
+        return redact_secrets("; ".join(messages) or "no reason given", self.call.secret)
 
     def _read_output_file(
-        self, file_id: str, open_ids: list[str], wanted: Mapping[str, Request]
+        self, file_id: str, unanswered_ids: list[str], requests: Mapping[str, Request]
     ) -> Iterator[GenerationResult]:
-        """Results of a file's lines; `open_ids` loses those that were answered."""
-        path = self._place / f"{file_id}.jsonl"
+        """Yields the results in a file of answers; removes their ids from `unanswered_ids`."""
+        path = self._state_folder / f"{file_id}.jsonl"
         retrying = self.client.with_options(max_retries=2)
         with retrying.files.with_streaming_response.content(file_id) as response:
             response.stream_to_file(path)
         with path.open("rb") as file:
             for text in file:
                 line = _parse_line(text)
-                name = line.get("custom_id")
-                if name in open_ids:
-                    open_ids.remove(name)
-                    yield self._build_result(wanted[name], line)
+                image_id = line.get("custom_id")
+                if image_id in unanswered_ids:
+                    unanswered_ids.remove(image_id)
+                    yield self._build_result(requests[image_id], line)
         path.unlink()
 
     def _build_result(self, request: Request, line: JsonObject) -> GenerationResult:
-        response, error = line.get("response") or {}, line.get("error")
+        """Builds the result of one line of a file of answers."""
+        response = line.get("response") or {}
         status = response.get("status_code", 0)
         exchange = replace(
             self._batch_exchange, request_id=response.get("request_id"), status=status or None
@@ -241,21 +292,21 @@ class BatchRunner:
         if status == 200:
             content = json.dumps(response.get("body")).encode()
             return result_from_response(self.call, request, content, exchange)
-        body = response.get("body") or {"error": error}
-        return result_without_image(
-            self.call, request, classify_status(status, {}, body), exchange, body
-        )
-
-    def _result_without_image(self, request: Request, verdict: Verdict) -> GenerationResult:
-        return result_without_image(self.call, request, verdict, self._batch_exchange, None)
+        body = response.get("body") or {"error": line.get("error")}
+        failure = classify_status(status, {}, body)
+        return result_without_image(self.call, request, failure, exchange, body)
 
     @property
     def _batch_exchange(self) -> Exchange:
         return Exchange(served_by=f"{self.call.served_by} (batch)")
 
 
+def _format_progress(counts: Any) -> str:
+    return f", {counts.completed + counts.failed} of {counts.total}" if counts else ""
+
+
 def _parse_line(text: bytes) -> JsonObject:
-    """A line of an answer file; a damaged one answers nothing."""
+    """Parses a line of a file of answers; a damaged line answers nothing."""
     try:
         line = json.loads(text)
     except ValueError:

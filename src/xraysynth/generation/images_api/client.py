@@ -1,4 +1,4 @@
-"""Many calls at once from one background event loop: retries, money, and results as they come."""
+"""Many calls at once in an event loop: within the budget and the rate limits, with retries."""
 
 import asyncio
 import os
@@ -11,45 +11,46 @@ from typing import Any
 from xraysynth.generation.images_api import limits
 from xraysynth.generation.images_api.limits import Budget, BudgetExhausted, RateLimiter
 from xraysynth.generation.images_api.outcomes import (
-    Verdict,
+    CallFailure,
     classify_exception,
     classify_status,
     redact_secrets,
 )
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import (
+    RECORDED_HEADERS,
     CallSettings,
     Exchange,
+    billed_usd,
     result_from_response,
     result_without_image,
 )
 from xraysynth.records import GenerationResult, Request
 
-RECORDED_HEADERS = (
-    "date",
-    "openai-model",
-    "openai-processing-ms",
-    "openai-version",
-    "x-request-id",
-)
 IMAGES_PATH = "/images/generations"
 MAX_RATE_LIMITED_ATTEMPTS = 50
 
 
 class _RunStoppedError(Exception):
-    """No further call is to be made."""
+    """The run was stopped, so that no further call may be made."""
 
 
 class _RetryableError(Exception):
-    """An attempt that another may mend."""
+    """A call failed, but may succeed when it is repeated."""
 
-    def __init__(self, verdict: Verdict) -> None:
-        self.verdict = verdict
+    def __init__(self, failure: CallFailure) -> None:
+        self.failure = failure
 
 
 @dataclass
 class _PendingRequest:
-    """A request, what calls of an earlier process may have cost, and which attempts failed."""
+    """A request that has no result yet.
+
+    Attributes:
+        request: The request.
+        lost_usd: Dollars that calls of an earlier process may have cost.
+        failed_attempts: Why each attempt failed so far.
+    """
 
     request: Request
     lost_usd: float
@@ -58,7 +59,17 @@ class _PendingRequest:
 
 @dataclass
 class ApiRun:
-    """One run over a list of requests. Lives in the loop's thread but for `finished`."""
+    """One run over a list of requests; everything but `stop` is called in the event loop's thread.
+
+    Attributes:
+        call: Settings that all calls share.
+        rate_limiter: Limits calls in flight and per minute.
+        budget: Limits dollars.
+        response_cache: Stores answers until their results are committed.
+        stop_reason: Why no further call is made, or None.
+        out_of_budget: Whether the budget stopped the run.
+        not_sent: Requests without a result, because the run was stopped.
+    """
 
     call: CallSettings
     rate_limiter: RateLimiter
@@ -73,28 +84,38 @@ class ApiRun:
         default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
     )
 
+    def stop(self, reason: str) -> None:
+        """Makes no further call; the first reason is kept."""
+        self.stop_reason = self.stop_reason or reason
+
     async def process_all(
         self,
         requests: Sequence[Request],
         put: Callable[[GenerationResult], None],
         slots: asyncio.Semaphore,
     ) -> None:
-        """Every request to a result; a slot is taken before a call and given back by the taker."""
+        """Processes every request, until all have a result or the run is stopped.
+
+        Args:
+            requests: The images to request.
+            put: Hands a result to the caller, in any order.
+            slots: Limits the results that wait for the caller: acquired before a call, and released
+                by whoever takes the result.
+        """
         self._charge_earlier_calls(requests)
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-                # One for each call in flight: for every call a client looks at all its connections.
-                count = self.rate_limiter.concurrency
-                clients = [
-                    await stack.enter_async_context(self.call.make_client()) for _ in range(count)
-                ]
+                clients = []
+                # One client per call in flight: with each call, a client searches its connections.
+                for _ in range(self.rate_limiter.concurrency):
+                    clients.append(await stack.enter_async_context(self.call.make_client()))
                 for number, request in enumerate(requests):
                     await slots.acquire()
                     if self.stop_reason:
                         self.not_sent += 1
                         slots.release()
                         continue
-                    client = clients[number % count]
+                    client = clients[number % len(clients)]
                     tasks.create_task(self._process(client, request, put, slots))
         finally:
             self._workers.shutdown(wait=False, cancel_futures=True)
@@ -107,15 +128,13 @@ class ApiRun:
         slots: asyncio.Semaphore,
     ) -> None:
         try:
-            result = await self._replay_cached(request) or await self._send_with_retries(
-                client, request
-            )
+            result = await self._replay_cached(request)
+            if result is None:
+                result = await self._send_with_retries(client, request)
         except (_RunStoppedError, BudgetExhausted) as error:
             if isinstance(error, BudgetExhausted):
-                self.out_of_budget, self.stop_reason = (
-                    True,
-                    self.stop_reason or "the budget is used up",
-                )
+                self.out_of_budget = True
+                self.stop("the budget is used up")
             self.not_sent += 1
             slots.release()
             return
@@ -123,24 +142,25 @@ class ApiRun:
         put(result)
 
     def _charge_earlier_calls(self, requests: Sequence[Request]) -> None:
-        """Calls of an earlier process count before any new one, whether their answer is here or not."""
+        """Charges calls of an earlier process before any new one, with or without their answer."""
         for request in requests:
             self.budget.settle(0, self.response_cache.lost_usd(request.image_id))
             if self.response_cache.has_response(request.image_id):
-                at_most = self.call.pricing.max_usd(request.prompt)
-                self._cached_reservations[request.image_id] = self.budget.reserve_now(at_most)
+                max_usd = self.call.pricing.max_usd(request.prompt)
+                self._cached_reservations[request.image_id] = self.budget.reserve_now(max_usd)
 
     def _stop_after_failures(self, result: GenerationResult) -> None:
-        """Stop when nothing works any more: each failure may cost money."""
-        bad = result.outcome in ("failed", "possibly_billed")
-        self._consecutive_failures = self._consecutive_failures + 1 if bad else 0
-        if self._consecutive_failures >= self.call.give_up_after and not self.stop_reason:
-            self.stop_reason = (
-                f"{self._consecutive_failures} calls in a row failed; the last: {result.reason}"
-            )
+        """Stops after many failures in a row, as each of them may cost money."""
+        if result.outcome not in ("failed", "possibly_billed"):
+            self._consecutive_failures = 0
+            return
+        self._consecutive_failures += 1
+        if self._consecutive_failures >= self.call.give_up_after:
+            count = self._consecutive_failures
+            self.stop(f"{count} calls in a row failed; the last: {result.reason}")
 
     async def _replay_cached(self, request: Request) -> GenerationResult | None:
-        """The result of an answer that an earlier process received but did not hand on."""
+        """Returns the result of a stored answer of an earlier process, or None if none is stored."""
         if request.image_id not in self._cached_reservations:
             return None
         exchange, content = self.response_cache.load_response(request.image_id)
@@ -148,146 +168,164 @@ class ApiRun:
             result_from_response, self.call, request, content, exchange
         )
         reservation = self._cached_reservations.pop(request.image_id)
-        self.budget.settle(
-            reservation, result.facts["cost_usd"] + result.facts["cost_possible_usd"]
-        )
+        self.budget.settle(reservation, billed_usd(result))
         return result
 
     async def _send_with_retries(self, client: Any, request: Request) -> GenerationResult:
-        """Attempts under our own rules; the SDK makes none of its own."""
+        """Repeats a call as the failures allow; the SDK itself does not retry."""
         from tenacity import AsyncRetrying, retry_if_exception_type
 
-        question = _PendingRequest(request, self.response_cache.lost_usd(request.image_id))
+        pending = _PendingRequest(request, self.response_cache.lost_usd(request.image_id))
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_RetryableError),
-            stop=lambda state: self._retries_exhausted(state, question),
+            stop=lambda state: self._retries_exhausted(state, pending),
             wait=_wait_seconds,
             sleep=self.rate_limiter.clock.sleep,
             reraise=True,
         )
         try:
-            result: GenerationResult = await retrying(self._attempt, client, question)
+            result: GenerationResult = await retrying(self._attempt, client, pending)
         except _RetryableError as error:
-            del question.failed_attempts[-1]
-            exchange = self._build_exchange(None, 0.0, question)
-            return result_without_image(self.call, request, error.verdict, exchange, None)
+            del pending.failed_attempts[-1]  # it becomes the reason of the result
+            exchange = self._build_exchange(None, 0.0, pending)
+            return result_without_image(self.call, request, error.failure, exchange, None)
         return result
 
-    def _retries_exhausted(self, state: Any, question: _PendingRequest) -> bool:
-        limited = state.outcome.exception().verdict.rate_limited
-        most = MAX_RATE_LIMITED_ATTEMPTS if limited else self.call.attempts
-        return self.stop_reason is not None or len(question.failed_attempts) >= most
+    def _retries_exhausted(self, state: Any, pending: _PendingRequest) -> bool:
+        failure = _last_failure(state)
+        limit = MAX_RATE_LIMITED_ATTEMPTS if failure.rate_limited else self.call.attempts
+        return self.stop_reason is not None or len(pending.failed_attempts) >= limit
 
-    async def _attempt(self, client: Any, question: _PendingRequest) -> GenerationResult:
-        """One call within the budget; what it cost takes the place of what it could have cost."""
+    async def _attempt(self, client: Any, pending: _PendingRequest) -> GenerationResult:
+        """Makes one call within the budget: reserves its highest price, then settles its real one."""
         if self.stop_reason:
             raise _RunStoppedError
-        name = question.request.image_id
-        at_most = self.call.pricing.max_usd(question.request.prompt)
-        reservation, paid = await self.budget.reserve(at_most), 0.0
+        image_id = pending.request.image_id
+        max_usd = self.call.pricing.max_usd(pending.request.prompt)
+        reservation = await self.budget.reserve(max_usd)
+        paid_usd = 0.0
         try:
-            began = await self._wait_for_turn(question.request)
-            self.response_cache.mark_sent(name, question.lost_usd + at_most)
-            paid = at_most  # until the answer says otherwise, also when this task is cancelled
-            result = await self._send(client, question, began)
-            paid = result.facts["cost_usd"] + result.facts["cost_possible_usd"] - question.lost_usd
+            start = await self._wait_for_turn(pending.request)
+            self.response_cache.mark_sent(image_id, pending.lost_usd + max_usd)
+            paid_usd = max_usd  # until the answer says otherwise, also if this task is cancelled
+            result = await self._send(client, pending, start)
+            paid_usd = billed_usd(result) - pending.lost_usd
             return result
         except _RetryableError:
-            paid = 0.0
-            self.response_cache.mark_sent(name, question.lost_usd)
+            paid_usd = 0.0
+            self.response_cache.mark_sent(image_id, pending.lost_usd)
             raise
         finally:
-            self.budget.settle(reservation, paid)
+            self.budget.settle(reservation, paid_usd)
 
     async def _wait_for_turn(self, request: Request) -> float:
-        """Wait at the gate; the time when the call may be made."""
+        """Waits for the rate limiter; returns the time at which the call may start."""
         tokens = self.call.pricing.count_tokens(request.prompt)
         amounts = {"requests": 1.0, "images": 1.0, "tokens": float(tokens)}
-        began = await self.rate_limiter.acquire(amounts, lambda: self.stop_reason is not None)
+        start = await self.rate_limiter.acquire(amounts, lambda: self.stop_reason is not None)
         if self.stop_reason:
             self.rate_limiter.release()
             raise _RunStoppedError
-        return began
+        return start
 
-    async def _send(self, client: Any, question: _PendingRequest, began: float) -> GenerationResult:
-        """One call and what it means; raises `_RetryableError` where another attempt is due."""
+    async def _send(self, client: Any, pending: _PendingRequest, start: float) -> GenerationResult:
+        """Makes one call and returns its result; raises `_RetryableError` if it is to be repeated."""
+        request = pending.request
+        response, failure, error_body = await self._post(client, request)
+        seconds = self.rate_limiter.clock.now() - start
+        exchange = self._build_exchange(response, seconds, pending)
+        if failure is not None:
+            self._apply_failure(failure, pending, start)
+            return result_without_image(self.call, request, failure, exchange, error_body)
+        self.rate_limiter.record_success()
+        content = bytes(response.content)
+        return await self._run_in_worker(self._save_and_decode, request, content, exchange)
+
+    async def _post(self, client: Any, request: Request) -> tuple[Any, CallFailure | None, Any]:
+        """Returns the HTTP response if one came, the failure, and the body of an error."""
         import httpx2
         import openai
 
-        raw: Any = None
-        said: Any = None
-        verdict: Verdict | None = None
+        body = self.call.build_body(request)
         try:
-            raw = await client.post(
-                IMAGES_PATH, cast_to=httpx2.Response, body=self.call.build_body(question.request)
-            )
+            response = await client.post(IMAGES_PATH, cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
-            raw, said = error.response, error.body
-            headers = {k.lower(): v for k, v in raw.headers.items()}
-            verdict = classify_status(error.status_code, headers, {"error": said})
-        except Exception as error:  # whatever breaks off an exchange: it may have been billed
-            verdict = classify_exception(error)
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            failure = classify_status(error.status_code, headers, {"error": error.body})
+            return error.response, failure, error.body
+        except Exception as error:  # whatever breaks off a call: it may have been billed
+            return None, classify_exception(error), None
         finally:
             self.rate_limiter.release()
-        exchange = self._build_exchange(raw, self.rate_limiter.clock.now() - began, question)
-        if verdict is None:
-            self.rate_limiter.record_success()
-            arguments = (question.request, bytes(raw.content), exchange)
-            return await self._run_in_worker(self._save_and_decode, *arguments)
-        self._apply_verdict(verdict, question, began)
-        return result_without_image(self.call, question.request, verdict, exchange, said)
+        return response, None, None
 
-    def _apply_verdict(self, verdict: Verdict, question: _PendingRequest, began: float) -> None:
-        """Slow down, try again or stop, as the verdict asks."""
-        if verdict.rate_limited:
-            self.rate_limiter.record_rate_limit(began, verdict.retry_after)
-        if verdict.retry:
-            question.failed_attempts.append(redact_secrets(verdict.reason, self.call.secret))
-            raise _RetryableError(verdict)
-        if verdict.stop:
-            self.stop_reason = self.stop_reason or redact_secrets(verdict.reason, self.call.secret)
+    def _apply_failure(self, failure: CallFailure, pending: _PendingRequest, start: float) -> None:
+        """Slows down, retries or stops, as the failure demands."""
+        if failure.rate_limited:
+            self.rate_limiter.record_rate_limit(start, failure.retry_after)
+        reason = redact_secrets(failure.reason, self.call.secret)
+        if failure.retry:
+            pending.failed_attempts.append(reason)
+            raise _RetryableError(failure)
+        if failure.stop:
+            self.stop(reason)
 
     def _save_and_decode(
         self, request: Request, content: bytes, exchange: Exchange
     ) -> GenerationResult:
-        if self.call.secret:  # a server that repeats what it was sent must not put it on disk
+        if self.call.secret:  # a server may repeat the key, which must not reach the disk
             content = content.replace(self.call.secret.encode(), b"***")
         self.response_cache.save_response(request.image_id, exchange, content)
         return result_from_response(self.call, request, content, exchange)
 
-    def _build_exchange(self, raw: Any, seconds: float, question: _PendingRequest) -> Exchange:
-        headers = {} if raw is None else raw.headers
+    def _build_exchange(self, response: Any, seconds: float, pending: _PendingRequest) -> Exchange:
+        headers = {} if response is None else response.headers
         return Exchange(
             served_by=self.call.served_by,
             seconds=round(seconds, 4),
-            retries=len(question.failed_attempts),
-            retry_reasons=list(question.failed_attempts),
+            retries=len(pending.failed_attempts),
+            retry_reasons=list(pending.failed_attempts),
             request_id=headers.get("x-request-id"),
-            status=None if raw is None else raw.status_code,
+            status=None if response is None else response.status_code,
             headers={name: headers[name] for name in RECORDED_HEADERS if name in headers},
-            lost_usd=question.lost_usd,
+            lost_usd=pending.lost_usd,
         )
 
     async def _run_in_worker(
         self, function: Callable[..., GenerationResult], *arguments: Any
     ) -> GenerationResult:
+        """Runs a function in a worker thread, as decoding would block the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._workers, function, *arguments)
 
 
+def _last_failure(state: Any) -> CallFailure:
+    """Returns the failure of the last attempt from tenacity's state of a call."""
+    failure: CallFailure = state.outcome.exception().failure
+    return failure
+
+
 def _wait_seconds(state: Any) -> float:
-    """A rate limit is waited for at the gate, by all; a server error here, 1 to 60 s with jitter."""
+    """Returns the pause of one call before its next attempt: 1 to 60 s with jitter for an error.
+
+    After a rate limit the rate limiter makes all calls wait, so that this call waits no longer.
+    """
     from tenacity import wait_random_exponential
 
-    verdict = state.outcome.exception().verdict
-    if verdict.rate_limited:
+    failure = _last_failure(state)
+    if failure.rate_limited:
         return 0.0
-    if verdict.retry_after is not None:
-        return float(verdict.retry_after)
+    if failure.retry_after is not None:
+        return float(failure.retry_after)
     return float(wait_random_exponential(multiplier=0.5, max=60)(state))
 
 
 def build_rate_limiter(concurrency: int, per_minute: Mapping[str, float | None]) -> RateLimiter:
-    """A gate with those rates that are known."""
-    known = {what: rate for what, rate in per_minute.items() if rate is not None}
-    return RateLimiter(concurrency, known, clock=limits.CLOCK)
+    """Builds a rate limiter.
+
+    Args:
+        concurrency: Most calls in flight.
+        per_minute: "requests", "images", "tokens" -> rate per minute, or None if unknown.
+    """
+    known_rates = {unit: rate for unit, rate in per_minute.items() if rate is not None}
+    return RateLimiter(concurrency, known_rates, clock=limits.CLOCK)

@@ -1,4 +1,4 @@
-"""Where an images API answers, and the SDK's client for it."""
+"""The server of an images API: its address, its key, and the SDK's client for it."""
 
 import os
 import re
@@ -29,7 +29,15 @@ VARIABLE_RULE = Rule(
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """OpenAI, or another server at `base_url`, or Azure; `key_env` names the variable with the key."""
+    """OpenAI, Azure, or another server with the same API.
+
+    Attributes:
+        base_url: Address of another server than OpenAI's, or None.
+        azure_endpoint: Address of an Azure resource, or None.
+        azure_api_version: Azure's version of the API.
+        key_env: Name of the environment variable that holds the key.
+        timeout_seconds: Longest time to wait for an answer.
+    """
 
     base_url: str | None
     azure_endpoint: str | None
@@ -39,30 +47,34 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """What is called; the SDK's own variable for it is not read."""
+        """Address of the server; the SDK's own variable OPENAI_BASE_URL is not read."""
         return self.base_url or self.azure_endpoint or OPENAI_URL
 
     @property
     def is_openai(self) -> bool:
-        """Whether it is OpenAI itself, to which the catalogue's dates and limits apply."""
+        """Whether the server is OpenAI's, for which the catalogue's dates and limits hold."""
         return urlsplit(self.url).hostname == urlsplit(OPENAI_URL).hostname
 
     @property
     def is_local(self) -> bool:
-        """Whether it runs on this machine."""
+        """Whether the server runs on this machine."""
         return urlsplit(self.url).hostname in LOOPBACK_HOSTS
 
     @property
     def label(self) -> str:
-        """Who answers."""
-        place = urlsplit(self.url).netloc
+        """Name of the server for people: "OpenAI", "Azure OpenAI (<host>)", or host and port."""
+        host = urlsplit(self.url).netloc
         if self.azure_endpoint:
-            return f"Azure OpenAI ({place})"
-        return "OpenAI" if self.is_openai else place
+            return f"Azure OpenAI ({host})"
+        return "OpenAI" if self.is_openai else host
 
     def require_key(self) -> str:
-        """The key; a server on this machine may do without."""
-        key = os.environ.get(self.key_env, "").strip()
+        """Returns the key; a server on this machine may do without one.
+
+        Raises:
+            ConfigError: If the variable holds no key, or a text that cannot be one.
+        """
+        key = self.secret or ""
         if not key and self.is_local:
             return "none"
         if not key:
@@ -72,26 +84,32 @@ class Endpoint:
                 "earlier with generator=archive"
             )
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigError(f"the key in {self.key_env} has characters that no key has")
+            raise ConfigError(
+                f"the key in {self.key_env} has characters that no key has; copy the key again"
+            )
         return key
 
     @property
     def secret(self) -> str | None:
-        """The key that must appear nowhere."""
+        """The key, which must not appear in any output; None where there is none."""
         return os.environ.get(self.key_env, "").strip() or None
 
     def build_client(self, *, asynchronous: bool) -> Any:
-        """The SDK's client. It neither tries again nor follows redirects."""
+        """Builds the SDK's client, which neither retries nor follows redirects.
+
+        Raises:
+            ConfigError: If there is no key.
+        """
         import httpx2
         import openai
 
-        http = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
+        http_client = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
         timeout = httpx2.Timeout(self.timeout_seconds, connect=20.0, pool=None)
         options: dict[str, Any] = {
             "api_key": self.require_key(),
             "max_retries": 0,
             "timeout": timeout,
-            "http_client": http(
+            "http_client": http_client(
                 timeout=timeout,
                 verify=_load_ssl_context(),
                 follow_redirects=False,
@@ -102,13 +120,13 @@ class Endpoint:
             return openai.AsyncAzureOpenAI(
                 azure_endpoint=self.azure_endpoint, api_version=self.azure_api_version, **options
             )
-        kind = openai.AsyncOpenAI if asynchronous else openai.OpenAI
-        return kind(base_url=self.url, **options)
+        client = openai.AsyncOpenAI if asynchronous else openai.OpenAI
+        return client(base_url=self.url, **options)
 
 
 @cache
 def _load_ssl_context() -> Any:
-    """Read once: it takes longer than a call to a server nearby."""
+    """Reads the certificates once: that takes longer than a call to a server on this machine."""
     import httpx2
 
     return httpx2.create_ssl_context()

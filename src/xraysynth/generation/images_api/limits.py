@@ -1,4 +1,4 @@
-"""What holds calls back: the budget, the rates per minute, and the server's wish to be left alone."""
+"""Limits of calls: the budget, the rates per minute, and pauses that the server asks for."""
 
 import asyncio
 import math
@@ -6,16 +6,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+LONGEST_SLEEP_SECONDS = 5.0
+"""Longest sleep before a waiting call looks whether the run was stopped."""
+
+SPEED_UP = 0.02
+"""By how much `RateLimiter.pace` grows with every answer."""
+
 
 class Clock:
-    """Monotonic time and sleep in seconds; tests put another in its place."""
+    """Monotonic time and sleep in seconds; tests replace it by a virtual clock."""
 
     def now(self) -> float:
-        """Seconds since some moment."""
+        """Returns the seconds since an arbitrary moment."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Waits for a number of seconds."""
         await asyncio.sleep(seconds)
 
 
@@ -23,59 +29,79 @@ CLOCK = Clock()
 
 
 class BudgetExhausted(Exception):
-    """The next call could exceed the budget, and no call in flight can free any of it."""
+    """The next call could exceed the budget, and no call in flight can release any of it."""
 
 
 @dataclass
 class Budget:
-    """Dollars that may be spent, kept in whole billionths so that sums are exact.
+    """Dollars that may be spent, in whole billionths so that sums are exact.
 
-    Before a call its highest price is reserved; afterwards the price paid takes its place. A call
-    that could exceed the limit waits for those in flight, which may cost less than was reserved.
+    Before a call its highest price is reserved; afterwards the price paid replaces the reservation.
+    A call that could exceed the limit waits for calls in flight, which may cost less than reserved.
     When a call costs more than its highest price, later reservations grow by the same factor.
+
+    Attributes:
+        limit_usd: Dollars that may be spent, or None for no limit.
+        spent_usd: Dollars that earlier runs have spent.
     """
 
     limit_usd: float | None
     spent_usd: float = 0.0
-    _reserved: int = 0
+    _reserved_nano_usd: int = 0
     _price_factor: float = 1.0
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._spent = _to_nano_usd(self.spent_usd)
+        self._paid_nano_usd = _to_nano_usd(self.spent_usd)
 
     @property
     def paid_usd(self) -> float:
-        """Dollars paid or possibly paid."""
-        return self._spent / 1e9
+        """Dollars that were paid, or may have been, in this run and earlier ones."""
+        return self._paid_nano_usd / 1e9
 
     def can_afford(self, usd: float) -> bool:
         """Whether a call of at most this price can be made now."""
         if self.limit_usd is None:
             return True
-        free = math.floor(self.limit_usd * 1e9) - self._spent - self._reserved
-        return _to_nano_usd(usd * self._price_factor) <= free
+        limit_nano_usd = math.floor(self.limit_usd * 1e9)
+        free_nano_usd = limit_nano_usd - self._paid_nano_usd - self._reserved_nano_usd
+        return _to_nano_usd(usd * self._price_factor) <= free_nano_usd
 
     async def reserve(self, usd: float) -> int:
-        """Set the highest price of a call aside; the reservation is given back to `settle`."""
+        """Reserves the highest price of a call; waits for calls in flight where that is necessary.
+
+        Args:
+            usd: Highest price of the call in dollars.
+
+        Returns:
+            The reservation, for `settle`.
+
+        Raises:
+            BudgetExhausted: If no call is in flight and the call could exceed the limit.
+        """
         while not self.can_afford(usd):
-            if not self._reserved:
+            if not self._reserved_nano_usd:
                 raise BudgetExhausted
             self._settled.clear()
             await self._settled.wait()
         return self.reserve_now(usd)
 
     def reserve_now(self, usd: float) -> int:
-        """Reserve without asking."""
+        """Reserves the highest price of a call, even if that exceeds the limit; see `reserve`."""
         reservation = _to_nano_usd(usd * self._price_factor)
-        self._reserved += reservation
+        self._reserved_nano_usd += reservation
         return reservation
 
     def settle(self, reservation: int, usd: float) -> None:
-        """A call has ended and cost this much."""
+        """Replaces a reservation by the price of the call after it has ended.
+
+        Args:
+            reservation: What `reserve` or `reserve_now` returned, or 0.
+            usd: Dollars that the call cost.
+        """
         paid = _to_nano_usd(usd)
-        self._reserved -= reservation
-        self._spent += paid
+        self._reserved_nano_usd -= reservation
+        self._paid_nano_usd += paid
         if reservation and paid > reservation:
             self._price_factor *= paid / reservation
         self._settled.set()
@@ -87,7 +113,15 @@ def _to_nano_usd(usd: float) -> int:
 
 @dataclass
 class TokenBucket:
-    """A rate per minute with a burst of a second, and debts where one call needs more."""
+    """A rate per minute that allows a burst of one second.
+
+    The level becomes negative when one call needs more than the bucket holds.
+
+    Attributes:
+        per_minute: Requests, images or tokens per minute.
+        level: Amount that can be taken now.
+        filled_at: Time of the last filling in seconds, or None.
+    """
 
     per_minute: float
     level: float = field(init=False)
@@ -98,22 +132,35 @@ class TokenBucket:
         self.level = self.capacity
 
     def wait_seconds(self, amount: float, now: float, pace: float) -> float:
-        """Seconds until `amount` can be taken, 0 if now."""
-        before = now if self.filled_at is None else self.filled_at
-        rate = self.per_minute / 60 * pace
-        self.level = min(self.capacity, self.level + (now - before) * rate)
+        """Fills the bucket up and returns the seconds until `amount` can be taken; 0 for now.
+
+        Args:
+            amount: Requests, images or tokens of the next call.
+            now: The time in seconds.
+            pace: Factor of the rate, in (0, 1].
+        """
+        previous = now if self.filled_at is None else self.filled_at
+        per_second = self.per_minute / 60 * pace
+        self.level = min(self.capacity, self.level + (now - previous) * per_second)
         self.filled_at = now
-        short = min(amount, self.capacity) - self.level
-        return short / rate if short > 1e-9 else 0.0
+        shortfall = min(amount, self.capacity) - self.level
+        return shortfall / per_second if shortfall > 1e-9 else 0.0
 
 
 @dataclass
 class RateLimiter:
-    """Lets calls pass one by one, as many at once and per minute as the server has shown to take.
+    """Starts calls one by one, at the rate and concurrency that the server has shown to accept.
 
-    `pace` in (0, 1] scales the calls in flight and all rates. It halves when the server says 429 to a
-    call that began after the last halving, and recovers by 1/50 with every answer. After a 429 all
-    calls wait: as long as `retry-after` says, else 1, 2, 4 … 60 seconds.
+    `pace` scales the number of calls in flight and all rates. It halves when the server answers 429
+    (too many requests) to a call that began after the last halving, and recovers by 1/50 with every
+    answer. After a 429 all calls wait: as long as its `retry-after` says, else 1, 2, 4 … 60 seconds.
+
+    Attributes:
+        concurrency: Most calls in flight.
+        per_minute: "requests", "images", "tokens" -> rate per minute, for the rates that are known.
+        clock: Measures time and sleeps.
+        pace: Factor in (0, 1].
+        waits: Seconds of every pause after a 429.
     """
 
     concurrency: int
@@ -127,53 +174,73 @@ class RateLimiter:
     _consecutive_429: int = 0
 
     def __post_init__(self) -> None:
-        self._turn = asyncio.Lock()
-        self._left = asyncio.Event()
-        self._buckets = {what: TokenBucket(rate) for what, rate in self.per_minute.items()}
+        self._queue = asyncio.Lock()  # in the order in which calls arrive
+        self._released = asyncio.Event()
+        self._buckets = {unit: TokenBucket(rate) for unit, rate in self.per_minute.items()}
 
     async def acquire(self, amounts: Mapping[str, float], is_stopped: Callable[[], bool]) -> float:
-        """Wait for a turn, and say when it came."""
-        async with self._turn:
+        """Waits until a call may start, or until the run is stopped.
+
+        The caller must `release` afterwards in both cases.
+
+        Args:
+            amounts: "requests", "images", "tokens" -> amount that the call takes.
+            is_stopped: Returns whether the run was stopped meanwhile.
+
+        Returns:
+            The time at which the call starts, in seconds of the clock.
+        """
+        async with self._queue:
             while not is_stopped():
-                if self._in_flight >= max(1, round(self.concurrency * self.pace)):
-                    self._left.clear()
-                    await self._left.wait()
+                if self._in_flight >= self._allowed_in_flight:
+                    self._released.clear()
+                    await self._released.wait()
                     continue
-                now = self.clock.now()
-                seconds = max(self._resume_at - now, self._bucket_seconds(amounts, now))
+                seconds = self._seconds_to_wait(amounts)
                 if seconds <= 0:
                     break
-                await self.clock.sleep(min(seconds, 5.0) if seconds < math.inf else 5.0)
-            for what, bucket in self._buckets.items():
-                bucket.level -= amounts[what]
+                await self.clock.sleep(min(seconds, LONGEST_SLEEP_SECONDS))
+            for unit, bucket in self._buckets.items():
+                bucket.level -= amounts[unit]
             self._in_flight += 1
             return self.clock.now()
 
-    def _bucket_seconds(self, amounts: Mapping[str, float], now: float) -> float:
-        waits = (b.wait_seconds(amounts[w], now, self.pace) for w, b in self._buckets.items())
-        return max(waits, default=0.0)
+    @property
+    def _allowed_in_flight(self) -> int:
+        return max(1, round(self.concurrency * self.pace))
+
+    def _seconds_to_wait(self, amounts: Mapping[str, float]) -> float:
+        """Returns the seconds until the pause has ended and every rate allows the call."""
+        now = self.clock.now()
+        seconds = max(self._resume_at - now, 0.0)
+        for unit, bucket in self._buckets.items():
+            seconds = max(seconds, bucket.wait_seconds(amounts[unit], now, self.pace))
+        return seconds
 
     def release(self) -> None:
-        """A call has ended."""
+        """Notes that a call has ended."""
         self._in_flight -= 1
-        self._left.set()
+        self._released.set()
 
     def record_success(self) -> None:
-        """The server took a call: a little faster."""
-        self.pace = min(1.0, self.pace + 0.02)
+        """Notes that the server accepted a call: later calls are a little faster."""
+        self.pace = min(1.0, self.pace + SPEED_UP)
         self._consecutive_429 = 0
 
-    def record_rate_limit(self, began: float, retry_after: float | None) -> None:
-        """The server said 429 to a call that began then: everybody waits, and then goes slower."""
+    def record_rate_limit(self, start: float, retry_after: float | None) -> None:
+        """Notes that the server answered 429: all calls pause, and later ones are slower.
+
+        Args:
+            start: When the refused call started, in seconds of the clock.
+            retry_after: Seconds that the server asks to wait, or None.
+        """
         now = self.clock.now()
-        if began >= self._slowed_at:
+        if start >= self._slowed_at:
             self._slowed_at = now
             self.pace = max(self.pace / 2, 1 / (4 * self.concurrency))
             self._consecutive_429 += 1
-        wait = (
-            retry_after
-            if retry_after is not None
-            else min(60.0, 2.0 ** min(self._consecutive_429 - 1, 6))
-        )
+        wait = retry_after
+        if wait is None:
+            wait = min(60.0, 2.0 ** min(self._consecutive_429 - 1, 6))
         self.waits.append(wait)
         self._resume_at = max(self._resume_at, now + wait)

@@ -1,4 +1,4 @@
-"""What an API sent as an image: its format, its provenance mark, and its pixels in grey."""
+"""Images as an API sends them: their format, their provenance mark, and their pixels in grey."""
 
 import base64
 import binascii
@@ -12,10 +12,23 @@ from xraysynth.errors import ImageError
 from xraysynth.records import sha256_bytes
 
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+"""Pillow's name of a format -> suffix of a file."""
+
+BLACK_LEVEL = 8
+"""An image whose brightest pixel is below this grey level is taken for a failure of the model."""
+
+PNG_SIGNATURE = b"\x89PNG"
+PNG_HEADER_BYTES = 8
+PNG_CHUNK_OVERHEAD_BYTES = 12
+"""Length, type and checksum of a PNG chunk: 4 bytes each."""
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes; raises `ImageError` for what is no base64. A data URI's head is skipped."""
+    """Decodes base64; the head of a data URI is skipped.
+
+    Raises:
+        ImageError: If the text is not base64.
+    """
     try:
         return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -24,7 +37,17 @@ def decode_base64(text: str) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What an image file says of itself; `c2pa`: it holds a provenance mark."""
+    """Facts that an image file states about itself.
+
+    Attributes:
+        sha256: Hash of the file.
+        bytes: Size of the file.
+        format: Pillow's name of the format.
+        mode: Pillow's name of the pixel format, such as "RGB".
+        width_px: Width.
+        height_px: Height.
+        c2pa: Whether the file holds a provenance mark (C2PA).
+    """
 
     sha256: str
     bytes: int
@@ -36,15 +59,20 @@ class ImageFacts:
 
     @property
     def suffix(self) -> str:
-        """Of a file of this format."""
+        """Suffix of a file in this format."""
         return SUFFIXES.get(str(self.format), "bin")
 
 
 def decode_grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
-    """Pixels `(H, W)` uint8 and facts of PNG, JPEG or WebP bytes.
+    """Decodes PNG, JPEG or WebP bytes.
 
-    Colour becomes luma (ITU-R 601-2), transparency becomes black, 16 bits become 8. Raises
-    `ImageError` for what is no image, too large or black.
+    Colour becomes luma (ITU-R 601-2), transparency becomes black, and 16 bits become 8.
+
+    Returns:
+        Pixels `(H, W)` uint8, and the facts of the file.
+
+    Raises:
+        ImageError: If the bytes are not an image, or the image is too large or black.
     """
     from PIL import Image
 
@@ -54,16 +82,17 @@ def decode_grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
         image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_MEGAPIXELS * 1e6:
             raise ImageError(
-                f"{image.width} × {image.height} px: above {MAX_MEGAPIXELS} megapixels"
+                f"the image has {image.width} × {image.height} px, which is more than "
+                f"{MAX_MEGAPIXELS} megapixels"
             )
         facts = _read_facts(data, image)
-        image.draft("L", image.size)  # of a JPEG only the luma is decoded
+        image.draft("L", image.size)  # decodes only the luma of a JPEG
         pixels = _to_luma(image)
     except ImageError:
         raise
-    except Exception as error:  # decoders raise all sorts of things on damaged bytes
-        raise ImageError(f"the bytes are no image ({type(error).__name__})") from error
-    if pixels.max() < 8:
+    except Exception as error:  # decoders raise many kinds of exceptions on damaged bytes
+        raise ImageError(f"the bytes are not an image ({type(error).__name__})") from error
+    if pixels.max() < BLACK_LEVEL:
         raise ImageError("the image is black")
     return pixels, facts
 
@@ -81,26 +110,33 @@ def _read_facts(data: bytes, image: Any) -> ImageFacts:
 
 
 def _to_luma(image: Any) -> np.ndarray:
+    """Converts a Pillow image of any mode to pixels `(H, W)` uint8."""
     from PIL import Image
 
     if image.mode.startswith("I;16"):
         return (np.asarray(image) >> 8).astype(np.uint8)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
     return np.asarray(image.convert("L"))
 
 
 def has_c2pa(data: bytes) -> bool:
-    """Whether a C2PA manifest is embedded: PNG chunk caBX, or a JUMBF box labelled c2pa elsewhere."""
-    if data.startswith(b"\x89PNG"):
+    """Whether a C2PA manifest, which states who made an image, is embedded in a file.
+
+    A PNG holds it in a chunk caBX, other formats in a JUMBF box that is labelled c2pa.
+    """
+    if data.startswith(PNG_SIGNATURE):
         return b"caBX" in _png_chunk_types(data)
     return b"jumb" in data and b"c2pa" in data
 
 
 def _png_chunk_types(data: bytes) -> set[bytes]:
-    found, at = set(), 8
-    while at + 8 <= len(data):
-        found.add(data[at + 4 : at + 8])
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return found
+    chunk_types = set()
+    position = PNG_HEADER_BYTES
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        chunk_types.add(data[position + 4 : position + 8])
+        position += PNG_CHUNK_OVERHEAD_BYTES + length
+    return chunk_types

@@ -1,9 +1,9 @@
-"""What must outlive a killed process: which calls were made, and answers not yet handed on.
+"""The response cache: calls and answers on disk that must survive a killed process.
 
     <folder>/api/<image id>.sent     dollars that calls without a known answer may have cost
-    <folder>/api/<image id>.answer   one line of JSON, then the answer as it came
+    <folder>/api/<image id>.answer   one line of JSON, then the bytes of the answer
 
-Both are removed when the pool has committed the result.
+Both files are removed when the pool has committed the result.
 """
 
 import json
@@ -15,7 +15,11 @@ from xraysynth.records import from_json, to_json
 
 
 class ResponseCache:
-    """Marks and answers in a folder; without a folder nothing is kept."""
+    """Notes of calls and their answers in a folder; without a folder, nothing is stored.
+
+    Args:
+        folder: Folder in which the subfolder `api` is made, or None.
+    """
 
     def __init__(self, folder: str | None) -> None:
         self._folder = None if folder is None else Path(folder) / "api"
@@ -23,32 +27,41 @@ class ResponseCache:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def mark_sent(self, image_id: str, usd: float) -> None:
-        """A call is about to be made; `usd` is what this and earlier lost calls may cost."""
+        """Notes before a call what this call and earlier lost ones may cost.
+
+        Args:
+            image_id: The image that is requested.
+            usd: Dollars of this call and of earlier calls without a known answer.
+        """
         self._write(f"{image_id}.sent", repr(usd).encode())
 
     def save_response(self, image_id: str, exchange: Exchange, content: bytes) -> None:
-        """An answer came in full."""
-        head = json.dumps(to_json(exchange)).encode()
-        self._write(f"{image_id}.answer", head + b"\n" + content)
+        """Stores a complete answer before it is decoded."""
+        header = json.dumps(to_json(exchange)).encode()
+        self._write(f"{image_id}.answer", header + b"\n" + content)
 
     def lost_usd(self, image_id: str) -> float:
-        """What a call that an earlier process made may have cost, when its answer is not here."""
+        """Returns the dollars that earlier calls without a stored answer may have cost."""
         if self._folder is None or self.has_response(image_id):
             return 0.0
         mark = self._folder / f"{image_id}.sent"
         return float(mark.read_text()) if mark.exists() else 0.0
 
     def has_response(self, image_id: str) -> bool:
-        """Whether an earlier process received an answer that it did not hand on."""
+        """Whether an earlier process stored an answer whose result it did not commit."""
         return self._folder is not None and (self._folder / f"{image_id}.answer").exists()
 
     def load_response(self, image_id: str) -> tuple[Exchange, bytes]:
-        """How that answer came, and the answer."""
-        head, _, content = self._path(f"{image_id}.answer").read_bytes().partition(b"\n")
-        return from_json(Exchange, json.loads(head)), content
+        """Returns a stored answer: its exchange, and the bytes of its body.
+
+        Raises:
+            FileNotFoundError: If no answer is stored.
+        """
+        header, _, content = self._path(f"{image_id}.answer").read_bytes().partition(b"\n")
+        return from_json(Exchange, json.loads(header)), content
 
     def remove(self, image_id: str) -> None:
-        """The result has been committed."""
+        """Removes the files of an image whose result has been committed."""
         if self._folder is not None:
             for suffix in ("sent", "answer"):
                 (self._folder / f"{image_id}.{suffix}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Answers to results: pixels or the reason why there are none, what it cost, and the archive."""
+"""Results of calls: pixels or the reason why there are none, the cost, and what is archived."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -6,15 +6,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xraysynth.errors import ImageError
-from xraysynth.generation.images_api.catalogue import Pricing
-from xraysynth.generation.images_api.outcomes import Verdict, parse_response, redact_secrets
+from xraysynth.generation.images_api.outcomes import CallFailure, redact_secrets
 from xraysynth.generation.images_api.pixels import decode_base64, decode_grey_pixels
+from xraysynth.generation.images_api.pricing import Pricing
+from xraysynth.generation.images_api.responses import ApiResponse, parse_response
 from xraysynth.records import GenerationResult, JsonObject, Request, to_json
+
+RECORDED_HEADERS = (
+    "date",
+    "openai-model",
+    "openai-processing-ms",
+    "openai-version",
+    "x-request-id",
+)
+"""Headers of an answer that are archived."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallSettings:
-    """Everything that the calls of a run have in common."""
+    """Settings that all calls of a run share.
+
+    Attributes:
+        make_client: Makes the SDK's asynchronous client.
+        build_body: Builds the body of a call from a request.
+        served_by: Who answers, for records.
+        pricing: The price of one call.
+        secret: The key, which must be stored nowhere, or None.
+        attempts: Most calls for one request, not counting rate limits.
+        give_up_after: Failures in a row after which the run stops.
+    """
 
     make_client: Callable[[], Any]
     build_body: Callable[[Request], JsonObject]
@@ -26,23 +46,36 @@ class CallSettings:
 
 
 def fill_placeholders(parameters: JsonObject, request: Request) -> JsonObject:
-    """Parameters of one's own, with what stands for those of a request replaced by them."""
+    """Replaces "{seed}", "{seed32}" and "{negative_prompt}" by the values of a request.
+
+    Args:
+        parameters: Extra parameters of a call. Only values that equal a placeholder are replaced.
+        request: The request.
+    """
     values = {
         "{seed}": request.seed,
         "{seed32}": request.seed % 2**32,
         "{negative_prompt}": request.negative_prompt,
     }
-    return {
-        name: values.get(value, value) if isinstance(value, str) else value
-        for name, value in parameters.items()
-    }
+    body: dict[str, object] = {}
+    for name, value in parameters.items():
+        body[name] = values.get(value, value) if isinstance(value, str) else value
+    return body
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """How a request was asked and answered, its failed attempts included.
+    """How a request was sent and answered, with its failed attempts.
 
-    `lost_usd` is what calls without a known answer may have cost.
+    Attributes:
+        served_by: Who answered.
+        seconds: Time of the last attempt.
+        retries: Failed attempts before the last one.
+        retry_reasons: Why each of them failed.
+        request_id: The service's id of the last attempt.
+        status: HTTP status of the last attempt.
+        headers: Some headers of the answer.
+        lost_usd: Dollars that calls without a known answer may have cost.
     """
 
     served_by: str
@@ -56,65 +89,105 @@ class Exchange:
 
     @property
     def facts(self) -> JsonObject:
-        """What of it goes into the journal and the archive; money is added there."""
-        facts: JsonObject = to_json(self)
-        return {name: value for name, value in facts.items() if name != "lost_usd"}
+        """Fields for the journal and the archive; `lost_usd` becomes part of the costs there."""
+        facts = dict(to_json(self))
+        del facts["lost_usd"]
+        return facts
 
 
 def result_from_response(
     call: CallSettings, request: Request, content: bytes, exchange: Exchange
 ) -> GenerationResult:
-    """The result of an answer 200: work for a processor, so not for the event loop's thread."""
-    answer = parse_response(content)
-    cost = call.pricing.cost_usd(answer.usage, has_image=answer.base64 is not None)
-    at_most = call.pricing.max_usd(request.prompt)
-    facts = {
-        **exchange.facts,
-        "cost_usd": 0.0 if cost is None else cost,
-        "cost_possible_usd": exchange.lost_usd + (at_most if cost is None else 0.0),
-        "usage": answer.usage,
-        "served_model": answer.body_without_image.get("model"),
-    }
-    if answer.verdict is not None:
-        return _build_result(call, request, answer.verdict, facts, answer.body_without_image)
+    """Builds the result of an answer with status 200.
+
+    Decoding the image keeps a processor busy, so it must not run in the event loop's thread.
+
+    Args:
+        call: Settings of the run.
+        request: The request that was answered.
+        content: The body of the answer.
+        exchange: How the answer came.
+    """
+    response = parse_response(content)
+    facts = {**exchange.facts, **_response_facts(call, request, response, exchange.lost_usd)}
+    body = response.body_without_image
+    if response.failure is not None:
+        return _build_failed_result(call, request, response.failure, facts, body)
     try:
-        data = decode_base64(answer.base64 or "")
+        data = decode_base64(response.base64 or "")
         pixels, image = decode_grey_pixels(data)
     except ImageError as error:
-        verdict = Verdict(outcome="failed", reason=str(error))
-        return _build_result(call, request, verdict, facts, answer.body_without_image)
-    asked = str(call.build_body(request).get("size"))
-    got = f"{image.width_px}x{image.height_px}"
-    facts |= to_json(image) | {"wrong_size": True if asked not in (got, "auto") else None}
-    archive = _build_archive(call, request, facts, answer.body_without_image) | {image.suffix: data}
+        failure = CallFailure(outcome="failed", reason=str(error))
+        return _build_failed_result(call, request, failure, facts, body)
+    requested_size = str(call.build_body(request).get("size"))
+    is_wrong_size = requested_size not in (f"{image.width_px}x{image.height_px}", "auto")
+    facts |= {**to_json(image), "wrong_size": True if is_wrong_size else None}
+    archive = _build_archive(call, request, facts, body) | {image.suffix: data}
     return GenerationResult(request, "image", pixels, facts=_journal_facts(facts), archive=archive)
 
 
+def _response_facts(
+    call: CallSettings, request: Request, response: ApiResponse, lost_usd: float
+) -> JsonObject:
+    """Computes the costs of an answer; one that does not report its usage may cost the maximum."""
+    cost_usd = call.pricing.cost_usd(response.usage, has_image=response.base64 is not None)
+    max_usd = call.pricing.max_usd(request.prompt)
+    return {
+        "cost_usd": 0.0 if cost_usd is None else cost_usd,
+        "cost_possible_usd": lost_usd + (max_usd if cost_usd is None else 0.0),
+        "usage": response.usage,
+        "served_model": response.body_without_image.get("model"),
+    }
+
+
 def result_without_image(
-    call: CallSettings, request: Request, verdict: Verdict, exchange: Exchange, response_body: Any
+    call: CallSettings,
+    request: Request,
+    failure: CallFailure,
+    exchange: Exchange,
+    response_body: Any,
 ) -> GenerationResult:
-    """The result of an error. What was refused after it had been made may have been billed."""
-    maybe = verdict.outcome == "possibly_billed" or verdict.stage == "output"
-    at_most = call.pricing.max_usd(request.prompt) if maybe else 0.0
-    costs = {"cost_usd": 0.0, "cost_possible_usd": at_most + exchange.lost_usd}
-    return _build_result(call, request, verdict, {**exchange.facts, **costs}, response_body)
+    """Builds the result of a call that failed.
+
+    An image that was made and then refused may have been billed.
+
+    Args:
+        call: Settings of the run.
+        request: The request that failed.
+        failure: Why it failed.
+        exchange: How the answer came, if one came.
+        response_body: The answer as JSON values, or None.
+    """
+    is_maybe_billed = failure.outcome == "possibly_billed" or failure.stage == "output"
+    max_usd = call.pricing.max_usd(request.prompt) if is_maybe_billed else 0.0
+    costs = {"cost_usd": 0.0, "cost_possible_usd": max_usd + exchange.lost_usd}
+    return _build_failed_result(call, request, failure, {**exchange.facts, **costs}, response_body)
 
 
-def _build_result(
-    call: CallSettings, request: Request, verdict: Verdict, facts: JsonObject, response_body: Any
+def billed_usd(result: GenerationResult) -> float:
+    """Returns the dollars that a result has cost or may have cost."""
+    return float(result.facts["cost_usd"] + result.facts["cost_possible_usd"])
+
+
+def _build_failed_result(
+    call: CallSettings,
+    request: Request,
+    failure: CallFailure,
+    facts: JsonObject,
+    response_body: Any,
 ) -> GenerationResult:
-    reason = redact_secrets(verdict.reason, call.secret)
-    full = {**facts, "stage": verdict.stage, "categories": list(verdict.categories)}
-    archive = _build_archive(call, request, full | {"reason": reason}, response_body)
+    reason = redact_secrets(failure.reason, call.secret)
+    facts = {**facts, "stage": failure.stage, "categories": list(failure.categories)}
+    archive = _build_archive(call, request, {**facts, "reason": reason}, response_body)
     return GenerationResult(
-        request, verdict.outcome, reason=reason, facts=_journal_facts(full), archive=archive
+        request, failure.outcome, reason=reason, facts=_journal_facts(facts), archive=archive
     )
 
 
 def _build_archive(
     call: CallSettings, request: Request, facts: JsonObject, response_body: Any
 ) -> dict[str, bytes]:
-    """Request, answer without the image, and facts, as JSON without the key."""
+    """Writes request, answer without the image, and facts as JSON without the key."""
     record = {
         "request": dict(call.build_body(request)),
         "response": response_body,
@@ -125,4 +198,9 @@ def _build_archive(
 
 
 def _journal_facts(facts: JsonObject) -> JsonObject:
-    return {k: v for k, v in facts.items() if k != "headers" and v is not None and v != []}
+    """Returns the facts for the pool's journal: without headers and without empty values."""
+    journal_facts: dict[str, object] = {}
+    for name, value in facts.items():
+        if name != "headers" and value is not None and value != []:
+            journal_facts[name] = value
+    return journal_facts
