@@ -24,7 +24,7 @@ SAYING = (
     *("report/page.py", "report/readers.py", "report/tradeoffs.py"),
     *("stages/report.py", "stages/_study/limits.py"),
     *(str(path.relative_to(SOURCE)) for path in VIEWS),
-    *("stages/evaluate.py", "evaluation/folders.py"),
+    *("stages/evaluate.py", "stages/_folder_comparison.py", "evaluation/folders.py"),
     *("evaluation/metrics/measures.py", "evaluation/metrics/memorization.py"),
     *("evaluation/metrics/copy_measures.py", "evaluation/metrics/measure_rows.py"),
     *("evaluation/metrics/split_halves.py", "evaluation/metrics/labelled_features.py"),

@@ -19,7 +19,7 @@ from xraysynth.errors import (
     ManifestError,
     XraysynthError,
 )
-from xraysynth.stages import Workspace, prepare
+from xraysynth.stages import Workspace, _external_test_sets, prepare
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_an_external_test_set_stands_beside_the_cohort(outside):
     assert result["images"] == 96
     assert result["external"]["skipped"]
     assert result["external"]["counts"] == {"clinic": {"normal": 4, "covid19": 4}}
-    this = prepare.build_external_job(Workspace(config, overrides))
+    this = _external_test_sets.build_job(Workspace(config, overrides))
     assert this.done
     assert this.outputs[0].name == f"external-{this.key}.parquet"
 

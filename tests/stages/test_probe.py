@@ -14,7 +14,7 @@ from xraysynth import compose
 from xraysynth.cli import STAGES
 from xraysynth.errors import ConfoundingError
 from xraysynth.evaluation.metrics import classification
-from xraysynth.stages import Workspace, evaluate, prepare, probe, train
+from xraysynth.stages import Workspace, _label_fidelity, evaluate, prepare, probe, train
 
 NOISE = np.random.default_rng(0)
 
@@ -132,7 +132,7 @@ def test_every_stage_takes_linked_patients_for_one_person(tmp_path, monkeypatch)
 
     monkeypatch.setattr(classification, "score_run", seen)
     train.run(Workspace(config, overrides))
-    train.run_label_fidelity(workspace)
+    _label_fidelity.run(workspace)
     assert len(scored) == 2
     for patients in scored:
         assert len(set(patients)) == len(patients) / 2

@@ -1,15 +1,16 @@
-"""One file per command: what it makes, in which order, and what makes its work done.
+"""One file per command of the command line: the work it does, and the jobs that this work consists of.
 
-Every stage has `run(workspace)`, which does what is missing, and `jobs(workspace)`, the jobs that
-must be done for its work to be done. `Workspace` resolves what a configuration names, once; a study
-is planned, counted and compared in `_study`.
+Every stage has `run(workspace)`, which does the jobs that are not done yet, and most have
+`jobs(workspace)`, which lists the jobs that must be done for the stage to count as done. A `Workspace`
+resolves each thing that a configuration names, once. The private package `_study` plans a study,
+estimates what it would take, and compares its arms.
 
     >>> from xraysynth.composition import compose
     >>> overrides = ["source=simulated", "generator=stable_diffusion"]
     >>> workspace = Workspace(compose(overrides), overrides)
     >>> workspace.command("prepare")
     'xraysynth prepare source=simulated generator=stable_diffusion'
-    >>> list(workspace.generators)
+    >>> sorted(workspace.generators)
     ['stable_diffusion']
 """
 

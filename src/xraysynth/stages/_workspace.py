@@ -1,8 +1,9 @@
-"""What a configuration names, each resolved once: cohort, external test sets, generators, pools."""
+"""The cohort, external test sets, generators and pools that a configuration names, each resolved once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,20 @@ SHARED_PROPERTIES = (
     "linked_patients",
     "external_test_set",
 )
-"""What does not depend on generators, seed or recipe, so that derived workspaces share it."""
+"""Properties that depend on the real images alone, so that workspaces with the same images share them."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A configuration, and what it names. `overrides` are its words, for records and commands.
+    """A configuration with everything it names, resolved when it is first asked for.
 
-    Asking for the cohort or the external test sets prepares them where they are not there; pools and
-    fine-tuned weights are never made by asking for them. In another process all is resolved anew.
+    Asking for the cohort or the external test sets prepares them if they are missing. Pools and
+    fine-tuned weights are never made by asking for them. A workspace that is sent to another process
+    takes nothing resolved along.
+
+    Attributes:
+        config: The options of the run.
+        overrides: The `option=value` words that the user typed, for records and commands.
     """
 
     config: Config
@@ -43,30 +49,41 @@ class Workspace:
         return Workspace, (self.config, tuple(self.overrides))
 
     def with_config(self, config: Config, overrides: Sequence[str] | None = None) -> "Workspace":
-        """The workspace of a configuration that has the same real images; they are resolved once."""
+        """Return a workspace for another configuration.
+
+        Real images that this workspace has resolved are shared if both configurations select the same.
+
+        Args:
+            config: The other configuration.
+            overrides: The words that lead to it; None keeps those of this workspace.
+        """
         from xraysynth.stages.prepare import SECTIONS
 
-        other = Workspace(config, self.overrides if overrides is None else overrides)
-        if all(
-            getattr(config, name) == getattr(self.config, name) for name in (*SECTIONS, "paths")
-        ):
-            other.__dict__.update(
-                {n: self.__dict__[n] for n in SHARED_PROPERTIES if n in self.__dict__}
-            )
-        return other
+        workspace = Workspace(config, self.overrides if overrides is None else overrides)
+        options_of_images = attrgetter(*SECTIONS, "paths")
+        if options_of_images(config) == options_of_images(self.config):
+            workspace._share_properties(self)
+        return workspace
+
+    def _share_properties(self, other: "Workspace") -> None:
+        """Take over the properties of real images that the other workspace has resolved."""
+        resolved = vars(other)
+        for name in SHARED_PROPERTIES:
+            if name in resolved:
+                vars(self)[name] = resolved[name]
 
     def with_images(
         self, cohort: Manifest, external_test_set: Manifest | None = None
     ) -> "Workspace":
-        """The workspace as it were with these images, which have not been audited."""
-        other = Workspace(self.config, self.overrides)
-        other.__dict__.update(
+        """Return the workspace as if these images had been prepared; their audit is empty."""
+        workspace = Workspace(self.config, self.overrides)
+        vars(workspace).update(
             cohort=cohort, audit=Audit(), linked_patients=[], external_test_set=external_test_set
         )
-        return other
+        return workspace
 
     def command(self, stage: str, *extra_overrides: str) -> str:
-        """The command line that runs a stage with these options."""
+        """Return the command line that runs a stage with this configuration."""
         return " ".join([f"xraysynth {stage}", *self.overrides, *extra_overrides])
 
     def run_job(
@@ -76,35 +93,35 @@ class Workspace:
         *,
         on_other_ranks: Callable[[], object] | None = None,
     ) -> ResultLine:
-        """Do a job unless it is done (`Job.run`), with the configuration in its record."""
+        """Run a job unless it is done (`Job.run`), and record the configuration with it."""
         config = self.config.to_dict()
         return job.run(work, config=config, overrides=self.overrides, on_other_ranks=on_other_ranks)
 
     @property
     def output(self) -> Path:
-        """The folder that takes everything that is made."""
+        """The folder below which every stage writes."""
         return self.config.output
 
     @property
     def cache(self) -> Path:
-        """The folder of what can be made again from the rest."""
+        """The folder of files that can be computed again from the other outputs."""
         return self.output / "cache"
 
     @cached_property
     def collection(self) -> SourceCollection:
-        """The selected sources, and the images that they list."""
+        """The sources of the cohort, and the images that they list."""
         return SourceCollection.from_sources(self.config.sources(), self.config.classes)
 
     @cached_property
     def external_collection(self) -> SourceCollection | None:
-        """The same of the external test sets; None where none is chosen."""
+        """The sources of the external test sets and the images that they list; None without any."""
         if not self.config.test_source:
             return None
         return SourceCollection.from_sources(self.config.test_sources(), self.config.classes)
 
     @cached_property
     def cohort(self) -> Manifest:
-        """The prepared cohort; prepares it if it is not there."""
+        """The cohort, which is prepared if it is missing."""
         from xraysynth.stages import prepare
 
         return prepare.prepare_cohort(self)
@@ -118,49 +135,49 @@ class Workspace:
 
     @cached_property
     def linked_patients(self) -> Sequence[Sequence[str]]:
-        """Keys of the patients who are one person, a list for each person of several patients."""
+        """Groups of patient keys that near-duplicate images show to be one person each."""
         from xraysynth.stages import prepare
 
         return prepare.resolve_linked_patients(self.cohort, self.audit)
 
     @cached_property
     def external_test_set(self) -> Manifest | None:
-        """The external test sets, all in split test; None where none is chosen."""
+        """The images of all external test sets, in split "test"; None where none is selected."""
         from xraysynth.stages import prepare
 
         return prepare.prepare_external_test_set(self)
 
     @cached_property
     def generators_to_finetune(self) -> dict[str, FinetunableGenerator]:
-        """The selected generators that learn here: those whose weights are not given."""
-        found = self.config.generators()
-        return {
-            n: g
-            for n, g in found.items()
-            if isinstance(g, FinetunableGenerator) and g.needs_finetuning
-        }
+        """The selected generators that the finetune stage trains, by name.
+
+        A generator whose fine-tuned weights are named in the configuration is not among them.
+        """
+        finetunable: dict[str, FinetunableGenerator] = {}
+        for name, generator in self.config.generators().items():
+            if isinstance(generator, FinetunableGenerator) and generator.needs_finetuning:
+                finetunable[name] = generator
+        return finetunable
 
     @cached_property
     def generators(self) -> dict[str, Generator]:
-        """The selected generators, those that learn bound to the weights they learn or have learned."""
+        """The selected generators by name; one that is fine-tuned points at the weights of its job."""
         from xraysynth.stages import finetune
 
-        found = self.config.generators()
-        for (
-            name,
-            learner,
-        ) in self.generators_to_finetune.items():  # most need no cohort to be known by
+        generators = self.config.generators()
+        # Without a generator to fine-tune, the cohort need not be there for this property.
+        for name, generator in self.generators_to_finetune.items():
             job = finetune.build_job(self, name)
-            found[name] = learner.with_weights(job.key, job.folder)
-        return found
+            generators[name] = generator.with_weights(job.key, job.folder)
+        return generators
 
     @cached_property
     def images_per_class(self) -> dict[str, int]:
-        """Images of each class that each pool must hold."""
+        """The number of images of each class that every pool must hold."""
         config = self.config
         if config.generate.per_class is not None:
             return dict.fromkeys(config.classes, config.generate.per_class)
-        # A fraction of 0 needs no pool; whoever asks for one all the same wants synthetic-only.
+        # A synthetic fraction of 0 needs no pool; whoever asks for one still wants synthetic only.
         fraction, mode = config.data.synthetic_fraction, config.data.mode
         if fraction == 0:
             fraction, mode = 1.0, MixMode.replace
@@ -172,7 +189,7 @@ class Workspace:
         )
 
     def pool_store(self, name: str) -> ImageStore:
-        """Where the pool of a selected generator lies."""
+        """Return the store in which the pool of a selected generator lies."""
         config = self.config
         return pool.pool_store(
             self.generators[name],
@@ -187,11 +204,19 @@ class Workspace:
         *,
         read: Callable[..., Manifest] = pool.read_images,
     ) -> dict[str, Manifest]:
-        """The pools of the selected generators, verified; an error says how to make a missing one."""
-        counts, command = images_per_class or self.images_per_class, self.command("generate")
-        return {
-            name: read(
-                self.pool_store(name), self.config.classes, per_class=counts, command=command
-            )
-            for name in self.generators
-        }
+        """Load the pools of the selected generators, by name.
+
+        Args:
+            images_per_class: How many images of each class to take; by default `self.images_per_class`.
+            read: `pool.read_images` verifies the files, `pool.list_images` only lists them.
+
+        Raises:
+            XraysynthError: If a pool is missing or too small; the message has the command that fills it.
+        """
+        counts = images_per_class or self.images_per_class
+        command = self.command("generate")
+        pools = {}
+        for name in self.generators:
+            store = self.pool_store(name)
+            pools[name] = read(store, self.config.classes, per_class=counts, command=command)
+        return pools

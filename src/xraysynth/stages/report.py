@@ -1,14 +1,16 @@
-"""The report of a study: one self-contained HTML page, results.csv and results.parquet.
+"""Write the report of a study: one self-contained HTML page, results.csv and results.parquet.
 
-Collects the jobs of the study that are done and says which are not. Takes the same options as the
-study; writes below paths.output/studies/<study.name>.
+Collects the jobs of the study that are done, and says which are not. Takes the same options as the
+study, and writes below paths.output/studies/<study.name>.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from xraysynth import tracking
 from xraysynth.config import Config, with_deprecated_names
@@ -33,83 +35,102 @@ from xraysynth.stages._study.finished import (
     load_shortcuts,
 )
 from xraysynth.stages._study.limits import study_limits
+from xraysynth.stages._study.tested_arm import TestedArm
 from xraysynth.stages._workspace import Workspace
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
 
 PAGE_VERSION = 4
-"""Raised whenever what the page or its tables say is changed, so that they are written anew."""
+"""Raised whenever the text of the page or its tables changes, so that old reports are written again."""
 
 FILES = ("report.html", "results.csv", "results.parquet", "measures.csv", "tradeoffs.csv")
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """The score that arms are compared by, by arm."""
+    """The macro-F1 of each arm, which arms are compared by, with its interval."""
 
     macro_f1: dict[str, Interval]
 
 
 def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> ResultLine:
-    """Write the page and the tables, or find them written for the same finished jobs."""
+    """Write the page and the tables, unless they are written for the same finished jobs.
+
+    Args:
+        workspace: The study's configuration.
+        failures: Messages of the steps that failed; by default the jobs that are not done are named.
+
+    Returns:
+        The job's result, with the paths of the page ("report") and of the table ("results").
+    """
     workspace = plan.with_images_per_class(workspace)
     jobs = collect_finished_jobs(workspace)
     failures = failures or jobs.missing
-    this = _build_job(workspace, jobs, failures)
-    line = workspace.run_job(this, partial(work, workspace, jobs, failures, this))
-    return line | _publish(workspace.config, this)
+    job = _build_job(workspace, jobs, failures)
+    result = workspace.run_job(job, partial(work, workspace, jobs, failures, job))
+    return result | _publish(workspace.config, job)
 
 
 def _build_job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Job:
+    """Build the job that writes the report of these finished jobs."""
     config = workspace.config
-    study = config.to_dict()["study"]
-    del study["workers"]
-    decides = {
+    study_options = config.to_dict()["study"]
+    del study_options["workers"]
+    identity: dict[str, Any] = {
         "jobs": {name: job.key for name, job in jobs.named_jobs()},
         "seen": collect_pool_digests(jobs),
         "failures": list(failures),
-        "study": with_deprecated_names("study", study),
+        "study": with_deprecated_names("study", study_options),
         "replicates": config.evaluate.replicates,
         "page": PAGE_VERSION,
     }
-    if readings := _reader_study_folders(workspace, jobs):
-        decides["readings"] = [reading.reading_digest(folder) for folder in readings]
-    return Job("report", decides, config.output, outputs=FILES)
+    reader_studies = _reader_study_folders(workspace, jobs)
+    if reader_studies:
+        identity["readings"] = list(map(reading.reading_digest, reader_studies))
+    return Job("report", identity, config.output, outputs=FILES)
 
 
 def _reader_study_folders(workspace: Workspace, jobs: FinishedJobs) -> list[Path]:
-    """Folders of the analysed readings of this study's images."""
-    keys = [p.key for p in jobs.pools]
-    return reading.find_readings(workspace.output, workspace.cohort.digest(), keys)
+    """Return the folders of the analysed reader studies of this study's images."""
+    pool_keys = [finished_pool.key for finished_pool in jobs.pools]
+    return reading.find_readings(workspace.output, workspace.cohort.digest(), pool_keys)
 
 
 def work(
     workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str], job: Job
 ) -> ReportResult:
-    """Compare the arms, and write page and tables."""
+    """Compare the arms, and write the page and the tables to the job's folder."""
     from xraysynth.report import page, tables, tradeoffs
 
     content = _build_content(workspace, jobs, failures)
-    (job.folder / "report.html").write_text(page.render(content), encoding="utf-8")
     results = tables.results_table(content)
-    results.to_csv(job.folder / "results.csv", index=False)
-    results.to_parquet(job.folder / "results.parquet", index=False)
     measures = tables.measures_table(content)
-    measures.to_csv(job.folder / "measures.csv", index=False)
-    tradeoffs.tradeoffs_table(content).to_csv(job.folder / "tradeoffs.csv", index=False)
+    folder = job.folder
+    (folder / "report.html").write_text(page.render(content), encoding="utf-8")
+    results.to_csv(folder / "results.csv", index=False)
+    results.to_parquet(folder / "results.parquet", index=False)
+    measures.to_csv(folder / "measures.csv", index=False)
+    tradeoffs.tradeoffs_table(content).to_csv(folder / "tradeoffs.csv", index=False)
     with tracking.open_run(workspace.config, job) as run:
         tracking.log_report(run, results, measures)
     return ReportResult({arm.name: arm.scores["macro_f1"] for arm in content.arms})
 
 
 def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Content:
+    """Score and compare the arms, and collect everything else that the page shows."""
     config, audit = workspace.config, workspace.audit
-    tested = [arms.TestedArm.from_jobs(arm, found) for arm, found in jobs.arms]
-    scorer = arms.Scorer(config, tested, linked_patients=workspace.linked_patients)
-    comparisons = arms.compare_all(scorer, tested)
-    compared = [arms.build_arm(scorer, one, c) for one, c in zip(tested, comparisons, strict=True)]
-    pools = [_build_pool_view(found) for found in jobs.pools]
+    tested_arms = [TestedArm.from_jobs(arm, trainings) for arm, trainings in jobs.arms]
+    scorer = arms.Scorer(config, tested_arms, linked_patients=workspace.linked_patients)
+    report_arms = []
+    comparisons = arms.compare_all(scorer, tested_arms)
+    for tested_arm, arm_comparisons in zip(tested_arms, comparisons, strict=True):
+        report_arms.append(arms.build_arm(scorer, tested_arm, arm_comparisons))
+    equivalents = real_data_equivalent.compute_real_data_equivalents(
+        scorer, tested_arms, report_arms
+    )
+    pools = list(map(_build_pool_results, jobs.pools))
+    reader_studies = _reader_study_folders(workspace, jobs)
     return Content(
         title=config.study.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -119,49 +140,35 @@ def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[
         acknowledged_confounding=audit.acknowledged,
         cohort=workspace.cohort,
         audit=_cohort_audit(audit),
-        arms=compared,
+        arms=report_arms,
         pools=pools,
         jobs=job_runs(jobs),
         environment=last_training_environment(jobs),
         limits=study_limits(config, audit, jobs),
         failures=failures,
-        equivalents=real_data_equivalent.compute_real_data_equivalents(scorer, tested, compared),
-        left_out_sources=real_data_equivalent.compare_left_out_sources(scorer, tested),
+        equivalents=equivalents,
+        left_out_sources=real_data_equivalent.compare_left_out_sources(scorer, tested_arms),
         shortcuts=load_shortcuts(jobs.probe_job) if jobs.probe_job else [],
         encoder_agreement=rank_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
-        readings=[
-            reading.load_reading(folder) for folder in _reader_study_folders(workspace, jobs)
-        ],
+        readings=list(map(reading.load_reading, reader_studies)),
     )
 
 
 def _publish(config: Config, job: Job) -> dict[str, str]:
-    """Copy the files to the folder that carries the study's name."""
+    """Copy the files to the folder that has the study's name, and return the paths of the main ones."""
     folder = config.output / "studies" / config.study.name
     copy_atomically(FILES, source=job.folder, target=folder)
-    return {"report": str(folder / FILES[0]), "results": str(folder / FILES[1])}
+    return {"report": str(folder / "report.html"), "results": str(folder / "results.csv")}
 
 
 def _cohort_audit(audit: Audit) -> CohortAudit:
+    """Turn the audit, whose entries are JSON, into the records that the page shows."""
     return CohortAudit(
-        by_split=[
-            SplitCount(
-                str(row["class"]), str(row["split"]), int(row["images"]), _count_patients(row)
-            )
-            for row in audit.counts
-        ],
-        by_source=[
-            SourceCount(str(row["source"]), str(row["label"]), int(row["images"]))
-            for row in audit.by_source
-        ],
+        by_split=list(map(_split_count, audit.counts)),
+        by_source=list(map(_source_count, audit.by_source)),
         cramers_v=audit.cramers_v,
-        source_confounding=[
-            SourceConfounding(
-                label, tells["accuracy"], tells["balanced_accuracy"], tells.get("by_chance")
-            )
-            for label, tells in audit.source_confounding.items()
-        ],
+        source_confounding=_source_confounding(audit),
         exact_duplicates=audit.exact_duplicates,
         near_duplicates=audit.near_duplicates,
         near_duplicates_across_sources=audit.near_duplicates_across_sources,
@@ -169,33 +176,53 @@ def _cohort_audit(audit: Audit) -> CohortAudit:
     )
 
 
-def _count_patients(row: Mapping[str, str | int]) -> int | None:
-    return int(row["patients"]) if "patients" in row else None
+def _split_count(row: Mapping[str, str | int]) -> SplitCount:
+    """Turn a row of the audit into a record; audits of earlier versions do not count patients."""
+    patients = int(row["patients"]) if "patients" in row else None
+    return SplitCount(str(row["class"]), str(row["split"]), int(row["images"]), patients)
 
 
-def _build_pool_view(pool: FinishedPool) -> PoolResults:
-    measured = pool.evaluate_job.record().result_as(PoolEvaluation)
-    totals: dict[str, int] = {}
-    for outcomes in pool.outcomes.values():
-        for outcome, number in outcomes.items():
-            totals[outcome] = totals.get(outcome, 0) + number
+def _source_count(row: Mapping[str, str | int]) -> SourceCount:
+    return SourceCount(str(row["source"]), str(row["label"]), int(row["images"]))
+
+
+def _source_confounding(audit: Audit) -> list[SourceConfounding]:
+    rows = []
+    for label, scores in audit.source_confounding.items():
+        rows.append(
+            SourceConfounding(
+                label, scores["accuracy"], scores["balanced_accuracy"], scores.get("by_chance")
+            )
+        )
+    return rows
+
+
+def _build_pool_results(pool: FinishedPool) -> PoolResults:
+    """Join what is recorded of a pool, of its measuring and of its generator's fine-tuning."""
+    evaluation = pool.evaluate_job.record().result_as(PoolEvaluation)
+    finetuning = None
+    if pool.finetune_job is not None:
+        finetuning = pool.finetune_job.record().result_as(FineTuning)
+    outcomes: Counter[str] = Counter()
+    for class_outcomes in pool.outcomes.values():
+        outcomes.update(class_outcomes)
     return PoolResults(
         generator=pool.generator.name,
         card=pool.generator.card,
         manifest=pool.manifest,
-        outcomes=totals,
+        outcomes=dict(outcomes),
         refusals=pool.refusals,
-        measures=measured.measures,
-        diversity=measured.diversity,
-        nearest_similarity=measured.nearest_similarity,
-        not_assessable_reason=measured.not_assessable_reason,
-        closest=measured.closest,
-        label_fidelity=measured.faithfulness,
-        confusion_matrix=measured.confusion_matrix,
-        fidelity_classifier=measured.fidelity_classifier,
-        real_classifier_scores=measured.real_classifier_scores,
-        appearance=measured.appearance,
+        measures=evaluation.measures,
+        diversity=evaluation.diversity,
+        nearest_similarity=evaluation.nearest_similarity,
+        not_assessable_reason=evaluation.not_assessable_reason,
+        closest=evaluation.closest,
+        label_fidelity=evaluation.faithfulness,
+        confusion_matrix=evaluation.confusion_matrix,
+        fidelity_classifier=evaluation.fidelity_classifier,
+        real_classifier_scores=evaluation.real_classifier_scores,
+        appearance=evaluation.appearance,
         ledger=pool.ledger,
-        finetuning=pool.finetune_job.record().result_as(FineTuning) if pool.finetune_job else None,
-        usable_share=measured.usable,
+        finetuning=finetuning,
+        usable_share=evaluation.usable,
     )

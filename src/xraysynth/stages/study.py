@@ -1,11 +1,11 @@
-"""The whole comparison: every generator x synthetic fraction x mode x seed, and a report.
+"""Runs the whole comparison: every generator, synthetic fraction, mode and seed, and a report.
 
-Expands study.synthetic_fractions, study.modes, study.real_fractions and study.seeds over the selected
-generators into jobs, beside them real-only arms and the controls, runs those that are missing
-(prepare, probe, finetune, generate, train, evaluate), skips what is done, goes on when a job fails,
-and ends in one HTML page below paths.output/studies/<study.name>. plan=true says what there is to do,
-and does nothing. With hydra/launcher=joblib|submitit_local|slurm|ray the jobs run where that launcher puts
-them, else in study.workers processes.
+Combines study.synthetic_fractions, study.modes, study.real_fractions and study.seeds with the
+selected generators, and adds real-only arms and controls. Runs the jobs that are missing (prepare,
+probe, finetune, generate, train, evaluate), skips those that are done, continues when one fails, and
+ends in one HTML page below paths.output/studies/<study.name>. plan=true prints what would run, and
+runs nothing. With hydra/launcher=joblib|submitit_local|slurm|ray the jobs run where that launcher
+puts them, otherwise in study.workers processes.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
 from xraysynth.jobs.job import ResultLine
 from xraysynth.stages import report
-from xraysynth.stages._study import forecast, plan
+from xraysynth.stages._study import arm_configs, forecast, plan
 from xraysynth.stages._workspace import Workspace
 
 SECTIONS = (
@@ -40,66 +40,116 @@ SECTIONS = (
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Run what is missing and write the report; a failed step makes the study's state failed."""
-    if workspace.config.plan:
+    """Run the missing steps and write the report; with plan=true, only print the plan.
+
+    Returns:
+        The result of the report, with state "failed" and the messages in "failures" if steps failed.
+    """
+    config = workspace.config
+    if config.plan:
         return forecast.run(workspace)
-    for reason in plan.sources_not_left_out(workspace.config, workspace.cohort).values():
+    for reason in arm_configs.sources_not_left_out(config, workspace.cohort).values():
         print(reason, file=sys.stderr, flush=True)
     steps = forecast.missing_steps(plan.build_steps(workspace))
-    failures = _run_all(steps, workspace.config.study.workers)
+    failures = _run_steps(steps, config.study.workers)
     result = report.run(workspace, failures=failures)
     state = "failed" if failures else "done"
     return result | {"stage": "study", "state": state, "failures": failures}
 
 
-def _run_all(steps: Sequence[plan.Step], workers: int) -> list[str]:
-    """Every step once those it needs have ended, well or not; the messages of those that failed."""
+def _run_steps(steps: Sequence[plan.Step], workers: int) -> list[str]:
+    """Run every step after the steps that it needs, whether or not these fail; return the failures."""
     launcher = launchers.launcher_name()
     if launcher == launchers.BASIC_LAUNCHER:
         return _run_in_processes(steps, workers)
-    # This one alone starts at once whatever it gets.
-    return _run_in_waves(steps, workers if launcher == "submitit_local" else len(steps))
+    # Of the launchers, only submitit_local starts all steps at once, however many there are.
+    max_parallel = workers if launcher == "submitit_local" else len(steps)
+    return _run_in_waves(steps, max_parallel)
 
 
 class _StepQueue:
-    """The steps that are not begun, in the order of the plan, as far as those they need allow."""
+    """The steps that have not begun, in the order of the plan; true while there are any."""
 
     def __init__(self, steps: Sequence[plan.Step]) -> None:
-        self._by_title = {step.title: step for step in steps}
-        needs = {s.title: [n for n in s.needs if n in self._by_title] for s in steps}
-        self._order = TopologicalSorter(needs)
+        self._steps_by_title = {step.title: step for step in steps}
+        self._order: TopologicalSorter[str] = TopologicalSorter()
+        for step in steps:
+            missing_needs = [title for title in step.needs if title in self._steps_by_title]
+            self._order.add(step.title, *missing_needs)
         self._order.prepare()
-        self._ready: list[str] = []
+        self._ready_titles: list[str] = []
         self._begun = 0
 
     def __bool__(self) -> bool:
-        return self._begun < len(self._by_title)
+        return self._begun < len(self._steps_by_title)
 
     def take(self, limit: int) -> list[plan.Step]:
-        """Steps that can begin, each with a line of its own."""
-        places = list(self._by_title)
-        self._ready = sorted([*self._ready, *self._order.get_ready()], key=places.index)
-        taken, self._ready = self._ready[:limit], self._ready[limit:]
-        for title in taken:
+        """Remove and return at most `limit` steps that can begin, and print a line for each."""
+        titles = list(self._steps_by_title)
+        ready_titles = [*self._ready_titles, *self._order.get_ready()]
+        ready_titles.sort(key=titles.index)
+        taken_titles, self._ready_titles = ready_titles[:limit], ready_titles[limit:]
+        for title in taken_titles:
             self._begun += 1
-            print(f"[{self._begun}/{len(places)}] {title}", file=sys.stderr, flush=True)
-        return [self._by_title[title] for title in taken]
+            print(f"[{self._begun}/{len(titles)}] {title}", file=sys.stderr, flush=True)
+        return [self._steps_by_title[title] for title in taken_titles]
 
-    def mark_done(self, step: plan.Step) -> None:
-        """What waits for this step may begin."""
+    def mark_ended(self, step: plan.Step) -> None:
+        """Let the steps that need this one begin."""
         self._order.done(step.title)
 
 
 def _run_in_waves(steps: Sequence[plan.Step], max_parallel: int) -> list[str]:
-    """Through Hydra's launcher: all steps that need none of the others, up to `max_parallel`; and again."""
-    waiting, failures = _StepQueue(steps), []
-    while waiting:
-        wave = waiting.take(max_parallel)
+    """Run the steps through Hydra's launcher, in waves of steps that need none of each other."""
+    queue = _StepQueue(steps)
+    failures = []
+    while queue:
+        wave = queue.take(max_parallel)
         errors = launchers.submit([partial(_run_step, step) for step in wave])
-        failures += [_report_failure(step, e) for step, e in zip(wave, errors, strict=True) if e]
-        for step in wave:
-            waiting.mark_done(step)
+        for step, error in zip(wave, errors, strict=True):
+            if error:
+                failures.append(_report_failure(step, error))
+            queue.mark_ended(step)
     return failures
+
+
+def _run_in_processes(steps: Sequence[plan.Step], workers: int) -> list[str]:
+    """Run the steps in processes of this machine; with one worker, one after another in this process."""
+    queue = _StepQueue(steps)
+    failures = []
+    running: dict[Future[None], plan.Step] = {}
+    with _build_executor(workers) as executor:
+        while queue or running:
+            for step in queue.take(workers - len(running)):
+                running[executor.submit(_run_step, step)] = step
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                step = running.pop(future)
+                failure = _failure_message(future, step)
+                if failure:
+                    failures.append(failure)
+                queue.mark_ended(step)
+    return failures
+
+
+def _run_step(step: plan.Step) -> None:
+    # The step gets its own workspace, so that a model its generator loads is freed when it ends.
+    workspace = step.workspace.with_config(step.workspace.config)
+    importlib.import_module(f"xraysynth.stages.{step.stage}").run(workspace)
+
+
+def _failure_message(future: "Future[None]", step: plan.Step) -> str:
+    """Return the message of a step that failed with an expected error, else ""; raise other errors."""
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise XraysynthError(
+            f"a process was killed while the step {step.title} ran, perhaps because memory ran out; "
+            "run the study again, if need be with fewer study.workers (finished jobs are kept)"
+        ) from error
+    except XraysynthError as error:
+        return _report_failure(step, error)
+    return ""
 
 
 def _report_failure(step: plan.Step, error: str | XraysynthError) -> str:
@@ -108,51 +158,18 @@ def _report_failure(step: plan.Step, error: str | XraysynthError) -> str:
     return message
 
 
-def _run_in_processes(steps: Sequence[plan.Step], workers: int) -> list[str]:
-    """In processes of this machine, or one after another in this one."""
-    waiting, failures = _StepQueue(steps), []
-    running: dict[Future[None], plan.Step] = {}
-    with _build_executor(workers) as executor:
-        while waiting or running:
-            for step in waiting.take(workers - len(running)):
-                running[executor.submit(_run_step, step)] = step
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                step = running.pop(future)
-                failures += [message] if (message := _failure_message(future, step)) else []
-                waiting.mark_done(step)
-    return failures
-
-
-def _run_step(step: plan.Step) -> None:
-    # A workspace of its own: what a generator has loaded goes with the step.
-    workspace = step.workspace.with_config(step.workspace.config)
-    importlib.import_module(f"xraysynth.stages.{step.stage}").run(workspace)
-
-
-def _failure_message(future: "Future[None]", step: plan.Step) -> str:
-    try:
-        future.result()
-    except BrokenProcessPool as error:
-        raise XraysynthError(
-            f"a process was killed, perhaps for want of memory, while {step.title} ran; start again, "
-            "with fewer study.workers if need be: what is done is kept"
-        ) from error
-    except XraysynthError as error:
-        return _report_failure(step, error)
-    return ""
-
-
 def _build_executor(workers: int) -> Executor:
-    # Forking a process that has used torch can hang; spawned workers cost seconds, once.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context) if workers > 1 else _InlineExecutor()
+    if workers == 1:
+        return _InlineExecutor()
+    # Forking a process that has used torch can hang; spawning workers costs seconds once.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 class _InlineExecutor(Executor):
-    """Runs at once, in this process."""
+    """Runs each call when it is submitted, in this process."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Run the call, and return a future that is already done."""
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))

@@ -1,9 +1,9 @@
 """Train a classifier on real images, synthetic ones, or both, and test it once on real images.
 
-data.synthetic_fraction is the synthetic fraction of the training images, data.mode how they come in.
-The pools are those of the selected generators and must exist; validation and test are always real.
-Writes weights (safetensors), predictions.parquet and the scores below paths.output/train; with
-external test sets (test_source=…) also external.parquet.
+data.synthetic_fraction is the synthetic fraction of the training images; data.mode says how they
+are mixed in. The pools are those of the selected generators, which must exist. Validation and test
+images are always real. Writes weights (safetensors), predictions.parquet and the scores below
+paths.output/train; with external test sets (test_source=…) also external.parquet.
 Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth train …
 """
 
@@ -15,36 +15,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xraysynth import tracking
 from xraysynth.config import Config
 from xraysynth.data.leakage import require_no_contamination, require_no_duplicates_in_pools
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.evaluation.classifier_evaluation import (
-    ClassifierTest,
-    FidelityClassifierResult,
-    TrainResult,
-)
+from xraysynth.evaluation.classifier_evaluation import ClassifierTest, TrainResult
 from xraysynth.generation import pool
 from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job, ResultLine
-from xraysynth.manifest import Manifest, patient_keys
-from xraysynth.records import LearningRecord, from_json
+from xraysynth.manifest import Manifest
+from xraysynth.records import LearningRecord
 from xraysynth.stages._workspace import Workspace
 from xraysynth.training.recipe import Control
 from xraysynth.training.run import (
     WEIGHTS_FILE,
     FitSummary,
     Training,
-    assign_label_fidelity_splits,
     compute_pool_digests,
     count_training_images,
     delete_checkpoints,
     restart_if_pools_changed,
 )
 
-if TYPE_CHECKING:  # a wrong option must be refused before torch is there
+if TYPE_CHECKING:  # A wrong option must be refused before torch is imported.
     from xraysynth.training.classifier import XrayClassifier
     from xraysynth.training.datamodule import XrayDataModule
 
@@ -56,44 +49,65 @@ EXTERNAL_PREDICTIONS = "external.parquet"
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Train and test one classifier, or find it done.
+    """Train and test one classifier, unless it is trained.
 
-    Of processes that torchrun started together the first does all but the training on its own.
+    All processes that torchrun starts train together; the first one alone checks the pools, tests the
+    classifier and writes the record.
+
+    Raises:
+        ConfigError: If data.batch_size cannot be divided among the processes.
+        PoolError: If a pool is missing, too small or damaged.
+        LeakageError: If a pool holds near-duplicates of images that are held out.
     """
     _require_divisible_batch(workspace.config)
-    this = build_job(workspace)
-    if this.done:
-        return workspace.run_job(this, dict, on_other_ranks=dict)
-    if is_main() and replace(this, input_digests={}).done:
-        print(
-            f"train job {this.key} is trained again: its pools have other images now than it was "
-            "trained on",
-            file=sys.stderr,
-            flush=True,
-        )
-    synthetic = _load_mixed_pools(workspace)
+    job = build_job(workspace)
+    if (
+        job.done
+    ):  # The job prints its recorded result, and tells the other processes that it is done.
+        return workspace.run_job(job, dict, on_other_ranks=dict)
     if is_main():
-        tested_on = [m for m in (workspace.cohort, workspace.external_test_set) if m is not None]
-        require_no_duplicates_in_pools(tested_on, synthetic, cache=workspace.cache)
+        _report_retraining(job)
+    pools = _load_mixed_pools(workspace)
+    if is_main():
+        _require_no_held_out_duplicates(workspace, pools)
     return workspace.run_job(
-        this,
-        partial(work, workspace, synthetic, this),
-        on_other_ranks=partial(_work_on_other_ranks, workspace, synthetic, this),
+        job,
+        partial(work, workspace, pools, job),
+        on_other_ranks=partial(_work_on_other_ranks, workspace, pools, job),
     )
 
 
 def _require_divisible_batch(config: Config) -> None:
-    started, batch_size = world_size(), config.data.batch_size
-    if batch_size % started:
+    processes, batch_size = world_size(), config.data.batch_size
+    if batch_size % processes:
+        nearest = max(1, round(batch_size / processes)) * processes
         raise ConfigError(
             f"data.batch_size={batch_size} counts the images of all processes and must be divisible by "
-            f"their number, {started}; set it to {max(1, round(batch_size / started)) * started}, or "
-            "start another number"
+            f"their number, {processes}; set it to {nearest}, or start another number of processes"
         )
 
 
+def _report_retraining(job: Job) -> None:
+    """Say on stderr why a classifier that was trained before is trained again."""
+    if replace(job, input_digests={}).done:
+        print(
+            f"train job {job.key} is trained again, because its pools hold other images now than when "
+            "it was trained",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _require_no_held_out_duplicates(workspace: Workspace, pools: Mapping[str, Manifest]) -> None:
+    """Refuse pools with near-duplicates of images that the classifier is validated or tested on."""
+    held_out = [workspace.cohort]
+    if workspace.external_test_set is not None:
+        held_out.append(workspace.external_test_set)
+    require_no_duplicates_in_pools(held_out, pools, cache=workspace.cache)
+
+
 def build_training(config: Config) -> Training:
-    """What this configuration trains."""
+    """Build the classifier training that this configuration describes."""
     return Training(
         classes=config.classes,
         data=config.data,
@@ -106,7 +120,7 @@ def build_training(config: Config) -> Training:
 
 
 def build_classifier_test(workspace: Workspace) -> ClassifierTest:
-    """How this configuration tests what it trains."""
+    """Build the test that every classifier of this workspace goes through."""
     config = workspace.config
     return ClassifierTest(
         config.classes,
@@ -118,178 +132,142 @@ def build_classifier_test(workspace: Workspace) -> ClassifierTest:
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """The one job of this stage."""
+    """List the one job of this stage."""
     return [build_job(workspace)]
 
 
 def build_job(workspace: Workspace) -> Job:
-    """The training job, done only if it was trained on the images that its pools give now.
+    """Build the training job, which is done only if it saw the images that its pools give now.
 
-    An image that failed may be made later and takes its place among the first of its class. All
-    seeds of an arm see the same images so. Without the pools a finished job counts as done.
+    An image that failed may be made later; it then takes its place among the first of its class, so
+    that the pools give other images. Training again lets all seeds of an arm see the same images. If
+    a pool is missing or too small, there is nothing to compare with and a finished job counts as done.
     """
-    made_of = {}
-    with suppress(XraysynthError):  # a pool is gone or too small: there is nothing to compare with
+    input_digests = {}
+    with suppress(XraysynthError):
         pools = _load_mixed_pools(workspace, read=pool.list_images)
-        taken = (
-            build_training(workspace.config).select_pool_rows(workspace.cohort, pools)
-            if pools
-            else {}
-        )
-        made_of = {"pools": compute_pool_digests(taken)} if taken else {}
-    return replace(build_unchecked_job(workspace), input_digests=made_of)
+        if pools:
+            selected = build_training(workspace.config).select_pool_rows(workspace.cohort, pools)
+            input_digests["pools"] = compute_pool_digests(selected)
+    return replace(build_unchecked_job(workspace), input_digests=input_digests)
 
 
 def build_unchecked_job(workspace: Workspace) -> Job:
-    """The training job, done also where its pools have gained images since it was trained."""
-    config, cohort, external = workspace.config, workspace.cohort, workspace.external_test_set
-    this = build_training(config)
-    keys = {}
+    """Build the training job, which is done also if its pools have gained images since."""
+    config, external = workspace.config, workspace.external_test_set
+    pool_keys = {}
     if config.data.uses_pools:
-        keys = {name: workspace.pool_store(name).key for name in workspace.generators}
-    decides = this.identity(cohort) | this.mixing_identity(keys)
-    leaves: tuple[str, ...] = (PREDICTIONS, WEIGHTS_FILE)
+        for name in workspace.generators:
+            pool_keys[name] = workspace.pool_store(name).key
+    training = build_training(config)
+    identity = training.identity(workspace.cohort) | training.mixing_identity(pool_keys)
+    outputs: tuple[str, ...] = (PREDICTIONS, WEIGHTS_FILE)
     if external is not None:
-        decides["external"] = external.digest()
-        leaves = (*leaves, EXTERNAL_PREDICTIONS)
-    return Job("train", decides, config.output, outputs=leaves)
+        identity["external"] = external.digest()
+        outputs = (*outputs, EXTERNAL_PREDICTIONS)
+    return Job("train", identity, config.output, outputs=outputs)
 
 
 def trained_pool_digests(job: Job) -> Mapping[str, str]:
-    """Pool -> digest of the images that a finished training has seen; empty for earlier versions."""
-    seen: Mapping[str, str] = job.record().result.get("pools", {})
-    return seen
+    """Return the digests by pool of the images that a finished training saw.
+
+    Jobs of earlier versions did not record them and give an empty mapping.
+    """
+    digests: Mapping[str, str] = job.record().result.get("pools", {})
+    return digests
 
 
 def _load_mixed_pools(
     workspace: Workspace, *, read: Callable[..., Manifest] = pool.read_images
 ) -> dict[str, Manifest]:
+    """Load the pools that the training mixes in, by generator; empty if it uses none."""
     config = workspace.config
     if not config.data.uses_pools:
         return {}
-    needed = build_training(config).required_per_class(
+    images_per_class = build_training(config).required_per_class(
         workspace.cohort, n_pools=len(config.generator)
     )
-    # With a fixed number per class, all arms of a study read (and decode) the same images.
-    fixed = config.generate.per_class
-    if fixed is not None and fixed >= max(needed.values()):
-        needed = dict.fromkeys(config.classes, fixed)
-    return workspace.pools(needed, read=read)
+    # With a fixed number per class, all arms of a study read and decode the same images.
+    fixed_number = config.generate.per_class
+    if fixed_number is not None and fixed_number >= max(images_per_class.values()):
+        images_per_class = dict.fromkeys(config.classes, fixed_number)
+    return workspace.pools(images_per_class, read=read)
 
 
 def work(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> TrainResult:
-    """Train, test once on real images, and probe what the classifier has learned."""
+    """Train the classifier, test it once on real images, and probe what it has learned.
+
+    Args:
+        workspace: The configuration and its images.
+        pools: The synthetic images to mix in, by generator.
+        job: The job whose folder takes checkpoints, weights and predictions.
+
+    Raises:
+        LeakageError: If a generator has learned from images or patients of a test set.
+    """
     from xraysynth.training.classifier import predict
 
     config, cohort, external = workspace.config, workspace.cohort, workspace.external_test_set
-    learned = _load_learning_records(workspace, pools)
+    learning_records = _load_learning_records(workspace, pools)
     if external is not None:
-        require_no_contamination(external, pools, learned)
-    datamodule = build_training(config).build_datamodule(cohort, pools, learned)
-    digests = compute_pool_digests(dict(zip(pools, datamodule.train_manifests[1:], strict=False)))
-    restart_if_pools_changed(job.folder, digests)
+        require_no_contamination(external, pools, learning_records)
+    datamodule = build_training(config).build_datamodule(cohort, pools, learning_records)
+    mixed_manifests = datamodule.train_manifests[1:]  # the real images come first
+    pool_digests = compute_pool_digests(dict(zip(pools, mixed_manifests, strict=False)))
+    restart_if_pools_changed(job.folder, pool_digests)
+
     with tracking.open_run(config, job) as run:
         with process_group(config.trainer.accelerator):
-            module, facts = _fit(config, datamodule, job, run)
-        module.save(Path(facts.weights))
-        probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-        test, testing = cohort.split("test"), build_classifier_test(workspace)
-        tested = testing.test(test, probabilities, targets, path=job.folder / PREDICTIONS)
-        is_control = config.data.control is not Control.none  # which is no arm of its own interest
+            classifier, fit_summary = _fit(config, datamodule, job, run)
+        classifier.save(Path(fit_summary.weights))
+
+        test_images, classifier_test = cohort.split("test"), build_classifier_test(workspace)
+        probabilities, targets, _ = predict(classifier, datamodule.test_dataloader())
+        test_result = classifier_test.test(
+            test_images, probabilities, targets, path=job.folder / PREDICTIONS
+        )
+        probes = None
+        if config.data.control is Control.none:  # Controls are only compared with, so not probed.
+            probes = classifier_test.probe(datamodule, classifier, test_images, seed=config.seed)
         result = TrainResult(
-            **vars(tested),
-            **vars(facts),
+            **vars(test_result),
+            **vars(fit_summary),
             **vars(count_training_images(datamodule.train_manifests)),
-            pools=digests,
-            probes=None
-            if is_control
-            else testing.probe(datamodule, module, test, seed=config.seed),
+            pools=pool_digests,
+            probes=probes,
         )
         if external is not None:
-            scores = testing.test_external(external, module, path=job.folder / EXTERNAL_PREDICTIONS)
-            result = replace(result, external=scores, external_test_evaluations=1)
+            external_scores = classifier_test.test_external(
+                external, classifier, path=job.folder / EXTERNAL_PREDICTIONS
+            )
+            result = replace(result, external=external_scores, external_test_evaluations=1)
         stores = [workspace.pool_store(name) for name in pools]
-        _log(run, result, probabilities, targets, job=job, cohort=cohort, pools=stores)
+        tracking.log_training(
+            run, result, probabilities, targets, job=job, cohort=cohort, pools=stores
+        )
     delete_checkpoints(job.folder)
     return result
 
 
 def _work_on_other_ranks(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> None:
-    """What a process does beside that which does `work`: it takes part in the training."""
+    """Take part in the training that the first process tests and records."""
     config = workspace.config
-    learned = _load_learning_records(workspace, pools)
-    datamodule = build_training(config).build_datamodule(workspace.cohort, pools, learned)
+    learning_records = _load_learning_records(workspace, pools)
+    datamodule = build_training(config).build_datamodule(workspace.cohort, pools, learning_records)
     with process_group(config.trainer.accelerator):
-        _fit(config, datamodule, job, None)
+        _fit(config, datamodule, job, run=None)
 
 
 def _load_learning_records(
     workspace: Workspace, pools: Mapping[str, Manifest]
 ) -> dict[str, LearningRecord | None]:
-    """What the generators of these pools have seen."""
+    """Load the records of the images and patients that each pool's generator learned from."""
     return {name: pool.read_learning_record(workspace.pool_store(name)) for name in pools}
 
 
 def _fit(
     config: Config, datamodule: "XrayDataModule", job: Job, run: Any
 ) -> tuple["XrayClassifier", FitSummary]:
+    """Fit the classifier, and log to the W&B run if there is one."""
     logger = tracking.lightning_logger(run)
     return build_training(config).fit(datamodule, job.folder, logger=logger)
-
-
-def _log(
-    run: Any, result: TrainResult | FidelityClassifierResult, *arrays: np.ndarray, **sources: Any
-) -> None:
-    tracking.log_training(run, result, *arrays, **sources)
-
-
-def build_label_fidelity_job(workspace: Workspace) -> Job:
-    """The training of the classifier that says which class it sees in synthetic images."""
-    identity = (
-        build_training(workspace.config)
-        .for_label_fidelity()
-        .identity(_label_fidelity_cohort(workspace))
-    )
-    return Job("judge", identity, workspace.output, outputs=(PREDICTIONS, WEIGHTS_FILE))
-
-
-def _label_fidelity_cohort(workspace: Workspace) -> Manifest:
-    minimum = workspace.config.splits.minimum_per_class
-    return assign_label_fidelity_splits(
-        workspace.cohort, workspace.external_test_set, min_per_class=minimum
-    )
-
-
-def run_label_fidelity(workspace: Workspace) -> FidelityClassifierResult:
-    """Train the judge, or find it trained: its weights, and its scores on the real train patients."""
-    this = build_label_fidelity_job(workspace)
-    line = workspace.run_job(this, partial(work_label_fidelity, workspace, this))
-    return from_json(FidelityClassifierResult, line)
-
-
-def work_label_fidelity(workspace: Workspace, job: Job) -> FidelityClassifierResult:
-    """Train the judge on other patients than generators, and test it on theirs."""
-    from xraysynth.training.classifier import predict
-
-    roles = _label_fidelity_cohort(workspace)
-    config = workspace.config
-    judging = build_training(config).for_label_fidelity()
-    datamodule = judging.build_datamodule(roles)
-    with tracking.open_run(config, job) as run:
-        logger = tracking.lightning_logger(run)
-        module, facts = judging.fit(datamodule, job.folder, logger=logger)
-        module.save(Path(facts.weights))
-        probabilities, targets, _ = predict(module, datamodule.test_dataloader())
-        test, path = roles.split("test"), job.folder / PREDICTIONS
-        tested = build_classifier_test(workspace).test(test, probabilities, targets, path=path)
-        taught = roles.split("train").table
-        sources = ", ".join(sorted(taught["source"].unique()))
-        result = FidelityClassifierResult(
-            **vars(tested),
-            **vars(facts),
-            trained_on=f"{len(taught)} real images of {patient_keys(taught).nunique()} other patients "
-            f"({sources})",
-        )
-        _log(run, result, probabilities, targets, job=job, cohort=roles, pools=[])
-    delete_checkpoints(job.folder)
-    return result

@@ -1,0 +1,109 @@
+"""External test sets: images of other sources than the cohort's, which classifiers are only tested on."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from xraysynth.data.cohort import PreparedExternalSets, assign_patients
+from xraysynth.data.duplicates import find_near_duplicates, fingerprint_files
+from xraysynth.data.leakage import format_cohort_overlap, is_person_in_cohort
+from xraysynth.errors import LeakageError
+from xraysynth.jobs.job import Job, ResultLine
+from xraysynth.manifest import Manifest
+from xraysynth.stages._sources import (
+    PERSON_LINKING,
+    cohorts_folder,
+    count_patients,
+    image_files,
+    read_sources,
+    sources_identity,
+)
+from xraysynth.stages._workspace import Workspace
+
+
+def build_job(workspace: Workspace) -> Job:
+    """Build the job that prepares the external test sets for this cohort; its output is their manifest.
+
+    The workspace must select an external test set.
+    """
+    config, collection = workspace.config, workspace.external_collection
+    assert collection is not None
+    identity = {
+        **sources_identity(config, collection),
+        "beside": workspace.cohort.digest(),
+        "drop_duplicates": config.splits.drop_duplicates,
+    }
+    infers_patients = collection.can_infer_patients(config.missing_patient_id.value)
+    if config.splits.drop_duplicates or infers_patients:
+        identity |= PERSON_LINKING
+    job = Job("prepare", identity, config.output)
+    manifest_path = cohorts_folder(workspace) / f"external-{job.key}.parquet"
+    return replace(job, outputs=(manifest_path,))
+
+
+def run(workspace: Workspace) -> ResultLine:
+    """Prepare the external test sets, unless they are prepared."""
+    job = build_job(workspace)
+    return workspace.run_job(job, partial(work, workspace, job))
+
+
+def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
+    """Read the external test sets, and drop or refuse images of persons who are in the cohort.
+
+    Raises:
+        ImageError: If images cannot be used.
+        LeakageError: If persons are in the cohort too and splits.drop_duplicates is false, or if
+            dropping their images leaves none.
+    """
+    config, cohort = workspace.config, workspace.cohort
+    collection = workspace.external_collection
+    assert collection is not None
+    images = read_sources(workspace, collection)
+    # Files of one name may lie in several collections, whose images must stay apart.
+    images["image_id"] = "external-" + images["image_id"]
+    pairs = _find_near_duplicates(workspace, images)
+    external_pairs = pairs[pairs[:, 0] >= len(cohort)] - len(cohort)
+    images["patient_id"] = assign_patients(
+        images, external_pairs, missing_patient_id=config.missing_patient_id.value
+    )
+    images["split"] = "test"
+
+    in_cohort = is_person_in_cohort(images, cohort, pairs)
+    if in_cohort.any() and not config.splits.drop_duplicates:
+        raise LeakageError(format_cohort_overlap(images, in_cohort, cohort, pairs))
+    dropped = images[in_cohort]
+    table = images[~in_cohort].reset_index(drop=True)
+    if table.empty:
+        raise LeakageError(
+            "every external test image is left out, because each shows a person who is in the cohort, as "
+            "the patient id or a near-duplicate tells; choose another test_source"
+        )
+    manifest = Manifest(table, cohorts_folder(workspace), tuple(config.classes))
+    (manifest_path,) = map(Path, job.outputs)
+    manifest.write(manifest_path)
+    return PreparedExternalSets(
+        manifest=str(manifest_path),
+        digest=manifest.digest(),
+        images=len(manifest),
+        patients=count_patients(table),
+        counts=_count_by_source_and_class(table),
+        dropped=len(dropped),
+        dropped_patients=count_patients(dropped),
+        simulated=collection.simulated_sources,
+    )
+
+
+def _find_near_duplicates(workspace: Workspace, images: pd.DataFrame) -> np.ndarray:
+    """Return pairs of row numbers `(P, 2)`: first the rows of the cohort, then those of `images`."""
+    files = [*workspace.cohort.files, *image_files(workspace, images)]
+    return find_near_duplicates(fingerprint_files(files))
+
+
+def _count_by_source_and_class(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    counts = {}
+    for source, rows in table.groupby("source"):
+        counts[str(source)] = rows["label"].value_counts().to_dict()
+    return counts
