@@ -21,7 +21,7 @@ from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.statistics import Interval, holm_adjust
 from xraysynth.evaluation.results import Measure
 from xraysynth.report import verdicts
-from xraysynth.stages._study import arms, plan
+from xraysynth.stages._study import arm_configs, arms, tested_arm
 
 CLASSES = ("normal", "pneumonia", "covid19")
 BALANCED, SKEWED = (1 / 3, 1 / 3, 1 / 3), (0.67, 0.24, 0.09)
@@ -77,7 +77,7 @@ class FinishedJob:
     folder: Path = Path("nowhere")
 
 
-def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.TestedArm]]:
+def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[tested_arm.TestedArm]]:
     """Every arm of a study with the predictions of its seeds on the same test images."""
     rng = np.random.default_rng([seed, study.n_arms, study.seeds])
     targets, owners = study.patients.draw(rng)
@@ -94,7 +94,7 @@ def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.TestedArm
         ]
     )
     tested = []
-    for arm in plan.build_arms(config, None):  # type: ignore[arg-type]
+    for arm in arm_configs.build_arms(config, None):  # type: ignore[arg-type]
         gain = study.gain if arm.generator and arm.config.data.control.value == "none" else 0.0
         tables = []
         for _ in range(study.seeds):
@@ -103,7 +103,7 @@ def trainings(study: Study, seed: int) -> tuple[arms.Scorer, list[arms.TestedArm
             logits = shared + own + skill * np.eye(len(CLASSES))[targets]
             tables.append(_predictions(logits, targets, owners))
         jobs = {n: FinishedJob() for n in range(study.seeds)}
-        tested.append(arms.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
+        tested.append(tested_arm.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
     return arms.Scorer(config, tested), tested
 
 

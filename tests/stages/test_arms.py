@@ -20,8 +20,8 @@ from xraysynth.manifest import Manifest
 from xraysynth.records import LEARNING_RECORD_FILE, from_json
 from xraysynth.report.content import LeftOutSource
 from xraysynth.seeds import derive_seed
-from xraysynth.stages import Workspace, generate, train
-from xraysynth.stages._study import arms, plan, real_data_equivalent
+from xraysynth.stages import Workspace, _label_fidelity, generate, train
+from xraysynth.stages._study import arm_configs, arms, plan, real_data_equivalent, tested_arm
 from xraysynth.training import fitting
 from xraysynth.training.recipe import Control
 from xraysynth.training.run import assign_label_fidelity_splits
@@ -85,7 +85,7 @@ def key_of(config: Config, real: Manifest) -> str:
 
 def titles(folder: Path, *more: str) -> list[str]:
     config, _ = composed(folder, *more)
-    found = plan.build_arms(config, cohort_of(folder))
+    found = arm_configs.build_arms(config, cohort_of(folder))
     assert len({arm.title for arm in found}) == len(found)
     return [arm.title for arm in found]
 
@@ -169,10 +169,13 @@ def test_a_data_set_that_has_a_class_alone_is_not_left_out(folder: Path) -> None
     table = real.table
     torn = table["source"].mask(table["label"] == "covid19", "there")
     torn = Manifest(table.assign(source=torn), real.folder, real.classes)
-    assert plan.left_out_sources(config, torn) == ["here"]
-    (reason,) = plan.sources_not_left_out(config, torn).values()
-    assert reason == "no arm without there: it would leave no covid19 in train, no covid19 in val"
-    assert plan.sources_not_left_out(composed(folder)[0], torn) == {}
+    assert arm_configs.left_out_sources(config, torn) == ["here"]
+    (reason,) = arm_configs.sources_not_left_out(config, torn).values()
+    assert reason == (
+        "study.leave_one_source_out cannot leave out there, because the other sources have "
+        "no covid19 in train and no covid19 in val"
+    )
+    assert arm_configs.sources_not_left_out(composed(folder)[0], torn) == {}
 
 
 def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
@@ -204,7 +207,7 @@ def test_the_command_of_every_step_can_be_typed(folder: Path) -> None:
 def test_a_name_with_any_character_is_quoted(folder: Path) -> None:
     for name in ("COVID-19 (Radiography)", "St. John's", "a\\'b", "=,[]{}:"):
         config, _ = composed(folder)
-        arm = plan._build_arm(config, leave_out=name)
+        arm = arm_configs._build_arm(config, leave_out=name)
         assert compose(arm.overrides).data.leave_out == name
 
 
@@ -402,14 +405,14 @@ def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(fo
     )
     workspace, real = Workspace(config, overrides), cohort_of(folder)
     this, roles = (
-        train.build_label_fidelity_job(workspace),
+        _label_fidelity.build_job(workspace),
         assign_label_fidelity_splits(real, None, min_per_class=15),
     )
     assert this.stage == "judge"
     assert set(roles.split("train").table["sha256"]) == set(real.split("test").table["sha256"])
     assert set(roles.split("test").table["sha256"]) == set(real.split("train").table["sha256"])
     assert roles.split("val").digest() == real.split("val").digest()
-    result = train.run_label_fidelity(workspace)
+    result = _label_fidelity.run(workspace)
     assert Path(result.weights).parent == this.folder
     assert Path(result.weights).exists()
     table = pd.read_parquet(result.predictions)
@@ -419,27 +422,27 @@ def test_the_judge_has_seen_no_patient_that_a_generator_may_have_learned_from(fo
     n = len(real.split("test"))
     assert result.trained_on == f"{n} real images of {n} other patients (here, there)"
     record = this.record()
-    assert train.run_label_fidelity(workspace) == result
+    assert _label_fidelity.run(workspace) == result
     assert this.record() == record  # it was not trained again
     same, _ = composed(folder, "seed=4", "data.real_fraction=0.5", "trainer.patience=2")
-    assert train.build_label_fidelity_job(Workspace(same).with_images(real)).key == this.key
+    assert _label_fidelity.build_job(Workspace(same).with_images(real)).key == this.key
 
 
 def test_an_external_set_with_enough_of_every_class_trains_the_judge(folder: Path) -> None:
     config, overrides = composed(folder, *outside(folder))
     real, external = cohort_of(folder), Workspace(config, overrides).external_test_set
     assert external is not None
-    few = train.build_label_fidelity_job(
+    few = _label_fidelity.build_job(
         Workspace(config, overrides)
     )  # 8 of a class, where 15 are asked for
-    assert few.key == train.build_label_fidelity_job(Workspace(config).with_images(real)).key
+    assert few.key == _label_fidelity.build_job(Workspace(config).with_images(real)).key
     config, overrides = composed(folder, *outside(folder), "splits.minimum_per_class=8")
     workspace = Workspace(config, overrides)
-    assert train.build_label_fidelity_job(workspace).key != few.key
+    assert _label_fidelity.build_job(workspace).key != few.key
     roles = assign_label_fidelity_splits(real, external, min_per_class=8)
     assert set(roles.split("train").table["source"]) == {"clinic"}
     assert len(roles) == len(external) + len(real) - len(real.split("test"))
-    result = train.run_label_fidelity(workspace)
+    result = _label_fidelity.run(workspace)
     assert result.trained_on == "32 real images of 32 other patients (clinic)"
 
 
@@ -481,7 +484,7 @@ def test_trainings_without_a_data_set_keep_their_keys_beside_size_matched_ones(
     config, _ = composed(folder, "study.leave_one_source_out=true", "study.controls=[]")
     jobs = {
         arm.title: train.build_job(Workspace(arm.config).with_images(real))
-        for arm in plan.build_arms(config, real)
+        for arm in arm_configs.build_arms(config, real)
     }
     without = jobs["real only, without here"]
     matched = jobs["real only, size-matched to leaving out here"]
@@ -519,10 +522,10 @@ def learned(config: Config, real: Manifest, seed: int) -> pd.DataFrame:
 def left_out_of(config: Config, real: Manifest) -> list[LeftOutSource]:
     """Rows of the leave-one-out table, of simulated classifiers."""
     tested = []
-    for arm in plan.build_arms(config, real):
+    for arm in arm_configs.build_arms(config, real):
         tables = [learned(arm.config, real, seed) for seed in config.study.seeds]
         jobs = dict.fromkeys(config.study.seeds)
-        tested.append(arms.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
+        tested.append(tested_arm.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
     return real_data_equivalent.compare_left_out_sources(arms.Scorer(config, tested), tested)
 
 
@@ -543,9 +546,9 @@ def test_data_sets_dealt_at_random_cost_nothing_to_leave_out_at_equal_size(folde
 def test_without_a_size_matched_arm_no_drop_at_equal_size_is_given(folder: Path) -> None:
     more = ["study.leave_one_source_out=true", "study.controls=[]", "study.synthetic_fractions=[]"]
     config, _ = composed(folder, *more)
-    real, found = dealt(0), plan.build_arms(config, dealt(0))
+    real, found = dealt(0), arm_configs.build_arms(config, dealt(0))
     tested = [
-        arms.TestedArm(arm, {0: None}, [learned(arm.config, real, 0)])  # type: ignore[dict-item]
+        tested_arm.TestedArm(arm, {0: None}, [learned(arm.config, real, 0)])  # type: ignore[dict-item]
         for arm in found
         if arm.config.data.control is Control.none
     ]
@@ -560,13 +563,13 @@ def test_left_out_arms_are_compared_by_the_seeds_that_all_have_finished(folder: 
     config, _ = composed(folder, *more)
     real = dealt(0)
 
-    def tested(seeds_of_matched: list[int]) -> list[arms.TestedArm]:
+    def tested(seeds_of_matched: list[int]) -> list[tested_arm.TestedArm]:
         found = []
-        for arm in plan.build_arms(config, real):
+        for arm in arm_configs.build_arms(config, real):
             matched = arm.config.data.control is Control.size_matched
             seeds = seeds_of_matched if matched else [0, 1]
             tables = [learned(arm.config, real, seed) for seed in seeds]
-            found.append(arms.TestedArm(arm, dict.fromkeys(seeds), tables))  # type: ignore[arg-type]
+            found.append(tested_arm.TestedArm(arm, dict.fromkeys(seeds), tables))  # type: ignore[arg-type]
         return found
 
     some, alone = tested([1]), tested([1])

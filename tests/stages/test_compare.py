@@ -15,7 +15,7 @@ from xraysynth.jobs.record import RunRecord
 from xraysynth.records import to_json
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
-from xraysynth.stages._study import arms, plan, real_data_equivalent
+from xraysynth.stages._study import arm_configs, arms, real_data_equivalent, tested_arm
 from xraysynth.training.recipe import Control
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
@@ -66,7 +66,7 @@ def study(
     skills: Mapping[str, float] | None = None,
     seeds: Mapping[str, Sequence[int]] | None = None,
     noise: float = 0.05,
-) -> tuple[arms.Scorer, list[arms.TestedArm]]:
+) -> tuple[arms.Scorer, list[tested_arm.TestedArm]]:
     """Arms with the given skills and finished seeds, by title; the others are all alike."""
     listed = ",".join(map(str, shares))
     overrides = ["generator=archive", "generator.archive.folder=none", "study.seeds=[0,1,2]"]
@@ -75,18 +75,18 @@ def study(
     )
     tested = []
     rng = np.random.default_rng(1)
-    for place, arm in enumerate(plan.build_arms(config, None)):  # type: ignore[arg-type]
+    for place, arm in enumerate(arm_configs.build_arms(config, None)):  # type: ignore[arg-type]
         tables, jobs = [], {}
         for seed in (seeds or {}).get(arm.title, (0, 1, 2)):
             skill = (skills or {}).get(arm.title, SKILL) + noise * rng.normal()
             tables.append(predict(skill, 1000 * place + seed))
             jobs[seed] = FinishedJob()
-        tested.append(arms.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
+        tested.append(tested_arm.TestedArm(arm, jobs, tables))  # type: ignore[arg-type]
     return arms.Scorer(config, tested), tested
 
 
 def compared(
-    scorer: arms.Scorer, tested: Sequence[arms.TestedArm]
+    scorer: arms.Scorer, tested: Sequence[tested_arm.TestedArm]
 ) -> dict[str, arms.ArmComparisons]:
     found = arms.compare_all(scorer, tested)
     return {one.arm_config.title: c for one, c in zip(tested, found, strict=True)}
@@ -204,12 +204,12 @@ def test_what_a_synthetic_image_is_worth_needs_two_seeds_of_arm_and_curve() -> N
     )
 
 
-def _as_arms(scorer: arms.Scorer, tested: Sequence[arms.TestedArm]) -> list[Any]:
+def _as_arms(scorer: arms.Scorer, tested: Sequence[tested_arm.TestedArm]) -> list[Any]:
     """Arms of the report, with sizes that make a learning curve."""
     found = []
     for place, one in enumerate(tested):
         jobs = {seed: FinishedJob(40 + 60 * (place == 0)) for seed in one.jobs}
-        fake = arms.TestedArm(one.arm_config, jobs, one.predictions)  # type: ignore[arg-type]
+        fake = tested_arm.TestedArm(one.arm_config, jobs, one.predictions)  # type: ignore[arg-type]
         nothing = arms.ArmComparisons(Comparison(), Comparison(), Comparison())
         found.append(arms.build_arm(scorer, fake, nothing))
     return found

@@ -10,7 +10,7 @@ from xraysynth import compose
 from xraysynth.manifest import Manifest
 from xraysynth.records import CLASSES, SPLITS
 from xraysynth.stages import Workspace, finetune, prepare, probe, train
-from xraysynth.stages._study import plan
+from xraysynth.stages._study import arm_configs
 
 GOLDEN = Path(__file__).parent / "golden" / "keys-0.1.json"
 """Keys by job, as version 0.1 gave them to the configuration and the cohort below."""
@@ -44,7 +44,7 @@ def keys() -> dict[str, str]:
         found[f"finetune {name}"] = finetune.build_job(workspace, name).key
     for name in workspace.generators:
         found[f"generate {name}"] = workspace.pool_store(name).key
-    for arm in plan.build_arms(config, workspace.cohort):
+    for arm in arm_configs.build_arms(config, workspace.cohort):
         own = workspace.with_config(replace(arm.config, seed=1))
         found[f"train {arm.title}"] = train.build_job(own).key
     return found

@@ -1,1 +1,1 @@
-"""A study's own: its steps and what they would take, what is finished, how arms compare, its limits."""
+"""What a study consists of: planned steps and their estimates, finished jobs, compared arms, limits."""

@@ -1,8 +1,8 @@
-"""The arms of a study scored on the same test images and compared: gains, controls, what images are worth."""
+"""Scores of a study's arms on the same test images, and their differences to other arms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,12 @@ from xraysynth.config import Config
 from xraysynth.data.persons import person_keys
 from xraysynth.evaluation.classifier_evaluation import TrainResult, is_meaningful
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
+from xraysynth.evaluation.metrics.pointing_game import PointingGame
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.jobs.job import Job
 from xraysynth.report.content import Arm, Comparison
 from xraysynth.stages import train
-from xraysynth.stages._study import plan
-from xraysynth.training.recipe import Control, DataRecipe, MixMode
+from xraysynth.stages._study.tested_arm import TestedArm, load_predictions, shared_seeds
+from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:
     from xraysynth.evaluation.metrics.classification import BootstrapScores
@@ -25,71 +25,13 @@ PRIMARY_METRIC = "macro_f1"
 """The score that arms are compared by."""
 
 
-def load_predictions(job: Job, name: str = train.PREDICTIONS) -> pd.DataFrame:
-    """What a training job predicted of the study's test images, or of the external ones."""
-    return pd.read_parquet(job.folder / name)
-
-
-@dataclass(frozen=True)
-class TestedArm:
-    """An arm of the study, its finished jobs and what they predicted, one table per seed."""
-
-    arm_config: plan.ArmConfig
-    jobs: Mapping[int, Job]
-    predictions: Sequence[pd.DataFrame]
-
-    @classmethod
-    def from_jobs(cls, arm_config: plan.ArmConfig, jobs: Mapping[int, Job]) -> "TestedArm":
-        """The arm with the predictions of its jobs."""
-        return cls(arm_config, jobs, [load_predictions(job) for job in jobs.values()])
-
-    @property
-    def results(self) -> list[TrainResult]:
-        """What each training came to."""
-        return [job.record().result_as(TrainResult) for job in self.jobs.values()]
-
-    @property
-    def generator(self) -> str:
-        """Name of the generator whose images it sees; empty where there are none."""
-        return next(iter(self.arm_config.config.generators())) if self.arm_config.generator else ""
-
-    @property
-    def data(self) -> DataRecipe:
-        """What it was trained on."""
-        return self.arm_config.config.data
-
-    @property
-    def is_real_only(self) -> bool:
-        """True for the arms that others are compared with."""
-        return not self.data.synthetic_fraction and not self.data.leave_out
-
-    @property
-    def is_generator_arm(self) -> bool:
-        """True for arms that see a generator's images under their own labels."""
-        return bool(self.generator) and self.data.control is Control.none
-
-    def is_permuted_control_of(self, other: "TestedArm") -> bool:
-        """True when this arm is the other with the labels of its synthetic images permuted."""
-        mine, its = self.data, other.data
-        same_generator = self.generator == other.generator
-        return same_generator and mine == replace(its, control=Control.permuted)
-
-    def is_duplicate_control_of(self, other: "TestedArm") -> bool:
-        """True when this arm has repeats of real images where the other has synthetic ones."""
-        mine, its = self.data, other.data
-        alike = (mine.synthetic_fraction, mine.real_fraction) == (
-            its.synthetic_fraction,
-            its.real_fraction,
-        )
-        # Synthetic images that come first, or on top, have the same control.
-        modes = (mine.mode is MixMode.replace) == (its.mode is MixMode.replace)
-        return mine.control is Control.duplicate and alike and modes
-
-
 class Scorer:
-    """Scores of arms on the study's test images, all on the same drawn patients.
+    """Scores arms on the study's test images, all of them on the same bootstrap draws of patients.
 
-    `linked` are the patients who are one person, as the audit of the cohort says: drawn as one.
+    Args:
+        config: The study's configuration, which names classes and number of bootstrap replicates.
+        tested_arms: All arms of the study; controls and references are looked up among them.
+        linked_patients: Groups of patient keys that are one person each, who is drawn as one.
     """
 
     def __init__(
@@ -104,74 +46,94 @@ class Scorer:
         self._resampled_by_arm: dict[int, BootstrapScores] = {}
 
     def resample_arm(self, arm: TestedArm) -> "BootstrapScores":
-        """Scores of the arm under every draw of patients, worked out once."""
+        """Return the scores of the arm under every draw of patients; they are computed once."""
         if id(arm) not in self._resampled_by_arm:
             self._resampled_by_arm[id(arm)] = self.resample(arm.predictions)
         return self._resampled_by_arm[id(arm)]
 
+    def resample_seeds(self, arm: TestedArm, seeds: Sequence[int]) -> "BootstrapScores":
+        """Return the scores of the arm's trainings with these seeds, in this order."""
+        arm_seeds = list(arm.jobs)
+        return self.resample_arm(arm).select_runs([arm_seeds.index(seed) for seed in seeds])
+
     def resample(self, tables: Sequence[pd.DataFrame]) -> "BootstrapScores":
-        """The same of some predictions, one table per seed."""
+        """Return the scores of predictions under every draw of patients.
+
+        Args:
+            tables: One table of predictions per seed, all of the same images in the same order.
+        """
         from xraysynth.evaluation.metrics.classification import BootstrapScores
 
         columns = [f"p_{name}" for name in self._classes]
-        runs = [table[columns].to_numpy() for table in tables]
-        targets = pd.Categorical(tables[0]["label"], categories=self._classes).codes.astype(int)
-        patients = person_keys(tables[0], self._linked_patients)
-        options: dict[str, Any] = {"classes": self._classes, "replicates": self._replicates}
-        return BootstrapScores.from_runs(runs, targets, patients, **options)
-
-    def meaningful_scores(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
-        """Scores of predictions where some classes may be missing: those that can be told."""
-        labels = set(tables[0]["label"])
-        found = self.resample(tables).intervals().items()
-        return {name: s for name, s in found if is_meaningful(name, labels, self._classes)}
-
-    def find_real_only(self, arm: TestedArm) -> TestedArm | None:
-        """The real-only arm with the same real images, for arms that add synthetic ones."""
-        if arm.is_real_only:
-            return None
-        fraction = arm.data.real_fraction
-        same = [t for t in self._tested_arms if t.is_real_only and t.data.real_fraction == fraction]
-        return same[0] if same else None
-
-    def find_duplicate_control(self, arm: TestedArm) -> TestedArm | None:
-        """Its duplicate control, for arms that mix real and synthetic images."""
-        if arm.data.control is not Control.none or not 0 < arm.data.synthetic_fraction < 1:
-            return None
-        return next((t for t in self._tested_arms if t.is_duplicate_control_of(arm)), None)
-
-    def find_permuted_control(self, arm: TestedArm) -> TestedArm | None:
-        """The same arm with permuted labels."""
-        if not arm.is_generator_arm:
-            return None
-        return next((t for t in self._tested_arms if t.is_permuted_control_of(arm)), None)
-
-    def resample_seeds(self, arm: TestedArm, seeds: Sequence[int]) -> "BootstrapScores":
-        """Scores of the arm by some of its seeds, in this order."""
-        places = list(arm.jobs)
-        return self.resample_arm(arm).select_runs([places.index(seed) for seed in seeds])
-
-    def compare(self, arm: TestedArm, other: TestedArm | None) -> Comparison:
-        """The arm minus another, by the seeds that both have finished."""
-        if other is None:
-            return Comparison()
-        seeds = shared_seeds([arm, other])
-        if not seeds:
-            return Comparison()
-        own, reference = (self.resample_seeds(one, seeds) for one in (arm, other))
-        return Comparison(
-            own.difference_to(reference), seeds, own.p_value(reference, PRIMARY_METRIC)
+        return BootstrapScores.from_runs(
+            [table[columns].to_numpy() for table in tables],
+            pd.Categorical(tables[0]["label"], categories=self._classes).codes.astype(int),
+            person_keys(tables[0], self._linked_patients),
+            classes=self._classes,
+            replicates=self._replicates,
         )
 
+    def meaningful_scores(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
+        """Return the scores of predictions that mean something even if classes have no image.
 
-def shared_seeds(arms: Sequence[TestedArm]) -> list[int]:
-    """Training seeds that all of these arms have finished."""
-    return [seed for seed in arms[0].jobs if all(seed in arm.jobs for arm in arms)]
+        Args:
+            tables: One table of predictions per seed, all of the same images in the same order.
+        """
+        labels = set(tables[0]["label"])
+        scores = {}
+        for name, interval in self.resample(tables).intervals().items():
+            if is_meaningful(name, labels, self._classes):
+                scores[name] = interval
+        return scores
+
+    def find_real_only(self, arm: TestedArm) -> TestedArm | None:
+        """Return the real-only arm with the same real images; None for a real-only arm."""
+        if arm.is_real_only:
+            return None
+        for reference in self._tested_arms:
+            has_same_real_images = reference.data.real_fraction == arm.data.real_fraction
+            if reference.is_real_only and has_same_real_images:
+                return reference
+        return None
+
+    def find_duplicate_control(self, arm: TestedArm) -> TestedArm | None:
+        """Return the duplicate control of an arm that mixes real and synthetic images, else None."""
+        if arm.data.control is not Control.none or not 0 < arm.data.synthetic_fraction < 1:
+            return None
+        for control in self._tested_arms:
+            if control.is_duplicate_control_of(arm):
+                return control
+        return None
+
+    def find_permuted_control(self, arm: TestedArm) -> TestedArm | None:
+        """Return the control that trains on the same images with permuted labels, if there is one."""
+        if not arm.is_generator_arm:
+            return None
+        for control in self._tested_arms:
+            if control.is_permuted_control_of(arm):
+                return control
+        return None
+
+    def compare(self, arm: TestedArm, reference: TestedArm | None) -> Comparison:
+        """Return the scores of the arm minus those of another, over the seeds that both have finished.
+
+        The comparison is empty if there is no other arm or no shared seed.
+        """
+        seeds = shared_seeds([arm, reference]) if reference is not None else []
+        if reference is None or not seeds:
+            return Comparison()
+        arm_scores = self.resample_seeds(arm, seeds)
+        reference_scores = self.resample_seeds(reference, seeds)
+        return Comparison(
+            differences=arm_scores.difference_to(reference_scores),
+            seeds=seeds,
+            p=arm_scores.p_value(reference_scores, PRIMARY_METRIC),
+        )
 
 
 @dataclass(frozen=True)
 class ArmComparisons:
-    """One arm minus all that it is compared with."""
+    """The comparisons of one arm: with real-only, its duplicate control and its permuted control."""
 
     over_real: Comparison
     over_duplicates: Comparison
@@ -179,44 +141,42 @@ class ArmComparisons:
 
 
 def compare_all(scorer: Scorer, tested_arms: Sequence[TestedArm]) -> list[ArmComparisons]:
-    """Every arm's comparisons, their p-values adjusted after Holm, each kind over the whole study.
+    """Return the comparisons of every arm, with p-values adjusted after Holm.
 
-    Controls, and arms that leave a data set out, are compared by number alone: nothing is claimed of
-    them, so they are in no family.
+    Each kind of comparison is one family over the whole study. Controls, and arms that leave a source
+    out, are in no family: they are compared by number, and nothing is claimed of them.
     """
-    families = [
-        [scorer.compare(one, other(one)) for one in tested_arms]
-        for other in (
-            scorer.find_real_only,
-            scorer.find_duplicate_control,
-            scorer.find_permuted_control,
-        )
-    ]
-    claimed = [one.is_generator_arm and not one.data.leave_out for one in tested_arms]
-    adjusted = [_adjust_p_values(family, claimed) for family in families]
-    return [ArmComparisons(*kinds) for kinds in zip(*adjusted, strict=True)]
+    over_real = _compare_family(scorer, tested_arms, scorer.find_real_only)
+    over_duplicates = _compare_family(scorer, tested_arms, scorer.find_duplicate_control)
+    over_permuted = _compare_family(scorer, tested_arms, scorer.find_permuted_control)
+    return list(map(ArmComparisons, over_real, over_duplicates, over_permuted))
 
 
-def _adjust_p_values(family: Sequence[Comparison], claimed: Sequence[bool]) -> list[Comparison]:
-    """The comparisons with adjusted p-values, where something is claimed."""
+def _compare_family(
+    scorer: Scorer,
+    tested_arms: Sequence[TestedArm],
+    find_reference: Callable[[TestedArm], TestedArm | None],
+) -> list[Comparison]:
+    """Compare every arm with its reference, and adjust the p-values of arms that make a claim."""
     from xraysynth.evaluation.metrics.statistics import holm_adjust
 
-    p_values = {
-        str(place): comparison.p
-        for place, comparison in enumerate(family)
-        if comparison.p is not None and np.isfinite(comparison.p) and claimed[place]
-    }
-    adjusted = holm_adjust(p_values)
-    return [
-        replace(comparison, p_holm=adjusted.get(str(place)))
-        for place, comparison in enumerate(family)
-    ]
+    comparisons = [scorer.compare(arm, find_reference(arm)) for arm in tested_arms]
+    p_values = {}
+    for index, (arm, comparison) in enumerate(zip(tested_arms, comparisons, strict=True)):
+        if arm.makes_claim and comparison.p is not None and np.isfinite(comparison.p):
+            p_values[str(index)] = comparison.p
+    adjusted_p_values = holm_adjust(p_values)
+    adjusted = []
+    for index, comparison in enumerate(comparisons):
+        adjusted.append(replace(comparison, p_holm=adjusted_p_values.get(str(index))))
+    return adjusted
 
 
 def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Arm:
-    """The arm as the report shows it."""
+    """Build the entry of an arm in the report."""
     data, results = arm.data, arm.results
-    probes = [result.probes or ArmProbes() for result in results]
+    first_result = results[0]  # All seeds see the same number of images.
+    real_vs_synthetic_aurocs, pointing_games = _collect_probes(results)
     return Arm(
         generator=arm.generator,
         synthetic_fraction=data.synthetic_fraction,
@@ -225,9 +185,9 @@ def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Ar
         real_fraction=data.real_fraction,
         left_out_source=data.leave_out,
         seeds=list(arm.jobs),
-        real_images=results[0].real_images,
-        synthetic_images=results[0].synthetic_images,
-        real_repeats=results[0].real_repeats,
+        real_images=first_result.real_images,
+        synthetic_images=first_result.synthetic_images,
+        real_repeats=first_result.real_repeats,
         predictions=arm.predictions,
         scores=scorer.resample_arm(arm).intervals(),
         over_real=comparisons.over_real,
@@ -235,40 +195,51 @@ def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Ar
         over_permuted=comparisons.over_permuted,
         errors_removed=_errors_removed(scorer, arm, comparisons.over_real),
         external=_external_scores(scorer, arm),
-        real_vs_synthetic_auroc=[
-            found.real_vs_synthetic_auroc for found in probes if found.real_vs_synthetic_auroc
-        ],
-        pointing_game=[
-            found.pointing_game.with_comparable_chance for found in probes if found.pointing_game
-        ],
-        scores_by_seed=[
-            {name: score.value for name, score in result.scores.items()} for result in results
-        ],
+        real_vs_synthetic_auroc=real_vs_synthetic_aurocs,
+        pointing_game=pointing_games,
+        scores_by_seed=list(map(_score_values, results)),
         seconds=[job.record().seconds or 0.0 for job in arm.jobs.values()],
         optimiser_steps=[result.optimiser_steps for result in results],
     )
 
 
+def _score_values(result: TrainResult) -> dict[str, float]:
+    return {name: interval.value for name, interval in result.scores.items()}
+
+
+def _collect_probes(results: Sequence[TrainResult]) -> tuple[list[Interval], list[PointingGame]]:
+    """Collect real-vs-synthetic AUROCs and pointing games of the seeds for which they were measured."""
+    aurocs, pointing_games = [], []
+    for result in results:
+        probes = result.probes or ArmProbes()
+        if probes.real_vs_synthetic_auroc is not None:
+            aurocs.append(probes.real_vs_synthetic_auroc)
+        if probes.pointing_game is not None:
+            pointing_games.append(probes.pointing_game.with_comparable_chance)
+    return aurocs, pointing_games
+
+
 def _errors_removed(scorer: Scorer, arm: TestedArm, over_real: Comparison) -> Interval | None:
-    """The gain as a share of what the real-only arm lacks to 1."""
+    """Return the gain over real-only divided by what the real-only score lacks to 1."""
     from xraysynth.evaluation.metrics.statistics import errors_removed
 
-    reference = scorer.find_real_only(arm)
-    if reference is None or PRIMARY_METRIC not in over_real.differences:
+    real_only = scorer.find_real_only(arm)
+    if real_only is None or PRIMARY_METRIC not in over_real.differences:
         return None
-    score = scorer.resample_seeds(reference, over_real.seeds).means_and_deviations[PRIMARY_METRIC][
-        0
-    ][0]
-    return errors_removed(over_real.differences[PRIMARY_METRIC], reference=float(score))
+    real_only_scores = scorer.resample_seeds(real_only, over_real.seeds)
+    means, _ = real_only_scores.means_and_deviations[PRIMARY_METRIC]
+    return errors_removed(over_real.differences[PRIMARY_METRIC], reference=float(means[0]))
 
 
 def _external_scores(scorer: Scorer, arm: TestedArm) -> dict[str, dict[str, Interval]]:
-    """Scores on every external data set."""
-    jobs = list(arm.jobs.values())
-    if not all((job.folder / train.EXTERNAL_PREDICTIONS).exists() for job in jobs):
-        return {}
-    tables = [load_predictions(job, train.EXTERNAL_PREDICTIONS) for job in jobs]
-    return {
-        source: scorer.meaningful_scores([table[table["source"] == source] for table in tables])
-        for source in sorted(set(tables[0]["source"]))
-    }
+    """Return the arm's scores by external source; empty if a training was not tested on any."""
+    tables = []
+    for job in arm.jobs.values():
+        if not (job.folder / train.EXTERNAL_PREDICTIONS).exists():
+            return {}
+        tables.append(load_predictions(job, train.EXTERNAL_PREDICTIONS))
+    scores = {}
+    for source in sorted(set(tables[0]["source"])):
+        source_tables = [table[table["source"] == source] for table in tables]
+        scores[source] = scorer.meaningful_scores(source_tables)
+    return scores

@@ -1,4 +1,4 @@
-"""The jobs of a study that are done, and what they say of themselves."""
+"""The jobs of a study that are done, with what their records say."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +14,24 @@ from xraysynth.manifest import Manifest
 from xraysynth.report.content import JobRun
 from xraysynth.stages import evaluate, finetune, generate, prepare, probe, train
 from xraysynth.stages._study import plan
+from xraysynth.stages._study.arm_configs import ArmConfig, build_arms
 from xraysynth.stages._workspace import Workspace
 
 
 @dataclass(frozen=True)
 class FinishedPool:
-    """A generator's pool and the jobs that made and measured it."""
+    """A generator's pool and the finished jobs that made and measured it.
+
+    Attributes:
+        generator: The generator.
+        manifest: The images that the study uses.
+        outcomes: Number of requests by class and outcome.
+        refusals: Refused and answered requests by class and by prompt.
+        ledger: What the pool has cost.
+        finetune_job: The fine-tuning of the generator; None if it needs none.
+        generate_job: The job that filled the pool.
+        evaluate_job: The job that measured it.
+    """
 
     generator: Generator
     manifest: Manifest
@@ -32,118 +44,167 @@ class FinishedPool:
 
     @property
     def key(self) -> str:
-        """What names the pool's folder besides the generator."""
+        """The key of the pool, which follows the generator's name in the name of its folder."""
         return self.manifest.folder.name.rpartition("-")[2]
 
 
 @dataclass(frozen=True)
 class FinishedJobs:
-    """The jobs of a study that are done, and the names of those that are not."""
+    """The jobs of a study that are done, and the names of those that are not.
+
+    Attributes:
+        prepare_job: The preparation of the cohort.
+        arms: Each arm that has finished a training, with its finished trainings by seed.
+        pools: The pools that are filled and measured.
+        probe_job: The search for shortcuts in the cohort; None if it is not done.
+        missing: One sentence per job that is not done, or that cannot be used.
+    """
 
     prepare_job: Job
-    arms: Sequence[tuple[plan.ArmConfig, Mapping[int, Job]]]
+    arms: Sequence[tuple[ArmConfig, Mapping[int, Job]]]
     pools: Sequence[FinishedPool]
     probe_job: Job | None
     missing: Sequence[str]
 
     def named_jobs(self) -> list[tuple[str, Job]]:
-        """Every finished job with a name for the reader."""
-        trained = [
-            (f"{arm.title}, seed {seed}", job)
-            for arm, jobs in self.arms
-            for seed, job in jobs.items()
-        ]
-        taught = [(p.generator.name, p.finetune_job) for p in self.pools if p.finetune_job]
-        made = [(p.generator.name, p.generate_job) for p in self.pools]
-        measured = [(p.generator.name, p.evaluate_job) for p in self.pools]
-        probed = [("shortcuts", self.probe_job)] if self.probe_job else []
-        return [("cohort", self.prepare_job), *probed, *taught, *made, *trained, *measured]
+        """List the finished jobs with their names in the report: by stage, trainings before measuring."""
+        named_jobs = [("cohort", self.prepare_job)]
+        if self.probe_job is not None:
+            named_jobs.append(("shortcuts", self.probe_job))
+        for finished_pool in self.pools:
+            if finished_pool.finetune_job is not None:
+                named_jobs.append((finished_pool.generator.name, finished_pool.finetune_job))
+        for finished_pool in self.pools:
+            named_jobs.append((finished_pool.generator.name, finished_pool.generate_job))
+        named_jobs += self.named_trainings()
+        for finished_pool in self.pools:
+            named_jobs.append((finished_pool.generator.name, finished_pool.evaluate_job))
+        return named_jobs
+
+    def named_trainings(self) -> list[tuple[str, Job]]:
+        """List the finished trainings of all arms with their names in the report."""
+        named_jobs = []
+        for arm, jobs in self.arms:
+            for seed, job in jobs.items():
+                named_jobs.append((f"{arm.title}, seed {seed}", job))
+        return named_jobs
 
 
 def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
-    config = workspace.config
-    planned, missing = [], []
-    for arm in plan.build_arms(config, workspace.cohort):
-        jobs = {
-            seed: train.build_unchecked_job(workspace.with_config(replace(arm.config, seed=seed)))
-            for seed in config.study.seeds
-        }
-        planned.append((arm, {seed: job for seed, job in jobs.items() if job.done}))
-        missing += [
-            f"train {arm.title}, seed {s}: not done" for s, job in jobs.items() if not job.done
-        ]
-    pools = []
-    for key in config.generator:
-        try:
-            pools += _collect_pools(plan.evaluation_workspace(workspace, key))
-        except XraysynthError as error:
-            missing.append(f"{key}: {error}")
-    done = [(arm, jobs) for arm, jobs in planned if jobs]
-    if not done or done[0][0].config.data.synthetic_fraction:
+    """Collect the finished jobs of the study; nothing is computed.
+
+    Raises:
+        XraysynthError: If no training of the real-only arm is done, which all others are compared with.
+    """
+    arms, missing_trainings = _collect_trainings(workspace)
+    pools, missing_pools = _collect_pools(workspace)
+    missing = [*missing_trainings, *missing_pools]
+    # The real-only arm of all real images comes first, if it is among the arms at all.
+    if not arms or arms[0][0].config.data.synthetic_fraction:
         raise XraysynthError(
-            "the report compares with the real-only arm, of which no training is done; run: "
-            + workspace.command("study")
+            "the report compares every arm with the real-only arm, but no training of that arm is done; "
+            f"run: {workspace.command('study')}"
         )
-    probed = probe.build_job(workspace)
-    if not probed.done:
+    probe_job = probe.build_job(workspace)
+    if not probe_job.done:
         missing.append("probe: not done")
     return FinishedJobs(
-        prepare.build_job(workspace), done, pools, probed if probed.done else None, missing
+        prepare_job=prepare.build_job(workspace),
+        arms=arms,
+        pools=pools,
+        probe_job=probe_job if probe_job.done else None,
+        missing=missing,
+    )
+
+
+def _collect_trainings(
+    workspace: Workspace,
+) -> tuple[list[tuple[ArmConfig, Mapping[int, Job]]], list[str]]:
+    """Return the arms with their finished trainings by seed, and a sentence per missing training."""
+    config = workspace.config
+    arms: list[tuple[ArmConfig, Mapping[int, Job]]] = []
+    missing = []
+    for arm in build_arms(config, workspace.cohort):
+        finished_jobs = {}
+        for seed in config.study.seeds:
+            training_workspace = workspace.with_config(replace(arm.config, seed=seed))
+            job = train.build_unchecked_job(training_workspace)
+            if job.done:
+                finished_jobs[seed] = job
+            else:
+                missing.append(f"train {arm.title}, seed {seed}: not done")
+        if finished_jobs:
+            arms.append((arm, finished_jobs))
+    return arms, missing
+
+
+def _collect_pools(workspace: Workspace) -> tuple[list[FinishedPool], list[str]]:
+    """Return the measured pools, and the error message of each pool that is not."""
+    pools, missing = [], []
+    for key in workspace.config.generator:
+        try:
+            pools.append(_load_finished_pool(plan.evaluation_workspace(workspace, key)))
+        except XraysynthError as error:
+            missing.append(f"{key}: {error}")
+    return pools, missing
+
+
+def _load_finished_pool(workspace: Workspace) -> FinishedPool:
+    """Load the pool of the one generator of this workspace; raise an error unless it is measured."""
+    ((name, images),) = workspace.pools().items()
+    evaluate_job = evaluate.build_job(workspace, images)
+    evaluate_job.require_done(workspace.command("evaluate"))
+    finetune_job = None
+    if name in workspace.generators_to_finetune:
+        finetune_job = finetune.build_job(workspace, name)
+    store = workspace.pool_store(name)
+    return FinishedPool(
+        generator=workspace.generators[name],
+        manifest=images,
+        outcomes=pool.count_outcomes(store),
+        refusals=pool.count_refusals(store),
+        ledger=pool.compute_ledger(store),
+        finetune_job=finetune_job,
+        generate_job=generate.build_job(workspace, name),
+        evaluate_job=evaluate_job,
     )
 
 
 def collect_pool_digests(jobs: FinishedJobs) -> dict[str, Mapping[str, str]]:
-    """What every training saw of the pools, which may be trained again under its key."""
-    trained = ((name, job) for name, job in jobs.named_jobs() if job.stage == "train")
-    return {name: used for name, job in trained if (used := train.trained_pool_digests(job))}
+    """Return which images each training saw, as digests by pool, by the training's name.
 
-
-def _collect_pools(workspace: Workspace) -> list[FinishedPool]:
-    found = []
-    for name, images in workspace.pools().items():
-        measured = evaluate.build_job(workspace, images)
-        measured.require_done(workspace.command("evaluate"))
-        store = workspace.pool_store(name)
-        found.append(
-            FinishedPool(
-                workspace.generators[name],
-                images,
-                pool.count_outcomes(store),
-                pool.count_refusals(store),
-                pool.compute_ledger(store),
-                finetune.build_job(workspace, name)
-                if name in workspace.generators_to_finetune
-                else None,
-                generate.build_job(workspace, name),
-                measured,
-            )
-        )
-    return found
+    A training may be repeated under the same key after its pools have changed. Trainings that saw no
+    pool, or did not record it, are left out.
+    """
+    digests_by_training = {}
+    for name, job in jobs.named_trainings():
+        pool_digests = train.trained_pool_digests(job)
+        if pool_digests:
+            digests_by_training[name] = pool_digests
+    return digests_by_training
 
 
 def load_shortcuts(probe_job: Job) -> list[Shortcut]:
+    """Load the results of all probes of the cohort."""
     return list(probe_job.record().result_as(probe.ProbeResult).shortcuts)
 
 
 def job_runs(jobs: FinishedJobs) -> list[JobRun]:
+    """Return how each finished job ran: its time, its peak memory and its state."""
     runs = []
     for name, job in jobs.named_jobs():
         record = job.record()
-        runs.append(
-            JobRun(
-                job.stage,
-                name,
-                record.seconds,
-                record.peak_memory_mb,
-                record.state,
-            )
-        )
+        runs.append(JobRun(job.stage, name, record.seconds, record.peak_memory_mb, record.state))
     return runs
 
 
 def last_training_environment(jobs: FinishedJobs) -> dict[str, str]:
-    """Of the last training: versions differ only if the study was continued after an update."""
-    _, last = jobs.arms[-1]
-    found = dict(list(last.values())[-1].record().environment)
-    versions = found.pop("versions")
-    return {name: str(value) for name, value in (found | versions).items()}
+    """Return machine and package versions of the last training.
+
+    Other jobs differ from it only if the study was continued after an update or on another machine.
+    """
+    _, last_arm_jobs = jobs.arms[-1]
+    last_job = list(last_arm_jobs.values())[-1]
+    environment = dict(last_job.record().environment)
+    versions = environment.pop("versions")
+    return {name: str(value) for name, value in (environment | versions).items()}

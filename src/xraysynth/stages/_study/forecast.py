@@ -1,4 +1,4 @@
-"""What a study would do: its steps, which of them are done, and what the others would take."""
+"""The plan of a study: its steps, which of them are done, and what the missing ones would take."""
 
 import importlib
 import sys
@@ -18,17 +18,25 @@ from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, PaidGenerator
 from xraysynth.jobs.job import ResultLine
 from xraysynth.jobs.record import RunRecord, load_finished_records
+from xraysynth.jobs.store import JournalEntry
 from xraysynth.manifest import Manifest, patient_keys
 from xraysynth.records import Request
 from xraysynth.seeds import digest, identity
-from xraysynth.stages import generate, prepare, train
+from xraysynth.stages import _label_fidelity, generate, prepare
 from xraysynth.stages._study import plan
 from xraysynth.stages._workspace import Workspace
 
 
 @dataclass(frozen=True)
 class StepEstimate:
-    """A step of the plan; `seconds` is None where no earlier job tells how long it takes."""
+    """What a step of the plan would take.
+
+    Attributes:
+        title: What the step does.
+        done: Whether there is nothing left to do.
+        seconds: Estimated time; None if no earlier job tells how long such a step takes.
+        usd: Estimated dollars for paid services.
+    """
 
     title: str
     done: bool
@@ -38,27 +46,33 @@ class StepEstimate:
     def __str__(self) -> str:
         if self.done:
             return f"  done     {self.title}"
-        time = "unknown time" if self.seconds is None else f"about {_format_seconds(self.seconds)}"
-        return f"  missing  {self.title}: {time}" + (f", ${self.usd:.2f}" if self.usd else "")
+        cost = f", ${self.usd:.2f}" if self.usd else ""
+        return f"  missing  {self.title}: {_format_time(self.seconds)}{cost}"
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Print the plan of a study on stderr; nothing is made, called or written."""
-    rows = _estimate_steps(workspace)
-    missing = [row for row in rows if not row.done]
-    known = [row.seconds for row in missing if row.seconds is not None]
-    seconds = round(sum(known), 1) if len(known) == len(missing) else None
-    usd = round(sum(row.usd for row in missing), 2)
-    time = (
-        "unknown time" if seconds is None else f"about {_format_seconds(seconds)} one after another"
-    )
-    lines = [f"plan of study {workspace.config.study.name}", *map(str, rows)]
-    lines.append(f"{len(missing)} of {len(rows)} steps are missing: {time}, ${usd:.2f}")
+    """Print the plan of a study on stderr; nothing is computed, called or written.
+
+    Returns:
+        The number of steps and of missing ones, and the seconds (None if unknown) and dollars that
+        the missing ones would take.
+    """
+    estimates = _estimate_steps(workspace)
+    missing = [estimate for estimate in estimates if not estimate.done]
+    known_seconds = [estimate.seconds for estimate in missing if estimate.seconds is not None]
+    seconds = round(sum(known_seconds), 1) if len(known_seconds) == len(missing) else None
+    usd = round(sum(estimate.usd for estimate in missing), 2)
+    time = _format_time(seconds) + ("" if seconds is None else " one after another")
+    lines = [
+        f"plan of study {workspace.config.study.name}",
+        *map(str, estimates),
+        f"{len(missing)} of {len(estimates)} steps are missing: {time}, ${usd:.2f}",
+    ]
     print("\n".join(lines), file=sys.stderr, flush=True)
     return {
         "stage": "study",
         "state": "planned",
-        "steps": len(rows),
+        "steps": len(estimates),
         "missing": len(missing),
         "seconds": seconds,
         "cost_usd": usd,
@@ -66,74 +80,90 @@ def run(workspace: Workspace) -> ResultLine:
 
 
 def is_done(step: plan.Step) -> bool:
-    """Whether the step would find all its work done; the cohort must be prepared."""
+    """Return whether all jobs of the step are done; the cohort must be prepared."""
     stage = importlib.import_module(f"xraysynth.stages.{step.stage}")
     try:
         return all(job.done for job in stage.jobs(step.workspace))
-    except XraysynthError:  # a pool that is not there, or damaged: the step itself says what it is
+    except XraysynthError:  # A pool is missing or damaged; running the step says which.
         return False
 
 
 def missing_steps(steps: Sequence[plan.Step]) -> list[plan.Step]:
-    """The steps that are not done, and those that need one of them: what that makes may differ."""
-    found: list[plan.Step] = []
+    """List the steps that are not done, and those that need one of them.
+
+    A step that needs a missing one may be done for other inputs than that will make.
+    """
+    missing: list[plan.Step] = []
+    missing_titles: set[str] = set()
     for step in steps:
-        titles = {earlier.title for earlier in found}
-        if not titles.isdisjoint(step.needs) or not is_done(step):
-            found.append(step)
-    return found
+        if not missing_titles.isdisjoint(step.needs) or not is_done(step):
+            missing.append(step)
+            missing_titles.add(step.title)
+    return missing
 
 
 def _estimate_steps(workspace: Workspace) -> list[StepEstimate]:
-    """Prepare, every step of the study, and the training of the judge before the measuring."""
-    past = _load_history(workspace.output)
-    prepared = _is_prepared(workspace)
-    if not prepared:
+    """Estimate every step: prepare, those of the plan, and the label-fidelity training before measuring."""
+    history = _load_history(workspace.output)
+    is_prepared = _is_prepared(workspace)
+    if not is_prepared:
         workspace = workspace.with_images(_provisional_cohort(workspace.config))
-    rows = [StepEstimate("prepare", prepared, _median_seconds(past, "prepare"))]
+    estimates = [StepEstimate("prepare", is_prepared, _median_seconds(history, "prepare"))]
+    trains_fidelity_classifier = False
     for step in plan.build_steps(workspace):
-        # without the cohort only a pool that is not learned from it can be there
-        own = step.stage == "generate" and not step.workspace.generators_to_finetune
-        there = (prepared or own) and is_done(step)
-        if step.stage == "generate" and not there:
-            rows.append(_estimate_pool(step, past))
-        else:
-            rows.append(StepEstimate(step.title, there, _median_seconds(past, step.stage)))
-    first = next((i for i, row in enumerate(rows) if row.title.startswith("evaluate ")), None)
-    if first is not None:
-        judge = prepared and train.build_label_fidelity_job(workspace).done
-        rows.insert(first, StepEstimate("train the judge", judge, _median_seconds(past, "judge")))
-    return rows
+        if step.stage == "evaluate" and not trains_fidelity_classifier:
+            trains_fidelity_classifier = True
+            done = is_prepared and _label_fidelity.build_job(workspace).done
+            seconds = _median_seconds(history, "judge")
+            estimates.append(StepEstimate("train the label-fidelity classifier", done, seconds))
+        estimates.append(_estimate_step(step, history, is_prepared=is_prepared))
+    return estimates
+
+
+def _estimate_step(step: plan.Step, history: "_History", *, is_prepared: bool) -> StepEstimate:
+    """Estimate one step of the plan."""
+    # Without a cohort, only the pool of a generator that does not learn from it can be there.
+    needs_no_cohort = step.stage == "generate" and not step.workspace.generators_to_finetune
+    done = (is_prepared or needs_no_cohort) and is_done(step)
+    if step.stage == "generate" and not done:
+        return _estimate_pool(step, history)
+    return StepEstimate(step.title, done, _median_seconds(history, step.stage))
 
 
 def _estimate_pool(step: plan.Step, history: "_History") -> StepEstimate:
-    """A pool that is not complete: seconds and dollars of the images that it lacks."""
+    """Estimate seconds and dollars of the images that a pool lacks."""
     ((name, generator),) = step.workspace.generators.items()
-    ended = step.workspace.pool_store(name).map_entries(
-        lambda entry: entry.outcome in pool.FINAL_OUTCOMES
-    )
-    final = {image for image, is_final in ended.items() if is_final}
-    wanted = generate.build_requests(step.workspace)
-    lacking = [request for request in wanted if request.image_id not in final]
-    each = _seconds_per_image(history, generator)
-    seconds = None if each is None else each * len(lacking)
+    has_ended = step.workspace.pool_store(name).map_entries(_has_final_outcome)
+    missing_requests = []
+    for request in generate.build_requests(step.workspace):
+        if not has_ended.get(request.image_id, False):
+            missing_requests.append(request)
+    seconds_per_image = _seconds_per_image(history, generator)
+    seconds = None if seconds_per_image is None else seconds_per_image * len(missing_requests)
     if isinstance(generator, PaidGenerator):
-        return _estimate_paid_pool(step.title, generator, lacking, seconds)
+        return _estimate_paid_pool(step.title, generator, missing_requests, seconds)
     return StepEstimate(step.title, False, seconds)
+
+
+def _has_final_outcome(entry: JournalEntry) -> bool:
+    return entry.outcome in pool.FINAL_OUTCOMES
 
 
 def _estimate_paid_pool(
     title: str, generator: PaidGenerator, missing_requests: Sequence[Request], seconds: float | None
 ) -> StepEstimate:
-    found = generator.estimate(missing_requests)
-    return StepEstimate(title, False, found.seconds if seconds is None else seconds, found.usd)
+    """Estimate dollars by the service's prices, and seconds too if no earlier job tells them."""
+    estimate = generator.estimate(missing_requests)
+    return StepEstimate(
+        title, False, estimate.seconds if seconds is None else seconds, estimate.usd
+    )
 
 
 _History = Mapping[str, Sequence[RunRecord]]
+"""The records of all finished jobs below the output folder, by stage."""
 
 
 def _load_history(output: Path) -> _History:
-    """Every finished job, by stage."""
     by_stage: dict[str, list[RunRecord]] = {}
     for record in load_finished_records(output):
         by_stage.setdefault(record.stage, []).append(record)
@@ -141,52 +171,70 @@ def _load_history(output: Path) -> _History:
 
 
 def _median_seconds(history: _History, stage: str) -> float | None:
-    found = [_total_seconds(record) for record in history.get(stage, [])]
-    seconds = [one for one in found if one is not None]
-    return median(seconds) if seconds else None
+    """Return the median time of the stage's finished jobs; None without any."""
+    times = map(_total_seconds, history.get(stage, []))
+    known_times = [seconds for seconds in times if seconds is not None]
+    return median(known_times) if known_times else None
 
 
 def _total_seconds(record: RunRecord) -> float | None:
-    """Time that a job took, before an interruption included; None where that is not known."""
-    result = record.result
-    spent = result.get("ledger", {})
-    times = [record.seconds, result.get("fit_seconds", 0.0), spent.get("seconds", 0.0)]
-    known = [float(time) for time in times if time is not None]
-    return max(known) if len(known) == len(times) else None
+    """Return the time of a job with that before an interruption; None if a part is not known."""
+    ledger = record.result.get("ledger", {})
+    times = (
+        record.seconds,
+        record.result.get("fit_seconds", 0.0),
+        ledger.get("seconds", 0.0),
+    )
+    if None in times:
+        return None
+    return float(max(times))
 
 
 def _seconds_per_image(history: _History, generator: Generator) -> float | None:
-    """Median seconds per image of this generator with these settings."""
-    own = digest(identity(generator))
-    records = [r for r in history.get("generate", []) if digest(r.identity["generator"]) == own]
-    # of the pool's ledger, not of the job: its images may have been made by many jobs, or before
-    rates = [r.result.get("ledger", {}).get("images_per_hour") for r in records]
-    each = [3600 / rate for rate in rates if rate]
-    return median(each) if each else None
+    """Return the median seconds per image of this generator with these settings; None if unknown.
+
+    The rate is read from the ledger of the pool, not from the job, because a job may find images that
+    earlier jobs have made.
+    """
+    key = digest(identity(generator))
+    seconds_per_image = []
+    for record in history.get("generate", []):
+        rate = record.result.get("ledger", {}).get("images_per_hour")
+        if rate and digest(record.identity["generator"]) == key:
+            seconds_per_image.append(3600 / rate)
+    return median(seconds_per_image) if seconds_per_image else None
 
 
 def _is_prepared(workspace: Workspace) -> bool:
-    # The external job is named after the cohort, which must be there to be asked for.
-    return prepare.build_job(workspace).done and all(job.done for job in prepare.jobs(workspace))
+    # The cohort must be prepared first, because the key of the external job depends on it.
+    if not prepare.build_job(workspace).done:
+        return False
+    return all(job.done for job in prepare.jobs(workspace))
 
 
 def _provisional_cohort(config: Config) -> Manifest:
-    """The images before any has been read: split by the patients that their sources name."""
-    found = [
-        map_labels(s.rows(), s.labels, config.classes, name=s.name).assign(name=s.name)
-        for s in config.sources()
-    ]
-    rows = pd.concat(found, ignore_index=True)
-    ids = rows["name"] + "-" + rows["image_id"].astype(str)
+    """Build a cohort of unread images, split by the patients that their sources name."""
+    tables = []
+    for source in config.sources():
+        table = map_labels(source.rows(), source.labels, config.classes, name=source.name)
+        tables.append(table.assign(name=source.name))
+    rows = pd.concat(tables, ignore_index=True)
+    image_ids = rows["name"] + "-" + rows["image_id"].astype(str)
     patients = rows.get("patient_id", pd.Series("", rows.index)).fillna("").astype(str)
-    rows = rows.assign(image_id=ids, path=ids, patient_id=patients.where(patients != "", ids))
+    patients = patients.where(patients != "", image_ids)
+    rows = rows.assign(image_id=image_ids, path=image_ids, patient_id=patients)
     if "source" not in rows:
         rows = rows.assign(source=rows["name"])
     fractions = {"val": config.splits.val_fraction, "test": config.splits.test_fraction}
-    groups = patient_keys(rows)
-    split = assign_splits(rows["label"], groups, fractions=fractions, seed=config.splits.seed)
+    split = assign_splits(
+        rows["label"], patient_keys(rows), fractions=fractions, seed=config.splits.seed
+    )
     return Manifest(rows.assign(split=split), Path("."), tuple(config.classes))
 
 
-def _format_seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+def _format_time(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown time"
+    if seconds < 60:
+        return f"about {seconds:.1f} s"
+    return f"about {timedelta(seconds=round(seconds))}"

@@ -1,4 +1,4 @@
-"""What a reader of a study's report must know of its limits, in sentences."""
+"""The limits that a reader of a study's report must know of, one sentence each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,44 @@ from xraysynth.config import Config
 from xraysynth.data.audit import Audit
 from xraysynth.generation.generators.base import FinetunableGenerator
 from xraysynth.stages import train
+from xraysynth.stages._study.arm_configs import ArmConfig
 from xraysynth.stages._study.finished import FinishedJobs
 
 
+def study_limits(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
+    """Return every limit of the study as a sentence: of its images, intervals, generators and measures."""
+    return [
+        *_cohort_limits(config, audit),
+        _interval_coverage_limit(jobs),
+        *_changed_pool_limits(jobs),
+        *_unknown_finetuning_limits(jobs),
+        *_encoder_limits(config),
+        *_partial_cohort_limits(jobs),
+    ]
+
+
+def _cohort_limits(config: Config, audit: Audit) -> list[str]:
+    """What is known of the real images and their patients."""
+    limits = []
+    if audit.simulated:
+        limits.append(
+            "The images called real here are simulated: projections of one chest CT with findings put in. "
+            "Nothing on this page says how well a generator serves real patients."
+        )
+    for sentence in audit.acknowledged:
+        limits.append(f"Confounded: {sentence}.")
+    limits += audit.notes
+    if config.missing_patient_id.value == "cluster":
+        limits.append(
+            "Images without a patient id count as one patient each unless they are near duplicates."
+        )
+    return limits
+
+
 def _interval_coverage_limit(jobs: FinishedJobs) -> str:
-    """By the seeds that are finished, which may be fewer than the study asks for."""
-    finished = {arm.title: len(seeds) for arm, seeds in jobs.arms}
-    fewest, most = min(finished.values()), max(finished.values())
+    """What intervals cover, by the seeds that are finished, which may be fewer than were asked for."""
+    seed_counts = {arm.title: len(trainings) for arm, trainings in jobs.arms}
+    fewest, most = min(seed_counts.values()), max(seed_counts.values())
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
     sentence = f"{count} training {'seed' if most == 1 else 'seeds'} finished per arm; "
     if most == 1:
@@ -25,64 +56,78 @@ def _interval_coverage_limit(jobs: FinishedJobs) -> str:
         "intervals cover the choice of test patients and of seeds, not that of the training images or "
         "of the pool's seed"
     )
-    if single := [title for title, number in finished.items() if number == 1]:
-        sentence += f"; those of {', '.join(single)} cover patients alone"
+    single_seed_arms = [title for title, number in seed_counts.items() if number == 1]
+    if single_seed_arms:
+        sentence += f"; those of {', '.join(single_seed_arms)} cover patients alone"
     return f"{sentence}."
 
 
 def _changed_pool_limits(jobs: FinishedJobs) -> list[str]:
-    """Arms whose trainings saw different images of one pool, as when some were made later.
+    """Which arms' trainings saw different images of one pool, as when some were made between them.
 
-    Compared are the seeds of an arm, and the arm with its permuted control, which take the same images.
+    The seeds of an arm are compared with each other and with those of its permuted control, because
+    all of these take the same images.
     """
-    contents: dict[tuple[Any, ...], list[Mapping[str, str]]] = {}
     titles: dict[tuple[Any, ...], str] = {}
-    for arm, trained in jobs.arms:
-        data = arm.config.data
-        place = (arm.generator, data.synthetic_fraction, data.mode, data.real_fraction)
-        titles.setdefault(place, arm.title)
-        known = [used for job in trained.values() if (used := train.trained_pool_digests(job))]
-        contents.setdefault(place, []).extend(known)
-    torn = [titles[place] for place, seen in contents.items() if any(s != seen[0] for s in seen)]
-    if not torn:
+    digests_by_mix: dict[tuple[Any, ...], list[Mapping[str, str]]] = {}
+    for arm, trainings in jobs.arms:
+        mix = _mix_of(arm)
+        titles.setdefault(mix, arm.title)
+        digests = digests_by_mix.setdefault(mix, [])
+        for job in trainings.values():
+            pool_digests = train.trained_pool_digests(job)
+            if pool_digests:
+                digests.append(pool_digests)
+    changed_arms = []
+    for mix, digests in digests_by_mix.items():
+        if digests and digests.count(digests[0]) < len(digests):
+            changed_arms.append(titles[mix])
+    if not changed_arms:
         return []
     return [
-        f"The trainings of {', '.join(torn)} saw different images of a pool, to which some were added "
-        "between them; run the study again to train all on the same."
+        f"The trainings of {', '.join(changed_arms)} saw different images of a pool, to which some were "
+        "added between them; run the study again to train all on the same."
     ]
 
 
-def study_limits(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
-    """Every limit of the study, a sentence each."""
+def _mix_of(arm: ArmConfig) -> tuple[Any, ...]:
+    """What decides which images of a pool an arm takes."""
+    data = arm.config.data
+    return arm.generator, data.synthetic_fraction, data.mode, data.real_fraction
+
+
+def _unknown_finetuning_limits(jobs: FinishedJobs) -> list[str]:
+    """Which generators were fine-tuned elsewhere without a record of the images."""
     limits = []
-    if audit.simulated:
-        limits.append(
-            "The images called real here are simulated: projections of one chest CT with findings put in. "
-            "Nothing on this page says how well a generator serves real patients."
-        )
-    limits += [f"Confounded: {sentence}." for sentence in audit.acknowledged]
-    limits += list(audit.notes)
-    if config.missing_patient_id.value == "cluster":
-        limits.append(
-            "Images without a patient id count as one patient each unless they are near duplicates."
-        )
-    limits.append(_interval_coverage_limit(jobs))
-    limits += _changed_pool_limits(jobs)
-    limits += [
-        f"What {p.generator.name} was fine-tuned on is not recorded; it may have seen test images."
-        for p in jobs.pools
-        if isinstance(p.generator, FinetunableGenerator) and p.generator.learning_record() is None
+    for finished_pool in jobs.pools:
+        generator = finished_pool.generator
+        if isinstance(generator, FinetunableGenerator) and generator.learning_record() is None:
+            limits.append(
+                f"What {generator.name} was fine-tuned on is not recorded; it may have seen test images."
+            )
+    return limits
+
+
+def _encoder_limits(config: Config) -> list[str]:
+    """That no published value is comparable, if all encoders are the project's own."""
+    if not set(config.evaluate.encoders) <= {"classifier", "embedded"}:
+        return []
+    return [
+        "Fidelity is measured with the study's own classifier and with the embedded autoencoder; this "
+        "is no FID and cannot be compared with published values."
     ]
-    if set(config.evaluate.encoders) <= {"classifier", "embedded"}:
-        limits.append(
-            "Fidelity is measured with the study's own classifier and with the embedded autoencoder; this "
-            "is no FID and cannot be compared with published values."
-        )
-    if any(arm.config.data.real_fraction < 1 for arm, _ in jobs.arms):
-        limits += [
-            f"{p.generator.name} was fine-tuned on the whole train split, also for the arms that train their "
-            "classifier on a part of it."
-            for p in jobs.pools
-            if p.finetune_job
-        ]
+
+
+def _partial_cohort_limits(jobs: FinishedJobs) -> list[str]:
+    """Which generators saw more real images than arms of a smaller real fraction."""
+    fractions = [arm.config.data.real_fraction for arm, _ in jobs.arms]
+    if min(fractions) == 1:
+        return []
+    limits = []
+    for finished_pool in jobs.pools:
+        if finished_pool.finetune_job is not None:
+            limits.append(
+                f"{finished_pool.generator.name} was fine-tuned on the whole train split, also for the arms "
+                "that train their classifier on a part of it."
+            )
     return limits

@@ -1,77 +1,122 @@
-"""What a synthetic image is worth in real ones, and what a data set's absence costs."""
+"""Real-data equivalents of synthetic images, and the cost of leaving a source out of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from xraysynth.report.content import Arm, ArmEquivalent, LeftOutSource
+from xraysynth.stages._study.arms import PRIMARY_METRIC, Scorer
+from xraysynth.stages._study.tested_arm import TestedArm, shared_seeds
 from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:
-    pass
-from xraysynth.stages._study.arms import PRIMARY_METRIC, Scorer, TestedArm, shared_seeds
+    from xraysynth.evaluation.metrics.real_data_equivalent import LearningCurve
 
 LEFT_OUT_METRIC = "balanced_accuracy"
-"""The score on the test images of one data set, some of whose classes may be missing."""
+"""The score on the test images of one source, which is defined even if classes have no image."""
 
 
 def compute_real_data_equivalents(
     scorer: Scorer, tested_arms: Sequence[TestedArm], arms: Sequence[Arm]
 ) -> list[ArmEquivalent]:
-    """How many real images one synthetic image is worth, arm by arm.
+    """Compute how many real images one synthetic image of each mixed arm is equivalent to.
 
-    Read by the seeds that the arm and every point of the learning curve have finished. Left out where
-    these are fewer than two, or a class has too few test patients to see how far these differ.
+    The learning curve goes through the real-only arms. It is read at the arm's score, over the seeds
+    that the arm and every point of the curve have finished.
+
+    Args:
+        scorer: The scores of all arms.
+        tested_arms: All arms of the study.
+        arms: Their entries in the report, in the same order.
+
+    Returns:
+        One entry per arm that mixes real and synthetic images. Arms with fewer than two shared seeds
+        are left out. The list is empty if the curve has fewer than two points, or if a class has too
+        few test patients for a bootstrap to see how they differ.
     """
-    from xraysynth.evaluation.metrics.real_data_equivalent import (
-        LearningCurve,
-        equivalent_per_synthetic_image,
-    )
+    from xraysynth.evaluation.metrics.real_data_equivalent import equivalent_per_synthetic_image
 
-    points: dict[int, TestedArm] = {}
-    for one, arm in zip(tested_arms, arms, strict=True):
-        if not arm.generator and not arm.left_out_source:
-            points.setdefault(arm.real_images, one)
-    sizes = sorted(points)
-    if len(sizes) < 2 or scorer.resample_arm(points[sizes[0]]).scarce_classes:
+    real_only_arms = _real_only_arms_by_size(tested_arms, arms)
+    if len(real_only_arms) < 2:
         return []
-    rows = []
-    for one, arm in zip(tested_arms, arms, strict=True):
-        seeds = shared_seeds([one, *points.values()])
-        if one.is_generator_arm and 0 < arm.synthetic_fraction < 1 and len(seeds) > 1:
-            curve = [
-                scorer.resample_seeds(points[size], seeds).replicates(PRIMARY_METRIC)
-                for size in sizes
-            ]
-            found = equivalent_per_synthetic_image(
-                LearningCurve(np.array(sizes), np.stack(curve)),
-                scorer.resample_seeds(one, seeds).replicates(PRIMARY_METRIC),
-                real_images=arm.real_images,
-                synthetic_images=arm.synthetic_images,
-            )
-            rows.append(ArmEquivalent(arm.name, found))
-    return rows
+    smallest_arm = next(iter(real_only_arms.values()))
+    if scorer.resample_arm(smallest_arm).scarce_classes:
+        return []
+    equivalents = []
+    for tested_arm, arm in zip(tested_arms, arms, strict=True):
+        is_mixed = tested_arm.is_generator_arm and 0 < arm.synthetic_fraction < 1
+        seeds = shared_seeds([tested_arm, *real_only_arms.values()])
+        if not is_mixed or len(seeds) < 2:
+            continue
+        equivalent = equivalent_per_synthetic_image(
+            _build_learning_curve(scorer, real_only_arms, seeds),
+            scorer.resample_seeds(tested_arm, seeds).replicates(PRIMARY_METRIC),
+            real_images=arm.real_images,
+            synthetic_images=arm.synthetic_images,
+        )
+        equivalents.append(ArmEquivalent(arm.name, equivalent))
+    return equivalents
+
+
+def _real_only_arms_by_size(
+    tested_arms: Sequence[TestedArm], arms: Sequence[Arm]
+) -> dict[int, TestedArm]:
+    """Return the arms of real images of all sources by number of images, ascending."""
+    by_size: dict[int, TestedArm] = {}
+    for tested_arm, arm in zip(tested_arms, arms, strict=True):
+        if not arm.generator and not arm.left_out_source:
+            by_size.setdefault(arm.real_images, tested_arm)
+    return dict(sorted(by_size.items()))
+
+
+def _build_learning_curve(
+    scorer: Scorer, real_only_arms: Mapping[int, TestedArm], seeds: Sequence[int]
+) -> "LearningCurve":
+    """Build the curve of scores `(K, 1 + R)` over K numbers of real images."""
+    from xraysynth.evaluation.metrics.real_data_equivalent import LearningCurve
+
+    scores = []
+    for arm in real_only_arms.values():
+        scores.append(scorer.resample_seeds(arm, seeds).replicates(PRIMARY_METRIC))
+    return LearningCurve(np.array(list(real_only_arms)), np.stack(scores))
 
 
 def compare_left_out_sources(
     scorer: Scorer, tested_arms: Sequence[TestedArm]
 ) -> list[LeftOutSource]:
-    """Balanced accuracy on each data set's test images, of training with it and without."""
-    inside = next((t for t in tested_arms if t.is_real_only and t.data.real_fraction == 1), None)
-    if inside is None:
+    """Compare training with and without each left-out source, on the test images of that source.
+
+    Returns:
+        One entry per arm that leaves a source out; empty if the real-only arm is not finished.
+    """
+    with_source = _find_real_only_of_all_images(tested_arms)
+    if with_source is None:
         return []
-    smaller = [
-        t for t in tested_arms if t.data.leave_out and t.data.control is Control.size_matched
-    ]
+    size_matched_arms: dict[str, TestedArm] = {}
+    for arm in tested_arms:
+        if arm.is_size_matched_control:
+            size_matched_arms.setdefault(arm.data.leave_out, arm)
     rows = []
-    for one in tested_arms:
-        if one.data.leave_out and one.data.control is Control.none:
-            matched = [t for t in smaller if t.data.leave_out == one.data.leave_out]
-            # A matched arm that has finished other seeds must not hide what the two show.
-            row = _compare_left_out_source(scorer, one, inside, *matched[:1])
-            rows.append(row or _compare_left_out_source(scorer, one, inside))
-    return [row for row in rows if row]
+    for arm in tested_arms:
+        if arm.data.leave_out and arm.data.control is Control.none:
+            size_matched = size_matched_arms.get(arm.data.leave_out)
+            row = _compare_left_out_source(scorer, arm, with_source, size_matched)
+            if row is None:
+                # A size-matched arm that finished other seeds must not hide what the two arms show.
+                row = _compare_left_out_source(scorer, arm, with_source)
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def _find_real_only_of_all_images(tested_arms: Sequence[TestedArm]) -> TestedArm | None:
+    for arm in tested_arms:
+        if arm.is_real_only and arm.data.real_fraction == 1:
+            return arm
+    return None
 
 
 def _compare_left_out_source(
@@ -80,23 +125,41 @@ def _compare_left_out_source(
     with_source: TestedArm,
     size_matched: TestedArm | None = None,
 ) -> LeftOutSource | None:
-    """Scores on the test images of the data set that `outside` leaves out; None without any."""
+    """Compare arms on the test images of the source that `without_source` leaves out.
+
+    Returns None if the arms share no finished seed, or the source has no test images.
+    """
+    arms = [without_source, with_source]
+    if size_matched is not None:
+        arms.append(size_matched)
+    seeds = shared_seeds(arms)
     source = without_source.data.leave_out
-    arms = {"inside": with_source, "outside": without_source} | (
-        {"matched": size_matched} if size_matched else {}
-    )
-    seeds = shared_seeds([without_source, *arms.values()])
-    tables = {}
-    for name, arm in arms.items():
-        by_seed = dict(zip(arm.jobs, arm.predictions, strict=True))
-        tables[name] = [by_seed[seed][by_seed[seed]["source"] == source] for seed in seeds]
-    if not seeds or any(table[0].empty for table in tables.values()):
+    predictions = [_select_predictions(arm, seeds, source) for arm in arms]
+    if not seeds or predictions[0][0].empty:
         return None
-    resampled = {name: scorer.resample(table) for name, table in tables.items()}
-    scores = {name: found.intervals()[LEFT_OUT_METRIC] for name, found in resampled.items()}
-    drops = {
-        name: resampled["outside"].difference_to(resampled[other])[LEFT_OUT_METRIC]
-        for name, other in {"drop": "matched", "drop_from_all": "inside"}.items()
-        if other in resampled
-    }
-    return LeftOutSource(source, len(tables["outside"][0]), seeds=seeds, **scores, **drops)
+    outside, inside, *matched = map(scorer.resample, predictions)
+    row = LeftOutSource(
+        source,
+        len(predictions[0][0]),
+        inside=inside.intervals()[LEFT_OUT_METRIC],
+        outside=outside.intervals()[LEFT_OUT_METRIC],
+        drop_from_all=outside.difference_to(inside)[LEFT_OUT_METRIC],
+        seeds=seeds,
+    )
+    if not matched:
+        return row
+    return replace(
+        row,
+        matched=matched[0].intervals()[LEFT_OUT_METRIC],
+        drop=outside.difference_to(matched[0])[LEFT_OUT_METRIC],
+    )
+
+
+def _select_predictions(arm: TestedArm, seeds: Sequence[int], source: str) -> list[pd.DataFrame]:
+    """Return the arm's predictions for the test images of one source, one table per seed."""
+    by_seed = dict(zip(arm.jobs, arm.predictions, strict=True))
+    tables = []
+    for seed in seeds:
+        table = by_seed[seed]
+        tables.append(table[table["source"] == source])
+    return tables
