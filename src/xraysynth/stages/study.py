@@ -1,4 +1,4 @@
-"""Runs the whole comparison: every generator, synthetic fraction, mode and seed, and a report.
+"""Run the whole comparison: every generator, synthetic fraction, mode and seed, and a report.
 
 Combines study.synthetic_fractions, study.modes, study.real_fractions and study.seeds with the
 selected generators, and adds real-only arms and controls. Runs the jobs that are missing (prepare,
