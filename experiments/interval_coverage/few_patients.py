@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from simulate import CLASSES, Cell, TestSet
 
-from xraysynth.evaluation.metrics import classification, statistics
-from xraysynth.evaluation.metrics.classification import BootstrapScores
+from xraysynth.evaluation.metrics import bootstrap_scores, statistics
+from xraysynth.evaluation.metrics.bootstrap_scores import BootstrapScores
 from xraysynth.evaluation.metrics.scores import replicate_scores
 
 RARE = CLASSES[3]
@@ -43,11 +43,11 @@ def draw(counts: tuple[int, ...], rng: np.random.Generator) -> TestSet:
 def bootstrap_alone() -> Iterator[None]:
     """Without Wilson's interval for few patients."""
     kept = statistics.MIN_BOOTSTRAP_PATIENTS
-    statistics.MIN_BOOTSTRAP_PATIENTS = classification.MIN_BOOTSTRAP_PATIENTS = 0
+    statistics.MIN_BOOTSTRAP_PATIENTS = bootstrap_scores.MIN_BOOTSTRAP_PATIENTS = 0
     try:
         yield
     finally:
-        statistics.MIN_BOOTSTRAP_PATIENTS = classification.MIN_BOOTSTRAP_PATIENTS = kept
+        statistics.MIN_BOOTSTRAP_PATIENTS = bootstrap_scores.MIN_BOOTSTRAP_PATIENTS = kept
 
 
 def covered(rare: int, *, sets: int, replicates: int) -> list[dict]:

@@ -330,7 +330,7 @@ def test_weighting_to_a_class_mix_gives_the_scores_of_a_set_in_that_mix():
         probabilities, targets, np.arange(400), classes=CLASSES, replicates=20, mix=own
     )
     assert same["macro_f1"].value == pytest.approx(plain["macro_f1"].value)
-    with pytest.raises(XraysynthError, match="share of each of 4 classes"):
+    with pytest.raises(XraysynthError, match="proportion of at least 0 for each of the 4 classes"):
         score_run(probabilities, targets, np.arange(400), classes=CLASSES, mix=mix[:3])
 
 
@@ -338,7 +338,7 @@ def test_replicates_do_not_depend_on_the_block_size(monkeypatch):
     probabilities, targets = predictions()
     given = {"classes": CLASSES, "replicates": 25}
     whole = arm_replicates([probabilities], targets, np.arange(120), **given)
-    monkeypatch.setattr("xraysynth.evaluation.metrics.scores._BLOCK", 500)
+    monkeypatch.setattr("xraysynth.evaluation.metrics.scores._BLOCK_WEIGHTS", 500)
     blocks = arm_replicates([probabilities], targets, np.arange(120), **given)
     for name in whole:
         assert blocks[name] == pytest.approx(whole[name], nan_ok=True)

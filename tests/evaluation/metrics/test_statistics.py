@@ -279,7 +279,9 @@ def test_the_p_value_is_that_of_student_where_patients_make_no_difference():
 
 
 def test_one_seed_has_no_p_value():
-    with pytest.raises(XraysynthError, match="seeds=1, but one seed says nothing"):
+    with pytest.raises(
+        XraysynthError, match="seeds=1, but one seed does not show how seeds differ"
+    ):
         difference_p_value(0.3, patients_sd=0.1, seeds_se=0.0, seeds=1)
 
 

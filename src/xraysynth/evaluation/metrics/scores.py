@@ -1,7 +1,7 @@
 """Scores of a classifier's predictions, each under many weights of the images at once.
 
 Notation as in `classification`: N images, C classes, R replicates; probabilities are `(N, C)`, targets
-`(N,)` class indices and weights `(R, N)`.
+are class indices `(N,)`, and weights are `(R, N)`.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,49 @@ from xraysynth.evaluation.metrics.statistics import percentile_interval
 
 CALIBRATION_BINS = 15
 
-_BLOCK = 2_000_000  # weights held as float64 at a time: 16 MB a temporary array
+_BLOCK_WEIGHTS = 2_000_000
+"""Weights that are held as float64 at a time: 16 MB per temporary array."""
 
 
 def replicate_scores(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, classes: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The scores of `evaluate` under each row of `weights` `(R, N)`: `(R,)` each."""
+    """Compute every score of `classification.score_run` under each row of `weights`.
+
+    Args:
+        probabilities: Probability of each class for each image, `(N, C)`.
+        targets: Index of the true class of each image, `(N,)`.
+        weights: How much each image counts in each replicate, `(R, N)`.
+        classes: Names of the C classes.
+
+    Returns:
+        Scores `(R,)` by name.
+
+    Raises:
+        XraysynthError: If the arguments do not belong together.
+    """
     probabilities, targets = np.asarray(probabilities, np.float64), np.asarray(targets)
     check_predictions(probabilities, targets, classes)
     if weights.ndim != 2 or weights.shape[1] != len(targets):
         raise XraysynthError(f"weights of shape {weights.shape}: must be (R, {len(targets)})")
-    blocks = np.array_split(weights, -(-weights.size // _BLOCK))
-    parts = [_score_block(probabilities, targets, block.astype(float), classes) for block in blocks]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    n_blocks = -(-weights.size // _BLOCK_WEIGHTS)
+    block_scores = []
+    for block in np.array_split(weights, n_blocks):
+        block_scores.append(_score_block(probabilities, targets, block.astype(float), classes))
+    scores = {}
+    for name in block_scores[0]:
+        scores[name] = np.concatenate([block[name] for block in block_scores])
+    return scores
 
 
 def confusion_matrix(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Images per true class (rows) and predicted class: `(C, C)` int64, or `(R, C, C)` weighted."""
+    """Count images per true class (rows) and predicted class (columns).
+
+    Returns:
+        Counts `(C, C)` int64, or with `weights` `(R, N)` weighted counts `(R, C, C)`.
+    """
     n_classes = probabilities.shape[1]
     cell = targets * n_classes + probabilities.argmax(1)
     if weights is None:
@@ -45,7 +68,11 @@ def confusion_matrix(
 def pr_curve(
     probabilities: np.ndarray, targets: np.ndarray, *, index: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall (both `(T + 1,)`) and thresholds `(T,)` of one class against the rest."""
+    """Compute the precision-recall curve of class `index` against the rest.
+
+    Returns:
+        Precision `(T + 1,)`, recall `(T + 1,)` and thresholds `(T,)`, as scikit-learn does.
+    """
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, thresholds = precision_recall_curve(
@@ -62,25 +89,34 @@ def pr_band(
     index: int,
     recall: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision of one class at given recalls in (0, 1], and its pointwise 95 % band, `(L,)` each.
+    """Compute the precision of class `index` at given recalls, with a pointwise 95 % band.
 
-    The precision at recall r is that of the highest threshold which reaches r: no interpolation.
+    The precision at recall r is that of the highest threshold which reaches r, without interpolation.
+
+    Args:
+        probabilities: Probability of each class for each image, `(N, C)`.
+        targets: Index of the true class of each image, `(N,)`.
+        weights: How much each image counts in each replicate, `(R, N)`.
+        index: The class.
+        recall: Recalls in (0, 1], `(L,)`.
+
+    Returns:
+        Precision, lower and upper end of the band, `(L,)` each.
     """
     rows = np.vstack([np.ones(len(targets)), weights])
     hits, totals = _weight_by_score(probabilities[:, index], np.asarray(targets) == index, rows)
-    found, named = hits.cumsum(1), totals.cumsum(1)
-    wanted = recall * found[:, -1:] - 1e-9  # recall 0.3 of 10 images is 3 of them, not 4
-    first = np.stack(
-        [np.searchsorted(row, level) for row, level in zip(found, wanted, strict=True)]
-    )
+    true_positives, predicted = hits.cumsum(1), totals.cumsum(1)
+    required = recall * true_positives[:, -1:] - 1e-9  # recall 0.3 of 10 images is 3 of them, not 4
+    first = np.stack(list(map(np.searchsorted, true_positives, required)))
+    first = np.minimum(first, true_positives.shape[1] - 1)
     with np.errstate(invalid="ignore"):
-        precision = np.take_along_axis(found / named, np.minimum(first, found.shape[1] - 1), 1)
-    bands = [percentile_interval(point[0], point[1:], n=len(targets)) for point in precision.T]
-    return (
-        np.array([band.value for band in bands]),
-        np.array([band.low for band in bands]),
-        np.array([band.high for band in bands]),
-    )
+        precision = np.take_along_axis(true_positives / predicted, first, 1)
+    bands = []
+    for point in precision.T:
+        interval = percentile_interval(point[0], point[1:], n=len(targets))
+        bands.append((interval.value, interval.low, interval.high))
+    value, low, high = np.array(bands).reshape(-1, 3).T
+    return value, low, high
 
 
 def _score_block(
@@ -88,13 +124,13 @@ def _score_block(
 ) -> dict[str, np.ndarray]:
     cells = confusion_matrix(probabilities, targets, weights)
     true, predicted, hits = cells.sum(2), cells.sum(1), np.diagonal(cells, axis1=1, axis2=2)
-    ranking = [_auroc_and_auprc(p, targets == c, weights) for c, p in enumerate(probabilities.T)]
+    auroc, auprc = _auroc_and_auprc_per_class(probabilities, targets, weights)
     per_class = {  # (R, C) each
         "precision": _ratio(hits, predicted),
         "recall": _ratio(hits, true),
         "f1": _ratio(2 * hits, true + predicted),
-        "auroc": np.stack([auroc for auroc, _ in ranking], 1),
-        "auprc": np.stack([auprc for _, auprc in ranking], 1),
+        "auroc": auroc,
+        "auprc": auprc,
     }
     scores = {
         "accuracy": hits.sum(1) / weights.sum(1),
@@ -102,10 +138,24 @@ def _score_block(
         "ece": _calibration_error(probabilities, targets, weights),
         "brier": _brier(probabilities, targets, weights),
     }
-    scores |= {f"macro_{name}": _nanmean(values) for name, values in per_class.items()}
+    for name, values in per_class.items():
+        scores[f"macro_{name}"] = _nanmean(values)
     for index, label in enumerate(classes):
-        scores |= {f"{name}/{label}": values[:, index] for name, values in per_class.items()}
+        for name, values in per_class.items():
+            scores[f"{name}/{label}"] = values[:, index]
     return scores
+
+
+def _auroc_and_auprc_per_class(
+    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return AUROC and AUPRC of each class against the rest, `(R, C)` each."""
+    aurocs, auprcs = [], []
+    for index, scores in enumerate(probabilities.T):
+        auroc, auprc = _auroc_and_auprc(scores, targets == index, weights)
+        aurocs.append(auroc)
+        auprcs.append(auprc)
+    return np.stack(aurocs, 1), np.stack(auprcs, 1)
 
 
 def _auroc_and_auprc(
@@ -113,19 +163,23 @@ def _auroc_and_auprc(
 ) -> tuple[np.ndarray, np.ndarray]:
     """AUROC (Mann-Whitney, ties count half) and AUPRC (average precision), `(R,)` each."""
     hits, totals = _weight_by_score(scores, positive, weights)
-    found, named = hits.cumsum(1), totals.cumsum(1)
-    positives = found[:, -1]
+    true_positives, predicted = hits.cumsum(1), totals.cumsum(1)
+    positives = true_positives[:, -1]
     with np.errstate(invalid="ignore"):
-        above = ((totals - hits) * (found - hits / 2)).sum(1)
-        auroc = above / (positives * (named[:, -1] - positives))
-        auprc = (hits * _ratio(found, named)).sum(1) / positives
+        # Pairs in which the positive has the higher score than the negative, ties by half.
+        concordant = ((totals - hits) * (true_positives - hits / 2)).sum(1)
+        auroc = concordant / (positives * (predicted[:, -1] - positives))
+        auprc = (hits * _ratio(true_positives, predicted)).sum(1) / positives
     return auroc, auprc
 
 
 def _weight_by_score(
     scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of positives and of all images at each distinct score, highest first, `(R, G)`."""
+    """Sum the weights of positives and of all images at each of G distinct scores, highest first.
+
+    Both sums are `(R, G)`.
+    """
     order = np.argsort(-scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
     ordered = weights[:, order]
@@ -136,7 +190,7 @@ def _weight_by_score(
 def _calibration_error(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Expected calibration error of the top label, lower is better (Guo et al. 2017, eq. 3).
+    """Expected calibration error of the top label `(R,)`, lower is better (Guo et al. 2017, eq. 3).
 
     ECE = sum_b |sum_{i in b} w_i (correct_i - confidence_i)| / sum_i w_i over 15 bins of equal
     width, each open to the left: (0, 1/15], ... It grows when images repeat, so that its bootstrap
@@ -152,34 +206,42 @@ def _calibration_error(
 
 
 def _brier(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over images of sum_c (p_c - y_c)^2, in [0, 2], lower is better (Brier 1950)."""
+    """Mean over images of sum_c (p_c - y_c)^2 `(R,)`, in [0, 2], lower is better (Brier 1950)."""
     squares = (probabilities - np.eye(probabilities.shape[1])[targets]) ** 2
     score: np.ndarray = weights @ squares.sum(1) / weights.sum(1)
     return score
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    blank = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
-    ratio: np.ndarray = np.divide(numerator, denominator, out=blank, where=denominator > 0)
+    """Divide, with 0 where the denominator is 0."""
+    zeros = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
+    ratio: np.ndarray = np.divide(numerator, denominator, out=zeros, where=denominator > 0)
     return ratio
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
+    """Mean over classes `(R,)` that leaves NaN out, and is NaN without a warning where all are."""
     with np.errstate(invalid="ignore"):
         mean: np.ndarray = np.nansum(values, 1) / np.sum(~np.isnan(values), 1)
     return mean
 
 
 def count_images(targets: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Images by class, and of all classes under ""."""
+    """Count images by class, and all of them under ""."""
     counts = {label: int(np.sum(targets == index)) for index, label in enumerate(classes)}
-    return counts | {"": len(targets)}
+    counts[""] = len(targets)
+    return counts
 
 
 def check_predictions(
     probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str]
 ) -> None:
-    """Raise `XraysynthError` for what are no probabilities of these classes and their targets."""
+    """Check that probabilities `(N, C)` and targets `(N,)` are of the same images and of `classes`.
+
+    Raises:
+        XraysynthError: If shapes differ, if probabilities do not sum to 1, or if targets are no
+            class indices.
+    """
     shape, n_classes = np.shape(probabilities), len(classes)
     if shape != (len(targets), n_classes) or not len(targets):
         raise XraysynthError(
@@ -201,21 +263,27 @@ def check_predictions(
 def sample_weights_for_targets(
     targets: np.ndarray, mix: np.ndarray, classes: Sequence[str]
 ) -> np.ndarray:
-    """Weight `(N,)` of each image that gives the classes the shares `mix` `(C,)`, 1 on average.
+    """Compute weights `(N,)`, 1 on average, under which images have the class proportions `mix` `(C,)`.
 
-    Of a class without images nothing can be weighted; the others share what is left.
+    The proportion of a class without images goes to the other classes, in proportion.
+
+    Raises:
+        XraysynthError: If `mix` is not one proportion per class, or gives weight to no image.
     """
-    shares = np.asarray(mix, np.float64)
-    if shares.shape != (len(classes),) or not np.isfinite(shares).all() or shares.min() < 0:
+    proportions = np.asarray(mix, np.float64)
+    is_valid = np.isfinite(proportions).all() and proportions.shape == (len(classes),)
+    if not is_valid or proportions.min() < 0:
         raise XraysynthError(
-            f"mix={shares.tolist()}: must be the share of each of {len(classes)} classes, at least 0"
+            f"mix={proportions.tolist()}: it must hold a proportion of at least 0 for each of the "
+            f"{len(classes)} classes"
         )
-    own = np.bincount(targets, minlength=len(classes)) / len(targets)
-    wanted = np.where(own > 0, shares, 0)
-    if not wanted.sum() > 0:
+    observed = np.bincount(targets, minlength=len(classes)) / len(targets)
+    required = np.where(observed > 0, proportions, 0)
+    if not required.sum() > 0:
         raise XraysynthError(
-            f"mix={shares.tolist()} gives no weight to any class that has images; leave mix out"
+            f"mix={proportions.tolist()} gives no weight to any class that has images; leave mix out"
         )
-    factor = np.divide(wanted / wanted.sum(), own, out=np.zeros_like(own), where=own > 0)
+    required = required / required.sum()
+    factor = np.divide(required, observed, out=np.zeros_like(observed), where=observed > 0)
     weights: np.ndarray = factor[targets]
     return weights

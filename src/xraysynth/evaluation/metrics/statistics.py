@@ -1,6 +1,6 @@
-"""Intervals: patient-clustered bootstrap, intervals of scores, paired differences, Holm.
+"""Intervals and p-values of scores, of proportions and of paired differences, and Holm's adjustment.
 
-`experiments/interval_coverage` has how often these intervals contain the truth.
+`experiments/interval_coverage` measures how often these intervals contain the truth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,23 @@ from xraysynth.errors import XraysynthError
 
 REPLICATES = 1000
 CONFIDENCE_LEVEL = 0.95
-_NORMAL_QUANTILE = 1.959964  # the normal quantile of LEVEL
+_NORMAL_QUANTILE = 1.959964  # of a two-sided interval at CONFIDENCE_LEVEL
 
 MIN_BOOTSTRAP_PATIENTS = 6
-"""With fewer, a bootstrap over patients is too narrow, and that of a share stands in for it.
+"""Number of patients below which a bootstrap is too narrow, and `proportion_interval` replaces it.
 
-Of one to five patients it covers a recall averaged over classes in 64 to 91 % and their class's AUROC
-in 74 to 87 % of test sets (`experiments/interval_coverage`).
+The bootstrap interval of a class of one to five patients covers a recall averaged over classes in 64
+to 91 % of test sets, and the class's AUROC in 74 to 87 % (`experiments/interval_coverage`).
 """
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value, its 95 % interval, and the number of things it was measured on.
+    """A measured value, the bounds of its 95 % interval, and the number of items it was measured on.
 
-    Records of what was measured inherit from it: their fields stand beside these four in JSON and
-    tables, and whatever takes an interval takes them.
+    Records of a measurement inherit from this class: their fields stand beside these four in JSON and
+    tables, and a function that takes an interval takes them too. Bounds are NaN where there is no
+    interval.
     """
 
     value: float
@@ -37,7 +38,7 @@ class Interval:
     n: int
 
     def as_tuple(self) -> tuple[float, float, float, int]:
-        """The four numbers, for the constructor of a record.
+        """Return value, low, high and n, for the constructor of a record that inherits from this class.
 
         >>> Interval(0.5, 0.4, 0.6, 20).as_tuple()
         (0.5, 0.4, 0.6, 20)
@@ -48,9 +49,14 @@ class Interval:
 def percentile_interval(
     value: float, replicates: np.ndarray, *, n: int, level: float = CONFIDENCE_LEVEL
 ) -> Interval:
-    """The percentile interval of bootstrap replicates around a point value.
+    """Compute the percentile interval of bootstrap replicates around a point value.
 
-    Replicates in which the score is undefined (NaN) are left out; none left gives NaN bounds.
+    Args:
+        value: The point value.
+        replicates: Values `(R,)` of the replicates. Undefined ones (NaN) are left out; where all are
+            undefined, the bounds are NaN.
+        n: Number of items that `value` was measured on.
+        level: Confidence level in (0, 1).
     """
     defined = replicates[~np.isnan(replicates)]
     if not len(defined):
@@ -67,13 +73,20 @@ def score_interval(
     patients: int,
     between_runs: np.ndarray | float = 0.0,
 ) -> Interval:
-    """The interval of a score in [0, 1], symmetric on the logit scale.
+    """Compute the interval of a score in [0, 1], symmetric on the logit scale.
 
     logit(value) -+ h, where h is half the width of the central 95 % of the replicates' logits.
     Percentiles themselves lie too high for scores near 1, AUROC above all (Qin & Hotilovac 2008).
-    `between_runs` `(R,)` are further deviations, which may leave [0, 1]; they enter by their tangent.
-    A value of 0 or 1 has no spread to measure and gets `proportion_interval` for `patients` trials; of fewer
-    than `MIN_BOOTSTRAP_PATIENTS` the interval holds that one too.
+    A value of 0 or 1 has no spread to measure and gets `proportion_interval` with one trial per
+    patient. With fewer than `MIN_BOOTSTRAP_PATIENTS` patients the interval contains that one as well.
+
+    Args:
+        value: The score.
+        replicates: Scores `(R,)` of the bootstrap replicates, NaN where undefined.
+        n: Number of images that `value` was measured on.
+        patients: Number of patients that these images are of.
+        between_runs: Deviations `(R,)` between training runs, which may leave [0, 1]. They are
+            carried to the logit scale by its tangent at `value`.
     """
     defined = ~np.isnan(replicates)
     if not defined.any() or not np.isfinite(value) or not patients:
@@ -81,40 +94,51 @@ def score_interval(
     widest = proportion_interval(value, trials=patients, n=n)
     if not 0 < value < 1:
         return widest
-    nearest = min(value, 1 - value) / 10  # a replicate without an error would be infinitely far
-    logits = _logit(np.clip(replicates, nearest, 1 - nearest))
+    margin = min(value, 1 - value) / 10  # a replicate without an error would be infinitely far
+    logits = _logit(np.clip(replicates, margin, 1 - margin))
     logits += np.asarray(between_runs) / (value * (1 - value))
     tails = np.quantile(logits[defined], [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     ends = _logit(value) + np.array([-1, 1]) * (tails[1] - tails[0]) / 2
-    low, high = (float(end) for end in 1 / (1 + np.exp(-ends)))
+    low, high = (1 / (1 + np.exp(-ends))).tolist()
     if patients < MIN_BOOTSTRAP_PATIENTS:
         low, high = min(low, widest.low), max(high, widest.high)
     return Interval(float(value), low, high, n)
 
 
 def proportion_interval(value: float, *, trials: int, n: int) -> Interval:
-    """The interval of a share of so many independent `trials`.
+    """Compute the interval of a proportion of m independent `trials`.
 
-    Wilson's, (p + z²/2m ± z √(p (1 - p)/m + z²/4m²)) / (1 + z²/m) for m trials (Wilson 1927). Of fewer
-    than `MIN_BOOTSTRAP_PATIENTS` that of Clopper & Pearson (1934), by quantiles of Beta(pm, m - pm + 1) and
-    Beta(pm + 1, m - pm), which never covers less than it says. A mean over patients of scores in [0, 1]
-    varies at most as much as a share of m patients with the same mean, so that this is an upper bound
-    of its interval, and the only one where there is a single patient.
+    Wilson's, (p + z²/2m ± z √(p (1 - p)/m + z²/4m²)) / (1 + z²/m) for m trials (Wilson 1927). With
+    fewer than `MIN_BOOTSTRAP_PATIENTS` trials, that of Clopper & Pearson (1934), by quantiles of
+    Beta(pm, m - pm + 1) and Beta(pm + 1, m - pm), which never covers less than its level. A mean over
+    m patients of scores in [0, 1] varies at most as much as a proportion of m patients with the same
+    mean. The interval is therefore an upper bound for such a mean, and the only one for a single
+    patient.
 
-    >>> found = proportion_interval(0.8, trials=1, n=5)
-    >>> round(found.low, 2), round(found.high, 2)
+    Args:
+        value: The proportion p, or mean score, in [0, 1].
+        trials: Number of trials or patients m.
+        n: Number of items that `value` was measured on.
+
+    >>> interval = proportion_interval(0.8, trials=1, n=5)
+    >>> round(interval.low, 2), round(interval.high, 2)
     (0.01, 1.0)
-    >>> found = proportion_interval(1.0, trials=50, n=50)
-    >>> round(found.low, 2), found.high
+    >>> interval = proportion_interval(1.0, trials=50, n=50)
+    >>> round(interval.low, 2), interval.high
     (0.93, 1.0)
     """
-    share = min(max(float(value), 0.0), 1.0)
-    ends = _clopper_pearson if trials < MIN_BOOTSTRAP_PATIENTS else _wilson
-    low, high = ends(share, trials)
-    return Interval(float(value), 0.0 if share == 0 else low, 1.0 if share == 1 else high, n)
+    proportion = min(max(float(value), 0.0), 1.0)
+    bounds = _clopper_pearson if trials < MIN_BOOTSTRAP_PATIENTS else _wilson
+    low, high = bounds(proportion, trials)
+    if proportion == 0:
+        low = 0.0
+    if proportion == 1:
+        high = 1.0
+    return Interval(float(value), low, high, n)
 
 
 def _wilson(proportion: float, trials: int) -> tuple[float, float]:
+    """Return the bounds of Wilson's interval."""
     centre = proportion + _NORMAL_QUANTILE**2 / (2 * trials)
     half = _NORMAL_QUANTILE * np.sqrt(
         proportion * (1 - proportion) / trials + _NORMAL_QUANTILE**2 / (4 * trials**2)
@@ -124,6 +148,7 @@ def _wilson(proportion: float, trials: int) -> tuple[float, float]:
 
 
 def _clopper_pearson(proportion: float, trials: int) -> tuple[float, float]:
+    """Return the bounds of the interval of Clopper and Pearson."""
     from scipy.stats import beta
 
     hits, misses = proportion * trials, (1 - proportion) * trials
@@ -134,9 +159,9 @@ def _clopper_pearson(proportion: float, trials: int) -> tuple[float, float]:
 
 
 def proportion_sd(value: float, *, trials: int) -> float:
-    """The standard deviation of which `proportion_interval` is as wide as 95 % of a normal."""
-    found = proportion_interval(value, trials=trials, n=0)
-    return (found.high - found.low) / (2 * _NORMAL_QUANTILE)
+    """Return the standard deviation of a normal whose central 95 % are as wide as `proportion_interval`."""
+    interval = proportion_interval(value, trials=trials, n=0)
+    return (interval.high - interval.low) / (2 * _NORMAL_QUANTILE)
 
 
 def _logit(proportion: np.ndarray | float) -> np.ndarray:
@@ -145,9 +170,9 @@ def _logit(proportion: np.ndarray | float) -> np.ndarray:
 
 
 def bootstrap_mean(values: np.ndarray, replicates: int = REPLICATES, seed: int = 0) -> Interval:
-    """Mean of independent values `(N,)`, with its percentile bootstrap interval.
+    """Compute the mean of independent values `(N,)`, with its percentile bootstrap interval.
 
-    One value has no spread, and its interval NaN bounds.
+    The bounds of a single value are NaN, because it has no spread.
     """
     n = len(values)
     if n < 2:
@@ -160,9 +185,19 @@ def bootstrap_mean(values: np.ndarray, replicates: int = REPLICATES, seed: int =
 def paired_difference(
     arm: np.ndarray, reference: np.ndarray, *, n: int, level: float = CONFIDENCE_LEVEL
 ) -> Interval:
-    """Arm minus reference, both `(1 + R,)`: the point value, then replicates on the same weights.
+    """Compute the interval of the difference between an arm and a reference, paired by replicate.
 
-    Subtracting replicate by replicate removes what the shared test set contributes to both arms.
+    Subtracting replicate by replicate removes the variation that both arms share because they are
+    tested on the same images.
+
+    Args:
+        arm: Point value of the arm, then its replicates: `(1 + R,)`.
+        reference: Point value and replicates `(1 + R,)` of the reference, under the same weights.
+        n: Number of items that the difference was measured on.
+        level: Confidence level in (0, 1).
+
+    Raises:
+        XraysynthError: If the numbers of replicates differ.
     """
     if arm.shape != reference.shape:
         raise XraysynthError(
@@ -174,11 +209,15 @@ def paired_difference(
 
 
 def errors_removed(difference: Interval, *, reference: float) -> Interval:
-    """Share of the reference's errors that an arm avoids, difference / (1 - reference).
+    """Compute the fraction of the reference's errors that an arm avoids, difference / (1 - reference).
 
-    `difference` is the arm's score minus the `reference`'s, of a score that is 1 at best; negative is
-    worse. The reference's error is taken as measured, so that the interval covers 0 exactly when that
-    of the difference does. NaN if the reference makes no errors.
+    Higher is better, and a negative fraction means that the arm makes more errors. The reference's
+    error is taken as exact, so that the interval covers 0 exactly when that of the difference does.
+    NaN if the reference makes no errors.
+
+    Args:
+        difference: The arm's score minus the reference's, for a score that is 1 at best.
+        reference: The reference's score.
 
     >>> errors_removed(Interval(0.1, 0.0, 0.2, 9), reference=0.6)
     Interval(value=0.25, low=0.0, high=0.5, n=9)
@@ -190,7 +229,7 @@ def errors_removed(difference: Interval, *, reference: float) -> Interval:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """A score of one arm, seed by seed, and its standard deviation (n - 1) between seeds."""
+    """A score of one arm by training seed, its mean, and its standard deviation between seeds (ddof 1)."""
 
     values: tuple[float, ...]
     mean: float
@@ -198,7 +237,7 @@ class SeedSpread:
 
 
 def summarise_seeds(values: Sequence[float]) -> SeedSpread:
-    """Summary of the scores of runs that differ in their seed alone; `sd` is NaN for a single one.
+    """Summarise the scores of runs that differ in their seed alone; `sd` is NaN for a single run.
 
     >>> summarise_seeds([0.5, 0.75, 1.0])
     SeedSpread(values=(0.5, 0.75, 1.0), mean=0.75, sd=0.25)
@@ -206,19 +245,28 @@ def summarise_seeds(values: Sequence[float]) -> SeedSpread:
     if not len(values):
         raise XraysynthError("an arm without runs has no spread; train at least one run of it")
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return SeedSpread(tuple(float(value) for value in values), float(np.mean(values)), sd)
+    return SeedSpread(tuple(map(float, values)), float(np.mean(values)), sd)
 
 
 def difference_p_value(
     difference: float, *, patients_sd: float, seeds_se: float, seeds: int
 ) -> float:
-    """Two-sided p-value of "the difference is zero", smooth: no number of replicates bounds it.
+    """Compute the two-sided p-value of "the difference is zero", which no number of replicates bounds.
 
-    The tail beyond zero of difference + N(0, patients_sd²) + seeds_se · t(seeds - 1), whose
-    quantiles are the interval of the difference (the Behrens-Fisher distribution of a bootstrap over
-    patients and the standard error of the seeds' own differences). Given a chi-square draw x for the
-    seeds the sum is normal, p = E[2 Φ(-|d| / √(patients_sd² + seeds_se² (seeds - 1) / x))], and the
-    mean is taken over quantiles of x. Needs two seeds or more.
+    It is the tail beyond zero of difference + N(0, patients_sd²) + seeds_se · t(seeds - 1), whose
+    quantiles are the interval of the difference: the Behrens-Fisher distribution of a bootstrap over
+    patients and the standard error of the differences by seed. Given a chi-square draw x for the
+    seeds the sum is normal, so that p = E[2 Φ(-|d| / √(patients_sd² + seeds_se² (seeds - 1) / x))].
+    The expectation is taken over quantiles of x.
+
+    Args:
+        difference: The difference d.
+        patients_sd: Standard deviation of the difference over draws of patients.
+        seeds_se: Standard error of the difference over training seeds.
+        seeds: Number of training seeds.
+
+    Raises:
+        XraysynthError: If there are fewer than two seeds.
 
     >>> difference_p_value(0.3, patients_sd=0.0, seeds_se=0.0, seeds=3)
     0.0
@@ -229,7 +277,7 @@ def difference_p_value(
 
     if seeds < 2:
         raise XraysynthError(
-            f"p-value of a difference: seeds={seeds}, but one seed says nothing of how seeds differ; "
+            f"p-value of a difference: seeds={seeds}, but one seed does not show how seeds differ; "
             "train at least two of each arm"
         )
     if difference == 0:
@@ -241,7 +289,7 @@ def difference_p_value(
 
 @cache
 def _chi_square_quantiles(degrees: int) -> np.ndarray:
-    """As many quantiles as resolve p-values of 1 in 10,000, at the middle of equal parts."""
+    """Return 20,000 equally spaced quantiles, which is enough to resolve p-values of 1 in 10,000."""
     from scipy.stats import chi2
 
     nodes = 20_000
@@ -250,18 +298,29 @@ def _chi_square_quantiles(degrees: int) -> np.ndarray:
 
 
 def holm_adjust(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment over a family of comparisons.
+    """Adjust p-values by Holm's step-down method over a family of comparisons.
+
+    Args:
+        p_values: p-values by name of the comparison.
+
+    Returns:
+        Adjusted p-values by name, in the order of `p_values`.
+
+    Raises:
+        XraysynthError: If a p-value is NaN or infinite.
 
     >>> holm_adjust({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
-    if unknown := [name for name, p in p_values.items() if not np.isfinite(p)]:
+    undefined = [str(name) for name, p in p_values.items() if not np.isfinite(p)]
+    if undefined:
         raise XraysynthError(
-            f"Holm's adjustment needs p-values, but that of {', '.join(map(str, unknown))} is not known; "
+            f"Holm's adjustment needs p-values, but that of {', '.join(undefined)} is not known; "
             "leave comparisons without one out"
         )
-    adjusted, largest = {}, 0.0
-    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+    adjusted = dict.fromkeys(p_values, 0.0)
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
         largest = max(largest, min(1.0, p_values[name] * (len(p_values) - rank)))
         adjusted[name] = largest
-    return {name: adjusted[name] for name in p_values}
+    return adjusted
