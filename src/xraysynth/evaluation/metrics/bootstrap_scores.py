@@ -115,7 +115,7 @@ class BootstrapScores:
     @property
     def n_replicates(self) -> int:
         """Number of draws, R."""
-        return self.by_run["accuracy"].shape[1] - 1
+        return len(self.by_run["accuracy"][0]) - 1
 
     def select_runs(self, rows: Sequence[int]) -> "BootstrapScores":
         """Return the scores of some of the runs, in the order of `rows`."""

@@ -60,8 +60,8 @@ def sample_weights_for_mix(labels: np.ndarray, mix: Mapping[str, float]) -> np.n
     >>> sample_weights_for_mix(np.array(["a", "b", "b", "b"]), {"a": 0.7, "b": 0.3})
     array([2.8, 0.4, 0.4, 0.4])
     """
-    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    names = list(map(str, names))
+    unique, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    names = list(map(str, unique))
     proportions = np.array([mix.get(name, 0.0) for name in names])
     if not proportions.sum() > 0:
         raise XraysynthError(

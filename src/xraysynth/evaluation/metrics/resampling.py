@@ -99,7 +99,7 @@ def _join_single_patients(strata: np.ndarray, has_class: np.ndarray) -> np.ndarr
     sizes = np.bincount(joined)
     # Which classes all patients of a stratum have, (K, C).
     all_have = np.stack([has_class[joined == stratum].all(0) for stratum in range(len(sizes))])
-    for single in np.flatnonzero(sizes == 1):
+    for single in np.flatnonzero(sizes == 1).tolist():
         if sizes[single] != 1:  # another single patient has joined it meanwhile
             continue
         both_have = all_have & all_have[single]
