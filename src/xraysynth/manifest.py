@@ -1,4 +1,4 @@
-"""The manifest: a table of images of one folder, with guarantees that are checked."""
+"""The manifest: a table of the images in one folder, with guarantees that are checked."""
 
 import copy
 import hashlib
@@ -23,12 +23,14 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
     {"image_id": "str", **dict.fromkeys(_TEXT_COLUMNS.split(), "str")}
     | {"is_synthetic": "bool", "seed": "Int64", "age": "Float64"}
 )
-"""Column -> pandas dtype. Absent text is "", absent numbers are <NA>.
+"""Column -> pandas dtype. Missing text is "", missing numbers are <NA>.
 
 `path` is relative to the manifest's folder. `source` is the data set the image comes from.
 `boxes` is JSON: known finding locations as [x0, y0, x1, y1] in fractions of width and height.
 """
 
+_IDENTITY_COLUMNS = ["image_id", "sha256", "label", "split", "patient_id", "is_synthetic"]
+"""Columns that the digest of a manifest covers."""
 
 _MISSING_VALUES = {"str": "", "bool": False, "Int64": pd.NA, "Float64": pd.NA}
 _SUSPICIOUS_PATH = r"^$|^[./]|\.\.|:"
@@ -38,17 +40,18 @@ _BLOCK_ROWS = 50_000
 
 
 def conform_to_schema(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with exactly the schema's columns and dtypes; missing columns are filled."""
-    return pd.DataFrame(
-        {name: _build_column(table, name, dtype) for name, dtype in COLUMNS.items()}
-    )
+    """Return the table with exactly the columns and dtypes of `COLUMNS`; fill missing columns."""
+    columns = {}
+    for name, dtype in COLUMNS.items():
+        columns[name] = _build_column(table, name, dtype)
+    return pd.DataFrame(columns)
 
 
 def _build_column(table: pd.DataFrame, name: str, dtype: str) -> Any:
     if name not in table:
         return pd.Series(_MISSING_VALUES[dtype], index=range(len(table)), dtype=dtype).array
     values = table[name]
-    if str(values.dtype) == dtype:  # as every manifest that was read, or made of another, has it
+    if str(values.dtype) == dtype:  # true for the columns of every manifest, so no copy is made
         return values.array.fillna("") if dtype == "str" else values.array
     if dtype == "str":
         values = values.astype(object).where(values.notna(), "")
@@ -57,11 +60,18 @@ def _build_column(table: pd.DataFrame, name: str, dtype: str) -> Any:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Images of one folder: `table` has the columns of `COLUMNS`, paths are relative to `folder`.
+    """A table of the images in one folder, checked on construction.
 
-    Guarantees, checked on construction: labels are in `classes`; image ids are unique; a synthetic
-    image is only ever in the train split; a real image has a patient; no patient is in two splits;
-    no path leaves the folder.
+    Labels are in `classes`; image ids are unique; a synthetic image is only ever in the train split; a
+    real image has a patient; no patient is in two splits; no path leaves the folder.
+
+    Attributes:
+        table: One row per image with the columns of `COLUMNS`.
+        folder: The folder that the paths of `table` are relative to.
+        classes: The class vocabulary, in the order of the class indices.
+
+    Raises:
+        ManifestError: A guarantee is broken; the message names the rule and the rows.
     """
 
     table: pd.DataFrame
@@ -71,15 +81,11 @@ class Manifest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", conform_to_schema(self.table))
         object.__setattr__(self, "folder", Path(self.folder))
-        for rule, offends in _find_violations(self.table, self.classes).items():
-            if offends.any():
-                rows = self.table.loc[offends.to_numpy()]
-                values = (
-                    f"{r.image_id} (label {r.label!r}, path {r.path!r})" for r in rows.itertuples()
-                )
+        for rule, is_violation in _find_violations(self.table, self.classes).items():
+            if is_violation.any():
                 raise ManifestError(
-                    f"manifest in {self.folder}: {rule}; broken by {len(rows)} of {len(self.table)} "
-                    f"rows: {format_some(values)}"
+                    f"manifest in {self.folder}: {rule}; broken by {is_violation.sum()} of "
+                    f"{len(self.table)} rows: {_format_rows(self.table[is_violation.to_numpy()])}"
                 )
         paths = self.table["path"]
         for path in paths[paths.str.contains(_SUSPICIOUS_PATH)]:
@@ -90,59 +96,68 @@ class Manifest:
 
     @property
     def files(self) -> list[Path]:
-        """One path per row, in order."""
+        """The path of each image, in the order of the rows."""
         return [self.folder / path for path in self.table["path"]]
 
     @property
     def targets(self) -> np.ndarray:
-        """Class index per row, `(N,)` int64."""
+        """The class index of each image, `(N,)` int64."""
         names = list(self.classes)
         return np.asarray(pd.Categorical(self.table["label"], categories=names).codes, np.int64)
 
     def where(self, mask: Any) -> "Manifest":
-        """The rows for which the boolean mask holds."""
-        chosen = copy.copy(self)  # what was checked for all rows need not be checked for some
+        """Return the manifest of the rows for which a boolean mask `(N,)` is true, renumbered from 0."""
+        selection = copy.copy(self)  # the guarantees of all rows hold for some, unchecked
         rows = self.table.loc[np.asarray(mask)].reset_index(drop=True)
-        object.__setattr__(chosen, "table", rows)
-        return chosen
+        object.__setattr__(selection, "table", rows)
+        return selection
 
     def with_classes(self, classes: Sequence[str]) -> "Manifest":
-        """The same rows under another class vocabulary, which must know every label."""
+        """Return the manifest with another class vocabulary, which must contain every label."""
         return replace(self, classes=tuple(classes))
 
     def split(self, name: str) -> "Manifest":
-        """The rows of one split."""
+        """Return the manifest of one split: "train", "val" or "test"."""
         return self.where(self.table["split"] == name)
 
     def class_counts(self) -> dict[str, int]:
-        """Images per class, in vocabulary order."""
-        found = self.table["label"].value_counts()
-        return {name: int(found.get(name, 0)) for name in self.classes}
+        """Return the number of images per class, in the order of `classes`."""
+        counts = self.table["label"].value_counts()
+        counts_of_all = counts.reindex(list(self.classes), fill_value=0).astype(int)
+        return dict(zip(self.classes, counts_of_all.tolist(), strict=True))
 
     def digest(self) -> str:
-        """SHA-256 over what decides a result: pixels, labels, splits, patients and ids."""
-        # The text of `seeds.digest([classes, rows])`, which as a whole would need much memory.
-        found = hashlib.sha256(f"[{_compact_json(list(self.classes))},[".encode())
-        for number, rows in enumerate(self._iter_identity_rows()):
-            found.update(("," * bool(number) + _compact_json(rows)[1:-1]).encode())
-        found.update(b"]]")
-        return found.hexdigest()
+        """Return the SHA-256 over all that results depend on: pixels, labels, splits, patients and ids."""
+        # This is `seeds.digest([classes, rows])`, block by block: the whole text would need much memory.
+        sha256 = hashlib.sha256(f"[{_compact_json(list(self.classes))},[".encode())
+        separator = ""
+        for rows in self._iter_identity_rows():
+            sha256.update((separator + _compact_json(rows)[1:-1]).encode())
+            separator = ","
+        sha256.update(b"]]")
+        return sha256.hexdigest()
 
     def _iter_identity_rows(self) -> Iterator[list[list[Any]]]:
-        columns = ["image_id", "sha256", "label", "split", "patient_id", "is_synthetic"]
+        table = self.table[_IDENTITY_COLUMNS]
         for start in range(0, len(self), _BLOCK_ROWS):
-            yield self.table[columns].iloc[start : start + _BLOCK_ROWS].to_numpy().tolist()
+            yield table.iloc[start : start + _BLOCK_ROWS].to_numpy().tolist()
 
     def write(self, path: Path) -> None:
-        """Write as Parquet, atomically; `path` must lie in `folder`."""
+        """Write the table as Parquet, atomically.
+
+        Raises:
+            ManifestError: `path` does not lie in `folder`.
+        """
         if Path(path).parent.resolve() != self.folder.resolve():
-            raise ManifestError(f"{path}: a manifest is written into its own folder, {self.folder}")
+            raise ManifestError(
+                f"{path}: a manifest must be written into the folder of its images, {self.folder}"
+            )
         with atomic_path(path) as partial:
             self.table.to_parquet(partial, index=False)
 
     @classmethod
     def read(cls, path: Path, *, classes: Sequence[str]) -> "Manifest":
-        """Read a Parquet manifest written by `write`."""
+        """Read a manifest that `write` has written; its folder is the folder of the file."""
         return cls(pd.read_parquet(path), Path(path).parent, tuple(classes))
 
 
@@ -150,33 +165,41 @@ def _compact_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
+def _format_rows(rows: pd.DataFrame) -> str:
+    describe = "{} (label {!r}, path {!r})".format
+    return format_some(map(describe, rows["image_id"], rows["label"], rows["path"]))
+
+
 def _find_violations(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Series]:
+    """Rule -> which rows break it, bool."""
+    ids, split, is_synthetic = table["image_id"], table["split"], table["is_synthetic"]
+    is_outside_train = ~split.isin(["", "train"])
     return {
-        "image ids are unique": table["image_id"].duplicated(keep=False)
-        | (table["image_id"] == ""),
+        "image ids are unique": ids.duplicated(keep=False) | (ids == ""),
         f"a label is one of {', '.join(classes)}": ~table["label"].isin(classes),
-        f"a split is one of {', '.join(SPLITS)}": ~table["split"].isin(["", *SPLITS]),
-        "synthetic images are for training only": table["is_synthetic"]
-        & ~table["split"].isin(["", "train"]),
-        "a real image has a patient id": ~table["is_synthetic"] & (table["patient_id"] == ""),
+        f"a split is one of {', '.join(SPLITS)}": ~split.isin(["", *SPLITS]),
+        "synthetic images are for training only": is_synthetic & is_outside_train,
+        "a real image has a patient id": ~is_synthetic & (table["patient_id"] == ""),
         "no patient is in two splits": _patients_in_several_splits(table),
     }
 
 
 def _patients_in_several_splits(table: pd.DataFrame) -> pd.Series:
-    """Rows of the patients who have images in more than one split."""
-    known = table[["source", "patient_id", "split"]]
-    known = known[(known["patient_id"] != "") & (known["split"] != "")]
-    places = known.groupby(["source", "patient_id"], sort=False).ngroup()  # faster than by key
-    splits = pd.DataFrame({"patient": places, "split": known["split"]}).drop_duplicates()
-    twice = splits.loc[splits["patient"].duplicated(), "patient"]
-    offends = pd.Series(False, index=table.index)
-    offends[known.index[places.isin(twice)]] = True
-    return offends
+    """Which rows are of patients who have images in more than one split, bool."""
+    rows = table[["source", "patient_id", "split"]]
+    rows = rows[(rows["patient_id"] != "") & (rows["split"] != "")]
+    patient = rows.groupby(["source", "patient_id"], sort=False).ngroup()  # faster than by key
+    splits = pd.DataFrame({"patient": patient, "split": rows["split"]}).drop_duplicates()
+    patients_in_several = splits.loc[splits["patient"].duplicated(), "patient"]
+    is_in_several = pd.Series(False, index=table.index)
+    is_in_several[rows.index[patient.isin(patients_in_several)]] = True
+    return is_in_several
 
 
 def patient_keys(table: pd.DataFrame) -> pd.Series:
-    """Patient ids that are unique across data sets, in which the same id is another patient.
+    """Return patient ids that are unique across data sets, as `source/patient_id`.
+
+    In another data set the same patient id names another patient.
 
     >>> patient_keys(pd.DataFrame({"source": ["nih", "pneumonia"], "patient_id": ["7", "7"]})).tolist()
     ['nih/7', 'pneumonia/7']

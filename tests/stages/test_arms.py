@@ -380,7 +380,7 @@ def test_a_pool_with_an_external_test_image_or_patient_is_refused(
     (tmp_path / "archive" / LEARNING_RECORD_FILE).write_text(json.dumps(taught))
     generate.run(Workspace(*composed(folder, *chosen, "generate.per_class=12")))
     with pytest.raises(
-        LeakageError, match=r"learned from val or test patients: external-table-covid19-003"
+        LeakageError, match=r"fine-tuned on val or test patients: external-table-covid19-003"
     ):
         train.run(Workspace(*composed(folder, *chosen, *outside(folder))))
 

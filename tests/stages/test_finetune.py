@@ -124,14 +124,14 @@ def spoil(config, overrides):
 def test_a_pool_whose_lora_saw_test_patients_is_not_trained_with(copy):
     config, overrides = copy("data.synthetic_fraction=0.5", "data.batch_size=15")
     image_id = spoil(config, overrides)
-    with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
+    with pytest.raises(LeakageError, match=f"fine-tuned on val or test patients: {image_id}"):
         train.run(Workspace(config, overrides))
 
 
 def test_a_distance_to_images_the_lora_saw_is_refused(copy):
     config, overrides = copy()
     image_id = spoil(config, overrides)
-    with pytest.raises(LeakageError, match=f"learned from val or test patients: {image_id}"):
+    with pytest.raises(LeakageError, match=f"fine-tuned on val or test patients: {image_id}"):
         evaluate.run(Workspace(config, overrides))
 
 
@@ -140,12 +140,12 @@ def test_weights_of_one_split_are_refused_on_another(copy, done):
     config, overrides = copy(f"generator.sd_lora.weights={weights}", "splits.seed=1")
     train.run(Workspace(replace(config, data=config.data.with_real_images_only()), overrides))
     generate.run(Workspace(config, overrides))
-    with pytest.raises(LeakageError, match="learned from val or test patients"):
+    with pytest.raises(LeakageError, match="fine-tuned on val or test patients"):
         evaluate.run(Workspace(config, overrides))
     config, overrides = copy(
         f"generator.sd_lora.weights={weights}", "splits.seed=1", "data.synthetic_fraction=0.5"
     )
-    with pytest.raises(LeakageError, match="learned from val or test patients"):
+    with pytest.raises(LeakageError, match="fine-tuned on val or test patients"):
         train.run(Workspace(config, overrides))
 
 

@@ -173,7 +173,7 @@ def test_duplicates_are_dropped_with_all_images_of_their_patient(cohort):
     assert {"p1", "p2", "p4"} < set(table["patient_id"])
     assert (result["images"], result["dropped"], result["dropped_patients"]) == (92, 4, 2)
     (note,) = json.loads(Path(result["audit"]).read_text())["notes"]
-    assert note.startswith("4 images of 2 patients are left out")
+    assert note.startswith("4 images of 2 patients are dropped")
 
 
 def test_an_image_without_a_patient_is_of_the_patient_it_looks_like(cohort):
@@ -343,7 +343,7 @@ def test_an_external_image_that_is_in_the_cohort_stops_or_is_left_out(outside, t
         LeakageError, match=r"1 pairs .*external-clinic-.* ~ table-.*drop_duplicates"
     ):
         run()
-    with pytest.raises(LeakageError, match="leave out all 2 external images of these 1 patients"):
+    with pytest.raises(LeakageError, match="drop all 2 external images of these 1 patients"):
         run()
     found, config, overrides = run("splits.drop_duplicates=true")
     assert set(found.table["patient_id"]) == {"p0", "p2", "p3"}  # p1 had another image too

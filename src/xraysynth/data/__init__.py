@@ -1,9 +1,9 @@
 """Real images: where they come from, which may be used, and how they are split.
 
-`recipe` has the options, `sources` read collections, and `cohort` makes one of what they list.
-`duplicates` finds images that are alike and `assign_persons` who is one person by them, `splits` keeps a
-person in one split, `leakage` refuses what must not be seen twice, `audit` says what gives a class
-away, and `pixels` decodes once.
+`recipe` holds the options, `sources` read image collections, and `cohort` turns their rows into patients
+and splits. `duplicates` finds near-duplicate images, `persons` treats patients who share them as one
+person, `splits` keeps each patient in one split, `leakage` checks that no held-out patient or image
+reaches training, `audit` measures source confounding, and `pixels` caches decoded images.
 
     >>> from xraysynth.data.splits import assign_splits
     >>> assign_splits(["a"] * 4, ["1", "1", "2", "3"], fractions={"test": 0.5}, seed=0).tolist()
@@ -11,11 +11,11 @@ away, and `pixels` decodes once.
 """
 
 __all__ = [
-    "assign_persons",
     "audit",
     "cohort",
     "duplicates",
     "leakage",
+    "persons",
     "pixels",
     "recipe",
     "sources",

@@ -1,4 +1,4 @@
-"""From the rows of sources to one cohort: patients, splits by person, and what a reader must know of them."""
+"""The cohort: from the rows of sources to patients, splits by person, and notes for the reader."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ import pandas as pd
 from xraysynth.data.audit import SPLIT_RANK
 from xraysynth.data.duplicates import Pairs, cluster_pairs
 from xraysynth.data.persons import assign_persons
+from xraysynth.data.recipe import Splits
 from xraysynth.data.sources.base import Source, map_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import ConfigError, ManifestError, format_some
@@ -18,7 +19,21 @@ from xraysynth.seeds import digest, identity
 
 @dataclass(frozen=True)
 class PreparedCohort:
-    """What a cohort came to: its files, and how many images, patients and near-duplicates it has."""
+    """The result of preparing a cohort, as it is printed and recorded.
+
+    Attributes:
+        manifest: Path of the cohort's manifest.
+        audit: Path of the audit.
+        digest: Digest of the manifest.
+        images: Number of images.
+        patients: Number of patients.
+        splits: Split -> class -> number of images.
+        near_duplicates: Number of pairs of near-duplicates.
+        dropped: Number of images dropped with `splits.drop_duplicates`.
+        dropped_patients: Number of patients of the dropped images.
+        simulated: Names of the sources whose images are simulated.
+        confounding: Sentences on source confounding that the user has acknowledged.
+    """
 
     manifest: str
     audit: str
@@ -35,7 +50,18 @@ class PreparedCohort:
 
 @dataclass(frozen=True)
 class PreparedExternalSets:
-    """The same of the external test sets, whose `counts` are images by source and class."""
+    """The result of preparing the external test sets, as it is printed and recorded.
+
+    Attributes:
+        manifest: Path of the manifest of all external test sets.
+        digest: Digest of the manifest.
+        images: Number of images.
+        patients: Number of patients.
+        counts: Source -> class -> number of images.
+        dropped: Number of images dropped because their person is in the cohort.
+        dropped_patients: Number of patients of the dropped images.
+        simulated: Names of the sources whose images are simulated.
+    """
 
     manifest: str
     digest: str
@@ -49,144 +75,197 @@ class PreparedExternalSets:
 
 @dataclass(frozen=True)
 class SourceCollection:
-    """Sources and the images that each lists, by the source's name, their labels in the study's classes."""
+    """The selected sources and the images that each of them lists.
+
+    Attributes:
+        sources: The sources, with unique names.
+        rows: Name of the source -> its rows (`Source.rows`), labels mapped to the study's classes.
+    """
 
     sources: Sequence[Source]
     rows: Mapping[str, pd.DataFrame]
 
     @classmethod
     def from_sources(cls, sources: Sequence[Source], classes: Sequence[str]) -> "SourceCollection":
-        """What the sources list; raises `ConfigError` where they cannot be told apart, or are none."""
+        """List the images of every source.
+
+        Raises:
+            ConfigError: There is no source, or two sources have the same name.
+            ManifestError: A source lists an image id twice, or a label that belongs to no class.
+            DataNotFoundError: The files of a source are missing.
+        """
         if not sources:
             raise ConfigError("source must name at least one source; for example source=simulated")
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
             raise ConfigError(
-                f"sources need names of their own; got {', '.join(names)} (set source.<key>.name)"
+                f"every source needs a different name; got {', '.join(names)} "
+                "(set source.<key>.name)"
             )
-        return cls(sources, {source.name: _read_source_rows(source, classes) for source in sources})
+        rows = [_read_source_rows(source, classes) for source in sources]
+        return cls(sources, dict(zip(names, rows, strict=True)))
 
     def identity(self) -> dict[str, Any]:
-        """What decides the pixels and labels that come of it."""
-        return {
-            "sources": [identity(source) for source in self.sources],
-            "rows": {
-                name: digest(table.astype(str).to_numpy().tolist())
-                for name, table in self.rows.items()
-            },
-        }
+        """Return everything that the pixels and labels of a cohort depend on, for the job's identity."""
+        row_digests = {}
+        for name, table in self.rows.items():
+            row_digests[name] = digest(table.astype(str).to_numpy().tolist())
+        return {"sources": list(map(identity, self.sources)), "rows": row_digests}
 
     @property
     def simulated_sources(self) -> list[str]:
-        """Names of the sources whose images are of no patient."""
+        """Names of the sources whose images are simulated."""
         return [source.name for source in self.sources if source.is_simulated]
 
     @property
     def notes(self) -> list[str]:
-        """What the sources say of themselves that a reader must know."""
-        return [note for source in self.sources if (note := getattr(source, "note", ""))]
+        """Notes of the sources that a reader of the audit must know."""
+        notes = (getattr(source, "note", "") for source in self.sources)
+        return list(filter(None, notes))
 
     def has_value(self, column: str) -> pd.Series:
-        """Which of all rows have a value in this column."""
+        """Return per row of all sources whether it has a value in a column; bool, `(N,)`."""
         return _has_value(self.rows.values(), column)
 
     def can_infer_patients(self, missing_patient_id: str) -> bool:
-        """Whether an image without a patient can be the near-duplicate of one with a patient."""
-        known = [_has_value([table], "patient_id") for table in self.rows.values()]
-        partly = any(patients.any() and not patients.all() for patients in known)
-        return partly and missing_patient_id == "cluster"
+        """Return whether an image without a patient can get the patient of a near-duplicate.
+
+        This takes a source in which some images have a patient and others do not, and the
+        option `missing_patient_id` "cluster".
+        """
+        if missing_patient_id != "cluster":
+            return False
+        for table in self.rows.values():
+            has_patient = _has_value([table], "patient_id")
+            if has_patient.any() and not has_patient.all():
+                return True
+        return False
 
 
 def _has_value(tables: Iterable[pd.DataFrame], column: str) -> pd.Series:
+    """Whether each row of the tables, one after another, has a value that is not empty."""
     values = [table.get(column, pd.Series("", table.index)) for table in tables]
     return pd.concat(values, ignore_index=True).fillna("").astype(str) != ""
 
 
 def _read_source_rows(source: Source, classes: Sequence[str]) -> pd.DataFrame:
     rows = map_labels(source.rows(), source.labels, classes, name=source.name)
-    twice = rows["image_id"].duplicated(keep=False)
-    if twice.any():
+    is_duplicated = rows["image_id"].duplicated(keep=False)
+    if is_duplicated.any():
+        duplicated_ids = rows.loc[is_duplicated, "image_id"].unique()
         raise ManifestError(
-            f"source {source.name}: image ids must be unique, but {int(twice.sum())} rows share theirs: "
-            f"{format_some(rows.loc[twice, 'image_id'].unique())}"
+            f"source {source.name}: image ids must be unique, but {int(is_duplicated.sum())} rows "
+            f"share theirs: {format_some(duplicated_ids)}"
         )
     return rows
 
 
 def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: str) -> pd.Series:
-    """A patient for every image: its own, or with "cluster" that of its near-duplicates.
+    """Assign a patient to every image.
 
-    Raises `ManifestError` naming images without a patient where `missing_patient_id` is "error".
+    An image keeps its patient. With `missing_patient_id` "cluster", an image without one gets the
+    patient of a near-duplicate from the same source; near-duplicates of which none has a patient
+    become one new patient, `cluster-<first image id>`.
+
+    Args:
+        table: One row per image with `image_id`, `source` and `patient_id` ("" or NaN if unknown).
+        pairs: Near-duplicates as row numbers (i, j) of the table.
+        missing_patient_id: "error" or "cluster" (`MissingPatientId`).
+
+    Returns:
+        The patient id per image, with the index of the table.
+
+    Raises:
+        ManifestError: Images have no patient and `missing_patient_id` is "error".
     """
-    missing = table["patient_id"].fillna("").astype(str) == ""
-    if missing.any() and missing_patient_id == "error":
+    is_missing = table["patient_id"].fillna("").astype(str) == ""
+    if is_missing.any() and missing_patient_id == "error":
         raise ManifestError(
-            f"{int(missing.sum())} of {len(table)} images have no patient id, so the same patient could be "
-            f"in train and test: {format_some(table.loc[missing, 'image_id'])}. Give the column "
-            "or pattern that "
-            "holds it, or go on with missing_patient_id=cluster, which takes near-duplicate images for "
-            "one patient and every other image for a patient of its own"
+            f"{int(is_missing.sum())} of {len(table)} images have no patient id, so the same patient "
+            f"could be in train and test: {format_some(table.loc[is_missing, 'image_id'])}. Name the "
+            "column or pattern that holds it, or continue with missing_patient_id=cluster, which "
+            "treats near-duplicate images as one patient and every other image as a patient of its own"
         )
-    number = pd.Series(cluster_pairs(len(table), pairs), index=table.index)
-    groups = "cluster-" + table["image_id"].groupby(number).transform("min")
-    own = _infer_patients(table.assign(number=number), ~missing)
-    return table["patient_id"].astype(object).where(~missing, own.where(own.notna(), groups))
+    cluster = pd.Series(cluster_pairs(len(table), pairs), index=table.index)
+    new_patients = "cluster-" + table["image_id"].groupby(cluster).transform("min")
+    inferred = _infer_patients(table.assign(cluster=cluster), ~is_missing)
+    inferred_or_new = inferred.where(inferred.notna(), new_patients)
+    return table["patient_id"].astype(object).where(~is_missing, inferred_or_new)
 
 
 def _infer_patients(table: pd.DataFrame, has_patient: pd.Series) -> pd.Series:
-    """The patient of the same source among the images of one `number`, the first of several.
+    """Per image the first patient id of its source in its `cluster`, NaN where there is none.
 
-    An id means something only within its source; likeness to another source's image is a link
-    between two patients, which keeps them together but gives no id.
+    A patient id is valid within its source only: a near-duplicate in another source links two
+    patients, which keeps them in one split, but lends no id.
     """
-    keys = ["source", "number"]
+    keys = ["source", "cluster"]
     patients = table.loc[has_patient, [*keys, "patient_id"]].sort_values("patient_id")
-    found = table[keys].merge(patients.drop_duplicates(keys), how="left", on=keys)
-    return found["patient_id"].set_axis(table.index).astype(object)
+    inferred = table[keys].merge(patients.drop_duplicates(keys), how="left", on=keys)
+    return inferred["patient_id"].set_axis(table.index).astype(object)
 
 
-def split_by_person(table: pd.DataFrame, pairs: Pairs, splits: Any) -> pd.Series:
-    """The source's own split where it has one and splits.official holds; else by person.
+def split_by_person(table: pd.DataFrame, pairs: Pairs, splits: Splits) -> pd.Series:
+    """Assign every image to a split, with all images of a person that has no official split together.
 
-    A person some of whose images have a split of the source gives it to the others too, the last
-    of train, val and test where there are several.
+    With `splits.official`, images keep the split that their source defines. If only some images of a
+    person have one, the person's other images follow: to the split of the highest rank
+    (`SPLIT_RANK`) where there are several. All other persons are split by `assign_splits`.
+
+    Args:
+        table: One row per image with the columns of a manifest; `split` is optional.
+        pairs: Near-duplicates as row numbers (i, j) of the table.
+        splits: The options of the splits.
+
+    Returns:
+        "train", "val" or "test" per image, with the index of the table.
     """
-    given = (
-        table["split"].fillna("")
-        if "split" in table and splits.official
-        else pd.Series("", table.index)
-    )
+    official = _official_splits(table, splits)
     person = assign_persons(table, pairs)
-    ranks = given.map(SPLIT_RANK).astype(float)
-    names_of_ranks = {rank: name for name, rank in SPLIT_RANK.items()}
-    followed = ranks.groupby(person).transform("max").map(names_of_ranks)
-    chosen = given.astype(object).where(given != "", followed)
-    open_rows = chosen.isna().to_numpy()
-    # A group is named after its patients, so that its place does not depend on the row order.
-    names = patient_keys(table).groupby(person).transform("min")
-    fractions = {"val": splits.val_fraction, "test": splits.test_fraction}
-    if open_rows.any():
-        chosen[open_rows] = assign_splits(
-            table["label"][open_rows], names[open_rows], fractions=fractions, seed=splits.seed
+    highest_rank = official.map(SPLIT_RANK).astype(float).groupby(person).transform("max")
+    split_of_rank = dict(enumerate(SPLIT_RANK))
+    person_split = highest_rank.map(split_of_rank)
+    split = official.astype(object).where(official != "", person_split)
+    is_open = split.isna().to_numpy()
+    if is_open.any():
+        # A group is named after its patients, so that its split does not depend on the row order.
+        groups = patient_keys(table).groupby(person).transform("min")
+        split[is_open] = assign_splits(
+            table["label"][is_open],
+            groups[is_open],
+            fractions={"val": splits.val_fraction, "test": splits.test_fraction},
+            seed=splits.seed,
         )
-    return chosen
+    return split
+
+
+def _official_splits(table: pd.DataFrame, splits: Splits) -> pd.Series:
+    """The split that the source defines per image; "" where there is none or it is not to be used."""
+    if "split" in table and splits.official:
+        return table["split"].fillna("")
+    return pd.Series("", table.index)
 
 
 def format_person_notes(
     linked_patients: Sequence[Sequence[str]], dropped_rows: pd.DataFrame
 ) -> list[str]:
-    """What a reader of the audit must know of persons: who is taken for one, and who is left out."""
+    """Write the notes of an audit on linked patients and on dropped images.
+
+    Args:
+        linked_patients: Per person of several patients their keys (`find_linked_patients`).
+        dropped_rows: The rows that `splits.drop_duplicates` has removed from the cohort.
+    """
     notes = []
     if linked_patients:
+        persons = map(" = ".join, linked_patients)
         notes.append(
-            f"{sum(map(len, linked_patients))} patients share near-duplicate images with others, "
-            "and are taken "
-            f"for {len(linked_patients)} persons: {format_some(' = '.join(keys) for keys in linked_patients)}"
+            f"{sum(map(len, linked_patients))} patients share near-duplicate images with others and "
+            f"are treated as {len(linked_patients)} persons: {format_some(persons)}"
         )
     if len(dropped_rows):
         notes.append(
             f"{len(dropped_rows)} images of {patient_keys(dropped_rows).nunique()} patients are "
-            "left out, because "
-            "these persons have images in a split that comes before theirs (splits.drop_duplicates)"
+            "dropped, because these persons also have images in a later split "
+            "(splits.drop_duplicates)"
         )
     return notes

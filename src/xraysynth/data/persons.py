@@ -1,4 +1,4 @@
-"""Who is one person: patients who share near-duplicate images are."""
+"""Persons: patients who share near-duplicate images count as one person."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,25 +6,37 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.data.duplicates import Pairs, cluster_pairs
-from xraysynth.manifest import patient_keys as patient_keys
+from xraysynth.manifest import patient_keys
 
 
 def assign_persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
-    """The number of the person behind each image, `(N,)`; `pairs` are near duplicates.
+    """Number the person behind each image.
 
-    All images of a patient (`source` and `patient_id`) are of one person, and patients who share a
-    near-duplicate are one person too, over any chain of patients: what holds of one image of a
-    person, such as that a classifier is tested on it, concerns every other.
+    All images of a patient belong to one person, and patients who share a near-duplicate are one
+    person too, over any chain of patients. What holds for one image of a person, such as that a
+    classifier is tested on it, concerns every other image of that person.
+
+    Args:
+        table: One row per image with the columns `source` and `patient_id`.
+        pairs: Near-duplicates as row numbers (i, j) of the table.
+
+    Returns:
+        The person's number per image, `(N,)` integers from 0.
     """
-    codes = pd.factorize(patient_keys(table))[0]
-    first = np.unique(codes, return_index=True)[1]
-    same_patient = np.stack([first[codes], np.arange(len(codes))], axis=1)
-    links = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-    return cluster_pairs(len(table), np.concatenate([links, same_patient]))
+    patient_codes = pd.factorize(patient_keys(table))[0]
+    first_rows = np.unique(patient_codes, return_index=True)[1]
+    same_patient = np.stack([first_rows[patient_codes], np.arange(len(patient_codes))], axis=1)
+    duplicates = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    return cluster_pairs(len(table), np.concatenate([duplicates, same_patient]))
 
 
 def find_linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
-    """Keys of the patients who share near-duplicates, a list for each person of several patients."""
+    """List the patients who share near-duplicates: per person of several patients, their sorted keys.
+
+    Args:
+        table: One row per image with the columns `source` and `patient_id`.
+        pairs: Near-duplicates as row numbers (i, j) of the table.
+    """
     patients = pd.DataFrame(
         {"key": patient_keys(table).array, "person": assign_persons(table, pairs)}
     )
@@ -33,6 +45,13 @@ def find_linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
 
 
 def person_keys(table: pd.DataFrame, linked_patients: Iterable[Sequence[str]]) -> pd.Series:
-    """`patient_keys`, in which patients who are one person (`linked_patients`) share the first key."""
-    names = {key: keys[0] for keys in linked_patients for key in keys}
-    return patient_keys(table).map(lambda key: names.get(key, key))
+    """Return `patient_keys` in which the patients of one person share the key of the first.
+
+    Args:
+        table: One row per image with the columns `source` and `patient_id`.
+        linked_patients: Per person of several patients their keys (`find_linked_patients`).
+    """
+    first_keys = {}
+    for keys in linked_patients:
+        first_keys |= dict.fromkeys(keys, keys[0])
+    return patient_keys(table).map(lambda key: first_keys.get(key, key))

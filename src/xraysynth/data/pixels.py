@@ -1,4 +1,4 @@
-"""The pixels of a manifest, decoded once and kept on disk."""
+"""The pixel cache: the images of a manifest, decoded once and stored as one array."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,40 +17,56 @@ from xraysynth.seeds import short_digest
 def load_cached_pixels(
     manifest: Manifest, *, size_px: int, folder: Path, memory_mapped: bool = False
 ) -> np.ndarray:
-    """`(N, size_px, size_px)` uint8, every image in study format; decoded once, kept in `folder`,
-    and read from there as a memory map on request.
+    """Load the pixels of a manifest from the cache, or decode and cache them.
 
-    Files are checked against the SHA-256 in the manifest. Raises `ImageError` naming every file
-    that is missing, damaged or changed.
+    Files are checked against the SHA-256 in the manifest when they are decoded.
+
+    Args:
+        manifest: N images.
+        size_px: Width and height to which images are padded and resized (`pad_and_resize`).
+        folder: Folder of the cache.
+        memory_mapped: Whether to map the array into memory instead of reading it.
+
+    Returns:
+        `(N, size_px, size_px)` uint8, in the order of the manifest.
+
+    Raises:
+        ImageError: Files are missing, damaged or changed (the message names them), or the cache
+            cannot be read back.
     """
     path = Path(folder) / f"pixels-{_cache_key(manifest)}-{size_px}.npy"
     shape = (len(manifest), size_px, size_px)
-    kept = _open_cached(path, shape, memory_mapped)
-    if kept is None:
+    pixels = _open_cached(path, shape, memory_mapped)
+    if pixels is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(path.with_suffix(".lock")):  # who waited finds it decoded
+        with exclusive_lock(path.with_suffix(".lock")):
+            # a process that has waited for the lock may find the images decoded
             if _open_cached(path, shape, True) is None:
                 remove_leftovers(path)
                 _build_cache(manifest, path, shape)
-        kept = _open_cached(path, shape, memory_mapped)
-    if kept is None:
-        raise ImageError(f"{path}: cannot be read back; check the disk")
-    return kept
+        pixels = _open_cached(path, shape, memory_mapped)
+    if pixels is None:
+        raise ImageError(f"{path}: the pixel cache cannot be read back; check the disk")
+    return pixels
 
 
 def _cache_key(manifest: Manifest) -> str:
-    table = manifest.table
-    unhashed = [f for f, sha in zip(manifest.files, table["sha256"], strict=True) if not sha]
-    if not unhashed:
+    """The digest of the manifest; with size and mtime of the files whose SHA-256 it does not hold."""
+    has_no_hash = manifest.table["sha256"] == ""
+    if not has_no_hash.any():
         return manifest.digest()[:12]
-    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in unhashed if f.exists()]
-    return short_digest([manifest.digest(), stats])
+    file_stats = []
+    for file in manifest.where(has_no_hash).files:
+        if file.exists():
+            stat = file.stat()
+            file_stats.append((str(file), stat.st_size, stat.st_mtime_ns))
+    return short_digest([manifest.digest(), file_stats])
 
 
 def _open_cached(path: Path, shape: tuple[int, int, int], memory_mapped: bool) -> np.ndarray | None:
     try:
         array: np.ndarray = np.load(path, mmap_mode="r" if memory_mapped else None)
-    except (OSError, ValueError, EOFError):  # not there yet, or cut short
+    except (OSError, ValueError, EOFError):  # the file does not exist yet, or is truncated
         return None
     return array if array.shape == shape and array.dtype == np.uint8 else None
 
@@ -67,17 +83,18 @@ def _build_cache(manifest: Manifest, path: Path, shape: tuple[int, int, int]) ->
 
 
 def _decode_into(array: np.ndarray, manifest: Manifest) -> list[str]:
-    """Fill the array in threads (decoding releases the GIL); the messages of what failed."""
-    jobs = list(zip(array, manifest.files, manifest.table["sha256"], strict=True))
-    damaged = []
-    with ThreadPoolExecutor() as executor, progress_bar("decode", len(jobs)) as bar:
-        for message in executor.map(lambda job: _decode_file(*job), jobs):
+    """Fill the array in threads (decoding releases the GIL); return the messages of failed files."""
+    messages = []
+    with ThreadPoolExecutor() as executor, progress_bar("decode", len(manifest)) as bar:
+        for message in executor.map(_decode_file, array, manifest.files, manifest.table["sha256"]):
             bar.update()
-            damaged += [message] if message else []
-    return damaged
+            if message:
+                messages.append(message)
+    return messages
 
 
 def _decode_file(row: np.ndarray, path: Path, sha256: str) -> str:
+    """Decode one file into its row of the array; return the error message, "" if there is none."""
     try:
         data = path.read_bytes()
         if sha256 and sha256_bytes(data) != sha256:

@@ -1,4 +1,4 @@
-"""How real images are split, and what to do where a patient is unknown."""
+"""The options of the splits, and of images whose patient is unknown."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,7 +8,7 @@ from xraysynth.records import Positive, require_valid
 
 
 class MissingPatientId(Enum):
-    """What to do with images whose patient is unknown."""
+    """What to do with images whose patient is unknown: stop, or treat near-duplicates as one patient."""
 
     error = "error"
     cluster = "cluster"
@@ -16,10 +16,11 @@ class MissingPatientId(Enum):
 
 @dataclass(frozen=True)
 class Splits:
-    """Shares of each class's images, by patient; `official` keeps a source's own splits.
+    """Fractions of each class's images, split by patient; `official` keeps a source's own splits.
 
-    `drop_duplicates` leaves out training images of patients with near-duplicates among held-out
-    images, and validation images of those with some among test images, instead of stopping.
+    `drop_duplicates` drops the training images of patients with near-duplicates among held-out
+    images, and the validation images of patients with near-duplicates among test images, instead of
+    stopping with an error. `minimum_per_class` is the number of images that each class needs.
     """
 
     val_fraction: Positive = 0.15

@@ -1,4 +1,4 @@
-"""Patient-grouped, label-stratified splits."""
+"""Splits into train, val and test, grouped by patient and stratified by class."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,36 +13,48 @@ from xraysynth.seeds import derive_seed
 def assign_splits(
     labels: Sequence[str], groups: Sequence[str], *, fractions: Mapping[str, float], seed: int
 ) -> np.ndarray:
-    """A split name per image, `(N,)`; images of one group (a patient) share it.
+    """Assign every image to a split; images of one group (a patient) share it.
 
-    Groups are put in an order that depends only on the seed and the group's own name, class by class,
-    and cut at the wanted fractions of that class's images: other patients that come or go move
-    no more than the ones at the cuts.
+    Class by class, groups are sorted by a hash of the seed and the group's own name, and cut at the
+    fractions of that class's images. When patients are added or removed, only patients near the
+    cuts change their split.
+
+    Args:
+        labels: Class per image, `(N,)`.
+        groups: Group per image, `(N,)`.
+        fractions: Fractions in [0, 1] of the splits "val" and "test"; the rest is "train".
+        seed: Seed of the order.
+
+    Returns:
+        "train", "val" or "test" per image, `(N,)` objects.
 
     >>> assign_splits(["a"] * 4, ["1", "1", "2", "3"], fractions={"test": 0.5}, seed=0).tolist()
     ['test', 'test', 'train', 'train']
     """
     table = pd.DataFrame({"label": pd.Series(labels).array, "group": pd.Series(groups).array})
     counts = table.groupby(["group", "label"]).size().rename("images").reset_index()
-    chosen = []
+    split_of_group = []
     for label, members in _summarise_groups(counts).groupby("label", sort=True):
-        seeds = [derive_seed(seed, str(label), str(group)) for group in members["group"]]
-        members = members.iloc[np.argsort(seeds, kind="stable")]
+        order = [derive_seed(seed, str(label), str(group)) for group in members["group"]]
+        members = members.iloc[np.argsort(order, kind="stable")]
         sizes = members["images"].to_numpy()
-        middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
-        chosen.append(pd.Series(_cut_into_splits(middle, fractions), index=members["group"].array))
-    return np.asarray(table["group"].map(pd.concat(chosen)), dtype=object)
+        middles = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+        splits = _cut_into_splits(middles, fractions)
+        split_of_group.append(pd.Series(splits, index=members["group"].array))
+    return np.asarray(table["group"].map(pd.concat(split_of_group)), dtype=object)
 
 
 def _summarise_groups(counts: pd.DataFrame) -> pd.DataFrame:
-    """Per group its most frequent label, the first in the alphabet of several, and its images."""
-    common = counts.sort_values("images", ascending=False, kind="stable").drop_duplicates("group")
+    """Per group the number of its images and its most frequent label, of equals the first by name."""
+    most_frequent = counts.sort_values("images", ascending=False, kind="stable").drop_duplicates(
+        "group"
+    )
     sizes = counts.groupby("group", as_index=False)["images"].sum()
-    return sizes.merge(common[["group", "label"]], on="group")
+    return sizes.merge(most_frequent[["group", "label"]], on="group")
 
 
 def _cut_into_splits(positions: np.ndarray, fractions: Mapping[str, float]) -> np.ndarray:
-    """Split name for each position in (0, 1): test first, then val, the rest is train."""
+    """The split at each position in (0, 1): test comes first, then val, then train."""
     test = fractions.get("test", 0.0)
     val = fractions.get("val", 0.0)
     names = np.array(["test", "val", "train"], dtype=object)
@@ -50,27 +62,51 @@ def _cut_into_splits(positions: np.ndarray, fractions: Mapping[str, float]) -> n
 
 
 def require_enough_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -> None:
-    """Raise `ManifestError` when a class has too few images to be split at all."""
-    counts = {name: int((labels == name).sum()) for name in classes}
-    rare = {name: count for name, count in counts.items() if count < minimum}
-    if rare:
-        listed = ", ".join(
-            f"{name} has {count} image{'s' * (count != 1)}" for name, count in rare.items()
-        )
-        rest = ",".join(name for name in classes if name not in rare)
-        raise ManifestError(
-            f"{listed}, but at least {minimum} per class are needed for train, val and test "
-            f"(splits.minimum_per_class); leave the class out with 'classes=[{rest}]' or add a source "
-            "that has more"
-        )
+    """Require that every class has enough images to be split.
+
+    Args:
+        labels: Class per image.
+        classes: The study's classes.
+        minimum: Number of images that each class needs.
+
+    Raises:
+        ManifestError: A class has fewer; the message names each with its number of images.
+    """
+    counts = labels.value_counts().reindex(list(classes), fill_value=0)
+    rare = counts[counts < minimum]
+    if rare.empty:
+        return
+    listed = map(_format_count, rare.index, rare)
+    common_classes = ",".join(counts.index.difference(rare.index, sort=False))
+    raise ManifestError(
+        f"{', '.join(listed)}, but at least {minimum} per class are needed for train, val and test "
+        f"(splits.minimum_per_class); leave the class out with 'classes=[{common_classes}]' or add a "
+        "source that has more"
+    )
+
+
+def _format_count(label: str, count: int) -> str:
+    return f"{label} has {count} image" if count == 1 else f"{label} has {count} images"
 
 
 def require_classes_in_splits(table: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Raise `ManifestError` when a class is missing from a split."""
+    """Require that every class is in every split.
+
+    Args:
+        table: One row per image with the columns `label` and `split`.
+        classes: The study's classes.
+
+    Raises:
+        ManifestError: A split has no image of a class; the message names all such pairs.
+    """
     counts = table.groupby(["label", "split"]).size()
-    gaps = [f"{c} in {s}" for c in classes for s in SPLITS if counts.get((c, s), 0) == 0]
-    if gaps:
+    missing = []
+    for label in classes:
+        for split in SPLITS:
+            if counts.get((label, split), 0) == 0:
+                missing.append(f"{label} in {split}")
+    if missing:
         raise ManifestError(
-            f"every class must be in every split, but there is no {', no '.join(gaps)}; it has too few "
-            "patients: add data, or change splits.val_fraction and splits.test_fraction"
+            f"every class must be in every split, but there is no {', no '.join(missing)}; the class "
+            "has too few patients: add data, or change splits.val_fraction and splits.test_fraction"
         )
