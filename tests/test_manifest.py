@@ -75,7 +75,7 @@ def test_written_and_read_back_it_is_the_same(tmp_path):
     again = Manifest.read(tmp_path / "manifest.parquet", classes=CLASSES)
     assert again.digest() == found.digest()
     pd.testing.assert_frame_equal(again.table, found.table)
-    with pytest.raises(ManifestError, match="own folder"):
+    with pytest.raises(ManifestError, match="folder of its images"):
         found.write(tmp_path.parent / "elsewhere.parquet")
 
 

@@ -137,7 +137,7 @@ def test_what_is_not_dicom_is_listed_and_refused_on_load(tmp_path, data):
     (tmp_path / "normal/notes").write_bytes(data)
     source = DicomSource(name="mine", root=str(tmp_path))
     assert source.rows()["locator"].tolist() == ["normal/notes"]
-    with pytest.raises(ImageError, match=r"normal/notes: not a"):
+    with pytest.raises(ImageError, match=r"normal/notes: this is not a"):
         source.load("normal/notes", 64)
 
 
@@ -190,7 +190,7 @@ def test_labels_from_a_table_by_path_name_or_stem(tmp_path):
     ("rows", "reason"),
     [
         ([("a", "normal"), ("a", "covid19")], "more than one label to a"),
-        ([("a", "normal"), ("b", "normal")], r"files are missing of .*: b;"),
+        ([("a", "normal"), ("b", "normal")], r"files listed in .* are missing: b;"),
         ([("z", "normal")], r"files have no row in .*: a\.dcm;"),
     ],
 )

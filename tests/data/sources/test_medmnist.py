@@ -68,7 +68,7 @@ def test_an_absent_file_gives_path_and_steps(tmp_path, preset):
 
 def test_sets_that_are_no_single_label_radiographs_are_refused(tmp_path):
     write(tmp_path, labels=14)
-    with pytest.raises(ManifestError, match="14 labels an image"):
+    with pytest.raises(ManifestError, match="14 labels per image"):
         source_of(tmp_path).rows()
     (tmp_path / "colour").mkdir()
     write(tmp_path / "colour", channels=(3,))

@@ -115,7 +115,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_missing_column_names_the_nearest(tmp_path):
     source = source_of(tmp_path, {"path": ["1.png"], "lable": ["normal"]})
-    with pytest.raises(ManifestError, match=r"no column 'label'; nearest: lable"):
+    with pytest.raises(ManifestError, match=r"no column 'label'; the nearest are lable"):
         source.rows()
     named = source_of(
         tmp_path, {"path": ["1.png"], "label": ["normal"]}, columns={"patient_id": "subject"}
@@ -132,7 +132,7 @@ def test_a_missing_label_is_an_error_of_the_mapping(tmp_path):
 
 def test_a_table_with_no_row_left_is_refused(tmp_path):
     source = source_of(tmp_path, {"path": ["1.png"], "label": ["normal"]}, where={"label": ["x"]})
-    with pytest.raises(ManifestError, match=r"no row of .* is left"):
+    with pytest.raises(ManifestError, match=r"no row of .* is selected"):
         source.rows()
 
 

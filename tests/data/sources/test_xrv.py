@@ -97,7 +97,7 @@ def test_stamps_follow_the_record(nih, tmp_path):
 def test_unknown_names_are_refused_with_the_nearest(nih, tmp_path):
     with pytest.raises(ConfigError, match="Pneumonia"):
         nih(labels={"Pneumonai": "pneumonia"}).rows()
-    with pytest.raises(ConfigError, match="nearest: NIH_Dataset"):
+    with pytest.raises(ConfigError, match="the nearest are NIH_Dataset"):
         XrvSource(name="x", dataset="NHI_Dataset", imgpath=str(tmp_path)).rows()
 
 

@@ -1,1 +1,1 @@
-"""Where real images come from: one file and one yaml each."""
+"""Sources of real images: one module and one yaml file per kind of collection."""

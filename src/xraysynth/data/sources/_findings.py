@@ -1,4 +1,4 @@
-"""Findings as attenuation that is added inside the lung lobes of the phantom."""
+"""Simulated findings: attenuation that is added inside the lung lobes of the phantom."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from xraysynth.data.sources._phantom import Phantom
 
 LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER = range(5)
 LIVER_DOME_HEIGHT = 0.33
-"""Lung below this height hides behind the diaphragm in a frontal view."""
+"""Height (0 base, 1 apex) below which the diaphragm hides the lung in a frontal view."""
 
 LUNGS = (LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER)
 
@@ -18,9 +18,14 @@ LUNGS = (LEFT_UPPER, LEFT_LOWER, RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER)
 class Blob:
     """A soft ellipsoid of added attenuation, cut off at the borders of its lobes.
 
-    `centre_mm` and `radii_mm` are (z, y, x) in the phantom; `density` is relative to water;
-    `softness` is the width of the edge relative to the radius; `hollow` the share of the radius
-    that is air (a cavity); `patchiness` in 0..1 how much of it is broken up.
+    Attributes:
+        centre_mm: Centre (z, y, x) in the phantom.
+        radii_mm: Radii (z, y, x).
+        density: Attenuation relative to water.
+        lobes: Indices of the lobes that it lies in (`Phantom.lobes`).
+        softness: Width of the edge, relative to the radius.
+        hollow: Fraction of the radius that is air (a cavity).
+        patchiness: How much a texture breaks it up, in [0, 1].
     """
 
     centre_mm: tuple[float, float, float]
@@ -33,7 +38,7 @@ class Blob:
 
 
 class LungSampler:
-    """Where in the lungs a finding may lie: lobe, height (0 base, 1 apex) and depth (mm)."""
+    """Samples points of the lungs by lobe, height (0 base, 1 apex) and depth below the pleura (mm)."""
 
     def __init__(self, coarse: Phantom) -> None:
         from scipy import ndimage
@@ -55,11 +60,11 @@ class LungSampler:
         height: tuple[float, float] = (0, 1),
         depth_mm: tuple[float, float] = (0, 1000),
     ) -> tuple[float, float, float]:
-        """A random point of these lobes, heights and depths below the pleura, in mm (z, y, x)."""
-        fits = np.isin(self.lobe, lobes)
-        fits &= (self.height >= height[0]) & (self.height <= height[1])
-        fits &= (self.depth_mm >= depth_mm[0]) & (self.depth_mm <= depth_mm[1])
-        z, y, x = rng.choice(self.points_mm[fits])
+        """Sample a point within these lobes, heights and depths, in mm (z, y, x)."""
+        is_allowed = np.isin(self.lobe, lobes)
+        is_allowed &= (self.height >= height[0]) & (self.height <= height[1])
+        is_allowed &= (self.depth_mm >= depth_mm[0]) & (self.depth_mm <= depth_mm[1])
+        z, y, x = rng.choice(self.points_mm[is_allowed])
         return float(z), float(y), float(x)
 
 
@@ -69,12 +74,12 @@ def _draw_radii(rng: np.random.Generator, low: float, high: float) -> tuple[floa
 
 
 def normal(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
-    """Nothing."""
+    """Return no finding."""
     return []
 
 
 def pneumonia(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
-    """One lobar consolidation with patchy texture."""
+    """Draw one lobar consolidation with patchy texture; severity in [0, 1]."""
     lobe = (int(rng.choice(LUNGS, p=[0.22, 0.24, 0.2, 0.12, 0.22])),)
     radius = 40 + 40 * severity
     blob = Blob(
@@ -89,26 +94,26 @@ def pneumonia(rng: np.random.Generator, sampler: LungSampler, severity: float) -
 
 
 def covid19(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
-    """Many faint patches in both lungs, mostly peripheral and in the lower zones."""
+    """Draw many faint patches in both lungs, mostly peripheral and in the lower zones."""
     sides = ((LEFT_UPPER, LEFT_LOWER), (RIGHT_UPPER, RIGHT_MIDDLE, RIGHT_LOWER))
     count = int(rng.integers(3, 6)) + round(5 * severity)
-    return [
-        Blob(
-            sampler.sample_point(
-                rng, lobes=side, height=(LIVER_DOME_HEIGHT, top), depth_mm=(0, 22)
-            ),
-            _draw_radii(rng, 13, 26),
-            density=float(rng.uniform(0.75, 1.25) * (0.45 + 0.4 * severity)),
-            softness=float(rng.uniform(0.25, 0.5)),
-            patchiness=float(rng.uniform(0.2, 0.8)),
-        )
-        for side in sides
-        for top in rng.choice([0.6, 0.95], count, p=[0.75, 0.25])
-    ]
+    patches = []
+    for lobes in sides:
+        for top in rng.choice([0.6, 0.95], count, p=[0.75, 0.25]):
+            height = (LIVER_DOME_HEIGHT, top)
+            patch = Blob(
+                sampler.sample_point(rng, lobes=lobes, height=height, depth_mm=(0, 22)),
+                _draw_radii(rng, 13, 26),
+                density=float(rng.uniform(0.75, 1.25) * (0.45 + 0.4 * severity)),
+                softness=float(rng.uniform(0.25, 0.5)),
+                patchiness=float(rng.uniform(0.2, 0.8)),
+            )
+            patches.append(patch)
+    return patches
 
 
 def tuberculosis(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
-    """An apical cavity with satellites, and small nodules in the upper zones."""
+    """Draw an apical cavity with satellites, and small nodules in the upper zones."""
     side = ((LEFT_UPPER,), (RIGHT_UPPER,))[rng.integers(2)]
     centre = sampler.sample_point(rng, lobes=side, height=(0.62, 0.95), depth_mm=(6, 1000))
     density = float(rng.uniform(0.8, 1.2) * (0.85 + 0.6 * severity))
@@ -118,28 +123,29 @@ def tuberculosis(rng: np.random.Generator, sampler: LungSampler, severity: float
         z, y, x = np.array(centre) + rng.normal(0, 16, 3)
         blobs.append(Blob((z, y, x), _draw_radii(rng, 6, 11), density, softness=0.25))
     for _ in range(int(rng.integers(4, 8)) + round(8 * severity)):
-        place = sampler.sample_point(rng, height=(0.35, 1))
-        blobs.append(Blob(place, _draw_radii(rng, 4, 7.5), density, softness=0.25))
+        nodule_centre = sampler.sample_point(rng, height=(0.35, 1))
+        blobs.append(Blob(nodule_centre, _draw_radii(rng, 4, 7.5), density, softness=0.25))
     return blobs
 
 
 def unspecific(rng: np.random.Generator, sampler: LungSampler, severity: float) -> list[Blob]:
-    """Any number of spots of any size, place, density and softness: the likeness of no disease."""
+    """Draw spots of any number, size, position, density and softness, which resemble no disease."""
     count = int(rng.geometric(0.25)) - 1
     size = float(rng.uniform(3, 30))
-    shared = float(rng.uniform(0.1, 0.8))
-    return [
-        Blob(
+    mean_density = float(rng.uniform(0.1, 0.8))
+    spots = []
+    for _ in range(min(count, 14)):
+        spot = Blob(
             sampler.sample_point(rng),
             _draw_radii(rng, max(2.5, 0.5 * size), 1.4 * size),
-            density=shared * float(rng.uniform(0.6, 1.4)) * (1.0 if size > 8 else 2.0),
+            density=mean_density * float(rng.uniform(0.6, 1.4)) * (1.0 if size > 8 else 2.0),
             lobes=LUNGS if rng.random() < 0.6 else (int(rng.integers(5)),),
             softness=float(rng.uniform(0.1, 0.5)),
             hollow=float(rng.uniform(0.4, 0.7)) if rng.random() < 0.25 else 0.0,
             patchiness=float(rng.uniform(0, 0.8)),
         )
-        for _ in range(min(count, 14))
-    ]
+        spots.append(spot)
+    return spots
 
 
 FINDINGS: Mapping[str, Callable[[np.random.Generator, LungSampler, float], list[Blob]]] = {
@@ -149,28 +155,36 @@ FINDINGS: Mapping[str, Callable[[np.random.Generator, LungSampler, float], list[
     "tuberculosis": tuberculosis,
     "unspecific": unspecific,
 }
+"""Label -> the function that draws its findings from a generator, a sampler and a severity in [0, 1]."""
 
 
 def draw_incidental_findings(rng: np.random.Generator, sampler: LungSampler) -> list[Blob]:
-    """What any chest may show whatever its class: a scar, a thin band, a calcification."""
+    """Draw findings that any chest may show, whatever its class: a band, a scar, a calcification."""
     blobs = []
     if rng.random() < 0.35:  # plate-like atelectasis: flat, near the base
         radii = (float(rng.uniform(2, 4)), 18.0, float(rng.uniform(15, 30)))
-        blobs.append(
-            Blob(sampler.sample_point(rng, height=(0, 0.4)), radii, float(rng.uniform(0.15, 0.4)))
-        )
-    if rng.random() < 0.35:
+        centre = sampler.sample_point(rng, height=(0, 0.4))
+        blobs.append(Blob(centre, radii, float(rng.uniform(0.15, 0.4))))
+    if rng.random() < 0.35:  # scar
         density = float(rng.uniform(0.05, 0.13))
-        blobs.append(
-            Blob(sampler.sample_point(rng), _draw_radii(rng, 10, 24), density, softness=0.4)
-        )
-    if rng.random() < 0.2:
+        centre = sampler.sample_point(rng)
+        blobs.append(Blob(centre, _draw_radii(rng, 10, 24), density, softness=0.4))
+    if rng.random() < 0.2:  # calcification
         blobs.append(Blob(sampler.sample_point(rng), _draw_radii(rng, 1.5, 2.5), 1.2))
     return blobs
 
 
 def build_attenuation(blobs: list[Blob], phantom: Phantom, rng: np.random.Generator) -> np.ndarray:
-    """The blobs as a volume on the phantom's grid, `(Z, Y, X)` relative to water."""
+    """Sum up the attenuation of blobs on the phantom's grid.
+
+    Args:
+        blobs: The findings.
+        phantom: The chest, for its lobes and its grid.
+        rng: Generator of the texture of patchy findings.
+
+    Returns:
+        Attenuation relative to water, `(Z, Y, X)` float32.
+    """
     volume = np.zeros_like(phantom.soft)
     coarse = rng.normal(size=(24, 24, 24)).astype(np.float32)
     for blob in blobs:
@@ -179,28 +193,44 @@ def build_attenuation(blobs: list[Blob], phantom: Phantom, rng: np.random.Genera
 
 
 def _add_blob(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarray) -> None:
-    box, axes = [], []
-    for centre, radius, step, n in zip(
-        blob.centre_mm, blob.radii_mm, phantom.spacing_mm, volume.shape, strict=True
-    ):
-        reach = radius * (1 + 2 * blob.softness) + step
-        start, stop = np.clip([(centre - reach) / step, (centre + reach) / step + 1], 0, n).astype(
-            int
-        )
-        box.append(slice(start, stop))
-        axes.append((np.arange(start, stop) + 0.5) * step - centre)
-    grid = np.meshgrid(*axes, indexing="ij", sparse=True)
-    # a spot smaller than a voxel keeps its mass: it is widened and thinned in return
-    wide = [r + step / 4 for r, step in zip(blob.radii_mm, phantom.spacing_mm, strict=True)]
-    thinned = np.prod(blob.radii_mm) / np.prod(wide)
-    r = np.sqrt(sum((g / w) ** 2 for g, w in zip(grid, wide, strict=True))).astype(np.float32)
-    shape = _soft_edge(1 - r, blob.softness)
+    box = _bounding_box(blob, phantom)
+    # A spot smaller than a voxel keeps its mass: it is widened and its density lowered.
+    widened_mm = np.add(blob.radii_mm, np.divide(phantom.spacing_mm, 4))
+    density = float(blob.density * (np.prod(blob.radii_mm) / np.prod(widened_mm)))
+    z, y, x = _distances_from_centre(box, blob, phantom)
+    radius_z, radius_y, radius_x = widened_mm
+    squared = (z / radius_z) ** 2 + (y / radius_y) ** 2 + (x / radius_x) ** 2
+    radius = np.sqrt(squared).astype(np.float32)  # 1 at the surface of the ellipsoid
+    shape = _soft_edge(1 - radius, blob.softness)
     if blob.hollow:
-        shape = shape * _soft_edge(r - blob.hollow, blob.softness)
+        shape = shape * _soft_edge(radius - blob.hollow, blob.softness)
     if blob.patchiness:
         shape = shape * (1 - blob.patchiness * _soft_edge(_crop_texture(noise, box, phantom), 0.4))
-    inside = phantom.lobes[(slice(None), *box)][list(blob.lobes)].sum(0)
-    volume[tuple(box)] += float(blob.density * thinned) * shape * inside
+    fraction_in_lobes = phantom.lobes[(slice(None), *box)][list(blob.lobes)].sum(0)
+    volume[tuple(box)] += density * shape * fraction_in_lobes
+
+
+def _bounding_box(blob: Blob, phantom: Phantom) -> list[slice]:
+    """The voxels that a blob with its soft edge can reach, as a slice per axis."""
+    box = []
+    for axis, (centre, radius) in enumerate(zip(blob.centre_mm, blob.radii_mm, strict=True)):
+        voxel_mm, size = phantom.spacing_mm[axis], phantom.soft.shape[axis]
+        reach = radius * (1 + 2 * blob.softness) + voxel_mm
+        limits = [(centre - reach) / voxel_mm, (centre + reach) / voxel_mm + 1]
+        start, stop = np.clip(limits, 0, size).astype(int)
+        box.append(slice(start, stop))
+    return box
+
+
+def _distances_from_centre(
+    box: list[slice], blob: Blob, phantom: Phantom
+) -> tuple[np.ndarray, ...]:
+    """Distances in mm along each axis: `(Z, 1, 1)`, `(1, Y, 1)` and `(1, 1, X)`."""
+    distances = []
+    for extent, centre, voxel_mm in zip(box, blob.centre_mm, phantom.spacing_mm, strict=True):
+        voxels = np.arange(extent.start, extent.stop) + 0.5
+        distances.append(voxels * voxel_mm - centre)
+    return np.ix_(*distances)
 
 
 def _soft_edge(distance: np.ndarray, softness: float) -> np.ndarray:
@@ -208,10 +238,12 @@ def _soft_edge(distance: np.ndarray, softness: float) -> np.ndarray:
 
 
 def _crop_texture(noise: np.ndarray, box: list[slice], phantom: Phantom) -> np.ndarray:
-    """Smooth noise with a grain of about 14 mm, cut out for one box."""
+    """Smooth noise with a grain of about 14 mm, for the voxels of one box."""
     from scipy import ndimage
 
-    scale = [s / 14 for s in phantom.spacing_mm]
-    index = [(np.arange(b.start, b.stop) + 0.5) * k % 23 for b, k in zip(box, scale, strict=True)]
-    grid = np.meshgrid(*index, indexing="ij")
+    indices = []
+    for extent, voxel_mm in zip(box, phantom.spacing_mm, strict=True):
+        voxels = np.arange(extent.start, extent.stop) + 0.5
+        indices.append(voxels * (voxel_mm / 14) % 23)
+    grid = np.meshgrid(*indices, indexing="ij")
     return np.asarray(ndimage.map_coordinates(noise, grid, order=1))

@@ -1,4 +1,4 @@
-"""What a source of radiographs promises."""
+"""The interface of a source of radiographs, and what sources share: labels, paths and ids."""
 
 import os
 import re
@@ -20,106 +20,154 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """One radiograph, `(H, W)` uint8 grey, and columns that are known only once it is read."""
+    """One radiograph that has been read.
+
+    Attributes:
+        pixels: `(H, W)` uint8, grey.
+        columns: Columns of the manifest that are known only after reading, such as `boxes`.
+    """
 
     pixels: "np.ndarray"
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):
-    """A collection of radiographs with labels and patients; a frozen dataclass of plain values."""
+    """A collection of radiographs with labels and patients.
+
+    An implementation is a frozen dataclass whose fields are its options. Fields with
+    `metadata={"identity": False}` do not change what the source yields (`seeds.identity`).
+    """
 
     @property
     def name(self) -> str:
-        """Data set name, used in folder names: letters, digits and dashes."""
+        """Name of the data set, used in folder names: letters, digits and dashes."""
 
     @property
     def labels(self) -> Mapping[str, str | None]:
-        """The source's own label -> class of the study; None drops the images."""
+        """Label of the source -> class of the study; None drops the images with this label."""
 
     @property
     def is_simulated(self) -> bool:
-        """True when the images are simulated, which every report then says."""
+        """Whether the images are simulated; every report then says so."""
 
     @property
     def credentialed(self) -> bool:
-        """True when a data use agreement lets nothing of it reach third parties."""
+        """Whether a data use agreement forbids passing anything of it to third parties."""
 
     def rows(self) -> "pd.DataFrame":
-        """One row an image, without reading pixels.
+        """List the images, one row per image, without reading pixels.
 
-        Columns: `locator` (what `load` takes), `file_stamp` (text that changes with the image, such as
-        size and mtime), `image_id`, `label` (the source's own), `patient_id` ("" if unknown),
-        `source`, and where known `split`, `view`, `sex`, `age`, `license`, `seed`.
-        Raises `DataNotFoundError` naming the path looked at and how to get the data.
+        Returns:
+            A table with the columns `locator` (the argument of `load`), `stamp` (text that changes
+            with the image, such as size and mtime), `image_id`, `label` (as the source names it),
+            `patient_id` ("" if unknown), `source`, and where known `split`, `view`, `sex`, `age`,
+            `license` and `seed`.
+
+        Raises:
+            DataNotFoundError: The data is missing; the message names the path and how to get it.
         """
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
-        """Read one image. `size_px` is the study's size; only a renderer needs it."""
+        """Read one image.
+
+        Args:
+            locator: Value of the column `locator` of `rows`.
+            size_px: Width and height of the study's images; only a renderer needs it.
+
+        Raises:
+            ImageError: The image cannot be used; the message names the file.
+        """
 
 
 def map_labels(
     rows: "pd.DataFrame", labels: Mapping[str, str | None], classes: Sequence[str], *, name: str
 ) -> "pd.DataFrame":
-    """Rows of the study's classes, their labels translated into its vocabulary.
+    """Map the labels of a source to the classes of the study, and drop the images of other classes.
 
-    A label that `labels` maps to None, or that names a known class outside `classes`, is dropped.
-    Any other label raises `ManifestError`.
+    Args:
+        rows: The rows of the source (`Source.rows`).
+        labels: Label of the source -> class of the study; None drops the images. The names of
+            classes map to themselves without being listed.
+        classes: The study's classes. Images of other known classes (`CLASSES`) are dropped.
+        name: Name of the source, for the messages.
+
+    Raises:
+        ManifestError: An image has no label, or a label that belongs to no class.
     """
-    missing = rows["label"].isna() | rows["label"].astype(str).str.strip().isin(["", "nan"])
-    if missing.any():
+    row_labels = rows["label"].astype(str)
+    is_missing = rows["label"].isna() | row_labels.str.strip().isin(["", "nan"])
+    if is_missing.any():
         raise ManifestError(
-            f"source {name}: every image needs a label, but {int(missing.sum())} of {len(rows)} "
-            f"have none: {format_some(rows.loc[missing, 'image_id'])}; fill them in or remove the rows"
+            f"source {name}: every image needs a label, but {int(is_missing.sum())} of {len(rows)} "
+            f"have none: {format_some(rows.loc[is_missing, 'image_id'])}; fill them in or remove the rows"
         )
-    known = {name: name for name in (*CLASSES, *classes)}
-    table = known | {str(label): meaning for label, meaning in labels.items()}
-    unknown = sorted(set(rows["label"].astype(str)) - set(table))
+    known_classes = (*CLASSES, *classes)
+    class_of_label: dict[str, str | None] = dict(zip(known_classes, known_classes, strict=True))
+    class_of_label.update(zip(map(str, labels), labels.values(), strict=True))
+    unknown = sorted(set(row_labels) - set(class_of_label))
     if unknown:
         raise ManifestError(
             f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
             f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
             f"'source.{name}.labels={{{unknown[0]}: {classes[0]}}}', or to null to drop its images"
         )
-    mapped = rows["label"].astype(str).map(table)
+    mapped = row_labels.map(class_of_label)
     return rows.assign(label=mapped).loc[mapped.isin(list(classes)).to_numpy()]
 
 
 def resolve_path(source: Any, option: str) -> Path:
-    """The path that a source's option holds; `DataNotFoundError` with the steps if it is gone."""
+    """Return the path in an option of a source.
+
+    Args:
+        source: A source with the attributes `name`, `how_to_get` and `homepage`.
+        option: Name of the attribute that holds the path.
+
+    Raises:
+        DataNotFoundError: There is nothing at the path; the message says how to get the data.
+    """
     path = Path(getattr(source, option)).expanduser()
     if path.exists():
         return path
     steps = f" To get the data: {source.how_to_get.strip()}" if source.how_to_get else ""
     home = f" Home page: {source.homepage}" if source.homepage else ""
     raise DataNotFoundError(
-        f"source {source.name}: nothing at {path.absolute()}; point "
+        f"source {source.name}: there is nothing at {path.absolute()}; point "
         f"source.{source.name}.{option} at the data.{steps}{home}"
     )
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
-    """Sorted POSIX paths, relative to the folder, of the visible files with one of the suffixes."""
-    wanted = frozenset(suffixes)
-    found = []
+    """List the files with one of the suffixes below a folder, without hidden files and folders.
+
+    Args:
+        folder: The folder; links are followed.
+        suffixes: Lower-case suffixes such as ".png"; "" is for files without one.
+
+    Returns:
+        Sorted POSIX paths relative to the folder.
+    """
+    allowed_suffixes = frozenset(suffixes)
+    paths = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "." and name != "__MACOSX"]
-        found += [
-            Path(parent, name).relative_to(folder).as_posix()
-            for name in names
-            if name[0] != "." and Path(name).suffix.lower() in wanted
-        ]
-    return sorted(found)
+        folders[:] = filter(_is_visible, folders)
+        for name in filter(_is_visible, names):
+            if Path(name).suffix.lower() in allowed_suffixes:
+                paths.append(Path(parent, name).relative_to(folder).as_posix())
+    return sorted(paths)
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def file_stamp(path: Path) -> str:
-    """Text that changes when the file does: its size in bytes and its mtime in nanoseconds."""
-    facts = os.stat(path)
-    return f"{facts.st_size}:{facts.st_mtime_ns}"
+    """Return text that changes with the file: its size in bytes and its mtime in nanoseconds."""
+    stat = os.stat(path)
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def build_image_id(name: str, locator: str) -> str:
-    """An image id that is a safe file name: a readable tail of the locator, and a hash of it.
+    """Build an image id that is a safe file name: the readable end of the locator and a hash.
 
     >>> build_image_id("nih", "images_001/00000001_000.png")
     'images_001-00000001_000-10aa86c2'

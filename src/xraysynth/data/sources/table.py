@@ -1,4 +1,4 @@
-"""Radiographs listed in a CSV or Parquet table."""
+"""The source of image files that a CSV or Parquet table lists."""
 
 import difflib
 from collections.abc import Mapping
@@ -23,23 +23,31 @@ from xraysynth.records import require_inside, sha256_bytes
 
 DEFAULT_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
-        name: name
-        for name in ("path", "image_id", "label", "patient_id", "split", "view", "sex", "age")
+        "path": "path",
+        "image_id": "image_id",
+        "label": "label",
+        "patient_id": "patient_id",
+        "split": "split",
+        "view": "view",
+        "sex": "sex",
+        "age": "age",
+        "source": "source_dataset",
+        "license": "license",
+        "sha256": "sha256",
     }
-    | {"source": "source_dataset", "license": "license", "sha256": "sha256"}
 )
-"""Column of the manifest -> where it is looked for in the table unless `columns` says otherwise."""
+"""Column of the manifest -> column of the table that holds it, unless `columns` names another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource:
     """Images that a table lists, one row each; paths are relative to `root` and never leave it.
 
-    `columns` maps manifest columns to the table's where they differ from `COLUMNS`; path, label and
-    whatever it names must exist. `root` is by default the table's folder; `by_name` says that paths
-    are bare file names, to be found anywhere below it. `where` keeps the rows whose column has one
-    of the values; `drop_unmapped` keeps the rows whose label `labels` maps. Where the table gives a
-    SHA-256, the file must have it.
+    `columns` maps columns of the manifest to columns of the table, where they differ from
+    `DEFAULT_COLUMNS`; path, label and every column that it names must exist. `root` is the table's folder
+    unless set; with `by_name`, paths are file names without folders, which may lie anywhere below it.
+    `where` keeps the rows whose column has one of the values; `drop_unmapped` keeps the rows whose
+    label is in `labels`. A file must have the SHA-256 that the table lists, if it lists one.
     """
 
     name: str
@@ -57,35 +65,39 @@ class TableSource:
     is_simulated: ClassVar[bool] = False
 
     def rows(self) -> pd.DataFrame:
-        """One row an image, in the table's order."""
+        """List the images, one row per image, in the order of the table.
+
+        Raises:
+            DataNotFoundError: The table or `root` is missing.
+            ManifestError: A column is missing, no row is left, or paths are wrong; the message names
+                them.
+        """
         rows = self._select_rows(read_table(resolve_path(self, "path")))
         files = self._resolve_files(rows)
+        keys = rows.get("image_id", files)
         rows["stamp"] = [file_stamp(self._root_folder() / file) for file in files]
-        rows["image_id"] = [build_image_id(self.name, key) for key in rows.get("image_id", files)]
-        sums = rows.pop("sha256") if "sha256" in rows else pd.Series("", rows.index)
-        rows["locator"] = [f"{file}#{sum_}" for file, sum_ in zip(files, sums, strict=True)]
-        for column, value in {
-            "source": self.name,
-            "license": self.license,
-            "patient_id": "",
-        }.items():
-            rows[column] = rows[column].replace("", value) if column in rows else value
+        rows["image_id"] = [build_image_id(self.name, key) for key in keys]
+        hashes = rows.pop("sha256") if "sha256" in rows else pd.Series("", rows.index)
+        rows["locator"] = list(map("{}#{}".format, files, hashes))
+        defaults = {"source": self.name, "license": self.license, "patient_id": ""}
+        for column, default in defaults.items():
+            rows[column] = rows[column].replace("", default) if column in rows else default
         if "age" in rows:
             rows["age"] = pd.to_numeric(rows["age"], errors="coerce")
         return rows.drop(columns="path").reset_index(drop=True)
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
-        """Read one image at its own size, after checking its SHA-256 where the table gives one."""
+        """Read one image at its own size, after checking its SHA-256 if the table lists one."""
         relative, _, expected = locator.rpartition("#")
         file = self._root_folder() / relative
         try:
             data = file.read_bytes()
         except FileNotFoundError:
-            raise ImageError(f"{file}: no such file any more; copy it again") from None
-        found = sha256_bytes(data)
-        if expected and found != expected.lower():
+            raise ImageError(f"{file}: the file no longer exists; copy it again") from None
+        actual = sha256_bytes(data)
+        if expected and actual != expected.lower():
             raise ImageError(
-                f"{file}: its SHA-256 is {found}, but {self.path} says {expected}; the file was "
+                f"{file}: the SHA-256 is {actual}, but {self.path} says {expected}; the file was "
                 "changed or damaged: copy or download it again"
             )
         return LoadedImage(images.decode_image(data, str(file)))
@@ -94,67 +106,77 @@ class TableSource:
         return Path(self.root).expanduser() if self.root else Path(self.path).expanduser().parent
 
     def _select_rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows asked for, with the manifest's column names, indexed by their line in a CSV."""
+        """The rows that the options select, with the manifest's columns, indexed by line of the CSV."""
         table = table.set_axis(range(2, len(table) + 2))
-        names = {**DEFAULT_COLUMNS, **self.columns}
-        for column in (names["path"], names["label"], *self.columns.values(), *self.where):
+        columns = {**DEFAULT_COLUMNS, **self.columns}
+        for column in (columns["path"], columns["label"], *self.columns.values(), *self.where):
             self._require_column(column, list(table))
         for column, values in self.where.items():
-            table = table[table[column].isin([str(value) for value in values])]
-        rows = pd.DataFrame({to: table[column] for to, column in names.items() if column in table})
+            table = table[table[column].isin(list(map(str, values)))]
+        rows = pd.DataFrame(index=table.index)
+        for name, column in columns.items():
+            if column in table:
+                rows[name] = table[column]
         if self.drop_unmapped:
-            rows = rows[rows["label"].isin([str(label) for label in self.labels])]
+            rows = rows[rows["label"].isin(list(map(str, self.labels)))]
         if rows.empty:
             raise ManifestError(
-                f"source {self.name}: no row of {self.path} is left; check "
+                f"source {self.name}: no row of {self.path} is selected; check "
                 f"source.{self.name}.where={dict(self.where)} and the labels {list(self.labels)}"
             )
         return rows
 
     def _require_column(self, column: str, columns: list[str]) -> None:
         if column not in columns:
-            near = difflib.get_close_matches(column, columns, n=3, cutoff=0.4) or columns
+            similar = difflib.get_close_matches(column, columns, n=3, cutoff=0.4) or columns
             raise ManifestError(
-                f"source {self.name}: {self.path} has no column {column!r}; nearest: {format_some(near)}. "
-                f"Name it in source.{self.name}.columns, for example "
-                f"'source.{self.name}.columns.path={near[0]}'"
+                f"source {self.name}: {self.path} has no column {column!r}; the nearest are "
+                f"{format_some(similar)}. Name it in source.{self.name}.columns, for example "
+                f"'source.{self.name}.columns.path={similar[0]}'"
             )
 
     def _resolve_files(self, rows: pd.DataFrame) -> list[str]:
-        """Existing files of the rows, relative to the root."""
+        """The path of each row's file, relative to the root; all of them exist."""
         root = resolve_path(self, "root") if self.root else self._root_folder()
         paths = rows["path"].str.replace("\\", "/").map(lambda path: str(PurePosixPath(path)))
-        self._raise_if_any(
-            rows, paths.map(lambda path: _leaves_folder(root, path)), "must stay inside the root"
-        )
-        self._raise_if_any(rows, paths.duplicated(keep=False), "must be listed only once")
+        leaves_root = paths.map(lambda path: _leaves_folder(root, path))
+        self._require_none(leaves_root, rows, "must stay inside the root")
+        self._require_none(paths.duplicated(keep=False), rows, "must be listed only once")
         if self.by_name:
-            below = pd.Series(list_files(root, IMAGE_SUFFIXES), dtype=object)
-            names = below.map(lambda path: PurePosixPath(path).name)
-            twice = set(names[names.duplicated()])
-            self._raise_if_any(rows, paths.isin(twice), "must be the name of only one file")
-            paths = paths.map(dict(zip(names, below, strict=True))).fillna("")
-        gone = paths.map(lambda path: not (root / path).is_file())
-        self._raise_if_any(rows, gone, f"must be a file below {root.absolute()}")
+            files = pd.Series(list_files(root, IMAGE_SUFFIXES), dtype=object)
+            names = files.map(lambda file: PurePosixPath(file).name)
+            ambiguous_names = set(names[names.duplicated()])
+            is_ambiguous = paths.isin(ambiguous_names)
+            self._require_none(is_ambiguous, rows, "must be the name of only one file")
+            paths = paths.map(dict(zip(names, files, strict=True))).fillna("")
+        is_missing = paths.map(lambda path: not (root / path).is_file())
+        self._require_none(is_missing, rows, f"must be a file below {root.absolute()}")
         return list(paths)
 
-    def _raise_if_any(self, rows: pd.DataFrame, violations: "pd.Series[bool]", rule: str) -> None:
-        if violations.any():
-            lines = rows.loc[violations, "path"].items()
+    def _require_none(self, is_violation: "pd.Series[bool]", rows: pd.DataFrame, rule: str) -> None:
+        if is_violation.any():
+            paths = rows.loc[is_violation, "path"]
+            described = map("line {} {!r}".format, paths.index, paths)
             raise ManifestError(
-                f"source {self.name}: a path {rule}; broken by {int(violations.sum())} of {len(rows)} "
-                f"rows of {self.path}: {format_some(f'line {line} {path!r}' for line, path in lines)}; "
+                f"source {self.name}: a path {rule}; broken by {int(is_violation.sum())} of {len(rows)} "
+                f"rows of {self.path}: {format_some(described)}; "
                 f"correct or remove these rows, or set source.{self.name}.root. {self.how_to_get}"
             )
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV or Parquet file with every value as text; what is missing is ""."""
+    """Read a CSV or Parquet file with every value as text without outer spaces, "" if missing.
+
+    Raises:
+        ManifestError: The file cannot be read as a table.
+    """
     try:
-        parquet = path.suffix.lower() in (".parquet", ".pq")
-        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str)
+        is_parquet = path.suffix.lower() in (".parquet", ".pq")
+        table = pd.read_parquet(path) if is_parquet else pd.read_csv(path, dtype=str)
     except (ValueError, OSError) as error:  # pandas' and Arrow's parsers raise ValueErrors
-        raise ManifestError(f"{path}: not a readable CSV or Parquet table ({error})") from error
+        raise ManifestError(
+            f"{path}: this is not a readable CSV or Parquet table ({error}); save it again"
+        ) from error
     return table.astype(object).where(table.notna(), "").map(lambda value: str(value).strip())
 
 

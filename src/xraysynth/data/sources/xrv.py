@@ -1,4 +1,4 @@
-"""The collections that torchxrayvision can read."""
+"""The source of collections that torchxrayvision can read."""
 
 import contextlib
 import difflib
@@ -17,16 +17,17 @@ from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, format_
 from xraysynth.seeds import short_digest
 
 NO_FINDING = "No Finding"
+"""Label of images of which every pathology is known to be absent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class XrvSource:
-    """A torchxrayvision data set by class name, such as `NIH_Dataset`, with its `options`.
+    """A torchxrayvision data set, by the name of its class such as `NIH_Dataset`, with its `options`.
 
-    An image's label is the one pathology of `labels` that it has; images with none or several of
-    them are dropped. `No Finding` means that every pathology is known and absent, unless the data
-    set has a pathology of that name. An image whose pathologies matter only because they exclude
-    it is named with null. `csvpath` is for data sets whose table does not ship with the package.
+    The label of an image is the one pathology in `labels` that it has; images with none or several of
+    them are dropped. `No Finding` means that every pathology is known to be absent, unless the data set
+    has a pathology of that name. A pathology that only excludes images is mapped to null. `imgpath` is
+    the folder of the images, `csvpath` the table of a data set that comes without one.
     """
 
     name: str
@@ -42,28 +43,36 @@ class XrvSource:
     is_simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.dataset.startswith("MIMIC"):  # PhysioNet's agreement says so, whatever the config
+        if self.dataset.startswith(
+            "MIMIC"
+        ):  # PhysioNet's agreement holds, whatever the options say
             object.__setattr__(self, "credentialed", True)
 
     def rows(self) -> pd.DataFrame:
-        """One row a kept image; the stamp follows its record and the image folder's mtime."""
+        """List the images that have a label, one row per image.
+
+        The stamp changes with the image's record in the table and the mtime of the image folder.
+
+        Raises:
+            DataNotFoundError: A path is missing, or the data set cannot be opened.
+            ConfigError: There is no such data set, or a pathology in `labels` that it does not have.
+        """
         resolve_path(self, "imgpath")
         if self.csvpath:
             resolve_path(self, "csvpath")
         dataset = self._open_dataset()
-        label = pd.Series(self._select_labels(dataset.pathologies, dataset.labels))
-        records = dataset.csv.reset_index(drop=True).loc[(label != "").to_numpy()]
-        index = [f"{i:06d}" for i in records.index]
-        changed = Path(self.imgpath).expanduser().stat().st_mtime_ns
+        labels = pd.Series(self._select_labels(dataset.pathologies, dataset.labels))
+        has_label = (labels != "").to_numpy()
+        records = dataset.csv.reset_index(drop=True).loc[has_label]
+        mtime = Path(self.imgpath).expanduser().stat().st_mtime_ns
+        record_digests = map(short_digest, records.astype(str).to_numpy().tolist())
+        locators = list(map("{:06d}".format, records.index))
         return pd.DataFrame(
             {
-                "locator": index,
-                "stamp": [
-                    f"{changed}:{short_digest(row)}"
-                    for row in records.astype(str).to_numpy().tolist()
-                ],
-                "image_id": [f"{self.name}-{i}" for i in index],
-                "label": label[label != ""].tolist(),
+                "locator": locators,
+                "stamp": [f"{mtime}:{record_digest}" for record_digest in record_digests],
+                "image_id": [f"{self.name}-{locator}" for locator in locators],
+                "label": labels[has_label].tolist(),
                 "patient_id": _text_column(records, "patientid"),
                 "view": _text_column(records, "view"),
                 "source": self.name,
@@ -72,12 +81,12 @@ class XrvSource:
         )
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
-        """One image at its own size; torchxrayvision's [-1024, 1024] becomes 0 to 255."""
+        """Read one image at its own size; torchxrayvision's range [-1024, 1024] becomes 0 to 255."""
         dataset = self._open_dataset()
         try:
             with _preserve_numpy_state():
                 image = np.asarray(dataset[int(locator)]["img"])[0]
-        except Exception as error:  # image readers each raise their own
+        except Exception as error:  # every image reader raises errors of its own
             raise ImageError(
                 f"source {self.name}: image {int(locator)} of {self.dataset} in {self.imgpath} "
                 f"cannot be read ({error}); download it again, or remove its row from the table"
@@ -85,14 +94,13 @@ class XrvSource:
         return LoadedImage(np.rint((image + 1024.0) / 2048.0 * 255.0).clip(0, 255).astype(np.uint8))
 
     def _open_dataset(self) -> Any:
-        paths = {"imgpath": str(Path(self.imgpath).expanduser())}
+        paths, version = {"imgpath": str(Path(self.imgpath).expanduser())}, ""
         if self.csvpath:
-            paths["csvpath"] = str(Path(self.csvpath).expanduser())
-        version = file_stamp(Path(paths["csvpath"])) if self.csvpath else ""
+            csv_path = Path(self.csvpath).expanduser()
+            paths["csvpath"], version = str(csv_path), file_stamp(csv_path)
+        arguments = json.dumps({**self.options, **paths}, default=list)
         try:
-            return _open_cached(
-                self.dataset, json.dumps({**self.options, **paths}, default=list), version
-            )
+            return _open_cached(self.dataset, arguments, version)
         except ConfigError:
             raise
         except Exception as error:  # the package raises bare Exceptions and pandas' own
@@ -103,40 +111,41 @@ class XrvSource:
             ) from error
 
     def _select_labels(self, pathologies: list[str], findings: np.ndarray) -> list[str]:
-        """Label per image, "" for those to drop; `present` `(N, P)` is 1, 0 or NaN for unknown."""
-        columns = dict(zip(pathologies, (findings == 1).T, strict=True))
-        columns.setdefault(NO_FINDING, (findings == 0).all(axis=1))
-        unknown = [label for label in self.labels if label not in columns]
+        """The label of each image, "" to drop it; `findings` `(N, P)` are 1, 0 or NaN if unknown."""
+        is_present = dict(zip(pathologies, (findings == 1).T, strict=True))
+        is_present.setdefault(NO_FINDING, (findings == 0).all(axis=1))
+        unknown = [label for label in self.labels if label not in is_present]
         if unknown or not self.labels:
-            near = difflib.get_close_matches(format_some(unknown), columns, n=3) or sorted(columns)
+            similar = difflib.get_close_matches(format_some(unknown), is_present, n=3)
+            similar = similar or sorted(is_present)
             raise ConfigError(
                 f"source.{self.name}.labels names {format_some(unknown) or 'no pathology'}; "
-                f"{self.dataset} has {format_some(near, 20)}; map them to classes, for example "
-                f"'source.{self.name}.labels={{{near[0]}: pneumonia}}'"
+                f"{self.dataset} has {format_some(similar, 20)}; map them to classes, for example "
+                f"'source.{self.name}.labels={{{similar[0]}: pneumonia}}'"
             )
-        mapped = np.column_stack([columns[label] for label in self.labels])
-        chosen = np.array(list(self.labels), dtype=object)[mapped.argmax(axis=1)]
-        return [str(label) for label in np.where(mapped.sum(axis=1) == 1, chosen, "")]
+        selected = pd.DataFrame({label: is_present[label] for label in self.labels})
+        has_one_label = selected.sum(axis=1) == 1
+        labels: list[str] = selected.idxmax(axis=1).where(has_one_label, "").tolist()
+        return labels
 
 
 def _text_column(records: pd.DataFrame, column: str) -> list[str]:
-    return (
-        records[column].fillna("").astype(str).tolist()
-        if column in records
-        else [""] * len(records)
-    )
+    if column not in records:
+        return [""] * len(records)
+    texts: list[str] = records[column].fillna("").astype(str).tolist()
+    return texts
 
 
 @functools.lru_cache(maxsize=2)
 def _open_cached(name: str, arguments: str, version: str) -> Any:
-    """The data set at this version of its table, kept: opening parses up to 200,000 rows."""
+    """Open a data set at a version of its table once: opening parses up to 200,000 rows."""
     from torchxrayvision import datasets
 
-    known = [key for key in vars(datasets) if key.endswith("_Dataset")]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or known
+    names = [key for key in vars(datasets) if key.endswith("_Dataset")]
+    if name not in names:
+        similar = difflib.get_close_matches(name, names, n=3) or names
         raise ConfigError(
-            f"torchxrayvision has no data set {name!r}; nearest: {format_some(near, 20)}"
+            f"torchxrayvision has no data set {name!r}; the nearest are {format_some(similar, 20)}"
         )
     with _preserve_numpy_state():
         return getattr(datasets, name)(**json.loads(arguments))
@@ -144,7 +153,7 @@ def _open_cached(name: str, arguments: str, version: str) -> Any:
 
 @contextlib.contextmanager
 def _preserve_numpy_state() -> Iterator[None]:
-    """torchxrayvision seeds and draws from NumPy's global generator; put back what it was."""
+    """Restore the state of NumPy's global generator, which torchxrayvision seeds and draws from."""
     state = np.random.get_state()  # noqa: NPY002 - the global state is the point
     try:
         yield
