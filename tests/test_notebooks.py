@@ -12,7 +12,10 @@ FIGURES = {"ablation": 2, "cohort": 2, "pools": 3}
 
 SAID = {
     "ablation": ["no difference shown", "4 of 4 runs; largest difference to results.parquet: 0.0"],
-    "cohort": ["confounded: the data source alone predicts tuberculosis", "[(0, 0), (1, 1), (2, 2)]"],
+    "cohort": [
+        "confounded: the data source alone predicts tuberculosis",
+        "[(0, 0), (1, 1), (2, 2)]",
+    ],
     "pools": ["FD(embedded)", "seconds_p50", "memorised share"],
 }
 """What only a notebook says whose cells have found what they look for."""

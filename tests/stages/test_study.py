@@ -235,7 +235,7 @@ def test_prepared_images_are_read_once(copied, monkeypatch):
     config, overrides = copied()
     prepare.run(Workspace(config, overrides))
     config, overrides = copied("splits.seed=1")  # other splits of the same images
-    monkeypatch.setattr(parallel, "_load_image", lambda work: pytest.fail("read again"))
+    monkeypatch.setattr(parallel, "_load_image", lambda *_: pytest.fail("read again"))
     prepare.run(Workspace(config, overrides))
 
 
