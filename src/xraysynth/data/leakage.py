@@ -269,7 +269,7 @@ def _known_patient_keys(manifest: Manifest) -> pd.Series:
 
 def _is_in(values: pd.Series, forbidden: Iterable[str]) -> np.ndarray:
     """Whether each value is one of the forbidden ones; "" never is."""
-    return values.isin(set(forbidden) - {""}).to_numpy()
+    return np.asarray(values.isin(set(forbidden) - {""}))
 
 
 def _require_none(is_violation: np.ndarray, manifest: Manifest, rule: str) -> None:

@@ -51,7 +51,7 @@ def person_keys(table: pd.DataFrame, linked_patients: Iterable[Sequence[str]]) -
         table: One row per image with the columns `source` and `patient_id`.
         linked_patients: Per person of several patients their keys (`find_linked_patients`).
     """
-    first_keys = {}
+    first_keys: dict[str, str] = {}
     for keys in linked_patients:
         first_keys |= dict.fromkeys(keys, keys[0])
     return patient_keys(table).map(lambda key: first_keys.get(key, key))
