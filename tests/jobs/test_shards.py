@@ -142,7 +142,7 @@ def test_the_first_process_pools_nothing_that_misses_the_parts_of_others(
 ):
     monkeypatch.setattr(shards, "STALL_TIMEOUT_SECONDS", 0.1)
     be(monkeypatch, 0, 2)
-    with pytest.raises(XraysynthError, match="a part of this one and not done"):
+    with pytest.raises(XraysynthError, match="a shard of this job and is not done"):
         made(tmp_path, tiny_sd)
     assert not manifests(tmp_path)
     be(monkeypatch, 1, 2)

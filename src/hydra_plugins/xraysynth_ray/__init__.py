@@ -1,4 +1,4 @@
-"""A launcher of Hydra's that runs the jobs of a multirun as Ray tasks.
+"""A Hydra launcher that runs the jobs of a multirun as Ray tasks.
 
 It lies in this package because Hydra takes launchers from nowhere else, and imports little because
 Hydra imports it at every start.
@@ -17,55 +17,69 @@ from omegaconf import OmegaConf, open_dict
 
 
 class RayLauncher(Launcher):
-    """Connects to `address`, or starts a Ray of its own; `remote` is what a job asks for.
+    """Runs each job of a multirun as a Ray task.
 
     A job whose process is killed fails alone: Ray neither repeats it nor stops the others.
+
+    Args:
+        address: Address of a Ray cluster; None starts Ray on this machine.
+        num_cpus: Processor cores that a Ray on this machine may use; None is all of them.
+        remote: Options of each task, as `ray.remote` takes them: `num_cpus`, `num_gpus`, ….
     """
 
     def __init__(
         self, address: str | None, num_cpus: int | None, remote: Mapping[str, Any]
     ) -> None:
-        own = {} if address else {"num_cpus": num_cpus, "include_dashboard": False}
-        self._init: dict[str, Any] = {"address": address or "local", **own}
-        asked: Any = OmegaConf.to_container(OmegaConf.create(dict(remote)))
-        self._remote: dict[str, Any] = {"max_retries": 0, **asked}
+        self._init_options: dict[str, Any] = {"address": address or "local"}
+        if not address:
+            self._init_options |= {"num_cpus": num_cpus, "include_dashboard": False}
+        task_options: Any = OmegaConf.to_container(OmegaConf.create(dict(remote)))
+        self._task_options: dict[str, Any] = {"max_retries": 0, **task_options}
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Hydra hands over what its jobs need."""
+        """Keeps what the jobs need; Hydra calls this once, before `launch`."""
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
-        """One task per job; in the order of the jobs, also where some failed."""
+        """Runs one task per job.
+
+        Returns:
+            One result per job, in the order of the jobs, also of jobs that failed.
+        """
         import ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        started = not ray.is_initialized()
-        if started:
-            ray.init(**self._init)
+        starts_ray = not ray.is_initialized()
+        if starts_ray:
+            ray.init(**self._init_options)
         try:
-            task = ray.remote(**self._remote)(_run)
-            configs = [
-                self._job(overrides, initial_job_idx + number)
-                for number, overrides in enumerate(job_overrides)
-            ]
-            state, home = Singleton.get_state(), os.getcwd()
-            waiting = [task.remote(self._context, self._task, c, state, home) for c in configs]
-            return [_got(ray, job, c) for job, c in zip(waiting, configs, strict=True)]
+            configs = []
+            for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+                configs.append(self._job_config(overrides, number))
+            remote_run = ray.remote(**self._task_options)(_run)
+            state, folder = Singleton.get_state(), os.getcwd()
+            tasks = []
+            for config in configs:
+                task = remote_run.remote(self._context, self._task, config, state, folder)
+                tasks.append((task, config))
+            return [_wait_for(ray, task, config) for task, config in tasks]
         finally:
-            if started:
+            if starts_ray:
                 ray.shutdown()
 
-    def _job(self, overrides: Sequence[str], number: int) -> Any:
+    def _job_config(self, overrides: Sequence[str], number: int) -> Any:
         config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
         with open_dict(config):
-            config.hydra.job.id, config.hydra.job.num = f"ray-{number}", number
+            config.hydra.job.id = f"ray-{number}"
+            config.hydra.job.num = number
         return config
 
 
-def _run(context: Any, task: Any, config: Any, state: Any, home: str) -> JobReturn:
-    os.chdir(home)  # relative paths mean the same on every node
+def _run(context: Any, task: Any, config: Any, state: Any, folder: str) -> JobReturn:
+    """Runs one job, in a process of Ray's."""
+    os.chdir(folder)  # relative paths mean the same on every node
     setup_globals()
     Singleton.set_state(state)
     HydraConfig.instance().set_config(config)
@@ -78,22 +92,24 @@ def _run(context: Any, task: Any, config: Any, state: Any, home: str) -> JobRetu
     )
 
 
-def _got(ray: Any, job: Any, config: Any) -> JobReturn:
-    """What a job returned; of one that was lost on its way, that it failed."""
+def _wait_for(ray: Any, task: Any, config: Any) -> JobReturn:
+    """Returns the result of a task, or a failed one if its process has ended before it."""
     try:
-        returned: JobReturn = ray.get(job)
+        result: JobReturn = ray.get(task)
     except ray.exceptions.RayError as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        return _failed(config, f"the job's process ended ({type(error).__name__}: {first})")
-    return returned
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        reason = f"the job's process ended ({type(error).__name__}: {first_line})"
+        return _failed_result(config, reason)
+    return result
 
 
-def _failed(config: Any, why: str) -> JobReturn:
+def _failed_result(config: Any, reason: str) -> JobReturn:
+    """Writes the line of a failed job for the monitor of the multirun, and returns its result."""
     from xraysynth.jobs.sweeps import JobOutcome
 
     overrides = list(config.hydra.overrides.task)
     number = config.hydra.job.num
-    line = {"job": number, "overrides": overrides, "state": "failed", "error": why}
+    line = {"job": number, "overrides": overrides, "state": "failed", "error": reason}
     outcome = JobOutcome(line)
     outcome.write(Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir))
     return JobReturn(

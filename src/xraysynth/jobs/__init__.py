@@ -1,8 +1,8 @@
-"""Work that is done once: jobs and their run.json, image stores, and who does which shard.
+"""Work that is done once: jobs and their run.json, image stores, and work in several processes.
 
-A `job.Job` is known by what decides its result, and `record` is its run.json, with the `provenance` of
-what it ran with; `store` is a folder of images that survives being killed; `shards` and `distributed`
-share work over jobs and processes; `launchers` and `sweeps` are Hydra's.
+A `job.Job` is found again by what decides its result. `record` is its run.json, with the `provenance`
+of the result. `store` is a folder of images that survives being killed. `shards` and `distributed`
+divide work over jobs and processes; `launchers` and `sweeps` connect it to Hydra.
 
     >>> from pathlib import Path
     >>> from xraysynth.jobs.job import Job

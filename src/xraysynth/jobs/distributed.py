@@ -1,8 +1,8 @@
-"""Processes that torchrun started together: which of them this is, and how they meet.
+"""Processes that torchrun started together: rank, world size, messages and process groups.
 
-Rank and size are read from the environment, as torchrun and accelerate set it. Processes of one
-training meet at the store of torchrun, under other names each time: a second process group under the
-same names would find the addresses of the first one, which is gone.
+Rank and world size are read from the environment, as torchrun and accelerate set it. Processes meet
+at torchrun's rendezvous store, under a new name each time: a second process group under the name of
+the first would find the addresses of the first, which has ended.
 """
 
 import os
@@ -16,39 +16,46 @@ from typing import Any
 from xraysynth.errors import ConfigError
 
 RENDEZVOUS_TIMEOUT = timedelta(days=30)
-"""How long others wait for word from the first process, which may wait for a lock itself."""
+"""How long processes wait for a message of the first one, which may itself wait for a lock."""
 
 _topic_counts: Counter[str] = Counter()
 
 
 def rank() -> int:
-    """This process among all that were started together, from 0."""
+    """Returns the number of this process among all that were started together, from 0.
+
+    Raises:
+        ConfigError: RANK is not a whole number below WORLD_SIZE.
+    """
     value = _read_env_int("RANK", 0)
     if value >= world_size():
         raise ConfigError(
-            f"RANK={value} must be below WORLD_SIZE={world_size()}, as torchrun sets them; unset both "
-            "to run one process"
+            f"RANK={value} must be below WORLD_SIZE={world_size()}; start the processes with "
+            "torchrun, which sets them, or unset both to run one process"
         )
     return value
 
 
 def world_size() -> int:
-    """How many processes were started together; 1 for a process on its own."""
+    """Returns how many processes were started together; 1 for a process on its own."""
     return _read_env_int("WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
-    """This process among those of its node, from 0: the GPU that it takes."""
+    """Returns the number of this process on its machine, from 0: the number of its GPU."""
     return _read_env_int("LOCAL_RANK", 0)
 
 
 def is_main() -> bool:
-    """Whether this is the process that reports and writes what all of them share."""
+    """Returns whether this is the first process, which reports and writes for all of them."""
     return rank() == 0
 
 
 def select_gpu() -> str:
-    """The GPU of this process as a torch device, made the current one; there must be a GPU."""
+    """Makes the GPU of this process the current one, and returns its torch device.
+
+    There must be a GPU; more processes than GPUs share them.
+    """
     import torch
 
     if world_size() == 1:
@@ -59,33 +66,45 @@ def select_gpu() -> str:
 
 
 def local_world_size() -> int:
-    """How many of the processes run on this machine."""
+    """Returns how many of the processes run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def broadcast(topic: str, message: str) -> None:
-    """Say something to all other processes, as the first of them; waits until they have heard."""
-    if world_size() > 1:
-        name = _unique_name(topic)
-        _rendezvous_store().set(name, message)
-        _rendezvous_store().wait([f"{name}/{other}" for other in range(1, world_size())])
+    """Sends a message from the first process to all others, and waits until they have received it.
+
+    Args:
+        topic: Names the message; the n-th `receive_broadcast` of a topic gets its n-th message.
+        message: The text.
+    """
+    if world_size() == 1:
+        return
+    name = _unique_name(topic)
+    _rendezvous_store().set(name, message)
+    _rendezvous_store().wait([f"{name}/{receiver}" for receiver in range(1, world_size())])
 
 
 def receive_broadcast(topic: str) -> str:
-    """Wait for what the first process announces of this, once for each time it does."""
+    """Waits for the next message of the first process on a topic, and returns it."""
     name = _unique_name(topic)
-    word: bytes = _rendezvous_store().get(name)
-    _rendezvous_store().set(f"{name}/{rank()}", "heard")
-    return word.decode()
+    message: bytes = _rendezvous_store().get(name)
+    _rendezvous_store().set(f"{name}/{rank()}", "received")
+    return message.decode()
 
 
 @contextmanager
 def process_group(accelerator: str = "auto") -> Iterator[None]:
-    """All processes as one group of torch.distributed, which Lightning and Accelerate find.
+    """Makes all processes one group of torch.distributed, which Lightning and Accelerate find.
 
-    Over NCCL with a GPU each, else (or with accelerator "cpu") over gloo. One process on its own
-    needs none. All have come here before any goes on, so that what the first has done to files before
-    is done for the others; making a group over NCCL does not wait for them.
+    The group communicates over NCCL, with one GPU per process, or over gloo without GPUs. A process
+    on its own makes no group. All processes wait here for each other, so that files which the first
+    one has written before are there for the others; making a group over NCCL does not wait.
+
+    Args:
+        accelerator: "cpu" takes gloo even where there are GPUs.
+
+    Raises:
+        ConfigError: There are more processes than GPUs on this machine.
     """
     if world_size() == 1:
         yield
@@ -113,32 +132,33 @@ def _read_env_int(name: str, default: int) -> int:
     value = os.environ.get(name, str(default))
     if not value.isdigit():
         raise ConfigError(
-            f"{name} must be a whole number, as torchrun sets it; got {value!r}; unset it to run "
-            "one process"
+            f"{name} must be a whole number, as torchrun sets it; got {value!r}; unset {name} to "
+            "run one process"
         )
     return int(value)
 
 
 def _barrier() -> None:
     if is_main():
-        broadcast("met", "here")
+        broadcast("barrier", "reached")
     else:
-        receive_broadcast("met")
+        receive_broadcast("barrier")
 
 
 def _claim_gpu() -> None:
     import torch
 
-    here, found = local_world_size(), torch.cuda.device_count()
-    if here > found:
+    n_processes, n_gpus = local_world_size(), torch.cuda.device_count()
+    if n_processes > n_gpus:
         raise ConfigError(
-            f"torchrun has started {here} processes on this machine, which has {found} GPUs; start it "
-            f"with --nproc_per_node {found}, a process for each"
+            f"torchrun has started {n_processes} processes on this machine, which has {n_gpus} GPUs; "
+            f"start torchrun with --nproc_per_node {n_gpus}, one process per GPU"
         )
     torch.cuda.set_device(local_rank())
 
 
 def _unique_name(topic: str) -> str:
+    """Names the next message of a topic; the count runs alike in all processes."""
     _topic_counts[topic] += 1
     return f"xraysynth/{topic}/{_topic_counts[topic]}"
 

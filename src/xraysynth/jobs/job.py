@@ -1,4 +1,4 @@
-"""A job: one piece of work with an identity, a folder named by it, and a run.json in it."""
+"""A job: one unit of work with an identity, a folder that is named by it, and its run.json."""
 
 import time
 import traceback
@@ -18,16 +18,21 @@ from xraysynth.records import JsonObject, Record, to_json
 from xraysynth.seeds import digest
 
 ResultLine = dict[str, Any]
-"""What a stage prints in the end, one object of JSON: the job's facts and the fields of its result."""
+"""The JSON object that a stage prints at its end: stage, key, state, and the fields of the result."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """`identity` holds the settings that decide the result and the digests of its inputs, as JSON.
+    """One unit of work of a stage, found again by a key made of what decides its result.
 
-    `leaves` are files or folders without which a finished job does not count as done; a relative
-    path starts at the job's own folder. `made_of` are entries of its result that tell what the inputs
-    named in the identity held: where one of them is recorded as something else, it does not either.
+    Attributes:
+        stage: Name of the stage.
+        identity: The settings that decide the result and the digests of the inputs, as JSON.
+        output_root: Folder of all jobs, paths.output.
+        outputs: Files or folders that must exist for the job to count as done; text is a path
+            relative to the folder of the job.
+        input_digests: Entries of the result that say what the inputs held. The job does not count
+            as done if its run.json records other values; an entry that it lacks does not matter.
     """
 
     stage: str
@@ -38,48 +43,54 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        """First 12 hex digits of the identity's digest."""
+        """First 12 hex digits of the digest of stage and identity."""
         return digest([self.stage, self.identity])[:12]
 
     @property
     def folder(self) -> Path:
-        """Where the job writes."""
+        """Folder of the job, `<output_root>/<stage>/<key>`."""
         return self.output_root / self.stage / self.key
 
     def record(self) -> RunRecord:
-        """What run.json says."""
+        """Reads run.json."""
         return RunRecord.read(self.folder)
 
     @property
     def done(self) -> bool:
-        """True when the job has finished without error, and what it made is still there."""
+        """Whether the job has finished without error, and its outputs still exist."""
         return self._is_done(self.record())
 
     def _is_done(self, record: RunRecord) -> bool:
-        there = all(self._absolute_path(path).exists() for path in self.outputs)
-        # A record of an earlier version may not say what the inputs held.
-        current = all(
-            record.result.get(n, value) == value for n, value in self.input_digests.items()
-        )
-        return there and record.state == "done" and current
+        return record.state == "done" and self._outputs_exist() and self._inputs_match(record)
 
-    def _absolute_path(self, path: str | Path) -> Path:
-        return self.folder / path if isinstance(path, str) else Path(path).absolute()
+    def _outputs_exist(self) -> bool:
+        for output in self.outputs:
+            path = self.folder / output if isinstance(output, str) else output.absolute()
+            if not path.exists():
+                return False
+        return True
+
+    def _inputs_match(self, record: RunRecord) -> bool:
+        for name, digests in self.input_digests.items():
+            # A record of an earlier version may not say what the inputs held.
+            if record.result.get(name, digests) != digests:
+                return False
+        return True
 
     def result(self, record_type: type[Record], command: str) -> Record:
-        """The result of a finished job, or an error that says which command makes it."""
+        """Returns the result of a finished job; `require_done` says what is raised without one."""
         self.require_done(command)
         return self.record().result_as(record_type)
 
     def require_done(self, command: str) -> None:
-        """Raise an error that says which command does the job, unless it is done."""
+        """Raises `XraysynthError` naming the command that does the job, unless the job is done."""
         record = self.record()
-        if not self._is_done(record):
-            gone = "done, but its files are gone"
-            state = gone if record.state == "done" else record.state
-            raise XraysynthError(
-                f"{self.stage} job {self.key} is needed but was {state}; run: {command}"
-            )
+        if self._is_done(record):
+            return
+        state = "done, but its files are gone" if record.state == "done" else record.state
+        raise XraysynthError(
+            f"{self.stage} job {self.key} is needed but was {state}; run: {command}"
+        )
 
     def run(
         self,
@@ -89,32 +100,30 @@ class Job:
         overrides: Sequence[str],
         on_other_ranks: Callable[[], object] | None = None,
     ) -> ResultLine:
-        """Do the work unless it is done; processes on the same job wait for each other.
+        """Does the work unless the job is done; processes on the same job wait for each other.
 
-        What `work` returns becomes the result in run.json. With `beside`, processes that torchrun
-        started do the work together: the first does `work` and keeps the record, each other one does
-        `beside` while it does.
+        Args:
+            work: Does the work; what it returns becomes the result in run.json.
+            config: The whole configuration, for run.json.
+            overrides: The options on the command line, for run.json.
+            on_other_ranks: Given, processes that torchrun started do the work together: the first
+                one calls `work` and writes run.json, and each other one calls `on_other_ranks`.
+
+        Returns:
+            The line to print: stage, key, state, whether the job was `skipped` because it was done
+            already, and, but on other ranks, folder, seconds and the fields of the result.
         """
         if on_other_ranks is not None and not is_main():
             return self._run_on_other_rank(on_other_ranks)
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.folder / ".lock"):
             record = self.record()
-            done = self._is_done(record)
+            is_done = self._is_done(record)
             if on_other_ranks is not None:
-                broadcast(self._topic, "done" if done else "work")
-            if done:
+                broadcast(self._topic, "done" if is_done else "work")
+            if is_done:
                 return self._result_line(record, skipped=True)
-            record = RunRecord(
-                state="running",
-                stage=self.stage,
-                key=self.key,
-                started=datetime.now(UTC).isoformat(timespec="seconds"),
-                command=" ".join(["xraysynth", self.stage.replace("_", " "), *overrides]),
-                overrides=list(overrides),
-                identity=self.identity,
-                config=config,
-            )
+            record = self._start_record(config, overrides)
             record.write(self.folder)
             return self._result_line(self._run_and_record(work, record), skipped=False)
 
@@ -122,15 +131,28 @@ class Job:
     def _topic(self) -> str:
         return f"{self.stage}/{self.key}"
 
+    def _start_record(self, config: JsonObject, overrides: Sequence[str]) -> RunRecord:
+        return RunRecord(
+            state="running",
+            stage=self.stage,
+            key=self.key,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=" ".join(["xraysynth", self.stage.replace("_", " "), *overrides]),
+            overrides=list(overrides),
+            identity=self.identity,
+            config=config,
+        )
+
     def _run_on_other_rank(self, work: Callable[[], object]) -> ResultLine:
-        """Take part where the first process says that there is work; it tells the result."""
+        """Does the work if the first process says that there is any; its result is not read."""
         skipped = receive_broadcast(self._topic) == "done"
         if not skipped:
             work()
         return {"stage": self.stage, "key": self.key, "state": "done", "skipped": skipped}
 
     def _run_and_record(self, work: Callable[[], object], record: RunRecord) -> RunRecord:
-        began = time.perf_counter()
+        """Does the work, and writes run.json whether it succeeds or fails."""
+        start = time.perf_counter()
         try:
             record = replace(record, result=to_json(work()), state="done")
         except BaseException as error:
@@ -141,7 +163,7 @@ class Job:
         finally:
             record = replace(
                 record,
-                seconds=round(time.perf_counter() - began, 3),
+                seconds=round(time.perf_counter() - start, 3),
                 peak_memory_mb=round(peak_memory_mb(), 1),
                 environment=to_json(collect_environment()),
             )
@@ -149,5 +171,12 @@ class Job:
         return record
 
     def _result_line(self, record: RunRecord, *, skipped: bool) -> ResultLine:
-        head = {"stage": self.stage, "key": self.key, "state": record.state, "skipped": skipped}
-        return head | {"folder": str(self.folder), "seconds": record.seconds, **record.result}
+        return {
+            "stage": self.stage,
+            "key": self.key,
+            "state": record.state,
+            "skipped": skipped,
+            "folder": str(self.folder),
+            "seconds": record.seconds,
+            **record.result,
+        }

@@ -1,4 +1,4 @@
-"""Where jobs run: the launchers and sweepers that Hydra is told of, and jobs handed to a launcher."""
+"""Where jobs run: Hydra's launchers and sweepers, and calls that are submitted to a launcher."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -24,25 +24,34 @@ PLUGIN_PACKAGES = {
     "hydra/launcher=ray": ("ray", "ray"),
     "hydra/sweeper=optuna": ("hydra_plugins.hydra_optuna_sweeper", "optuna"),
 }
-"""Choice -> the package that it needs, and the extra that brings it."""
+"""By choice of a launcher or sweeper, the module that it needs and the extra that installs it."""
 
 BASIC_LAUNCHER = "basic"
 
 
 def register_launchers(stage: str) -> None:
-    """Make the package's own launcher known to Hydra, and the stage to what watches multiruns."""
+    """Registers this package's launcher and the options of all launchers with Hydra.
+
+    Args:
+        stage: The stage of this command, which `MultirunCallback` checks.
+    """
     from hydra_plugins.xraysynth_ray import RayLauncher
 
     Plugins.instance().register(RayLauncher)  # Hydra does not see it in an editable installation
     groups = ConfigStore.instance().repo["hydra"]
-    for choice in PLUGIN_PACKAGES:  # conf/hydra/ has them; beside it Hydra warns of these
+    # conf/hydra/ has options under these names; Hydra warns of the plug-ins' own of the same names.
+    for choice in PLUGIN_PACKAGES:
         group, name = choice.removeprefix("hydra/").split("=")
         groups[group].pop(f"{name}.yaml", None)
     MultirunCallback.stage = stage
 
 
 class ConfigAbort(BaseException):
-    """Carries a `ConfigError` out of a callback, where Hydra makes a warning of any `Exception`."""
+    """Carries a `ConfigError` out of a callback of Hydra's, which turns an `Exception` into a warning.
+
+    Attributes:
+        error: The error to report.
+    """
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(str(error))
@@ -50,66 +59,76 @@ class ConfigAbort(BaseException):
 
 
 class MultirunCallback(Callback):
-    """Checks a multirun before it starts, and follows it; Hydra finds it in conf/config.yaml."""
+    """Checks a multirun before it starts, and monitors it; conf/config.yaml names it for Hydra.
+
+    Attributes:
+        stage: The stage whose jobs run.
+        monitor: Prints the results of the multirun that is running.
+    """
 
     stage: ClassVar[str] = ""
     monitor: ClassVar[SweepMonitor | None] = None
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Once, in the process that starts the jobs."""
+        """Checks launcher and sweeper, and starts the monitor; called once, before the jobs start."""
         choices = config.hydra.runtime.choices
         try:
             require_packages(choices)
             _require_validation_score(choices["hydra/sweeper"], MultirunCallback.stage)
         except ConfigError as error:
             raise ConfigAbort(error) from error
-        # As they were given: what they interpolate is another value for every job.
-        given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        MultirunCallback.monitor = SweepMonitor(Path(config.hydra.sweep.dir), given)
+        # Unresolved: what an override interpolates has another value in every job.
+        overrides: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        MultirunCallback.monitor = SweepMonitor(Path(config.hydra.sweep.dir), overrides)
 
     @classmethod
     def stop_monitor(cls) -> SweepMonitor | None:
-        """The follower of the multirun that has ended, and everything printed; None without one."""
-        follower, cls.monitor = cls.monitor, None
-        if follower is not None:
-            follower.stop()
-        return follower
+        """Stops the monitor of a multirun that has ended, once everything is printed.
+
+        Returns:
+            The monitor; None if this is no multirun.
+        """
+        monitor = cls.monitor
+        cls.monitor = None
+        if monitor is not None:
+            monitor.stop()
+        return monitor
 
 
 def require_packages(choices: Any) -> None:
-    """Raise `ConfigError` naming the extra that a chosen launcher or sweeper lacks."""
+    """Raises `ConfigError` naming the extra to install for the launcher or sweeper that was chosen."""
     for group in ("hydra/launcher", "hydra/sweeper"):
         choice = f"{group}={choices[group]}"
         package, extra = PLUGIN_PACKAGES.get(choice, ("", ""))
         if package and not _is_installed(package):
             raise ConfigError(
-                f"{choice} needs packages that are not there; pip install 'xraysynth[{extra}]'"
+                f"{choice} needs a package that is not installed; run pip install 'xraysynth[{extra}]'"
             )
 
 
 def _require_validation_score(sweeper: str, stage: str) -> None:
     if sweeper == "optuna" and stage != "train":
         raise ConfigError(
-            "hydra/sweeper=optuna looks for the highest macro-F1 on validation, which only "
-            f"xraysynth train has; got xraysynth {stage}"
+            "hydra/sweeper=optuna maximises macro-F1 on validation, which only xraysynth train "
+            f"has; got xraysynth {stage}"
         )
 
 
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # hydra_plugins itself, where there is no plugin at all
+    except ModuleNotFoundError:  # the parent package hydra_plugins is missing
         return False
 
 
 def reset_start_method() -> None:
-    """Let a process that joblib started start others: they do not know its start method, "loky"."""
+    """Lets a process that joblib started start others, which do not know joblib's method "loky"."""
     if multiprocessing.get_start_method(allow_none=True) == "loky":
         multiprocessing.set_start_method("spawn", force=True)
 
 
 def launcher_name() -> str:
-    """The launcher of a single run; `basic` in a multirun, whose jobs are handed out already."""
+    """Returns the launcher of a single run; `basic` in a multirun, whose jobs Hydra launches."""
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.RUN:
         return BASIC_LAUNCHER
     return str(HydraConfig.get().runtime.choices["hydra/launcher"])
@@ -117,7 +136,7 @@ def launcher_name() -> str:
 
 @dataclass(frozen=True)
 class _TaskFunction:
-    """The job of each number; an error that was foreseen is its value, as text."""
+    """Runs the call of the job's number; returns the text of an `XraysynthError`, "" without one."""
 
     calls: Sequence[Callable[[], Any]]
 
@@ -131,9 +150,14 @@ class _TaskFunction:
 
 
 def submit(calls: Sequence[Callable[[], Any]]) -> list[str]:
-    """Run every call as a job of the chosen launcher; "" or the error of each, in order.
+    """Runs every call as a job of the chosen launcher.
 
-    Raises `XraysynthError` when a job's process ended before its result.
+    Returns:
+        One text per call, in order: "", or the message of the `XraysynthError` it raised.
+
+    Raises:
+        XraysynthError: The process of a job ended before the job.
+        ConfigError: The launcher is not installed.
     """
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
@@ -146,7 +170,7 @@ def submit(calls: Sequence[Callable[[], Any]]) -> list[str]:
     config = loader.load_configuration(
         "config", overrides=[*hydra.overrides.hydra, *overrides], run_mode=RunMode.MULTIRUN
     )
-    config.hydra.sweep.dir = config.hydra.sweep.dir  # its time, once for all jobs
+    config.hydra.sweep.dir = config.hydra.sweep.dir  # resolves the time in it, once for all jobs
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
         task_function=_TaskFunction(calls),
@@ -164,9 +188,10 @@ def _error_message(value: str | JobOutcome) -> str:
 
 
 def launcher_error(error: BaseException) -> XraysynthError:
-    """For what a launcher or sweeper raises, most often as a process of its was killed."""
-    first = (str(error).strip() or "no message").splitlines()[0]
+    """Returns the error to report when a launcher or sweeper raises: most often, one was killed."""
+    first_line = (str(error).strip() or "no message").splitlines()[0]
     return XraysynthError(
-        f"not all jobs came to an end ({type(error).__name__}: {first}). If a process was killed, "
-        "perhaps for want of memory, run fewer at once; start again: what is done is kept"
+        f"not all jobs have ended ({type(error).__name__}: {first_line}). If a process was killed, "
+        "it may have run out of memory: run fewer jobs at once. Run the command again; finished "
+        "jobs are kept"
     )

@@ -1,4 +1,4 @@
-"""What a result was made with: git, versions, machine."""
+"""Provenance of a result: git commit, package versions and machine."""
 
 import os
 import platform
@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,8 +23,13 @@ RECORDED_PACKAGES = (
 class RunEnvironment:
     """Versions, machine and commit, without names of users, hosts or folders.
 
-    `git` is the commit of a source tree, "" for an installed package; `versions` are those of the
-    `PACKAGES` that are installed, and of this one.
+    Attributes:
+        python: Version of Python.
+        platform: System and processor architecture.
+        cpu_cores: Processor cores that the process may use; None if unknown.
+        git: Commit of the source tree, "" for an installed package.
+        versions: Versions of this package and of those of `RECORDED_PACKAGES` that are installed.
+        gpu: Name of the GPU, "none", or "not asked" in a process that does not use torch.
     """
 
     python: str
@@ -35,38 +41,35 @@ class RunEnvironment:
 
 
 def collect_environment() -> RunEnvironment:
-    """What this process runs with."""
+    """Returns the environment of this process."""
     return replace(_environment_without_gpu(), gpu=_gpu_name())
 
 
 @cache
 def _environment_without_gpu() -> RunEnvironment:
-    versions = {name: _installed_version(name) for name in ("xraysynth", *RECORDED_PACKAGES)}
+    versions = {}
+    for name in ("xraysynth", *RECORDED_PACKAGES):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return RunEnvironment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu_cores=cpu_cores(),
         git=_git_commit(),
-        versions={name: version for name, version in versions.items() if version},
+        versions=versions,
     )
 
 
 def cpu_cores() -> int | None:
-    """Processor cores that this process may use."""
+    """Returns the number of processor cores that this process may use; None if unknown."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def peak_memory_mb() -> float:
-    """Largest resident set of this process so far, in MB (10^6 bytes)."""
+    """Returns the largest resident set of this process so far, in MB (10^6 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def _installed_version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    bytes_per_unit = 1 if sys.platform == "darwin" else 1024
+    return peak * bytes_per_unit / 1e6
 
 
 def _gpu_name() -> str:
@@ -79,8 +82,8 @@ def _gpu_name() -> str:
 
 def _git_commit() -> str:
     """Commit of the source tree, with -dirty when it was changed; "" for an installed package."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude", "*"]
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):

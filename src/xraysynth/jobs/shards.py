@@ -1,4 +1,4 @@
-"""Work in parts: over the jobs of a sweep, and over the processes that torchrun starts for each."""
+"""Shards of a stage's work: over the jobs of a sweep, and over the processes of each job."""
 
 import time
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from xraysynth.records import require_valid
 
 @dataclass(frozen=True)
 class Shard:
-    """Do part `index` of `count` alone: each part on any machine that shares paths.output.
+    """Shard `index`, from 0, of the `count` shards that the work of a stage is divided into.
 
-    The last part to end puts all of them together. The processes that torchrun starts share a part.
+    Each shard is a job of its own, on any machine that shares paths.output; the last one to finish
+    merges all of them. Processes that torchrun starts divide the shard of their job.
     """
 
     index: int = 0
@@ -31,50 +32,63 @@ class Shard:
 
 
 ProcessShard = tuple[int, int]
-"""(index, count)."""
+"""(index, count): the shard of one process among those of all processes of all jobs."""
 
 WHOLE_SHARD: ProcessShard = (0, 1)
 
 STALL_TIMEOUT_SECONDS = 600.0
-"""How long no process may work on a part that is waited for: more than starting one takes."""
+"""How long a shard may be without a process before waiting ends: longer than a process starts."""
 
 
 def process_shard(shard: Shard) -> ProcessShard:
-    """What this process does of its job's shard."""
+    """Returns the shard of this process, a part of the shard of its job."""
     return job_shards(shard)[rank()]
 
 
 def job_shards(shard: Shard) -> list[ProcessShard]:
-    """What the processes of this job do of its shard, by rank."""
-    size = world_size()
-    return [(shard.index * size + rank, shard.count * size) for rank in range(size)]
+    """Returns the shards of the processes of this job, by rank."""
+    n_processes = world_size()
+    first = shard.index * n_processes
+    return all_shards(shard)[first : first + n_processes]
 
 
 def all_shards(shard: Shard) -> list[ProcessShard]:
-    """The parts of all processes of all jobs."""
+    """Returns the shards of all processes of all jobs."""
     count = shard.count * world_size()
     return [(index, count) for index in range(count)]
 
 
 def wait_for_jobs(jobs: Sequence[Job]) -> None:
-    """Return once all jobs are done; `XraysynthError` when nobody has worked on them for long.
+    """Waits until all jobs are done.
 
-    A process that dies lets go of its lock, so that this ends even where nothing has stopped the
-    others, as torchrun does.
+    A process that dies releases its lock. So waiting ends also where nothing stops the others, as
+    torchrun would.
+
+    Raises:
+        XraysynthError: No process has worked on an unfinished job for `STALL_TIMEOUT_SECONDS`.
     """
-    seen = time.monotonic()
-    while waiting := [job for job in jobs if not job.done]:
-        if any(map(_is_running, waiting)):
-            seen = time.monotonic()
-        if time.monotonic() - seen > STALL_TIMEOUT_SECONDS:
+    last_activity = time.monotonic()
+    unfinished = _unfinished_jobs(jobs)
+    while unfinished:
+        if any(map(_is_running, unfinished)):
+            last_activity = time.monotonic()
+        if time.monotonic() - last_activity > STALL_TIMEOUT_SECONDS:
+            job = unfinished[0]
             raise XraysynthError(
-                f"{waiting[0].stage} job {waiting[0].key} is a part of this one and not done, and no "
-                "process works on it; look for its error, and start again: what is done is kept"
+                f"{job.stage} job {job.key} is a shard of this job and is not done, and no process "
+                "works on it; look for its error, fix it and run the command again; finished "
+                "shards are kept"
             )
         time.sleep(min(1.0, STALL_TIMEOUT_SECONDS))
+        unfinished = _unfinished_jobs(jobs)
+
+
+def _unfinished_jobs(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if not job.done]
 
 
 def _is_running(job: Job) -> bool:
+    """Returns whether a process holds the lock of the job."""
     if not job.folder.exists():
         return False
     try:

@@ -1,15 +1,15 @@
 """A content-addressed folder of images that survives being killed: the base of cohorts and pools.
 
     <name>-<key12>/
-        store.json          what the images were made from (the key is its hash)
+        store.json          the identity: what decides the images (the key is its hash)
         images/<id>.png     written under another name, then renamed
-        archive/<id>.*      what a generator got, as it came, where it keeps that
+        archive/<id>.*      what a service sent, unchanged, if the generator archives it
         journal/*.jsonl     one line per image, appended after the image is in place
         manifest.parquet    the journal as a manifest, sorted by id
 
-A line in the journal is the commit: a file without one is made again, byte for byte, and a half
-written line is cut off. Each part of the work has its own journal and lock, so that processes on
-one store either work on different parts or wait for each other.
+An image is committed by its line in the journal: an image without a line is made again, byte for
+byte, and a line that was written by half is cut off. Each shard of the work has its own journal and
+lock, so that processes on one store either work on different shards or wait for each other.
 """
 
 import json
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,20 +32,25 @@ from xraysynth.seeds import digest
 
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 ROWS_PER_BLOCK = 20_000
-"""Rows that are held as dictionaries at a time."""
+"""Rows that are held as dictionaries at a time, to limit memory."""
 
 FILES_PER_CHUNK = 64
-"""Files that a thread checks in one go."""
+"""Files that a thread checks in one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A line of the journal: how one image came out.
+    """A line of the journal: the outcome of one image.
 
-    `columns` enter the manifest as its source or generator has them, `facts` stay out of it.
+    Attributes:
+        image_id: Id of the image, and its file name.
+        outcome: "image", or why there is none, for example "refusal".
+        sha256: SHA-256 of the file; "" without an image.
+        columns: Columns of the image in the manifest.
+        facts: Further facts, which do not enter the manifest.
     """
 
     image_id: str
@@ -56,7 +61,7 @@ class JournalEntry:
 
     @classmethod
     def from_line(cls, line: JsonObject) -> "JournalEntry":
-        """The entry of a line; what an earlier version did not write is empty."""
+        """Returns the entry of a line; fields that an earlier version did not write are empty."""
         return cls(
             line["image_id"],
             line["outcome"],
@@ -68,7 +73,13 @@ class JournalEntry:
 
 @dataclass(frozen=True)
 class ImageStore:
-    """The folder `parent/<name>-<short_digest>` for what `identity` makes."""
+    """The folder `<parent>/<name>-<key>` of the images that `identity` decides.
+
+    Attributes:
+        parent: Folder of the store.
+        name: Name of the store, for people.
+        identity: What decides the images, as JSON.
+    """
 
     parent: Path
     name: str
@@ -76,17 +87,17 @@ class ImageStore:
 
     @cached_property
     def key(self) -> str:
-        """First 12 hex digits of the identity's digest."""
+        """First 12 hex digits of the digest of the identity."""
         return digest(self.identity)[:12]
 
     @property
     def folder(self) -> Path:
-        """Where the store lies, whether or not it exists yet."""
+        """Folder of the store, whether or not it exists yet."""
         return Path(self.parent) / f"{self.name}-{self.key}"
 
     @contextmanager
     def writer(self, shard_name: str = "all") -> Iterator["StoreWriter"]:
-        """Exclusive right to append to one part; waits, saying so, while another process has it."""
+        """Opens the journal of a shard for appending, alone; waits while another process has it."""
         for name in ("images", "journal"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         description = json.dumps(dict(self.identity), indent=1, sort_keys=True, default=str)
@@ -96,64 +107,65 @@ class ImageStore:
             yield writer
 
     def entries(self) -> dict[str, JournalEntry]:
-        """What has been committed: image id -> journal entry; a later success replaces a failure."""
+        """Returns image id -> its journal entry: the first success, or else the last failure."""
         return self.map_entries(lambda entry: entry)
 
-    def map_entries(self, transform: Callable[[JournalEntry], Kept]) -> dict[str, Kept]:
-        """The same, but only what `keep` takes of each entry stays in memory."""
-        found: dict[str, Kept] = {}
-        made: set[str] = set()
+    def map_entries(self, transform: Callable[[JournalEntry], Value]) -> dict[str, Value]:
+        """Returns image id -> `transform(entry)` for the entry of `entries`, to save memory."""
+        values: dict[str, Value] = {}
+        committed: set[str] = set()
         for entry in self.attempts():
-            name = entry.image_id
-            if name not in made:
-                found[name] = transform(entry)
+            if entry.image_id not in committed:
+                values[entry.image_id] = transform(entry)
             if entry.outcome == "image":
-                made.add(name)
-        return found
+                committed.add(entry.image_id)
+        return values
 
     def attempts(self) -> Iterator[JournalEntry]:
-        """Every journal entry, also those that a later one replaced: each may have cost something."""
+        """Yields every journal entry, also of attempts that failed: each may have cost something."""
         for path in self._journal_paths():
             yield from map(JournalEntry.from_line, iter_json_lines(path))
 
     def table(self) -> pd.DataFrame:
-        """One row per committed image, sorted by id: `path`, `sha256` and its columns."""
-        rows = (
-            {
-                "image_id": entry.image_id,
-                "path": f"images/{entry.image_id}.png",
-                "sha256": entry.sha256,
-                **entry.columns,
-            }
-            for entry in self.attempts()
-            if entry.outcome == "image"
-        )
-        parts = [pd.DataFrame()]
-        while block := list(islice(rows, ROWS_PER_BLOCK)):
-            parts.append(pd.DataFrame(block))
-        whole = pd.concat(parts[1:] or parts, ignore_index=True)
-        if whole.empty:
-            return whole
-        return whole.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
+        """Returns one row per committed image, sorted by id: `path`, `sha256` and its columns."""
+        rows = self._iter_rows()
+        frames = []
+        block = list(islice(rows, ROWS_PER_BLOCK))
+        while block:
+            frames.append(pd.DataFrame(block))
+            block = list(islice(rows, ROWS_PER_BLOCK))
+        if not frames:
+            return pd.DataFrame()
+        table = pd.concat(frames, ignore_index=True)
+        return table.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
+
+    def _iter_rows(self) -> Iterator[JsonObject]:
+        """Yields the manifest row of every committed image, in the order of the journals."""
+        for entry in self.attempts():
+            if entry.outcome == "image":
+                yield {
+                    "image_id": entry.image_id,
+                    "path": f"images/{entry.image_id}.png",
+                    "sha256": entry.sha256,
+                    **entry.columns,
+                }
 
     def manifest(self) -> Manifest:
-        """The committed images, sorted by id; the classes are those that occur."""
-        table = (
-            pd.read_parquet(self._manifest_path) if self._is_manifest_current() else self.table()
-        )
+        """Returns the committed images, sorted by id; its classes are the labels that occur."""
+        is_current = self._is_manifest_current()
+        table = pd.read_parquet(self._manifest_path) if is_current else self.table()
         classes = tuple(sorted(table["label"].unique())) if len(table) else ()
         return Manifest(table, self.folder, classes)
 
     def write_manifest(self) -> None:
-        """Write the journal as `manifest.parquet`, unless nothing was added since."""
+        """Writes the journal as `manifest.parquet`, unless that is up to date."""
         with exclusive_lock(self.folder / "journal" / "seal.lock"):
             if self._is_manifest_current():
                 return
-            lengths = (
-                self._journal_sizes()
-            )  # taken first: what is added meanwhile makes the seal stale
+            # Read first: a journal that grows meanwhile makes the manifest outdated.
+            sizes = self._journal_sizes()
             self.manifest().write(self._manifest_path)
-            write_atomically(self._manifest_state_path, json.dumps(lengths).encode())
+            write_atomically(self._manifest_state_path, json.dumps(sizes).encode())
 
     def _journal_paths(self) -> list[Path]:
         return sorted((self.folder / "journal").glob("*.jsonl"))
@@ -172,11 +184,12 @@ class ImageStore:
     def _is_manifest_current(self) -> bool:
         if not (self._manifest_path.is_file() and self._manifest_state_path.is_file()):
             return False
-        return bool(json.loads(self._manifest_state_path.read_text()) == self._journal_sizes())
+        recorded_sizes = json.loads(self._manifest_state_path.read_text())
+        return bool(recorded_sizes == self._journal_sizes())
 
 
 class StoreWriter:
-    """Appends images to one part of a store."""
+    """Appends images to the journal of one shard of a store; `ImageStore.writer` opens it."""
 
     def __init__(self, folder: Path, shard_name: str) -> None:
         self._folder = folder
@@ -200,13 +213,22 @@ class StoreWriter:
         facts: JsonObject | None = None,
         archive: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Commit one image, or an outcome without one. `facts` stay out of the manifest.
+        """Commits one image, or an outcome without an image.
 
-        `archive` maps file suffixes to bytes that are kept as they are.
+        Args:
+            image_id: Id of the image; letters, digits, ".", "_" and "-".
+            png: The file; None without an image.
+            outcome: "image", or why there is none.
+            columns: Columns of the image in the manifest.
+            facts: Further facts, which do not enter the manifest.
+            archive: Bytes to archive unchanged, by file suffix.
+
+        Raises:
+            XraysynthError: The id cannot be a file name.
         """
         if not image_id or not ID_CHARACTERS.issuperset(image_id):
             raise XraysynthError(
-                f"image id {image_id!r} is used as a file name; use letters, digits, '.', '_' and '-'"
+                f"image id {image_id!r} cannot be a file name; use only letters, digits, '.', '_' and '-'"
             )
         for suffix, data in (archive or {}).items():
             (self._folder / "archive").mkdir(exist_ok=True)
@@ -220,32 +242,37 @@ class StoreWriter:
 
 
 def verify_checksums(manifest: Manifest, *, remedy: str) -> None:
-    """Check every file against its SHA-256; raises `PoolError` naming the damaged and the lost."""
+    """Checks every file of a manifest against its SHA-256.
+
+    Args:
+        manifest: The images.
+        remedy: Last words of the error: what the user can do.
+
+    Raises:
+        PoolError: Files are changed or missing; it names them.
+    """
     rows = list(zip(manifest.table["path"], manifest.table["sha256"], strict=True))
 
-    def check(start: int) -> list[str]:
-        part = (
-            (manifest.folder / path, sha256)
-            for path, sha256 in rows[start : start + FILES_PER_CHUNK]
-        )
-        return [
-            f"{path} ({fault})" for path, sha256 in part if (fault := _file_fault(path, sha256))
-        ]
+    def check_chunk(start: int) -> list[str]:
+        faults = []
+        for path, sha256 in rows[start : start + FILES_PER_CHUNK]:
+            fault = _file_fault(manifest.folder / path, sha256)
+            if fault:
+                faults.append(f"{path} ({fault})")
+        return faults
 
     with ThreadPoolExecutor() as executor:
-        bad = [
-            one
-            for found in executor.map(check, range(0, len(rows), FILES_PER_CHUNK))
-            for one in found
-        ]
-    if bad:
+        chunks = executor.map(check_chunk, range(0, len(rows), FILES_PER_CHUNK))
+        faults = list(chain.from_iterable(chunks))
+    if faults:
         raise PoolError(
-            f"{len(bad)} of {len(manifest)} images differ from the SHA-256 in their manifest: "
-            f"{format_some(bad)}; {remedy}"
+            f"{len(faults)} of {len(manifest)} images differ from the SHA-256 in their manifest: "
+            f"{format_some(faults)}; {remedy}"
         )
 
 
 def _file_fault(path: Path, sha256: str) -> str:
+    """Returns "changed" or "missing"; "" for a file that has this SHA-256."""
     try:
         return "" if sha256_bytes(path.read_bytes()) == sha256 else "changed"
     except OSError:
