@@ -11,5 +11,5 @@ def test_an_inside_path_is_joined():
 
 def test_only_an_image_has_pixels():
     request = Request("normal", 0, "p", "", 1)
-    with pytest.raises(ValueError, match="exactly an image has pixels"):
+    with pytest.raises(ValueError, match="if and only if its outcome is 'image'"):
         GenerationResult(request, "image")

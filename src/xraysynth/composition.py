@@ -18,7 +18,8 @@ from xraysynth.config import (
     with_current_names,
 )
 from xraysynth.errors import ConfigError, did_you_mean, format_unknown_option
-from xraysynth.records import from_options, to_json
+from xraysynth.options import from_options
+from xraysynth.records import to_json
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:

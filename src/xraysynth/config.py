@@ -21,8 +21,7 @@ from xraysynth.evaluation.recipe import Evaluate
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.generation.recipe import GenerateRecipe
 from xraysynth.jobs.shards import Shard
-from xraysynth.records import (
-    CLASSES,
+from xraysynth.options import (
     NOT_EMPTY,
     Count,
     Fraction,
@@ -33,8 +32,8 @@ from xraysynth.records import (
     match_pattern,
     one_of,
     require_valid,
-    to_json,
 )
+from xraysynth.records import CLASSES, to_json
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.training.recipe import (
     ClassifierRecipe,

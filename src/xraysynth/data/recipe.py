@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import Positive, require_valid
+from xraysynth.options import Positive, require_valid
 
 
 class MissingPatientId(Enum):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from xraysynth.records import Count, at_least, one_of, require_valid
+from xraysynth.options import Count, at_least, one_of, require_valid
 
 ENCODERS = ("classifier", "embedded", "inception", "xrv", "rad_dino", "dinov2", "clip")
 """Names that `evaluate.encoders` takes, listed here so that a wrong one is refused before torch loads."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xraysynth.records import Count, require_valid
+from xraysynth.options import Count, require_valid
 
 
 @dataclass(frozen=True)

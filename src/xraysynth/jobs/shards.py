@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs.distributed import rank, world_size
 from xraysynth.jobs.job import Job
-from xraysynth.records import require_valid
+from xraysynth.options import require_valid
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import Rule, match_pattern, one_of, require_valid
+from xraysynth.options import Rule, match_pattern, one_of, require_valid
 
 PARTS = ("model", "data", "study")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from xraysynth.errors import ConfigError
 from xraysynth.jobs.distributed import local_world_size
-from xraysynth.records import (
+from xraysynth.options import (
     Count,
     Fraction,
     NonNegative,

@@ -19,7 +19,7 @@ from xraysynth.data.sources.base import (
 )
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import MAX_MEGAPIXELS
-from xraysynth.records import Rule, require_valid
+from xraysynth.options import Rule, require_valid
 
 if TYPE_CHECKING:
     from pydicom import Dataset

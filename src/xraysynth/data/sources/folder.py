@@ -17,7 +17,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
-from xraysynth.records import require_valid
+from xraysynth.options import require_valid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ import numpy as np
 
 from xraysynth.data.sources import _findings, _phantom, _projection
 from xraysynth.data.sources.base import LoadedImage
-from xraysynth.records import CLASSES, Count, Rule, between, one_of, require_valid
+from xraysynth.options import Count, Rule, between, one_of, require_valid
+from xraysynth.records import CLASSES
 from xraysynth.seeds import derive_seed
 
 if TYPE_CHECKING:  # a wrong option must be refused before pandas is there

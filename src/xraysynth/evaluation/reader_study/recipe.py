@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_valid_questions
-from xraysynth.records import Count, Rule, at_least, between, match_pattern, one_of, require_valid
+from xraysynth.options import Count, Rule, at_least, between, match_pattern, one_of, require_valid
 
 
 def _are_pseudonyms(readers: list[str]) -> bool:

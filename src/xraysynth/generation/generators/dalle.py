@@ -23,15 +23,8 @@ from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
 from xraysynth.generation.ledger import Ledger
-from xraysynth.records import (
-    Count,
-    GenerationResult,
-    JsonObject,
-    NonNegative,
-    Positive,
-    Request,
-    require_valid,
-)
+from xraysynth.options import Count, NonNegative, Positive, require_valid
+from xraysynth.records import GenerationResult, JsonObject, Request
 
 
 @dataclass(frozen=True)

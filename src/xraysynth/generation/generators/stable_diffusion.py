@@ -31,16 +31,8 @@ from xraysynth.generation.generators._sampling import Sampler
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL_SNR, accepts_options, build_scheduler
-from xraysynth.records import (
-    Count,
-    GenerationResult,
-    JsonObject,
-    LearningRecord,
-    Request,
-    Rule,
-    one_of,
-    require_valid,
-)
+from xraysynth.options import Count, Rule, one_of, require_valid
+from xraysynth.records import GenerationResult, JsonObject, LearningRecord, Request
 from xraysynth.seeds import digest
 
 EMBEDDED = "embedded"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import JsonObject, match_pattern
+from xraysynth.options import match_pattern
+from xraysynth.records import JsonObject
 
 CATALOGUE_PATH = Path(__file__).with_name("models.yaml")
 SIZE_RULE = match_pattern(

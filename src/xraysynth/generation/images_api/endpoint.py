@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
-from xraysynth.records import Rule
+from xraysynth.options import Rule
 
 OPENAI_URL = "https://api.openai.com/v1"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from xraysynth.records import (
+from xraysynth.options import (
     NOT_EMPTY,
     Count,
     Fraction,
