@@ -95,7 +95,7 @@ def test_one_lora_a_class(about, made, tmp_path):
     _, body = released(tmp_path / "m", about, made)
     assert (tmp_path / "m" / "normal" / "adapter_config.json").exists()
     assert f'weight_name="covid19/{WEIGHTS}"' in body
-    assert "one LoRA a class" in body
+    assert "one LoRA per class" in body
 
 
 def test_what_was_not_measured_is_not_claimed(about, made, tmp_path):

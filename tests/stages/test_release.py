@@ -187,7 +187,7 @@ def test_another_folder_is_never_replaced(made):
 
 
 def test_there_may_be_no_weights(made):
-    with pytest.raises(ConfigError, match="nothing of that kind"):
+    with pytest.raises(ConfigError, match="selects nothing"):
         run((made[0], [t for t in made[1] if "sd_lora" not in t]), parts=["model"])
 
 

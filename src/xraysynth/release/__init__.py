@@ -1,9 +1,10 @@
-"""What is sent out: weights, images and a study with their cards, for the Hugging Face Hub.
+"""Releases: weights, images and a study with their cards, for the Hugging Face Hub.
 
-`recipe` has the options. `made` says what a release is about, `model`, `dataset` and `study` write its
-parts, and `folder` all of them or none. `origin` names where images come from, `licences` reads the
-terms of the whole off those of its parts, `cards` writes what people and the Hub read, `croissant` what
-machines do, `images` puts into every PNG what it is, and `hub` sends it.
+`recipe` has the options of a release and `inputs` what is released. `model`, `dataset` and `study`
+write one part each, and `folder` writes all parts together or none. `origin` describes generators and
+their training data, `licences` derives the licence of a release from the licences of its components,
+and `cards` writes the README of each part. `croissant` describes images for machines, `images` states
+in every PNG that it is synthetic, and `hub` uploads the parts.
 
     >>> from xraysynth.release.licences import resolve_licence
     >>> resolve_licence({"model": "MIT", "data set": "CC BY 4.0"}).identifier
@@ -17,8 +18,8 @@ __all__ = [
     "folder",
     "hub",
     "images",
+    "inputs",
     "licences",
-    "made",
     "model",
     "origin",
     "recipe",

@@ -1,4 +1,4 @@
-"""Croissant metadata of a released pool (Akhtar et al., arXiv:2403.19546), with its RAI part."""
+"""Croissant metadata of released images (Akhtar et al., arXiv:2403.19546), with its RAI part."""
 
 import json
 from collections.abc import Sequence
@@ -12,19 +12,32 @@ from xraysynth.release.images import METADATA_FILE, SPLIT
 
 CROISSANT_FILE = "croissant.json"
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
+
 _RECORD_SET = "images"
+_TABLE = "metadata.csv"
+_IMAGE_FILES = "png-files"
+_COLUMN_DESCRIPTIONS = {
+    "label": "Class that was requested; nobody has confirmed that it can be seen.",
+    "prompt": "Prompt from which the image was generated.",
+    "seed": "Seed from which the image was generated.",
+    "sha256": "SHA-256 of the file.",
+}
 
 
 def require_mlcroissant() -> Any:
-    """The library, or an error that says how to get it."""
+    """Imports mlcroissant.
+
+    Raises:
+        DataNotFoundError: If it is not installed; the message says how to install it.
+    """
     try:
-        import mlcroissant as found
+        import mlcroissant
     except ImportError as error:
         raise DataNotFoundError(
             "a data release needs mlcroissant; install it with: pip install 'xraysynth[hub]', or "
             "leave the images out with release.parts=[model,study]"
         ) from error
-    return found
+    return mlcroissant
 
 
 def write_croissant(
@@ -38,29 +51,25 @@ def write_croissant(
     published: datetime,
     rai: dict[str, str | list[str]],
 ) -> Path:
-    """Describe the image folder in `croissant.json` and read that back, which validates it.
+    """Describes the image folder in `croissant.json` and validates that file.
 
-    `rai` holds fields of Croissant's RAI vocabulary, named as in `require_mlcroissant.Metadata`.
+    Args:
+        folder: Folder of the released part, with its images and table.
+        name: Name of the data set.
+        description: One sentence about it.
+        licence: Name of its licence.
+        url: Its address, or "".
+        version: Version of xraysynth.
+        published: Time of the release.
+        rai: Fields of Croissant's RAI vocabulary, named as in `mlcroissant.Metadata`.
+
+    Returns:
+        The file.
+
+    Raises:
+        XraysynthError: If mlcroissant finds an error in the file.
     """
     mlc = require_mlcroissant()
-    table = folder / METADATA_FILE
-    distribution = [
-        mlc.FileObject(
-            id="metadata.csv",
-            name="metadata.csv",
-            description="One row an image.",
-            content_url=METADATA_FILE,
-            encoding_formats=["text/csv"],
-            sha256=sha256_bytes(table.read_bytes()),
-        ),
-        mlc.FileSet(
-            id="png-files",
-            name="png-files",
-            description="The images, a folder a class.",
-            encoding_formats=["image/png"],
-            includes=[f"{SPLIT}/*/*.png"],
-        ),
-    ]
     metadata = mlc.Metadata(
         name=name,
         description=description,
@@ -70,7 +79,7 @@ def write_croissant(
         cite_as=f"{name}: synthetic chest radiographs, made with xraysynth {version}",
         version=version,
         date_published=published,
-        distribution=distribution,
+        distribution=_build_distribution(mlc, folder / METADATA_FILE),
         record_sets=[_build_record_set(mlc)],
         **rai,
     )
@@ -82,65 +91,85 @@ def write_croissant(
 
 
 def require_valid_croissant(path: Path) -> None:
-    """Raise if mlcroissant finds an error in the file."""
+    """Checks a file with mlcroissant.
+
+    Raises:
+        XraysynthError: If mlcroissant finds an error.
+    """
     mlc = require_mlcroissant()
     try:
-        found: Sequence[str] = sorted(mlc.Dataset(path).metadata.ctx.issues.errors)
+        errors: Sequence[object] = sorted(mlc.Dataset(path).metadata.ctx.issues.errors)
     except mlc.ValidationError as error:
-        found = [str(error)]
-    if found:
-        raise XraysynthError(f"{path.name} is not valid Croissant: {format_some(map(str, found))}")
+        errors = [error]
+    if errors:
+        raise XraysynthError(f"{path.name} is not valid Croissant: {format_some(errors)}")
+
+
+def _build_distribution(mlc: Any, table: Path) -> list[Any]:
+    """Describes the files of a release: the table and the images."""
+    return [
+        mlc.FileObject(
+            id=_TABLE,
+            name=_TABLE,
+            description="One row per image.",
+            content_url=METADATA_FILE,
+            encoding_formats=["text/csv"],
+            sha256=sha256_bytes(table.read_bytes()),
+        ),
+        mlc.FileSet(
+            id=_IMAGE_FILES,
+            name=_IMAGE_FILES,
+            description="The images, in one folder per class.",
+            encoding_formats=["image/png"],
+            includes=[f"{SPLIT}/*/*.png"],
+        ),
+    ]
 
 
 def _build_record_set(mlc: Any) -> Any:
-    text, number = mlc.DataType.TEXT, mlc.DataType.INTEGER
-    columns = {
-        "label": (text, "Class that was asked for; nobody has confirmed that it can be seen."),
-        "prompt": (text, "Prompt the image was made from."),
-        "seed": (number, "Seed the image was made from."),
-        "sha256": (text, "SHA-256 of the file."),
-    }
+    """Describes one record per image: its pixels, its path, and the columns of the table."""
     fields = [_image_field(mlc), _path_field(mlc)]
-    for name, (kind, description) in columns.items():
-        source = mlc.Source(file_object="metadata.csv", extract=mlc.Extract(column=name))
-        fields.append(_build_field(mlc, name, description, kind, source))
+    for column, description in _COLUMN_DESCRIPTIONS.items():
+        data_type = mlc.DataType.INTEGER if column == "seed" else mlc.DataType.TEXT
+        source = mlc.Source(file_object=_TABLE, extract=mlc.Extract(column=column))
+        fields.append(_build_field(mlc, column, description, data_type, source))
     return mlc.RecordSet(
         id=_RECORD_SET,
         name=_RECORD_SET,
-        description="The images with the class, prompt and seed they were made from.",
+        description="The images with the class, prompt and seed from which they were generated.",
         fields=fields,
     )
 
 
 def _image_field(mlc: Any) -> Any:
     content = mlc.Extract(file_property=mlc.FileProperty.content)
-    source = mlc.Source(file_set="png-files", extract=content)
+    source = mlc.Source(file_set=_IMAGE_FILES, extract=content)
     return _build_field(
-        mlc, "image", "Grey image, 8 bits a pixel.", mlc.DataType.IMAGE_OBJECT, source
+        mlc, "image", "Grey image, 8 bits per pixel.", mlc.DataType.IMAGE_OBJECT, source
     )
 
 
 def _path_field(mlc: Any) -> Any:
-    """The path of an image below its split, by which it is joined to its row."""
+    """Describes the path of an image below its split, by which the image is joined to its row."""
     source = mlc.Source(
-        file_set="png-files",
+        file_set=_IMAGE_FILES,
         extract=mlc.Extract(file_property=mlc.FileProperty.fullpath),
         transforms=[mlc.Transform(regex=f"^(?:.*{SPLIT}/)?(.+)$")],
     )
     column = mlc.Extract(column="file_name")
-    row = mlc.Source(file_object="metadata.csv", extract=column)
+    row = mlc.Source(file_object=_TABLE, extract=column)
     return _build_field(mlc, "file_name", "Path of the image.", mlc.DataType.TEXT, source, row)
 
 
 def _build_field(
     mlc: Any, name: str, description: str, data_type: Any, source: Any, references: Any = None
 ) -> Any:
-    joined = {"references": references} if references is not None else {}
+    join = {"references": references} if references is not None else {}
     return mlc.Field(
         id=f"{_RECORD_SET}/{name}",
         name=name,
         description=description,
         data_types=data_type,
         source=source,
-        **joined,
+        **join,
     )

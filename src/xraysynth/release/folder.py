@@ -1,4 +1,4 @@
-"""The folder of a release: all parts, or as it was before."""
+"""The folder of a release: all parts are written, or the folder stays as it was."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -19,10 +19,16 @@ from xraysynth.release.study import StudyRecord, write_study
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseContents:
-    """What a release is written from.
+    """Everything from which a release is written.
 
-    `prompt` is the example of a model card. `real_ids` are those of the study's images and patients,
-    which nothing that is written may name.
+    Attributes:
+        recipe: The options.
+        study_info: Facts about the study that all cards share.
+        generators: The generators with their images and weights.
+        study: The study's report and configuration, or None.
+        prompt: Example of a prompt for model cards.
+        real_ids: Ids and hashes of the study's images and patients, which no file may name.
+        with_pictures: Whether synthetic or simulated images may stay in the report.
     """
 
     recipe: ReleaseRecipe
@@ -35,22 +41,36 @@ class ReleaseContents:
 
     @property
     def parts(self) -> list[str]:
-        """The folders of the release."""
+        """The names of the folders in the release."""
         return part_names(self.recipe, self.generators)
 
 
 def marker_name(key: str) -> str:
-    """The file in a release that says which job wrote it."""
+    """Returns the name of the file that says which job wrote a release.
+
+    Args:
+        key: Key of the job, or a pattern.
+    """
     return f"release-{key}.json"
 
 
 def write_release(
     target: Path, contents: ReleaseContents, *, key: str, scrubber: Scrubber
 ) -> dict[str, dict[str, str]]:
-    """Write all parts in place of an earlier release; part -> file -> SHA-256.
+    """Writes all parts and replaces an earlier release of the same name.
 
-    Raises `XraysynthError` where the folder holds anything else than a release, and `PrivacyError`
-    where a part names what must not leave; the folder then stays as it was.
+    Args:
+        target: Folder of the release.
+        contents: What is released.
+        key: Key of the job that writes it.
+        scrubber: Removes paths and names of this machine from texts.
+
+    Returns:
+        Part -> file -> SHA-256.
+
+    Raises:
+        XraysynthError: If the folder exists and is not a release.
+        PrivacyError: If a part names something private. The folder stays as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = exclusive_lock(target.parent / f".{target.name}.lock")
@@ -61,29 +81,29 @@ def write_release(
             (partial / part).mkdir(parents=True)
         _write_parts(partial, contents, scrubber)
         require_no_private_data(partial, scrubber, ids=contents.real_ids)
-        files = {part: _file_digests(partial / part) for part in contents.parts}
-        write_atomically(partial / marker_name(key), json.dumps(files, indent=1).encode())
-    return files
+        digests = {part: _file_digests(partial / part) for part in contents.parts}
+        write_atomically(partial / marker_name(key), json.dumps(digests, indent=1).encode())
+    return digests
 
 
 def _write_parts(folder: Path, contents: ReleaseContents, scrubber: Scrubber) -> None:
-    recipe, about = contents.recipe, contents.study_info
-    for made in contents.generators:
-        name = made.generator.name
-        if made.weights is not None:
-            write_model(folder / f"model-{name}", about, made, prompt=contents.prompt)
-        if "data" in recipe.parts:
+    study_info = contents.study_info
+    for released in contents.generators:
+        name = released.generator.name
+        if released.weights is not None:
+            write_model(folder / f"model-{name}", study_info, released, prompt=contents.prompt)
+        if "data" in contents.recipe.parts:
             write_dataset(
                 folder / f"data-{name}",
-                about,
-                made,
-                with_originals=recipe.originals,
+                study_info,
+                released,
+                with_originals=contents.recipe.originals,
                 published=datetime.now(UTC),
             )
     if contents.study is not None:
         write_study(
             folder / "study",
-            about,
+            study_info,
             contents.generators,
             study=contents.study,
             scrubber=scrubber,
@@ -100,6 +120,9 @@ def _require_release(target: Path) -> None:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    """Every file of a part and its SHA-256."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {p.relative_to(folder).as_posix(): sha256_bytes(p.read_bytes()) for p in files}
+    """Returns every file of a part and its SHA-256."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digests[path.relative_to(folder).as_posix()] = sha256_bytes(path.read_bytes())
+    return digests

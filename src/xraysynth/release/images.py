@@ -1,9 +1,10 @@
-"""Images that say themselves what they are: PNG text, and the table beside them."""
+"""Released images: PNG files that state that they are synthetic, and the table beside them."""
 
 import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,46 +26,60 @@ COLUMNS = ("file_name", "label", "prompt", "seed", "sha256")
 
 
 def with_png_text(data: bytes, text: Mapping[str, str]) -> bytes:
-    """A PNG with the same pixels and this text in chunks of its own, and with no other text.
+    """Returns a PNG with the same pixels and exactly this text, without any other metadata.
 
-    Raises `PoolError` where a pixel would change.
+    Args:
+        data: A PNG file.
+        text: Keyword -> value of each text chunk.
+
+    Raises:
+        PoolError: If a pixel would change.
     """
     with Image.open(io.BytesIO(data)) as image:
         plain = Image.fromarray(np.asarray(image))
     chunks = PngInfo()
     for keyword, value in text.items():
-        chunks.add_text(keyword, value)  # tEXt, or iTXt for what Latin-1 cannot say
+        chunks.add_text(keyword, value)  # tEXt, or iTXt for characters outside Latin-1
     buffer = io.BytesIO()
     plain.save(buffer, format="PNG", compress_level=6, pnginfo=chunks)
     with Image.open(io.BytesIO(buffer.getvalue())) as image:
         if not np.array_equal(np.asarray(image), np.asarray(plain)):
-            raise PoolError("a PNG changed its pixels when it was written anew")
+            raise PoolError("the pixels of a PNG changed when text was added to it")
     return buffer.getvalue()
 
 
 def write_images(images: Manifest, shared_text: Mapping[str, str], folder: Path) -> None:
-    """Write `train/<label>/<id>.png` and `train/metadata.csv`, as `datasets` reads an image folder.
+    """Writes `train/<label>/<id>.png` and `train/metadata.csv`, which `datasets` reads.
 
-    `common` is the PNG text that all images share; SHA-256 are those of the files written.
+    Args:
+        images: Images of a pool.
+        shared_text: PNG text that all images have in common.
+        folder: Folder of the released part.
     """
     rows = []
     with progress_bar("release", len(images)) as bar:
         for path, row in zip(images.files, images.table.to_dict("records"), strict=True):
-            seed = "" if pd.isna(row["seed"]) else str(row["seed"])
-            own = {
-                "Title": f"Synthetic chest radiograph, asked for as {row['label']}",
-                "Label": row["label"],
-                "Prompt": row["prompt"],
-                "Seed": seed,
-                "Pool": row["pool"],
-            }
-            data = with_png_text(path.read_bytes(), {**shared_text, **own})
+            image_text = _image_text(row)
+            data = with_png_text(path.read_bytes(), {**shared_text, **image_text})
             name = f"{row['label']}/{row['image_id']}.png"
             target = folder / SPLIT / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            rows.append((name, row["label"], row["prompt"], seed, sha256_bytes(data)))
+            sha256 = sha256_bytes(data)
+            rows.append((name, row["label"], row["prompt"], image_text["Seed"], sha256))
             bar.update()
     with (folder / METADATA_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *rows])
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+def _image_text(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Returns the PNG text that only this image has, from its row of the manifest."""
+    return {
+        "Title": f"Synthetic chest radiograph, requested class: {row['label']}",
+        "Label": row["label"],
+        "Prompt": row["prompt"],
+        "Seed": "" if pd.isna(row["seed"]) else str(row["seed"]),
+        "Pool": row["pool"],
+    }

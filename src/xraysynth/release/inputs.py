@@ -1,4 +1,4 @@
-"""What a release is about: a study, and each of its generators with what it made."""
+"""What is released: a study, and each of its generators with its images and weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,8 +18,17 @@ from xraysynth.seeds import digest
 
 @dataclass(frozen=True, kw_only=True)
 class StudyInfo:
-    """What all parts share. `bound` are sources whose terms were acknowledged; `licence` is the one
-    that was given, or ""; `repo` is owner/name, or "".
+    """Facts about the study that the cards of all parts share.
+
+    Attributes:
+        study: Name of the study.
+        classes: Its classes.
+        simulated: Names of its sources if all real images are simulated, else empty.
+        train_split: The real train split in numbers.
+        credentialed_sources: Sources under a data use agreement whose terms were acknowledged.
+        licence: The licence that the user states, or "".
+        notes: Sentences about limits of the study.
+        repo: Start of the repositories' names as owner/name, or "".
     """
 
     study: str
@@ -34,11 +43,18 @@ class StudyInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedGenerator:
-    """A generator of the study and what it made.
+    """A generator of the study, with its images, its weights and what was measured.
 
-    `learned` is its record of images seen (`leakage.learned_from`) and `evaluation` the result of an
-    evaluation of `images` as its run.json has it. `weights` is the folder of a LoRA that the study
-    taught, and `taught` how. Each is empty or None where there is none.
+    Attributes:
+        key: Key of the generator in the configuration.
+        generator: The generator.
+        images: Its pool, or None.
+        outcomes: Class -> outcome -> requests.
+        refusals: Refused requests by class and prompt.
+        learning_record: The real images that it has learned from, or None.
+        evaluation: Result of an evaluation of `images`, as its run.json has it, or empty.
+        weights: Folder of a LoRA that the study fine-tuned, or None.
+        finetuning: How that fine-tuning went.
     """
 
     key: str
@@ -53,20 +69,19 @@ class ReleasedGenerator:
 
     @property
     def may_have_seen_real(self) -> bool:
-        """True when it has learned from the study's images, or may have."""
+        """Whether the generator has learned from the study's real images, or may have."""
         return self.learning_record is not None or isinstance(self.generator, FinetunableGenerator)
 
     def describe_training_data(self, study_info: StudyInfo) -> str:
-        """What it has learned from, in words."""
+        """Describes for a card which real images the generator has learned from."""
         if not self.may_have_seen_real:
             return "It has seen none of the study's real images."
         if self.learning_record is None:
             return "That is not recorded; it may have seen real images of this study and of others."
         if self.has_seen_train_split(study_info):
             return (
-                f"Radiographs of {study_info.train_split.patients} patients: the real train "
-                "split of the study. "
-                "Neither its images nor ids of its patients are part of this release."
+                f"Radiographs of {study_info.train_split.patients} patients: the real train split "
+                "of the study. Neither its images nor ids of its patients are part of this release."
             )
         images, patients = len(self.learning_record.sha256), len(self.learning_record.patients)
         return (
@@ -75,42 +90,50 @@ class ReleasedGenerator:
 
     @property
     def training_digest(self) -> str:
-        """One digest over the images that it is known to have learned from."""
+        """`compute_training_digest` of the images that the generator is known to have seen."""
         return compute_training_digest(self.learning_record.sha256 if self.learning_record else ())
 
     def has_seen_train_split(self, study_info: StudyInfo) -> bool:
-        """True when it has learned from exactly the study's train split."""
+        """Whether the generator has learned from exactly the study's train split."""
         return (
             self.learning_record is not None
             and self.training_digest == study_info.train_split.digest
         )
 
     def content_digests(self) -> dict[str, str | dict[str, str]]:
-        """What decides the parts of this generator, as digests."""
-        weights = weight_files(self.weights) if self.weights else {}
-        generator = self.generator
-        described = [
-            asdict(generator.card),
-            isinstance(generator, FinetunableGenerator),
-            generator.name,
+        """Returns digests of everything that decides the parts of this generator."""
+        weights: dict[str, str] = {}
+        if self.weights:
+            for name, path in weight_files(self.weights).items():
+                weights[name] = sha256_bytes(path.read_bytes())
+        description = [
+            asdict(self.generator.card),
+            isinstance(self.generator, FinetunableGenerator),
+            self.generator.name,
         ]
+        pool = [self.outcomes, to_json(self.refusals), to_json(self.learning_record) or {}]
         return {
-            "weights": {name: sha256_bytes(path.read_bytes()) for name, path in weights.items()},
+            "weights": weights,
             "images": self.images.digest() if self.images is not None else "",
-            "pool": digest(
-                [self.outcomes, to_json(self.refusals), to_json(self.learning_record) or {}]
-            ),
-            "generator": digest(described),
+            "pool": digest(pool),
+            "generator": digest(description),
             "evaluated": digest(self.evaluation),
         }
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """The LoRA in a folder, or one per class: name in the release -> file."""
+    """Finds the LoRA in a folder, or one LoRA per class in its subfolders.
+
+    Returns:
+        Name in the release -> file.
+
+    Raises:
+        DataNotFoundError: If there is none.
+    """
     files = sorted([*folder.glob(LORA_WEIGHT_NAME), *folder.glob(f"*/{LORA_WEIGHT_NAME}")])
     if not files:
         raise DataNotFoundError(
-            f"no {LORA_WEIGHT_NAME} in {folder}; make it with `xraysynth finetune`"
+            f"there is no {LORA_WEIGHT_NAME} in {folder}; make it with `xraysynth finetune`"
         )
     return {path.relative_to(folder).as_posix(): path for path in files}
 
@@ -118,31 +141,41 @@ def weight_files(folder: Path) -> dict[str, Path]:
 def resolve_release_licence(
     study_info: StudyInfo, generators: Sequence[ReleasedGenerator], *, with_sources: bool = False
 ) -> Licence:
-    """The licence that was given, or that of generators and of images that were learned from."""
-    cards = {m.generator.name: m.generator.card for m in generators}
-    licences = {f"generator {name}: {card.title}": card.licence for name, card in cards.items()}
-    if with_sources or any(m.has_seen_train_split(study_info) for m in generators):
-        licences |= {
-            f"data set {source.name}": source.licence for source in study_info.train_split.sources
-        }
-    unknown = [
-        m.generator.name
-        for m in generators
-        if m.may_have_seen_real and not m.has_seen_train_split(study_info)
-    ]
-    licences |= {f"images that {name} has learned from": "not recorded" for name in unknown}
+    """Returns the stated licence, or the most restrictive licence of generators and training data.
+
+    Args:
+        study_info: Holds the stated licence and the licences of sources.
+        generators: The generators of the released images or weights.
+        with_sources: Whether the sources count even if no generator has learned from them.
+    """
+    licences: dict[str, str] = {}
+    for released in generators:
+        card = released.generator.card
+        licences[f"generator {released.generator.name}: {card.title}"] = card.licence
+    if with_sources or any(released.has_seen_train_split(study_info) for released in generators):
+        for source in study_info.train_split.sources:
+            licences[f"data set {source.name}"] = source.licence
+    for released in generators:
+        if released.may_have_seen_real and not released.has_seen_train_split(study_info):
+            name = released.generator.name
+            licences[f"images that {name} has learned from"] = "not recorded"
     return resolve_licence(licences, stated=study_info.licence)
 
 
 def part_names(recipe: ReleaseRecipe, generators: Sequence[ReleasedGenerator]) -> list[str]:
-    """The folders of a release."""
+    """Returns the names of the folders in a release.
+
+    Raises:
+        ConfigError: If nothing of the chosen parts exists.
+    """
     names = [f"model-{m.generator.name}" for m in generators if m.weights is not None]
     if "data" in recipe.parts:
-        names += [f"data-{m.generator.name}" for m in generators]
-    names += ["study"] if "study" in recipe.parts else []
+        names += [f"data-{released.generator.name}" for released in generators]
+    if "study" in recipe.parts:
+        names.append("study")
     if not names:
         raise ConfigError(
-            f"release.parts={recipe.parts}: there is nothing of that kind; only generators that the "
-            "study fine-tunes (generator=sd_lora) have weights of their own"
+            f"release.parts={recipe.parts} selects nothing: only generators that the study fine-tunes "
+            "(generator=sd_lora) have weights of their own; add data or study to release.parts"
         )
     return names

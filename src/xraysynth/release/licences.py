@@ -1,10 +1,12 @@
-"""The licence of what is released, read off the licences of what it comes from."""
+"""The licence of a release, derived from the licences of everything that it comes from."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 OTHER = "other"
+"""The Hub's identifier of a licence that it does not know."""
+
 _LICENCE_PATTERNS = {
     r"cc0(-| )?(1\.0)?": "cc0-1.0",
     r"mit( licen[cs]e)?": "mit",
@@ -12,16 +14,21 @@ _LICENCE_PATTERNS = {
     r"creativeml[- ]openrail[- ]m": "creativeml-openrail-m",
     r"(creativeml )?open rail\+\+-m|openrail\+\+": "openrail++",
 }
-_CREATIVE_COMMONS = r"cc[ -]by((?:-nc)?(?:-sa|-nd)?)[ -](\d\.\d)"
+_CREATIVE_COMMONS = re.compile(r"cc[ -]by((?:-nc)?(?:-sa|-nd)?)[ -](\d\.\d)")
+_ATTRIBUTION_ONLY = re.compile(r"cc-by-\d\.\d")
+_REMARK_AFTER_LICENCE = re.compile(r"\s*\([^()]*\)(, simulated findings)?$")
 _PERMISSIVE = ("cc0-1.0", "mit", "apache-2.0")
 
 
 @dataclass(frozen=True)
 class Licence:
-    """`identifier` is the Hub's name of the licence, `name` the one to show.
+    """The licence of a release.
 
-    `parts` maps what the release comes from to its licence, word for word; `given` tells a licence
-    that was stated from one that was derived.
+    Attributes:
+        identifier: The Hub's identifier, or "other".
+        name: The name for people.
+        components: What the release comes from -> its licence, word for word.
+        is_stated: Whether the user stated the licence; otherwise it is derived.
     """
 
     identifier: str
@@ -31,42 +38,52 @@ class Licence:
 
 
 def resolve_licence(components: Mapping[str, str], *, stated: str = "") -> Licence:
-    """The licence that was given, or else the most restrictive of the parts'.
+    """Returns the stated licence, or the most restrictive licence of the components.
 
-    Where a part's licence is not one that is known by name, or where two cannot be ordered, it is
-    "other": whoever releases has to look at the parts.
+    Where the licence of a component is not recognised, or two licences cannot be ordered, the
+    result is "other": whoever releases has to look at the components.
+
+    Args:
+        components: What the release comes from -> its licence.
+        stated: The licence that the user states, or "".
     """
     if stated:
         return Licence(identify_licence(stated) or OTHER, stated, components, is_stated=True)
-    found = _most_restrictive({identify_licence(text) for text in components.values()})
-    together = "; ".join(dict.fromkeys(components.values())) or "not recorded"
-    return Licence(found, together if found == OTHER else found, components, is_stated=False)
+    identifier = _most_restrictive(set(map(identify_licence, components.values())))
+    name = identifier
+    if identifier == OTHER:
+        name = "; ".join(dict.fromkeys(components.values())) or "not recorded"
+    return Licence(identifier, name, components, is_stated=False)
 
 
 def identify_licence(text: str) -> str:
-    """The Hub's identifier of a licence; empty where the text says anything else as well.
+    """Returns the Hub's identifier of a licence; "" if the text says anything else as well.
 
     >>> identify_licence("CC BY 3.0 (as the CT), simulated findings"), identify_licence("public; cite us")
     ('cc-by-3.0', '')
     """
-    name = re.sub(r"\s*\([^()]*\)(, simulated findings)?$", "", text.strip()).lower()
+    name = _REMARK_AFTER_LICENCE.sub("", text.strip()).lower()
     for pattern, identifier in _LICENCE_PATTERNS.items():
         if re.fullmatch(pattern, name):
             return identifier
-    found = re.fullmatch(_CREATIVE_COMMONS, name)
-    return f"cc-by{found[1]}-{found[2]}" if found else ""
+    match = _CREATIVE_COMMONS.fullmatch(name)
+    return f"cc-by{match[1]}-{match[2]}" if match else ""
 
 
 def _most_restrictive(identifiers: set[str]) -> str:
-    """The one that binds most; `OTHER` where one is unknown or two bind in different ways."""
+    """Returns the most restrictive licence.
+
+    The result is `OTHER` where a licence is unknown or two licences restrict in different ways.
+    """
     if not identifiers or "" in identifiers:
         return OTHER
-    binding = identifiers - set(_PERMISSIVE)
-    if not binding:
+    restrictive = identifiers - set(_PERMISSIVE)
+    if not restrictive:
         return max(identifiers, key=_PERMISSIVE.index)
-    if len(binding) == 1:
-        return binding.pop()
-    conditional = {name for name in binding if not re.fullmatch(r"cc-by-\d\.\d", name)}
-    if len(conditional) > 1 or not all(name.startswith("cc-by-") for name in binding):
+    if len(restrictive) == 1:
+        return restrictive.pop()
+    are_comparable = all(name.startswith("cc-by-") for name in restrictive)
+    conditional = {name for name in restrictive if not _ATTRIBUTION_ONLY.fullmatch(name)}
+    if len(conditional) > 1 or not are_comparable:
         return OTHER
-    return conditional.pop() if conditional else max(binding)
+    return conditional.pop() if conditional else max(restrictive)

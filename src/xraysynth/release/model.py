@@ -1,4 +1,4 @@
-"""The weights of a fine-tuned generator, with their settings and a model card."""
+"""The model part of a release: the weights of a fine-tuned generator and a model card."""
 
 import json
 import shutil
@@ -21,31 +21,32 @@ from xraysynth.release.inputs import ReleasedGenerator, StudyInfo, weight_files
 from xraysynth.release.origin import EMBEDDED, read_adapter_settings
 
 ADAPTER_CONFIG = "adapter_config.json"
+"""peft's name of the file with an adapter's settings."""
 
 
 def write_model(
     folder: Path, study_info: StudyInfo, released: ReleasedGenerator, *, prompt: str
 ) -> None:
-    """The weights as they were taught, their settings, and a model card."""
+    """Writes the weights without changing a byte, their settings, and a model card.
+
+    Args:
+        folder: Folder of this part.
+        study_info: Facts about the study.
+        released: The generator, whose `weights` must not be None.
+        prompt: Example of a prompt for the card.
+    """
     assert released.weights is not None
     generator: Any = released.generator
-    files = [
-        _copy_weights(name, path, folder) for name, path in weight_files(released.weights).items()
-    ]
+    files = []
+    for name, path in weight_files(released.weights).items():
+        files.append(_copy_weights(name, path, folder))
     recipe = _copy_recipe(released.weights, folder)
-    subject = GeneratorSummary.from_generator(study_info, released)
+    summary = GeneratorSummary.from_generator(study_info, released)
     scheduler, scheduler_options = SCHEDULERS[generator.scheduler]
-    header = {
-        **licence_header(subject.licence),
-        **({"base_model": subject.origin.model} if subject.origin.on_hub else {}),
-        "library_name": "diffusers",
-        "pipeline_tag": "text-to-image",
-        "tags": ["lora", "peft", "diffusers", *TAGS],
-    }
     card = ModelCard(
-        summary=subject,
+        summary=summary,
         key=released.key,
-        embedded=subject.origin.model == EMBEDDED,
+        embedded=summary.origin.model == EMBEDDED,
         files=files,
         prompt=prompt,
         scale=generator.scale,
@@ -59,28 +60,44 @@ def write_model(
         training_digest=released.training_digest,
         train_split=study_info.train_split,
     )
-    write_card(folder, header, card)
+    write_card(folder, _build_header(summary), card)
+
+
+def _build_header(summary: GeneratorSummary) -> JsonObject:
+    """Returns the fields that the Hub reads from the head of a model card."""
+    base_model = {"base_model": summary.origin.model} if summary.origin.on_hub else {}
+    return {
+        **licence_header(summary.licence),
+        **base_model,
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": ["lora", "peft", "diffusers", *TAGS],
+    }
 
 
 def _copy_recipe(weights: Path, folder: Path) -> JsonObject:
-    """Copy the file by which xraysynth knows the model that the LoRA belongs to; its options."""
-    if not (weights / FINETUNE_IDENTITY_FILE).is_file():
+    """Copies the identity of the fine-tuning, if there is one, and returns its options.
+
+    By this file xraysynth recognises which base model the LoRA belongs to.
+    """
+    source = weights / FINETUNE_IDENTITY_FILE
+    if not source.is_file():
         return {}
-    shutil.copyfile(weights / FINETUNE_IDENTITY_FILE, folder / FINETUNE_IDENTITY_FILE)
-    recipe: JsonObject = json.loads((weights / FINETUNE_IDENTITY_FILE).read_text()).get(
-        "recipe", {}
-    )
+    shutil.copyfile(source, folder / FINETUNE_IDENTITY_FILE)
+    recipe: JsonObject = json.loads(source.read_text()).get("recipe", {})
     return recipe
 
 
 def _copy_weights(name: str, path: Path, folder: Path) -> WeightFile:
-    """Copy a file and compare it, and write its adapter settings beside it."""
-    target, data = folder / name, path.read_bytes()
+    """Copies a file of weights, compares the copy, and writes the adapter's settings beside it."""
+    target = folder / name
+    data = path.read_bytes()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
     sha256 = sha256_bytes(data)
     if sha256_bytes(target.read_bytes()) != sha256:
-        raise PoolError(f"{target} differs from {path}; the disk may be damaged")
-    settings = target.with_name(ADAPTER_CONFIG)
-    settings.write_text(json.dumps(read_adapter_settings(path), indent=1) + "\n", encoding="utf-8")
-    return WeightFile(name, settings.relative_to(folder).as_posix(), sha256)
+        raise PoolError(f"the copy {target} differs from {path}; the disk may be damaged")
+    config_file = target.with_name(ADAPTER_CONFIG)
+    settings = json.dumps(read_adapter_settings(path), indent=1)
+    config_file.write_text(settings + "\n", encoding="utf-8")
+    return WeightFile(name, config_file.relative_to(folder).as_posix(), sha256)

@@ -1,4 +1,4 @@
-"""Where images come from, in words that hold on any machine."""
+"""The origin of images: their generator and its training data, described for any machine."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,26 @@ from xraysynth.release.images import DISCLAIMER, TRAINED_ALGORITHMIC_MEDIA
 from xraysynth.seeds import digest, identity
 
 EMBEDDED = "embedded"
+"""Name of the model that is part of this package."""
+
+MAX_SHOWN_LICENCES = 20
+
 _EXCLUDED_SETTINGS = ("type", "name", "content", "model", "revision", "mirrors", "taught_by")
+"""Parts of a generator's identity that are shown elsewhere or mean nothing on other machines."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A generator: `model` is a hub id, "embedded", or the name of a local folder (`is_local`).
+    """The generator of released images.
 
-    `revision` is the commit of a hub id, else the start of the digest of what it was made with.
+    Attributes:
+        name: Name of the generator.
+        title: Its title for people.
+        model: The model's id on the Hub, "embedded", or the name of a local folder.
+        revision: Commit of a model on the Hub; otherwise the start of a digest of the settings.
+        is_local: Whether the model lies in a local folder.
+        seeds_reproducible: Whether the same seed gives the same image.
+        settings: Option -> value.
     """
 
     name: str
@@ -35,11 +47,15 @@ class Origin:
 
     @property
     def on_hub(self) -> bool:
-        """True when the model is a hub id."""
+        """Whether the model is on the Hub."""
         return "/" in self.model
 
     def png_text(self, licence: str) -> dict[str, str]:
-        """What every image of this generator says of itself."""
+        """Returns the text that every PNG of this generator holds: keyword -> value.
+
+        Args:
+            licence: Name of the licence of the images.
+        """
         return {
             "Software": f"xraysynth {__version__}",
             "Disclaimer": DISCLAIMER,
@@ -52,30 +68,40 @@ class Origin:
 
 
 def describe_origin(generator: Generator) -> Origin:
-    """What a generator is, without the folders of this machine."""
-    decides = identity(generator)
+    """Describes a generator without naming folders of this machine."""
+    identity_fields = identity(generator)
     model = str(getattr(generator, "model", "") or getattr(generator, "origin", generator.name))
     is_local = model != EMBEDDED and (Path(model).expanduser().exists() or model[0] in "./~")
     commit = None if is_local else getattr(generator, "revision", None)
-    settings = {
-        name: value
-        for name, value in decides.items()
-        if name not in _EXCLUDED_SETTINGS and isinstance(value, str | int | float)
-    }
     return Origin(
         name=generator.name,
         title=generator.card.title,
         model=Path(model).name if is_local else model,
-        revision=str(commit or f"digest {digest(decides)[:12]}"),
+        revision=str(commit or f"digest {digest(identity_fields)[:12]}"),
         is_local=is_local,
         seeds_reproducible=generator.card.seeds_reproducible,
-        settings=settings,
+        settings=_shown_settings(identity_fields),
     )
+
+
+def _shown_settings(identity_fields: JsonObject) -> dict[str, str | int | float]:
+    settings: dict[str, str | int | float] = {}
+    for name, value in identity_fields.items():
+        if name not in _EXCLUDED_SETTINGS and isinstance(value, str | int | float):
+            settings[name] = value
+    return settings
 
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """The images of a class or of a source, whose `licence` is given."""
+    """Images and patients of one class or of one source.
+
+    Attributes:
+        name: Name of the class or source.
+        images: Number of images.
+        patients: Number of patients.
+        licence: Licence of a source; "" for a class.
+    """
 
     name: str
     images: int
@@ -85,9 +111,14 @@ class GroupCounts:
 
 @dataclass(frozen=True)
 class TrainSplitSummary:
-    """What a generator of a study has learned from, in numbers.
+    """The real train split of a study, in numbers.
 
-    `digest` is the `seen_digest` of a generator that saw all of it.
+    Attributes:
+        images: Number of images.
+        patients: Number of patients.
+        classes: Counts per class.
+        sources: Counts and licence per source.
+        digest: `compute_training_digest` of all images.
     """
 
     images: int
@@ -98,17 +129,17 @@ class TrainSplitSummary:
 
 
 def summarize_train_split(cohort: Manifest) -> TrainSplitSummary:
-    """The numbers of a cohort's train split."""
+    """Counts the images and patients of a cohort's train split, per class and per source."""
     table = cohort.split("train").table
     table = table.assign(patient=patient_keys(table))
+    sources = []
+    for name, rows in table.groupby("source"):
+        sources.append(replace(_count_group(name, rows), licence=_join_licences(rows)))
     return TrainSplitSummary(
         images=len(table),
         patients=int(table["patient"].nunique()),
         classes=[_count_group(name, rows) for name, rows in table.groupby("label")],
-        sources=[
-            replace(_count_group(name, rows), licence=_join_licences(rows))
-            for name, rows in table.groupby("source")
-        ],
+        sources=sources,
         digest=compute_training_digest(set(table["sha256"]) - {""}),
     )
 
@@ -118,27 +149,38 @@ def _count_group(name: str, rows: pd.DataFrame) -> GroupCounts:
 
 
 def _join_licences(rows: pd.DataFrame) -> str:
-    named = sorted(set(rows["license"]) - {""})
-    return "; ".join(named[:20]) or "not recorded"
+    licences = sorted(set(rows["license"]) - {""})
+    return "; ".join(licences[:MAX_SHOWN_LICENCES]) or "not recorded"
 
 
 def compute_training_digest(hashes: Iterable[str]) -> str:
-    """One SHA-256 over the sorted list of the hashes of all images that were learned from.
+    """Computes one SHA-256 over the sorted hashes of all images that were learned from.
 
-    Whoever holds the same cohort can make the list and compare; nobody else learns anything from it.
-    It is one digest of the whole list, so no single image or patient can be looked up in it, and
-    patient ids, of which there are few enough to be guessed, are not part of it.
+    Whoever holds the same cohort can compute the digest and compare; nobody else learns anything
+    from it. It covers the whole list, so that no single image or patient can be looked up in it.
+    Patient ids are not part of it, as there are few enough of them to be guessed.
+
+    Args:
+        hashes: SHA-256 of each image, in any order.
     """
     return digest(sorted(hashes))
 
 
 def read_adapter_settings(weights: Path) -> Mapping[str, JsonObject]:
-    """The adapters' settings in the header of a LoRA file: module -> options of peft's LoraConfig."""
+    """Reads the adapters' settings from the header of a LoRA file.
+
+    Args:
+        weights: A safetensors file.
+
+    Returns:
+        Module of the pipeline -> options of peft's LoraConfig.
+    """
     data = weights.read_bytes()
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    flat = json.loads(header.get("__metadata__", {}).get("lora_adapter_metadata", "{}"))
-    found: dict[str, dict[str, object]] = {}
-    for name, value in flat.items():
+    header_size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + header_size])
+    flat_settings = json.loads(header.get("__metadata__", {}).get("lora_adapter_metadata", "{}"))
+    settings: dict[str, dict[str, object]] = {}
+    for name, value in flat_settings.items():
         module, _, option = name.partition(".")
-        found.setdefault(module, {})[option] = value
-    return found
+        settings.setdefault(module, {})[option] = value
+    return settings

@@ -1,4 +1,4 @@
-"""What is released, under which terms, and where to."""
+"""Options of a release: what is released, under which terms, and where it is uploaded."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -11,13 +11,13 @@ PARTS = ("model", "data", "study")
 
 @dataclass(frozen=True)
 class ReleaseRecipe:
-    """`parts` of the study are written: model, data, study.
+    """Writes `parts` of the study: model (weights), data (images) and study (report and tables).
 
-    `licence` is that of the released parts (empty: derived from the licences of what they come
-    from, as a reading of names). `originals` adds the images as they came from their generator.
-    `acknowledge_terms` states that the data use agreement of a credentialed source allows this
-    release. `push` sends the parts to the Hub with the token in HF_TOKEN, each to a repository of
-    its own whose name starts with `repo` (owner/name), created as `private` or not.
+    `licence` is the licence of the released parts; if it is empty, it is derived from the licences
+    of everything they come from, by their names. `originals` adds the images as their generator
+    returned them. `acknowledge_terms` states that the data use agreement of a credentialed source
+    allows this release. `push` uploads the parts to the Hub with the token in HF_TOKEN, each to its
+    own repository, whose name starts with `repo` (owner/name); a new repository is `private` or not.
     """
 
     parts: Annotated[

@@ -36,7 +36,7 @@ from xraysynth.stages._workspace import Workspace
 SECTIONS = ("release", "study", "source", "generator", "prompts", "generate", "data")
 """The options that this stage reads, besides those of the study."""
 
-CARDS_VERSION = 1
+CARDS_VERSION = 2
 """Raised whenever a card changes, so that old releases are written anew."""
 
 
