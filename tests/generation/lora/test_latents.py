@@ -7,10 +7,10 @@ from diffusers import StableDiffusionPipeline
 from tiny_sd import save_tiny_sd
 
 from xraysynth.errors import XraysynthError
-from xraysynth.generation.lora import latents
+from xraysynth.generation.lora import tensor_files
+from xraysynth.generation.lora.embeddings import encode_captions
 from xraysynth.generation.lora.latents import (
     apply_affine,
-    encode_captions,
     encode_images,
     prior_latents,
     random_affine_maps,
@@ -150,15 +150,15 @@ def test_prior_latents_depend_on_the_model_and_the_prompt(pipeline, tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
-    latents.write_tensors(path, {"x": torch.zeros(3)}, {"step": 1})
+    tensor_files.write_tensors(path, {"x": torch.zeros(3)}, {"step": 1})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        latents.write_tensors(path, {"x": torch.ones(3)}, {"step": 2})
-    tensors, facts = latents.read_tensors(path)
+        tensor_files.write_tensors(path, {"x": torch.ones(3)}, {"step": 2})
+    tensors, facts = tensor_files.read_tensors(path)
     assert facts == {"step": 1}
     assert tensors["x"].sum() == 0
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
@@ -169,4 +169,4 @@ def test_a_file_of_another_origin_is_not_taken(tmp_path):
 
     save_file({"x": torch.zeros(3)}, tmp_path / "a.safetensors")
     with pytest.raises(XraysynthError, match="differs from its digest"):
-        latents.read_tensors(tmp_path / "a.safetensors")
+        tensor_files.read_tensors(tmp_path / "a.safetensors")

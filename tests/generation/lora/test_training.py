@@ -16,11 +16,12 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 import xraysynth
 from xraysynth.errors import ConfigError, DataNotFoundError, XraysynthError
-from xraysynth.generation.lora import examples, latents
+from xraysynth.generation.lora import examples, tensor_files
 from xraysynth.generation.lora.adapters import add_adapters, save_adapters
 from xraysynth.generation.lora.checkpoint import CHECKPOINT
 from xraysynth.generation.lora.recipe import LoraOptimizer, LoraRecipe
-from xraysynth.generation.lora.training import learning_rate, train
+from xraysynth.generation.lora.training import train
+from xraysynth.generation.lora.training_loop import learning_rate
 from xraysynth.records import CaptionedImages
 
 torch.set_num_threads(1)
@@ -283,7 +284,7 @@ def test_a_killed_process_goes_on_where_it_was(trained, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    step = latents.read_tensors(tmp_path / "run" / CHECKPOINT)[1]["step"]
+    step = tensor_files.read_tensors(tmp_path / "run" / CHECKPOINT)[1]["step"]
     assert step == 5
 
     seen, expected = [], []
@@ -333,7 +334,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         trained(recipe(checkpoint_every_steps=2))
-    _, facts = latents.read_tensors(tmp_path / "run" / CHECKPOINT)
+    _, facts = tensor_files.read_tensors(tmp_path / "run" / CHECKPOINT)
     assert facts["step"] == 2
     assert [p.name for p in (tmp_path / "run").iterdir()] == [CHECKPOINT]
     _, result = trained(recipe(checkpoint_every_steps=2))
@@ -353,7 +354,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(
     monkeypatch.setattr(Learner, "_step_loss", broken)
     with pytest.raises(XraysynthError, match=r"step 5: loss nan.*learning rate.*Lower lora\.lear"):
         trained(recipe(steps=6, checkpoint_every_steps=1))
-    assert latents.read_tensors(tmp_path / "run" / CHECKPOINT)[1]["step"] == 4
+    assert tensor_files.read_tensors(tmp_path / "run" / CHECKPOINT)[1]["step"] == 4
 
 
 def test_clipping_bounds_the_gradient(trained, monkeypatch):
@@ -531,7 +532,7 @@ def test_few_images_are_refused(trained):
 
 def test_images_of_a_side_the_model_cannot_draw_are_refused(trained):
     odd = CaptionedImages(np.zeros((8, 33, 33), np.uint8), [["x"]] * 8)
-    with pytest.raises(ConfigError, match="sides divisible by 2"):
+    with pytest.raises(ConfigError, match="height and width that are divisible by 2"):
         trained(recipe(), data=odd)
 
 

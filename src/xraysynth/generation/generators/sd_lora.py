@@ -36,7 +36,7 @@ from xraysynth.records import (
 from xraysynth.seeds import digest
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from xraysynth.generation.lora.training import LoraResult
+    from xraysynth.generation.lora.training_loop import LoraResult
 
 
 @dataclass(frozen=True)

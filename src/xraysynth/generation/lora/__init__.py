@@ -1,10 +1,10 @@
-"""Low-rank adaptation of Stable Diffusion to radiographs, by `training.train`.
+"""Low-rank adaptation (LoRA) of Stable Diffusion to radiographs, by `training.train`.
 
-`recipe` has the options. `latents` encodes images and captions once, `examples` draws the batch of each
-step from them, `denoise_batches` says what is predicted and how an error counts, and `learner` takes the
-steps. `adapters` puts the layers into a pipeline and writes them, `checkpoint` is what a training that
-was killed goes on from, `acceleration` sets up processes and number formats, and `folder` finds a LoRA
-that exists.
+`recipe` has the options. `latents` and `embeddings` encode images and captions once into a cache,
+`examples` draws the batch of each step, `denoising` defines the prediction target and its loss,
+`learner` takes an optimiser step, and `training_loop` repeats it. `adapters` adds LoRA layers to a
+pipeline and saves them, `checkpoint` holds what a killed training resumes from, and `folder` finds the
+files of a LoRA that exists.
 
     >>> from xraysynth.generation.lora.folder import LoraFolder
     >>> LoraFolder("sd_lora", "mine/pytorch_lora_weights.safetensors").path.as_posix()
@@ -15,11 +15,15 @@ __all__ = [
     "acceleration",
     "adapters",
     "checkpoint",
-    "denoise_batches",
+    "denoising",
+    "embeddings",
     "examples",
     "folder",
+    "history",
     "latents",
     "learner",
     "recipe",
+    "tensor_files",
     "training",
+    "training_loop",
 ]

@@ -1,6 +1,6 @@
-"""The processes and the number format of a fine-tuning, by accelerate."""
+"""Sets up the processes, the device and the number format of a fine-tuning, with accelerate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,36 +13,65 @@ from xraysynth.generation.lora.recipe import LoraRecipe
 
 @contextmanager
 def accelerator_for(recipe: LoraRecipe) -> Iterator[Accelerator]:
-    """Accelerate over the processes that were launched; what is set up here is undone at the end.
+    """Provide an `Accelerator` over the launched processes, and clean up after the training.
 
-    So is what is drawn from torch's global generators.
+    Afterwards torch's random generators are as before, and the process group and accelerate's shared
+    state are gone if this call has set them up.
+
+    Args:
+        recipe: Its `precision` is the number format; its `batch_size` is shared by all processes.
+
+    Yields:
+        The accelerator, on the GPU of this process or on the CPU.
+
+    Raises:
+        ConfigError: If the batch size is not divisible by the number of processes, or fp16 is set
+            without a GPU.
     """
-    own_group = not torch.distributed.is_initialized()
-    own_state, own_settings = not PartialState._shared_state, not AcceleratorState._shared_state
+    had_process_group = torch.distributed.is_initialized()
+    had_process_state = bool(PartialState._shared_state)
+    had_settings = bool(AcceleratorState._shared_state)
     accelerator = Accelerator(
         mixed_precision=_resolve_precision(recipe.precision), cpu=not torch.cuda.is_available()
     )
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     try:
-        if recipe.batch_size % accelerator.num_processes:
-            raise ConfigError(
-                f"lora.batch_size={recipe.batch_size} must be divisible by the number of "
-                f"processes, {accelerator.num_processes}"
-            )
+        _require_divisible_batch(recipe, accelerator.num_processes)
         with torch.random.fork_rng(devices):
             yield accelerator
     finally:
-        if own_group and torch.distributed.is_initialized():
+        if not had_process_group and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        if own_settings:  # else a later run in this process could not choose another precision
+        if not had_settings:  # else a later run in this process could not choose another precision
             GradientState._reset_state()
-            AcceleratorState._reset_state(reset_partial_state=own_state)
+            AcceleratorState._reset_state(reset_partial_state=not had_process_state)
+
+
+def _require_divisible_batch(recipe: LoraRecipe, num_processes: int) -> None:
+    if recipe.batch_size % num_processes:
+        raise ConfigError(
+            f"lora.batch_size={recipe.batch_size} must be divisible by the number of processes, "
+            f"{num_processes}"
+        )
 
 
 def _resolve_precision(precision: str) -> str:
-    cuda = torch.cuda.is_available()
-    if precision == "fp16" and not cuda:
+    """Return accelerate's name of the number format; `auto` is bf16 on a GPU, float32 on a CPU."""
+    has_gpu = torch.cuda.is_available()
+    if precision == "fp16" and not has_gpu:
         raise ConfigError("lora.precision=fp16 needs a GPU; set lora.precision=auto")
     if precision == "auto":
-        return "bf16" if cuda else "no"
+        return "bf16" if has_gpu else "no"
     return precision
+
+
+@contextmanager
+def on_device(modules: Sequence[torch.nn.Module], device: torch.device) -> Iterator[None]:
+    """Move modules to a device, and back to the CPU afterwards: a GPU's memory is for the UNet."""
+    for module in modules:
+        module.to(device)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.to("cpu")

@@ -1,4 +1,4 @@
-"""LoRA layers in a Stable Diffusion pipeline: adding them, and writing them for diffusers."""
+"""Adds LoRA layers to a Stable Diffusion pipeline, and saves them in diffusers' format."""
 
 import json
 import tempfile
@@ -12,28 +12,43 @@ from peft.utils import get_peft_model_state_dict
 
 from xraysynth.errors import ConfigError, format_some
 from xraysynth.files import write_atomically
+from xraysynth.generation.lora.embeddings import text_encoders
 from xraysynth.generation.lora.folder import LORA_WEIGHT_NAME
-from xraysynth.generation.lora.latents import text_encoders
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.seeds import derive_seed
 
 TEXT_ENCODER_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+"""Attention layers of a text encoder that carry a LoRA when `LoraRecipe.text_encoder` is set."""
 
 
 def check_targets(unet: torch.nn.Module, targets: Sequence[str]) -> None:
-    """Raise `ConfigError` for a target that no linear or convolutional layer's name ends in."""
-    layers = (torch.nn.Linear, torch.nn.Conv2d)
-    names = [f".{name}" for name, module in unet.named_modules() if isinstance(module, layers)]
-    unknown = [t for t in targets if not any(name.endswith(f".{t}") for name in names)]
+    """Check that every target of the recipe names at least one layer of the UNet.
+
+    Args:
+        unet: UNet of the pipeline.
+        targets: Endings of dotted module names, such as `to_q` or `to_out.0`.
+
+    Raises:
+        ConfigError: If no linear or convolutional layer has a name that ends in one of the targets.
+    """
+    layer_names = []
+    for name, module in unet.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            layer_names.append(f".{name}")
+    unknown = []
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name in layer_names):
+            unknown.append(target)
     if unknown:
+        available = sorted(set(map(_layer_suffix, layer_names)))
         raise ConfigError(
             f"lora.targets: the UNet has no linear or convolutional layer {format_some(unknown)}; "
-            f"it has {format_some(sorted({_layer_suffix(name) for name in names}), 30)}"
+            f"it has {format_some(available, 30)}"
         )
 
 
 def _layer_suffix(name: str) -> str:
-    """The last part of a dotted name, with those before it where it is a number."""
+    """Return the last part of a dotted name, with the part before it where the last is a number."""
     parts = name.split(".")
     start = -1
     while parts[start].isdigit():
@@ -42,55 +57,79 @@ def _layer_suffix(name: str) -> str:
 
 
 def trained_modules(pipeline: Any, recipe: LoraRecipe) -> dict[str, Any]:
-    """The modules of the pipeline that the recipe trains, by name."""
+    """Return the modules of the pipeline that the recipe trains, by their name in the pipeline."""
     encoders = text_encoders(pipeline) if recipe.text_encoder else {}
     return {"unet": pipeline.unet, **encoders}
 
 
 def add_adapters(pipeline: Any, recipe: LoraRecipe) -> list[torch.nn.Parameter]:
-    """Add LoRA layers to a frozen pipeline; their parameters, in a fixed order.
+    """Add LoRA layers to a frozen pipeline (Hu et al., arXiv:2106.09685, equation 3).
 
-    What they start from depends on the recipe's seed alone; the pipeline draws as before.
+    The initial weights depend on the recipe's seed alone. The second matrix of every LoRA starts at
+    zero, so the pipeline generates the same images as before.
+
+    Args:
+        pipeline: Stable Diffusion pipeline whose parameters do not require gradients.
+        recipe: Rank, alpha, dropout, targets and seed of the LoRA.
+
+    Returns:
+        The parameters of the LoRA layers, in a fixed order.
     """
+    modules = trained_modules(pipeline, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
-        for name, module in trained_modules(pipeline, recipe).items():
-            module.add_adapter(
-                LoraConfig(
-                    r=recipe.rank,
-                    lora_alpha=recipe.alpha,  # type: ignore[arg-type] # any number will do
-                    lora_dropout=recipe.dropout,
-                    target_modules=list(recipe.targets) if name == "unet" else TEXT_ENCODER_TARGETS,
-                    init_lora_weights="gaussian",
-                )
+        for name, module in modules.items():
+            targets = list(recipe.targets) if name == "unet" else TEXT_ENCODER_TARGETS
+            config = LoraConfig(
+                r=recipe.rank,
+                lora_alpha=recipe.alpha,  # type: ignore[arg-type] # any number will do
+                lora_dropout=recipe.dropout,
+                target_modules=targets,
+                init_lora_weights="gaussian",
             )
-    modules = trained_modules(pipeline, recipe).values()
-    return [p for module in modules for p in module.parameters() if p.requires_grad]
+            module.add_adapter(config)
+    parameters: list[torch.nn.Parameter] = []
+    for module in modules.values():
+        parameters.extend(filter(_requires_grad, module.parameters()))
+    return parameters
+
+
+def _requires_grad(parameter: torch.nn.Parameter) -> bool:
+    return parameter.requires_grad
 
 
 def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
-    """Write `pytorch_lora_weights.safetensors`; the same layers always give the same bytes.
+    """Write the LoRA layers to `pytorch_lora_weights.safetensors`, as diffusers reads it.
 
-    Its metadata holds the adapters' settings: without them a reader takes alpha to be the rank.
+    Equal layers give equal bytes. The metadata of the file holds the settings of the adapters: without
+    them a reader would assume that alpha equals the rank.
+
+    Args:
+        pipeline: Pipeline with LoRA layers.
+        recipe: Recipe that the layers were added by.
+        folder: Folder to write to.
+
+    Returns:
+        The path of the file.
     """
     options: dict[str, object] = {}
     for name, module in trained_modules(pipeline, recipe).items():
-        # In peft's names: in diffusers' own, attention is named in one way and convolutions in another,
-        # and its reader then drops the attention without a word.
+        # Names are peft's: diffusers' own names differ between attention and convolutions, and its
+        # reader then silently drops the attention layers.
         layers = get_peft_model_state_dict(module)
         settings = module.peft_config["default"].to_dict()
         settings["target_modules"] = sorted(settings["target_modules"])
         options[f"{name}_lora_layers"] = layers
         options[f"{name}_lora_adapter_metadata"] = settings
-    with tempfile.TemporaryDirectory() as elsewhere:
-        pipeline.save_lora_weights(elsewhere, **options)
-        data = (Path(elsewhere) / LORA_WEIGHT_NAME).read_bytes()
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        pipeline.save_lora_weights(temporary_folder, **options)
+        data = (Path(temporary_folder) / LORA_WEIGHT_NAME).read_bytes()
     write_atomically(folder / LORA_WEIGHT_NAME, _sort_header(data))
     return folder / LORA_WEIGHT_NAME
 
 
 def _sort_header(data: bytes) -> bytes:
-    """A safetensors file with its metadata, which is written in an order of chance, in order."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()

@@ -1,33 +1,35 @@
-"""Images with captions as a diffusion model trains on them, and what each step draws from them."""
+"""Prepares images with captions for the training of a diffusion model, and draws the batch of each step."""
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xraysynth.generation.lora.latents import (
-    Embeddings,
-    Latents,
-    encode_captions,
-    encode_images,
-    images_digest,
-    prior_latents,
-)
+from xraysynth.generation.lora.embeddings import Embeddings, encode_captions
+from xraysynth.generation.lora.latents import Latents, encode_images, prior_latents
 from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.generation.lora.tensor_files import images_digest
 from xraysynth.records import CaptionedImages
 from xraysynth.seeds import derive_seed, digest
 
 MIN_VALIDATION_DRAWS, MAX_VALIDATION_DRAWS = 64, 256
-"""Bounds on the (image, timestep) pairs of a validation loss."""
+"""Bounds on the number of (image, timestep) pairs of a validation loss."""
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What one step trains on: noise-free latents, noise, timesteps and the numbers of captions."""
+    """Inputs of one training step for B images.
+
+    Attributes:
+        latents: Latents without noise, `(B, c, h, w)` float32.
+        noise: Noise that is added to them, `(B, c, h, w)` float32.
+        timesteps: Timestep of each image, `(B,)` int64.
+        caption_ids: Position of each image's caption in `TrainingData.prompts`, `(B,)` int64.
+    """
 
     latents: Tensor
     noise: Tensor
@@ -35,23 +37,44 @@ class TrainingBatch:
     caption_ids: Tensor
 
     def __getitem__(self, index: Any) -> "TrainingBatch":
-        return TrainingBatch(*(getattr(self, f.name)[index] for f in fields(self)))
+        return TrainingBatch(
+            latents=self.latents[index],
+            noise=self.noise[index],
+            timesteps=self.timesteps[index],
+            caption_ids=self.caption_ids[index],
+        )
 
     def __len__(self) -> int:
         return len(self.caption_ids)
 
     def to(self, device: torch.device) -> "TrainingBatch":
-        """The same on another device."""
-        return TrainingBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+        """Return a copy of the batch on a device."""
+        return TrainingBatch(
+            latents=self.latents.to(device),
+            noise=self.noise.to(device),
+            timesteps=self.timesteps.to(device),
+            caption_ids=self.caption_ids.to(device),
+        )
 
     def __add__(self, other: "TrainingBatch") -> "TrainingBatch":
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return TrainingBatch(*(torch.cat(pair) for pair in pairs))
+        return TrainingBatch(
+            latents=torch.cat((self.latents, other.latents)),
+            noise=torch.cat((self.noise, other.noise)),
+            timesteps=torch.cat((self.timesteps, other.timesteps)),
+            caption_ids=torch.cat((self.caption_ids, other.caption_ids)),
+        )
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Latents and, for every image, the numbers of its captions; `empty` is that of no caption."""
+    """Encoded images with their captions, from which batches are drawn.
+
+    Attributes:
+        latents: Latents of N images in V variants.
+        caption_ids: For every image, the positions of its captions in `TrainingData.prompts`.
+        empty_caption_id: Position of the empty caption.
+        num_train_timesteps: Number of timesteps of the noise schedule.
+    """
 
     latents: Latents
     caption_ids: Sequence[Sequence[int]]
@@ -62,67 +85,98 @@ class Examples:
         return len(self.caption_ids)
 
     def draw(self, step: int, recipe: LoraRecipe) -> TrainingBatch:
-        """The batch of a step over all processes; it depends on the seed and the step alone.
+        """Draw the batch of a step, for all processes together.
 
-        Every image is drawn once before any is drawn again.
+        Every image is drawn once before any image is drawn again. Each draw takes a random variant, a
+        random caption and a sample of the posterior.
+
+        Args:
+            step: Number of the step, from 0. With the recipe's seed it decides the batch.
+            recipe: Its `batch_size`, `caption_dropout`, `noise_offset` and `seed` are used.
+
+        Returns:
+            A batch of `batch_size` images on the CPU.
         """
         size = recipe.batch_size
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "step", step))
-        index = _epoch_indices(recipe.seed, step * size, size, len(self))
-        variant = torch.randint(self.latents.mean.shape[1], (size,), generator=generator)
-        which, dropped = torch.rand((2, size), generator=generator)
-        captions = self._draw_caption_ids(index, which)
-        captions[dropped < recipe.caption_dropout] = self.empty_caption_id
+        image_ids = _epoch_indices(recipe.seed, step * size, size, len(self))
+        variants = torch.randint(self.latents.mean.shape[1], (size,), generator=generator)
+        caption_choices, dropout = torch.rand((2, size), generator=generator)
+        caption_ids = self._draw_caption_ids(image_ids, caption_choices)
+        caption_ids[dropout < recipe.caption_dropout] = self.empty_caption_id
         return TrainingBatch(
-            self._sample_latents(index, variant, generator),
-            self._draw_noise(size, generator, recipe.noise_offset),
-            torch.randint(self.num_train_timesteps, (size,), generator=generator),
-            captions,
+            latents=self._sample_latents(image_ids, variants, generator),
+            noise=self._draw_noise(size, generator, recipe.noise_offset),
+            timesteps=torch.randint(self.num_train_timesteps, (size,), generator=generator),
+            caption_ids=caption_ids,
         )
 
     def draw_prior(self, step: int, recipe: LoraRecipe) -> TrainingBatch:
-        """As many images of the untuned model; here the mean holds them, and nothing is dropped."""
+        """Draw a batch of prior images, which the untuned model has generated.
+
+        Their latents are in `latents.mean`. No caption is dropped.
+
+        Args:
+            step: Number of the step, from 0.
+            recipe: Its `batch_size`, `noise_offset` and `seed` are used.
+
+        Returns:
+            A batch of `batch_size` images on the CPU.
+        """
         size = recipe.batch_size
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "prior step", step))
-        index = torch.randint(len(self), (size,), generator=generator)
+        image_ids = torch.randint(len(self), (size,), generator=generator)
         return TrainingBatch(
-            self.latents.mean[index, 0],
-            self._draw_noise(size, generator, recipe.noise_offset),
-            torch.randint(self.num_train_timesteps, (size,), generator=generator),
-            self._draw_caption_ids(index, torch.zeros(size)),
+            latents=self.latents.mean[image_ids, 0],
+            noise=self._draw_noise(size, generator, recipe.noise_offset),
+            timesteps=torch.randint(self.num_train_timesteps, (size,), generator=generator),
+            caption_ids=self._draw_caption_ids(image_ids, torch.zeros(size)),
         )
 
     def draw_validation(self) -> TrainingBatch:
-        """The same draws for every recipe: each stratum of timesteps once, over all images."""
-        count = min(max(len(self), MIN_VALIDATION_DRAWS), MAX_VALIDATION_DRAWS)
+        """Draw the batch of the validation loss, which is equal for every recipe and step.
+
+        Timesteps are stratified: each of n equal intervals occurs once, where n is the number of
+        images, but at least `MIN_VALIDATION_DRAWS` and at most `MAX_VALIDATION_DRAWS`. The images are
+        spread evenly over the validation split.
+        """
+        size = min(max(len(self), MIN_VALIDATION_DRAWS), MAX_VALIDATION_DRAWS)
         generator = torch.Generator().manual_seed(derive_seed(0, "validation"))
-        index = torch.arange(count) * max(1, len(self) / count)
-        strata = torch.randperm(count, generator=generator)
+        positions = torch.arange(size) * max(1, len(self) / size)
+        image_ids = positions.long() % len(self)
+        strata = torch.randperm(size, generator=generator)
         return TrainingBatch(
-            self._sample_latents(index.long() % len(self), torch.zeros(count).long(), generator),
-            self._draw_noise(count, generator, 0.0),
-            ((strata + 0.5) * self.num_train_timesteps / count).long(),
-            self._draw_caption_ids(
-                index.long() % len(self), torch.rand(count, generator=generator)
-            ),
+            latents=self._sample_latents(image_ids, torch.zeros(size).long(), generator),
+            noise=self._draw_noise(size, generator, 0.0),
+            timesteps=((strata + 0.5) * self.num_train_timesteps / size).long(),
+            caption_ids=self._draw_caption_ids(image_ids, torch.rand(size, generator=generator)),
         )
 
-    def _draw_caption_ids(self, index: Tensor, uniform: Tensor) -> Tensor:
-        lists = (self.caption_ids[int(i)] for i in index)
-        return torch.tensor([c[int(w * len(c))] for c, w in zip(lists, uniform, strict=True)])
+    def _draw_caption_ids(self, image_ids: Tensor, uniform: Tensor) -> Tensor:
+        """Choose a caption of each image by a number in [0, 1)."""
+        chosen_ids = []
+        for image_id, number in zip(image_ids.tolist(), uniform, strict=True):
+            caption_ids = self.caption_ids[image_id]
+            chosen_ids.append(caption_ids[int(number * len(caption_ids))])
+        return torch.tensor(chosen_ids)
 
-    def _sample_latents(self, index: Tensor, variant: Tensor, generator: torch.Generator) -> Tensor:
-        mean, std = self.latents.mean[index, variant], self.latents.std[index, variant]
+    def _sample_latents(
+        self, image_ids: Tensor, variants: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Sample latents `(B, c, h, w)` from the posterior of the autoencoder."""
+        mean = self.latents.mean[image_ids, variants]
+        std = self.latents.std[image_ids, variants]
         return mean + std * torch.randn(mean.shape, generator=generator)
 
     def _draw_noise(self, size: int, generator: torch.Generator, offset: float) -> Tensor:
+        """Draw noise `(size, c, h, w)`, with an offset per channel of standard deviation `offset`."""
         shape = (size, *self.latents.mean.shape[2:])
         shift = torch.randn((*shape[:2], 1, 1), generator=generator)
         return torch.randn(shape, generator=generator) + offset * shift
 
 
 def _epoch_indices(seed: int, start: int, size: int, n: int) -> Tensor:
-    """Image numbers at positions `start` to `start + size` of permutations of n, end to end."""
+    """Return positions `start` to `start + size` of an endless row of permutations of n images."""
     positions = range(start, start + size)
     return torch.stack([_permutation(seed, p // n, n)[p % n] for p in positions])
 
@@ -135,9 +189,14 @@ def _permutation(seed: int, epoch: int, n: int) -> Tensor:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that is trained on.
+    """All data of a fine-tuning, encoded.
 
-    Captions are numbers of `prompts`; `embeddings` is None where the text encoder is trained too.
+    Attributes:
+        training: Images of the train split.
+        validation: Images of the validation split; None if there are none.
+        prior: Images of the untuned model; None without prior preservation.
+        prompts: Distinct captions, sorted, to which caption ids refer.
+        embeddings: Embeddings of `prompts`; None if the text encoder is trained too.
     """
 
     training: Examples
@@ -162,26 +221,38 @@ def prepare_training_data(
     device: torch.device,
     cache: Path,
 ) -> TrainingData:
-    """Encode images and captions, and draw what the recipe wants of the untuned model."""
-    prompts = _distinct_prompts([training, validation], recipe)
-    number = {text: index for index, text in enumerate(prompts)}
+    """Encode images and captions, and sample the prior images of the untuned model.
+
+    Args:
+        pipeline: Stable Diffusion pipeline on the CPU, before fine-tuning.
+        training: Images of the train split.
+        validation: Images of the validation split, if any.
+        recipe: Its `variants`, `text_encoder` and prior settings are used.
+        device: Device to compute on.
+        cache: Folder of cache files.
+
+    Returns:
+        The encoded data, on the CPU.
+    """
+    prompts = _distinct_prompts(training, validation, recipe)
+    prompt_ids = {prompt: index for index, prompt in enumerate(prompts)}
     timesteps = pipeline.scheduler.config.num_train_timesteps
 
     def build_examples(latents: Latents, captions: Sequence[Sequence[str]]) -> Examples:
-        numbers = [[number[text] for text in texts] for texts in captions]
-        return Examples(latents, numbers, number[""], timesteps)
+        caption_ids = [list(map(prompt_ids.__getitem__, texts)) for texts in captions]
+        return Examples(latents, caption_ids, prompt_ids[""], timesteps)
 
-    def encode_examples(part: CaptionedImages, variants: int) -> Examples:
+    def encode_examples(split: CaptionedImages, variants: int) -> Examples:
         latents = encode_images(
-            pipeline, part.images, variants=variants, device=device, cache=cache
+            pipeline, split.images, variants=variants, device=device, cache=cache
         )
-        return build_examples(latents, part.captions)
+        return build_examples(latents, split.captions)
 
     prior = None
     if recipe.prior_images:
         side_px = training.images.shape[1]
-        drawn = prior_latents(pipeline, recipe, side_px=side_px, device=device, cache=cache)
-        prior = build_examples(drawn, [[recipe.prior_prompt]] * recipe.prior_images)
+        latents = prior_latents(pipeline, recipe, side_px=side_px, device=device, cache=cache)
+        prior = build_examples(latents, [[recipe.prior_prompt]] * recipe.prior_images)
     embeddings = None
     if not recipe.text_encoder:
         embeddings = encode_captions(pipeline, prompts, device=device, cache=cache)
@@ -194,12 +265,23 @@ def prepare_training_data(
     )
 
 
-def _distinct_prompts(parts: Sequence[CaptionedImages | None], recipe: LoraRecipe) -> list[str]:
-    texts = {text for part in parts if part for captions in part.captions for text in captions}
-    return sorted(texts | {""} | ({recipe.prior_prompt} if recipe.prior_images else set()))
+def _distinct_prompts(
+    training: CaptionedImages, validation: CaptionedImages | None, recipe: LoraRecipe
+) -> list[str]:
+    """Return all captions, the empty caption and the prior prompt, sorted."""
+    prompts = {""}
+    prompts.update(*training.captions)
+    if validation:
+        prompts.update(*validation.captions)
+    if recipe.prior_images:
+        prompts.add(recipe.prior_prompt)
+    return sorted(prompts)
 
 
 def training_data_digest(training: CaptionedImages, validation: CaptionedImages | None) -> str:
-    """SHA-256 (hex) over images and captions."""
-    parts = [part for part in (training, validation) if part]
-    return digest([[images_digest(p.images), [list(c) for c in p.captions]] for p in parts])
+    """Return the SHA-256 (hex) of the images and captions of both splits."""
+    values = []
+    for split in (training, validation):
+        if split:
+            values.append([images_digest(split.images), list(map(list, split.captions))])
+    return digest(values)

@@ -1,4 +1,4 @@
-"""A LoRA as files: its weights, or those of each class, and the records beside them."""
+"""Finds the files of a LoRA that exists: its weights, or one file per class, and the records beside them."""
 
 import json
 from dataclasses import dataclass
@@ -9,19 +9,24 @@ from xraysynth.records import JsonObject
 
 LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors"
 FINETUNE_IDENTITY_FILE = "lesson.json"
-"""File beside the weights that says which model they adapt, and by which recipe."""
+"""File beside the weights that says which base model they adapt, and by which recipe."""
 
 
 @dataclass(frozen=True)
 class LoraFolder:
-    """The LoRA that generator `name` finds at `weights`: a folder, or a file in one."""
+    """Location of a LoRA.
+
+    Attributes:
+        name: Name of the generator, for errors.
+        weights: Folder of the LoRA, or its safetensors file; None before fine-tuning.
+    """
 
     name: str
     weights: str | None
 
     @property
     def path(self) -> Path:
-        """The folder; `ConfigError` where there is none yet, or for a pickle."""
+        """Folder of the LoRA; `ConfigError` before fine-tuning, and for a pickle."""
         if self.weights is None:
             raise ConfigError(
                 f"generator.{self.name} has no LoRA yet; make it with `xraysynth finetune`, or name one "
@@ -37,27 +42,35 @@ class LoraFolder:
 
     @property
     def weight_files(self) -> list[Path]:
-        """The LoRA, or one per class."""
-        folder = self.path
-        name = Path(str(self.weights)).name
-        file = folder / (name if name.endswith(".safetensors") else LORA_WEIGHT_NAME)
-        files = [file] if file.exists() else sorted(folder.glob(f"*/{LORA_WEIGHT_NAME}"))
+        """Weight file of the LoRA, or one file per class, in folders named by the classes.
+
+        Raises `DataNotFoundError` if the folder has neither.
+        """
+        file = self.path / self._file_name
+        files = [file] if file.exists() else sorted(self.path.glob(f"*/{LORA_WEIGHT_NAME}"))
         if not files:
-            pickles = [p.name for p in folder.glob("*.bin")]
-            hint = f"; {pickles[0]} is a pickle and is not read" if pickles else ""
+            pickles = list(self.path.glob("*.bin"))
+            hint = f"; {pickles[0].name} is a pickle and is not read" if pickles else ""
             raise DataNotFoundError(
-                f"generator.{self.name}.weights: no {file.name} in {folder}{hint}; make it with "
-                "`xraysynth finetune`, or name the folder or file of a LoRA"
+                f"generator.{self.name}.weights: there is no {file.name} in {self.path}{hint}; make it "
+                "with `xraysynth finetune`, or name the folder or file of a LoRA"
             )
         return files
 
+    @property
+    def _file_name(self) -> str:
+        name = Path(str(self.weights)).name
+        return name if name.endswith(".safetensors") else LORA_WEIGHT_NAME
+
     def find_file(self, name: str) -> Path | None:
-        """A file beside the LoRA, or beside all of those of the classes, if there is one."""
-        folder = self.path
-        return next((f / name for f in (folder, folder.parent) if (f / name).is_file()), None)
+        """Find a file beside the weights; for the LoRA of one class, also in the folder of all classes."""
+        for folder in (self.path, self.path.parent):
+            if (folder / name).is_file():
+                return folder / name
+        return None
 
     @property
     def finetune_identity(self) -> JsonObject:
-        """What the weights were made by (`Learner.finetune_identity`); empty where that is not recorded."""
+        """Record of base model and recipe (`SdLora.finetune_identity`); empty if there is none."""
         path = self.find_file(FINETUNE_IDENTITY_FILE)
         return {} if path is None else dict(json.loads(path.read_text()))
