@@ -60,7 +60,7 @@ def build_scheduler(
         ConfigError: If the class would ignore one of `options` or a setting in `TRAINING_OPTIONS`, or
             if signal remains at its last timestep although zero terminal SNR is required.
     """
-    required: dict[str, Any] = {}
+    required: dict[str, object] = {}
     for name in TRAINING_OPTIONS:
         if config.get(name):
             required[name] = config[name]

@@ -12,7 +12,7 @@ import pytest
 from hub_server import Hub
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.generation.generators import _loading
+from xraysynth.generation.generators import _hub
 from xraysynth.generation.generators._engines import resolve_device, resolve_dtype
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.generation.ledger import Ledger
@@ -146,7 +146,7 @@ def tiny_vae(tmp_path_factory):
 
 def test_a_decoder_whose_weights_are_not_in_the_file_is_refused(tiny_sd):
     generator = StableDiffusion(model=str(tiny_sd), tiny_vae=str(tiny_sd / "vae"), steps=2)
-    with pytest.raises(ConfigError, match=r"tiny_vae: .* is no small autoencoder .* are missing"):
+    with pytest.raises(ConfigError, match=r"tiny_vae: .* is no tiny VAE .* are missing"):
         _ = generator.pipeline
 
 
@@ -287,8 +287,8 @@ def test_a_hub_that_refuses_is_given_up_at_once(online, asked):
 
 
 def test_a_hub_that_never_answers_is_given_up_within_seconds(online, asked, monkeypatch):
-    assert _loading.HUB_TIMEOUT_SECONDS <= 5
-    monkeypatch.setattr(_loading, "HUB_TIMEOUT_SECONDS", 0.5)
+    assert _hub.HUB_TIMEOUT_SECONDS <= 5
+    monkeypatch.setattr(_hub, "HUB_TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         online(f"http://127.0.0.1:{silent.getsockname()[1]}")
         fails("cannot be reached: .*(timed out|no answer in 0.5 s)")

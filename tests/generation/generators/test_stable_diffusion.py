@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.generation.generators.stable_diffusion import (
-    SCHEDULERS,
-    StableDiffusion,
-    outcome_from_image,
-)
+from xraysynth.generation.generators._outcomes import outcome_from_image
+from xraysynth.generation.generators.stable_diffusion import SCHEDULERS, StableDiffusion
 from xraysynth.records import Request
 from xraysynth.seeds import identity
 

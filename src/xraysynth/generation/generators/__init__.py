@@ -1,9 +1,9 @@
-"""What makes images: one file and one yaml each.
+"""Image generators: one module and one yaml file each.
 
-A generator is a frozen dataclass with what `base.Generator` asks for: its constructor is its
-configuration, the identity of its pools and the record. `stable_diffusion` draws with a diffusion
-model on this machine, `sd_lora` with one that is fine-tuned on the study's train split, `dalle` asks
-an images API, and `archive` takes images that exist.
+A generator is a frozen dataclass that fulfils `base.Generator`: the fields of its constructor are its
+options, the identity of its pools and their record. `stable_diffusion` samples from a diffusion model on
+this machine, `sd_lora` from one that is fine-tuned on the study's train split, `dalle` calls an images
+API, and `archive` reads images that exist already.
 
     >>> from xraysynth.generation.generators.archive import Archive
     >>> from xraysynth.generation.generators.dalle import Dalle

@@ -1,4 +1,4 @@
-"""Batches made ahead in a thread, and halved when memory runs out."""
+"""Batches that are prepared ahead in a thread, and halved when memory runs out."""
 
 import re
 import sys
@@ -16,14 +16,22 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class CancelledSampling(Exception):
-    """Nobody wants the batch any more."""
+    """Raised within a batch whose consumer has stopped iterating."""
 
 
 def prefetch(items: Iterable[T], stop: Event, *, depth: int = 1) -> Iterator[T]:
-    """The items, made in a thread of their own, of which at most `depth` wait to be taken.
+    """Iterate over items that a background thread produces ahead.
 
-    An error in the thread is raised here. When the caller stops early, `stop` is set, and the thread
-    has ended before this returns.
+    An exception in the thread is raised here. When the iteration ends early, `stop` is set and the
+    thread has ended before this generator returns.
+
+    Args:
+        items: Items; the thread iterates over them.
+        stop: Event that asks the thread to end. The producer of `items` may watch it too.
+        depth: Largest number of items that wait to be consumed.
+
+    Yields:
+        The items, in order.
     """
     queue: Queue[tuple[str, Any]] = Queue(depth)
 
@@ -49,16 +57,21 @@ def prefetch(items: Iterable[T], stop: Event, *, depth: int = 1) -> Iterator[T]:
             yield value
     finally:
         stop.set()
-        while thread.is_alive():  # it may be waiting for a place in the queue
-            try:
-                queue.get(timeout=0.02)
-            except Empty:
-                continue
-        thread.join()
+        _drain_until_finished(queue, thread)
+
+
+def _drain_until_finished(queue: "Queue[tuple[str, Any]]", thread: Thread) -> None:
+    """Wait for a thread that may be waiting for room in the queue."""
+    while thread.is_alive():
+        try:
+            queue.get(timeout=0.02)
+        except Empty:
+            continue
+    thread.join()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for what torch, Python and OpenVINO raise when memory runs out."""
+    """Return whether an error is one that Python, torch or OpenVINO raises when memory runs out."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -67,19 +80,36 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class AdaptiveBatches:
-    """A batch size that is halved, for good, when memory runs out."""
+    """Batch size that is halved, for good, whenever memory runs out.
+
+    Attributes:
+        size: Number of items per batch, at present.
+    """
 
     def __init__(self, size: int, *, remedy: str) -> None:
-        self.size = self._reported_size = size
+        """Start with a batch size; `remedy` tells the user what to do if one item does not fit."""
+        self.size = size
+        self._reported_size = size
         self._remedy = remedy
 
     def run(self, function: Callable[[Any], T], items: Any) -> Iterator[T]:
-        """`work` on slices of `items` of at most the size that fits."""
+        """Apply a function to batches of items.
+
+        Args:
+            function: Function of a slice of `items`.
+            items: Sequence or tensor; it is sliced along its first axis.
+
+        Yields:
+            The result of each batch, in order.
+
+        Raises:
+            XraysynthError: If a single item does not fit into memory.
+        """
         start = 0
         while start < len(items):
-            part = items[start : start + self.size]
+            batch = items[start : start + self.size]
             try:
-                result = function(part)
+                result = function(batch)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -91,7 +121,7 @@ class AdaptiveBatches:
                 _empty_gpu_cache()
                 continue
             self._report_halving()
-            start += len(part)
+            start += len(batch)
             yield result
 
     def _report_halving(self) -> None:

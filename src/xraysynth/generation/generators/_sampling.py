@@ -1,4 +1,4 @@
-"""From requests to images: embed, denoise, decode, in batches that overlap."""
+"""Samples images with a diffusers pipeline: embed prompts, denoise, decode, in overlapping batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -16,9 +16,13 @@ from xraysynth.records import Request
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Requests and their latents `(B, 4, h, w)` or, once decoded, images `(B, H, W, C)` in [0, 1].
+    """Batch of requests with what was computed for them.
 
-    There may be more rows than requests: copies of the last that fill up the batch.
+    Attributes:
+        requests: Requests of the batch.
+        values: Latents `(B, c, h, w)` or, once decoded, images `(B, H, W, C)` float32 in [0, 1]. B may
+            exceed the number of requests: the last request is repeated to fill the batch.
+        seconds: Duration of the computation so far.
     """
 
     requests: Sequence[Request]
@@ -27,11 +31,11 @@ class SampleBatch:
 
 
 class Sampler:
-    """Draws images with a diffusers pipeline of Stable Diffusion 1, 2 or XL.
+    """Sampler around a diffusers pipeline of Stable Diffusion 1, 2 or XL.
 
-    Noise is drawn on the CPU by one generator an image. Kernels sum in another order when the shape
-    changes, so with `filled` every batch has the full size: then an image depends on nothing but its
-    own request, bit by bit. With `serial_decoding` decoding waits for denoising instead of running beside it.
+    The noise of every image comes from a random generator of its own, on the CPU. Kernels sum in
+    another order when the batch size changes; with `pad_batches` every batch has the full size, so that
+    an image depends, bit by bit, on nothing but its own request.
     """
 
     def __init__(
@@ -46,10 +50,26 @@ class Sampler:
         serial_decoding: bool,
         remedy: str,
     ) -> None:
+        """Set the sampler up.
+
+        Args:
+            pipeline: Pipeline on its device, with the scheduler to sample by.
+            steps: Number of denoising steps.
+            guidance: Scale of classifier-free guidance; at most 1 switches it off.
+            side_px: Width and height of the images.
+            batch_size: Number of images per batch; halved when memory runs out.
+            pad_batches: Repeat the last request of a batch until the batch is full.
+            serial_decoding: Decode a batch before the next is denoised, instead of at the same time.
+            remedy: What an error tells the user to do if a single image does not fit into memory.
+        """
         import torch
 
-        self.pipeline, self.steps, self.guidance = pipeline, steps, guidance
-        self.side_px, self.pad_batches, self.serial_decoding = side_px, pad_batches, serial_decoding
+        self.pipeline = pipeline
+        self.steps = steps
+        self.guidance = guidance
+        self.side_px = side_px
+        self.pad_batches = pad_batches
+        self.serial_decoding = serial_decoding
         self.denoise_batches = AdaptiveBatches(batch_size, remedy=remedy)
         self.decode_batches = AdaptiveBatches(batch_size, remedy=remedy)
         self.uses_guidance = guidance > 1 and pipeline.unet.config.time_cond_proj_dim is None
@@ -59,27 +79,39 @@ class Sampler:
         self._decode_stream = stream() if torch.cuda.is_available() else None
 
     def draw(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
-        """Decoded batches in order; while one is decoded and saved, the next is being denoised."""
+        """Sample an image for every request.
+
+        While a batch is decoded and saved, the next one is being denoised.
+
+        Args:
+            requests: Requests with prompts and seeds.
+
+        Yields:
+            Decoded batches, in the order of the requests.
+        """
         stop = Event()
-        made: Iterator[SampleBatch] = self.denoise_batches.run(
-            lambda part: self._denoise(part, stop), requests
-        )
+
+        def denoise(batch: Sequence[Request]) -> SampleBatch:
+            return self._denoise(batch, stop)
+
+        batches: Iterator[SampleBatch] = self.denoise_batches.run(denoise, requests)
         if self.serial_decoding:
-            made = map(self._decode_batch, made)
-        with closing(prefetch(made, stop)) as ready:  # type: ignore[type-var]
-            for batch in ready:
+            batches = map(self._decode_batch, batches)
+        with closing(prefetch(batches, stop)) as ready_batches:  # type: ignore[type-var]
+            for batch in ready_batches:
                 yield batch if self.serial_decoding else self._decode_batch(batch)
 
     def _denoise(self, requests: Sequence[Request], stop: Event) -> SampleBatch:
+        """Compute the latents of a batch; `CancelledSampling` when `stop` is set."""
         import torch
 
-        began = perf_counter()
+        started = perf_counter()
         missing = self.denoise_batches.size - len(requests) if self.pad_batches else 0
-        drawn = [*requests, *[requests[-1]] * missing]
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in drawn]
+        padded = [*requests, *[requests[-1]] * missing]
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in padded]
         with self._scheduler_lock:
             latents = self.pipeline(
-                **self._prompt_arguments(drawn),
+                **self._prompt_arguments(padded),
                 latents=self._draw_noise(generators),
                 generator=generators,
                 num_inference_steps=self.steps,
@@ -91,33 +123,29 @@ class Sampler:
             ).images
         if latents.is_cuda:
             torch.cuda.current_stream().synchronize()
-        return SampleBatch(requests, latents, perf_counter() - began)
+        return SampleBatch(requests, latents, perf_counter() - started)
 
     def _draw_noise(self, generators: Sequence[Any]) -> Any:
+        """Draw initial noise `(B, c, h, w)`, one image per generator."""
         import torch
 
-        unet, side = self.pipeline.unet, self.side_px // self.pipeline.vae_scale_factor
+        unet = self.pipeline.unet
+        side = self.side_px // self.pipeline.vae_scale_factor
         shape = (1, unet.config.in_channels, side, side)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(self.pipeline._execution_device, unet.dtype)
 
     def _prompt_arguments(self, requests: Sequence[Request]) -> dict[str, object]:
-        """The arguments of the pipeline that replace prompts."""
-        import torch
-
-        found: dict[str, object] = {}
-        kinds = {"": [self._encode_cached(request.prompt) for request in requests]}
+        """Return the pipeline's arguments that take embeddings in the place of prompts."""
+        positive = [self._encode_cached(request.prompt) for request in requests]
+        arguments = _embedding_arguments("", positive)
         if self.uses_guidance:
-            kinds["negative_"] = [self._encode_cached(r.negative_prompt, True) for r in requests]
-        for kind, embedded in kinds.items():
-            tokens, *pooled = (torch.cat(parts) for parts in zip(*embedded, strict=True))
-            found[f"{kind}prompt_embeds"] = tokens
-            if pooled:
-                found[f"{kind}pooled_prompt_embeds"] = pooled[0]
-        return found
+            negative = [self._encode_cached(request.negative_prompt, True) for request in requests]
+            arguments.update(_embedding_arguments("negative_", negative))
+        return arguments
 
     def _encode_prompt(self, text: str, negative: bool = False) -> tuple[Any, ...]:
-        """`(1, 77, d)` of a text and, for XL, its pooled embedding `(1, d)`."""
+        """Return token embeddings `(1, 77, d)` of a text and, for XL, its pooled embedding `(1, d)`."""
         import torch
 
         with torch.no_grad():
@@ -127,44 +155,57 @@ class Sampler:
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
             )
-        embedded = outputs[:1] if len(outputs) == 2 else (outputs[0], outputs[2])
+        embeddings = outputs[:1] if len(outputs) == 2 else (outputs[0], outputs[2])
         if negative and not text and self.pipeline.config.get("force_zeros_for_empty_prompt"):
-            return tuple(torch.zeros_like(tensor) for tensor in embedded)  # as XL was trained
-        return tuple(embedded)
+            return tuple(map(torch.zeros_like, embeddings))  # as XL was trained
+        return tuple(embeddings)
 
     def _decode_batch(self, batch: SampleBatch) -> SampleBatch:
-        began = perf_counter()
+        """Return the batch with images in the place of latents."""
+        started = perf_counter()
         images = np.concatenate(list(self.decode_batches.run(self._decode_latents, batch.values)))
-        seconds = batch.seconds + perf_counter() - began
+        seconds = batch.seconds + perf_counter() - started
         return replace(batch, values=images, seconds=seconds)
 
     def _decode_latents(self, latents: Any) -> np.ndarray:
-        """Latents `(B, 4, h, w)` to `(B, H, W, C)` float32 in [0, 1]."""
+        """Decode latents `(B, c, h, w)` to images `(B, H, W, C)` float32 in [0, 1]."""
         import torch
 
-        # Beside the stream that denoises the next batch.
+        # Decoding has a CUDA stream of its own, beside the one that denoises the next batch.
         stream = torch.cuda.stream(self._decode_stream) if latents.is_cuda else nullcontext()
         vae = self.pipeline.vae
         with torch.no_grad(), stream:
             scaled = _unscale_latents(latents.to(vae.dtype), vae.config)
             image = vae.decode(scaled, return_dict=False)[0].float()
-            grey = (image / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
-            return np.asarray(grey.cpu().numpy(), np.float32)
+            scaled_image = (image / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+            return np.asarray(scaled_image.cpu().numpy(), np.float32)
+
+
+def _embedding_arguments(prefix: str, embeddings: Sequence[tuple[Any, ...]]) -> dict[str, object]:
+    """Return `<prefix>prompt_embeds` `(B, 77, d)` and, for XL, `<prefix>pooled_prompt_embeds`."""
+    import torch
+
+    arguments: dict[str, object] = {}
+    names = ("prompt_embeds", "pooled_prompt_embeds")
+    for name, tensors in zip(names, zip(*embeddings, strict=True), strict=False):
+        arguments[f"{prefix}{name}"] = torch.cat(tensors)
+    return arguments
 
 
 def _unscale_latents(latents: Any, config: Any) -> Any:
-    """Latents as the autoencoder made them."""
+    """Undo the scaling of latents for the UNet, by the settings of the autoencoder."""
     import torch
 
     mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean is not None and std is not None:
-        spread, centre = (torch.tensor(v).view(1, -1, 1, 1).to(latents) for v in (std, mean))
-        return latents * spread / config.scaling_factor + centre
-    return latents / config.scaling_factor + (config.get("shift_factor") or 0)
+    if mean is None or std is None:
+        return latents / config.scaling_factor + (config.get("shift_factor") or 0)
+    channel_mean = torch.tensor(mean).view(1, -1, 1, 1).to(latents)
+    channel_std = torch.tensor(std).view(1, -1, 1, 1).to(latents)
+    return latents * channel_std / config.scaling_factor + channel_mean
 
 
 def _stop_callback(stop: Event) -> Callable[..., dict[str, object]]:
-    """A callback of diffusers that ends the denoising when nobody waits for it."""
+    """Return a callback for diffusers that cancels the denoising once `stop` is set."""
 
     def check(*_: Any) -> dict[str, object]:
         if stop.is_set():

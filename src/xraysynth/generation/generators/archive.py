@@ -1,4 +1,4 @@
-"""Images that exist already, from a model that is gone or another lab: a generator like any other."""
+"""Generator that reads images which exist already: from a retired model, or from another lab."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,9 +26,11 @@ from xraysynth.seeds import digest
 class Archive:
     """A folder of images with a manifest (CSV or Parquet) that has the columns path and label.
 
-    Paths are relative to the folder. Further columns are used where they are there: prompt, seed,
-    and sha256, against which files are checked. Request n of a class is the n-th image of that class
-    by path; when there are no more, the outcome is `empty`. `origin` says what made the images.
+    `manifest` is the name of the manifest in `folder`. Its paths are relative to the folder. Three more
+    columns are used if they exist: prompt, seed, and sha256, against which the files are checked.
+    `labels` translates labels of the manifest to classes of the study. Request n of a class gets the
+    n-th image of that class by path; when there are no more, the outcome is `empty`. `origin` says what
+    made the images, and `licence` how they may be used.
     """
 
     folder: str
@@ -40,7 +42,7 @@ class Archive:
 
     @property
     def card(self) -> GeneratorCard:
-        """How these images can be had."""
+        """How these images can be obtained."""
         return GeneratorCard(
             title=f"archived images ({self.origin})",
             access="archive",
@@ -56,34 +58,41 @@ class Archive:
 
     @property
     def block_size(self) -> None:
-        """Images have nothing to do with each other."""
+        """None, since images do not depend on each other."""
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The manifest, ordered by path, labels translated."""
+        """The manifest, sorted by path, with labels translated by `labels`.
+
+        Raises `DataNotFoundError` without a manifest, and `ManifestError` if a column or a value is
+        missing or a path is not unique.
+        """
         path = Path(self.folder).expanduser() / self.manifest
         if not path.is_file():
             raise DataNotFoundError(
-                f"generator.{self.name}: no manifest {path}; write one with the columns path and label, or "
-                f"set generator.{self.name}.folder and generator.{self.name}.manifest"
+                f"generator.{self.name}: there is no manifest {path}; write one with the columns path and "
+                f"label, or set generator.{self.name}.folder and generator.{self.name}.manifest"
             )
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
         missing = {"path", "label"} - set(table.columns)
         if missing:
             raise ManifestError(
-                f"{path}: needs the columns path and label, but has no {format_some(missing)}"
+                f"{path}: a manifest needs the columns path and label, but this one has no "
+                f"{format_some(missing)}"
             )
-        blank = table["path"].isna() | table["label"].isna()
-        if blank.any() or table["path"].duplicated().any():
-            rows = table.loc[blank | table["path"].duplicated(), "path"]
+        has_blank = table["path"].isna() | table["label"].isna()
+        is_duplicate = table["path"].duplicated()
+        wrong_rows = has_blank | is_duplicate
+        if wrong_rows.any():
             raise ManifestError(
-                f"{path}: every row needs a path of its own and a label: {format_some(rows)}"
+                f"{path}: every row needs a label and a path of its own; correct the rows "
+                f"{format_some(table.loc[wrong_rows, 'path'])}"
             )
         table = table.assign(label=table["label"].replace(self.labels))
         return table.sort_values("path", ignore_index=True)
 
     def content_digest(self) -> str:
-        """SHA-256 over labels, paths and the files themselves."""
+        """Return the SHA-256 (hex) of labels, paths and the contents of the files."""
         files = [sha256_bytes(self._read(path)) for path in self.table["path"]]
         return digest([self.table.astype(str).to_numpy().tolist(), files])
 
@@ -95,7 +104,11 @@ class Archive:
             raise ImageError(f"{file}: {error.strerror}; correct {self.manifest}") from error
 
     def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        """The archived image of each request, in order."""
+        """Yield the archived image of each request, in order.
+
+        Raises:
+            ImageError: If a file is missing, is no image, or differs from its SHA-256 in the manifest.
+        """
         for request in requests:
             rows = self.table[self.table["label"] == request.label]
             if request.index >= len(rows):
@@ -105,18 +118,22 @@ class Archive:
             yield self._load_image(request, rows.iloc[request.index])
 
     def learning_record(self) -> LearningRecord | None:
-        """What lies beside the images, if they are a pool."""
+        """Return the learning record that lies beside the images if they are a pool; else None."""
         return LearningRecord.read(Path(self.folder).expanduser() / LEARNING_RECORD_FILE)
 
     def model_ledger(self) -> Ledger:
-        """Nothing is loaded, and nothing computed."""
+        """Return an empty ledger, since no model is loaded."""
         return Ledger()
 
     def _load_image(self, request: Request, row: "pd.Series[str]") -> GenerationResult:
+        """Return the image of a manifest row, for the request with the row's prompt and seed."""
         data = self._read(row["path"])
         expected = row.get("sha256")
         if isinstance(expected, str) and expected and sha256_bytes(data) != expected:
-            raise ImageError(f"{self.folder}/{row['path']}: SHA-256 differs from {self.manifest}")
+            raise ImageError(
+                f"{self.folder}/{row['path']}: SHA-256 differs from {self.manifest}; restore the file, or "
+                "correct the manifest"
+            )
         prompt, seed = row.get("prompt"), row.get("seed")
         request = replace(
             request,

@@ -1,4 +1,4 @@
-"""What a generator promises."""
+"""Protocols of generators: what every generator, a fine-tunable one and a paid one must provide."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +13,27 @@ if TYPE_CHECKING:  # help pages are made without numpy
 
 
 SERVICES = ("API", "local server")
-"""`GeneratorCard.access` of generators that do not compute here: memory and energy of theirs are unknown."""
+"""Values of `GeneratorCard.access` for generators that compute elsewhere, with unknown memory and energy."""
 
 ARCHIVE = "archive"
-"""`GeneratorCard.access` of images that were made before: what they cost is unknown."""
+"""Value of `GeneratorCard.access` for images that exist already, at unknown cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorCard:
-    """How a generator can be had and steered; shown beside its results.
+    """How a generator can be obtained and controlled; the report shows it beside the results.
 
-    `access` is one of `SERVICES`, `ARCHIVE`, or anything else for what computes on this machine.
+    Attributes:
+        title: Name of the model.
+        access: One of `SERVICES`, `ARCHIVE`, or any other text for a generator on this machine.
+        licence: Licence of the weights or images.
+        offline: True if images can be generated without a network.
+        seeds_reproducible: True if equal seeds give equal images.
+        prompt_control: What steers the image, such as "prompt, negative prompt, guidance".
+        fine_tunable: "no", or "yes" with the generator that does it.
+        hardware: Least hardware needed.
+        set_up: What has to be done once.
+        price: What an image costs, or why it costs nothing.
     """
 
     title: str
@@ -39,9 +49,10 @@ class GeneratorCard:
 
 
 class Generator(Protocol):
-    """Requests to images. A frozen dataclass of plain values: the constructor is the record.
+    """A generator turns requests into images. It is a frozen dataclass of plain values.
 
-    Fields that do not decide pixels opt out of the identity (`seeds.identity`).
+    The fields are its options and its record. Those that decide pixels are the identity of its pools;
+    the others opt out with `metadata={"identity": False}` (`seeds.identity`).
     """
 
     @property
@@ -50,36 +61,44 @@ class Generator(Protocol):
 
     @property
     def card(self) -> GeneratorCard:
-        """How this generator can be had and steered."""
+        """How this generator can be obtained and controlled."""
 
     @property
     def block_size(self) -> int | None:
-        """How many requests of a class are handed over together; a resumed block is made whole.
+        """Number of requests of a class that are passed to `generate` together.
 
-        None for a generator whose images cost money or have nothing to do with each other: all that
-        is missing is handed over at once, and nothing else.
+        A block that was interrupted is generated again as a whole. None for a generator whose images
+        cost money or do not depend on each other: it gets all missing requests at once, and no other.
         """
 
     def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        """One result per request, whatever became of it, as soon as it is there."""
+        """Yield one result per request, whatever its outcome, as soon as it is available."""
 
     def learning_record(self) -> LearningRecord | None:
-        """The study's images that it has learned from (`leakage.learned_from`), if any."""
+        """Return the record of the study's images that the model was trained on; None if there are none."""
 
     def model_ledger(self) -> Ledger:
-        """What the ledger says of the generator itself: those of `ledger.MODEL` that apply.
+        """Return the fields `ledger.MODEL_FIELDS` that apply.
 
-        Asked before and after images are made.
+        It is called before and after images are generated; what is unknown is None.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """How a fine-tuning went; `Learner.finetune` says what it knows, and the stage the rest.
+    """Record of a fine-tuning; the generator and the stage fill in what they know.
 
-    `history` has an entry for every step, as `LoraResult.history` has, with the `part` (a class) of
-    it; `seconds` are of training, `ledger` is of the whole job. `images` and `patients` were learned
-    from.
+    Attributes:
+        weights: Name of the weights.
+        images: Number of training images.
+        patients: Number of patients of the training images.
+        processes: Number of processes that trained together.
+        steps: Number of optimiser steps.
+        seconds: Duration of the training.
+        trained_parameters: Number of parameters of the LoRA layers.
+        ledger: Time, memory and energy of the whole job.
+        history: One entry per step as in `LoraResult.history`, with the key `part`: the class whose
+            LoRA was trained, or "" for one LoRA for all classes.
     """
 
     weights: str = ""
@@ -94,35 +113,35 @@ class FineTuning:
 
 
 class FinetuneLogger(Protocol):
-    """What wants to know how learning goes."""
+    """Receives losses and sample images during a fine-tuning."""
 
     def log(self, entry: Mapping[str, float], *, prefix: str) -> None:
-        """Losses and the like at a step."""
+        """Log the figures of a step; `prefix` names the class, if every class has its own LoRA."""
 
     def log_samples(
         self, images: "np.ndarray", captions: Sequence[str], *, step: int, prefix: str
     ) -> None:
-        """Images `(N, H, W)` in [0, 1] made at a step."""
+        """Log images `(N, H, W)` in [0, 1] that were sampled after a step, with their captions."""
 
 
 @runtime_checkable
 class FinetunableGenerator(Generator, Protocol):
-    """A generator that is fine-tuned on the train split before it makes images."""
+    """A generator that is fine-tuned on the train split before it generates images."""
 
     @property
     def needs_finetuning(self) -> bool:
-        """True while it has no weights of its own."""
+        """True while the generator has no fine-tuned weights."""
 
     @property
     def caption_column(self) -> str | None:
-        """Column of the manifest with captions; None for the prompt bank."""
+        """Column of the manifest that holds captions; None for captions from the prompt bank."""
 
     @property
     def captions_per_image(self) -> int:
-        """Captions from the prompt bank for every image."""
+        """Number of captions that are drawn from the prompt bank for every image."""
 
     def finetune_identity(self) -> JsonObject:
-        """What decides its weights, besides images and captions: plain values, part of a job's key."""
+        """Return what decides the weights, besides images and captions, as part of the job's key."""
 
     def finetune(
         self,
@@ -132,10 +151,21 @@ class FinetunableGenerator(Generator, Protocol):
         cache: Path,
         logger: FinetuneLogger,
     ) -> FineTuning:
-        """Learn from the training and validation images at the side asked for; resumes in `folder`."""
+        """Fine-tune the generator.
+
+        Args:
+            examples: Function from an image size in pixels to training and validation images of that
+                size.
+            folder: Folder of the weights. A training that was interrupted resumes there.
+            cache: Folder of encoded images and captions.
+            logger: Receives losses and sample images.
+
+        Returns:
+            The record of the fine-tuning, as far as the generator knows it.
+        """
 
     def with_weights(self, job_key: str, folder: Path) -> Self:
-        """This generator with the weights that the job `by` leaves in `folder`."""
+        """Return this generator with the weights that the job `job_key` writes to `folder`."""
 
 
 @runtime_checkable
@@ -143,13 +173,17 @@ class PaidGenerator(Generator, Protocol):
     """A generator behind an API: prompts leave this machine, and every image may cost money."""
 
     def check(self) -> None:
-        """Raise before any call for whatever would make calls fail or cost without bounds."""
+        """Raise an error, before any call, if calls would fail or cost without bounds."""
 
     def estimate(self, requests: Sequence[Request]) -> Any:
-        """What these requests would cost, without a key and without a call.
+        """Estimate what requests would cost, without a key and without a call.
 
-        Its text is for people, its fields for records. Raises for what `check` would refuse.
+        Returns:
+            An object whose text is for people and whose fields are for records.
+
+        Raises:
+            ConfigError: If `check` would refuse the options.
         """
 
     def with_spent_budget(self, spent_usd: float, *, folder: Path) -> Self:
-        """This generator, knowing what its pool in `folder` has cost or may have cost so far."""
+        """Return this generator with what its pool in `folder` has cost, or may have cost, so far."""

@@ -1,4 +1,4 @@
-"""Images from an API: OpenAI's, Azure's, or any server that speaks /v1/images/generations."""
+"""Generator behind an images API: OpenAI's, Azure's, or any server that offers /v1/images/generations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from xraysynth.errors import ConfigError
+from xraysynth.generation.generators._api_run import generate_concurrently, generate_in_batches
 from xraysynth.generation.generators.base import GeneratorCard
-from xraysynth.generation.images_api import background, batch, client
 from xraysynth.generation.images_api.catalogue import SIZE_RULE, Model, find_model, load_catalogue
 from xraysynth.generation.images_api.endpoint import URL_RULE, VARIABLE_RULE, Endpoint
 from xraysynth.generation.images_api.estimate import (
@@ -17,27 +17,33 @@ from xraysynth.generation.images_api.estimate import (
     estimate_cost,
     is_sendable,
 )
-from xraysynth.generation.images_api.limits import Budget
-from xraysynth.generation.images_api.outcomes import ApiError, BudgetError, remedy
 from xraysynth.generation.images_api.pricing import Pricing
-from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
 from xraysynth.generation.ledger import Ledger
 from xraysynth.options import Count, NonNegative, Positive, require_valid
 from xraysynth.records import GenerationResult, JsonObject, Request
 
+_NOT_IN_IDENTITY = {"identity": False}
+
 
 @dataclass(frozen=True)
 class Dalle:
-    """Text to image through an images API, with a budget, limits and an account of every outcome.
+    """Text to image through an images API, with a budget, rate limits and a record of every outcome.
 
-    `model` is looked up in the dated catalogue models.yaml, which says what it takes and costs;
-    an id that is not there takes prompt, size and `extra_body`, and needs `price_usd_per_image`.
-    `base_url` or `azure_endpoint` name another server than OpenAI's. In `extra_body` the texts
-    "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and a null leaves a
-    parameter out. The key is read from the environment variable that `api_key_env` names. `batch` uses
-    the Batch API for half the price. What is in flight is kept in `state_folder`, so that an answer
-    that came is not paid for again after a restart.
+    `model` is looked up in the dated catalogue models.yaml, which says what parameters it takes and what
+    it costs; a model that is not listed takes prompt, size and `extra_body`, and needs
+    `price_usd_per_image`. `size`, `quality`, `moderation` and `output_format` are sent if the model
+    takes them. `base_url` or `azure_endpoint` name a server other than OpenAI's. In `extra_body` the
+    texts "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and null leaves a
+    parameter out.
+
+    The key is read from the environment variable `api_key_env`. `budget_usd` limits what a pool may cost;
+    `spent_usd` is what earlier runs have spent of it. `concurrency` calls run at once, within
+    `requests_per_minute`, `images_per_minute` and `tokens_per_minute`. A call fails after
+    `timeout_seconds` and is tried `attempts` times; the run stops after `give_up_after` failed calls in
+    a row. `batch` uses the Batch API for half the price, with `batch_lines` requests per batch, polled
+    every `poll_seconds`. Calls that are under way are kept in `state_folder`, so that a response that
+    was received is not paid for twice after a restart.
     """
 
     name: str = "dalle"
@@ -50,43 +56,43 @@ class Dalle:
     azure_endpoint: Annotated[str, URL_RULE] | None = None
     azure_deployment: str | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
-    azure_api_version: str = field(default="2025-04-01-preview", metadata={"identity": False})
+    azure_api_version: str = field(default="2025-04-01-preview", metadata=_NOT_IN_IDENTITY)
     api_key_env: Annotated[str, VARIABLE_RULE] = field(
-        default="OPENAI_API_KEY", metadata={"identity": False}
+        default="OPENAI_API_KEY", metadata=_NOT_IN_IDENTITY
     )
-    budget_usd: NonNegative | None = field(default=None, metadata={"identity": False})
-    price_usd_per_image: NonNegative | None = field(default=None, metadata={"identity": False})
-    spent_usd: float = field(default=0.0, metadata={"identity": False})
-    concurrency: Count = field(default=8, metadata={"identity": False})
-    requests_per_minute: Positive | None = field(default=None, metadata={"identity": False})
-    images_per_minute: Positive | None = field(default=None, metadata={"identity": False})
-    tokens_per_minute: Positive | None = field(default=None, metadata={"identity": False})
-    timeout_seconds: Positive = field(default=300.0, metadata={"identity": False})
-    attempts: Count = field(default=5, metadata={"identity": False})
-    give_up_after: Count = field(default=20, metadata={"identity": False})
-    batch: bool = field(default=False, metadata={"identity": False})
-    batch_lines: Count = field(default=200, metadata={"identity": False})
-    poll_seconds: Positive = field(default=60.0, metadata={"identity": False})
-    state_folder: str | None = field(default=None, metadata={"identity": False})
+    budget_usd: NonNegative | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    price_usd_per_image: NonNegative | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    spent_usd: float = field(default=0.0, metadata=_NOT_IN_IDENTITY)
+    concurrency: Count = field(default=8, metadata=_NOT_IN_IDENTITY)
+    requests_per_minute: Positive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    images_per_minute: Positive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    tokens_per_minute: Positive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    timeout_seconds: Positive = field(default=300.0, metadata=_NOT_IN_IDENTITY)
+    attempts: Count = field(default=5, metadata=_NOT_IN_IDENTITY)
+    give_up_after: Count = field(default=20, metadata=_NOT_IN_IDENTITY)
+    batch: bool = field(default=False, metadata=_NOT_IN_IDENTITY)
+    batch_lines: Count = field(default=200, metadata=_NOT_IN_IDENTITY)
+    poll_seconds: Positive = field(default=60.0, metadata=_NOT_IN_IDENTITY)
+    state_folder: str | None = field(default=None, metadata=_NOT_IN_IDENTITY)
 
     def __post_init__(self) -> None:
-        require_valid(self, f"generator.{self.name}")
-        rules = {
-            "base_url and azure_endpoint exclude each other": not (
-                self.base_url and self.azure_endpoint
-            ),
-            "azure_deployment must be given with azure_endpoint": (
-                self.azure_deployment or not self.azure_endpoint
-            ),
-            "batch is not offered for Azure here; leave it out": not (
-                self.batch and self.azure_endpoint
-            ),
-        }
-        broken = [f"generator.{self.name}: {rule}" for rule, holds in rules.items() if not holds]
-        if broken:
-            raise ConfigError(*broken)
+        require_valid(self, self.option_prefix)
+        broken_rules = []
+        if self.base_url and self.azure_endpoint:
+            broken_rules.append("base_url and azure_endpoint exclude each other")
+        if self.azure_endpoint and not self.azure_deployment:
+            broken_rules.append("azure_deployment must be given with azure_endpoint")
+        if self.batch and self.azure_endpoint:
+            broken_rules.append("batch is not offered for Azure here; leave it out")
+        if broken_rules:
+            raise ConfigError(*[f"{self.option_prefix}: {rule}" for rule in broken_rules])
 
-    # What is asked, of whom, at what price
+    @property
+    def option_prefix(self) -> str:
+        """Prefix of this generator's options in errors."""
+        return f"generator.{self.name}"
+
+    # Server, price and limits
 
     @property
     def _catalogue_entry(self) -> Model:
@@ -94,7 +100,7 @@ class Dalle:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Who is asked."""
+        """Server that is called, with its key and timeout."""
         return Endpoint(
             base_url=self.base_url,
             azure_endpoint=self.azure_endpoint,
@@ -105,12 +111,12 @@ class Dalle:
 
     @property
     def served_by(self) -> str:
-        """Who answers: OpenAI, Azure OpenAI, or host and port."""
+        """Name of the server: OpenAI, Azure OpenAI, or host and port."""
         return self.endpoint.label
 
     @property
     def pricing(self) -> Pricing:
-        """Dollars of a call: the declared price, or the catalogue's."""
+        """Price of a call in dollars: the declared price, or the catalogue's."""
         entry = self._catalogue_entry
         return Pricing(
             declared_usd=self.price_usd_per_image,
@@ -121,17 +127,22 @@ class Dalle:
 
     @property
     def rate_limits(self) -> dict[str, float | None]:
-        """Limits: those given, and of OpenAI the lowest that the catalogue knows."""
-        known = self._catalogue_entry.images_per_minute if self.endpoint.is_openai else None
+        """Limits per minute of requests, images and tokens; None for no limit.
+
+        Without `images_per_minute`, OpenAI's models have the lowest limit that the catalogue lists.
+        """
+        images_per_minute: float | None = self.images_per_minute
+        if not images_per_minute and self.endpoint.is_openai:
+            images_per_minute = self._catalogue_entry.images_per_minute
         return {
             "requests": self.requests_per_minute,
-            "images": self.images_per_minute or known,
+            "images": images_per_minute,
             "tokens": self.tokens_per_minute,
         }
 
     def body(self, request: Request) -> JsonObject:
-        """What is sent for a request: only parameters that the model takes."""
-        offered = {
+        """Return the JSON body that is sent for a request, with only the parameters the model takes."""
+        parameters = {
             "prompt": request.prompt,
             "model": self.azure_deployment or self.model,
             "n": 1,
@@ -141,141 +152,134 @@ class Dalle:
             "output_format": self.output_format,
             "response_format": "b64_json",
         }
-        taken = {k: v for k, v in offered.items() if k in self._catalogue_entry.parameters}
-        body = {**taken, **fill_placeholders(self.extra_body, request)}
+        accepted = self._catalogue_entry.parameters
+        body = {name: value for name, value in parameters.items() if name in accepted}
+        body.update(fill_placeholders(self.extra_body, request))
         return {name: value for name, value in body.items() if value is not None}
 
     @property
     def card(self) -> GeneratorCard:
-        """How this generator can be had and steered."""
-        sent = [str(value) for value in self.extra_body.values()]
-        negative = ", negative prompt" if "{negative_prompt}" in sent else ""
-        local, price = self.endpoint.is_local, f"catalogue of {load_catalogue().as_of}"
+        """How this generator can be obtained and controlled."""
+        placeholders = list(map(str, self.extra_body.values()))
+        has_negative_prompt = "{negative_prompt}" in placeholders
+        is_local = self.endpoint.is_local
+        price = f"catalogue of {load_catalogue().as_of}"
         if self.price_usd_per_image is not None:
             price = f"${self.price_usd_per_image:g} per image, as declared"
         return GeneratorCard(
             title=f"{self.model} served by {self.served_by}",
-            access="local server" if local else "API",
-            licence="the model's own" if local else "terms of the service",
-            offline=local,
-            seeds_reproducible=any(value.startswith("{seed") for value in sent),
-            prompt_control=f"prompt{negative}",
+            access="local server" if is_local else "API",
+            licence="the model's own" if is_local else "terms of the service",
+            offline=is_local,
+            seeds_reproducible=any(text.startswith("{seed") for text in placeholders),
+            prompt_control="prompt, negative prompt" if has_negative_prompt else "prompt",
             fine_tunable="no",
-            hardware="that of the server" if local else "none",
-            set_up="start the server" if local else f"an account and a key in {self.api_key_env}",
+            hardware="that of the server" if is_local else "none",
+            set_up="start the server"
+            if is_local
+            else f"an account and a key in {self.api_key_env}",
             price=price,
         )
 
     @property
     def block_size(self) -> None:
-        """Images are independent, and each costs money: nothing is asked for that is there."""
+        """None: images do not depend on each other, and each costs money."""
 
     def learning_record(self) -> None:
-        """It has seen no image of the study."""
+        """Return None, since the model was trained on no image of the study."""
 
     def model_ledger(self) -> Ledger:
-        """Who served which model."""
+        """Return the name of the server and of the model."""
         return Ledger(engine="images API", device=self.served_by, model=self.model)
 
     # Checks before any call
 
     def check(self) -> None:
-        """Raise `ConfigError` for whatever would make calls fail or cost without bounds; warn of
-        models that are unknown or about to go."""
+        """Check, before any call, that calls can succeed and that their cost is known.
+
+        Warns of a model that is not in the catalogue, or will be shut down.
+
+        Raises:
+            ConfigError: If the model was shut down or does not make such images, if its price is
+                unknown, or if there is no key.
+        """
         self._check_options()
         self.endpoint.require_key()
 
     def _check_options(self) -> None:
-        owner = f"generator.{self.name}"
+        prefix = self.option_prefix
         if self.endpoint.is_openai or not self._catalogue_entry.known:
-            self._catalogue_entry.require_available(f"{owner}.model", today=date.today())
+            self._catalogue_entry.require_available(f"{prefix}.model", today=date.today())
         self._catalogue_entry.require_supported(
-            owner, size=self.size, quality=self.quality, output_format=self.output_format
+            prefix, size=self.size, quality=self.quality, output_format=self.output_format
         )
         if self.azure_endpoint and self.output_format == "webp":
-            raise ConfigError(f"{owner}.output_format=webp: Azure has png and jpeg")
+            raise ConfigError(f"{prefix}.output_format=webp: Azure offers png and jpeg; choose one")
         if not self.pricing.has_price:
             raise ConfigError(
-                f"{owner}.price_usd_per_image must be given: the catalogue of "
+                f"{prefix}.price_usd_per_image must be given: the catalogue of "
                 f"{load_catalogue().as_of} has no price of {self.model} at {self.size}, {self.quality}. "
-                "Give the highest price of an image, 0 for a server of your own"
+                "Give the highest price of an image, or 0 for a server of your own"
             )
 
     # Money
 
     def with_spent_budget(self, spent_usd: float, *, folder: Path | None = None) -> Self:
-        """The same generator, knowing what earlier runs have spent and where their calls are kept."""
-        kept = self.state_folder if folder is None else str(folder)
-        return replace(self, spent_usd=spent_usd, state_folder=kept)
+        """Return this generator with what earlier runs have spent, and the folder of their calls.
+
+        Args:
+            spent_usd: Dollars that earlier runs have spent, or may have spent.
+            folder: Folder of calls that are under way; None keeps `state_folder`.
+        """
+        state_folder = self.state_folder if folder is None else str(folder)
+        return replace(self, spent_usd=spent_usd, state_folder=state_folder)
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
-        """Images, dollars and time of a run, and what would not be sent; needs no key."""
+        """Estimate images, dollars and time of a run, and which requests would not be sent.
+
+        It needs no key and calls no server.
+
+        Raises:
+            ConfigError: If `check` would refuse the options.
+        """
         self._check_options()
         return estimate_cost(requests, self.pricing, per_minute=self.rate_limits, batch=self.batch)
 
     # The run
 
     def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        """Results as they come, in any order. Raises `BudgetError` or `ApiError` at the end when some
-        requests could not be made; those before it are results all the same."""
+        """Yield results as they are received, in any order.
+
+        Raises:
+            ConfigError: If `check` refuses the options, or a service that costs money has no budget.
+            BudgetError: After the last result, if the budget did not suffice for all requests.
+            ApiError: After the last result, if the run stopped before all requests were made.
+        """
         self.check()
-        free = self.endpoint.is_local and self.price_usd_per_image == 0
-        if self.budget_usd is None and not free:
+        self._require_budget(requests)
+        sendable = []
+        for request in requests:
+            if is_sendable(request):
+                sendable.append(request)
+                continue
+            facts = {"cost_usd": 0.0, "cost_possible_usd": 0.0, "stage": "before sending"}
+            yield GenerationResult(request, "refused", reason=PROMPT_TOO_LONG, facts=facts)
+        if self.batch:
+            yield from generate_in_batches(self, sendable)
+        else:
+            yield from generate_concurrently(self, sendable)
+
+    def _require_budget(self, requests: Sequence[Request]) -> None:
+        is_free = self.endpoint.is_local and self.price_usd_per_image == 0
+        if self.budget_usd is None and not is_free:
             raise ConfigError(
-                f"generator.{self.name}.budget_usd must be given for a service that costs money. "
+                f"{self.option_prefix}.budget_usd must be given for a service that costs money. "
                 f"This run would cost:\n{self.estimate(requests)}"
             )
-        for request in requests:
-            if not is_sendable(request):
-                facts = {"cost_usd": 0.0, "cost_possible_usd": 0.0, "stage": "before sending"}
-                yield GenerationResult(request, "refused", reason=PROMPT_TOO_LONG, facts=facts)
-        sent = [request for request in requests if is_sendable(request)]
-        yield from (
-            self._generate_in_batches(sent) if self.batch else self._generate_concurrently(sent)
-        )
-
-    def _generate_concurrently(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        budget = Budget(self.budget_usd, self.spent_usd)
-        gate = client.build_rate_limiter(self.concurrency, self.rate_limits)
-        run = client.ApiRun(self.call_settings, gate, budget, ResponseCache(self.state_folder))
-        yield from background.stream_results(run, requests, in_flight=self.concurrency)
-        if run.out_of_budget:
-            raise self._budget_error(budget, run.not_sent)
-        if run.stop_reason:
-            raise ApiError(self._stop_message(run.stop_reason, run.not_sent))
-
-    def _generate_in_batches(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        budget = Budget(self.budget_usd, self.spent_usd)
-        batches = batch.BatchRunner(
-            call=self.call_settings,
-            client=self.endpoint.build_client(asynchronous=False),
-            budget=budget,
-            folder=self.state_folder,
-            lines_per_batch=self.batch_lines,
-            poll_seconds=self.poll_seconds,
-        )
-        yield from batches.stream_results(requests)
-        if batches.not_sent:
-            raise self._budget_error(budget, batches.not_sent)
-
-    def _budget_error(self, budget: Budget, not_sent: int) -> BudgetError:
-        return BudgetError(
-            f"generator.{self.name}.budget_usd={self.budget_usd} does not allow the next call: "
-            f"${budget.paid_usd:.4f} of it are spent or may be; {not_sent} requests were not made. "
-            "What came is kept; raise the budget and start again"
-        )
-
-    def _stop_message(self, reason: str, not_sent: int) -> str:
-        names = {"key": self.api_key_env, "served_by": self.served_by, "model": self.model}
-        advice = remedy(reason, option=f"generator.{self.name}.model", **names)
-        return (
-            f"generator.{self.name} ({self.served_by}) stopped: {reason}. {advice}, and start again: "
-            f"what came is kept, {not_sent} requests were not made"
-        )
 
     @property
     def call_settings(self) -> CallSettings:
-        """What all calls have in common."""
+        """Settings that all calls share."""
         endpoint = self.endpoint
         return CallSettings(
             make_client=lambda: endpoint.build_client(asynchronous=True),

@@ -1,18 +1,19 @@
 """Stable Diffusion with low-rank adaptation to the study's own training images."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from xraysynth.errors import ConfigError
 from xraysynth.files import write_atomically
-from xraysynth.generation.generators._loading import count_stored_parameters, tensor_shapes
+from xraysynth.generation.generators._finetuning import ALL_CLASSES, LoraTrainer, combine_results
+from xraysynth.generation.generators._loading import fuse_finetuned_lora
+from xraysynth.generation.generators._weight_files import count_stored_parameters
 from xraysynth.generation.generators.base import FinetuneLogger, FineTuning, GeneratorCard
 from xraysynth.generation.generators.stable_diffusion import StableDiffusion
 from xraysynth.generation.ledger import Ledger
@@ -35,18 +36,15 @@ from xraysynth.records import (
 )
 from xraysynth.seeds import digest
 
-if TYPE_CHECKING:  # torch takes seconds to import
-    from xraysynth.generation.lora.training_loop import LoraResult
-
 
 @dataclass(frozen=True)
 class SdLora(StableDiffusion):
     """Stable Diffusion whose UNet carries a LoRA (Hu et al., arXiv:2106.09685).
 
-    Without `weights` it learns from the train split by the recipe `lora` (`xraysynth finetune`);
-    `weights` names the folder of one that exists: of an earlier run, or any that diffusers reads.
-    `scale` is the strength of the adaptation. `taught_by` is the key of the job that made the
-    weights, set by the stages: it stands for them before they exist.
+    Without `weights` it is fine-tuned on the train split by the recipe `lora` (`xraysynth finetune`);
+    `weights` names the folder or file of a LoRA that exists: of an earlier run, or any that diffusers
+    reads. `scale` is the strength of the adaptation. `taught_by` is the key of the job that makes the
+    weights; the stages set it, and it identifies the weights before they exist.
     """
 
     name: str = "sd_lora"
@@ -57,105 +55,35 @@ class SdLora(StableDiffusion):
 
     @property
     def card(self) -> GeneratorCard:
-        """How this generator can be had and steered."""
+        """How this generator can be obtained and controlled."""
+        base_card = super().card
         return replace(
-            super().card,
-            title=f"{super().card.title} with LoRA",
+            base_card,
+            title=f"{base_card.title} with LoRA",
             set_up="fine-tune once on the train split",
             hardware="two CPU cores" if self.model_folder else "a GPU of 12 GB",
         )
 
-    def content_digest(self) -> str:
-        """Of the base model, and of the weights or of the job that makes them."""
-        by: Any = self.taught_by
-        if by is None:
-            by = [sha256_bytes(path.read_bytes()) for path in self._lora_folder.weight_files]
-        # Earlier versions drew these images from a schedule that ended with signal left.
-        redrawn = ["zero terminal SNR"] if self._replaces_scheduler else []
-        return digest([super().content_digest(), by, *redrawn])
-
-    @property
-    def _uses_zero_terminal_snr(self) -> bool:
-        """Whether the LoRA was trained, or will be, with zero terminal SNR."""
-        if self.taught_by is not None:
-            return self.lora.zero_terminal_snr
-        return bool(self._lora_folder.finetune_identity.get("recipe", {}).get("zero_terminal_snr"))
-
-    @property
-    def _replaces_scheduler(self) -> bool:
-        """Whether zero terminal SNR is set, and the model's own scheduler cannot be given it."""
-        if not self._uses_zero_terminal_snr:
-            return False
-        if self.model_folder is None:  # on a hub: unknown before it is downloaded
-            return True
-        import diffusers
-
-        _, kind = json.loads((self.model_folder / "model_index.json").read_text())["scheduler"]
-        return not accepts_options(getattr(diffusers, kind), *ZERO_TERMINAL_SNR)
-
-    def finetune_identity(self) -> JsonObject:
-        """What decides the weights, besides the images and captions."""
-        return {"base": super().content_digest(), "recipe": to_json(self.lora)}
-
-    def with_weights(self, job_key: str, folder: Path) -> "SdLora":
-        """This generator with the weights that job `by` leaves in `folder`."""
-        return replace(self, weights=str(folder), taught_by=job_key)
+    # Fine-tuning
 
     @property
     def needs_finetuning(self) -> bool:
-        """True while nobody has said where the weights are."""
+        """True while `weights` is not set."""
         return self.weights is None
 
     @property
     def caption_column(self) -> str | None:
-        """Column of the manifest with captions; None for the prompt bank."""
+        """Column of the manifest that holds captions; None for captions from the prompt bank."""
         return None if self.lora.captions == "prompts" else self.lora.captions
 
     @property
     def captions_per_image(self) -> int:
-        """Captions from the prompt bank for every image."""
+        """Number of captions that are drawn from the prompt bank for every image."""
         return self.lora.captions_per_image
 
-    @property
-    def _lora_folder(self) -> LoraFolder:
-        return LoraFolder(self.name, self.weights)
-
-    def learning_record(self) -> LearningRecord | None:
-        """The record of what it has seen; None for a LoRA that came without."""
-        path = self._lora_folder.find_file(LEARNING_RECORD_FILE)
-        return None if path is None else LearningRecord.read(path)
-
-    def model_ledger(self) -> Ledger:
-        """As for the base, and how many parameters were trained."""
-        model = super().model_ledger()
-        trained_parameters = sum(map(count_stored_parameters, self._lora_folder.weight_files))
-        parts = [StableDiffusion.model_ledger(part) for part in self._class_generators.values()]
-        loaded = [part for part in parts if part.load_seconds is not None]
-        if loaded:  # each class loads a pipeline of its own
-            load_seconds = sum(part.load_seconds or 0.0 for part in loaded)
-            model = replace(loaded[-1], load_seconds=load_seconds)
-        return replace(model, trained_parameters=trained_parameters)
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        """One result per request, in order; with one LoRA a class, each class by its own."""
-        if not self._class_generators:
-            yield from super().generate(requests)
-            return
-        for label, group in groupby(requests, key=lambda r: r.label):
-            if label not in self._class_generators:
-                raise ConfigError(
-                    f"generator.{self.name}.weights: {self._lora_folder.path} has a LoRA for "
-                    f"{', '.join(self._class_generators)}, but none for class {label}; fine-tune again"
-                )
-            yield from self._class_generators[label].generate(list(group))
-
-    @cached_property
-    def _class_generators(self) -> "dict[str, SdLora]":
-        """One generator per class if every class has a LoRA of its own, else none."""
-        files = self._lora_folder.weight_files
-        if files[0].parent == self._lora_folder.path:
-            return {}
-        return {path.parent.name: replace(self, weights=str(path)) for path in files}
+    def finetune_identity(self) -> JsonObject:
+        """Return base model and recipe: what decides the weights, besides images and captions."""
+        return {"base": super().content_digest(), "recipe": to_json(self.lora)}
 
     def finetune(
         self,
@@ -165,131 +93,148 @@ class SdLora(StableDiffusion):
         cache: Path,
         logger: FinetuneLogger,
     ) -> FineTuning:
-        """Fine-tune on `examples(side_px)`, a training and a validation set; weights go to `folder`.
+        """Fine-tune one LoRA for all classes, or one per class.
 
-        Killed and started again with the same folder, it goes on from its last checkpoint.
+        Args:
+            examples: Function from an image size in pixels to training and validation images of that
+                size.
+            folder: Folder of the weights. A training that was interrupted resumes there from its last
+                checkpoint.
+            cache: Folder of encoded images and captions.
+            logger: Receives losses and sample images.
+
+        Returns:
+            Steps, seconds, number of parameters and history of the training.
+
+        Raises:
+            ConfigError: If images, model and recipe do not fit together.
+            XraysynthError: If the loss is not finite, or the checkpoint in `folder` is damaged or
+                belongs to another training.
         """
         import torch
 
+        trainer = LoraTrainer(self.lora, self.steps, self.guidance, folder, cache, logger)
         pipeline = self.load_pipeline(torch.float32)
         training, validation = examples(self._resolve_side_px(pipeline))
+        labels = sorted(set(training.labels)) if self.lora.per_class else [ALL_CLASSES]
         results = {}
-        for part in sorted(set(training.labels)) if self.lora.per_class else [""]:
-            pair = (
-                (training.select_class(part), validation.select_class(part))
-                if part
-                else (training, validation)
-            )
-            fresh = pipeline or self.load_pipeline(torch.float32)
-            results[part] = self._finetune_one(fresh, pair, folder / part, cache, logger)
-            pipeline = None  # it is adapted now
-        write_atomically(
-            folder / FINETUNE_IDENTITY_FILE, json.dumps(self.finetune_identity()).encode()
-        )
-        return _combine_results(results)
+        for label in labels:
+            if pipeline is None:
+                pipeline = self.load_pipeline(torch.float32)
+            results[label] = trainer.train(pipeline, training, validation, label=label)
+            pipeline = None  # it is adapted to this class now
+        finetune_identity = json.dumps(self.finetune_identity()).encode()
+        write_atomically(folder / FINETUNE_IDENTITY_FILE, finetune_identity)
+        return combine_results(results)
 
-    def _finetune_one(
-        self,
-        pipeline: Any,
-        examples: tuple[CaptionedImages, CaptionedImages],
-        folder: Path,
-        cache: Path,
-        logger: FinetuneLogger,
-    ) -> "LoraResult":
-        from xraysynth.generation.lora.training import train
+    def with_weights(self, job_key: str, folder: Path) -> "SdLora":
+        """Return this generator with the weights that the job `job_key` writes to `folder`."""
+        return replace(self, weights=str(folder), taught_by=job_key)
 
-        training, validation = examples
-        prefix = f"{folder.name}/" if self.lora.per_class else ""
+    # Generation
 
-        def log_samples(tuned: Any, step: int) -> None:
-            logger.log_samples(*self._draw_samples(tuned, training), step=step, prefix=prefix)
+    def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
+        """Yield one result per request, in order; with one LoRA per class, each class by its own.
 
-        return train(
-            pipeline,
-            training,
-            validation,
-            self.lora,
-            folder=folder,
-            cache=cache,
-            on_log=lambda entry: logger.log(entry, prefix=prefix),
-            on_validation=log_samples if self.lora.samples_per_class else None,
-        )
+        Raises:
+            ConfigError: If there is one LoRA per class, but none for the class of a request.
+        """
+        if not self._class_generators:
+            yield from super().generate(requests)
+            return
+        for label, class_requests in groupby(requests, key=attrgetter("label")):
+            if label not in self._class_generators:
+                raise ConfigError(
+                    f"generator.{self.name}.weights: {self._lora_folder.path} has a LoRA for "
+                    f"{', '.join(self._class_generators)}, but none for class {label}; fine-tune again"
+                )
+            yield from self._class_generators[label].generate(list(class_requests))
 
-    def _draw_samples(
-        self, pipeline: Any, training: CaptionedImages
-    ) -> tuple[np.ndarray, list[str]]:
-        """A few images of every class by the weights so far, always from the same noise."""
-        import torch
+    @cached_property
+    def _class_generators(self) -> "dict[str, SdLora]":
+        """One generator per class if every class has its own LoRA; empty for one LoRA for all."""
+        files = self._lora_folder.weight_files
+        if files[0].parent == self._lora_folder.path:
+            return {}
+        return {file.parent.name: replace(self, weights=str(file)) for file in files}
 
-        captions = [
-            caption
-            for label in sorted(set(training.labels))
-            for caption in training.select_class(label).captions[0][: self.lora.samples_per_class]
-        ]
-        images = pipeline(
-            captions,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            generator=[torch.Generator("cpu").manual_seed(n) for n in range(len(captions))],
-            output_type="np",
-        ).images
-        return np.asarray(images).mean(axis=-1), captions
+    def learning_record(self) -> LearningRecord | None:
+        """Return the record of the training images; None for a LoRA without a record."""
+        path = self._lora_folder.find_file(LEARNING_RECORD_FILE)
+        return None if path is None else LearningRecord.read(path)
+
+    def model_ledger(self) -> Ledger:
+        """Return the ledger of `StableDiffusion.model_ledger`, with the number of LoRA parameters."""
+        ledger = super().model_ledger()
+        load_seconds = 0.0
+        for generator in self._class_generators.values():  # each class loads a pipeline of its own
+            class_ledger = StableDiffusion.model_ledger(generator)
+            if class_ledger.load_seconds is not None:
+                load_seconds += class_ledger.load_seconds
+                ledger = replace(class_ledger, load_seconds=load_seconds)
+        trained_parameters = sum(map(count_stored_parameters, self._lora_folder.weight_files))
+        return replace(ledger, trained_parameters=trained_parameters)
+
+    # Weights and scheduler
+
+    @property
+    def _lora_folder(self) -> LoraFolder:
+        return LoraFolder(self.name, self.weights)
+
+    def content_digest(self) -> str:
+        """Return a digest of the base model, and of the LoRA's files or of the job that makes them."""
+        weights_identity: Any = self.taught_by
+        if weights_identity is None:
+            files = self._lora_folder.weight_files
+            weights_identity = [sha256_bytes(path.read_bytes()) for path in files]
+        parts = [super().content_digest(), weights_identity]
+        if self._replaces_scheduler:
+            # Earlier versions sampled these images by a schedule that ended with signal left.
+            parts.append("zero terminal SNR")
+        return digest(parts)
+
+    @property
+    def _uses_zero_terminal_snr(self) -> bool:
+        """Whether the LoRA was trained, or will be, with zero terminal SNR."""
+        if self.taught_by is not None:
+            return self.lora.zero_terminal_snr
+        recipe = self._lora_folder.finetune_identity.get("recipe", {})
+        return bool(recipe.get("zero_terminal_snr"))
+
+    @property
+    def _replaces_scheduler(self) -> bool:
+        """Whether zero terminal SNR is set, but the model's own scheduler does not support it."""
+        if not self._uses_zero_terminal_snr:
+            return False
+        if self.model_folder is None:  # on a hub: unknown before it is downloaded
+            return True
+        import diffusers
+
+        model_index = json.loads((self.model_folder / "model_index.json").read_text())
+        _, class_name = model_index["scheduler"]
+        return not accepts_options(getattr(diffusers, class_name), *ZERO_TERMINAL_SNR)
 
     def _adapt_pipeline(self, pipeline: Any) -> Any:
-        """The pipeline with the LoRA fused into its weights, so that it costs no time."""
+        """Fuse the LoRA into the pipeline's weights, and install the scheduler it was trained with."""
         self._require_same_base()
-        (path,) = self._lora_folder.weight_files
-        try:
-            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-        except Exception as error:  # safetensors and torch raise different kinds
-            raise ConfigError(
-                f"generator.{self.name}.weights: {path} cannot be put on {self.model}: "
-                f"{str(error).splitlines()[0]}. The file is damaged, or the LoRA of another model; "
-                "fine-tune again or name its own base in "
-                f"generator.{self.name}.model"
-            ) from error
-        self._require_all_weights_loaded(pipeline, path)
-        pipeline.fuse_lora(lora_scale=self.scale)
-        pipeline.unload_lora_weights()
+        (file,) = self._lora_folder.weight_files
+        fuse_finetuned_lora(
+            pipeline, file, scale=self.scale, option_prefix=self._option_prefix, base=self.model
+        )
         if self._uses_zero_terminal_snr:
-            # The scheduler that samples is built from this one's config.
+            # The scheduler to sample by is built from the config of this one.
             pipeline.scheduler = rescale_to_zero_terminal_snr(pipeline.scheduler)
         return pipeline
 
-    def _require_all_weights_loaded(self, pipeline: Any, path: Path) -> None:
-        """Diffusers passes over weights whose names it cannot place, and says nothing."""
-        modules = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
-        placed = sum("lora_" in name for part in modules for name, _ in part.named_parameters())
-        weights = sum(not name.endswith("alpha") for name in tensor_shapes(path))
-        if placed != weights:
-            raise ConfigError(
-                f"generator.{self.name}.weights: of {weights} weights in {path} diffusers has put {placed} "
-                "on the model, and passed over the others; save the LoRA in peft's names "
-                "(lora_A, lora_B) throughout"
-            )
-
     def _require_same_base(self) -> None:
-        own = StableDiffusion.content_digest(self)
-        base = self._lora_folder.finetune_identity.get(
-            "base", own
-        )  # else the shapes are checked when it is loaded
-        if base != own:
+        """Raise `ConfigError` if the record beside the LoRA names another base model."""
+        model_digest = StableDiffusion.content_digest(self)
+        base_digest = self._lora_folder.finetune_identity.get("base")
+        if base_digest is None:  # shapes are compared when the LoRA is loaded
+            return
+        if base_digest != model_digest:
             raise ConfigError(
-                f"generator.{self.name}.weights: the LoRA in {self._lora_folder.path} adapts "
-                "another model than "
-                f"generator.{self.name}.model={self.model} (weights {base[:12]}, not {own[:12]}); name "
-                "its base, or fine-tune again"
+                f"generator.{self.name}.weights: the LoRA in {self._lora_folder.path} adapts another "
+                f"model than generator.{self.name}.model={self.model} (weights {base_digest[:12]}, not "
+                f"{model_digest[:12]}); name its base model, or fine-tune again"
             )
-
-
-def _combine_results(results: "Mapping[str, LoraResult]") -> FineTuning:
-    """One LoRA's figures, or those of one a class together."""
-    history: list[Mapping[str, float | str]] = []
-    for part, result in results.items():
-        history += [{"part": part, **entry} for entry in result.history]
-    return FineTuning(
-        steps=sum(result.steps for result in results.values()),
-        seconds=sum(result.seconds for result in results.values()),
-        trained_parameters=sum(result.trained_parameters for result in results.values()),
-        history=history,
-    )

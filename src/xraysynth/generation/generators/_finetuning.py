@@ -1,0 +1,117 @@
+"""Fine-tunes the LoRAs of `SdLora`: one for all classes, or one per class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xraysynth.generation.generators.base import FinetuneLogger, FineTuning
+from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.records import CaptionedImages
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from xraysynth.generation.lora.training_loop import LoraResult
+
+ALL_CLASSES = ""
+"""Stands for the name of a class where one LoRA is trained on all classes."""
+
+
+@dataclass(frozen=True)
+class LoraTrainer:
+    """Trains the LoRAs of a generator.
+
+    Attributes:
+        recipe: Settings of the training.
+        steps: Denoising steps of sample images.
+        guidance: Scale of classifier-free guidance of sample images.
+        folder: Folder of the weights; the LoRA of a class has a folder of its own in it.
+        cache: Folder of encoded images and captions.
+        logger: Receives losses and sample images.
+    """
+
+    recipe: LoraRecipe
+    steps: int
+    guidance: float
+    folder: Path
+    cache: Path
+    logger: FinetuneLogger
+
+    def train(
+        self, pipeline: Any, training: CaptionedImages, validation: CaptionedImages, *, label: str
+    ) -> "LoraResult":
+        """Train one LoRA; an interrupted training resumes from its checkpoint.
+
+        Args:
+            pipeline: Pipeline in float32 on the CPU; it is adapted.
+            training: Training images of all classes.
+            validation: Validation images of all classes.
+            label: Class whose images are used, or `ALL_CLASSES`.
+        """
+        from xraysynth.generation.lora.training import train
+
+        if label != ALL_CLASSES:
+            training = training.select_class(label)
+            validation = validation.select_class(label)
+        prefix = f"{label}/" if label != ALL_CLASSES else ""
+
+        def log(entry: Mapping[str, float]) -> None:
+            self.logger.log(entry, prefix=prefix)
+
+        def log_samples(adapted: Any, step: int) -> None:
+            captions = self._sample_captions(training)
+            images = self._draw_samples(adapted, captions)
+            self.logger.log_samples(images, captions, step=step, prefix=prefix)
+
+        return train(
+            pipeline,
+            training,
+            validation,
+            self.recipe,
+            folder=self.folder / label,
+            cache=self.cache,
+            on_log=log,
+            on_validation=log_samples if self.recipe.samples_per_class else None,
+        )
+
+    def _sample_captions(self, training: CaptionedImages) -> list[str]:
+        """Return the first captions of each class's first image."""
+        captions: list[str] = []
+        for label in sorted(set(training.labels)):
+            first_image_captions = training.select_class(label).captions[0]
+            captions.extend(first_image_captions[: self.recipe.samples_per_class])
+        return captions
+
+    def _draw_samples(self, pipeline: Any, captions: list[str]) -> np.ndarray:
+        """Sample a grey image `(H, W)` in [0, 1] for each caption, always from the same noise."""
+        import torch
+
+        images = pipeline(
+            captions,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=[torch.Generator("cpu").manual_seed(n) for n in range(len(captions))],
+            output_type="np",
+        ).images
+        grey: np.ndarray = np.asarray(images).mean(axis=-1)
+        return grey
+
+
+def combine_results(results: "Mapping[str, LoraResult]") -> FineTuning:
+    """Sum the figures of one or several LoRAs, and join their histories.
+
+    Args:
+        results: Result of each LoRA, by class or `ALL_CLASSES`.
+    """
+    history: list[Mapping[str, float | str]] = []
+    steps, seconds, trained_parameters = 0, 0.0, 0
+    for label, result in results.items():
+        steps += result.steps
+        seconds += result.seconds
+        trained_parameters += result.trained_parameters
+        for entry in result.history:
+            history.append({"part": label, **entry})
+    return FineTuning(
+        steps=steps, seconds=seconds, trained_parameters=trained_parameters, history=history
+    )
