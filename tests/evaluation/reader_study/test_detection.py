@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from xraysynth.evaluation.reader_study import detection
 from xraysynth.evaluation.reader_study.jackknife import jackknife_deviations
-from xraysynth.evaluation.reader_study.mrmc import ReaderStatistic, SpreadPosterior, reader_means
+from xraysynth.evaluation.reader_study.mrmc import ReaderStatistic, reader_means
+from xraysynth.evaluation.reader_study.spread_posterior import SpreadPosterior
 
 SYNTHETIC = np.arange(40) >= 20
 STRATA = SYNTHETIC.astype(int)

@@ -1,4 +1,4 @@
-"""What a reading says: the joined answers to one table of results, pure."""
+"""Turns the joined answers of a reading into one table of results; a pure function of the answers."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,12 @@ import pandas as pd
 
 from xraysynth.evaluation.metrics.statistics import holm_adjust
 from xraysynth.evaluation.reader_study import agreement, detection, opinions, sample_size
-from xraysynth.evaluation.reader_study.measures import SCORES, AnswerMatrices, CodedQuestion
+from xraysynth.evaluation.reader_study.measures import (
+    SCORES,
+    AnswerMatrices,
+    CodedQuestion,
+    Measure,
+)
 from xraysynth.evaluation.reader_study.mrmc import Estimate
 from xraysynth.evaluation.reader_study.panel import Panel
 from xraysynth.evaluation.reader_study.protocol import ERROR_KINDS
@@ -24,10 +29,16 @@ _UNDEFINED_NOTE = "not defined: fewer than 3 repeats a reader, or all answers al
 
 @dataclass(frozen=True)
 class Analysis:
-    """`results` has a row per measure, generator and class: name, generator ("" all, "real"), class
-    ("" all), value, low, high, n_readers, n_cases, p, p_holm, note. `readers` has a row per reader,
-    `pairs` one per pair of readers and question, `marks` one per marked error, and `plans` the
-    designs of a next reading by generator and measure."""
+    """The tables of an analysed reading.
+
+    Attributes:
+        results: One row per measure, generator and class: name, generator ("" all, "real"), class
+            ("" all), value, low, high, n_readers, n_cases, p, p_holm, note.
+        readers: One row per reader: answers, repeats, median seconds, and detection measures.
+        pairs: One row per question and pair of readers, see `PAIR_COLUMNS`.
+        marks: One row per marked error, see `opinions.marks_table`.
+        plans: The designs of a next reading, by generator and measure.
+    """
 
     results: pd.DataFrame
     readers: pd.DataFrame
@@ -39,33 +50,43 @@ class Analysis:
 def analyse(
     table: pd.DataFrame, *, classes: Sequence[str], question_ids: Sequence[str]
 ) -> Analysis:
-    """All results of the answers in `table` (`exports.join_with_key`) to the questions `asked`."""
-    study = _ReadingAnalysis(
-        AnswerMatrices(Panel.from_table(table), tuple(classes), tuple(question_ids))
-    )
-    results = to_table(
-        [*study.opinion_results(), *study.agreement_results(), *study.own_question_results()]
-    )
-    marked = opinions.marks_table(study.panel.answers, ERROR_KINDS)
+    """Computes all results of a reading.
+
+    Args:
+        table: The answers, as from `exports.join_with_key`.
+        classes: The classes that a diagnosis can name.
+        question_ids: The questions that were asked.
+    """
+    answers = AnswerMatrices(Panel.from_table(table), tuple(classes), tuple(question_ids))
+    study = _ReadingAnalysis(answers)
+    results = [
+        *study.opinion_results(),
+        *study.agreement_results(),
+        *study.own_question_results(),
+    ]
     return Analysis(
-        _with_holm(results), study.reader_table(), study.pair_table(), marked, study.compute_plans()
+        results=_with_holm(to_table(results)),
+        readers=study.reader_table(),
+        pairs=study.pair_table(),
+        marks=opinions.marks_table(study.panel.answers, ERROR_KINDS),
+        plans=study.compute_plans(),
     )
 
 
 def _with_holm(results: pd.DataFrame) -> pd.DataFrame:
-    """p-values of all images of a generator, adjusted over generators, question by question."""
+    """Adds p values adjusted over generators, measure by measure, for the images of all classes."""
     adjusted = pd.Series(np.nan, results.index)
     tested = results[results["p"].notna() & (results["class"] == "") & (results["generator"] != "")]
     for _, family in tested.groupby("name"):
-        p_values = holm_adjust({str(index): p for index, p in family["p"].items()})
-        for index in family.index:
-            adjusted[index] = p_values[str(index)]
+        p_values = dict(zip(family.index.astype(str), family["p"], strict=True))
+        adjusted_p_values = holm_adjust(p_values)
+        adjusted[family.index] = [adjusted_p_values[name] for name in p_values]
     return results.assign(p_holm=adjusted)
 
 
 @dataclass(frozen=True)
 class _ReadingAnalysis:
-    """The results of a panel's answers, by generator and class."""
+    """Computes the results of a panel's answers, by generator and class."""
 
     answers: AnswerMatrices
 
@@ -75,60 +96,61 @@ class _ReadingAnalysis:
 
     @property
     def groups(self) -> list[tuple[str, str | None]]:
-        """Names of the generators and how `Panel.mask` calls them; all together where several."""
+        """The generators by name in the table and by argument of `Panel.mask`.
+
+        All generators together come first where there are several.
+        """
         generators = self.panel.generators
-        several: list[tuple[str, str | None]] = [("", None)] if len(generators) > 1 else []
-        return [*several, *((name, name) for name in generators)]
+        groups: list[tuple[str, str | None]] = [("", None)] if len(generators) > 1 else []
+        groups += zip(generators, generators, strict=True)
+        return groups
 
     @property
     def labels(self) -> list[str]:
-        """All classes together, then each; a single class is all of them."""
+        """All classes together (""), then each class where there are several."""
         classes = self.answers.classes
-        return ["", *(classes if len(classes) > 1 else ())]
+        return ["", *classes] if len(classes) > 1 else [""]
 
     def opinion_results(self) -> Iterator[ReadingResult]:
-        """Every measure of images, by generator and class."""
+        """Yields every measure of images, by class and generator."""
         for label in self.labels:
             real = self.panel.mask("", label)
-            for measure in self.answers.image_measures if real.any() else ():
-                yield ReadingResult.from_estimate(measure.name, REAL, label, measure.estimate(real))
+            if real.any():
+                for measure in self.answers.image_measures:
+                    estimate = measure.estimate(real)
+                    yield ReadingResult.from_estimate(measure.name, REAL, label, estimate)
             for title, generator in self.groups:
-                made = self.panel.mask(generator, label)
-                yield from self._generator_results(title, label, made, real)
+                synthetic = self.panel.mask(generator, label)
+                yield from self._generator_results(title, label, synthetic, real)
 
     def _generator_results(
         self, title: str, label: str, synthetic: np.ndarray, real: np.ndarray
     ) -> Iterator[ReadingResult]:
+        """Yields the measures of one generator's images of one class, beside real images."""
         if not synthetic.any():
-            yield ReadingResult.from_estimate(
-                "images", title, label, Estimate.without_interval(note="no answered image")
-            )
+            estimate = Estimate.without_interval(note="no answered image")
+            yield ReadingResult.from_estimate("images", title, label, estimate)
             return
         for measure in self.answers.image_measures:
-            yield ReadingResult.from_estimate(
-                measure.name, title, label, measure.estimate(synthetic)
-            )
+            estimate = measure.estimate(synthetic)
+            yield ReadingResult.from_estimate(measure.name, title, label, estimate)
             if real.any() and measure.name in _COMPARED_WITH_REAL:
-                difference = (measure.compute(synthetic) - measure.compute(real)).estimate(
-                    test=True
-                )
-                within = _clip_interval(difference, measure.max_difference)
-                yield ReadingResult.from_estimate(
-                    f"{measure.name}_difference", title, label, within
-                )
+                difference = _estimate_difference(measure, synthetic, real)
+                name = f"{measure.name}_difference"
+                yield ReadingResult.from_estimate(name, title, label, difference)
         if "origin" in self.answers.question_ids and real.any():
-            for name, (crossed, share) in self.answers.detection_measures(synthetic, real).items():
-                yield ReadingResult.from_estimate(
-                    name, title, label, crossed.estimate(is_proportion=share)
-                )
+            detection_measures = self.answers.detection_measures(synthetic, real)
+            for name, (statistic, is_proportion) in detection_measures.items():
+                estimate = statistic.estimate(is_proportion=is_proportion)
+                yield ReadingResult.from_estimate(name, title, label, estimate)
 
     def agreement_results(self) -> Iterator[ReadingResult]:
-        """Between readers and of each with themselves, of all images, real ones, and each generator's."""
-        everything = np.ones(len(self.panel.cases), bool)
-        masks = [("", everything), (REAL, self.panel.mask(""))]
-        masks += [(name, self.panel.mask(name)) for name in self.panel.generators]
+        """Yields agreement between readers on all, real and each generator's images, and with oneself."""
+        masks = {"": np.ones(len(self.panel.cases), bool), REAL: self.panel.mask("")}
+        for generator in self.panel.generators:
+            masks[generator] = self.panel.mask(generator)
         for question in self.answers.coded_questions():
-            for title, mask in masks:
+            for title, mask in masks.items():
                 if mask.any():
                     yield from self._inter_reader_results(question, title, mask)
             yield from self._intra_reader_results(question)
@@ -136,65 +158,61 @@ class _ReadingAnalysis:
     def _inter_reader_results(
         self, question: CodedQuestion, title: str, mask: np.ndarray
     ) -> Iterator[ReadingResult]:
+        """Yields the agreement between readers on the images in a mask `(I,)`."""
         codes, strata, options = question.codes[:, mask], self.panel.strata[mask], question.options
         if question.ordinal:
-            estimates = {"weighted_kappa": agreement.weighted_kappa(codes, strata)}
+            kappa = agreement.weighted_kappa(codes, strata)
+            yield ReadingResult.from_estimate(f"weighted_kappa_{question.name}", title, "", kappa)
         else:
-            estimates = {"fleiss_kappa": agreement.fleiss(codes, strata, options=options)}
+            kappa = agreement.fleiss(codes, strata, options=options)
+            yield ReadingResult.from_estimate(f"fleiss_kappa_{question.name}", title, "", kappa)
         if not title:
             level: agreement.MeasurementLevel = "ordinal" if question.ordinal else "nominal"
-            estimates["alpha"] = agreement.krippendorff_alpha(
-                codes, strata, options=options, level=level
-            )
-        for measure, estimate in estimates.items():
-            yield ReadingResult.from_estimate(f"{measure}_{question.name}", title, "", estimate)
+            alpha = agreement.krippendorff_alpha(codes, strata, options=options, level=level)
+            yield ReadingResult.from_estimate(f"alpha_{question.name}", title, "", alpha)
 
     def _intra_reader_results(self, question: CodedQuestion) -> Iterator[ReadingResult]:
+        """Yields how often readers repeat their answer to an image, and the kappa of it."""
         first, second = self.answers.repeated_answers(question.name)
-        both = np.isfinite(first) & np.isfinite(second)
-        same_again = f"same_again_{question.name}"
-        if not both.any():
-            yield ReadingResult.from_estimate(
-                same_again, "", "", Estimate.without_interval(note="no image was shown twice")
-            )
+        is_repeated = np.isfinite(first) & np.isfinite(second)
+        name = f"same_again_{question.name}"
+        if not is_repeated.any():
+            estimate = Estimate.without_interval(note="no image was shown twice")
+            yield ReadingResult.from_estimate(name, "", "", estimate)
             return
-        strata = np.zeros(len(self.panel.cases), int)  # too few repeats for a stratum each
-        same = np.where(both, first == second, np.nan)
-        yield ReadingResult.from_estimate(
-            same_again, "", "", detection.proportion(same, strata).estimate(is_proportion=True)
-        )
+        strata = np.zeros(len(self.panel.cases), int)  # there are too few repeats for strata
+        is_same = np.where(is_repeated, first == second, np.nan)
+        estimate = detection.proportion(is_same, strata).estimate(is_proportion=True)
+        yield ReadingResult.from_estimate(name, "", "", estimate)
         kappa = agreement.intra_reader_kappa(first, second, strata, ordinal=question.ordinal)
-        estimate = (
-            kappa.estimate() if kappa.readers else Estimate.without_interval(note=_UNDEFINED_NOTE)
-        )
-        yield ReadingResult.from_estimate(
-            f"kappa_again_{question.name}", "", "", _clip_interval(estimate, 1.0)
-        )
+        estimate = Estimate.without_interval(note=_UNDEFINED_NOTE)
+        if kappa.readers:
+            estimate = _clip_interval(kappa.estimate(), 1.0)
+        yield ReadingResult.from_estimate(f"kappa_again_{question.name}", "", "", estimate)
 
     def own_question_results(self) -> Iterator[ReadingResult]:
-        """Scales that the study added, as means by generator."""
-        masks = [(REAL, self.panel.mask(""))]
-        masks += [(title, self.panel.mask(generator)) for title, generator in self.groups]
-        for column in (c for c in self.panel.answers if c.startswith("own_")):
+        """Yields the means of scales that the study added, by generator."""
+        masks = {REAL: self.panel.mask("")}
+        for title, generator in self.groups:
+            masks[title] = self.panel.mask(generator)
+        for column in self.panel.answers.filter(regex="^own_"):
             answers = self.panel.matrix(column)
             if not np.isfinite(answers).any():
-                continue  # a choice or free text: it is in answers.csv
-            for title, mask in masks:
+                continue  # the answers to a choice or a text question are in answers.csv only
+            measure = Measure(column, opinions.mean_score, answers, self.panel.strata)
+            for title, mask in masks.items():
                 if mask.any():
-                    of_group = np.where(mask[None], answers, np.nan)
-                    mean = opinions.mean_score(of_group, self.panel.strata).estimate()
-                    yield ReadingResult.from_estimate(column, title, "", mean)
+                    estimate = measure.compute(mask).estimate()
+                    yield ReadingResult.from_estimate(column, title, "", estimate)
 
     def reader_table(self) -> pd.DataFrame:
-        """A row per reader: answers, repeats, seconds, and over all generators what they detected."""
-        made, real = self.panel.mask(None), self.panel.mask("")
-        detected = (
-            self.answers.detection_measures(made, real)
-            if "origin" in self.answers.question_ids
-            else {}
-        )
+        """Returns one row per reader, with detection measures over the images of all generators."""
+        statistics = {}
+        if "origin" in self.answers.question_ids:
+            synthetic, real = self.panel.mask(None), self.panel.mask("")
+            statistics = self.answers.detection_measures(synthetic, real)
         rows = []
-        for place, reader in enumerate(self.panel.readers):
+        for index, reader in enumerate(self.panel.readers):
             answers = self.panel.answers[self.panel.answers["reader"] == reader]
             row: dict[str, str | float] = {
                 "reader": reader,
@@ -202,40 +220,52 @@ class _ReadingAnalysis:
                 "repeats": int((self.panel.repeats["reader"] == reader).sum()),
                 "median_seconds": float(answers["seconds"].median()),
             }
-            rows.append(row | {n: float(c.values[place]) for n, (c, _) in detected.items()})
+            for name, (statistic, _) in statistics.items():
+                row[name] = float(statistic.values[index])
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def pair_table(self) -> pd.DataFrame:
-        """Cohen's kappa of every two readers, question by question."""
-        rows = [
-            {"question": question.name, **asdict(pair)}
-            for question in self.answers.coded_questions()
-            for pair in agreement.pairwise_kappas(
+        """Returns Cohen's kappa of every two readers, question by question."""
+        rows = []
+        for question in self.answers.coded_questions():
+            pairs = agreement.pairwise_kappas(
                 question.codes, self.panel.readers, ordinal=question.ordinal
             )
-        ]
+            for pair in pairs:
+                rows.append({"question": question.name, **asdict(pair)})
         return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
 
     def compute_plans(self) -> dict[str, dict[str, list[sample_size.Plan]]]:
-        """Designs of a next reading: half-widths of the fool rate and of d', by generator."""
+        """Plans a next reading by the proportion of images called real and by d', for each generator."""
         if "origin" not in self.answers.question_ids:
             return {}
-        said, real, strata = self.answers.called_synthetic, self.panel.mask(""), self.panel.strata
+        called_synthetic, strata = self.answers.called_synthetic, self.panel.strata
+        real = self.panel.mask("")
         plans = {}
         for name in self.panel.generators:
-            made = self.panel.mask(name)
-            fooled = detection.proportion(np.where(made[None], 1 - said, np.nan), strata)
-            d = detection.d_prime(said, synthetic=made, real=real, strata=strata)
-            images = int(made.sum())
+            synthetic = self.panel.mask(name)
+            misses = np.where(synthetic[None], 1 - called_synthetic, np.nan)
+            called_real = detection.proportion(misses, strata)
+            d_prime = detection.d_prime(
+                called_synthetic, synthetic=synthetic, real=real, strata=strata
+            )
+            images = int(synthetic.sum())
             plans[name] = {
-                "called_real": sample_size.compute_plans(fooled, pilot_images=images),
-                "d_prime": sample_size.compute_plans(d, pilot_images=images),
+                "called_real": sample_size.compute_plans(called_real, pilot_images=images),
+                "d_prime": sample_size.compute_plans(d_prime, pilot_images=images),
             }
         return plans
 
 
+def _estimate_difference(measure: Measure, synthetic: np.ndarray, real: np.ndarray) -> Estimate:
+    """Returns the measure of synthetic minus that of real images, tested against 0."""
+    difference = measure.compute(synthetic) - measure.compute(real)
+    return _clip_interval(difference.estimate(test=True), measure.max_difference)
+
+
 def _clip_interval(estimate: Estimate, bound: float) -> Estimate:
-    """An interval that does not leave what is possible."""
+    """Clips an interval to what is possible, from -`bound` to `bound`."""
     if not math.isfinite(estimate.high):
         return estimate
     return replace(estimate, low=max(estimate.low, -bound), high=min(estimate.high, bound))

@@ -1,4 +1,4 @@
-"""What is measured of a reading's images: the matrices of a panel, and statistics made of them."""
+"""Measures of a reading's images, computed from the answers of a panel as matrices of numbers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,29 +18,50 @@ _ORIGIN_CODES = {"real": 0.0, "synthetic": 1.0}
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of the images of any mask `(I,)`; `share` says that it lies in [0, 1]."""
+    """A measure that can be computed of any images of a reading.
+
+    Attributes:
+        name: The name in the table of results.
+        statistic: Computes the measure from answers `(J, I)` and strata `(I,)`.
+        answers: The answers by reader and image, `(J, I)`; NaN where there is none.
+        strata: The stratum of each image, `(I,)`.
+        is_proportion: Whether the measure lies in [0, 1].
+    """
 
     name: str
-    compute: Callable[[np.ndarray], ReaderStatistic]
+    statistic: Callable[[np.ndarray, np.ndarray], ReaderStatistic]
+    answers: np.ndarray
+    strata: np.ndarray
     is_proportion: bool = False
 
     @property
     def max_difference(self) -> float:
-        """The largest difference of two values."""
+        """The largest possible difference of two values; scores have steps from -2 to 2."""
         return 1.0 if self.is_proportion else 4.0
 
+    def compute(self, mask: np.ndarray) -> ReaderStatistic:
+        """Computes the measure of the images in a mask `(I,)` bool."""
+        return self.statistic(np.where(mask[None], self.answers, np.nan), self.strata)
+
     def estimate(self, mask: np.ndarray) -> Estimate:
-        """Its value and interval over the images of a mask."""
+        """Returns the value and interval of the images in a mask `(I,)` bool."""
         estimate = self.compute(mask).estimate(is_proportion=self.is_proportion)
-        least = 0.0 if self.name.startswith("errors") else -math.inf
+        lowest = 0.0 if self.name.startswith("errors") else -math.inf
         if not math.isfinite(estimate.low):
             return estimate
-        return replace(estimate, low=max(estimate.low, least))
+        return replace(estimate, low=max(estimate.low, lowest))
 
 
 @dataclass(frozen=True)
 class CodedQuestion:
-    """A question as codes `(J, I)` from 0 to `options` - 1; `ordinal` for those of a scale."""
+    """A question that readers can agree on.
+
+    Attributes:
+        name: The id of the question.
+        codes: The chosen options by reader and image, `(J, I)`, from 0 to `options` - 1.
+        options: The number of options.
+        ordinal: Whether the options are steps of a scale.
+    """
 
     name: str
     codes: np.ndarray
@@ -50,7 +71,13 @@ class CodedQuestion:
 
 @dataclass(frozen=True)
 class AnswerMatrices:
-    """The answers of a panel to the questions `asked`, as numbers."""
+    """The answers of a panel as numbers.
+
+    Attributes:
+        panel: The answers of J readers to I images.
+        classes: The classes that a diagnosis can name.
+        question_ids: The questions that were asked.
+    """
 
     panel: Panel
     classes: tuple[str, ...]
@@ -58,13 +85,18 @@ class AnswerMatrices:
 
     @cached_property
     def called_synthetic(self) -> np.ndarray:
-        """1 where a reader said synthetic, `(J, I)`."""
+        """1 where a reader called an image synthetic, 0 where real, `(J, I)`."""
         return self.panel.matrix("origin_answer", _ORIGIN_CODES)
+
+    @cached_property
+    def diagnosis(self) -> np.ndarray:
+        """The number of the class that a reader named, `(J, I)`."""
+        return self.panel.matrix("diagnosis", self.class_codes)
 
     @property
     def class_codes(self) -> dict[str, float]:
-        """The number of each class."""
-        return {name: float(number) for number, name in enumerate(self.classes)}
+        """The number of each class by name."""
+        return dict(zip(self.classes, map(float, range(len(self.classes))), strict=True))
 
     @property
     def true_codes(self) -> np.ndarray:
@@ -74,93 +106,80 @@ class AnswerMatrices:
 
     @cached_property
     def image_measures(self) -> list[Measure]:
-        """Measures of any set of images."""
+        """The measures that any images have, real or synthetic, by the questions that were asked."""
         strata = self.panel.strata
         measures = []
         if "origin" in self.question_ids:
             called_real = 1 - self.called_synthetic
-            measures.append(
-                Measure(
-                    "called_real", _masked_measure(detection.proportion, called_real, strata), True
-                )
-            )
+            measures.append(Measure("called_real", detection.proportion, called_real, strata, True))
         if "diagnosis" in self.question_ids:
-            diagnosis = self.panel.matrix("diagnosis", self.class_codes)
-            right = np.where(np.isfinite(diagnosis), diagnosis == self.true_codes[None], np.nan)
+            is_correct = self.diagnosis == self.true_codes[None]
+            agrees = np.where(np.isfinite(self.diagnosis), is_correct, np.nan)
             measures.append(
-                Measure(
-                    "diagnosis_agreement",
-                    _masked_measure(detection.proportion, right, strata),
-                    True,
-                )
+                Measure("diagnosis_agreement", detection.proportion, agrees, strata, True)
             )
         for name in SCORES:
             if name in self.question_ids:
-                measures.append(
-                    Measure(
-                        name, _masked_measure(opinions.mean_score, self.panel.matrix(name), strata)
-                    )
-                )
+                measures.append(Measure(name, opinions.mean_score, self.panel.matrix(name), strata))
         if "errors" in self.question_ids:
-            for code in ("", *ERROR_KINDS):
-                counts = self.panel.count_matrix(partial(opinions.count_errors, code=code))
-                name = f"errors_{code}" if code else "errors"
-                measures.append(
-                    Measure(name, _masked_measure(opinions.errors_per_100, counts, strata))
-                )
-        times = self.panel.matrix("seconds")
-        return [
-            *measures,
-            Measure("log_seconds", _masked_measure(opinions.mean_log_seconds, times, strata)),
-        ]
+            measures += self._error_measures()
+        seconds = self.panel.matrix("seconds")
+        measures.append(Measure("log_seconds", opinions.mean_log_seconds, seconds, strata))
+        return measures
+
+    def _error_measures(self) -> list[Measure]:
+        """Returns the measures of marked errors, of any kind and of each kind."""
+        measures = []
+        for code in ("", *ERROR_KINDS):
+            counts = self.panel.count_matrix(partial(opinions.count_errors, code=code))
+            name = f"errors_{code}" if code else "errors"
+            measures.append(Measure(name, opinions.errors_per_100, counts, self.panel.strata))
+        return measures
 
     def detection_measures(
         self, synthetic: np.ndarray, real: np.ndarray
     ) -> dict[str, tuple[ReaderStatistic, bool]]:
-        """Measures of telling images `made` `(I,)` from `real` ones, and which lie in [0, 1]."""
-        said, strata = self.called_synthetic, self.panel.strata
+        """Computes how well readers tell synthetic images from real ones.
+
+        Args:
+            synthetic: The synthetic images, `(I,)` bool.
+            real: The real images, `(I,)` bool.
+
+        Returns:
+            Each statistic by name, and whether it lies in [0, 1].
+        """
+        called_synthetic, strata = self.called_synthetic, self.panel.strata
+        hits = np.where(synthetic[None], called_synthetic, np.nan)
+        correct_rejections = np.where(real[None], 1 - called_synthetic, np.nan)
         masks = {"synthetic": synthetic, "real": real, "strata": strata}
         measures = {
-            "accuracy": (detection.accuracy(said, **masks), True),
-            "sensitivity": (
-                detection.proportion(np.where(synthetic[None], said, np.nan), strata),
-                True,
-            ),
-            "specificity": (
-                detection.proportion(np.where(real[None], 1 - said, np.nan), strata),
-                True,
-            ),
-            "d_prime": (detection.d_prime(said, **masks), False),
-            "criterion": (detection.criterion(said, **masks), False),
+            "accuracy": (detection.accuracy(called_synthetic, **masks), True),
+            "sensitivity": (detection.proportion(hits, strata), True),
+            "specificity": (detection.proportion(correct_rejections, strata), True),
+            "d_prime": (detection.d_prime(called_synthetic, **masks), False),
+            "criterion": (detection.criterion(called_synthetic, **masks), False),
         }
         if "confidence" in self.question_ids:
-            rating = np.where(said > 0, 1, -1) * self.panel.matrix("confidence")
-            measures["auc"] = (detection.roc_auc(rating, **masks), True)
+            sign = np.where(called_synthetic > 0, 1, -1)
+            ratings = sign * self.panel.matrix("confidence")
+            measures["auc"] = (detection.roc_auc(ratings, **masks), True)
         return measures
 
     def coded_questions(self) -> Iterator[CodedQuestion]:
-        """The questions that readers can agree on."""
+        """Yields the questions that readers can agree on."""
         if "origin" in self.question_ids:
             yield CodedQuestion("origin", self.called_synthetic, 2, False)
         if "diagnosis" in self.question_ids:
-            diagnosis = self.panel.matrix("diagnosis", self.class_codes)
-            yield CodedQuestion("diagnosis", diagnosis, len(self.classes), False)
+            yield CodedQuestion("diagnosis", self.diagnosis, len(self.classes), False)
         for name in SCORES:
             if name in self.question_ids:
                 yield CodedQuestion(name, self.panel.matrix(name) + 2, 5, True)
 
     def repeated_answers(self, question: str) -> tuple[np.ndarray, np.ndarray]:
-        """First and second answers `(J, I)` each, NaN where an image was not shown twice."""
-        column, codes = {
-            "origin": ("origin_answer", _ORIGIN_CODES),
-            "diagnosis": ("diagnosis", self.class_codes),
-        }.get(question, (question, None))
+        """Returns first and second answers, `(J, I)` each, NaN where there is none."""
+        column, codes = question, None
+        if question == "origin":
+            column, codes = "origin_answer", _ORIGIN_CODES
+        elif question == "diagnosis":
+            codes = self.class_codes
         return self.panel.matrix(column, codes), self.panel.repeat_matrix(column, codes)
-
-
-def _masked_measure(
-    measure: Callable[[np.ndarray, np.ndarray], ReaderStatistic],
-    answers: np.ndarray,
-    strata: np.ndarray,
-) -> Callable[[np.ndarray], ReaderStatistic]:
-    return lambda mask: measure(np.where(mask[None], answers, np.nan), strata)

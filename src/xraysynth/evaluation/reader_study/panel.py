@@ -1,4 +1,4 @@
-"""The answers of a reading as readers by images."""
+"""Arranges the answers of a reading as matrices of readers by images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,8 +9,14 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Panel:
-    """First answers to every case. `cases` has one row per image, indexed by case: origin, generator
-    and label; `answers` one row per reader and case, repeats left out, and `repeats` the others."""
+    """The answers of J readers to I images.
+
+    Attributes:
+        readers: The names of the readers.
+        cases: One row per image, indexed by case: origin, generator ("" for real) and label.
+        answers: One row per reader and case, the answer at the first showing.
+        repeats: One row per answer at a later showing.
+    """
 
     readers: tuple[str, ...]
     cases: pd.DataFrame
@@ -19,52 +25,65 @@ class Panel:
 
     @classmethod
     def from_table(cls, table: pd.DataFrame) -> "Panel":
-        """From the table of `exports.join_with_key`; the first showing of a case is its answer."""
+        """Builds a panel from the table of `exports.join_with_key`."""
         ordered = table.sort_values(["reader", "session", "position"], kind="stable")
-        again = ordered.duplicated(["reader", "case"])
+        is_repeat = ordered.duplicated(["reader", "case"])
         cases = ordered.drop_duplicates("case").set_index("case").sort_index()
-        readers = tuple(sorted(ordered["reader"].unique()))
         truth = cases[["origin", "generator", "label"]]
-        return cls(readers, truth, ordered[~again], ordered[again])
+        readers = tuple(sorted(ordered["reader"].unique()))
+        return cls(readers, truth, ordered[~is_repeat], ordered[is_repeat])
 
     @property
     def generators(self) -> list[str]:
-        """The generators whose images were answered."""
+        """The generators of the images that were answered."""
         return sorted(set(self.cases["generator"]) - {""})
 
     @property
     def strata(self) -> np.ndarray:
-        """Which images the study drew a fixed number of: those of a generator and class, `(I,)`."""
+        """The stratum of each image `(I,)`: its generator and class, whose number of images is fixed."""
         names = self.cases["generator"] + "\x1f" + self.cases["label"]
         codes: np.ndarray = pd.factorize(names)[0]
         return codes
 
     def matrix(self, column: str, codes: Mapping[str, float] | None = None) -> np.ndarray:
-        """Answers `(J, I)`, NaN where there is none; texts become numbers by `codes`."""
+        """Returns first answers `(J, I)` as numbers, NaN where there is none.
+
+        Args:
+            column: The column of `answers`.
+            codes: The number of each text; None where the column holds numbers.
+        """
         return self._pivot(self.answers, column, codes)
 
     def count_matrix(self, count: Callable[[str], int]) -> np.ndarray:
-        """How many errors each answer marks `(J, I)`, by `count` of its text."""
+        """Returns the number of marked errors `(J, I)`, which `count` takes from the answer's text."""
         rows = self.answers.assign(counted=self.answers["errors"].map(count))
         return self._pivot(rows, "counted", None)
 
     def repeat_matrix(self, column: str, codes: Mapping[str, float] | None = None) -> np.ndarray:
-        """Answers at the second showing of a case, as `matrix`."""
+        """Returns second answers `(J, I)` as numbers, NaN where there is none; see `matrix`."""
         return self._pivot(self.repeats.drop_duplicates(["reader", "case"]), column, codes)
 
     def _pivot(
         self, rows: pd.DataFrame, column: str, codes: Mapping[str, float] | None
     ) -> np.ndarray:
+        """Arranges one column as `(J, I)` floats; texts without a number become NaN."""
         values = rows[column].map(codes) if codes is not None else rows[column]
-        reader = pd.Index(self.readers).get_indexer(rows["reader"])
-        case = self.cases.index.get_indexer(rows["case"])
-        found = np.full((len(self.readers), len(self.cases)), np.nan)
-        found[reader, case] = pd.to_numeric(values, errors="coerce").to_numpy(float)
-        return found
+        reader_rows = pd.Index(self.readers).get_indexer(rows["reader"])
+        case_columns = self.cases.index.get_indexer(rows["case"])
+        numbers = np.full((len(self.readers), len(self.cases)), np.nan)
+        numbers[reader_rows, case_columns] = pd.to_numeric(values, errors="coerce").to_numpy(float)
+        return numbers
 
     def mask(self, generator: str | None, label: str = "") -> np.ndarray:
-        """Images `(I,)` of a generator ("" for real, None for any synthetic), and of a class."""
-        from_ = self.cases["generator"]
-        here = from_ != "" if generator is None else from_ == generator
-        found: np.ndarray = (here & ((self.cases["label"] == label) | (label == ""))).to_numpy()
-        return found
+        """Selects images of a generator and a class, `(I,)` bool.
+
+        Args:
+            generator: The generator; "" for real images, None for synthetic images of any generator.
+            label: The class; "" for any.
+        """
+        generators = self.cases["generator"]
+        is_selected = generators != "" if generator is None else generators == generator
+        if label:
+            is_selected &= self.cases["label"] == label
+        mask: np.ndarray = is_selected.to_numpy()
+        return mask

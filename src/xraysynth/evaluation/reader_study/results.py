@@ -1,21 +1,26 @@
-"""One result of a reading, and the table of all of them."""
+"""Holds one result of a reading, and converts all of them to a table and back."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import pandas as pd
 
 from xraysynth.evaluation.reader_study.mrmc import Estimate
 
 REAL = "real"
-"""What the column generator says of real images; "" is all synthetic images together."""
+"""The name of real images in the column generator; "" stands for all synthetic images together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingResult(Estimate):
-    """An estimate of a measure, of a generator's images ("" all, "real") and of a class ("" all).
+    """An estimate of one measure of some images.
 
-    `p_holm` is the p-value adjusted over generators; both are NaN where nothing is tested.
+    Attributes:
+        name: The measure.
+        generator: The generator of the images; "" for all synthetic images, "real" for real ones.
+        label: The class of the images; "" for all.
+        p_holm: The p value adjusted over generators (Holm 1979); NaN where nothing is tested.
     """
 
     name: str
@@ -27,7 +32,7 @@ class ReadingResult(Estimate):
     def from_estimate(
         cls, name: str, generator: str, label: str, estimate: Estimate
     ) -> "ReadingResult":
-        """A result from its estimate."""
+        """Builds the result of a measure, a generator and a class from its estimate."""
         return cls(
             *estimate.as_tuple(),
             readers=estimate.readers,
@@ -40,26 +45,29 @@ class ReadingResult(Estimate):
 
 
 _COLUMNS = {
-    **{name: name for name in ("name", "generator")},
+    "name": "name",
+    "generator": "generator",
     "label": "class",
-    **{name: name for name in ("value", "low", "high")},
+    "value": "value",
+    "low": "low",
+    "high": "high",
     "readers": "n_readers",
     "n": "n_cases",
-    **{name: name for name in ("note", "p", "p_holm")},
+    "note": "note",
+    "p": "p",
+    "p_holm": "p_holm",
 }
 """The fields of a result and their columns in the table."""
 
 
 def to_table(results: Iterable[ReadingResult]) -> pd.DataFrame:
-    """One row per result."""
-    rows = [[getattr(result, field) for field in _COLUMNS] for result in results]
+    """Returns a table with one row per result."""
+    rows = map(attrgetter(*_COLUMNS), results)
     return pd.DataFrame(rows, columns=list(_COLUMNS.values()))
 
 
 def from_table(table: pd.DataFrame) -> list[ReadingResult]:
-    """The results of a table; what a column of an earlier version lacks has its default."""
-    fields = {field: name for field, name in _COLUMNS.items() if name in table}
-    columns = [table[name] for name in fields.values()]
-    return [
-        ReadingResult(**dict(zip(fields, row, strict=True))) for row in zip(*columns, strict=True)
-    ]
+    """Returns the results of a table; a column that an earlier version lacks gets the field's default."""
+    fields = {column: field for field, column in _COLUMNS.items() if column in table}
+    rows = table[list(fields)].rename(columns=fields).to_dict("records")
+    return [ReadingResult(**row) for row in rows]

@@ -1,30 +1,29 @@
-"""How many readers and images the next reading needs.
+"""Plans how many readers and images the next reading needs.
 
-The variance of a mean over J readers and n images, of variances found with n_0 images,
+The variance of a mean over J readers and n images, from variances measured with n_0 images, is
 
     s^2 / J + (n_0 / n) (c + w / J),
 
-has the spread s between readers, what images give all readers (c) and what they give each (w)
-(Obuchowski 1995; Hillis, Obuchowski and Berbaum 2011). Its interval is that of `crossed`.
+where s is the spread between readers, c the variance that images cause in all readers together, and w
+the variance that they cause in each reader (Obuchowski 1995; Hillis, Obuchowski and Berbaum 2011). The
+interval is that of `mrmc`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from xraysynth.evaluation.reader_study.mrmc import (
-    ReaderStatistic,
-    SpreadPosterior,
-    small_sample_factor,
-)
+from xraysynth.evaluation.reader_study.mrmc import ReaderStatistic, small_sample_factor
+from xraysynth.evaluation.reader_study.spread_posterior import SpreadPosterior
 
 READER_COUNTS = (2, 3, 4, 6, 8, 12, 16)
 IMAGE_COUNTS = (20, 40, 80, 160, 320)
-"""Images of a generator, beside as many real ones."""
+"""Images of one generator, beside equally many real ones."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The half-width of the 95 % interval to expect from so many readers and images."""
+    """The expected half-width of the 95 % interval from `readers` readers and `images` images."""
 
     readers: int
     images: int
@@ -38,34 +37,44 @@ def compute_plans(
     reader_counts: Sequence[int] = READER_COUNTS,
     image_counts: Sequence[int] = IMAGE_COUNTS,
 ) -> list[Plan]:
-    """What to expect of each design; `images` of a generator gave `found`. None without a variance.
+    """Computes the interval to expect of each design.
 
-    The spread between readers is that found, or the prior's own where one reader shows none.
+    Args:
+        pilot: The statistic of a reading that was made.
+        pilot_images: The number of images of a generator in it.
+        reader_counts: The numbers of readers to plan for.
+        image_counts: The numbers of images of a generator to plan for.
+
+    Returns:
+        One plan per number of readers and of images; empty where the pilot shows no variance. The
+        spread between readers is the pilot's, or the prior scale where the pilot had one reader.
     """
     if not pilot.readers or pilot.image_variance <= 0:
         return []
-    own = pilot.within_variance
-    shared = max(pilot.image_variance - own / pilot.readers, 0.0)
-    spread = max(pilot.between_variance - own, 0.0) if pilot.readers > 1 else pilot.prior_scale**2
-    result = []
-    for count in reader_counts:
-        for size in image_counts:
-            factor = pilot_images / size
-            expected = SpreadPosterior.from_variances(
-                spread + factor * own,
-                factor * own,
-                degrees_of_freedom=count - 1,
-                prior_scale=pilot.prior_scale,
-            )
-            over_images = factor * (shared + own / count)
-            half = expected.half_width(
-                readers=count, image_variance=over_images
-            ) * small_sample_factor(size)
-            result.append(Plan(count, size, half))
-    return result
+    within = pilot.within_variance
+    shared = max(pilot.image_variance - within / pilot.readers, 0.0)
+    spread = pilot.prior_scale**2
+    if pilot.readers > 1:
+        spread = max(pilot.between_variance - within, 0.0)
+    plans = []
+    for readers, images in product(reader_counts, image_counts):
+        factor = pilot_images / images
+        posterior = SpreadPosterior.from_variances(
+            spread + factor * within,
+            factor * within,
+            degrees_of_freedom=readers - 1,
+            prior_scale=pilot.prior_scale,
+        )
+        half_width = posterior.half_width(
+            readers=readers, image_variance=factor * (shared + within / readers)
+        )
+        plans.append(Plan(readers, images, half_width * small_sample_factor(images)))
+    return plans
 
 
 def smallest_plan(plans: Sequence[Plan], half_width: float) -> Plan | None:
-    """The design of the fewest answers that reaches a half-width, None if none does."""
-    enough = [plan for plan in plans if plan.half_width <= half_width]
-    return min(enough, key=lambda plan: (plan.readers * plan.images, plan.readers), default=None)
+    """Returns the plan of the fewest answers that reaches a half-width, None if none does."""
+    sufficient = [plan for plan in plans if plan.half_width <= half_width]
+    return min(
+        sufficient, key=lambda plan: (plan.readers * plan.images, plan.readers), default=None
+    )
