@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from xraysynth.evaluation.reader_study import exports, simulated_readers
+from xraysynth.evaluation.reader_study import exports, simulated_exports, simulated_readers
 from xraysynth.evaluation.reader_study.analysis import analyse
 from xraysynth.evaluation.reader_study.reading import Reading, SessionProgress
 from xraysynth.report import page, readers
@@ -16,8 +16,8 @@ from xraysynth.report.content import Content
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     folder = tmp_path_factory.mktemp("exports")
-    key = simulated_readers.simulate_key(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
-    sent = simulated_readers.write_exports(key, simulated_readers.ReaderPopulation(), folder)
+    key = simulated_exports.simulate_key(["sd_lora"], ["normal", "covid19"], per_cell=4, readers=2)
+    sent = simulated_exports.write_exports(key, simulated_readers.ReaderPopulation(), folder)
     table = exports.join_with_key(exports.load_exports(sent, key), key)
     found = analyse(table, classes=key.classes, question_ids=["origin", "diagnosis", "quality"])
     return Reading(

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
-from xraysynth.evaluation.reader_study import export_format, exports, simulated_readers
+from xraysynth.evaluation.reader_study import (
+    export_format,
+    exports,
+    simulated_exports,
+    simulated_readers,
+)
 from xraysynth.evaluation.reader_study.key import AnswerKey, KitItem
 from xraysynth.evaluation.reader_study.panel import Panel
 
@@ -17,14 +22,14 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture
 def key() -> AnswerKey:
-    return simulated_readers.simulate_key(
+    return simulated_exports.simulate_key(
         ["sd_lora"], ["normal", "pneumonia"], per_cell=3, readers=2, repeats=0.25
     )
 
 
 @pytest.fixture
 def sent(key: AnswerKey, tmp_path: Path) -> list[Path]:
-    return simulated_readers.write_exports(
+    return simulated_exports.write_exports(
         key, simulated_readers.ReaderPopulation(error_rate={"sd_lora": 1.0}), tmp_path
     )
 
@@ -37,7 +42,7 @@ def rewrite(path: Path, key: AnswerKey, change: Callable[[Rows], object]) -> Pat
     """Change the rows as whoever knows how checks are made."""
     rows = rows_of(path, key)
     change(rows)
-    path.write_bytes(simulated_readers.format_csv(export_format.export_columns(key), rows))
+    path.write_bytes(simulated_exports.format_csv(export_format.export_columns(key), rows))
     return path
 
 
@@ -211,7 +216,7 @@ def test_sessions_of_a_reader_are_joined_and_calibration_left_out(key, tmp_path)
     names = list(key.kits)
     both = replace(key, kits={names[0]: replace(one, items=practice, sessions=2), names[1]: second})
     found = exports.load_exports(
-        simulated_readers.write_exports(both, simulated_readers.ReaderPopulation(), tmp_path), both
+        simulated_exports.write_exports(both, simulated_readers.ReaderPopulation(), tmp_path), both
     )
     table = exports.join_with_key(found, both)
     assert [(e.reader, e.session) for e in found] == [(one.reader, 1), (one.reader, 2)]

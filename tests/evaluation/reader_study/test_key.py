@@ -57,8 +57,14 @@ def damaged(tmp_path, change):
         (lambda k: k.update(extra=1), "lacks or does not know extra"),
         (lambda k: k.update(simulated="yes"), "key.simulated must be bool; got 'yes'"),
         (lambda k: k["cases"].pop("c0002"), "cases that are not there: c0002"),
-        (lambda k: k["cases"]["c0001"].update(origin="fake"), "real or synthetic; not of c0001"),
-        (lambda k: k["cases"]["c0001"].update(label="flu"), "labels that are no class: flu"),
+        (
+            lambda k: k["cases"]["c0001"].update(origin="fake"),
+            "case c0001: the origin must be real or synthetic; got 'fake'",
+        ),
+        (
+            lambda k: k["cases"]["c0001"].update(label="flu"),
+            "case c0001: the label must be one of .*; got 'flu'",
+        ),
         (lambda k: k["cases"]["c0001"].pop("sha256"), "key.cases.c0001 lacks .* sha256"),
         (lambda k: k["kits"]["3" * 12]["items"][0].update(id="b" * 10), "ids are not unique"),
         (lambda k: k["kits"]["3" * 12].update(file="../x.html"), "no file name of a kit"),

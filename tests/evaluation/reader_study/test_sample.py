@@ -145,7 +145,7 @@ CELLS = [cell for cell in "abcdef" for _ in range(10)]
 )
 def test_sessions_hold_every_case_once_within_their_size(per_cell, repeats, size, seed):
     cells = [cell for cell in "abcdef" for _ in range(per_cell)]
-    found = split_into_sessions(cells, repeats=repeats, size=size, seed=seed)
+    found = split_into_sessions(cells, repeat_fraction=repeats, session_size=size, seed=seed)
     assert sorted(n for s in found for n in s.cases) == list(range(len(cells)))
     assert sum(len(s.repeated) for s in found) == round(repeats * len(cells))
     for session in found:
@@ -157,7 +157,7 @@ def test_sessions_hold_every_case_once_within_their_size(per_cell, repeats, size
 
 
 def test_repeats_are_spread_over_the_cells():
-    (session,) = split_into_sessions(CELLS, repeats=0.2, size=100, seed=0)
+    (session,) = split_into_sessions(CELLS, repeat_fraction=0.2, session_size=100, seed=0)
     assert set(Counter(CELLS[n] for n in session.repeated).values()) == {2}
 
 
@@ -165,7 +165,7 @@ def test_repeats_are_spread_over_the_cells():
 @given(per_cell=st.integers(1, 12), repeats=st.floats(0, 0.5), seed=st.integers(0, 2**60))
 def test_a_repeat_comes_late_and_everything_is_shown(per_cell, repeats, seed):
     cells = [cell for cell in "abcdef" for _ in range(per_cell)]
-    (session,) = split_into_sessions(cells, repeats=repeats, size=1000, seed=seed)
+    (session,) = split_into_sessions(cells, repeat_fraction=repeats, session_size=1000, seed=seed)
     shown = order_showings(session, seed)
     first = {case: n for n, (case, repeat) in enumerate(shown) if not repeat}
     again = {case: n for n, (case, repeat) in enumerate(shown) if repeat}
@@ -175,7 +175,7 @@ def test_a_repeat_comes_late_and_everything_is_shown(per_cell, repeats, seed):
 
 
 def test_the_order_is_random_and_not_grouped():
-    (session,) = split_into_sessions(CELLS, repeats=0.0, size=100, seed=0)
+    (session,) = split_into_sessions(CELLS, repeat_fraction=0.0, session_size=100, seed=0)
     orders = [[case for case, _ in order_showings(session, seed)] for seed in range(200)]
     assert orders[0] != orders[1]
     mean = np.mean([[case < 30 for case in order] for order in orders], axis=0)

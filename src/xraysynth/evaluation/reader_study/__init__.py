@@ -1,33 +1,34 @@
-"""The blinded reading: what radiologists are shown, what they answer, and what that says.
+"""Blinded readings: the kits that radiologists answer, and the analysis of their answers.
 
-Before: `recipe` has the options, `protocol` the questions, `sample` draws the images, `encoding` makes
-them alike, `build` deals them to readers' kits (`kit` is the page) and to the answer `key` that stays
-with the owner. After: `exports` reads what came back and joins it with the key; `analysis` turns the
-answers into results by `detection`, `opinion_results` and `encoder_agreement`, whose intervals take
-readers and images as samples (`crossed`); `advice` plans the next reading, and `reading` keeps
-everything in a folder. `simulate` has readers of known skill.
+Before a reading, `recipe` has the options, `protocol` the questions; `sample` draws the images,
+`encoding` gives them one format, and `build` deals them to the kits of readers and to the answer `key`,
+which stays with the owner; `kit` renders the page. After it, `exports` reads the answers that came back
+and joins them with the key; `analysis` turns them into results by `detection`, `opinions` and
+`agreement`, whose intervals take both readers and images as samples (`mrmc`); `sample_size` plans the
+next reading, and `reading` keeps everything in a folder. `simulated_readers` are readers of known skill.
 
     >>> from xraysynth.evaluation.reader_study.protocol import build_questions
     >>> questions = build_questions(["origin", "confidence"], {}, ["normal", "covid19"])
     >>> [question.kind for question in questions]
     ['choice', 'scale']
 
-    from xraysynth.evaluation.reader_study.analysis import analyse
-    from xraysynth.evaluation.reader_study.exports import join, load
-    from xraysynth.evaluation.reader_study.key import Key
+Example:
 
-    key = Key.read(Path("owner/key.json"))
-    answers = join(load([Path("sent")], key), key)
-    analyse(answers, classes=key.classes, asked=[question.id for question in key.questions]).results
+    from xraysynth.evaluation.reader_study.analysis import analyse
+    from xraysynth.evaluation.reader_study.exports import join_with_key, load_exports
+    from xraysynth.evaluation.reader_study.key import AnswerKey
+
+    key = AnswerKey.read(Path("owner/key.json"))
+    answers = join_with_key(load_exports([Path("sent")], key), key)
+    question_ids = [question.id for question in key.questions]
+    analyse(answers, classes=key.classes, question_ids=question_ids).results
 """
 
 __all__ = [
-    "advice",
+    "agreement",
     "analysis",
     "build",
-    "crossed",
     "detection",
-    "encoder_agreement",
     "encoding",
     "export_format",
     "export_rules",
@@ -36,12 +37,16 @@ __all__ = [
     "key",
     "kit",
     "measures",
-    "opinion_results",
+    "mrmc",
+    "opinions",
     "panel",
     "protocol",
     "reading",
     "recipe",
     "results",
     "sample",
-    "simulate",
+    "sample_size",
+    "simulated_exports",
+    "simulated_readers",
+    "spread_posterior",
 ]

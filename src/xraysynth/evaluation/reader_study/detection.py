@@ -139,7 +139,9 @@ def roc_auc(
 
 def _placement_deviations(placements: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """Returns the deviations that the placements `(N,)` of one reader cause in the area."""
-    return reader_means(placements[None], strata, prior_scale=1.0).deviations[0]
+    means = reader_means(placements[None], strata, prior_scale=1.0)
+    deviations: np.ndarray = means.deviations[0]
+    return deviations
 
 
 def _perfect_auc_variance(value: float, n: int) -> float:

@@ -1,7 +1,7 @@
-"""What an export looks like: a CSV or JSON table of strings with one row per answered item.
+"""Reads exports of answers: CSV or JSON tables of strings with one row per answered item.
 
-Every row ends with a check over its other cells, so that a changed answer, by hand or by a spreadsheet,
-is found and named.
+Every row ends with a checksum of its other cells, so that an answer that was changed, by hand or by a
+spreadsheet, is found.
 """
 
 import csv
@@ -13,7 +13,11 @@ from pathlib import Path
 
 from xraysynth.errors import XraysynthError, format_some
 from xraysynth.evaluation.reader_study.key import AnswerKey
-from xraysynth.evaluation.reader_study.protocol import QUESTIONS
+from xraysynth.evaluation.reader_study.protocol import (
+    LEADING_COLUMNS,
+    QUESTIONS,
+    TRAILING_COLUMNS,
+)
 
 FORMAT = "xraysynth-review/1"
 Row = Mapping[str, str]
@@ -22,49 +26,55 @@ RESAVED_REMEDY = (
     "a spreadsheet may have saved it again, which rewrites numbers and dates: ask the reader for the "
     "JSON export, or for an untouched CSV"
 )
-_LEADING_COLUMNS = (
-    "format",
-    "study",
-    "kit",
-    "reader",
-    "session",
-    "item",
-    "position",
-    "calibration",
-)
-_TRAILING_COLUMNS = ("seconds", "changes", "answered_at", "answered", "of", "check")
-_MAX_BYTES = 50_000_000  # bytes; an export of 200 images has 50,000
+_MAX_BYTES = 50_000_000  # an export of 200 images has about 50,000 bytes
 
 
 def export_columns(key: AnswerKey) -> list[str]:
-    """The columns of an export of this study."""
-    own = [question.id for question in key.questions if question.id not in QUESTIONS]
-    return [*_LEADING_COLUMNS, *QUESTIONS, *own, *_TRAILING_COLUMNS]
+    """Returns the columns of an export of this study, in order."""
+    return [*LEADING_COLUMNS, *QUESTIONS, *own_question_ids(key), *TRAILING_COLUMNS]
+
+
+def own_question_ids(key: AnswerKey) -> list[str]:
+    """Returns the ids of the questions that the study added."""
+    return [question.id for question in key.questions if question.id not in QUESTIONS]
 
 
 def row_checksum(cells: Sequence[str]) -> str:
-    """The check of a row: 16 hex digits of SHA-256 over its other cells, joined by unit separators."""
+    """Returns 16 hex digits of SHA-256 over the other cells of a row, joined by unit separators."""
     return hashlib.sha256("\x1f".join(cells).encode()).hexdigest()[:16]
 
 
 def parse_marks(answer: str) -> list[tuple[str, float, float]]:
-    """Code and place of each marked error.
+    """Parses the marked errors of an answer into (code, x, y).
+
+    x and y are proportions of the image's width and height, from the upper left.
+
+    Raises:
+        ValueError: A mark is not of the form code@x,y.
 
     >>> parse_marks("omission@0.2500,0.5000;artefact@0.9000,0.1000")
     [('omission', 0.25, 0.5), ('artefact', 0.9, 0.1)]
     """
-    found = []
+    marks = []
     for mark in filter(None, answer.split(";")):
-        code, place = mark.split("@")
-        x, y = place.split(",")
-        found.append((code, float(x), float(y)))
-    return found
+        code, position = mark.split("@")
+        x, y = position.split(",")
+        marks.append((code, float(x), float(y)))
+    return marks
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows of cells, all of them strings."""
-    if path.stat().st_size > _MAX_BYTES:
-        raise XraysynthError(f"{path}: {path.stat().st_size:,} bytes are no export of answers")
+    """Reads the column names and the rows of cells of an export.
+
+    Raises:
+        XraysynthError: The file is too large, or not such a table.
+    """
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise XraysynthError(
+            f"{path} has {size:,} bytes, and an export of answers has at most {_MAX_BYTES:,}; take the "
+            "file away"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
         return _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
@@ -75,27 +85,31 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _parse_json(text: str) -> tuple[list[str], list[list[str]]]:
-    found = json.loads(text)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"its format must be {FORMAT!r}")
-    names, rows = list(found["columns"]), [list(row) for row in found["rows"]]
-    if not all(isinstance(cell, str) for row in (names, *rows) for cell in row):
-        raise ValueError("every cell must be a text")
+    names = list(content["columns"])
+    rows = list(map(list, content["rows"]))
+    for row in (names, *rows):
+        if not all(isinstance(cell, str) for cell in row):
+            raise ValueError("every cell must be a text")
     return names, _require_same_width(names, rows)
 
 
 def _parse_csv(text: str) -> tuple[list[str], list[list[str]]]:
-    """Commas or semicolons, any line ends: what spreadsheets change without touching a value."""
+    """Parses CSV with commas or semicolons and any line ends, which spreadsheets change harmlessly."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    separator = ";" if text.partition("\n")[0].replace('"', "").startswith("format;") else ","
-    table = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if any(row)]
-    if not table:
+    header = text.partition("\n")[0].replace('"', "")
+    separator = ";" if header.startswith("format;") else ","
+    rows = list(filter(any, csv.reader(io.StringIO(text), delimiter=separator)))
+    if not rows:
         raise ValueError("it is empty")
-    return table[0], _require_same_width(table[0], table[1:])
+    return rows[0], _require_same_width(rows[0], rows[1:])
 
 
 def _require_same_width(names: Sequence[str], rows: list[list[str]]) -> list[list[str]]:
-    odd = [number for number, row in enumerate(rows, 1) if len(row) != len(names)]
-    if odd:
-        raise ValueError(f"rows {format_some(odd)} do not have {len(names)} cells")
+    """Returns the rows; raises `ValueError` unless each has one cell per column."""
+    wrong = [number for number, row in enumerate(rows, 1) if len(row) != len(names)]
+    if wrong:
+        raise ValueError(f"rows {format_some(wrong)} do not have {len(names)} cells")
     return rows

@@ -80,7 +80,8 @@ def panel_statistic(
 
 def _image_deviations(value: float, leave_one_out: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """Computes the deviations `(I,)` of one statistic from its values without each image `(I,)`."""
-    return jackknife_deviations([value], leave_one_out[None], strata)[0]
+    deviations: np.ndarray = jackknife_deviations([value], leave_one_out[None], strata)[0]
+    return deviations
 
 
 def panel_estimate(

@@ -1,4 +1,4 @@
-"""The answer key of a reading: it stays with the study's owner and never reaches a reader."""
+"""Holds the answer key of a reading, which stays with the study's owner and never reaches a reader."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from xraysynth.errors import XraysynthError, format_some
-from xraysynth.evaluation.reader_study.protocol import Question
+from xraysynth.evaluation.reader_study.protocol import ORIGINS, Question
 from xraysynth.files import write_atomically
 from xraysynth.records import JsonObject
 
@@ -18,7 +18,17 @@ FORMAT = "xraysynth-review-key/1"
 
 @dataclass(frozen=True)
 class Case:
-    """One image. `generator` is empty for a real one, `patient_id` for a synthetic one."""
+    """One image of a reading.
+
+    Attributes:
+        origin: "real" or "synthetic".
+        generator: The generator of a synthetic image, "" for a real one.
+        label: The class.
+        image_id: The id in the manifest.
+        source: The data set.
+        patient_id: The patient of a real image, "" for a synthetic one.
+        sha256: The digest of the file.
+    """
 
     origin: str
     generator: str
@@ -31,7 +41,14 @@ class Case:
 
 @dataclass(frozen=True)
 class KitItem:
-    """One showing of a case, under the id that the reader's file gives it."""
+    """One showing of a case in a kit.
+
+    Attributes:
+        id: The id in the reader's file, which tells nothing about the case.
+        case: The id of the case in the key.
+        repeat: Whether the case was shown before in this session.
+        calibration: Whether the item is for practice, and does not count.
+    """
 
     id: str
     case: str
@@ -41,7 +58,15 @@ class KitItem:
 
 @dataclass(frozen=True)
 class Kit:
-    """One reader's file of one session; `items` in the order they are shown."""
+    """The file of one reader for one session.
+
+    Attributes:
+        reader: The reader's pseudonym.
+        session: The number of the session, from 1.
+        sessions: The number of sessions of each reader.
+        file: The name of the file.
+        items: The items in the order they are shown.
+    """
 
     reader: str
     session: int
@@ -52,11 +77,22 @@ class Kit:
 
 @dataclass(frozen=True)
 class AnswerKey:
-    """Everything that the kits of a study hide.
+    """Everything that the kits of a reading hide from readers.
 
-    `pools` maps a generator to its pool's key; `cohort` is the digest of the real images. `made_by`
-    is the key of the job that wrote it, and `secret` (hex) what ids and orders derive from: nothing
-    in a kit can be worked out from the configuration alone.
+    Attributes:
+        study: The id of the reading.
+        name: The name of the reading, review.name.
+        created: The time when the key was made, ISO 8601.
+        simulated: Whether the real images are simulated.
+        classes: The classes of the images.
+        questions: The questions in the order they are asked.
+        pools: The key of each generator's pool.
+        cohort: The digest of the real images.
+        cases: The images by id.
+        kits: The kits by id.
+        made_by: The key of the job that wrote this file.
+        secret: The secret (hex) that ids and orders are derived from, so that nothing in a kit can be
+            worked out from the configuration alone.
     """
 
     study: str
@@ -73,7 +109,7 @@ class AnswerKey:
     secret: str = ""
 
     def write(self, path: Path) -> None:
-        """Write as JSON, atomically, readable by its owner alone."""
+        """Writes the key as JSON, atomically, readable by its owner alone."""
         values = asdict(self) | {"questions": [question.as_json() for question in self.questions]}
         text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,31 +118,46 @@ class AnswerKey:
 
     @classmethod
     def read(cls, path: Path) -> "AnswerKey":
-        """Read a key; raises `XraysynthError` naming the file and what is wrong with it."""
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise XraysynthError(
-                f"{path}: no such key; `xraysynth review build` writes it, and only the study's owner "
-                "has it"
-            ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise _key_error(path, f"it is not JSON ({error})") from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            said = found.get("format") if isinstance(found, dict) else None
-            raise _key_error(path, f"its format must be {FORMAT!r}; got {said!r}")
-        values = {name: value for name, value in found.items() if name != "format"}
+        """Reads a key and checks that it is consistent.
+
+        Raises:
+            XraysynthError: The file does not exist, or is no such key; the message says what is wrong.
+        """
+        values = _read_json(path)
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            format_name = values.get("format") if isinstance(values, dict) else None
+            raise _key_error(path, f"its format must be {FORMAT!r}; got {format_name!r}")
+        del values["format"]
         key: AnswerKey = _parse_value(cls, values, path, "key")
         _require_consistent(key, path)
         return key
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise XraysynthError(
+            f"{path}: there is no such key; `xraysynth review build` writes it, and only the study's owner "
+            "has it"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _key_error(path, f"it is not JSON ({error})") from error
+
+
 def _key_error(path: Path, reason: str) -> XraysynthError:
-    return XraysynthError(f"{path}: no answer key: {reason}; restore the file from your copy")
+    return XraysynthError(f"{path} is no answer key: {reason}; restore the file from your copy")
 
 
 def _parse_value(expected_type: Any, value: Any, path: Path, location: str) -> Any:
-    """`value` as `kind`, its nested dataclasses built; raises for what has another type."""
+    """Converts a JSON value to a type, with nested dataclasses; raises where the value does not fit.
+
+    Args:
+        expected_type: The type to convert to.
+        value: The value from JSON.
+        path: The file of the key, for the message.
+        location: Where the value stands in the file, for the message.
+    """
     inner = get_args(expected_type)
     if get_origin(expected_type) is dict and isinstance(value, dict):
         return {k: _parse_value(inner[1], v, path, f"{location}.{k}") for k, v in value.items()}
@@ -120,40 +171,45 @@ def _parse_value(expected_type: Any, value: Any, path: Path, location: str) -> A
         return _parse_record(expected_type, value, path, location)
     if isinstance(expected_type, type) and type(value) is expected_type:
         return value
-    raise _key_error(
-        path,
-        f"{location} must be {getattr(expected_type, '__name__', expected_type)}; got {value!r:.60}",
-    )
+    type_name = getattr(expected_type, "__name__", expected_type)
+    raise _key_error(path, f"{location} must be {type_name}; got {value!r:.60}")
 
 
-def _parse_record(expected_type: Any, value: JsonObject, path: Path, location: str) -> Any:
-    hints = get_type_hints(expected_type)
-    needed = {field.name for field in fields(expected_type) if field.default is MISSING}
-    wrong = sorted((needed - set(value)) | (set(value) - set(hints)))
+def _parse_record(record_type: Any, values: JsonObject, path: Path, location: str) -> Any:
+    """Converts a JSON object to a dataclass; raises for missing and for unknown fields."""
+    types = get_type_hints(record_type)
+    required = {field.name for field in fields(record_type) if field.default is MISSING}
+    wrong = sorted((required - set(values)) | (set(values) - set(types)))
     if wrong:
         raise _key_error(path, f"{location} lacks or does not know {format_some(wrong)}")
-    return expected_type(
-        **{n: _parse_value(hints[n], v, path, f"{location}.{n}") for n, v in value.items()}
-    )
+    arguments = {}
+    for name, value in values.items():
+        arguments[name] = _parse_value(types[name], value, path, f"{location}.{name}")
+    return record_type(**arguments)
 
 
 def _require_consistent(key: AnswerKey, path: Path) -> None:
-    """Ids are unique, every item has its case, and no file name leaves the folder of the kits."""
-    items = [(kit, item) for kit, found in key.kits.items() for item in found.items]
-    ids = [item.id for _, item in items]
-    if len(set(ids)) < len(ids):
-        raise _key_error(path, "item ids are not unique")
-    lost = sorted({item.case for _, item in items} - set(key.cases))
-    if lost:
-        raise _key_error(path, f"items name cases that are not there: {format_some(lost)}")
-    for place, kit in key.kits.items():
+    """Requires unique item ids, known cases, origins and classes, and names of files in the kits' folder."""
+    items: list[KitItem] = []
+    for kit_id, kit in key.kits.items():
+        items += kit.items
         if not re.fullmatch(r"[\w-]+\.html", kit.file):
-            raise _key_error(path, f"kit {place}: {kit.file!r} is no file name of a kit")
-    odd = [n for n, c in key.cases.items() if c.origin not in ("real", "synthetic")]
-    if odd:
+            raise _key_error(path, f"kit {kit_id}: {kit.file!r} is no file name of a kit")
+    if len({item.id for item in items}) < len(items):
+        raise _key_error(path, "item ids are not unique")
+    missing = {item.case for item in items} - set(key.cases)
+    if missing:
         raise _key_error(
-            path, f"the origin of a case is real or synthetic; not of {format_some(odd)}"
+            path, f"items name cases that are not there: {format_some(sorted(missing))}"
         )
-    strange = sorted({c.label for c in key.cases.values()} - set(key.classes))
-    if strange:
-        raise _key_error(path, f"labels that are no class: {format_some(strange)}")
+    for case_id, case in key.cases.items():
+        if case.origin not in ORIGINS:
+            raise _key_error(
+                path,
+                f"case {case_id}: the origin must be {' or '.join(ORIGINS)}; got {case.origin!r}",
+            )
+        if case.label not in key.classes:
+            raise _key_error(
+                path,
+                f"case {case_id}: the label must be one of {', '.join(key.classes)}; got {case.label!r}",
+            )

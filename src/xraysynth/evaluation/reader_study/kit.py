@@ -1,4 +1,4 @@
-"""The page a reader sees: one HTML file that loads nothing and sends nothing."""
+"""Renders a reading kit: one HTML file per reader and session that loads nothing and sends nothing."""
 
 import base64
 import functools
@@ -26,7 +26,7 @@ _IMAGE_DATA_URI = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/]+=*")
 
 @dataclass(frozen=True)
 class Truth:
-    """What a reader is told after an image to practise on."""
+    """The truth about a calibration image, which a reader is shown after answering."""
 
     origin: str
     diagnosis: str
@@ -34,7 +34,16 @@ class Truth:
 
 @dataclass(frozen=True)
 class ShownItem:
-    """What a page holds of an item: the place of its image, `x` and `y` in pixels of a sheet."""
+    """An item as the page holds it.
+
+    Attributes:
+        id: The id of the item.
+        sheet: The number of the sheet that holds its image, from 0.
+        x: The left edge of the image in this sheet, in pixels.
+        y: The upper edge of the image, in pixels.
+        calibration: Whether the item is for practice, and does not count.
+        truth: The truth about a calibration image, None for all others.
+    """
 
     id: str
     sheet: int
@@ -46,7 +55,23 @@ class ShownItem:
 
 @dataclass(frozen=True, kw_only=True)
 class KitSpec:
-    """Everything that a page holds; `sheets` are data addresses of images that hold many each."""
+    """Everything that a page holds.
+
+    Attributes:
+        format: The format of the kit, `FORMAT`.
+        study: The id of the reading.
+        kit: The id of the kit.
+        title: The heading of the page.
+        reader: The reader's pseudonym.
+        session: The number of the session, from 1.
+        sessions: The number of sessions of each reader.
+        language: The language of the texts, one of `available_languages`.
+        side_px: The side of each image, in pixels.
+        simulated: Whether the real images are simulated, which the page says.
+        questions: The questions in the order they are asked.
+        sheets: Data URIs of the JPEGs that hold several images each.
+        items: The items in the order they are shown.
+    """
 
     format: str = FORMAT
     study: str
@@ -63,22 +88,24 @@ class KitSpec:
     items: list[ShownItem]
 
     def as_json(self) -> JsonObject:
-        """As it is embedded in the page."""
+        """Returns the object that is embedded in the page."""
         values: JsonObject = to_json(self)
         return {**values, "questions": [question.as_json() for question in self.questions]}
 
 
 def render_kit(spec: KitSpec) -> str:
-    """The kit of one reader and session as HTML.
+    """Renders the kit of one reader and session as HTML.
 
-    `spec` is embedded as it is, and the page holds nothing else about the images. Raises
-    `ConfigError` for a language without texts, a kind of question the page cannot ask, and an image
-    that is not in the file.
+    The page embeds `spec`, and holds nothing else about the images.
+
+    Raises:
+        ConfigError: The language has no texts, the page cannot ask a kind of question, or an image is
+            not in the file.
     """
     texts = read_texts(spec.language)
     _require_valid_spec(spec)
-    style = (FOLDER / "kit.css").read_text(encoding="utf-8")
-    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style = _read_text("kit.css")
+    script = "\n".join(map(_read_text, SCRIPTS))
     page = _jinja_environment().get_template("kit.html.j2")
     return page.render(
         spec=spec,
@@ -94,29 +121,35 @@ def render_kit(spec: KitSpec) -> str:
     )
 
 
+def _read_text(name: str) -> str:
+    """Reads a file of this package."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
 def available_languages() -> list[str]:
-    """Languages that have a file of texts."""
+    """Returns the languages that have a file of texts."""
     return sorted(path.stem for path in (FOLDER / "texts").glob("*.json"))
 
 
 def read_texts(language: str) -> dict[str, str]:
-    """The words of the page in a language, by key."""
-    if language not in available_languages():
+    """Returns the texts of the page in a language by key; raises `ConfigError` for another language."""
+    languages = available_languages()
+    if language not in languages:
         raise ConfigError(
-            f"review.language must be one of {', '.join(available_languages())}; got {language!r}"
+            f"review.language must be one of {', '.join(languages)}; got {language!r}"
         )
-    path = FOLDER / "texts" / f"{language}.json"
-    texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    texts: dict[str, str] = json.loads(_read_text(f"texts/{language}.json"))
     return texts
 
 
 def escape_json(value: Any) -> Markup:
-    """JSON that can stand in a script element: nothing in it ends the element or opens a comment."""
+    """Returns JSON for a script element: nothing in it ends the element or opens a comment."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _require_valid_spec(spec: KitSpec) -> None:
+    """Requires a known format, known kinds of questions, embedded sheets, and images on them."""
     if spec.format != FORMAT:
         raise ConfigError(f"the format of a kit must be {FORMAT!r}; got {spec.format!r}")
     for question in spec.questions:
@@ -140,36 +173,40 @@ def _require_valid_spec(spec: KitSpec) -> None:
 
 
 def _keyboard_shortcuts(spec: KitSpec, texts: Mapping[str, str]) -> list[tuple[list[str], str]]:
-    """The keys of this kit and what they do."""
+    """Returns the keyboard shortcuts of this kit: the keys, and what they do in words."""
     kinds = {question.kind for question in spec.questions}
-    has_origin = any(question.id == "origin" for question in spec.questions)
     shift, arrows, tab = texts["keys.shift"], texts["keys.arrows"], texts["keys.tab"]
-    listed = [
-        (["1", "…", "9"], "digits", True),
-        ([texts[f"key.origin.{o}"].upper() for o in ("real", "synthetic")], "origin", has_origin),
-        ([tab, f"{shift} {tab}"], "move", True),
-        (["E"], "errors", "errors" in kinds),
-        (["C"], "comment", "text" in kinds),
-        (["N", texts["keys.enter"]], "next", True),
-        (["B"], "back", True),
-        (["+", "−"], "zoom", True),
-        ([f"{shift} {arrows}"], "pan", True),
-        (["[", "]", "<", ">"], "window", True),
-        (["{", "}", ",", "."], "level", True),
-        (["I", "0"], "invert", True),
-        (["P"], "pause", True),
-        (["M", "O", "?"], "menu", True),
+    shortcuts = [(["1", "…", "9"], "digits")]
+    if any(question.id == "origin" for question in spec.questions):
+        letters = [texts["key.origin.real"].upper(), texts["key.origin.synthetic"].upper()]
+        shortcuts.append((letters, "origin"))
+    shortcuts.append(([tab, f"{shift} {tab}"], "move"))
+    if "errors" in kinds:
+        shortcuts.append((["E"], "errors"))
+    if "text" in kinds:
+        shortcuts.append((["C"], "comment"))
+    shortcuts += [
+        (["N", texts["keys.enter"]], "next"),
+        (["B"], "back"),
+        (["+", "−"], "zoom"),
+        ([f"{shift} {arrows}"], "pan"),
+        (["[", "]", "<", ">"], "window"),
+        (["{", "}", ",", "."], "level"),
+        (["I", "0"], "invert"),
+        (["P"], "pause"),
+        (["M", "O", "?"], "menu"),
     ]
-    return [(keys, texts[f"keys.{name}"]) for keys, name, is_there in listed if is_there]
+    return [(keys, texts[f"keys.{name}"]) for keys, name in shortcuts]
 
 
 def _csp_hash(text: str) -> str:
-    """The source expression by which a Content-Security-Policy allows this text and no other."""
+    """Returns the source expression by which a Content-Security-Policy allows this text alone."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 @functools.cache
 def _jinja_environment() -> Environment:
+    """Returns the template environment, which escapes values and refuses undefined names."""
     return Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

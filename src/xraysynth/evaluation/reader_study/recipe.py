@@ -1,4 +1,4 @@
-"""What a blinded reading shows, to whom, and what it asks."""
+"""Options of a blinded reading: the images it shows, its readers, and its questions."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,20 +8,26 @@ from typing import Annotated, Any
 from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_valid_questions
 from xraysynth.options import Count, Rule, at_least, between, match_pattern, one_of, require_valid
 
+_is_pseudonym = re.compile(r"[A-Za-z0-9-]{1,40}").fullmatch
+
 
 def _are_pseudonyms(readers: list[str]) -> bool:
-    return bool(readers) and all(re.fullmatch(r"[A-Za-z0-9-]{1,40}", name) for name in readers)
+    return bool(readers) and all(map(_is_pseudonym, readers))
 
 
 def _are_unique(names: list[str]) -> bool:
-    return len({word.lower() for word in names}) == len(names)
+    return len(set(map(str.lower, names))) == len(names)
+
+
+def _are_different(ids: list[str]) -> bool:
+    return bool(ids) and len(set(ids)) == len(ids)
 
 
 def _are_paths(exports: Any) -> bool:
+    if exports is None:
+        return True
     paths = [exports] if isinstance(exports, str) else exports
-    return paths is None or (
-        isinstance(paths, list) and bool(paths) and all(isinstance(p, str) and p for p in paths)
-    )
+    return isinstance(paths, list) and bool(paths) and all(isinstance(p, str) and p for p in paths)
 
 
 FOLDER_NAME = match_pattern(
@@ -31,20 +37,21 @@ PSEUDONYMS = Rule(
     "name one or more readers by pseudonyms of letters, digits and '-' (they are in file names)",
     _are_pseudonyms,
 )
-QUESTION_ID = one_of(QUESTIONS, remedy=" (own ones go into review.own_questions)")
+QUESTION_ID = one_of(QUESTIONS, remedy=" (your own questions go into review.own_questions)")
 
 
 @dataclass(frozen=True)
 class ReviewRecipe:
-    """Kits for `readers`, below paths.output/reviews/`name`.
+    """Kits for `readers`, in the folder reviews/`name` below paths.output.
 
-    `per_cell` images of each class from the real test split and from each generator; the share
-    `repeats` of them is shown twice; `calibration` images come first, with the truth after each.
-    A session holds up to `session_size` images of `side_px` (null: the study's size_px). Questions
-    are asked in the order of `questions`, then `own_questions` (id to kind, text, options or low
-    and high, required). `acknowledge_terms` states that the agreement of a credentialed source
-    allows to hand its images to the readers. `exports` are what came back, a folder or files, for
-    `xraysynth review analyse`.
+    `per_cell` is the number of images of each class from the real test split and from each generator;
+    the fraction `repeat_fraction` of them is shown twice. `calibration` images come first, with the
+    truth after each. A session has up to `session_size` showings of images of `side_px` pixels a side
+    (null: the study's size_px), in the `language` of the readers. The kit asks `questions` in this order,
+    then `own_questions` (id to kind, text, options or low and high, required). `acknowledge_terms`
+    states that the agreement of a credentialed source allows you to hand its images to the readers.
+    `exports` are the files that came back, a folder or files, for `xraysynth review analyse`. `seed`
+    draws images and sessions.
     """
 
     name: Annotated[str, FOLDER_NAME] = "review"
@@ -60,7 +67,7 @@ class ReviewRecipe:
     seed: int = 0
     questions: Annotated[
         list[Annotated[str, QUESTION_ID]],
-        Rule("name one or more different ones", lambda ids: ids and len(set(ids)) == len(ids)),
+        Rule("name one or more different ones", _are_different),
     ] = field(default_factory=lambda: list(QUESTIONS))
     own_questions: dict[str, Any] = field(default_factory=dict)
     acknowledge_terms: bool = False
@@ -72,6 +79,6 @@ class ReviewRecipe:
 
     @property
     def export_paths(self) -> list[Path]:
-        """`exports` as paths; none where nothing is given."""
-        given = [self.exports] if isinstance(self.exports, str) else list(self.exports or [])
-        return [Path(path) for path in given]
+        """`exports` as paths; empty where none are named."""
+        paths = [self.exports] if isinstance(self.exports, str) else self.exports or []
+        return list(map(Path, paths))

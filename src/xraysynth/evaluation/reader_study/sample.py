@@ -1,7 +1,8 @@
-"""Which images a reading shows, in which sessions, and in which order: pure, and seeded."""
+"""Draws the images of a reading, and deals them to sessions in an order; pure and seeded functions."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELL_COLUMNS = ["origin", "generator", "label"]
+"""Columns that define a cell: images of one cell are interchangeable in the design of a reading."""
+
 REPEAT_GAP_DIVISOR = 4
-"""A repeat comes at least one GAP-th of its session after the first showing."""
+"""A repeat comes at least a quarter of its session after the first showing."""
 
 
 @dataclass(frozen=True)
 class SampledImage:
-    """An image that was drawn, and its file."""
+    """An image of a reading and its file."""
 
     case: Case
     path: Path
@@ -30,7 +33,7 @@ class SampledImage:
 
 @dataclass(frozen=True)
 class Sample:
-    """The images of a reading, and those that readers practise on."""
+    """The images of a reading, and the calibration images that readers practise on."""
 
     cases: list[SampledImage]
     calibration: list[SampledImage]
@@ -38,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Session:
-    """Numbers of the cases that are shown in one sitting, and of those shown twice in it."""
+    """The cases that are shown in one sitting, by number, and those among them that are shown twice."""
 
     cases: list[int]
     repeated: list[int]
@@ -52,167 +55,212 @@ def draw_sample(
     calibration: int,
     seed: int,
 ) -> Sample:
-    """`per_cell` images of each class from the real test split and from each pool, at random.
+    """Draws images at random from each class of the real test split and of each pool.
 
-    Of equal files one is drawn at most, and of a patient one image while others are left. The
-    images for calibration, half of them real, are of other patients. Raises `ConfigError` naming
-    the cells that hold too few.
+    Of equal files at most one is drawn. A second image of a patient is drawn only where no patient
+    without one is left. Calibration images, half of them real, are of other patients.
+
+    Args:
+        cohort: The real images.
+        pools: The synthetic images by generator.
+        per_cell: The number of images of each class, real and of each generator.
+        calibration: The number of calibration images.
+        seed: The seed of the draw.
+
+    Raises:
+        ConfigError: A class has too few images; the message names them.
     """
     table = _candidate_table(cohort.split("test"), pools)
     order = np.random.default_rng(derive_seed(seed, "review", "draw")).permutation(len(table))
     table = table.iloc[order].reset_index(drop=True)
     table["turn"] = _rank_within_patient(table)
     table = table.sort_values("turn", kind="stable")
-    _require_enough_images(table, cohort.classes, pools, per_cell)
-    chosen = (
-        table.groupby(CELL_COLUMNS, sort=False)
-        .head(per_cell)
-        .sort_values(CELL_COLUMNS, kind="stable")
-    )
-    rest = table.drop(chosen.index)
-    known = chosen.loc[chosen["origin"] == "real", "patient"]
+    _require_enough_images(table, cohort.classes, list(pools), per_cell)
+    cases = table.groupby(CELL_COLUMNS, sort=False).head(per_cell)
+    cases = cases.sort_values(CELL_COLUMNS, kind="stable")
+    remaining = table.drop(cases.index)
+    shown_patients = cases.loc[cases["origin"] == "real", "patient"]
+    remaining = remaining[~remaining["patient"].isin(shown_patients)]
     return Sample(
-        _sampled_images(chosen),
-        _sampled_images(_draw_calibration(rest[~rest["patient"].isin(known)], calibration)),
+        cases=_sampled_images(cases),
+        calibration=_sampled_images(_draw_calibration(remaining, calibration)),
     )
 
 
 def split_into_sessions(
-    cells: Sequence[Hashable], *, repeats: float, size: int, seed: int
+    cells: Sequence[Hashable], *, repeat_fraction: float, session_size: int, seed: int
 ) -> list[Session]:
-    """Cases dealt to as few sessions of up to `size` showings as hold them, evenly by cell.
+    """Deals cases to as few sessions as hold them, evenly by cell.
 
-    Every session repeats about the share `repeats` of its cases, spread over its cells.
+    Args:
+        cells: The cell of each case.
+        repeat_fraction: The fraction of cases that each session shows twice, spread over its cells.
+        session_size: The largest number of showings in a session.
+        seed: The seed of the deal.
     """
     rng = np.random.default_rng(derive_seed(seed, "review", "sessions"))
-    total = len(cells) + round(repeats * len(cells))
-    count = -(-total // size)
-    found = []
-    for number, held in enumerate(partition_by_cell(cells, count, rng)):
-        showings = (total - number + count - 1) // count
-        spread = order_by_turns([cells[n] for n in held], rng)[: showings - len(held)]
-        found.append(Session(held, sorted(held[n] for n in spread)))
-    return found
+    n_showings = len(cells) + round(repeat_fraction * len(cells))
+    n_sessions = -(-n_showings // session_size)
+    sessions = []
+    for number, cases in enumerate(partition_by_cell(cells, n_sessions, rng)):
+        n_session_showings = (n_showings - number + n_sessions - 1) // n_sessions
+        n_repeats = n_session_showings - len(cases)
+        order = order_by_turns([cells[case] for case in cases], rng)
+        repeated = sorted(cases[index] for index in order[:n_repeats])
+        sessions.append(Session(cases, repeated))
+    return sessions
 
 
 def partition_by_cell(
     cells: Sequence[Hashable], count: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Positions in `count` random parts, each with as many of every cell, or one more."""
-    turns = {cell: n for n, cell in enumerate(dict.fromkeys(cells))}
-    by_cell = sorted(rng.permutation(len(cells)).tolist(), key=lambda n: turns[cells[n]])
-    return [by_cell[number::count] for number in range(count)]
+    """Partitions positions at random, so that the number of a cell differs by at most 1 between parts.
+
+    Args:
+        cells: The cell at each position.
+        count: The number of parts.
+        rng: The random generator.
+
+    Returns:
+        The positions of each part.
+    """
+    cell_order = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
+    positions = rng.permutation(len(cells)).tolist()
+    positions.sort(key=lambda position: cell_order[cells[position]])
+    return [positions[number::count] for number in range(count)]
 
 
 def order_by_turns(cells: Sequence[Hashable], rng: np.random.Generator) -> list[int]:
-    """Positions in random order, one of each cell in turn, so that every start of it is balanced."""
-    waiting: dict[Hashable, list[int]] = {}
-    for n in rng.permutation(len(cells)).tolist():
-        waiting.setdefault(cells[n], []).append(n)
-    found: list[int] = []
-    while any(waiting.values()):
-        held = [members for members in waiting.values() if members]
-        found += [held[n].pop() for n in rng.permutation(len(held))]
-    return found
+    """Returns positions in random order, one of each cell in turn, so that every start is balanced.
+
+    Args:
+        cells: The cell at each position.
+        rng: The random generator.
+    """
+    positions_by_cell: dict[Hashable, list[int]] = {}
+    for position in rng.permutation(len(cells)).tolist():
+        positions_by_cell.setdefault(cells[position], []).append(position)
+    order: list[int] = []
+    remaining = list(positions_by_cell.values())
+    while remaining:
+        for cell in rng.permutation(len(remaining)):
+            order.append(remaining[cell].pop())
+        remaining = list(filter(None, remaining))
+    return order
 
 
 def order_showings(session: Session, seed: int) -> list[tuple[int, bool]]:
-    """The cases of a session in random order, each with whether it is shown for the second time."""
+    """Returns the showings of a session in random order: the case, and whether it is a repeat.
+
+    A repeat comes at least 1 / `REPEAT_GAP_DIVISOR` of the session after the first showing.
+    """
     rng = np.random.default_rng(seed)
-    total = len(session.cases) + len(session.repeated)
-    pairs = _draw_repeat_positions(total, len(session.repeated), rng)
-    found: dict[int, tuple[int, bool]] = {}
-    for case, (first, second) in zip(session.repeated, pairs, strict=True):
-        found |= {first: (case, False), second: (case, True)}
-    once = [case for case in session.cases if case not in set(session.repeated)]
-    free = [place for place in range(total) if place not in found]
-    found |= {
-        place: (once[n], False) for place, n in zip(free, rng.permutation(len(once)), strict=True)
-    }
-    return [found[place] for place in range(total)]
+    n_showings = len(session.cases) + len(session.repeated)
+    position_pairs = _draw_repeat_positions(n_showings, len(session.repeated), rng)
+    showings: dict[int, tuple[int, bool]] = {}
+    for case, (first, second) in zip(session.repeated, position_pairs, strict=True):
+        showings[first] = (case, False)
+        showings[second] = (case, True)
+    repeated = set(session.repeated)
+    single_cases = [case for case in session.cases if case not in repeated]
+    free_positions = [position for position in range(n_showings) if position not in showings]
+    order = rng.permutation(len(single_cases))
+    for position, index in zip(free_positions, order, strict=True):
+        showings[position] = (single_cases[index], False)
+    return [showings[position] for position in range(n_showings)]
 
 
 def _draw_repeat_positions(
-    total: int, pairs: int, rng: np.random.Generator
+    n_showings: int, n_pairs: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Places of first and second showings at least a GAP-th of `total` apart, in random order.
+    """Draws positions of first and second showings that are far enough apart, in random order.
 
-    First ones are drawn from the first half and second ones from the second, in the same order,
-    again until all are far enough apart: half a session is what they are apart on average.
+    First ones are drawn from the first half and second ones from the second, and paired in order, so
+    that they are half a session apart on average. They are drawn again until all are far enough apart.
     """
-    half, gap = total // 2, -(-total // REPEAT_GAP_DIVISOR)
+    half, gap = n_showings // 2, -(-n_showings // REPEAT_GAP_DIVISOR)
     while True:
-        first = np.sort(rng.choice(half, pairs, replace=False))
-        second = np.sort(half + rng.choice(total - half, pairs, replace=False))
-        if pairs == 0 or (second - first).min() >= gap:
-            order = rng.permutation(pairs)
-            return [(int(first[n]), int(second[n])) for n in order]
+        first = np.sort(rng.choice(half, n_pairs, replace=False))
+        second = np.sort(half + rng.choice(n_showings - half, n_pairs, replace=False))
+        if n_pairs == 0 or (second - first).min() >= gap:
+            order = rng.permutation(n_pairs)
+            return list(zip(first[order].tolist(), second[order].tolist(), strict=True))
 
 
 def _candidate_table(real: Manifest, pools: Mapping[str, Manifest]) -> "pd.DataFrame":
-    """One row an image, real ones first; of equal files only the first."""
+    """Returns one row per image, real ones first; of equal files only the first."""
     import pandas as pd
 
-    tables = [_image_table(real, "real", "")] + [
-        _image_table(m, "synthetic", n) for n, m in pools.items()
-    ]
+    tables = [_image_table(real, "real", "")]
+    for generator, images in pools.items():
+        tables.append(_image_table(images, "synthetic", generator))
     table = pd.concat(tables, ignore_index=True)
     return table[~table["sha256"].duplicated()].reset_index(drop=True)
 
 
 def _image_table(images: Manifest, origin: str, generator: str) -> "pd.DataFrame":
+    """Returns the columns of `Case` with `path` and `patient`, the key of the patient.
+
+    An image without a patient counts as a patient of its own.
+    """
     columns = ["label", "image_id", "source", "patient_id", "sha256"]
     table = images.table[columns].assign(origin=origin, generator=generator)
-    known = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
-    return table.assign(path=images.files, patient=patient_keys(table.assign(patient_id=known)))
+    patient_ids = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
+    patients = patient_keys(table.assign(patient_id=patient_ids))
+    return table.assign(path=images.files, patient=patients)
 
 
 def _rank_within_patient(table: "pd.DataFrame") -> "pd.Series":
-    """Which image of its patient a real one is; those of a generator have nobody in common."""
+    """Returns how many images of the same patient come before each image of the table."""
     return table.groupby(["origin", "generator", "patient"], sort=False).cumcount()
 
 
 def _require_enough_images(
-    table: "pd.DataFrame", classes: Sequence[str], pools: Mapping[str, Manifest], per_cell: int
+    table: "pd.DataFrame", classes: Sequence[str], generators: Sequence[str], per_cell: int
 ) -> None:
+    """Requires `per_cell` images of each class of the real test split and of each generator."""
     counts = table.groupby(CELL_COLUMNS).size()
-    cells = {
-        (origin, generator, label): f"{label} of {generator or 'the real test split'}"
-        for origin, generator in [("real", ""), *(("synthetic", name) for name in pools)]
-        for label in classes
-    }
-    held = {cell: int(counts.get(cell, 0)) for cell in cells}
-    short = [f"{cells[cell]}: {n}" for cell, n in held.items() if n < per_cell]
-    if short:
+    origins = {("real", ""): "the real test split"}
+    for generator in generators:
+        origins["synthetic", generator] = generator
+    cell_counts = {}
+    for cell, name in origins.items():
+        for label in classes:
+            cell_counts[f"{label} of {name}"] = int(counts.get((*cell, label), 0))
+    fewest = min(cell_counts.values())
+    if fewest < per_cell:
+        short = [f"{name}: {count}" for name, count in cell_counts.items() if count < per_cell]
         raise ConfigError(
             f"review.per_cell={per_cell} different images of each class are needed, real and of every "
-            f"generator, but there are fewer: {format_some(short)}. Set "
-            f"review.per_cell={min(held.values())}, "
-            "or get more: generate.per_class for a generator, splits.test_fraction for real ones"
+            f"generator, but there are fewer: {format_some(short)}. Set review.per_cell={fewest}, or get "
+            "more: generate.per_class for a generator, splits.test_fraction for real ones"
         )
 
 
 def _draw_calibration(remaining: "pd.DataFrame", count: int) -> "pd.DataFrame":
-    """`count` images of the rest, half real, spread over classes and generators."""
+    """Takes `count` images of different patients, half of them real, spread over classes and generators."""
     import pandas as pd
 
-    wanted = {"real": -(-count // 2), "synthetic": count // 2}
-    parts = []
-    for origin, number in wanted.items():
-        held = remaining[(remaining["origin"] == origin) & (remaining["turn"] == 0)]
-        held = held.assign(round=held.groupby(CELL_COLUMNS, sort=False).cumcount())
-        if len(held) < number:
+    numbers = {"real": -(-count // 2), "synthetic": count // 2}
+    tables = []
+    for origin, number in numbers.items():
+        candidates = remaining[(remaining["origin"] == origin) & (remaining["turn"] == 0)]
+        if len(candidates) < number:
             raise ConfigError(
                 f"review.calibration={count} needs {number} {origin} images besides those of the "
-                f"reading, but {len(held)} are left; lower review.calibration or review.per_cell"
+                f"reading, but {len(candidates)} are left; lower review.calibration or review.per_cell"
             )
-        parts.append(held.sort_values("round", kind="stable").head(number))
-    return pd.concat(parts)
+        rounds = candidates.groupby(CELL_COLUMNS, sort=False).cumcount()
+        candidates = candidates.assign(round=rounds).sort_values("round", kind="stable")
+        tables.append(candidates.head(number))
+    return pd.concat(tables)
 
 
 def _sampled_images(table: "pd.DataFrame") -> list[SampledImage]:
-    names = list(Case.__dataclass_fields__)
-    rows = table[[*names, "path"]].to_dict("records")
-    return [
-        SampledImage(Case(**{n: str(row[n]) for n in names}), Path(row["path"])) for row in rows
-    ]
+    """Converts rows of `_candidate_table`."""
+    names = [field.name for field in fields(Case)]
+    images = []
+    for row in table.to_dict("records"):
+        case = Case(*map(str, itemgetter(*names)(row)))
+        images.append(SampledImage(case, Path(row["path"])))
+    return images
