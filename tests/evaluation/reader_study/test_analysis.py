@@ -1,6 +1,8 @@
 """From exports to page: what was put in comes out, and little data is said in words."""
 
+import json
 import math
+import shutil
 import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +13,12 @@ import pytest
 
 from xraysynth import compose
 from xraysynth.errors import ConfigError, XraysynthError
-from xraysynth.evaluation.reader_study import exports, reading, simulated_readers
+from xraysynth.evaluation.reader_study import (
+    exports,
+    reading,
+    simulated_exports,
+    simulated_readers,
+)
 from xraysynth.evaluation.reader_study.analysis import Analysis, analyse
 from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.report.page import render_reading
@@ -31,10 +38,10 @@ def answered(
     folder: Path, population: simulated_readers.ReaderPopulation = POPULATION, **design: Any
 ) -> tuple[AnswerKey, Any]:
     options = {"per_cell": 20, "readers": 3} | design
-    key = simulated_readers.simulate_key(["sd_lora", "stable_diffusion"], CLASSES, **options)
+    key = simulated_exports.simulate_key(["sd_lora", "stable_diffusion"], CLASSES, **options)
     folder.mkdir(exist_ok=True)
     return key, exports.join_with_key(
-        exports.load_exports(simulated_readers.write_exports(key, population, folder), key), key
+        exports.load_exports(simulated_exports.write_exports(key, population, folder), key), key
     )
 
 
@@ -157,7 +164,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, Any]]:
     output = tmp_path_factory.mktemp("outputs")
-    key = simulated_readers.simulate_key(
+    key = simulated_exports.simulate_key(
         ["sd_lora", "stable_diffusion"], CLASSES, per_cell=5, readers=2
     )
     replace(key, pools={"sd_lora": "aa", "stable_diffusion": "bb"}, cohort="c0").write(
@@ -165,7 +172,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], di
     )
     sent = output / "sent"
     sent.mkdir()
-    simulated_readers.write_exports(key, POPULATION, sent)
+    simulated_exports.write_exports(key, POPULATION, sent)
     options = [
         f"paths.output={output}",
         "review.name=tb",
@@ -221,8 +228,19 @@ def test_a_study_finds_the_readings_of_its_images(stage):
     assert reading.find_readings(output, "c1", ["aa", "bb"]) == []
 
 
+def test_sessions_of_earlier_versions_are_read(stage, tmp_path):
+    analysis = Path(stage[2]["page"]).parent
+    shutil.copytree(analysis, tmp_path / "analysis")
+    path = tmp_path / "analysis" / "reading.json"
+    facts = json.loads(path.read_text())
+    for session in facts["exports"]:
+        session["of"] = session.pop("total")
+    path.write_text(json.dumps(facts))
+    assert reading.load_reading(path.parent).exports == reading.load_reading(analysis).exports
+
+
 def test_what_is_missing_is_asked_for(tmp_path):
-    simulated_readers.simulate_key(["a"], CLASSES, per_cell=1, readers=1).write(
+    simulated_exports.simulate_key(["a"], CLASSES, per_cell=1, readers=1).write(
         tmp_path / "reviews/review/owner/key.json"
     )
     with pytest.raises(ConfigError, match="names the folder or files"):

@@ -1,4 +1,4 @@
-"""An analysed reading: what pages show of it, and the folder that keeps it."""
+"""Holds an analysed reading: what pages show of it, and the folder that keeps it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,30 @@ from xraysynth.evaluation.reader_study.exports import Export
 from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.evaluation.reader_study.results import REAL, ReadingResult, from_table
 from xraysynth.evaluation.reader_study.sample_size import Plan
-from xraysynth.records import from_json, to_json
+from xraysynth.records import JsonObject, formerly, from_json, to_json
 from xraysynth.seeds import digest
 
 ALL = ""
+"""The name of all generators or classes together in results."""
+
 SIMULATED_PREFIX = "simulated"
-"""What the names of readers begin with who are no persons."""
+"""How the pseudonyms of readers begin who are no persons."""
 
 READING_FILE = "reading.json"
 
 
+@formerly(total="of")
 @dataclass(frozen=True)
 class SessionProgress:
-    """How far a reader has come in a session; `of` images were shown."""
+    """How far a reader has come in one session.
+
+    Attributes:
+        reader: The reader's pseudonym.
+        session: The number of the session, from 1.
+        answered: The number of answered items.
+        total: The number of items in the session.
+        finished: Whether all items are answered.
+    """
 
     reader: str
     session: int
@@ -36,11 +47,24 @@ class SessionProgress:
 
 @dataclass(frozen=True)
 class Reading:
-    """An analysed reading; the tables are those of `analysis.Analysis`.
+    """An analysed reading, as its page shows it and as its folder keeps it.
 
-    `exports` has an entry per session. `simulated_images` and `simulated_readers` are said at the
-    top of the page. `plans` has the designs of a next reading by generator and measure. `pools` and
-    `cohort` name the images, as the answer key does.
+    Attributes:
+        name: The name of the reading, review.name.
+        created: The time of the analysis.
+        classes: The classes of the images.
+        simulated_images: Whether the real images are simulated, which the page says at the top.
+        simulated_readers: Whether all readers are simulated, which the page says at the top.
+        results: The table `analysis.Analysis.results`.
+        readers: The table `analysis.Analysis.readers`.
+        pairs: The table `analysis.Analysis.pairs`.
+        marks: The table `analysis.Analysis.marks`.
+        exports: The progress of each session.
+        command: The command that made the analysis.
+        plans: The designs of a next reading, by generator and measure.
+        notes: The limitations of the reading, one sentence each.
+        pools: The key of each generator's pool, as in the answer key.
+        cohort: The digest of the real images, as in the answer key.
     """
 
     name: str
@@ -61,27 +85,31 @@ class Reading:
 
     @property
     def generators(self) -> list[str]:
-        """Generators with answered images, without real images and all together."""
+        """The generators that have answered images, by name."""
         rows = self.results[self.results["name"] == "log_seconds"]["generator"]
         return [name for name in dict.fromkeys(rows) if name not in (ALL, REAL)]
 
     @property
     def groups(self) -> list[str]:
-        """Rows of most tables: real images, each generator's, and all together where several."""
-        together = [ALL] if len(self.generators) > 1 else []
-        return [REAL, *self.generators, *together]
+        """The rows of most tables: real images, each generator's, and all of them where several."""
+        groups = [REAL, *self.generators]
+        if len(self.generators) > 1:
+            groups.append(ALL)
+        return groups
 
     def get(self, name: str, generator: str = ALL, label: str = ALL) -> ReadingResult | None:
-        """One result, None where it was not measured."""
+        """Returns the result of a measure, a generator and a class; None if it was not measured."""
         return self._index.get((name, generator, label))
 
     @cached_property
     def _index(self) -> dict[tuple[str, str, str], ReadingResult]:
-        results = from_table(self.results)
-        return {(result.name, result.generator, result.label): result for result in results}
+        index = {}
+        for result in from_table(self.results):
+            index[result.name, result.generator, result.label] = result
+        return index
 
     def has_measure(self, name: str) -> bool:
-        """Whether any row of this measure has a value."""
+        """Whether any result of this measure has a value."""
         return bool(self.results[self.results["name"] == name]["value"].notna().any())
 
 
@@ -94,14 +122,23 @@ def build_reading(
     created: str,
     command: str,
 ) -> Reading:
-    """The reading of a key from what came back, its joined `answers` and their analysis."""
-    readers = {export.reader for export in exports}
+    """Builds the record of an analysed reading.
+
+    Args:
+        key: The answer key.
+        exports: The exports that came back.
+        answers: The answers of the exports, as from `exports.join_with_key`.
+        analysis: The analysis of these answers.
+        created: The time of the analysis.
+        command: The command that made it.
+    """
+    names = [export.reader.lower() for export in exports]
     return Reading(
         name=key.name,
         created=created,
         classes=key.classes,
         simulated_images=key.simulated,
-        simulated_readers=all(reader.lower().startswith(SIMULATED_PREFIX) for reader in readers),
+        simulated_readers=all(name.startswith(SIMULATED_PREFIX) for name in names),
         results=analysis.results,
         readers=analysis.readers,
         pairs=analysis.pairs,
@@ -116,42 +153,49 @@ def build_reading(
 
 
 def _session_progress(exports: Sequence[Export], key: AnswerKey) -> list[SessionProgress]:
-    """Every session of every reader who sent something, also those not begun."""
-    sent = {export.kit: export for export in exports}
+    """Returns the progress of every session, also those not begun, of readers who sent an export."""
+    export_of_kit = {export.kit: export for export in exports}
     readers = {export.reader for export in exports}
-    return [
-        SessionProgress(
+    progress = []
+    for kit_id, kit in key.kits.items():
+        if kit.reader not in readers:
+            continue
+        export = export_of_kit.get(kit_id)
+        session = SessionProgress(
             reader=kit.reader,
             session=kit.session,
-            answered=len(sent[name].rows) if name in sent else 0,
+            answered=len(export.rows) if export else 0,
             total=len(kit.items),
-            finished=name in sent and sent[name].is_complete,
+            finished=export.is_complete if export else False,
         )
-        for name, kit in key.kits.items()
-        if kit.reader in readers
-    ]
+        progress.append(session)
+    return progress
 
 
 def _limitations(answers: pd.DataFrame, key: AnswerKey) -> list[str]:
-    """What the design of this reading leaves open."""
-    limits = []
-    if len(set(answers["reader"])) == 1:
-        limits.append("One reader: nothing is known about how readers differ.")
-    missing = sorted({kit.reader for kit in key.kits.values()} - set(answers["reader"]))
-    if missing:
-        limits.append(f"Nothing has come back from {', '.join(missing)}.")
-    cases = [key.cases[name] for name in sorted(set(answers["case"]))]
-    patients = [case.patient_id for case in cases if case.origin == "real"]
-    if len(set(patients)) < len(patients):
-        limits.append(
-            f"The {len(patients)} real images are of {len(set(patients))} patients, and intervals take each "
-            "image as a case of its own: they are somewhat too narrow."
+    """Returns one sentence per limitation of this reading that its results must be read with."""
+    limitations = []
+    readers = set(answers["reader"])
+    if len(readers) == 1:
+        limitations.append(
+            "There is one reader, so nothing is known about how far readers differ from one another."
         )
-    return limits
+    missing = sorted({kit.reader for kit in key.kits.values()} - readers)
+    if missing:
+        limitations.append(f"No answers have come back from {', '.join(missing)}.")
+    cases = map(key.cases.__getitem__, sorted(set(answers["case"])))
+    patients = [case.patient_id for case in cases if case.origin == "real"]
+    n_patients = len(set(patients))
+    if n_patients < len(patients):
+        limitations.append(
+            f"The {len(patients)} real images are of {n_patients} patients, but intervals count each image "
+            "as a case of its own, so they are somewhat too narrow."
+        )
+    return limitations
 
 
 def save_reading(reading: Reading, folder: Path) -> None:
-    """Write results.csv, results.parquet, marks.csv and reading.json into a folder."""
+    """Writes results.csv, results.parquet, marks.csv and reading.json into a folder."""
     reading.results.to_csv(folder / "results.csv", index=False)
     reading.results.to_parquet(folder / "results.parquet", index=False)
     reading.marks.to_csv(folder / "marks.csv", index=False)
@@ -173,33 +217,43 @@ def save_reading(reading: Reading, folder: Path) -> None:
 
 
 def load_reading(folder: Path) -> Reading:
-    """The reading that `write` left in a folder."""
+    """Loads the reading that `save_reading` wrote into a folder."""
     facts = json.loads((folder / READING_FILE).read_text())
-    plans = {
-        generator: {
-            measure: [Plan(**plan) for plan in designs] for measure, designs in kinds.items()
-        }
-        for generator, kinds in facts.pop("plans", {}).items()
-    }
     return Reading(
         readers=pd.DataFrame(facts.pop("readers")),
         pairs=pd.DataFrame(facts.pop("pairs"), columns=list(PAIR_COLUMNS)),
         results=pd.read_parquet(folder / "results.parquet"),
         marks=pd.read_csv(folder / "marks.csv", keep_default_na=False),
         exports=[from_json(SessionProgress, session) for session in facts.pop("exports")],
-        plans=plans,
+        plans=_parse_plans(facts.pop("plans", {})),
         **facts.pop("key"),
         **facts,
     )
 
 
+def _parse_plans(plans: JsonObject) -> dict[str, dict[str, list[Plan]]]:
+    """Converts plans by generator and measure from JSON."""
+    parsed: dict[str, dict[str, list[Plan]]] = {}
+    for generator, designs_by_measure in plans.items():
+        parsed[generator] = {}
+        for measure, designs in designs_by_measure.items():
+            parsed[generator][measure] = [Plan(**design) for design in designs]
+    return parsed
+
+
 def reading_digest(folder: Path) -> str:
-    """What tells an analysed reading from another state of it."""
+    """Returns a digest that changes when the analysed reading in a folder changes."""
     return digest((folder / READING_FILE).read_text())
 
 
 def find_readings(output: Path, cohort: str, pools: Sequence[str]) -> list[Path]:
-    """Folders of analysed readings of this cohort's digest whose images are all of these pools."""
+    """Returns the folders of analysed readings of a cohort and some pools.
+
+    Args:
+        output: The folder paths.output.
+        cohort: The digest of the cohort.
+        pools: The keys of the pools; all images of a reading must be from these.
+    """
     folders = []
     for path in sorted((output / "reviews").glob(f"*/analysis/{READING_FILE}")):
         key = json.loads(path.read_text())["key"]
