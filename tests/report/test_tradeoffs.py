@@ -13,7 +13,7 @@ from xraysynth.errors import ConfigError
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.ledger import Ledger
-from xraysynth.report import costs, machines, page, pareto, tradeoffs
+from xraysynth.report import cost_verdict, costs, machines, page, pareto, tradeoffs
 from xraysynth.report.content import Arm, Comparison, Content, PoolResults
 
 SERVICE = Ledger(
@@ -208,12 +208,12 @@ def test_controls_and_fractions_are_no_choice(content: Content) -> None:
 
 def test_the_verdict_names_the_cheapest_gain_or_says_there_is_none(content: Content) -> None:
     def said(shown: Content) -> str:
-        found = costs.cheapest_gain(costs.arm_costs(shown))
+        found = cost_verdict.cheapest_gain(costs.arm_costs(shown))
         return found.sentence if found else ""
 
     assert (
         said(with_gains(content, 0.02))
-        == "no generator shows a gain over real images, so there is no cost of a gain"
+        == "no generator shows a gain over real images, so no cost of a gain can be given"
     )
     assert said(replace(content, arms=content.arms[:1])) == ""
     gains = with_gains(content, 0.1)

@@ -1,16 +1,20 @@
-"""What a study found, as one self-contained HTML page, its sentences and its tables.
+"""Reports: the results of a study as one self-contained HTML page, and as tables.
 
-A page is made in three steps: stages collect plain values (`content`), views choose, sort, compare and
-format them section by section (`views/`), and `templates/` write down what views hold. Every sentence that
-claims something is a verdict on one comparison (`claims`, `verdicts`); `tables` and `tradeoffs` have every
-number of the page in a file.
+A page is made in three steps. Stages collect plain values (`content`); views choose, sort, compare and
+format them section by section (`views/`); templates write the views as HTML (`templates/`). Every sentence
+that claims something is a verdict on one comparison (`claims`, `verdicts`). `tables` and `tradeoffs` write
+every number of the page to files, and `glossary` explains terms where they stand.
 
     >>> from xraysynth.evaluation.metrics.statistics import Interval
     >>> from xraysynth.report import utility
     >>> gain = Interval(0.031, 0.004, 0.058, 300)
-    >>> found = utility(arm="sd_lora 50%", metric="macro-F1", over_real=gain, p_real=0.012)
-    >>> found.word, found.sentence
-    ('better', 'sd_lora 50%: macro-F1 +0.031 [0.004, 0.058] (Holm-adjusted p = 0.012) over real only')
+    >>> verdict = utility(arm="lora 50%", metric="macro-F1", over_real=gain, p_real=0.012)
+    >>> verdict.word
+    'better'
+    >>> verdict.sentence.partition(", ")[0]
+    'lora 50%: better than training on real images only'
+    >>> verdict.sentence.partition(", ")[2]
+    'macro-F1 +0.031 [0.004, 0.058] (Holm-adjusted p = 0.012)'
 
     from xraysynth.report import render
 

@@ -1,4 +1,4 @@
-"""What the arms are to each other: their groups and order, and what they were tested on."""
+"""Groups and order of the arms on a page, and the images that they were tested on."""
 
 from collections.abc import Sequence
 
@@ -29,11 +29,11 @@ GROUP_TITLES = {
     "fraction": "Trained with a fraction of the real images",
     "left out": "Trained without one data source",
 }
-"""Groups of arms in order, with their titles."""
+"""Titles of the groups of arms by their key, in the order of the page."""
 
 
 def group_key(arm: Arm) -> str:
-    """The key in `GROUPS` of an arm; "" where its gain is of interest for its own sake."""
+    """Returns the key of an arm's group in `GROUP_TITLES`; empty for the main arms, which have no title."""
     if arm.left_out_source:
         return "left out"
     if arm.control:
@@ -42,47 +42,55 @@ def group_key(arm: Arm) -> str:
 
 
 def group_arms(arms: Sequence[Arm]) -> list[tuple[str, list[Arm]]]:
-    """The arms in order, by the title of their group; groups without arms are left out."""
-    found = [
-        (title, [arm for arm in arms if group_key(arm) == key])
-        for key, title in GROUP_TITLES.items()
-    ]
-    return [(title, own) for title, own in found if own]
+    """Returns the title and the arms of each group that has any, in the order of the page."""
+    groups: dict[str, list[Arm]] = {key: [] for key in GROUP_TITLES}
+    for arm in arms:
+        groups[group_key(arm)].append(arm)
+    return [(GROUP_TITLES[key], members) for key, members in groups.items() if members]
 
 
 def count_test_images(arm: Arm) -> int:
-    """Test images of an arm, the same for each of its seeds."""
+    """Returns the number of test images of an arm, which is the same for each of its seeds."""
     return len(arm.predictions[0]) if arm.predictions else 0
 
 
 def count_test_patients(arm: Arm) -> int:
-    """Patients behind the test images; a patient is known by source and id together."""
+    """Returns the number of patients behind the test images, told apart by source and patient id."""
     if not arm.predictions:
         return 0
     return int(patient_keys(arm.predictions[0]).nunique())
 
 
 def sort_arms(arms: Sequence[Arm]) -> list[Arm]:
-    """By group; real only first, then generator by generator as they come, by mode and share."""
-    generators, groups = list(dict.fromkeys(arm.generator for arm in arms)), list(GROUP_TITLES)
-    return sorted(
-        arms,
-        key=lambda a: (
-            *(groups.index(group_key(a)), a.control, -a.real_fraction, a.synthetic_fraction > 0),
-            *(
-                generators.index(a.generator),
-                a.synthetic_fraction == 1,
-                a.mode,
-                a.synthetic_fraction,
-            ),
-        ),
-    )
+    """Returns the arms in the order of the page.
+
+    The order is by group and then, within a group, real only first, generator by generator as they
+    come, hybrids before synthetic only, by mode and by synthetic fraction.
+    """
+    groups = list(GROUP_TITLES)
+    generators = list(dict.fromkeys(arm.generator for arm in arms))
+
+    def position(arm: Arm) -> tuple[int, str, float, bool, int, bool, str, float]:
+        return (
+            groups.index(group_key(arm)),
+            arm.control,
+            -arm.real_fraction,
+            arm.synthetic_fraction > 0,
+            generators.index(arm.generator),
+            arm.synthetic_fraction == 1,
+            arm.mode,
+            arm.synthetic_fraction,
+        )
+
+    return sorted(arms, key=position)
 
 
 def confusion_matrix(arm: Arm, classes: Sequence[str]) -> np.ndarray:
-    """Test images by true (row) and most probable class (column), `(C, C)`, summed over seeds."""
+    """Returns test images by true (row) and most probable class (column), `(C, C)`, summed over seeds."""
+    probability_columns = [f"p_{name}" for name in classes]
     counts = np.zeros((len(classes), len(classes)), np.int64)
     for table in arm.predictions:
-        targets = pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64)
-        counts += count_confusion(table[[f"p_{c}" for c in classes]].to_numpy(), targets)
+        labels = pd.Categorical(table["label"], categories=list(classes))
+        targets = labels.codes.astype(np.int64)
+        counts += count_confusion(table[probability_columns].to_numpy(), targets)
     return counts

@@ -1,4 +1,4 @@
-"""What a page shows of the audit of a cohort."""
+"""The part of a cohort's audit that a page shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SplitCount:
-    """Images of one class in one split; patients are None where they were not counted."""
+    """Number of images of one class in one split; `patients` is None where they were not counted."""
 
     label: str
     split: str
@@ -16,7 +16,7 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class SourceCount:
-    """Images of one class from one source."""
+    """Number of images of one class from one source."""
 
     source: str
     label: str
@@ -25,10 +25,14 @@ class SourceCount:
 
 @dataclass(frozen=True)
 class SourceConfounding:
-    """How well the data source alone tells a class from the others.
+    """How well the data source alone predicts whether an image is of one class.
 
-    `by_chance` is the balanced accuracy that 1 % of cohorts exceed whose labels are dealt out at random,
-    None in audits of earlier versions.
+    Attributes:
+        label: The class.
+        accuracy: Accuracy of the best prediction from the source, in [0, 1].
+        balanced_accuracy: Balanced accuracy of that prediction, in [0, 1].
+        chance_threshold: Balanced accuracy that 1 % of cohorts with randomly permuted labels exceed;
+            None in audits of earlier versions.
     """
 
     label: str
@@ -39,7 +43,18 @@ class SourceConfounding:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortAudit:
-    """The audit of a cohort: its images, how its classes hang on its sources, and its duplicates."""
+    """The audit of a cohort.
+
+    Attributes:
+        by_split: Images by class and split.
+        by_source: Images by source and class.
+        cramers_v: Association of source and class from 0 (independent) to 1 (determined).
+        source_confounding: How well the source predicts each class.
+        exact_duplicates: Number of images with the same bytes or pixels as another one.
+        near_duplicates: Number of near-duplicates.
+        near_duplicates_across_sources: Number of near-duplicates in different sources.
+        notes: Sentences of the audit for the reader of the page.
+    """
 
     by_split: Sequence[SplitCount] = ()
     by_source: Sequence[SourceCount] = ()

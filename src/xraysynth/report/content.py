@@ -1,4 +1,4 @@
-"""What a study's report shows, as plain values: the stages collect it, the page draws it."""
+"""The content of a report as plain values: stages collect it, views and templates turn it into a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +28,14 @@ from xraysynth.report.audit import CohortAudit
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm minus another, by score, paired by test patient and training seed.
+    """One arm minus another, paired by test patient and training seed.
 
-    `seeds` are those that both arms have finished. With fewer than two, how seeds differ is not known:
-    the intervals are over patients alone and there is no p-value, so that nothing is claimed.
-    `p` is that of the primary score, `p_holm` the same adjusted over all comparisons of this kind
-    on the page.
+    Attributes:
+        differences: The difference of each score with its interval, keyed as in `metrics.classification`.
+        seeds: The seeds that both arms have finished. With fewer than two, the spread between seeds is not
+            known: intervals are over patients alone and there is no p-value, so nothing is claimed.
+        p: p-value of the primary score.
+        p_holm: `p` adjusted after Holm over all comparisons of this kind on the page.
     """
 
     differences: Mapping[str, Interval] = field(default_factory=dict)
@@ -44,23 +46,37 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train, over several seeds, tested on the same real images.
+    """One kind of training set, trained over several seeds and tested on the same real images.
 
-    `generator` is empty for arms that see real images alone. `control` is "" for an arm of its own
-    interest, "duplicate" where repeats of real images stand in for the synthetic ones, "permuted"
-    where the labels of the synthetic images are, "size_matched" where as many images of all data sets
-    are taken as leaving `left_out` out would cost. `real_fraction` is the share of the real train split
-    that is used, and `left_out` the data set that is not trained on. `real_images` are distinct ones;
-    `real_repeats` is how many repeats of them stand in for synthetic ones.
-    `predictions` has one table per seed: image_id, patient_id, source, label and a probability column
-    `p_<class>` per class. `scores` are means over seeds. `over_real` is this arm minus real-only of
-    the same `real_fraction`, `over_duplicates` minus the duplicate control of its share and mode, and
-    `over_permuted` minus itself with permuted labels; empty where there is nothing to compare with. All
-    are keyed as in `metrics.classification`. `errors_removed` is the difference in macro-F1 to
-    real-only over 1 - macro-F1 of real-only. `optimiser_steps` has one entry per seed.
-    `external` has the scores on each external test set. `real_vs_synthetic_auroc` is the AUROC of a
-    probe that tells synthetic from real training images in the classifier's features, one per seed;
-    `pointing_game` how often Grad-CAM peaks in a known finding, one per seed.
+    Scores and differences are keyed as in `metrics.classification`.
+
+    Attributes:
+        generator: Name of the generator; empty for arms that see real images only.
+        synthetic_fraction: Fraction of the training images that are synthetic, in [0, 1].
+        mode: How synthetic images are used: replace, add or pretrain.
+        seeds: The finished training seeds.
+        real_images: Number of distinct real training images.
+        synthetic_images: Number of synthetic training images.
+        predictions: One table per seed with image_id, patient_id, source, label and one probability
+            column `p_<class>` per class.
+        scores: Means over seeds with their intervals.
+        scores_by_seed: The scores of each seed.
+        seconds: Training time of each seed.
+        optimiser_steps: Number of optimiser steps of each seed.
+        control: Empty for a main arm; "duplicate" for repeated real images in place of the synthetic
+            ones; "permuted" for permuted labels of the synthetic images; "size_matched" for as many
+            images of all sources as remain without `left_out_source`.
+        real_fraction: Fraction of the real train split that is used.
+        left_out_source: The data source that is not trained on; empty for none.
+        real_repeats: Number of repeated real images in place of synthetic ones.
+        over_real: This arm minus real only of the same `real_fraction`.
+        over_duplicates: This arm minus its duplicate control.
+        over_permuted: This arm minus itself with permuted labels.
+        errors_removed: Difference in macro-F1 to real only, divided by 1 - macro-F1 of real only.
+        external: Scores by external test set.
+        real_vs_synthetic_auroc: AUROC, one per seed, of a probe that separates synthetic from real
+            training images in the classifier's features.
+        pointing_game: How often Grad-CAM peaks in a known finding, one per seed.
     """
 
     generator: str
@@ -88,44 +104,58 @@ class Arm:
 
     @property
     def gains_over_real(self) -> Mapping[str, Interval]:
-        """This arm minus real-only, by score."""
+        """This arm minus real only, by score."""
         return self.over_real.differences
 
     @property
     def p_holm(self) -> float | None:
-        """The adjusted p-value of the difference to real-only in macro-F1."""
+        """The adjusted p-value of the difference to real only in macro-F1."""
         return self.over_real.p_holm
 
     @property
     def name(self) -> str:
-        """Name in tables and legends."""
+        """The name in tables and legends, such as "sd_lora 50% (replace)"."""
         if self.left_out_source:
-            how = "as small as without" if self.control == "size_matched" else "without"
-            return f"real only {how} {self.left_out_source}"
-        of = "" if self.real_fraction == 1 else f" of {self.real_fraction:.0%} of the real images"
+            relation = "as small as without" if self.control == "size_matched" else "without"
+            return f"real only {relation} {self.left_out_source}"
+        part = ""
+        if self.real_fraction != 1:
+            part = f" of {self.real_fraction:.0%} of the real images"
         if self.synthetic_fraction == 0:
-            return f"real only{of}"
-        who = "duplicate real" if self.control == "duplicate" else self.generator
-        mark = ", labels permuted" if self.control == "permuted" else ""
+            return f"real only{part}"
+        images = "duplicate real" if self.control == "duplicate" else self.generator
+        labels = ", labels permuted" if self.control == "permuted" else ""
         if self.synthetic_fraction == 1:
-            return f"{who} only{mark}{of}"
-        return f"{who} {self.synthetic_fraction:.0%} ({self.mode}){mark}{of}"
+            return f"{images} only{labels}{part}"
+        return f"{images} {self.synthetic_fraction:.0%} ({self.mode}){labels}{part}"
 
 
 @dataclass(frozen=True)
 class PoolResults:
-    """One generator's images and what was measured on them.
+    """One generator's images and the measures on them.
 
-    `measures` has one row per encoder, metric (such as "FD(classifier)") and label.
-    `not_assessable_reason` is empty where the study's train split is all that copies could be of, or says why
-    memorisation cannot be assessed. `closest` holds the closest pairs, nearest first.
-    `faithfulness` has one entry per class and one for all: in how many images a classifier of other
-    patients sees the intended class; `seen` are the counts by intended (row) and seen (column) class,
-    `(C, C)`, and `judge` says what the judge was trained on.
-    `tested_on` are the scores of real-only classifiers on this pool (train on real, test on synthetic).
-    `ledger` is what the images cost, `taught` how the generator was fine-tuned, None where it was not.
-    `usable` is the share of images that show the intended class and are no copies, the mean over
-    classes; None where it was not measured.
+    Attributes:
+        generator: Name of the generator.
+        card: The facts about the generator that its class states.
+        manifest: The images.
+        outcomes: Number of requests by outcome, such as image, refused or failed.
+        refusals: Refused and answered requests by class and prompt.
+        measures: One row per encoder, metric (such as "FD(classifier)") and class.
+        diversity: Similarity of pairs of images within a class.
+        nearest_similarity: Similarity of images to their nearest training image.
+        not_assessable_reason: Why memorisation cannot be assessed; empty where the study's train split is
+            all that images could be copies of.
+        closest: The closest pairs of a synthetic and a training image, nearest first.
+        label_fidelity: One entry per class and one for all classes: the fraction of images in which the
+            label-fidelity classifier sees the intended class.
+        confusion_matrix: Images by intended (row) and seen (column) class, `(C, C)`.
+        fidelity_classifier: What the label-fidelity classifier was trained on, in words.
+        real_classifier_scores: Scores of real-only classifiers on this pool.
+        appearance: Properties that may reveal synthetic images.
+        ledger: What the images cost.
+        finetuning: How the generator was fine-tuned; None where it was not.
+        usable_share: Fraction of images that show the intended class and have no memorisation flag, mean
+            over classes; None where it was not measured.
     """
 
     generator: str
@@ -150,10 +180,18 @@ class PoolResults:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One folder of synthetic images measured beside real ones, for a page of its own.
+    """One folder of synthetic images compared with real ones, for a page of its own.
 
-    `real` are the images compared with, `train` those that may have been copied, or None where
-    nobody said; `not_assessable_reason` is as in `PoolResults`, and so are the measures.
+    Measures are as in `PoolResults`.
+
+    Attributes:
+        title: Title of the page.
+        created: When the page was created.
+        command: The command that creates it again.
+        real: The images compared with.
+        synthetic: The synthetic images.
+        train: The images that may have been memorised; None where they were not given.
+        limits: Sentences on the limits of the comparison.
     """
 
     title: str
@@ -172,13 +210,13 @@ class Evaluation:
 
     @property
     def generator(self) -> str:
-        """Name of the synthetic images in tables."""
+        """The name of the synthetic images in tables."""
         return self.synthetic.folder.name or "synthetic"
 
 
 @dataclass(frozen=True)
 class JobRun:
-    """A finished job of a study, with a name for the reader; None where its record does not say."""
+    """A job of a study under a readable name; numbers that its record lacks are None."""
 
     stage: str
     name: str
@@ -189,7 +227,7 @@ class JobRun:
 
 @dataclass(frozen=True)
 class ArmEquivalent:
-    """How many real images one synthetic image of an arm is worth, read off the learning curve."""
+    """The real-data equivalent of one synthetic image of an arm, by the arm's name."""
 
     arm: str
     equivalent: RealDataEquivalent
@@ -197,13 +235,20 @@ class ArmEquivalent:
 
 @dataclass(frozen=True)
 class LeftOutSource:
-    """Balanced accuracy on the `n` test images of one data set, of training with it and without.
+    """Balanced accuracy on the test images of one data source, of training with it and without it.
 
-    `outside` is of training without the data set; `matched` of training on as many images of each
-    class drawn from all data sets; and `inside` of training on all images. `drop` is outside minus
-    matched, what the data set's absence costs at equal size; both are None where the matched arm has
-    not been trained. `drop_from_all` is outside minus inside, which a smaller training set lowers too.
-    All are paired by patient, and by the `seeds` that these arms have finished.
+    All numbers are paired by patient and by the `seeds` that the compared arms have finished.
+
+    Attributes:
+        source: The data source.
+        n: Number of its test images.
+        inside: Trained on all images.
+        outside: Trained without the source.
+        drop_from_all: `outside` minus `inside`, which contains the effect of the smaller training set.
+        matched: Trained on as many images of each class as without the source, drawn from all sources;
+            None where this arm has not been trained.
+        drop: `outside` minus `matched`: the cost of the source's absence at equal size.
+        seeds: The seeds that the compared arms have finished.
     """
 
     source: str
@@ -218,7 +263,7 @@ class LeftOutSource:
 
 @dataclass(frozen=True)
 class EncoderAgreement:
-    """How far two encoders rank `n` generators alike: Kendall's tau."""
+    """How similarly two encoders rank `n` generators, by Kendall's tau in [-1, 1]."""
 
     first: str
     second: str
@@ -228,13 +273,29 @@ class EncoderAgreement:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything on the page. `audit` is None where none was recorded; `failures` are the messages of
-    jobs that failed.
+    """Everything on the page of a study.
 
-    `worth` has one entry per arm that mixes real and synthetic images, `left_out` one per data set
-    that was left out of training, and `encoder_agreement` one per pair of encoders.
-    `shortcuts` are the probes of the cohort. `machine_usd_per_hour` is what an hour of the machine costs
-    that made the images. `readings` are the blinded readings of these images.
+    Attributes:
+        title: Title of the page.
+        created: When the page was created.
+        command: The command that creates it again.
+        classes: The classes in order.
+        simulated: Whether the images called real are computed.
+        acknowledged_confounding: Sentences on a source confounding that was acknowledged.
+        cohort: The real images.
+        audit: The audit of the cohort; None where none was recorded.
+        arms: The arms, scored and compared.
+        pools: Each generator's images and measures.
+        jobs: The jobs of the study.
+        environment: Versions and machine of the last training.
+        limits: Sentences on the limits of the study.
+        failures: Messages of jobs that failed.
+        equivalents: One per arm that mixes real and synthetic images.
+        left_out_sources: One per data source that was left out of training.
+        shortcuts: Shortcut probes of the cohort.
+        encoder_agreement: One per pair of encoders.
+        machine_usd_per_hour: Price of an hour of the machine that made the images; None if not set.
+        readings: Blinded readings of these images.
     """
 
     title: str

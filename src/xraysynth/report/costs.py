@@ -1,7 +1,7 @@
 """What images cost: time, dollars and energy, per image, per usable image and per point of macro-F1."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,20 +10,29 @@ from xraysynth.generation.generators.base import ARCHIVE, SERVICES
 from xraysynth.generation.ledger import Ledger
 from xraysynth.report import arm_groups, findings, verdicts
 from xraysynth.report.content import Arm, Content, PoolResults
-from xraysynth.report.formatting import format_quantity, is_finite
+from xraysynth.report.formatting import is_finite
 
 Unit = Literal["s", "USD", "kWh"]
+
 UNITS: dict[Unit, str] = {"s": "time", "USD": "dollars", "kWh": "energy"}
-"""What an image costs, in order, with its name."""
+"""The units of a cost in order, each with its name."""
 
 NOT_MEASURED, NOT_APPLICABLE, NO_GAIN = "not measured", "not applicable", "no gain shown"
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number, or the words that stand in its place.
+    """A number, or the words in its place.
 
-    `how` is "measured" or "estimated" where there is a number; `note` says on what, or from what.
+    Attributes:
+        value: The number; None where `text` stands in its place.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        n: Number of images behind it.
+        unit: Its unit, as in `formatting.format_quantity`.
+        how: "measured" or "estimated" where there is a number.
+        text: The words, where there is no number.
+        note: What the number was measured on or estimated from.
     """
 
     value: float | None = None
@@ -39,14 +48,14 @@ class Quantity:
     def from_value(
         cls, value: Any, unit: str, *, how: str = "measured", **options: Any
     ) -> "Quantity":
-        """A number from a record, or that it was not measured."""
+        """Returns a number from a record, or "not measured" if it is missing or not finite."""
         if not is_finite(value):
             return cls(text=NOT_MEASURED)
         return cls(float(value), unit=unit, how=how, **options)
 
     @classmethod
     def from_interval(cls, interval: Interval | None, unit: str, *, note: str = "") -> "Quantity":
-        """A measured number with its interval."""
+        """Returns a measured number with its interval, or "not measured"."""
         if interval is None or not is_finite(interval.value):
             return cls(text=NOT_MEASURED)
         return cls(
@@ -54,19 +63,22 @@ class Quantity:
         )
 
     def scale_by(self, factor: float, **changes: Any) -> "Quantity":
-        """So much more of it; words stay what they are."""
+        """Returns the number and its interval times a factor; words stay as they are."""
         if self.value is None:
             return self
-        low, high = (None if end is None else end * factor for end in (self.low, self.high))
+        low = None if self.low is None else self.low * factor
+        high = None if self.high is None else self.high * factor
         return replace(self, value=self.value * factor, low=low, high=high, **changes)
 
 
 @dataclass(frozen=True)
 class PoolCost:
-    """What a pool took of one unit.
+    """What a pool cost in one unit.
 
-    `drawing` is the cost of an image, and `teaching` that of the fine-tuning, which is paid once.
-    `total` is the cost of an image of this study's pool, with its part of the fine-tuning.
+    Attributes:
+        generation: Cost of one image without the fine-tuning.
+        finetuning: Cost of the whole fine-tuning, which is paid once.
+        total: Cost of one image of this study's pool, with its part of the fine-tuning.
     """
 
     generation: Quantity
@@ -74,30 +86,34 @@ class PoolCost:
     total: Quantity
 
     def for_images(self, images: int) -> Quantity:
-        """The cost of a number of images: drawing each of them, and the fine-tuning whole."""
+        """Returns the cost of a number of images, with the fine-tuning in full."""
         if self.finetuning.value is None or self.generation.value is None:
-            return self.total.scale_by(
-                images
-            )  # nothing is fine-tuned here, or the words that say why
-        drawn = self.generation.scale_by(images)
-        return replace(drawn, value=(drawn.value or 0.0) + self.finetuning.value)
+            # Nothing is fine-tuned, or the total says in words why the cost is not known.
+            return self.total.scale_by(images)
+        generation = self.generation.scale_by(images)
+        return replace(generation, value=(generation.value or 0.0) + self.finetuning.value)
 
 
 def compute_costs(pool: PoolResults, usd_per_hour: float | None) -> dict[Unit, PoolCost]:
-    """What the images of a pool and its fine-tuning cost, by unit."""
-    teaching = _finetuning_ledger(pool)
-    seconds = _unit_cost(pool, "s", pool.ledger.seconds_per_image, teaching.seconds)
-    per_thousand = pool.ledger.energy_kwh_per_1000
+    """Returns what the images of a pool and its fine-tuning cost, by unit.
+
+    Args:
+        pool: The images with their ledger.
+        usd_per_hour: Price of an hour of the machine that made the images; None if it was not set.
+    """
+    finetuning = _finetuning_ledger(pool)
+    seconds = _unit_cost(pool, "s", pool.ledger.seconds_per_image, finetuning.seconds)
+    kwh_per_1000 = pool.ledger.energy_kwh_per_1000
     energy = _unit_cost(
         pool,
         "kWh",
-        None if per_thousand is None else per_thousand / 1000,
-        teaching.energy_kwh,
+        None if kwh_per_1000 is None else kwh_per_1000 / 1000,
+        finetuning.energy_kwh,
         how=_energy_provenance(pool),
     )
     if pool.card.access in SERVICES:
-        nothing = Quantity(text=NOT_MEASURED, note="not reported by the service")
-        energy = PoolCost(nothing, energy.finetuning, nothing)
+        unknown = Quantity(text=NOT_MEASURED, note="not reported by the service")
+        energy = PoolCost(unknown, energy.finetuning, unknown)
     return {"s": seconds, "USD": _dollar_cost(pool, seconds, usd_per_hour), "kWh": energy}
 
 
@@ -109,25 +125,31 @@ def _unit_cost(
     *,
     how: str = "measured",
 ) -> PoolCost:
+    """Returns the cost in one unit, from that of one image and that of the whole fine-tuning."""
     if pool.card.access == ARCHIVE:
-        nothing = Quantity(text=NOT_MEASURED, note="made before this study")
-        return PoolCost(nothing, Quantity(text=NOT_APPLICABLE), nothing)
+        unknown = Quantity(text=NOT_MEASURED, note="made before this study")
+        return PoolCost(unknown, Quantity(text=NOT_APPLICABLE), unknown)
     images = int(pool.ledger.images or 0)
-    each = Quantity.from_value(generation, unit, how=how, n=images)
+    per_image = Quantity.from_value(generation, unit, how=how, n=images)
     if not pool.finetuning:
-        elsewhere = bool(pool.ledger.trained_parameters)
-        note = "without the fine-tuning, which was done elsewhere" if elsewhere else ""
-        words = NOT_MEASURED if elsewhere else NOT_APPLICABLE
-        return PoolCost(each, Quantity(text=words), replace(each, note=note))
+        return _cost_without_finetuning(pool, per_image)
     once = Quantity.from_value(finetuning, unit, how=how)
-    if each.value is None or once.value is None or not images:
-        return PoolCost(each, once, Quantity(text=NOT_MEASURED))
-    total = Quantity.from_value(each.value + once.value / images, unit, how=how, n=images)
-    return PoolCost(each, once, total)
+    if per_image.value is None or once.value is None or not images:
+        return PoolCost(per_image, once, Quantity(text=NOT_MEASURED))
+    total = Quantity.from_value(per_image.value + once.value / images, unit, how=how, n=images)
+    return PoolCost(per_image, once, total)
+
+
+def _cost_without_finetuning(pool: PoolResults, per_image: Quantity) -> PoolCost:
+    """Returns the cost of a pool whose weights this study did not fine-tune."""
+    if pool.ledger.trained_parameters:
+        note = "without the fine-tuning, which was done elsewhere"
+        return PoolCost(per_image, Quantity(text=NOT_MEASURED), replace(per_image, note=note))
+    return PoolCost(per_image, Quantity(text=NOT_APPLICABLE), replace(per_image, note=""))
 
 
 def _finetuning_ledger(pool: PoolResults) -> Ledger:
-    """Of the whole fine-tuning job, loading and preparing included."""
+    """Returns the ledger of the whole fine-tuning job, which includes loading and preparing."""
     return pool.finetuning.ledger if pool.finetuning else Ledger()
 
 
@@ -137,61 +159,79 @@ def _energy_provenance(pool: PoolResults) -> str:
 
 
 def _dollar_cost(pool: PoolResults, seconds: PoolCost, usd_per_hour: float | None) -> PoolCost:
-    """What a service was paid; for what computes here, seconds at the price of a machine hour."""
+    """Returns the price that a service reported, or the time at the price of a machine hour."""
     ledger, access = pool.ledger, pool.card.access
-    paid = float(ledger.cost_usd or 0)  # None where no answer has a price
-    if access in SERVICES and (paid or access != SERVICES[1]):
-        return _service_cost(ledger, paid)
+    paid_usd = float(ledger.cost_usd or 0)  # None where no answer has a price
+    if access in SERVICES and (paid_usd or access != SERVICES[1]):
+        return _service_cost(ledger, paid_usd)
     if access == ARCHIVE:
-        return seconds  # its words
+        return seconds  # it holds words and no number
     if usd_per_hour is None:
-        nothing = Quantity(text=NOT_APPLICABLE, note="the price of a machine hour was not set")
-        return PoolCost(nothing, nothing, nothing)
-    price, changes = usd_per_hour / 3600, {"unit": "USD", "how": "estimated"}
-    parts = (seconds.generation, seconds.finetuning, seconds.total)
-    return PoolCost(*(part.scale_by(price, **changes) for part in parts))
+        unknown = Quantity(text=NOT_APPLICABLE, note="the price of a machine hour was not set")
+        return PoolCost(unknown, unknown, unknown)
+    usd_per_second = usd_per_hour / 3600
+    return PoolCost(
+        seconds.generation.scale_by(usd_per_second, unit="USD", how="estimated"),
+        seconds.finetuning.scale_by(usd_per_second, unit="USD", how="estimated"),
+        seconds.total.scale_by(usd_per_second, unit="USD", how="estimated"),
+    )
 
 
 def _service_cost(ledger: Ledger, paid_usd: float) -> PoolCost:
-    images, possible = int(ledger.images or 0), float(ledger.possible_usd or 0)
-    note = f"plus up to ${possible:.2f} in total that may have been billed" if possible else ""
-    known_price = images and (paid_usd or not possible)
-    # Of the images whose price is known, where the ledger says so.
+    images, possible_usd = int(ledger.images or 0), float(ledger.possible_usd or 0)
+    note = ""
+    if possible_usd:
+        note = f"plus up to ${possible_usd:.2f} in total that may have been billed"
+    # The ledger may know the price of a part of the images only, and then has their mean.
     per_image = ledger.cost_usd_per_image or (paid_usd / images if images else None)
-    each = Quantity.from_value(per_image if known_price else None, "USD", n=images, note=note)
-    return PoolCost(each, Quantity(text=NOT_APPLICABLE), each)
+    is_known = images and (paid_usd or not possible_usd)
+    cost = Quantity.from_value(per_image if is_known else None, "USD", n=images, note=note)
+    return PoolCost(cost, Quantity(text=NOT_APPLICABLE), cost)
 
 
 def usable_share(pool: PoolResults) -> Quantity:
-    """The share of images that show the intended class and are no copies, the mean over classes.
+    """Returns the fraction of images that show the intended class and have no memorisation flag.
 
-    Both are looked at image by image. Where copies cannot be looked for, none is subtracted. Pools
-    that were measured before this was recorded have none.
+    It is counted image by image, as the mean over classes. Where memorisation was not assessed, no
+    image is excluded for it. Pools measured by earlier versions have no such number.
     """
     share = pool.usable_share
-    looked_for = share is not None and share.copies_looked_for
-    note = "" if looked_for else "memorisation was not assessed"
+    is_assessed = share is not None and share.copies_looked_for
+    note = "" if is_assessed else "memorisation was not assessed"
     return Quantity.from_interval(share, "share", note=note)
 
 
 def cost_per_usable_image(cost: Quantity, share: Quantity) -> Quantity:
-    """The cost of one usable image; its interval is that of the share, and open where that holds 0."""
+    """Returns the cost of one usable image.
+
+    Args:
+        cost: The cost of one image.
+        share: The fraction of images that are usable. Its interval gives that of the result, which has
+            no upper end if the fraction may be 0.
+    """
     if cost.value is None or not share.value:
-        words = cost.text or share.text or "none is usable"
-        return Quantity(text=words, note=cost.note)
+        return Quantity(text=cost.text or share.text or "none is usable", note=cost.note)
     low = cost.value / share.high if share.high else None
-    high = None if share.low is None else cost.value / share.low if share.low else math.inf
+    high = None
+    if share.low is not None:
+        high = cost.value / share.low if share.low else math.inf
     value = cost.value / share.value
     return Quantity(value, low, high, share.n, cost.unit, "estimated", note=share.note)
 
 
 @dataclass(frozen=True)
 class ArmCost:
-    """An arm with synthetic images: its gain in macro-F1, and what its images cost.
+    """An arm with synthetic images: its gain in macro-F1 and what its images cost, by unit.
 
-    By unit, and with the fine-tuning, which must be paid whole however few images an arm takes:
-    `thousand` is the cost of 1,000 images, `images` that of all its synthetic images, `per_point`
-    that of these over the points (0.01 of macro-F1) that it gains.
+    Every cost includes the fine-tuning in full, however few images the arm takes.
+
+    Attributes:
+        arm: The arm.
+        gain: Its macro-F1 minus that of real only.
+        word: The verdict on the gain, in one word.
+        per_thousand: Cost of 1,000 images.
+        all_images: Cost of all synthetic images of the arm.
+        per_f1_point: `all_images` divided by the gain in points (0.01 of macro-F1).
     """
 
     arm: Arm
@@ -203,86 +243,49 @@ class ArmCost:
 
     @property
     def gain_quantity(self) -> Quantity:
-        """The gain as a cell."""
+        """The gain as a quantity."""
         return Quantity.from_interval(self.gain, "F1")
 
 
 def arm_costs(content: Content) -> list[ArmCost]:
-    """One for each arm of all real images that a generator has a part in, controls left out."""
+    """Returns the costs of the main arms with synthetic images that were compared with real only."""
     price = content.machine_usd_per_hour
     pools = {pool.generator: compute_costs(pool, price) for pool in content.pools}
-    nothing = Quantity(text=NOT_MEASURED)
-    unknown = dict.fromkeys(UNITS, PoolCost(nothing, nothing, nothing))
-    return [
-        _arm_cost(arm, pools.get(arm.generator, unknown))
-        for arm in arm_groups.sort_arms(content.arms)
-        if arm.synthetic_fraction > 0
-        and not arm_groups.group_key(arm)
-        and findings.PRIMARY_METRIC in arm.gains_over_real
-    ]
+    not_measured = Quantity(text=NOT_MEASURED)
+    unknown = dict.fromkeys(UNITS, PoolCost(not_measured, not_measured, not_measured))
+    costs = []
+    for arm in arm_groups.sort_arms(content.arms):
+        is_main_arm = arm.synthetic_fraction > 0 and not arm_groups.group_key(arm)
+        if is_main_arm and findings.PRIMARY_METRIC in arm.gains_over_real:
+            costs.append(_arm_cost(arm, pools.get(arm.generator, unknown)))
+    return costs
 
 
 def _arm_cost(arm: Arm, costs_by_unit: Mapping[Unit, PoolCost]) -> ArmCost:
     gain = arm.gains_over_real[findings.PRIMARY_METRIC]
     word = verdicts.classify_difference(gain, p_holm=arm.p_holm)
-    thousand = {unit: cost.for_images(1000) for unit, cost in costs_by_unit.items()}
-    images = {
-        unit: replace(cost.for_images(arm.synthetic_images), n=None, note="")
-        for unit, cost in costs_by_unit.items()
-    }
-    per_point = {unit: _cost_per_f1_point(cost, gain, word) for unit, cost in images.items()}
-    return ArmCost(arm, gain, word, thousand, images, per_point)
+    per_thousand: dict[Unit, Quantity] = {}
+    all_images: dict[Unit, Quantity] = {}
+    per_f1_point: dict[Unit, Quantity] = {}
+    for unit, cost in costs_by_unit.items():
+        per_thousand[unit] = cost.for_images(1000)
+        all_images[unit] = replace(cost.for_images(arm.synthetic_images), n=None, note="")
+        per_f1_point[unit] = _cost_per_f1_point(all_images[unit], gain, word)
+    return ArmCost(arm, gain, word, per_thousand, all_images, per_f1_point)
 
 
 def _cost_per_f1_point(cost: Quantity, gain: Interval, word: str) -> Quantity:
+    """Returns a cost divided by a gain in points; words where no gain is shown."""
+    if word == verdicts.NOT_COMPARED:
+        return Quantity(text=verdicts.NOT_COMPARED)
     if word != verdicts.BETTER:
-        return Quantity(text=NO_GAIN if word != verdicts.NOT_COMPARED else verdicts.NOT_COMPARED)
+        return Quantity(text=NO_GAIN)
     if cost.value is None:
         return cost
-    value, low, high = (cost.value / (100 * g) for g in (gain.value, gain.high, gain.low))
-    return replace(cost, value=value, low=low, high=high, n=gain.n)
-
-
-def cheapest_gain(costs: Sequence[ArmCost]) -> verdicts.Verdict | None:
-    """Which of the arms that gain has the cheapest images; None where nothing was compared."""
-    compared = [point for point in costs if point.word != verdicts.NOT_COMPARED]
-    if not compared:
-        return None
-    gaining = [point for point in compared if point.word == verdicts.BETTER]
-    if not gaining:
-        return verdicts.Verdict(
-            NO_GAIN, "no generator shows a gain over real images, so there is no cost of a gain"
-        )
-    unit = max(
-        _PREFERRED_UNITS,
-        key=lambda unit: sum(p.all_images[unit].value is not None for p in gaining),
+    return replace(
+        cost,
+        value=cost.value / (100 * gain.value),
+        low=cost.value / (100 * gain.high),
+        high=cost.value / (100 * gain.low),
+        n=gain.n,
     )
-    known_of = [point for point in gaining if point.all_images[unit].value is not None]
-    others = [point.arm.generator for point in gaining if point not in known_of]
-    names = ", ".join(dict.fromkeys(others))
-    if not known_of:
-        return verdicts.Verdict("gain", f"a gain is shown for {names}, but its cost is not known")
-    missing = f"; the cost of the images of {names} is not known" if names else ""
-    return verdicts.Verdict("gain", _describe_cheapest_gain(known_of, unit) + missing)
-
-
-_PREFERRED_UNITS: tuple[Unit, ...] = ("USD", "s")
-
-
-def _describe_cheapest_gain(gaining: Sequence[ArmCost], unit: Unit) -> str:
-    best = min(gaining, key=lambda point: point.all_images[unit].value or 0.0)
-    cost, per_point = best.all_images[unit], best.per_f1_point[unit]
-    said = (
-        f"the cheapest gain shown is that of {best.arm.name}: macro-F1 "
-        f"{verdicts.format_difference(best.gain)} "
-        f"for {format_quantity(cost.value, unit)} ({best.arm.synthetic_images} synthetic images), "
-        f"or {format_quantity(per_point.value, unit)} per 0.01 of macro-F1"
-    )
-    over = best.arm.over_duplicates
-    gain = over.differences.get(findings.PRIMARY_METRIC)
-    if (
-        gain is not None
-        and verdicts.classify_difference(gain, p_holm=over.p_holm) != verdicts.BETTER
-    ):
-        said += ", but repeated real images, which cost nothing, are not shown to do worse"
-    return said

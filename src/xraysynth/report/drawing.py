@@ -1,4 +1,8 @@
-"""The canvas of every figure: an inline SVG that follows the page's colours and font."""
+"""The canvas of every figure: an inline SVG with the page's colours and font.
+
+Matplotlib draws with stand-in colours, which `render_svg` replaces by the CSS variables of the page, so that
+a figure follows light and dark mode.
+"""
 
 import io
 import re
@@ -11,11 +15,15 @@ PAGE_COLOURS = {
     "#070809": "var(--line)",
     "#0c0d0e": "var(--page)",
 }
+"""CSS variables by the stand-in colour that is drawn with."""
+
 INK, MUTED, _LINE, BACKGROUND = PAGE_COLOURS
-SERIES_COLOURS = tuple(
-    f"#0a0b{i:02x}" for i in range(1, 7)
-)  # stand-ins: the page says what they look like
-PAGE_COLOURS |= {colour: f"var(--series-{i})" for i, colour in enumerate(SERIES_COLOURS, 1)}
+SERIES_COLOURS = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
+"""Stand-in colours of the generators, in order."""
+
+for _number, _colour in enumerate(SERIES_COLOURS, 1):
+    PAGE_COLOURS[_colour] = f"var(--series-{_number})"
+
 _RC_PARAMS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "xraysynth",
@@ -32,12 +40,21 @@ _RC_PARAMS: dict[Any, Any] = {
     "ytick.color": INK,
 }
 TEXT_STYLE: Mapping[str, object] = {"color": INK, "fontsize": 11, "parse_math": False}
+"""Keyword arguments of a text; names with a dollar sign are no formulas."""
 
 
 def create_canvas(
     *, height: float, left: float, bottom: float, top: float, right: float = 0.03
 ) -> tuple[Any, Any]:
-    """A 4.8 inch wide figure; `left`, `right` in fractions of it, `bottom`, `top` in inches."""
+    """Returns a figure of 4.8 inches width and its axes.
+
+    Args:
+        height: Height of the figure in inches.
+        left: Left margin as a fraction of the width.
+        bottom: Bottom margin in inches.
+        top: Top margin in inches.
+        right: Right margin as a fraction of the width.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -48,13 +65,19 @@ def create_canvas(
 
 
 def render_svg(figure: Any, name: str, label: str) -> str:
-    """The figure as an `<svg>` element with its own ids and the page's colours and font."""
+    """Returns a figure as an `<svg>` element with the page's colours and font.
+
+    Args:
+        figure: The matplotlib figure.
+        name: Prefix of the ids in the element, unique on the page.
+        label: What the figure shows, for screen readers.
+    """
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    no_metadata = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     with mpl.rc_context(_RC_PARAMS):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue()
     view = re.search(r'viewBox="([^"]+)"', text)
     inner = text[text.index(">", text.index("<svg")) + 1 :].replace("xlink:href", "href")
@@ -69,9 +92,13 @@ def render_svg(figure: Any, name: str, label: str) -> str:
 
 
 def _prefix_ids(svg: str, name: str) -> str:
-    """Ids that are referred to get the figure's name in front; the others go."""
+    """Puts the figure's name in front of ids that are referred to, and removes all other ids."""
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w.-]+)", svg))
-    svg = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
+
+    def prefix(match: re.Match[str]) -> str:
+        return f' id="{name}-{match[1]}"' if match[1] in used else ""
+
+    svg = re.sub(r' id="([\w.-]+)"', prefix, svg)
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 

@@ -1,4 +1,4 @@
-"""What arms gain against what their images cost, and which of them no other beats."""
+"""Plots of the arms' gains against the cost of their images, with the Pareto front."""
 
 import math
 from collections.abc import Sequence
@@ -13,137 +13,203 @@ AXIS_LABELS: dict[Unit, str] = {
     "USD": "US dollars per 1,000 images",
     "kWh": "kWh per 1,000 images",
 }
+
+MAX_NAME_LENGTH = 24
+"""Letters of an arm's name beside a plot."""
+
+MAX_TICKS = 5
+
 _LABEL_GAP = 0.19
-"""Inches between two labels."""
+"""Inches between two names."""
+
+Point = tuple[float, float]
+"""The cost and the gain of an arm."""
 
 
 def plottable_costs(costs: Sequence[ArmCost], unit: Unit) -> list[ArmCost]:
-    """The points that have a place: with a gain, and a cost above 0, which is no place on a log axis."""
-    return [
-        p for p in costs if math.isfinite(p.gain.value) and (p.per_thousand[unit].value or 0) > 0
-    ]
+    """Returns the arms with a finite gain and a cost above 0, which the logarithmic axis can show."""
+    plottable = []
+    for cost in costs:
+        if math.isfinite(cost.gain.value) and (cost.per_thousand[unit].value or 0) > 0:
+            plottable.append(cost)
+    return plottable
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the (cost, gain) that no other beats: none costs as little and gains as much.
+def pareto_front(points: Sequence[Point]) -> list[int]:
+    """Returns the indices of the (cost, gain) points that no other point beats.
 
-    Real images alone cost nothing and gain 0, so that what does not gain is beaten.
+    A point beats another if it costs no more, gains no less, and differs from it. Real images only
+    cost nothing and gain 0, so a point without a gain is beaten.
 
     >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (0.5, -0.1)])
     [0, 1]
     """
+    front = []
+    for index, point in enumerate(points):
+        if point[1] > 0 and not _is_beaten(point, points):
+            front.append(index)
+    return front
 
-    def beaten(cost: float, gain: float) -> bool:
-        return any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
 
-    return [n for n, (cost, gain) in enumerate(points) if gain > 0 and not beaten(cost, gain)]
+def _is_beaten(point: Point, points: Sequence[Point]) -> bool:
+    cost, gain = point
+    return any(c <= cost and g >= gain and (c, g) != point for c, g in points)
 
 
 def draw_pareto_plot(costs: Sequence[ArmCost], generators: Sequence[str], unit: Unit) -> str:
-    """Gain in macro-F1 with its interval against the cost of 1,000 images, the front as a step line.
+    """Returns the gain in macro-F1 against the cost of 1,000 images as SVG, with the front as a step line.
 
-    The cost has the fine-tuning in it, once and whole.
+    Args:
+        costs: The arms with their gains and costs; the fine-tuning is included in full.
+        generators: All generators of the page, whose order gives their colours.
+        unit: The unit of the cost.
     """
-    shown = plottable_costs(costs, unit)
-    at = [(point.per_thousand[unit].value or 0.0, point.gain.value) for point in shown]
-    best = pareto_front(at)
-    height = max(3.3, 0.9 + _LABEL_GAP * len(shown))
-    right = 0.04 + 0.0165 * max(len(_short_name(point)) for point in shown)
+    plottable = plottable_costs(costs, unit)
+    points = [(arm.per_thousand[unit].value or 0.0, arm.gain.value) for arm in plottable]
+    names = [_short_name(arm) for arm in plottable]
+    front = pareto_front(points)
+    height = max(3.3, 0.9 + _LABEL_GAP * len(plottable))
+    right = 0.04 + 0.0165 * max(map(len, names))
     figure, axes = drawing.create_canvas(
         height=height, left=0.19, bottom=0.55, top=0.15, right=right
     )
     axes.axhline(0, color=drawing.INK, linewidth=1)
     axes.set_xscale("log")
-    _set_limits(axes, shown, [cost for cost, _ in at])
-    _draw_front(axes, sorted(at[n] for n in best))
-    ends = []
-    for n, point in enumerate(shown):
-        x = at[n][0] * 1.05 ** sum(p.arm.generator == point.arm.generator for p in shown[:n])
-        _draw_arm(
-            axes, x, point, arm_styles.arm_style(point.arm, generators).colour, filled=n in best
-        )
-        ends.append((x, point.gain.value, _short_name(point)))
-    _label_arms(axes, ends, _LABEL_GAP / (height - 0.7))
+    _set_limits(axes, plottable, points)
+    _draw_front(axes, sorted(points[index] for index in front))
+    positions = _shift_apart(plottable, points)
+    for index, arm in enumerate(plottable):
+        colour = arm_styles.arm_style(arm.arm, generators).colour
+        _draw_arm(axes, positions[index][0], arm, colour, filled=index in front)
+    _label_arms(axes, names, positions, _LABEL_GAP / (height - 0.7))
     axes.set_xlabel(AXIS_LABELS[unit])
     axes.set_ylabel("Δ macro-F1 against real only")
-    label = f"Gain in macro-F1 of {len(shown)} arms against {AXIS_LABELS[unit]}; {len(best)} are not beaten"
+    label = (
+        f"Gain in macro-F1 of {len(plottable)} arms against {AXIS_LABELS[unit]}; "
+        f"{len(front)} are on the Pareto front"
+    )
     return drawing.render_svg(figure, f"pareto-{unit}", label)
 
 
-def _set_limits(axes: Any, shown: Sequence[ArmCost], costs: Sequence[float]) -> None:
-    ends = [end for p in shown for end in (p.gain.low, p.gain.high, 0.0) if math.isfinite(end)]
-    pad = 0.06 * max(0.02, max(ends) - min(ends))
-    axes.set_ylim(min(ends) - pad, max(ends) + pad)
-    axes.set_xlim(min(costs) / 1.6, max(costs) * 2)
+def _shift_apart(costs: Sequence[ArmCost], points: Sequence[Point]) -> list[Point]:
+    """Returns the points with those of one generator, which cost the same, shifted to the right."""
+    arms_by_generator: dict[str, int] = {}
+    positions = []
+    for cost, (x, y) in zip(costs, points, strict=True):
+        generator = cost.arm.generator
+        earlier = arms_by_generator.get(generator, 0)
+        arms_by_generator[generator] = earlier + 1
+        positions.append((x * 1.05**earlier, y))
+    return positions
+
+
+def _set_limits(axes: Any, costs: Sequence[ArmCost], points: Sequence[Point]) -> None:
+    gains = [0.0]
+    for cost in costs:
+        gains += filter(math.isfinite, [cost.gain.low, cost.gain.high])
+    padding = 0.06 * max(0.02, max(gains) - min(gains))
+    axes.set_ylim(min(gains) - padding, max(gains) + padding)
+    x = [cost for cost, _ in points]
+    axes.set_xlim(min(x) / 1.6, max(x) * 2)
     ticks = _log_ticks(*axes.get_xlim())
     axes.set_xticks(ticks, [format_significant(tick, 1) for tick in ticks])
     axes.minorticks_off()
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers in between, few enough to be read."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found: list[float] = []
+    """Returns round numbers between two limits of a logarithmic axis, few enough to be read."""
+    ticks: list[float] = []
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
-        if len(found) <= 3:
+        ticks = _round_numbers(low, high, steps)
+        if len(ticks) <= 3:
             break
-    return found[:: 1 + len(found) // 5]
+    return ticks[:: 1 + len(ticks) // MAX_TICKS]
 
 
-def _draw_front(axes: Any, best: Sequence[tuple[float, float]]) -> None:
-    if best:
-        x = [axes.get_xlim()[0], *(cost for cost, _ in best), axes.get_xlim()[1]]
-        y = [0.0, *(gain for _, gain in best), best[-1][1]]
-        axes.step(x, y, where="post", color=drawing.MUTED, linewidth=1.4)
+def _round_numbers(low: float, high: float, steps: Sequence[int]) -> list[float]:
+    """Returns the `steps` times every power of ten that lie between two limits, in order."""
+    numbers = []
+    lowest, highest = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for power in range(lowest, highest + 1):
+        for step in steps:
+            number = step * 10.0**power
+            if low <= number <= high:
+                numbers.append(number)
+    return numbers
 
 
-def _draw_arm(axes: Any, x: float, point: ArmCost, colour: str, *, filled: bool) -> None:
-    gain = point.gain
+def _draw_front(axes: Any, front: Sequence[Point]) -> None:
+    """Draws the front from the left to the right end of the axes."""
+    if not front:
+        return
+    left, right = axes.get_xlim()
+    x, y = [left], [0.0]
+    for cost, gain in [*front, (right, front[-1][1])]:
+        x.append(cost)
+        y.append(gain)
+    axes.step(x, y, where="post", color=drawing.MUTED, linewidth=1.4)
+
+
+def _draw_arm(axes: Any, x: float, cost: ArmCost, colour: str, *, filled: bool) -> None:
+    """Draws the gain of an arm with its interval; a point on the front is filled."""
+    gain = cost.gain
     axes.plot([x, x], [gain.low, gain.high], color=colour, linewidth=1.2)
-    mark = arm_styles.MARKERS.get(point.arm.mode, "o") if point.arm.synthetic_fraction < 1 else "D"
-    axes.plot([x], [gain.value], mark, color=colour, mfc=colour if filled else drawing.BACKGROUND)
+    marker = "D"  # synthetic only
+    if cost.arm.synthetic_fraction < 1:
+        marker = arm_styles.MARKERS.get(cost.arm.mode, "o")
+    fill = colour if filled else drawing.BACKGROUND
+    axes.plot([x], [gain.value], marker, color=colour, mfc=fill)
 
 
-def _label_arms(axes: Any, ends: Sequence[tuple[float, float, str]], min_gap: float) -> None:
-    """Names right of the axes, in the order of the gains, each tied to its point."""
+def _label_arms(
+    axes: Any, names: Sequence[str], positions: Sequence[Point], min_gap: float
+) -> None:
+    """Writes the names right of the axes, in the order of the gains, each with a line to its point."""
     low, high = axes.get_ylim()
-    ordered = sorted(ends, key=lambda end: end[1])
-    places = spread_apart([(y - low) / (high - low) for _, y, _ in ordered], min_gap)
-    thin = {"arrowstyle": "-", "color": drawing.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
-    for (x, y, name), place in zip(ordered, places, strict=True):
+    order = sorted(range(len(names)), key=lambda index: positions[index][1])
+    heights = [(positions[index][1] - low) / (high - low) for index in order]
+    line = {"arrowstyle": "-", "color": drawing.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
+    style = {**drawing.TEXT_STYLE, "fontsize": 9}
+    for index, height in zip(order, spread_apart(heights, min_gap), strict=True):
         axes.annotate(
-            name,
-            (x, y),
-            (1.03, place),
+            names[index],
+            positions[index],
+            (1.03, height),
             textcoords="axes fraction",
             va="center",
-            arrowprops=thin,
-            **{**drawing.TEXT_STYLE, "fontsize": 9},
+            arrowprops=line,
+            **style,
         )
 
 
-def spread_apart(places: Sequence[float], min_gap: float) -> list[float]:
-    """Rising places in [0, 1], moved as far apart as `least`, from below and then from the top.
+def spread_apart(positions: Sequence[float], min_gap: float) -> list[float]:
+    """Returns rising positions in [0, 1], moved apart so that their gaps are at least `min_gap`.
+
+    They are moved up from the lowest one on, and then down from 1 where they left the range.
 
     >>> spread_apart([0.5, 0.5, 0.9], 0.25)
     [0.5, 0.75, 1.0]
     """
-    found: list[float] = []
-    for place in places:
-        found.append(max(place, found[-1] + min_gap) if found else place)
-    top = 1.0
-    for n in reversed(range(len(found))):
-        found[n] = min(found[n], top)
-        top = found[n] - min_gap
-    return found
+    spread: list[float] = []
+    for position in positions:
+        spread.append(max(position, spread[-1] + min_gap) if spread else position)
+    limit = 1.0
+    for index in reversed(range(len(spread))):
+        spread[index] = min(spread[index], limit)
+        limit = spread[index] - min_gap
+    return spread
 
 
-def _short_name(point: ArmCost) -> str:
-    """The name of an arm in at most 24 letters."""
-    arm = point.arm
-    mode = "" if arm.mode == "replace" else f" {arm.mode}"
-    rest = " only" if arm.synthetic_fraction == 1 else f" {arm.synthetic_fraction:.0%}{mode}"
-    room = 24 - len(rest)
-    name = arm.generator if len(arm.generator) <= room else f"{arm.generator[: room - 1]}…"
-    return name + rest
+def _short_name(cost: ArmCost) -> str:
+    """Returns the name of an arm, shortened to `MAX_NAME_LENGTH` letters."""
+    arm = cost.arm
+    if arm.synthetic_fraction == 1:
+        suffix = " only"
+    else:
+        mode = "" if arm.mode == "replace" else f" {arm.mode}"
+        suffix = f" {arm.synthetic_fraction:.0%}{mode}"
+    room = MAX_NAME_LENGTH - len(suffix)
+    name = arm.generator
+    if len(name) > room:
+        name = f"{name[: room - 1]}…"
+    return name + suffix

@@ -1,4 +1,4 @@
-"""Images of the page as small JPEGs inside it: galleries, and pairs of likely copies."""
+"""Images of a page as small JPEGs inside its HTML: galleries, and pairs of likely copies."""
 
 import base64
 import io
@@ -15,13 +15,24 @@ from xraysynth.report.content import Evaluation, PoolResults
 from xraysynth.report.formatting import format_number, is_finite
 
 THUMBNAIL_PX = 112
+"""Side of a thumbnail in pixels."""
+
 GRID_SIZE = 8
+"""Number of images of a class that a gallery shows."""
+
 MAX_PAIRS = 6
+"""Number of closest pairs that a page shows of a generator."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One image of a grid; `src` is a data address, empty where the file cannot be read."""
+    """One small image.
+
+    Attributes:
+        src: The image as a data URL; empty where the file cannot be read.
+        alt: Words for screen readers.
+        prompt: The prompt that it was made from; empty for real images.
+    """
 
     src: str
     alt: str
@@ -29,21 +40,23 @@ class Thumbnail:
 
 
 def thumbnail_grid(manifest: Manifest, label: str, *, group_name: str) -> list[Thumbnail]:
-    """The first `GRID_SIZE` images of a class in the order of their SHA-256, which nobody picks."""
+    """Returns the first `GRID_SIZE` images of a class in the order of their SHA-256.
+
+    The order cannot be chosen, so the images are not selected by their looks.
+    """
     rows = manifest.where(manifest.table["label"] == label)
     files = [str(file) for file in rows.files]
     table = rows.table.assign(file=files).sort_values(["sha256", "image_id"]).head(GRID_SIZE)
-    return [
-        Thumbnail(
-            src=_encode_thumbnail(Path(str(row.file))),
-            alt=f"{group_name}, {label}, image {number} of {len(table)}, SHA-256 {str(row.sha256)[:8]}",
-            prompt=str(row.prompt),
-        )
-        for number, row in enumerate(table.itertuples(), 1)
-    ]
+    thumbnails = []
+    for number, row in enumerate(table.itertuples(), 1):
+        digest = str(row.sha256)[:8]
+        alt = f"{group_name}, {label}, image {number} of {len(table)}, SHA-256 {digest}"
+        thumbnails.append(Thumbnail(_encode_thumbnail(Path(str(row.file))), alt, str(row.prompt)))
+    return thumbnails
 
 
 def _encode_thumbnail(file: Path) -> str:
+    """Returns an image as the data URL of a JPEG; empty where the file cannot be read."""
     try:
         pixels = pad_and_resize(read_image(file), THUMBNAIL_PX)
     except ImageError:
@@ -57,7 +70,12 @@ def _encode_thumbnail(file: Path) -> str:
 class ThumbnailPair:
     """A synthetic image beside the training image nearest to it.
 
-    `distance` is in units of the threshold below which images are flagged, empty where there is none.
+    Attributes:
+        synthetic: The synthetic image.
+        train: The training image.
+        distance: Their distance in units of the threshold below which images are flagged; empty without
+            a threshold.
+        flagged: Whether the synthetic image has a memorisation flag.
     """
 
     synthetic: Thumbnail
@@ -67,11 +85,11 @@ class ThumbnailPair:
 
 
 def closest_pairs(pool: PoolResults | Evaluation) -> list[ThumbnailPair]:
-    """The closest pairs of a pool, nearest first, `PAIRS` at most."""
-    return [
-        _thumbnail_pair(row, rank, pool.generator)
-        for rank, row in enumerate(pool.closest[:MAX_PAIRS], 1)
-    ]
+    """Returns the closest pairs of a pool, nearest first, at most `MAX_PAIRS`."""
+    pairs = []
+    for rank, closest in enumerate(pool.closest[:MAX_PAIRS], 1):
+        pairs.append(_thumbnail_pair(closest, rank, pool.generator))
+    return pairs
 
 
 def _thumbnail_pair(closest: ClosestPair, rank: int, generator: str) -> ThumbnailPair:

@@ -1,10 +1,10 @@
-"""The page of a study."""
+"""View of the page of a study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xraysynth.report import arm_groups, costs, findings
-from xraysynth.report.content import Content
+from xraysynth.report import arm_groups, cost_verdict, costs, findings
+from xraysynth.report.content import Arm, Content
 from xraysynth.report.formatting import format_count
 from xraysynth.report.views.appearance import AppearanceSection, appearance_section
 from xraysynth.report.views.arms import ArmsSection, arms_section
@@ -29,10 +29,25 @@ from xraysynth.report.views.tradeoffs import TradeoffsSection, tradeoffs_section
 
 @dataclass(frozen=True)
 class StudyPage:
-    """Everything on the page of a study, section by section.
+    """Everything on the page of a study.
 
-    `real` is what the images that are not synthetic are called; `test_images` and `test_patients` are
-    those of every arm. `arms` and `tradeoffs` are None without arms or generators.
+    Attributes:
+        title: Title of the page.
+        created: When the page was created.
+        command: The command that creates it again.
+        simulated: Whether the images called real are computed.
+        confounding: Sentences on a source confounding that was acknowledged.
+        failures: Messages of jobs that failed.
+        limits: Sentences on the limits of the study.
+        real: What images that are not synthetic are called: "real" or "simulated real".
+        test_images: Number of test images, the same for every arm.
+        test_patients: Number of test patients.
+        has_controls: Whether there is a duplicate or permuted control.
+        has_pools: Whether a generator made images.
+        arms: The section on the arms; None without arms.
+        tradeoffs: The section on trade-offs; None where no generator made images.
+
+    The other attributes are one section each, in the order of the page.
     """
 
     title: str
@@ -70,18 +85,18 @@ class StudyPage:
 
     @property
     def failed_jobs(self) -> str:
-        """How many jobs failed."""
+        """The number of failed jobs in words."""
         return format_count(len(self.failures), "job")
 
 
 def study_page(content: Content) -> StudyPage:
-    """The page of a study."""
+    """Returns the page of a study."""
     arms, pools, classes = arm_groups.sort_arms(content.arms), content.pools, content.classes
-    generators = list(
-        dict.fromkeys(a.generator for a in arms if a.synthetic_fraction > 0 and a.generator)
-    )
+    generators = _generators_of_arms(arms)
     real = "simulated real" if content.simulated else "real"
-    points = costs.arm_costs(content)
+    arm_costs = costs.arm_costs(content)
+    cheapest_gain = cost_verdict.cheapest_gain(arm_costs)
+    study_findings = findings.collect_findings(content)
     return StudyPage(
         title=content.title,
         created=content.created,
@@ -95,13 +110,11 @@ def study_page(content: Content) -> StudyPage:
         test_patients=arm_groups.count_test_patients(arms[0]) if arms else 0,
         has_controls=any(arm.control for arm in arms),
         has_pools=bool(pools),
-        findings=findings_section(
-            findings.collect_findings(content), costs.cheapest_gain(points), arms, generators
-        ),
+        findings=findings_section(study_findings, cheapest_gain, arms, generators),
         design=design_section(arms, classes, generators),
         cohort=cohort_section(content),
         arms=arms_section(arms, classes),
-        tradeoffs=tradeoffs_section(content, points, generators),
+        tradeoffs=tradeoffs_section(content, arm_costs, generators),
         curves=curves_section(arms, content.equivalents, classes, generators),
         confusion=confusion_section(arms, classes),
         refusals=refusal_tables(pools),
@@ -113,3 +126,12 @@ def study_page(content: Content) -> StudyPage:
         readings=[study_reading(reading, generators) for reading in content.readings],
         run=run_section(content.jobs, content.environment),
     )
+
+
+def _generators_of_arms(arms: Sequence[Arm]) -> list[str]:
+    """Returns the generators whose images are in some arm, in the order of the page."""
+    names: dict[str, None] = {}
+    for arm in arms:
+        if arm.synthetic_fraction > 0 and arm.generator:
+            names[arm.generator] = None
+    return list(names)

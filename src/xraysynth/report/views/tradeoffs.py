@@ -1,4 +1,4 @@
-"""The generators side by side, what a gain costs, and what is known of small machines."""
+"""View of the trade-offs: generators side by side, cost of a gain, and requirements on small machines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,28 @@ from xraysynth.report.costs import UNITS, ArmCost, Quantity, Unit
 from xraysynth.report.formatting import format_quantity
 from xraysynth.report.views.cells import ArmLabel, Heading, arm_label
 
+ROW_TITLES = {
+    "distance from real images, beyond that among them": "distance above baseline",
+    "of the intended class": "label fidelity",
+    "flagged as copies": "flagged as memorised",
+    "usable": "usable images",
+    "possibly billed besides": "possibly billed in addition",
+}
+"""Titles of rows on the page where those of tradeoffs.csv, which stay, are less plain."""
+
 
 @dataclass(frozen=True)
 class QuantityCell:
-    """A number with its unit, interval and N, or words in its place; without `raw` there are words."""
+    """A quantity as a cell.
+
+    Attributes:
+        text: The number with its unit, or words in its place.
+        raw: The number for machines; empty where there are words.
+        interval: Its interval.
+        n: Its number of images.
+        is_estimated: Whether it was estimated and not measured.
+        note: A note below it.
+    """
 
     text: str
     raw: str = ""
@@ -26,7 +44,7 @@ class QuantityCell:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One quantity, generator by generator."""
+    """One quantity of each generator."""
 
     title: str
     cells: Sequence[QuantityCell]
@@ -42,20 +60,29 @@ class ComparisonGroup:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """The generators side by side."""
+    """The generators side by side, one column per generator."""
 
     headings: Sequence[Heading]
     groups: Sequence[ComparisonGroup]
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Number of columns, with that of the titles."""
         return len(self.headings)
 
 
 @dataclass(frozen=True)
 class ArmCostRow:
-    """One arm's gain, the cost of its images by unit, and what a point costs, or why it has no price."""
+    """One arm's gain and the cost of its synthetic images.
+
+    Attributes:
+        arm: The arm.
+        gain: Its macro-F1 minus that of real only.
+        synthetic_images: Number of its synthetic images.
+        costs: Their cost in each unit.
+        per_f1_point: The cost per point of macro-F1 in each unit; empty where no gain is shown.
+        no_price: Why there is no cost per point; empty where there is one.
+    """
 
     arm: ArmLabel
     gain: QuantityCell
@@ -67,20 +94,20 @@ class ArmCostRow:
 
 @dataclass(frozen=True)
 class ArmCostTable:
-    """What gains cost, in the `units` of which something is known."""
+    """Costs of the arms in the `units` of which some cost is known."""
 
     units: Sequence[str]
     rows: Sequence[ArmCostRow]
 
     @property
     def unit_count(self) -> int:
-        """Units of which something is known."""
+        """Number of units."""
         return len(self.units)
 
 
 @dataclass(frozen=True)
 class IncompletePlot:
-    """A plot without a place for some generators."""
+    """The generators that a plot against one unit lacks."""
 
     unit: str
     generators: str
@@ -88,7 +115,13 @@ class IncompletePlot:
 
 @dataclass(frozen=True)
 class CostPlots:
-    """Gain against cost: the plots, and what has no place in any or in one of them."""
+    """Plots of gain against cost.
+
+    Attributes:
+        figures: The plots as SVG, one per unit that has one.
+        units_without_plot: Units in which no cost is known.
+        incomplete: Generators that a plot lacks.
+    """
 
     figures: Sequence[Markup]
     units_without_plot: Sequence[str]
@@ -97,7 +130,16 @@ class CostPlots:
 
 @dataclass(frozen=True)
 class TradeoffsSection:
-    """Compare and decide; `points` is None where no arm was compared with real only."""
+    """The section on trade-offs.
+
+    Attributes:
+        comparison: Utility, quality, cost and access of the generators.
+        usd_per_hour: Price of a machine hour; empty where it was not set.
+        details: Further numbers from the ledgers.
+        arm_costs: Costs of the arms; None where no arm was compared with real only.
+        plots: Gain against cost.
+        machines: Requirements on small machines.
+    """
 
     comparison: ComparisonTable
     usd_per_hour: str
@@ -110,106 +152,119 @@ class TradeoffsSection:
 def tradeoffs_section(
     content: Content, arm_costs: Sequence[ArmCost], generators: Sequence[str]
 ) -> TradeoffsSection | None:
-    """The trade-offs of a study's generators; colours are those of a page with these `generators`."""
+    """Returns the trade-offs of a study's generators; None where no generator made images.
+
+    Args:
+        content: The content of the page.
+        arm_costs: The arms with their gains and costs.
+        generators: All generators of the page, whose order gives their colours.
+    """
     if not content.pools:
         return None
     names = [pool.generator for pool in content.pools]
     price = content.machine_usd_per_hour
+    machine_groups = tradeoffs.machine_requirements(content)
     return TradeoffsSection(
         comparison=_comparison_table(names, tradeoffs.compare_generators(content)),
         usd_per_hour="" if price is None else format_quantity(price, "USD"),
         details=_comparison_table(names, tradeoffs.ledger_details(content)),
         arm_costs=_arm_cost_table(arm_costs) if arm_costs else None,
         plots=_cost_plots(arm_costs, generators),
-        machines=_comparison_table(names, tradeoffs.machine_requirements(content), is_short=True),
+        machines=_comparison_table(names, machine_groups, is_short=True),
     )
 
 
 def _comparison_table(
     generators: Sequence[str], groups: Sequence[tradeoffs.QuantityGroup], *, is_short: bool = False
 ) -> ComparisonTable:
-    cell = _machine_cell if is_short else _quantity_cell
-    shown = []
+    make_cell = _machine_cell if is_short else _quantity_cell
+    table_groups = []
     for group in groups:
         rows = []
         for title, quantities in group.rows:
-            rows.append(ComparisonRow(title, [cell(found) for found in quantities]))
-        shown.append(ComparisonGroup(group.title, rows))
-    columns = [Heading(name, is_text=True) for name in ("generator", *generators)]
-    return ComparisonTable(columns, shown)
+            cells = list(map(make_cell, quantities))
+            rows.append(ComparisonRow(ROW_TITLES.get(title, title), cells))
+        table_groups.append(ComparisonGroup(group.title, rows))
+    headings = [Heading(name, is_text=True) for name in ("generator", *generators)]
+    return ComparisonTable(headings, table_groups)
 
 
-def _quantity_cell(amount: Quantity) -> QuantityCell:
-    if amount.value is None:
-        return QuantityCell(amount.text, note=amount.note)
+def _quantity_cell(quantity: Quantity) -> QuantityCell:
+    if quantity.value is None:
+        return QuantityCell(quantity.text, note=quantity.note)
     return QuantityCell(
-        text=format_quantity(amount.value, amount.unit),
-        raw=str(amount.value),
-        interval=_format_interval(amount),
-        n=f"N = {amount.n}" if amount.n else "",
-        is_estimated=amount.how == "estimated",
-        note=amount.note,
+        text=format_quantity(quantity.value, quantity.unit),
+        raw=str(quantity.value),
+        interval=_format_interval(quantity),
+        n=f"N = {quantity.n}" if quantity.n else "",
+        is_estimated=quantity.how == "estimated",
+        note=quantity.note,
     )
 
 
-def _machine_cell(amount: Quantity) -> QuantityCell:
-    """How it is known stands in the note."""
-    note = ", ".join(filter(None, [amount.how, amount.note]))
-    if amount.value is None:
-        return QuantityCell(amount.text, note=note)
-    text = format_quantity(amount.value, amount.unit)
-    return QuantityCell(text, str(amount.value), _format_interval(amount), note=note)
+def _machine_cell(quantity: Quantity) -> QuantityCell:
+    """Returns a quantity whose note also says whether it was measured or estimated."""
+    note = ", ".join(filter(None, [quantity.how, quantity.note]))
+    if quantity.value is None:
+        return QuantityCell(quantity.text, note=note)
+    text = format_quantity(quantity.value, quantity.unit)
+    return QuantityCell(text, str(quantity.value), _format_interval(quantity), note=note)
 
 
-def _format_interval(amount: Quantity) -> str:
-    if amount.low is None or amount.high is None:
+def _plain_cell(quantity: Quantity) -> QuantityCell:
+    """Returns a quantity with its interval only."""
+    if quantity.value is None:
+        return QuantityCell(quantity.text)
+    text = format_quantity(quantity.value, quantity.unit)
+    return QuantityCell(text, str(quantity.value), _format_interval(quantity))
+
+
+def _format_interval(quantity: Quantity) -> str:
+    if quantity.low is None or quantity.high is None:
         return ""
-    return (
-        f"[{format_quantity(amount.low, amount.unit)}, {format_quantity(amount.high, amount.unit)}]"
-    )
+    low = format_quantity(quantity.low, quantity.unit)
+    high = format_quantity(quantity.high, quantity.unit)
+    return f"[{low}, {high}]"
 
 
 def _arm_cost_table(arm_costs: Sequence[ArmCost]) -> ArmCostTable:
     units = tradeoffs.units_with_costs(arm_costs)
-    return ArmCostTable(
-        [UNITS[unit] for unit in units], [_arm_cost_row(point, units) for point in arm_costs]
-    )
+    rows = [_arm_cost_row(cost, units) for cost in arm_costs]
+    return ArmCostTable([UNITS[unit] for unit in units], rows)
 
 
 def _arm_cost_row(arm_cost: ArmCost, units: Sequence[Unit]) -> ArmCostRow:
+    costs, per_f1_point = [], []
     has_gain = arm_cost.word == verdicts.BETTER
+    for unit in units:
+        costs.append(_quantity_cell(arm_cost.all_images[unit]))
+        if has_gain:
+            per_f1_point.append(_plain_cell(arm_cost.per_f1_point[unit]))
     return ArmCostRow(
         arm=arm_label(arm_cost.arm),
         gain=_quantity_cell(arm_cost.gain_quantity),
         synthetic_images=arm_cost.arm.synthetic_images,
-        costs=[_quantity_cell(arm_cost.all_images[unit]) for unit in units],
-        per_f1_point=[_plain_cell(arm_cost.per_f1_point[unit]) for unit in units]
-        if has_gain
-        else [],
+        costs=costs,
+        per_f1_point=per_f1_point,
         no_price="" if has_gain or not units else arm_cost.per_f1_point["s"].text,
     )
 
 
-def _plain_cell(amount: Quantity) -> QuantityCell:
-    """The number with its interval alone."""
-    if amount.value is None:
-        return QuantityCell(amount.text)
-    return QuantityCell(
-        format_quantity(amount.value, amount.unit), str(amount.value), _format_interval(amount)
-    )
-
-
 def _cost_plots(arm_costs: Sequence[ArmCost], generators: Sequence[str]) -> CostPlots:
-    missing = {unit: _generators_without_point(arm_costs, unit) for unit in UNITS}
-    drawn = [unit for unit in UNITS if pareto.plottable_costs(arm_costs, unit)]
-    return CostPlots(
-        figures=[Markup(pareto.draw_pareto_plot(arm_costs, generators, unit)) for unit in drawn],
-        units_without_plot=[name for unit, name in UNITS.items() if unit not in drawn],
-        incomplete=[IncompletePlot(UNITS[unit], missing[unit]) for unit in drawn if missing[unit]],
-    )
+    figures, units_without_plot, incomplete = [], [], []
+    for unit, name in UNITS.items():
+        if not pareto.plottable_costs(arm_costs, unit):
+            units_without_plot.append(name)
+            continue
+        figures.append(Markup(pareto.draw_pareto_plot(arm_costs, generators, unit)))
+        missing = _generators_without_point(arm_costs, unit)
+        if missing:
+            incomplete.append(IncompletePlot(name, missing))
+    return CostPlots(figures, units_without_plot, incomplete)
 
 
 def _generators_without_point(arm_costs: Sequence[ArmCost], unit: Unit) -> str:
-    """The generators whose cost has no place in a plot."""
-    drawn = pareto.plottable_costs(arm_costs, unit)
-    return ", ".join(dict.fromkeys(p.arm.generator for p in arm_costs if p not in drawn))
+    """Returns the generators with an arm that the plot against a unit lacks."""
+    plottable = pareto.plottable_costs(arm_costs, unit)
+    missing = [cost.arm.generator for cost in arm_costs if cost not in plottable]
+    return ", ".join(dict.fromkeys(missing))
