@@ -83,7 +83,7 @@ def test_damaged_files_are_refused_by_name(grey):
     ],
 )
 def test_other_pixel_kinds_are_refused_with_a_remedy(data, kind):
-    with pytest.raises(ImageError, match=rf"a\.png: a {kind} image.*; \w+ it"):
+    with pytest.raises(ImageError, match=rf"a\.png: this is a {kind} image.*; \w+ it"):
         images.decode_image(data, "a.png")
 
 
@@ -106,7 +106,7 @@ def test_the_limit_is_where_it_is_said_to_be(monkeypatch):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+    with pytest.raises(ImageError, match=r"none\.png: there is no such file"):
         images.read_image(tmp_path / "none.png")
 
 

@@ -1,9 +1,9 @@
 """Can synthetic chest X-rays train a classifier, which generator should make them, and at what price?
 
-Any two sets of images are compared by `evaluate`, which `from_folder` reads; `compose` gives the
-configuration that the command line would run; a `Manifest` lists images with what is known of them.
-`Source`, `Generator` (`Learner` if it is fine-tuned, `PaidGenerator` if it costs money) and
-`Encoder` are what a plug-in has to be.
+`evaluate` compares any two sets of images, which `from_folder` reads. `compose` returns the
+configuration that the command line would run. A `Manifest` lists images with their labels, patients
+and splits. Plug-ins implement `Source`, `Generator` (`FinetunableGenerator` if it can be fine-tuned,
+`PaidGenerator` if it costs money) or `Encoder`.
 
     >>> from xraysynth import compose
     >>> compose(["data.synthetic_fraction=0.5"]).data.synthetic_fraction
@@ -13,7 +13,7 @@ configuration that the command line would run; a `Manifest` lists images with wh
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what is imported at once stays light: `xraysynth --help` comes by here
+if TYPE_CHECKING:  # imported on first use, so that `xraysynth --help` stays fast
     from xraysynth.composition import compose
     from xraysynth.data.sources.base import Source
     from xraysynth.evaluation import evaluate, from_folder

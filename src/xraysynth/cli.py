@@ -4,29 +4,29 @@ import sys
 from collections.abc import Sequence
 
 STAGES = {
-    "prepare": "real images to one audited, split cohort",
-    "probe": "shortcuts: what gives away the source, or the class without the lungs",
-    "finetune": "generators that learn, on the real train split",
-    "generate": "prompts to pools of synthetic images",
-    "train": "a classifier on real images, synthetic ones, or both",
-    "features": "what evaluate measures by, in parts over many machines",
-    "evaluate": "pools against real images: fidelity and diversity",
-    "study": "the whole comparison, from images to a report",
-    "report": "the report of a study from the jobs that are done",
-    "dashboard": "a W&B workspace and report of a study, made by code",
-    "selftest": "whether the measures measure, on images whose answers are known",
-    "release": "weights, pools and study with their cards, ready for the Hugging Face Hub",
-    "review": "a blinded reading: kits for radiologists, and what their answers say",
+    "prepare": "read sources into one audited cohort, split by patient",
+    "probe": "look for shortcuts: what predicts the source, or the class without the lungs",
+    "finetune": "fine-tune generators on the real train split",
+    "generate": "make pools of synthetic images from prompts",
+    "train": "train a classifier on real images, synthetic ones, or both",
+    "features": "compute the features that evaluate measures on, in shards over many machines",
+    "evaluate": "compare pools with real images: fidelity and diversity",
+    "study": "run the whole comparison, from images to a report",
+    "report": "write the report of a study from the jobs that are done",
+    "dashboard": "write a W&B workspace and report of a study",
+    "selftest": "check the measures on images whose values are known",
+    "release": "write weights, pools and study with their cards, ready for the Hugging Face Hub",
+    "review": "run a reader study: blinded kits for radiologists, and the analysis of their answers",
 }
 
 ACTIONS = {
     "review": {
-        "build": "one HTML file per reader and session, and the answer key",
-        "analyse": "answers and key to accuracy, agreement and opinions",
-        "demo": "a small kit of simulated and generated images to try",
+        "build": "build one HTML file per reader and session, and the answer key",
+        "analyse": "compute accuracy, agreement and opinions from answers and key",
+        "demo": "build a small kit of simulated and generated images to try",
     },
 }
-"""Stages of several parts: `xraysynth review build` is the module `review_build`."""
+"""Actions of stages that have several: `xraysynth review build` runs the module `review_build`."""
 
 HELP = f"""\
 xraysynth: can synthetic chest X-rays train a classifier, and which generator should make them?
@@ -44,13 +44,13 @@ examples:
   xraysynth generate generator.stable_diffusion.steps=30 generate.per_class=100
   xraysynth train -m data.synthetic_fraction=0,0.25,0.5,1 seed=0,1,2
 
-Progress goes to stderr; the last line on stdout is the result as JSON. Results are kept in
+Progress goes to stderr; the last line on stdout is the result as JSON. Results are stored in
 paths.output (outputs/) and are not computed twice.
 """
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line `xraysynth`; exits with its exit code."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -60,8 +60,8 @@ def main() -> None:
 
         print(__version__)
         return
-    words = ["release.push=true" if word == "--push" else word for word in arguments]
-    stage, overrides = parse_command(words)
+    long_names = {"--push": "release.push=true"}
+    stage, overrides = parse_command([long_names.get(word, word) for word in arguments])
     if "--help" in overrides or "-h" in overrides:
         from xraysynth.usage import stage_help
 
@@ -73,7 +73,10 @@ def main() -> None:
 
 
 def parse_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The stage, with its action where it has several, and the overrides; exits on a wrong word."""
+    """Split the arguments into the stage, with its action if it has several, and the overrides.
+
+    Exits with a message if there is no such stage or action.
+    """
     stage, *overrides = arguments
     if stage not in STAGES:
         sys.exit(_format_unknown_word("xraysynth", "stage", stage, list(STAGES)))
@@ -84,7 +87,8 @@ def parse_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
     action, *overrides = overrides
     if action not in ACTIONS[stage]:
         sys.exit(_format_unknown_word(f"xraysynth {stage}", "action", action, list(ACTIONS[stage])))
-    if action == "demo" and not any(word.startswith("experiment=") for word in overrides):
+    option_names = [word.partition("=")[0] for word in overrides]
+    if action == "demo" and "experiment" not in option_names:
         overrides = ["experiment=quickstart", *overrides]
     return f"{stage} {action}", overrides
 
@@ -92,7 +96,5 @@ def parse_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
 def _format_unknown_word(command: str, kind: str, word: str, choices: Sequence[str]) -> str:
     from xraysynth.errors import did_you_mean
 
-    there_is = ", ".join(choices)
-    return (
-        f"{command}: there is no {kind} {word!r}{did_you_mean(word, choices)} (there is {there_is})"
-    )
+    hint = did_you_mean(word, choices)
+    return f"{command}: there is no {kind} {word!r}{hint}; choose one of {', '.join(choices)}"

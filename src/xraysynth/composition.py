@@ -1,8 +1,7 @@
-"""Composing a configuration from words, checking it, and explaining what is wrong."""
+"""Composing a configuration from overrides, validating it, and explaining errors in it."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xraysynth.config import (
@@ -23,64 +22,84 @@ from xraysynth.records import to_json
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a list of overrides, as the command line would have it.
+    """Compose the configuration that the command line would run.
 
-    Raises `ConfigError` with a line for every option that is wrong.
+    Args:
+        overrides: Arguments of the command line, such as "source=simulated" or "seed=1".
+
+    Raises:
+        ConfigError: Options are unknown, missing or wrong; one line for each of them.
     """
     import hydra
 
     register_schema()
+    errors: list[str] = []
     with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
-        wrong: list[str] = []
-        return validate_config(_compose_with_hydra(to_hydra_overrides(overrides), wrong), wrong)
+        dict_config = _compose_with_hydra(to_hydra_overrides(overrides), errors)
+        return validate_config(dict_config, errors)
 
 
 def register_schema() -> None:
-    """Make the defaults known to Hydra; conf/config.yaml starts from them."""
+    """Register the default options with Hydra under the name that conf/config.yaml refers to."""
     from hydra.core.config_store import ConfigStore
 
     defaults = to_json(Config())
-    for current in DEPRECATED_NAMES.values():  # left out, so that what is there was given
+    # Without a default, an option under a present name is one that the user has set: only then is the
+    # deprecated name a second value for it.
+    for current in DEPRECATED_NAMES.values():
         section, _, name = current.rpartition(".")
-        (defaults.get(section, {}) if section else defaults).pop(name, None)
+        options = defaults.get(section, {}) if section else defaults
+        options.pop(name, None)
     ConfigStore.instance().store(name="schema", node=defaults)
 
 
 def to_hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """The command line's words as Hydra has to see them: all options can be set, and are checked later.
+    """Convert overrides to the form in which Hydra accepts them.
 
-    In a multirun Hydra itself refuses options that do not exist, before the first job starts, but for
-    those that no yaml has to mention. `test_source=…` chooses from the group of sources.
+    Hydra accepts an option that its yaml files do not mention only with "++" in front. In a single
+    run all options get it, as `validate_config` reports unknown ones together; in a multirun, where
+    Hydra has to reject them before the first job starts, only options that no yaml file mentions.
+    `test_source=…` selects from the group of sources.
     """
-    overrides = _with_current_names(overrides)
+    pattern = _unmentioned_option() if multirun else _any_option()
+    hydra_overrides = []
+    for override in _with_current_names(overrides):
+        override = re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", override)
+        hydra_overrides.append(f"++{override}" if pattern.match(override) else override)
+    return hydra_overrides
+
+
+def _any_option() -> re.Pattern[str]:
+    """Pattern of an override that sets an option, instead of selecting from a group."""
+    return re.compile(rf"(?!({'|'.join(CONFIG_GROUPS)})=|hydra\.)[\w.-]+=")
+
+
+def _unmentioned_option() -> re.Pattern[str]:
+    """Pattern of an override of an option that may be missing from the yaml files."""
     sections = "|".join([*PLUGIN_GROUPS, TEST_SOURCE, "prompts"])
     mappings = "|".join(
         ["evaluate.weights", "review.own_questions", *DEPRECATED_NAMES, *DEPRECATED_NAMES.values()]
     )
-    unmentioned = rf"({sections})\.[\w.-]+=|({mappings})(\.[\w.-]+)?="
-    anything = rf"(?!({'|'.join(CONFIG_GROUPS)})=|hydra\.)[\w.-]+="
-    free = re.compile(unmentioned if multirun else anything)
-    chosen = [re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", text) for text in overrides]
-    return [f"++{text}" if free.match(text) else text for text in chosen]
+    return re.compile(rf"({sections})\.[\w.-]+=|({mappings})(\.[\w.-]+)?=")
 
 
 def _with_current_names(overrides: Sequence[str]) -> list[str]:
-    """The command line's words with options under their present names; former names warn."""
-    names = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    """The overrides with options under their present names; deprecated names warn."""
+    names = {override.partition("=")[0].lstrip("+~") for override in overrides}
     renamed = []
-    for word in overrides:
-        name, equals, value = word.partition("=")
-        prefix = name[: len(name) - len(name.lstrip("+~"))]
-        name = name.removeprefix(prefix)
-        current = current_name(name) if equals else name
-        if current != name and current in names:
-            raise given_twice(name, current)
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        bare_name = name.lstrip("+~")
+        prefix = name.removesuffix(bare_name)
+        current = current_name(bare_name) if equals else bare_name
+        if current != bare_name and current in names:
+            raise given_twice(bare_name, current)
         renamed.append(f"{prefix}{current}{equals}{value}")
     return renamed
 
 
 def _compose_with_hydra(overrides: Sequence[str], errors: list[str]) -> Any:
-    """What Hydra composes; a choice that there is not goes into `wrong`, and its section is left out."""
+    """Compose with Hydra; add selections that do not exist to `errors`, and compose without them."""
     import hydra
     from hydra.errors import MissingConfigException
 
@@ -88,28 +107,33 @@ def _compose_with_hydra(overrides: Sequence[str], errors: list[str]) -> Any:
         return hydra.compose("config", overrides=list(overrides))
     except MissingConfigException as error:
         group, _, option = (error.missing_cfg_file or "").partition("/")
-        choices = rf"\+*{group}(@\w+)?=(.*[\[,\s])?{re.escape(option)}([\],\s].*)?"
-        left_out = {_top_section(word) for word in overrides if re.fullmatch(choices, word)}
-        if not left_out:
+        selection = rf"\+*{group}(@\w+)?=(.*[\[,\s])?{re.escape(option)}([\],\s].*)?"
+        wrong_selections = filter(re.compile(selection).fullmatch, overrides)
+        wrong_sections = set(map(_top_section, wrong_selections))
+        if not wrong_sections:
             raise explain_hydra_error(error) from error
         errors += explain_hydra_error(error).args
-        return _compose_with_hydra(
-            [word for word in overrides if _top_section(word) not in left_out], errors
-        )
+        remaining = [word for word in overrides if _top_section(word) not in wrong_sections]
+        return _compose_with_hydra(remaining, errors)
     except Exception as error:
         raise explain_hydra_error(error) from error
 
 
 def _top_section(override: str) -> str:
-    """The first part of the name of the option that a word sets or chooses."""
+    """The first part of the name of the option that an override sets or selects."""
     name = override.lstrip("+").partition("=")[0]
     return name.rpartition("@")[2].partition(".")[0]
 
 
 def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Config:
-    """A composed DictConfig as a `Config`; unknown, missing and wrong options raise, named all at once.
+    """Build the `Config` of a composed DictConfig, and check the plug-ins that it selects.
 
-    `wrong` is what has been found wrong before.
+    Args:
+        dict_config: The DictConfig that Hydra has composed.
+        earlier_errors: Errors that were found before, to be reported together.
+
+    Raises:
+        ConfigError: Options are unknown, missing or wrong; one line for each of them.
     """
     from omegaconf import OmegaConf
 
@@ -118,30 +142,38 @@ def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Con
         values = _drop_unselected(OmegaConf.to_container(dict_config, resolve=True))
     except Exception as error:
         raise explain_hydra_error(error) from error
-    found = [*earlier_errors, *(f"{name} must be given; add '{name}=…'" for name in missing)]
-    built: list[Any] = []
-    for build in (
-        lambda: from_options(Config, with_current_names(values)),
-        *_plugin_builders(values),
-    ):
-        try:
-            built.append(build())
-        except ConfigError as error:
-            found += error.args
-    if found:
-        raise ConfigError(*found)
-    config: Config = built[0]
+    errors = list(earlier_errors)
+    for name in missing:
+        errors.append(f"{name} must be given; add '{name}=…'")
+    config = None
+    try:
+        config = from_options(Config, with_current_names(values))
+    except ConfigError as error:
+        errors += error.args
+    errors += _plugin_errors(values)
+    if errors or config is None:
+        raise ConfigError(*errors)
     return config
 
 
-def _plugin_builders(values: Any) -> Iterator[Callable[[], Any]]:
-    for chosen_as, group in {
-        **{name: name for name in PLUGIN_GROUPS},
+def _plugin_errors(values: Any) -> Iterator[str]:
+    """The errors of building every selected plug-in."""
+    group_of_section = {
+        **dict(zip(PLUGIN_GROUPS, PLUGIN_GROUPS, strict=True)),
         TEST_SOURCE: "source",
-    }.items():
-        nodes = values.get(chosen_as)
-        for key, node in nodes.items() if isinstance(nodes, dict) else ():
-            yield partial(build_plugin, group, key, node, selected_as=chosen_as)
+    }
+    for section, group in group_of_section.items():
+        for key, node in _nodes(values, section):
+            try:
+                build_plugin(group, key, node, selected_as=section)
+            except ConfigError as error:
+                yield from error.args
+
+
+def _nodes(values: Any, section: str) -> list[tuple[str, Any]]:
+    """Key and options of each plug-in in a section; none where the section is no mapping."""
+    nodes = values.get(section)
+    return list(nodes.items()) if isinstance(nodes, dict) else []
 
 
 OPTIONAL_KEY = "_optional_"
@@ -149,36 +181,39 @@ OPTIONAL_KEY = "_optional_"
 
 
 def _drop_unselected(values: Any) -> Any:
-    """Without the options that an experiment has ready for plug-ins that are not selected."""
+    """Drop the options that an experiment sets for plug-ins that are not selected (`OPTIONAL_KEY`)."""
     for group in PLUGIN_GROUPS:
-        nodes = values.get(group)
-        for key, node in [*nodes.items()] if isinstance(nodes, dict) else ():
-            optional = isinstance(node, dict) and node.pop(OPTIONAL_KEY, False)
-            if optional and "_target_" not in node:
-                del nodes[key]
+        for key, node in _nodes(values, group):
+            is_optional = isinstance(node, dict) and node.pop(OPTIONAL_KEY, False)
+            if is_optional and "_target_" not in node:
+                del values[group][key]
     return values
 
 
 def explain_hydra_error(error: BaseException) -> ConfigError:
-    """What Hydra found wrong, in one line, with the full name of the option and the nearest right one."""
+    """Explain an error of Hydra in one line, with the full name of the option and the nearest right one."""
     from hydra.errors import MissingConfigException
     from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
     if isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").partition("/")
         if group in CONFIG_GROUPS:
-            return ConfigError(
-                f"{group}={option}: there is no such option{did_you_mean(option, list_group_options(group))} "
-                f"(there is {', '.join(list_group_options(group))})"
-            )
+            return _unknown_selection(group, option)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
-    if cause is None:
+    if cause is None:  # the message is Hydra's own
         return ConfigError(str(error).strip().replace("argument '++", "argument '"))
     name = str(cause.full_key or "")
     if isinstance(cause, ConfigKeyError) or "not in" in str(cause):
-        return ConfigError(
-            format_unknown_option(name, [str(key) for key in cause.parent_node or {}])
-        )
+        siblings = map(str, cause.parent_node or {})
+        return ConfigError(format_unknown_option(name, siblings))
     return ConfigError(f"{name}: {str(cause.msg or cause).splitlines()[0]}")
+
+
+def _unknown_selection(group: str, option: str) -> ConfigError:
+    options = list_group_options(group)
+    return ConfigError(
+        f"{group}={option}: there is no such option{did_you_mean(option, options)}; "
+        f"choose one of {', '.join(options)}"
+    )

@@ -1,4 +1,4 @@
-"""Errors that name the argument, the rule, the value and the remedy."""
+"""Errors, whose messages name the argument, the rule, the value and the remedy."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,13 +7,13 @@ from typing import Any, get_type_hints
 
 
 class XraysynthError(Exception):
-    """Base of every error a user can cause; the command line prints it without a traceback."""
+    """Base of every error that a user can cause; the command line prints it without a traceback."""
 
 
 class ConfigError(XraysynthError, ValueError):
-    """Options that are unknown, missing, of the wrong type or out of range: one argument for each.
+    """Options are unknown, missing, of the wrong type or against their rule; one argument for each.
 
-    A ValueError, so that pydantic goes on to the next option where a class of options raises it.
+    It is a ValueError, so that pydantic continues with the next option after a class raises it.
 
     >>> print(ConfigError("seed must be an integer; got 'x'", "there is no option 'sede'"))
     2 options are wrong:
@@ -28,7 +28,7 @@ class ConfigError(XraysynthError, ValueError):
 
 
 class DataNotFoundError(XraysynthError):
-    """Data, weights or an optional package is not there; the message says where it was looked for."""
+    """Data, weights or an optional package is missing; the message says where it was looked for."""
 
 
 class ImageError(XraysynthError):
@@ -44,7 +44,7 @@ class LeakageError(XraysynthError):
 
 
 class ConfoundingError(XraysynthError):
-    """A class can be told by its data source alone."""
+    """The data source alone predicts a class."""
 
 
 class PoolError(XraysynthError):
@@ -52,18 +52,22 @@ class PoolError(XraysynthError):
 
 
 class PrivacyError(XraysynthError):
-    """Something of a protected data set would leave this machine."""
+    """Private data would leave this machine: images, identifiers, paths or secrets."""
 
 
 def format_some(values: Iterable[object], limit: int = 5) -> str:
-    """The first few values as text, and how many more there are."""
-    items = [str(value) for value in values]
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    """Format the first values as text, and the number of the others.
+
+    >>> format_some(range(9), limit=3)
+    '0, 1, 2 and 6 more'
+    """
+    texts = list(map(str, values))
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
-    """The end of a sentence on an unknown word, where a known one is close.
+    """Return the end of a sentence on an unknown word that names the nearest choice; "" if none is near.
 
     >>> did_you_mean("sede", ["seed", "steps"])
     "; did you mean 'seed'?"
@@ -75,45 +79,73 @@ def did_you_mean(word: str, choices: Sequence[str]) -> str:
 
 
 def format_unknown_option(name: str, siblings: Iterable[str]) -> str:
-    """That there is no such option, and the nearest of those beside it, or all."""
-    parent = name.rpartition(".")[0]
-    known = [f"{parent}.{last}" if parent else last for last in siblings]
-    return f"there is no option {name!r}{did_you_mean(name, known) or '; there is ' + ', '.join(known)}"
+    """Write the error on an unknown option, with the nearest option of its section, or all of them.
+
+    Args:
+        name: Full name of the unknown option.
+        siblings: Names of the options of the same section, without the section.
+    """
+    section = name.rpartition(".")[0]
+    options = [f"{section}.{sibling}" if section else sibling for sibling in siblings]
+    hint = did_you_mean(name, options) or f"; choose one of {', '.join(options)}"
+    return f"there is no option {name!r}{hint}"
 
 
 def format_option_errors(
     errors: Iterable[Mapping[str, Any]], options_class: Any, section: str
 ) -> Iterator[str]:
-    """What pydantic found in a class of options, in a sentence each, by the options' full names.
+    """Write pydantic's errors on a class of options as sentences with the options' full names.
 
-    `at` is where the class stands in the configuration: "trainer", "source.folder", or "".
+    Args:
+        errors: The errors of a pydantic `ValidationError`.
+        options_class: The dataclass of the options.
+        section: Section of the class in the configuration: "trainer", "source.folder", or "".
+
+    Yields:
+        One sentence or more per error. A missing value of Hydra ("???") yields none, as Hydra reports
+        it.
     """
     for error in errors:
-        value, raised = error["input"], error.get("ctx", {}).get("error")
-        path = error["loc"][:-2] if error["loc"][-1] == "[key]" else error["loc"]
-        parts = [part for part in path if isinstance(part, str)]
-        name = ".".join([section, *parts] if section else parts)
+        path = _option_path(error["loc"])
+        name = ".".join([section, *path] if section else path)
+        raised = error.get("ctx", {}).get("error")
         if isinstance(raised, ConfigError):
             yield from raised.args
         elif error["type"] == "unexpected_keyword_argument":
-            yield format_unknown_option(name, _option_names(options_class, parts[:-1]))
+            yield format_unknown_option(name, _option_names(options_class, path[:-1]))
         elif error["type"] == "missing":
             yield f"{name} must be given; add '{name}=…'"
-        elif value != "???":  # Hydra's mark of what must be given, which says so itself
-            rule, known = raised.args if raised else _rule_and_choices(error)
-            got = "" if known is None else f"; got {value!r}{did_you_mean(str(value), known)}"
-            yield f"{name} must {rule}{got}"
+        elif error["input"] != "???":
+            rule, choices = raised.args if raised else _rule_and_choices(error)
+            yield f"{name} must {rule}{_format_value(error['input'], choices)}"
+
+
+def _option_path(location: Sequence[str | int]) -> list[str]:
+    """The names in pydantic's location of an error, without positions in lists."""
+    if location[-1] == "[key]":  # the error is on the key of a mapping: the mapping is the option
+        location = location[:-2]
+    return [name for name in location if isinstance(name, str)]
+
+
+def _format_value(value: Any, choices: Sequence[str] | None) -> str:
+    """The end of the sentence, which names the value unless it may be secret (`Rule.choices`)."""
+    if choices is None:
+        return ""
+    return f"; got {value!r}{did_you_mean(str(value), choices)}"
 
 
 def _option_names(options_class: Any, path: Iterable[str]) -> list[str]:
-    """The options of a section below a class of options."""
-    for part in path:
-        options_class = get_type_hints(options_class)[part]
+    """Names of the options in the section at a path below a class of options."""
+    for section in path:
+        options_class = get_type_hints(options_class)[section]
     return [field.name for field in fields(options_class)]
 
 
 def _rule_and_choices(error: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """What a value of the wrong type must be, and the words it is one of, if so."""
-    known = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
-    words = re.split(r", | or an instance", error["msg"].removeprefix("Input should "))[0]
-    return (f"be one of {', '.join(known)}" if known else words.replace("tuple", "list")), known
+    """The rule in pydantic's message, as the rest of "seed must …", and the choices if it names some."""
+    choices = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
+    if choices:
+        return f"be one of {', '.join(choices)}", choices
+    message = error["msg"].removeprefix("Input should ")
+    rule = re.split(r", | or an instance", message)[0]
+    return rule.replace("tuple", "list"), choices

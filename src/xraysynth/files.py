@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all, locks between processes, and JSON lines."""
+"""Atomic writing of files and folders, locks between processes, and files of JSON lines."""
 
 import json
 import os
@@ -9,24 +9,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from platform import node
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is seen whole or not at all; nothing stays behind on failure."""
+    """Write a file so that readers see all of it or none of it; after an error nothing is left behind."""
     with atomic_path(path) as partial:
         partial.write_bytes(data)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A name beside `path` under which a file or folder is written, for whatever library writes it.
+    """Yield a temporary path in the same folder, where a file or folder is to be written.
 
-    At the end of the block it takes the place of what `path` was; after an error it is removed, and
-    `path` stays as it was. A process that is killed leaves it (`remove_leftovers`). A folder is
-    replaced by renaming the old one first: killed between the two, nothing is at `path`.
+    At the end of the block it replaces `path`; after an error it is removed and `path` stays
+    unchanged. A process that is killed leaves it behind (`remove_leftovers`). A folder is replaced by
+    renaming the old one first: if the process is killed in between, there is nothing at `path`.
+
+    Args:
+        path: The final path.
     """
     partial = _temporary_path(path, "partial")
     try:
@@ -52,19 +55,21 @@ def _replace_folder(partial: Path, path: Path) -> None:
 
 
 def _temporary_path(path: Path, suffix: str) -> Path:
-    # by machine too: containers on several often have one process id
+    # The machine is part of the name because containers often have the same process id.
     return path.with_name(f".{path.name}.{node()}.{os.getpid()}.{suffix}")
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what killed processes of this machine left of writing `path`.
+    """Delete the temporary paths of `path` that killed processes of this machine have left.
 
-    Only for who holds the lock under which `path` is written: nobody else is writing it then.
+    The caller must hold the lock under which `path` is written, so that no other process writes it.
     """
-    left = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(node())}\.\d+\.(partial|old)")
-    for other in path.parent.iterdir():
-        if left.fullmatch(other.name):
-            _remove(other)
+    leftover_name = re.compile(
+        rf"\.{re.escape(path.name)}\.{re.escape(node())}\.\d+\.(partial|old)"
+    )
+    for neighbour in path.parent.iterdir():
+        if leftover_name.fullmatch(neighbour.name):
+            _remove(neighbour)
 
 
 def _remove(path: Path) -> None:
@@ -76,7 +81,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file; says so on stderr when another process has it, and waits."""
+    """Hold the lock file at `path`; while another process holds it, say so on stderr and wait."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -90,9 +95,14 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def copy_atomically(names: Iterable[str], *, source: Path, target: Path) -> None:
-    """Copy these files of a folder into another, each seen whole or not at all.
+    """Copy files from one folder into another, each of them atomically.
 
-    Processes that publish into one folder do it after each other, so that its files belong together.
+    Processes that copy into the same folder take turns, so that its files belong together.
+
+    Args:
+        names: Names of the files.
+        source: Folder that holds them.
+        target: Folder that they are copied into; created if it is missing.
     """
     target.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(target / ".lock"):
@@ -101,42 +111,49 @@ def copy_atomically(names: Iterable[str], *, source: Path, target: Path) -> None
 
 
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Add a record to a file of JSON lines; a half-written last line is cut off first."""
+    """Append a record to a file of JSON lines, after removing a partial last line."""
     truncate_partial_line(path)
     with path.open("ab") as file:
         file.write(json.dumps(record, default=str).encode() + b"\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of JSON lines; none where there is no file."""
+    """Read the complete lines of a file of JSON lines; an empty list if there is no file."""
     return list(iter_json_lines(path))
 
 
 def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The same one after the other, a block of them in memory."""
+    """Iterate over the complete lines of a file of JSON lines, with one block of them in memory."""
     if not path.exists():
         return
     with path.open("rb") as file:
         while lines := file.readlines(2**20):
-            torn = not lines[-1].endswith(b"\n")  # cut short, or still being written
-            yield from json.loads(b"[" + b",".join(lines[: len(lines) - torn]) + b"]")
-            if torn:
+            is_partial = not lines[-1].endswith(b"\n")  # the writer was killed or is still writing
+            if is_partial:
+                lines.pop()
+            yield from json.loads(b"[" + b",".join(lines) + b"]")
+            if is_partial:
                 return
 
 
 def truncate_partial_line(path: Path) -> None:
-    """Drop what was being written when a process was killed; reads the end of the file alone."""
+    """Remove a partial last line, which a killed process has left; reads only the end of the file."""
     if not path.exists():
         return
     with path.open("rb+") as file:
-        end = whole = file.seek(0, os.SEEK_END)
-        while whole:
-            start = max(0, whole - 2**16)
-            file.seek(start)
-            line_end = file.read(whole - start).rfind(b"\n") + 1
-            if line_end:
-                whole = start + line_end
-                break
-            whole = start
-        if whole < end:
-            file.truncate(whole)
+        size = file.seek(0, os.SEEK_END)
+        complete_size = _complete_lines_size(file, size)
+        if complete_size < size:
+            file.truncate(complete_size)
+
+
+def _complete_lines_size(file: BinaryIO, size: int) -> int:
+    """The number of bytes up to the last line end, which is searched block by block from the end."""
+    while size:
+        start = max(0, size - 2**16)
+        file.seek(start)
+        line_end = file.read(size - start).rfind(b"\n") + 1
+        if line_end:
+            return start + line_end
+        size = start
+    return 0

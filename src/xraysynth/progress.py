@@ -1,4 +1,4 @@
-"""Progress on stderr: how much is done, at what rate, and the time left."""
+"""Progress bars on stderr, with the rate and the remaining time."""
 
 import sys
 from typing import Any
@@ -6,13 +6,17 @@ from typing import Any
 from tqdm import tqdm
 
 DELAY_SECONDS = 3.0
-"""Delay of bars for work that is mostly done at once."""
+"""Delay of a progress bar for work that usually takes less time than this."""
 
 
 def progress_bar(description: str, total: int, unit: str = "image", *, delay: float = 0.0) -> Any:
-    """A tqdm bar; where stderr is a file it prints a line every few seconds instead of redrawing.
+    """Create a tqdm progress bar; if stderr is a file, it prints a line every 10 seconds.
 
-    Nothing is shown before `delay` seconds have passed.
+    Args:
+        description: Text in front of the bar.
+        total: Number of items.
+        unit: Name of an item, in the singular.
+        delay: Seconds before the bar appears.
     """
     interactive = sys.stderr.isatty()
     return tqdm(

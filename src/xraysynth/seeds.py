@@ -1,4 +1,4 @@
-"""Seeds and keys as hashes, so that nothing depends on order, batch size or resume point."""
+"""Seeds and digests: both are hashes, so no result depends on order, batch size or resume point."""
 
 import hashlib
 import json
@@ -6,21 +6,25 @@ from dataclasses import fields
 from typing import Any
 
 _JSON_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
-"""One for all: making it anew takes longer than encoding a short value."""
+"""Created once, because creating an encoder takes longer than encoding a short value."""
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (hex) of a JSON-serialisable value, independent of the order of mapping keys."""
+    """Return the SHA-256 of a value as hex digits, independent of the order of mapping keys.
+
+    Args:
+        value: Anything that JSON can hold; other objects are hashed by their `str`.
+    """
     return hashlib.sha256(_JSON_ENCODER.encode(value).encode()).hexdigest()
 
 
 def short_digest(value: Any) -> str:
-    """The first 12 hex digits of `digest(value)`: the name of a folder."""
+    """Return the first 12 hex digits of `digest(value)`, for the names of folders."""
     return digest(value)[:12]
 
 
 def derive_seed(root: int, *path: str | int) -> int:
-    """A seed in [0, 2**63) that depends on the root seed and on every element of the path.
+    """Derive a seed in [0, 2**63) from a root seed and every element of a path.
 
     >>> derive_seed(0, "covid19", 3) == derive_seed(0, "covid19", 3)
     True
@@ -31,14 +35,15 @@ def derive_seed(root: int, *path: str | int) -> int:
 
 
 def identity(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass that decide what it makes, with its type.
+    """Return the name of a dataclass and the fields that its results depend on, for job identities.
 
-    A field opts out with `metadata={"identity": False}`: a device or a batch size, for example.
-    A record that depends on files adds their digest by a method `content_digest()`.
+    A field such as a device or a batch size is excluded by `metadata={"identity": False}`. A record
+    whose results depend on files adds their digest with a method `content_digest()`.
     """
-    values = {
-        f.name: getattr(record, f.name) for f in fields(record) if f.metadata.get("identity", True)
-    }
+    values: dict[str, Any] = {"type": type(record).__name__}
+    for field in fields(record):
+        if field.metadata.get("identity", True):
+            values[field.name] = getattr(record, field.name)
     if hasattr(record, "content_digest"):
         values["content"] = record.content_digest()
-    return {"type": type(record).__name__, **values}
+    return values

@@ -1,4 +1,4 @@
-"""The help page of a stage, made from its own docstring and the schema."""
+"""The help page of a stage, built from the docstring of its module and the schema of the options."""
 
 import ast
 import inspect
@@ -14,55 +14,60 @@ from xraysynth.generation.lora.recipe import LoraRecipe
 
 @dataclass(frozen=True)
 class _PluginOptions:
-    """Options that lie inside plug-ins, but that a stage's page has to explain."""
+    """Options of plug-ins that the help page of a stage explains like its own."""
 
     lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"at": "generator.<key>.lora"})
 
 
 def stage_help(stage: str) -> str:
-    """What the stage does, the options it reads with their defaults, and the groups to choose from."""
+    """Write the help page of a stage: its purpose, its options with their defaults, and the groups.
+
+    Args:
+        stage: Name of the stage, with its action if it has several: "train", "review build".
+    """
     purpose, sections = _describe_actions(stage) if stage in ACTIONS else _describe_stage(stage)
-    known = {f.name: f for f in (*fields(Config), *fields(_PluginOptions))}
     actions = f" {'|'.join(ACTIONS[stage])}" if stage in ACTIONS else ""
     lines = [f"usage: xraysynth {stage}{actions} [option=value ...]", "", purpose, "", "options:"]
-    for name in sections:
-        lines += _format_section(known[name])
+    options = {option.name: option for option in (*fields(Config), *fields(_PluginOptions))}
+    for section in sections:
+        lines += _format_section(options[section])
     lines += ["", "groups (choose with group=option, or group=[a,b] for source and generator):"]
-    lines += [f"  {group}: {', '.join(list_group_options(group))}" for group in CONFIG_GROUPS]
+    for group in CONFIG_GROUPS:
+        lines.append(f"  {group}: {', '.join(list_group_options(group))}")
     return "\n".join(lines) + "\n"
 
 
 def _describe_actions(stage: str) -> tuple[str, list[str]]:
-    """What each action of the stage does, and the options that are its own."""
+    """The purpose of each action of a stage, and the name of the stage's own section."""
     lines = [f"  {action:9} {text}" for action, text in ACTIONS[stage].items()]
     return "\n".join([*lines, "", f"xraysynth {stage} <action> --help says more."]), [stage]
 
 
 def _describe_stage(stage: str) -> tuple[str, list[str]]:
-    """Docstring and SECTIONS of the stage, read without importing it (and torch)."""
+    """The docstring and the SECTIONS of a stage's module, read without importing it (and torch)."""
     module = stage.replace(" ", "_")
     tree = ast.parse((Path(__file__).parent / "stages" / f"{module}.py").read_text())
-    values = {
-        node.targets[0].id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    return (ast.get_docstring(tree) or "").strip(), list(ast.literal_eval(values["SECTIONS"]))
+    docstring = (ast.get_docstring(tree) or "").strip()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SECTIONS":
+            return docstring, list(ast.literal_eval(node.value))
+    raise ValueError(f"the module of the stage {stage} has no SECTIONS")
 
 
 def _format_section(option: "Field[Any]") -> list[str]:
+    """The lines of one option, or of a section: its docstring and its options with their defaults."""
     if option.name in CONFIG_GROUPS[:2]:
         return [
             f"  {option.name}: one or more of the group below; {option.name}.<key>.<argument>=…"
         ]
     if not is_dataclass(option.type):
         return [f"  {option.name}={_format_value(_default_value(option))}"]
-    note = " ".join(inspect.getdoc(option.type).split())  # type: ignore[union-attr]
-    name = option.metadata.get("at", option.name)
-    lines = [f"  {name}: {note}"]
-    return lines + [
-        f"    {name}.{f.name}={_format_value(_default_value(f))}" for f in fields(option.type)
-    ]
+    docstring = " ".join(inspect.getdoc(option.type).split())  # type: ignore[union-attr]
+    section = option.metadata.get("at", option.name)
+    lines = [f"  {section}: {docstring}"]
+    for field_ in fields(option.type):
+        lines.append(f"    {section}.{field_.name}={_format_value(_default_value(field_))}")
+    return lines
 
 
 def _default_value(option: "Field[Any]") -> Any:
@@ -73,7 +78,8 @@ def _default_value(option: "Field[Any]") -> Any:
 
 def _format_value(value: Any) -> str:
     if isinstance(value, Enum):
-        return f"{value.value}  ({', '.join(str(m.value) for m in type(value))})"
+        choices = [str(choice.value) for choice in type(value)]
+        return f"{value.value}  ({', '.join(choices)})"
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     if value is None or isinstance(value, bool):
