@@ -123,7 +123,7 @@ class Attempt:
 
     Attributes:
         outcome: One of `records.Outcome`.
-        seconds: Time until the answer came.
+        seconds: Time that the request took.
         cost_usd: Dollars that the answer reports.
         cost_possible_usd: Dollars that may have been billed, as the answer did not say.
         retries: Calls that failed before this answer came.

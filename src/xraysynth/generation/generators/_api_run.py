@@ -51,7 +51,7 @@ def generate_in_batches(
     """
     budget = Budget(generator.budget_usd, generator.spent_usd)
     runner = batch.BatchRunner(
-        call=generator.call_settings,
+        settings=generator.call_settings,
         client=generator.endpoint.build_client(asynchronous=False),
         budget=budget,
         folder=generator.state_folder,

@@ -115,7 +115,7 @@ class _BackgroundLoop:
         except asyncio.CancelledError:
             pass
         except BaseException as error:
-            self.error = _describe_root_cause(error, self._run.call.secret)
+            self.error = _describe_root_cause(error, self._run.settings.secret)
         finally:
             self._ended = True
             self._has_news.set()

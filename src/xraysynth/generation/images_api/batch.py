@@ -60,7 +60,7 @@ class BatchRunner:
     """Submits requests in batches, waits for them, and yields the results of every batch.
 
     Attributes:
-        call: Settings that all calls share.
+        settings: Settings that all calls share.
         client: The SDK's synchronous client; closed at the end.
         budget: Limits what is submitted.
         folder: Folder in which batches are noted, or None for a temporary one.
@@ -69,7 +69,7 @@ class BatchRunner:
         not_sent: Requests that the budget did not allow.
     """
 
-    call: CallSettings
+    settings: CallSettings
     client: Any
     budget: Budget
     folder: str | None
@@ -110,7 +110,7 @@ class BatchRunner:
         except Exception as error:
             if not type(error).__module__.startswith(("openai", "httpx2")):
                 raise
-            text = redact_secrets(f"{type(error).__name__}: {error}", self.call.secret)
+            text = redact_secrets(f"{type(error).__name__}: {error}", self.settings.secret)
             raise ApiError(f"the batch failed: {text}; start again to continue it") from None
         finally:
             self.client.close()
@@ -181,7 +181,7 @@ class BatchRunner:
             self._submit_chunk(chunk)
 
     def _max_usd(self, request: Request) -> float:
-        return self.call.pricing.max_usd(request.prompt)
+        return self.settings.pricing.max_usd(request.prompt)
 
     def _split_into_chunks(self, requests: Sequence[Request]) -> Iterator[list[tuple[str, bytes]]]:
         """Yields chunks of (image id, line) that the service accepts as one file."""
@@ -204,7 +204,7 @@ class BatchRunner:
             "custom_id": request.image_id,
             "method": "POST",
             "url": BATCH_ENDPOINT,
-            "body": self.call.build_body(request),
+            "body": self.settings.build_body(request),
         }
         return json.dumps(line).encode() + b"\n"
 
@@ -241,7 +241,7 @@ class BatchRunner:
             reason = f"batch {batch.id} {finished.status} without an answer to this line"
             failure = CallFailure(outcome="failed", reason=reason)
             yield result_without_image(
-                self.call, requests[image_id], failure, self._batch_exchange, None
+                self.settings, requests[image_id], failure, self._batch_exchange, None
             )
         self._delete_batch(batch)
 
@@ -263,7 +263,7 @@ class BatchRunner:
         """Returns the first errors of a batch as one text without the key."""
         errors = (batch.errors.data or []) if batch.errors else []
         messages = [error.message or error.code or "?" for error in errors[:MAX_SHOWN_ERRORS]]
-        return redact_secrets("; ".join(messages) or "no reason given", self.call.secret)
+        return redact_secrets("; ".join(messages) or "no reason given", self.settings.secret)
 
     def _read_output_file(
         self, file_id: str, unanswered_ids: list[str], requests: Mapping[str, Request]
@@ -291,14 +291,14 @@ class BatchRunner:
         )
         if status == 200:
             content = json.dumps(response.get("body")).encode()
-            return result_from_response(self.call, request, content, exchange)
+            return result_from_response(self.settings, request, content, exchange)
         body = response.get("body") or {"error": line.get("error")}
         failure = classify_status(status, {}, body)
-        return result_without_image(self.call, request, failure, exchange, body)
+        return result_without_image(self.settings, request, failure, exchange, body)
 
     @property
     def _batch_exchange(self) -> Exchange:
-        return Exchange(served_by=f"{self.call.served_by} (batch)")
+        return Exchange(served_by=f"{self.settings.served_by} (batch)")
 
 
 def _format_progress(counts: Any) -> str:

@@ -62,7 +62,7 @@ class ApiRun:
     """One run over a list of requests; everything but `stop` is called in the event loop's thread.
 
     Attributes:
-        call: Settings that all calls share.
+        settings: Settings that all calls share.
         rate_limiter: Limits calls in flight and per minute.
         budget: Limits dollars.
         response_cache: Stores answers until their results are committed.
@@ -71,7 +71,7 @@ class ApiRun:
         not_sent: Requests without a result, because the run was stopped.
     """
 
-    call: CallSettings
+    settings: CallSettings
     rate_limiter: RateLimiter
     budget: Budget
     response_cache: ResponseCache
@@ -99,8 +99,8 @@ class ApiRun:
         Args:
             requests: The images to request.
             put: Hands a result to the caller, in any order.
-            slots: Limits the results that wait for the caller: acquired before a call, and released
-                by whoever takes the result.
+            slots: Limits the requests in flight and the results that wait; a slot is acquired before
+                a call and released by the caller of `process_all` for each result.
         """
         self._charge_earlier_calls(requests)
         try:
@@ -108,7 +108,7 @@ class ApiRun:
                 clients = []
                 # One client per call in flight: with each call, a client searches its connections.
                 for _ in range(self.rate_limiter.concurrency):
-                    clients.append(await stack.enter_async_context(self.call.make_client()))
+                    clients.append(await stack.enter_async_context(self.settings.make_client()))
                 for number, request in enumerate(requests):
                     await slots.acquire()
                     if self.stop_reason:
@@ -127,6 +127,7 @@ class ApiRun:
         put: Callable[[GenerationResult], None],
         slots: asyncio.Semaphore,
     ) -> None:
+        """Hands on the result of one request, or counts it as not sent if the run is stopped."""
         try:
             result = await self._replay_cached(request)
             if result is None:
@@ -146,7 +147,7 @@ class ApiRun:
         for request in requests:
             self.budget.settle(0, self.response_cache.lost_usd(request.image_id))
             if self.response_cache.has_response(request.image_id):
-                max_usd = self.call.pricing.max_usd(request.prompt)
+                max_usd = self.settings.pricing.max_usd(request.prompt)
                 self._cached_reservations[request.image_id] = self.budget.reserve_now(max_usd)
 
     def _stop_after_failures(self, result: GenerationResult) -> None:
@@ -155,7 +156,7 @@ class ApiRun:
             self._consecutive_failures = 0
             return
         self._consecutive_failures += 1
-        if self._consecutive_failures >= self.call.give_up_after:
+        if self._consecutive_failures >= self.settings.give_up_after:
             count = self._consecutive_failures
             self.stop(f"{count} calls in a row failed; the last: {result.reason}")
 
@@ -165,7 +166,7 @@ class ApiRun:
             return None
         exchange, content = self.response_cache.load_response(request.image_id)
         result = await self._run_in_worker(
-            result_from_response, self.call, request, content, exchange
+            result_from_response, self.settings, request, content, exchange
         )
         reservation = self._cached_reservations.pop(request.image_id)
         self.budget.settle(reservation, billed_usd(result))
@@ -188,12 +189,12 @@ class ApiRun:
         except _RetryableError as error:
             del pending.failed_attempts[-1]  # it becomes the reason of the result
             exchange = self._build_exchange(None, 0.0, pending)
-            return result_without_image(self.call, request, error.failure, exchange, None)
+            return result_without_image(self.settings, request, error.failure, exchange, None)
         return result
 
     def _retries_exhausted(self, state: Any, pending: _PendingRequest) -> bool:
         failure = _last_failure(state)
-        limit = MAX_RATE_LIMITED_ATTEMPTS if failure.rate_limited else self.call.attempts
+        limit = MAX_RATE_LIMITED_ATTEMPTS if failure.rate_limited else self.settings.attempts
         return self.stop_reason is not None or len(pending.failed_attempts) >= limit
 
     async def _attempt(self, client: Any, pending: _PendingRequest) -> GenerationResult:
@@ -201,7 +202,7 @@ class ApiRun:
         if self.stop_reason:
             raise _RunStoppedError
         image_id = pending.request.image_id
-        max_usd = self.call.pricing.max_usd(pending.request.prompt)
+        max_usd = self.settings.pricing.max_usd(pending.request.prompt)
         reservation = await self.budget.reserve(max_usd)
         paid_usd = 0.0
         try:
@@ -220,7 +221,7 @@ class ApiRun:
 
     async def _wait_for_turn(self, request: Request) -> float:
         """Waits for the rate limiter; returns the time at which the call may start."""
-        tokens = self.call.pricing.count_tokens(request.prompt)
+        tokens = self.settings.pricing.count_tokens(request.prompt)
         amounts = {"requests": 1.0, "images": 1.0, "tokens": float(tokens)}
         start = await self.rate_limiter.acquire(amounts, lambda: self.stop_reason is not None)
         if self.stop_reason:
@@ -236,7 +237,7 @@ class ApiRun:
         exchange = self._build_exchange(response, seconds, pending)
         if failure is not None:
             self._apply_failure(failure, pending, start)
-            return result_without_image(self.call, request, failure, exchange, error_body)
+            return result_without_image(self.settings, request, failure, exchange, error_body)
         self.rate_limiter.record_success()
         content = bytes(response.content)
         return await self._run_in_worker(self._save_and_decode, request, content, exchange)
@@ -246,7 +247,7 @@ class ApiRun:
         import httpx2
         import openai
 
-        body = self.call.build_body(request)
+        body = self.settings.build_body(request)
         try:
             response = await client.post(IMAGES_PATH, cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
@@ -263,7 +264,7 @@ class ApiRun:
         """Slows down, retries or stops, as the failure demands."""
         if failure.rate_limited:
             self.rate_limiter.record_rate_limit(start, failure.retry_after)
-        reason = redact_secrets(failure.reason, self.call.secret)
+        reason = redact_secrets(failure.reason, self.settings.secret)
         if failure.retry:
             pending.failed_attempts.append(reason)
             raise _RetryableError(failure)
@@ -273,15 +274,15 @@ class ApiRun:
     def _save_and_decode(
         self, request: Request, content: bytes, exchange: Exchange
     ) -> GenerationResult:
-        if self.call.secret:  # a server may repeat the key, which must not reach the disk
-            content = content.replace(self.call.secret.encode(), b"***")
+        if self.settings.secret:  # a server may repeat the key, which must not reach the disk
+            content = content.replace(self.settings.secret.encode(), b"***")
         self.response_cache.save_response(request.image_id, exchange, content)
-        return result_from_response(self.call, request, content, exchange)
+        return result_from_response(self.settings, request, content, exchange)
 
     def _build_exchange(self, response: Any, seconds: float, pending: _PendingRequest) -> Exchange:
         headers = {} if response is None else response.headers
         return Exchange(
-            served_by=self.call.served_by,
+            served_by=self.settings.served_by,
             seconds=round(seconds, 4),
             retries=len(pending.failed_attempts),
             retry_reasons=list(pending.failed_attempts),
@@ -306,9 +307,9 @@ def _last_failure(state: Any) -> CallFailure:
 
 
 def _wait_seconds(state: Any) -> float:
-    """Returns the pause of one call before its next attempt: 1 to 60 s with jitter for an error.
+    """Returns the pause before the next attempt of one call: up to 60 s with jitter for an error.
 
-    After a rate limit the rate limiter makes all calls wait, so that this call waits no longer.
+    After a rate limit it is 0, as the rate limiter makes all calls wait.
     """
     from tenacity import wait_random_exponential
 
@@ -321,11 +322,6 @@ def _wait_seconds(state: Any) -> float:
 
 
 def build_rate_limiter(concurrency: int, per_minute: Mapping[str, float | None]) -> RateLimiter:
-    """Builds a rate limiter.
-
-    Args:
-        concurrency: Most calls in flight.
-        per_minute: "requests", "images", "tokens" -> rate per minute, or None if unknown.
-    """
+    """Builds a rate limiter with the rates per minute that are known, which are not None."""
     known_rates = {unit: rate for unit, rate in per_minute.items() if rate is not None}
     return RateLimiter(concurrency, known_rates, clock=limits.CLOCK)

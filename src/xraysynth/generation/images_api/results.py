@@ -96,42 +96,42 @@ class Exchange:
 
 
 def result_from_response(
-    call: CallSettings, request: Request, content: bytes, exchange: Exchange
+    settings: CallSettings, request: Request, content: bytes, exchange: Exchange
 ) -> GenerationResult:
     """Builds the result of an answer with status 200.
 
     Decoding the image keeps a processor busy, so it must not run in the event loop's thread.
 
     Args:
-        call: Settings of the run.
+        settings: Settings of the run.
         request: The request that was answered.
         content: The body of the answer.
         exchange: How the answer came.
     """
     response = parse_response(content)
-    facts = {**exchange.facts, **_response_facts(call, request, response, exchange.lost_usd)}
+    facts = {**exchange.facts, **_response_facts(settings, request, response, exchange.lost_usd)}
     body = response.body_without_image
     if response.failure is not None:
-        return _build_failed_result(call, request, response.failure, facts, body)
+        return _build_failed_result(settings, request, response.failure, facts, body)
     try:
         data = decode_base64(response.base64 or "")
         pixels, image = decode_grey_pixels(data)
     except ImageError as error:
         failure = CallFailure(outcome="failed", reason=str(error))
-        return _build_failed_result(call, request, failure, facts, body)
-    requested_size = str(call.build_body(request).get("size"))
+        return _build_failed_result(settings, request, failure, facts, body)
+    requested_size = str(settings.build_body(request).get("size"))
     is_wrong_size = requested_size not in (f"{image.width_px}x{image.height_px}", "auto")
     facts |= {**to_json(image), "wrong_size": True if is_wrong_size else None}
-    archive = _build_archive(call, request, facts, body) | {image.suffix: data}
+    archive = _build_archive(settings, request, facts, body) | {image.suffix: data}
     return GenerationResult(request, "image", pixels, facts=_journal_facts(facts), archive=archive)
 
 
 def _response_facts(
-    call: CallSettings, request: Request, response: ApiResponse, lost_usd: float
+    settings: CallSettings, request: Request, response: ApiResponse, lost_usd: float
 ) -> JsonObject:
     """Computes the costs of an answer; one that does not report its usage may cost the maximum."""
-    cost_usd = call.pricing.cost_usd(response.usage, has_image=response.base64 is not None)
-    max_usd = call.pricing.max_usd(request.prompt)
+    cost_usd = settings.pricing.cost_usd(response.usage, has_image=response.base64 is not None)
+    max_usd = settings.pricing.max_usd(request.prompt)
     return {
         "cost_usd": 0.0 if cost_usd is None else cost_usd,
         "cost_possible_usd": lost_usd + (max_usd if cost_usd is None else 0.0),
@@ -141,7 +141,7 @@ def _response_facts(
 
 
 def result_without_image(
-    call: CallSettings,
+    settings: CallSettings,
     request: Request,
     failure: CallFailure,
     exchange: Exchange,
@@ -152,16 +152,18 @@ def result_without_image(
     An image that was made and then refused may have been billed.
 
     Args:
-        call: Settings of the run.
+        settings: Settings of the run.
         request: The request that failed.
         failure: Why it failed.
         exchange: How the answer came, if one came.
         response_body: The answer as JSON values, or None.
     """
     is_maybe_billed = failure.outcome == "possibly_billed" or failure.stage == "output"
-    max_usd = call.pricing.max_usd(request.prompt) if is_maybe_billed else 0.0
+    max_usd = settings.pricing.max_usd(request.prompt) if is_maybe_billed else 0.0
     costs = {"cost_usd": 0.0, "cost_possible_usd": max_usd + exchange.lost_usd}
-    return _build_failed_result(call, request, failure, {**exchange.facts, **costs}, response_body)
+    return _build_failed_result(
+        settings, request, failure, {**exchange.facts, **costs}, response_body
+    )
 
 
 def billed_usd(result: GenerationResult) -> float:
@@ -170,31 +172,31 @@ def billed_usd(result: GenerationResult) -> float:
 
 
 def _build_failed_result(
-    call: CallSettings,
+    settings: CallSettings,
     request: Request,
     failure: CallFailure,
     facts: JsonObject,
     response_body: Any,
 ) -> GenerationResult:
-    reason = redact_secrets(failure.reason, call.secret)
+    reason = redact_secrets(failure.reason, settings.secret)
     facts = {**facts, "stage": failure.stage, "categories": list(failure.categories)}
-    archive = _build_archive(call, request, {**facts, "reason": reason}, response_body)
+    archive = _build_archive(settings, request, {**facts, "reason": reason}, response_body)
     return GenerationResult(
         request, failure.outcome, reason=reason, facts=_journal_facts(facts), archive=archive
     )
 
 
 def _build_archive(
-    call: CallSettings, request: Request, facts: JsonObject, response_body: Any
+    settings: CallSettings, request: Request, facts: JsonObject, response_body: Any
 ) -> dict[str, bytes]:
     """Writes request, answer without the image, and facts as JSON without the key."""
     record = {
-        "request": dict(call.build_body(request)),
+        "request": dict(settings.build_body(request)),
         "response": response_body,
         "facts": dict(facts),
     }
     text = json.dumps(record, sort_keys=True, default=str, ensure_ascii=False)
-    return {"json": redact_secrets(text, call.secret).encode()}
+    return {"json": redact_secrets(text, settings.secret).encode()}
 
 
 def _journal_facts(facts: JsonObject) -> JsonObject:
