@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # An ablation: score against synthetic share
+# # An ablation: score against synthetic fraction
 #
 # The question of the study: is a classifier better for synthetic images among its training images? First
 # from `results.parquet`, where every number has its interval, then from the records of the runs, run
@@ -58,7 +58,7 @@ shown = ["generator", "share", "mode", "control", "value", "low", "high"]
 means[[*shown, "n_test", "n_seeds", "real_images", "synthetic_images"]].round(3)
 
 # %% [markdown]
-# ## Score against share
+# ## Score against synthetic fraction
 # The dotted line is training on real images alone. Small dots are seeds: where they lie as far apart as
 # the arms do, more seeds are needed before anything is said. Crosses are permuted labels and diamonds are
 # repeats of real images: synthetic images that do no better than these teach nothing of their own.
@@ -86,7 +86,7 @@ for number, ((generator, mode, control), line) in enumerate(arms):
         dots = seeds.loc[same & (seeds["share"] == share), "value"]
         axes.plot([place + 0.6] * len(dots), dots, ".", color=colour, markersize=4)
 axes.set_xticks([100 * share for share in sorted(means["share"].unique())])
-axes.set_xlabel("synthetic share of the training images, %")
+axes.set_xlabel("synthetic fraction of the training images, %")
 axes.set_ylabel(METRIC)
 axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 figure.tight_layout()
@@ -191,7 +191,7 @@ axes.axvline(0, color="black", linewidth=1)
 for y, values in enumerate(gain.to_numpy()):
     axes.plot(values, [y] * len(values), "o", color="C0", alpha=0.7)
 axes.set_yticks(range(len(gain)), [f"{series}, {share:.0%}" for series, share in gain.index])
-axes.set_xlabel(f"{METRIC} minus real only, a dot a seed")
+axes.set_xlabel(f"{METRIC} minus real only, one dot per seed")
 figure.tight_layout()
 
 # %% [markdown]

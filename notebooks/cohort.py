@@ -17,7 +17,7 @@
 # # A cohort and its audit
 #
 # What to know about the real images before any generator is trained: how many patients stand behind them,
-# whether a class can be told by its data set, and whether pictures repeat. Without options this is the
+# whether the data source predicts a class, and whether pictures repeat. Without options this is the
 # cohort of `make quickstart`, which is **simulated**; for yours, replace `experiment=quickstart` by the
 # options of your study.
 
@@ -60,7 +60,7 @@ table.pivot_table("patient_id", "label", ["source", "split"], aggfunc="nunique",
 
 # %% [markdown]
 # ## What the audit found
-# `balanced accuracy` is how well the data set alone tells a class from the others: 0.5 is chance, and
+# `balanced accuracy` is how well the data source alone predicts a class: 0.5 is chance, and
 # from 0.9 on the study refuses to start. Near duplicates across splits must be 0.
 
 # %%

@@ -60,7 +60,7 @@ pd.DataFrame([images.class_counts() for images in pools.values()], index=list(po
 
 # %%
 def draw_prompts(images, columns=5):
-    """A row a class, each image above its prompt."""
+    """Plot one row per class, each image above its prompt."""
     size = (1.75 * columns, 2.4 * len(images.classes))
     figure, axes = plt.subplots(len(images.classes), columns, figsize=size, squeeze=False)
     ordered = images.table.assign(file=images.files).sort_values("sha256")
@@ -95,7 +95,7 @@ pd.DataFrame([pool.compute_ledger(store) for store in stores.values()], index=li
 
 # %% [markdown]
 # ## How far from real images?
-# Each pool against the real test images. No value means anything alone: `floor` is the same measure of
+# Each pool against the real test images. No value means anything alone: `baseline_value` is the same measure of
 # real images against other real images, as many of them. `excess` is their paired difference; an interval
 # that holds 0 shows no difference from real images. The encoder is the embedded one, which needs no
 # download and is blunt: compare generators here, not with published FIDs. A study's `measures.csv` has
