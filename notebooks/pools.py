@@ -95,9 +95,9 @@ pd.DataFrame([pool.compute_ledger(store) for store in stores.values()], index=li
 
 # %% [markdown]
 # ## How far from real images?
-# Each pool against the real test images. No value means anything alone: `baseline_value` is the same measure of
-# real images against other real images, as many of them. `excess` is their paired difference; an interval
-# that holds 0 shows no difference from real images. The encoder is the embedded one, which needs no
+# Each pool against the real test images. `baseline_value` is the real-vs-real baseline: the same measure
+# between two sets of real images of that size. `excess` is the paired difference; an interval that
+# contains 0 shows no difference from real images. The encoder is the embedded one, which needs no
 # download and is blunt: compare generators here, not with published FIDs. A study's `measures.csv` has
 # the same by its own classifier, which sees more.
 
