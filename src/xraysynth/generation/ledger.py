@@ -42,7 +42,7 @@ class Ledger:
         energy_method: How the energy is known: read from counters, or estimated.
         cost_usd: Dollars that the service's answers report.
         cost_usd_per_image: Dollars over the images whose price is known.
-        possible_usd: Dollars that may have been billed besides.
+        possible_usd: Dollars that may have been billed in addition, where an answer did not say.
         peak_rss_mb: Peak of main memory, in MB (10^6 bytes), as all memory here.
         peak_vram_mb: Peak of GPU memory.
         cpu_cores: Processor cores that the process may use.

@@ -34,7 +34,9 @@ class PromptBank:
         return digest(asdict(self) | {"findings": used_findings})
 
     def prompt(self, label: str, index: int, *, seed: int) -> str:
-        """Returns the prompt of image `index` of a class, whatever other images are requested.
+        """Returns the prompt of image `index` of a class.
+
+        The prompt does not depend on which other images are requested.
 
         Args:
             label: The class.

@@ -11,7 +11,7 @@ from xraysynth.generation.images_api.outcomes import ApiError, redact_secrets
 from xraysynth.records import GenerationResult, Request
 
 RESULT_BUFFER_SIZE = 24
-"""Finished images that may wait for the caller besides calls in flight, so that memory is bounded."""
+"""Finished images that may wait for the caller, in addition to calls in flight: a bound of memory."""
 
 
 def stream_results(
