@@ -18,8 +18,8 @@ from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
+from xraysynth.tracking.charts import compute_reliability_bins
 from xraysynth.tracking.runs import arm_from_options, build_run_config
-from xraysynth.tracking.stage_logging import compute_reliability_bins
 
 STAGES = {"generate": 1, "train": 4, "evaluate": 1}
 

@@ -1,15 +1,15 @@
-"""One Weights & Biases run per job, inside the job's folder, closed whatever happens.
+"""Tracking with Weights & Biases: one run per job, in the folder of the job.
 
-`open_run` opens it, and gives None where tracking is disabled; what the job of each stage tells its run
-are `log_...` functions, which are silent without one. `export.read_runs` makes a table of all runs
-without asking a server, and `dashboard` a workspace and a report of them.
+`open_run` opens the run, or gives None where tracking is disabled. Each stage logs its result with a
+`log_...` function, which does nothing without a run. `export.read_runs` makes a table of all runs
+without a server, and `dashboard` makes a W&B workspace and a W&B report of them.
 
-Offline runs of a whole study are sent later, also from a copy of the folder, by
+Offline runs of a whole study can be sent later, also from a copy of the folder:
 
     cd outputs && wandb sync */*/wandb
 
-What is sent holds no absolute path, no name of user or machine, and no secret. Where a source is
-under a data use agreement it holds numbers alone, and no image.
+A run holds no absolute path, no name of a user or machine, and no secret. Where a source is under a
+data use agreement, it holds numbers only, and no image.
 
     >>> from xraysynth import compose
     >>> from xraysynth.jobs.job import Job

@@ -1,4 +1,4 @@
-"""Results as W&B artifacts: what came of what, without the results themselves."""
+"""Results as W&B artifacts: the lineage of results, without the results themselves."""
 
 import json
 from collections.abc import Mapping
@@ -11,14 +11,20 @@ from xraysynth.manifest import Manifest
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """A result as an artifact: its kind, its key and where it lies below paths.output, not itself."""
+    """What W&B stores of a result: its kind, its key and where it lies, but not its files.
+
+    Attributes:
+        kind: Type of the artifact: cohort, lora, pool, classifier, predictions or measures.
+        key: Key of the job, the store or the cohort.
+        metadata: Further facts, such as `folder`, relative to paths.output.
+    """
 
     kind: str
     key: str
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def to_artifact(self) -> Any:
-        """The artifact; the same record makes the same version of it in every run."""
+        """Returns the W&B artifact; equal records make the same version of it in every run."""
         import wandb
 
         artifact = wandb.Artifact(
@@ -30,28 +36,28 @@ class ArtifactRecord:
 
 
 def cohort_artifact(cohort: Manifest) -> ArtifactRecord:
-    """The record of a cohort."""
+    """Returns the record of a cohort, by its digest."""
     return ArtifactRecord("cohort", cohort.digest()[:12])
 
 
 def lora_artifact(key: str) -> ArtifactRecord:
-    """The record of a generator's fine-tuning, by the key of its job."""
+    """Returns the record of a fine-tuned adapter, by the key of the finetune job."""
     return ArtifactRecord("lora", key, {"folder": f"finetune/{key}"})
 
 
 def pool_artifact(store: ImageStore) -> ArtifactRecord:
-    """The record of a pool."""
+    """Returns the record of a pool, by the key of its store."""
     return ArtifactRecord("pool", store.key, {"folder": f"pools/{store.folder.name}"})
 
 
 def log_artifact(run: Any, record: ArtifactRecord) -> None:
-    """The run has made this."""
+    """Records a result as an output of the run."""
     run.log_artifact(record.to_artifact())
 
 
 def use_artifact(run: Any, record: ArtifactRecord) -> None:
-    """The run rests on this.
+    """Records a result as an input of the run.
 
-    It is what `run.use_artifact` does, but offline as well, and without waiting for the server.
+    Unlike `run.use_artifact` of W&B, it works offline and does not wait for the server.
     """
     run._log_artifact(record.to_artifact(), is_user_created=True, use_after_commit=True)

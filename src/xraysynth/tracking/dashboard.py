@@ -1,12 +1,12 @@
-"""A study's W&B workspace and report, made by code: the same views for every study.
+"""A study's W&B workspace and W&B report, made by code: the same views for every study.
 
-Both show the runs of one study. What they plot is what `xraysynth.tracking` logs: `macro_f1` at
-`share` in the history of every training, scores and costs in the summaries, configurations, tables
-and images.
+Both show the runs of one study. They plot what `xraysynth.tracking` logs: `macro_f1` at `share` (the
+synthetic fraction) in the history of every training, scores and costs in the summaries,
+configurations, tables and images.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from xraysynth.tracking.runs import redirect_wandb_files
 
 @dataclass(frozen=True)
 class SavedViews:
-    """Ids, names and addresses of the workspace and the report at W&B; empty where not saved yet."""
+    """Ids, names and addresses of the workspace and the report at W&B; "" until they are saved."""
 
     workspace_id: str = ""
     workspace_name: str = ""
@@ -31,21 +31,30 @@ class SavedViews:
 
 
 def specification(config: Config) -> JsonObject:
-    """Workspace and report as W&B stores them, the same for the same study."""
+    """Returns workspace and report as W&B stores them; equal for equal studies."""
     workspace, report = build_views(config, entity=config.tracking.entity or "")
-    found = {
+    views = {
         "project": config.tracking.project,
         "study": config.study.name,
         "workspace": workspace._to_model().spec.model_dump(mode="json", by_alias=True),
         "report": report._to_model().spec.model_dump(mode="json", by_alias=True),
     }
-    return dict(_drop_none(_with_stable_ids(found, config.study.name)))
+    return dict(_drop_none(_with_stable_ids(views, config.study.name)))
 
 
 def save_views(config: Config, previous: SavedViews) -> SavedViews:
-    """Save both at W&B, over those that are `known`.
+    """Saves workspace and report at W&B.
 
-    The key comes from WANDB_API_KEY alone.
+    Args:
+        config: The configuration of the study.
+        previous: Views saved before, which are overwritten.
+
+    Returns:
+        The saved views, to pass as `previous` the next time.
+
+    Raises:
+        ConfigError: WANDB_API_KEY is not set.
+        XraysynthError: W&B refuses to save them, or does not answer.
     """
     wandb_server.require_api_key()
     redirect_wandb_files(config.output / "cache" / "wandb")
@@ -66,23 +75,24 @@ def save_views(config: Config, previous: SavedViews) -> SavedViews:
 
 
 def build_views(config: Config, *, entity: str) -> tuple[Any, Any]:
-    """The workspace and the report of a study, not saved yet."""
+    """Returns the workspace and the report of a study, not saved yet, in the account `entity`."""
     ws, wr = _import_wandb_workspaces()
     name, project = config.study.name, config.tracking.project
-    panels_of = build_sections(wr)
+    sections = []
+    blocks = [wr.P(_INTRODUCTION), wr.TableOfContents()]
+    for title, panels in build_sections(wr).items():
+        sections.append(ws.Section(name=title, panels=list(panels), is_open=True))
+        blocks += [wr.H1(title), wr.P(SECTION_TEXTS[title]), _panel_grid(wr, name, panels)]
     workspace = ws.Workspace(
         entity=entity,
         project=project,
         name=f"xraysynth {name}",
-        sections=[ws.Section(name=k, panels=list(v), is_open=True) for k, v in panels_of.items()],
+        sections=sections,
         runset_settings=ws.RunsetSettings(
             filters=f"Group = '{name}'",
             pinned_columns=["run:displayName", "run:jobType", f"summary:{SCORE_METRIC}"],
         ),
     )
-    blocks = [wr.P(_INTRODUCTION), wr.TableOfContents()]
-    for title, panels in panels_of.items():
-        blocks += [wr.H1(title), wr.P(SECTION_TEXTS[title]), _panel_grid(wr, name, panels)]
     report = wr.Report(
         project=project,
         entity=entity,
@@ -106,7 +116,7 @@ def _import_wandb_workspaces() -> tuple[Any, Any]:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
         raise DataNotFoundError(
-            "the dashboard is made with wandb-workspaces, which is not installed; install it by "
+            "the dashboard needs wandb-workspaces, which is not installed; run "
             "pip install 'xraysynth[dashboard]'"
         ) from error
     return ws, wr
@@ -121,31 +131,42 @@ _ID_KEYS = ("__id__", "id")
 
 
 def _with_stable_ids(spec: Any, study: str) -> Any:
-    """The specification with ids that depend on the study and their place alone."""
-    names: dict[str, str] = {}
+    """Replaces the random ids of W&B by ids that depend on the study and their position only."""
+    stable_ids: dict[str, str] = {}
+    for generated_id in _iter_generated_ids(spec):
+        stable_ids.setdefault(generated_id, short_digest([study, len(stable_ids)]))
+    return _replace_ids(spec, stable_ids)
 
-    def collect(value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                if key in _ID_KEYS and isinstance(item, str) and _GENERATED_ID.fullmatch(item):
-                    names.setdefault(item, short_digest([study, len(names)]))
-        for item in value.values() if isinstance(value, Mapping) else value:
-            if isinstance(item, Mapping | list):
-                collect(item)
 
-    def rename(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: rename(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [rename(item) for item in value]
-        return names.get(value, value) if isinstance(value, str) else value
+def _iter_generated_ids(value: Any) -> Iterator[str]:
+    """Yields the ids in nested JSON; those of an object come before those inside it."""
+    children = value
+    if isinstance(value, Mapping):
+        children = value.values()
+        for key, item in value.items():
+            if key in _ID_KEYS and isinstance(item, str) and _GENERATED_ID.fullmatch(item):
+                yield item
+    for child in children:
+        if isinstance(child, Mapping | list):
+            yield from _iter_generated_ids(child)
 
-    collect(spec)
-    return rename(spec)
+
+def _replace_ids(value: Any, stable_ids: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _replace_ids(item, stable_ids) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replace_ids(item, stable_ids) for item in value]
+    return stable_ids.get(value, value) if isinstance(value, str) else value
 
 
 def _drop_none(value: Any) -> Any:
-    """Without entries that are None, as W&B leaves them out too."""
-    if isinstance(value, Mapping):
-        return {k: _drop_none(v) for k, v in value.items() if v is not None}
-    return [_drop_none(item) for item in value] if isinstance(value, list) else value
+    """Drops entries of objects that are None, as W&B does when it stores them."""
+    if isinstance(value, list):
+        return list(map(_drop_none, value))
+    if not isinstance(value, Mapping):
+        return value
+    entries = {}
+    for key, item in value.items():
+        if item is not None:
+            entries[key] = _drop_none(item)
+    return entries

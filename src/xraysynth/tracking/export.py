@@ -1,11 +1,13 @@
-"""Runs as a table for pandas: from the run.json of every job, or from the CSV of W&B's web page.
+"""Runs as a pandas table, from the run.json of every job or from a CSV exported from W&B.
 
-`read_runs` gives a row a run. `config.arm.share` and the like say what a run was, `summary.test/macro_f1`
-and the like what came of it. It asks no server.
+`read_runs` returns one row per run, and asks no server. Columns such as
+`config.arm.synthetic_fraction` hold the configuration of a run, and columns such as
+`summary.test/macro_f1` its result.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,21 @@ from xraysynth.tracking.runs import arm_from_options, build_tags
 from xraysynth.tracking.summaries import Summary, summarize, summarize_cost, summarize_reading
 
 RUN_COLUMNS = ("name", "group", "job_type", "tags", "state")
-"""What every run has, before its `config.` and `summary.` columns."""
+"""Columns of every run, before its `config.` and `summary.` columns."""
 
 RECORDS_GLOB = "*/*/run.json"
-"""Where the records of a study's jobs lie below paths.output."""
+"""Pattern of the records of a study's jobs, below paths.output."""
 
 _STATES = {"done": "finished", "failed": "failed", "running": "unfinished"}
 _CONFIG_FIELDS = frozenset(
-    [field.name for field in fields(Config)]
-    + ["arm", "environment", "job", "credentialed"]  # `tracking.runs.described`
-    + ["class_counts", "max_steps", "recipe"]  # what the classifier was made with, by Lightning
+    [
+        *Config.__dataclass_fields__,
+        *("arm", "environment", "job", "credentialed"),  # `tracking.runs.build_run_config`
+        *("class_counts", "max_steps", "recipe"),  # arguments of the classifier, by Lightning
+    ]
 )
+"""First words of the names of configuration columns; W&B exports them without `config.`."""
+
 _WEB_COLUMNS = {
     "Name": "name",
     "Group": "group",
@@ -42,53 +48,66 @@ _WEB_ONLY_COLUMNS = ["Agent", "Created", "ID", "Notes", "Runtime", "Sweep", "Use
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """Jobs of a folder of outputs, tracked or not, or runs of a CSV that W&B's runs table was exported to.
+    """Reads the runs of a study as a table with one row per run.
 
-    `state` is finished, failed, or, of a job that is still at work or was killed, unfinished; such a
-    job has no summary. The page leaves columns out of its CSV that it does not show: `group` and
-    `job_type` are then missing. Raises `DataNotFoundError` where there is no job, and
-    `XraysynthError` naming a record that is damaged.
+    Args:
+        path: The folder paths.output of a study, tracked or not, or a CSV file that W&B's runs
+            table was exported to. W&B exports only columns that it shows: `group` and `job_type`
+            may then be empty.
+
+    Returns:
+        The columns `RUN_COLUMNS`, then `config.` and `summary.` columns by name. `state` is
+        finished, failed or, for a job that is running or was killed, unfinished; an unfinished job
+        has no summary.
+
+    Raises:
+        DataNotFoundError: There is no job, or the file is no table of runs.
+        XraysynthError: A run.json is damaged; the error names it.
     """
     path = Path(path)
     if path.is_dir():
         runs = _table_rows(path)
         if not runs:
             raise DataNotFoundError(
-                f"{path.absolute()}: no job ({RECORDS_GLOB}); name the folder paths.output of a study "
-                "that was run"
+                f"{path.absolute()} holds no job ({RECORDS_GLOB}); name the folder paths.output of a "
+                "study that was run"
             )
         return _order_columns(pd.json_normalize(runs))
     if not path.is_file():
         raise DataNotFoundError(
-            f"{path.absolute()}: neither a folder of outputs nor a CSV exported from W&B"
+            f"{path.absolute()} is neither a folder of outputs nor a CSV file; name the folder "
+            "paths.output of a study, or the CSV exported from W&B"
         )
     return _order_columns(_read_web_csv(path))
 
 
 def _order_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """First what every run has, then configuration and summary by name."""
-    return table.reindex(columns=[*RUN_COLUMNS, *sorted(set(table) - set(RUN_COLUMNS))])
+    """Puts the columns of every run first, then the others by name."""
+    other_columns = sorted(set(table) - set(RUN_COLUMNS))
+    return table.reindex(columns=[*RUN_COLUMNS, *other_columns])
 
 
 def _read_web_csv(path: Path) -> pd.DataFrame:
+    """Reads the export of W&B's runs table, and names its columns as this module does."""
     table = pd.read_csv(path)
     if "Name" not in table:
         raise DataNotFoundError(
-            f"{path}: no column Name, so this is no table of runs, but has {format_some(table.columns)}; "
+            f"{path} is no table of runs: it has no column Name, but {format_some(table.columns)}; "
             "export the runs table, not a chart"
         )
     table = table.drop(columns=_WEB_ONLY_COLUMNS, errors="ignore")
-    table = table.rename(columns={name: _column_name(name) for name in table})
+    table = table.rename(columns=_column_name)
     if "tags" in table:
-        table["tags"] = [_split_tags(text) for text in table["tags"]]
+        table["tags"] = list(map(_split_tags, table["tags"]))
     return table
 
 
 def _column_name(column: str) -> str:
-    """The page puts configuration and summary side by side under their bare names."""
+    """Returns our name of a column of W&B, which names configuration and summary without prefix."""
     if column in _WEB_COLUMNS:
         return _WEB_COLUMNS[column]
-    return f"{'config' if column.split('.')[0] in _CONFIG_FIELDS else 'summary'}.{column}"
+    is_config = column.split(".")[0] in _CONFIG_FIELDS
+    return f"config.{column}" if is_config else f"summary.{column}"
 
 
 def _split_tags(tags: Any) -> list[str]:
@@ -96,9 +115,9 @@ def _split_tags(tags: Any) -> list[str]:
 
 
 def _load_records(output: Path) -> list[RunRecord]:
-    """What run.json says of every job, the earliest first."""
-    records = [_load_record(path) for path in output.glob(RECORDS_GLOB)]
-    return sorted(records, key=lambda record: (record.started, record.stage, record.key))
+    """Loads the records of all jobs, the earliest first."""
+    records = map(_load_record, output.glob(RECORDS_GLOB))
+    return sorted(records, key=attrgetter("started", "stage", "key"))
 
 
 def _load_record(path: Path) -> RunRecord:
@@ -106,17 +125,19 @@ def _load_record(path: Path) -> RunRecord:
         return RunRecord.read(path.parent)
     except ValueError:
         raise XraysynthError(
-            f"{path}: damaged, so that it cannot be read; copy it again, or remove its folder, and "
-            "the job is done again"
+            f"{path} is damaged and cannot be read; copy it again, or delete its folder and run the "
+            "job again"
         ) from None
 
 
 def _table_rows(output: Path) -> list[JsonObject]:
-    """Jobs as nested dictionaries, as W&B's own interface gives its runs."""
-    records, scrubber = _load_records(output), Scrubber.from_folders(output.absolute().parent)
+    """Returns jobs as nested dictionaries, like the runs that the W&B API returns."""
+    records = _load_records(output)
     ledgers = _ledgers_by_pool(records)
-    return [
-        {
+    scrubber = Scrubber.from_folders(output.absolute().parent)
+    rows: list[JsonObject] = []
+    for record in records:
+        row = {
             "name": f"{record.stage}-{record.key}",
             "group": record.config["study"]["name"],
             "job_type": record.stage,
@@ -125,34 +146,42 @@ def _table_rows(output: Path) -> list[JsonObject]:
             "config": scrubber.scrub_values(record.config) | _job_config(record),
             "summary": _summarize_record(record, output, ledgers),
         }
-        for record in records
-    ]
+        rows.append(row)
+    return rows
 
 
 def _job_config(record: RunRecord) -> JsonObject:
-    """What a run says of its job besides the options."""
-    facts = {"job": record.key, "environment": record.environment}
-    return facts | (
-        {"arm": asdict(arm_from_options(record.config))} if record.stage == "train" else {}
-    )
+    """Returns the entries that a run's configuration has in addition to the options."""
+    entries: dict[str, Any] = {"job": record.key, "environment": record.environment}
+    if record.stage == "train":
+        entries["arm"] = asdict(arm_from_options(record.config))
+    return entries
 
 
 def _summarize_record(
     record: RunRecord, output: Path, ledgers: Mapping[str, JsonObject]
 ) -> Summary:
-    """Of a training on a single pool with what its images cost, of a reading with its table."""
+    """Returns the summary of a job.
+
+    A training on a single pool has the cost of its images, and a reader study its results.
+    """
     summary = summarize(record.stage, record.result)
-    pools = record.identity.get("mix", {}).get("pools", {})
-    if len(pools) == 1 and record.state == "done":
-        ((name, key),) = pools.items()
+    if record.state != "done":
+        return summary
+    pools = list(record.identity.get("mix", {}).get("pools", {}).items())
+    if len(pools) == 1:
+        name, key = pools[0]
         summary |= summarize_cost(ledgers.get(f"{name}-{key}", {}))
-    reading = output / record.stage / record.key / "results.parquet"
-    if record.stage == "review_analyse" and record.state == "done" and reading.is_file():
-        summary |= summarize_reading(pd.read_parquet(reading))
+    reader_results = output / record.stage / record.key / "results.parquet"
+    if record.stage == "review_analyse" and reader_results.is_file():
+        summary |= summarize_reading(pd.read_parquet(reader_results))
     return summary
 
 
 def _ledgers_by_pool(records: Sequence[RunRecord]) -> dict[str, JsonObject]:
-    """The last ledger of each pool, by the name of its folder."""
-    results = [record.result for record in records if record.stage == "generate"]
-    return {Path(r["pool"]).name: r["ledger"] for r in results if "ledger" in r}
+    """Returns the last ledger of each pool, by the name of its folder."""
+    ledgers = {}
+    for record in records:
+        if record.stage == "generate" and "ledger" in record.result:
+            ledgers[Path(record.result["pool"]).name] = record.result["ledger"]
+    return ledgers

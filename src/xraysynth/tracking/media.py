@@ -1,5 +1,6 @@
 """Images and tables of a W&B run."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,40 +9,52 @@ from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
 
 IMAGES_PER_CLASS = 8
-"""Images of a class in a W&B table, in the order of their hashes: none is picked."""
+"""Images of a class in a W&B table. The order of their hashes selects them, so none is picked."""
 
 
 def can_show_images(run: Any) -> bool:
-    """Images of, or learned from, data under a use agreement reach no third party."""
+    """Returns False where a source is under a data use agreement.
+
+    Neither its images nor images of generators fine-tuned on them may reach a third party.
+    """
     return not run.config["credentialed"]
 
 
 def sample_images(images: Manifest) -> Iterator[tuple[Path, Any]]:
-    """A few images of each class, in the order of their hashes."""
-    chosen = images.table.sort_values("sha256").groupby("label").head(IMAGES_PER_CLASS)
-    for row in chosen.sort_values(["label", "sha256"]).itertuples():
+    """Yields (file, row of the manifest) of `IMAGES_PER_CLASS` images of each class."""
+    sample = images.table.sort_values("sha256").groupby("label").head(IMAGES_PER_CLASS)
+    for row in sample.sort_values(["label", "sha256"]).itertuples():
         yield images.folder / str(row.path), row
 
 
 def to_wandb_image(pixels: Any, caption: str | None = None) -> Any:
-    """A file, whose name goes with it, or pixels `(H, W)` uint8, as real images have to be."""
+    """Returns a W&B image.
+
+    Args:
+        pixels: A file, whose name W&B then stores, or pixels `(H, W)` uint8. Real images must be
+            pixels, since their file names may identify patients.
+        caption: Text below the image.
+    """
     import wandb
 
     return wandb.Image(str(pixels) if isinstance(pixels, Path) else pixels, caption=caption)
 
 
 def to_wandb_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    """Rows under their columns."""
+    """Returns a W&B table; each row has one value per column."""
     import wandb
 
-    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+    return wandb.Table(columns=list(columns), data=list(map(list, rows)))
+
+
+def frame_to_table(frame: Any) -> Any:
+    """Converts a data frame to a W&B table; NaN and <NA> become None."""
+    return to_wandb_table(list(frame.columns), json.loads(frame.to_json(orient="values")))
 
 
 def log_tables(run: Any, tables: Mapping[str, Sequence[object]]) -> None:
-    """Records of one class as a table, by its name."""
+    """Logs sequences of records as tables, by name; a column per field of the records' class."""
     for name, records in tables.items():
         rows = to_json(records)
         columns = list(rows[0]) if rows else []
-        run.log(
-            {name: to_wandb_table(columns, [[row[column] for column in columns] for row in rows])}
-        )
+        run.log({name: to_wandb_table(columns, [list(row.values()) for row in rows])})

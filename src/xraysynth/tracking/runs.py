@@ -1,9 +1,9 @@
-"""A W&B run: what it is told about a job, and what it keeps to itself."""
+"""A W&B run: how it is opened, the configuration that it is given, and what stays private."""
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +16,15 @@ from xraysynth.privacy import REDACTED, Scrubber
 from xraysynth.records import JsonObject, from_json, to_json
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
 
 @contextmanager
 def open_run(config: Config, job: Job) -> Iterator[Any]:
-    """The W&B run of a job, grouped by study; None where tracking is disabled.
+    """Opens the W&B run of a job, in the group of its study; None where tracking is disabled.
 
-    All files stay below the job's folder. The run is closed in any case, or the jobs of a multirun
-    become one run.
+    All files stay below the folder of the job. The run is finished even if the job fails: otherwise
+    the jobs of a multirun would become one run.
     """
     if config.tracking.mode is TrackingMode.disabled:
         yield None
@@ -55,19 +55,19 @@ def open_run(config: Config, job: Job) -> Iterator[Any]:
 
 
 def redirect_wandb_files(folder: Path) -> None:
-    """Make W&B write below this folder, and report nothing but runs.
+    """Makes W&B write below this folder, and send nothing but runs.
 
-    Left alone, images of offline tables land in the home folder.
+    By default, W&B writes the images of offline tables to the home folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("DATA", "CACHE", "CONFIG"):
         os.environ[f"WANDB_{name}_DIR"] = str(folder / name.lower())
-    os.environ["WANDB_SILENT"] = "true"  # its address and hints would mix with the progress
-    os.environ["WANDB_ERROR_REPORTING"] = "false"  # its reports to W&B hold paths of this machine
+    os.environ["WANDB_SILENT"] = "true"  # addresses and hints would disturb the progress bar
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # error reports hold paths of this machine
 
 
 def _wandb_settings() -> Any:
-    """Settings that leave out what W&B would find out about the machine, and the time that takes."""
+    """Settings by which W&B does not collect facts about the machine, which also saves time."""
     import wandb
 
     return wandb.Settings(
@@ -75,7 +75,7 @@ def _wandb_settings() -> Any:
         save_code=False,
         symlink=False,  # a copy that follows links would hold every run twice
         host="",
-        disable_git=True,  # its address may hold a token; the commit is known already
+        disable_git=True,  # the remote's address may hold a token
         git_commit=collect_environment().git.removesuffix("-dirty") or None,
         x_disable_stats=True,
         x_disable_machine_info=True,
@@ -84,7 +84,10 @@ def _wandb_settings() -> Any:
 
 
 def _make_portable(run: Any, output: Path) -> None:
-    """Artifacts of offline runs name their files from `output`, so that they survive a move."""
+    """Makes the artifacts of an offline run name their files relative to `output`.
+
+    So the folder can be moved before the run is sent.
+    """
     log = run._log_artifact
 
     def log_artifact(artifact: Any, *args: Any, **options: Any) -> Any:
@@ -97,26 +100,37 @@ def _make_portable(run: Any, output: Path) -> None:
 
 
 def build_run_config(config: Config, job: Job) -> JsonObject:
-    """The configuration as it may be sent, with the arm it describes and what it runs on."""
-    plain = config.to_dict()
-    options: JsonObject = redact_secrets(
-        Scrubber.from_folders(config.output.absolute().parent).scrub_values(plain)
-    )
+    """Returns the configuration that W&B may store: without secrets, absolute paths and names.
+
+    The key of the job, its environment, whether a source is `credentialed`, and the arm that a
+    training belongs to are added.
+    """
+    options = config.to_dict()
+    scrubber = Scrubber.from_folders(config.output.absolute().parent)
+    run_config: dict[str, Any] = redact_secrets(scrubber.scrub_values(options))
+    run_config["job"] = job.key
+    run_config["environment"] = to_json(collect_environment())
     sources = (*config.sources(), *config.test_sources())
-    facts = {
-        "job": job.key,
-        "environment": to_json(collect_environment()),
-        "credentialed": any(source.credentialed for source in sources),
-    }
-    described_arm = {"arm": asdict(arm_from_options(plain))} if job.stage == "train" else {}
-    return {**options, **facts, **described_arm}
+    run_config["credentialed"] = any(source.credentialed for source in sources)
+    if job.stage == "train":
+        run_config["arm"] = asdict(arm_from_options(options))
+    return run_config
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What tells the arms of a study apart; those of a `series` differ by fraction and seed alone.
+    """How an arm differs from the other arms of its study; the fields are columns in W&B.
 
-    The fields are columns of the W&B dashboard. `share` is the former name of `synthetic_fraction`.
+    Attributes:
+        series: Name of the arms that differ from this one in synthetic fraction and seed only.
+        generator: Generators, joined by "+"; "real only" or "duplicate real" without any.
+        synthetic_fraction: Synthetic images per training image.
+        share: Former name of `synthetic_fraction`, with the same value.
+        mode: How synthetic images come in.
+        control: Which control arm it is; "none" for an arm of interest.
+        real_fraction: Fraction of the real train split that is used.
+        left_out: Data set that is neither trained nor validated on.
+        seed: Seed of the training.
     """
 
     series: str
@@ -131,21 +145,16 @@ class Arm:
 
 
 def arm_from_options(options: JsonObject) -> Arm:
-    """The arm that a training is, from its configuration as plain values, also of an earlier version."""
+    """Returns the arm of a training.
+
+    Args:
+        options: The configuration as plain values, also of an earlier version.
+    """
     data = from_json(DataRecipe, with_current_names(options["data"], "data", warn=False))
-    images = "+".join(options["generator"]) if data.synthetic_fraction else "real only"
-    images = "duplicate real" if data.control is Control.duplicate else images
-    mixed = 0 < data.synthetic_fraction < 1 and data.mode is not MixMode.replace
-    matched = data.control is Control.size_matched
-    notes = {
-        data.mode.value: mixed,
-        "labels permuted": data.control is Control.permuted,
-        f"{data.real_fraction:.0%} of the real images": data.real_fraction < 1,
-        f"{'size-matched to leaving out' if matched else 'without'} {data.leave_out}": data.leave_out,
-    }
+    generator = _generator_name(data, options["generator"])
     return Arm(
-        series=", ".join([images, *(note for note, holds in notes.items() if holds)]),
-        generator=images,
+        series=_series_name(data, generator),
+        generator=generator,
         synthetic_fraction=data.synthetic_fraction,
         share=data.synthetic_fraction,
         mode=data.mode.value,
@@ -156,24 +165,52 @@ def arm_from_options(options: JsonObject) -> Arm:
     )
 
 
+def _generator_name(data: DataRecipe, generators: Iterable[str]) -> str:
+    """Names where the images come from that are mixed in."""
+    if data.control is Control.duplicate:
+        return "duplicate real"
+    return "+".join(generators) if data.synthetic_fraction else "real only"
+
+
+def _series_name(data: DataRecipe, generator: str) -> str:
+    """Names an arm by its options that are not the default, except fraction and seed."""
+    notes = [generator]
+    if 0 < data.synthetic_fraction < 1 and data.mode is not MixMode.replace:
+        notes.append(data.mode.value)
+    if data.control is Control.permuted:
+        notes.append("labels permuted")
+    if data.real_fraction < 1:
+        notes.append(f"{data.real_fraction:.0%} of the real images")
+    if data.leave_out and data.control is Control.size_matched:
+        notes.append(f"size-matched to leaving out {data.leave_out}")
+    elif data.leave_out:
+        notes.append(f"without {data.leave_out}")
+    return ", ".join(notes)
+
+
 def build_tags(stage: str, options: JsonObject) -> list[str]:
-    """The stage, the sources and generators it worked with, and those of tracking.tags."""
-    generators = [arm_from_options(options).generator] if stage == "train" else options["generator"]
+    """Returns the tags of a run: stage, sources, generators, and those of tracking.tags."""
+    generators = options["generator"]
+    if stage == "train":
+        generators = [arm_from_options(options).generator]
     names = [stage, *options["source"], *generators, *options["tracking"]["tags"]]
-    return list(dict.fromkeys(name[:64] for name in names))  # W&B takes no longer ones
+    return list(dict.fromkeys(name[:64] for name in names))  # W&B takes no longer tag
 
 
 def redact_secrets(value: Any) -> Any:
-    """A configuration without the values of this environment's secrets."""
-    secrets = [v for k, v in os.environ.items() if _SECRET.search(k.upper()) and len(v) >= 8]
+    """Returns a configuration without the values of this environment's secrets.
+
+    A secret is a variable of at least 8 characters whose name holds a word such as KEY or TOKEN.
+    """
     text = json.dumps(value)
-    for secret in secrets:
-        text = text.replace(json.dumps(secret)[1:-1], REDACTED)
+    for name, secret in os.environ.items():
+        if _SECRET_NAME.search(name.upper()) and len(secret) >= 8:
+            text = text.replace(json.dumps(secret)[1:-1], REDACTED)
     return json.loads(text)
 
 
 def lightning_logger(run: Any) -> Any:
-    """The run as a Lightning logger, for the curves of training."""
+    """Returns a Lightning logger that logs the curves of a training to the run; None without one."""
     if run is None:
         return None
     from pytorch_lightning.loggers import WandbLogger

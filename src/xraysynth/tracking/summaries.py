@@ -1,6 +1,6 @@
 """The summary of a W&B run: numbers by name, from a job's result as run.json holds it.
 
-W&B is given the same numbers while a job runs as `read_runs` finds in a folder of outputs later.
+A run is given the same numbers that `export.read_runs` reads from a folder of outputs later.
 Results of earlier versions lack entries, which are left out.
 
     >>> summarize("prepare", {"images": 96, "patients": 90, "near_duplicates": 1, "digest": "b3ce"})
@@ -18,31 +18,47 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Summary = dict[str, float | int | str | None]
-"""Numbers by name, which is a path of `/`."""
+"""Numbers by name; "/" separates the levels of a name."""
 
 COST_FIELDS = ("images_per_hour", "seconds_p50", "cost_usd_per_image", "energy_kwh_per_1000")
-"""What of a pool's ledger stands beside the scores of a classifier trained on it."""
+"""Entries of a pool's ledger that the summary of a training on this pool has, too."""
 
 _SIZE_FIELDS = ("real_images", "real_repeats", "synthetic_images", "test_images", "fit_seconds")
 
 
 def summarize(stage: str, result: JsonObject) -> Summary:
-    """The summary of a finished job; empty for stages whose runs have none."""
+    """Returns the summary of a job.
+
+    Args:
+        stage: Name of the stage; most stages have summaries, the others an empty one.
+        result: The result of the job, also of an earlier version.
+    """
     return _SUMMARIES[stage](result) if stage in _SUMMARIES else {}
 
 
 def summarize_reading(results: "pd.DataFrame") -> Summary:
-    """What holds of all classes in the results of a reading."""
+    """Returns the results of a reader study that count all classes together, with intervals.
+
+    Args:
+        results: One row per result: `class` ("" for all), `generator`, `name`, `value`, `low` and
+            `high`.
+    """
     overall = results[(results["class"] == "") & results["value"].notna()]
     entries: Summary = {}
     for row in json.loads(overall.to_json(orient="records")):
         name = "/".join(filter(None, ("reading", row["generator"], row["name"])))
-        entries |= {name: row["value"]} | {f"{name}/{end}": row[end] for end in ("low", "high")}
+        entries[name] = row["value"]
+        entries[f"{name}/low"] = row["low"]
+        entries[f"{name}/high"] = row["high"]
     return entries
 
 
 def flatten_intervals(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
-    """Intervals as entries of a summary: the value by its name, its low, high and n beside it.
+    """Returns scores with intervals as entries of a summary: value, low, high and n.
+
+    Args:
+        scores: By name, the value of a score, the bounds of its interval, and its n.
+        prefix: Precedes every name.
 
     >>> flatten_intervals({"f1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}}, "test/")
     {'test/f1': 0.5, 'test/f1/low': 0.4, 'test/f1/high': 0.6, 'test/f1/n': 9}
@@ -50,14 +66,22 @@ def flatten_intervals(scores: Mapping[str, JsonObject], prefix: str) -> Summary:
     entries: Summary = {}
     for name, score in scores.items():
         entries[f"{prefix}{name}"] = score["value"]
-        entries |= {f"{prefix}{name}/{end}": score[end] for end in ("low", "high", "n")}
+        for key in ("low", "high", "n"):
+            entries[f"{prefix}{name}/{key}"] = score[key]
     return entries
 
 
 def summarize_cost(ledger: JsonObject) -> Summary:
-    """Entries of a summary from a ledger, as far as it has them."""
-    known = {name: ledger.get(name) for name in (*COST_FIELDS, "seconds", "peak_vram_mb")}
-    return {f"cost/{name}": value for name, value in known.items() if value is not None}
+    """Returns the cost entries of a summary: seconds, US dollars, energy and memory.
+
+    Args:
+        ledger: The ledger of a pool or a fine-tuning; values that it lacks have no entry.
+    """
+    entries: Summary = {}
+    for name in (*COST_FIELDS, "seconds", "peak_vram_mb"):
+        if ledger.get(name) is not None:
+            entries[f"cost/{name}"] = ledger[name]
+    return entries
 
 
 def _select_entries(result: JsonObject, *names: str) -> Summary:
@@ -69,12 +93,11 @@ def _summarize_cohort(result: JsonObject) -> Summary:
 
 
 def _summarize_shortcuts(result: JsonObject) -> Summary:
-    rows = result.get("shortcuts", ())
-    return flatten_intervals({_probe_name(row): row for row in rows}, "shortcut/")
-
-
-def _probe_name(row: JsonObject) -> str:
-    return f"{row.get('target', row.get('question'))}/{row['view']}"
+    scores = {}
+    for row in result.get("shortcuts", ()):
+        target = row.get("target", row.get("question"))  # as earlier versions named it
+        scores[f"{target}/{row['view']}"] = row
+    return flatten_intervals(scores, "shortcut/")
 
 
 def _summarize_lora(result: JsonObject) -> Summary:
@@ -82,48 +105,62 @@ def _summarize_lora(result: JsonObject) -> Summary:
 
 
 def _summarize_pool(result: JsonObject) -> Summary:
-    """Of a shard, whose outcomes are not by class, the images alone."""
-    by_class = result["outcomes"].values() if "ledger" in result else ()
+    entries = _select_entries(result, "images")
+    if "ledger" not in result:
+        return entries  # a shard, whose outcomes are not counted by class
     totals: Counter[str] = Counter()
-    for counts in by_class:
-        totals.update(counts)
-    outcomes = {f"outcome/{name}": number for name, number in totals.items()}
-    return _select_entries(result, "images") | outcomes | summarize_cost(result.get("ledger", {}))
+    for class_outcomes in result["outcomes"].values():
+        totals.update(class_outcomes)
+    for outcome, count in totals.items():
+        entries[f"outcome/{outcome}"] = count
+    return entries | summarize_cost(result["ledger"])
 
 
 def _summarize_training(result: JsonObject) -> Summary:
-    """Test scores, sizes, scores on external test sets, and what the classifier should not tell."""
+    """Returns losses, test scores, numbers of images, external scores, and probes."""
     entries = _last_metrics(result) | flatten_intervals(result.get("scores", {}), "test/")
     entries |= _select_entries(result, *_SIZE_FIELDS)
     for source, scores in result.get("external", {}).items():
         entries |= flatten_intervals(scores, f"external/{source}/")
+    # Earlier versions recorded the probes under other names, which their entries keep.
     probes = result.get("probes") or {}
-    synthetic = probes.get("real_vs_synthetic_auroc", probes.get("told_synthetic"))
-    pointing = probes.get("pointing_game", probes.get("pointing"))
-    if synthetic:
-        entries |= flatten_intervals({"told_synthetic": synthetic}, "probe/")
-    return entries | (
-        flatten_intervals({"pointing": pointing["hits"]}, "probe/") if pointing else {}
-    )
+    auroc = probes.get("real_vs_synthetic_auroc", probes.get("told_synthetic"))
+    if auroc:
+        entries |= flatten_intervals({"told_synthetic": auroc}, "probe/")
+    pointing_game = probes.get("pointing_game", probes.get("pointing"))
+    if pointing_game:
+        entries |= flatten_intervals({"pointing": pointing_game["hits"]}, "probe/")
+    return entries
 
 
 def _last_metrics(result: JsonObject) -> Summary:
-    """Losses and validation scores, as Lightning logs them."""
+    """Returns losses and scores of the last validation, under the names that Lightning logs."""
     history = result.get("history") or [{}]
-    return {name: value for name, value in history[-1].items() if "/" in name}
+    entries: Summary = {}
+    for name, value in history[-1].items():
+        if "/" in name:
+            entries[name] = value
+    return entries
 
 
 def _summarize_evaluation(result: JsonObject) -> Summary:
-    """What holds of all classes."""
-    overall = {_measure_name(row): row for row in result.get("measures", ()) if not row["label"]}
-    fidelity = [row for row in result.get("faithfulness", ()) if not row["label"]]
-    overall |= {"faithfulness": fidelity[0]} if fidelity else {}
-    tested = {k: v for k, v in result.get("tested_on", {}).items() if isinstance(v, Mapping)}
-    return flatten_intervals(overall, "") | flatten_intervals(tested, "tested_on/")
+    """Returns the measures of all classes together, and scores with the pool as test set."""
+    overall = {}
+    for row in result.get("measures", ()):
+        if not row["label"]:
+            overall[_measure_name(row)] = row
+    for row in result.get("faithfulness", ()):
+        if not row["label"]:
+            overall.setdefault("faithfulness", row)
+    tested_on = {}
+    for name, score in result.get("tested_on", {}).items():
+        if isinstance(score, Mapping):
+            tested_on[name] = score
+    return flatten_intervals(overall, "") | flatten_intervals(tested_on, "tested_on/")
 
 
 def _measure_name(row: JsonObject) -> str:
-    """A name that tells encoders apart: some metrics carry theirs, others do not."""
+    """Returns a name with the encoder, which some metrics have in their name already."""
     metric, encoder = row["metric"], row["encoder"]
     return str(metric if encoder in metric else f"{metric} ({encoder})")
 

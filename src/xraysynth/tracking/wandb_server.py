@@ -1,4 +1,4 @@
-"""The W&B server, for what is no run."""
+"""The W&B server: its key, its account, and its errors."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from xraysynth.errors import ConfigError, XraysynthError
 
 @contextmanager
 def convert_wandb_errors() -> Iterator[None]:
-    """Turns what W&B refuses, or a server that is not there, into a `XraysynthError`."""
+    """Turns errors of W&B, refused or without an answer, into an `XraysynthError` with a remedy."""
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
@@ -18,22 +18,22 @@ def convert_wandb_errors() -> Iterator[None]:
         yield
     except (wandb.Error, WandbApiFailedError) as error:
         raise XraysynthError(
-            f"W&B did not take the dashboard: {error}; it is on disk, and can be saved again when "
-            "WANDB_API_KEY, tracking.entity and tracking.project are right"
+            f"W&B has not saved the dashboard: {error}; the dashboard is on disk: correct "
+            "WANDB_API_KEY, tracking.entity and tracking.project, and run the command again"
         ) from error
 
 
 def require_api_key() -> None:
-    """Raises `ConfigError` without a key in the environment: one from a file is not taken."""
+    """Raises `ConfigError` if WANDB_API_KEY is not set; keys in files are not used."""
     if not os.environ.get("WANDB_API_KEY"):
         raise ConfigError(
-            "saving the dashboard at W&B needs a key in the environment variable WANDB_API_KEY; "
-            "or write it to disk alone with tracking=offline"
+            "saving the dashboard at W&B needs a key in the environment variable WANDB_API_KEY; set "
+            "it, or write the dashboard to disk only with tracking=offline"
         )
 
 
 def resolve_entity(config: Config) -> str:
-    """Whose project it is: tracking.entity, or who the key belongs to."""
+    """Returns the account of the project: tracking.entity, or the account of the key."""
     if config.tracking.entity:
         return config.tracking.entity
     import wandb
