@@ -233,11 +233,11 @@ def test_the_new_name_of_an_option_works_as_any_other():
 def test_an_option_under_both_its_names_is_refused(share):
     with pytest.raises(
         ConfigError,
-        match=r"data.portion is called data.synthetic_fraction now and both are given; leave",
+        match=r"data.portion is called data.synthetic_fraction now and both are given; remove",
     ):
         compose(["data.portion=0.5", f"data.synthetic_fraction={share}"])
     with pytest.raises(
-        ConfigError, match=r"lora.dimension is called .* now and both are given; leave"
+        ConfigError, match=r"lora.dimension is called .* now and both are given; remove"
     ):
         compose(["generator=sd_lora", f"{LORA}.dimension=2", f"{LORA}.rank=2"])
 

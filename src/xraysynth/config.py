@@ -1,7 +1,7 @@
-"""The schema of all options, and the plug-ins that they describe.
+"""The schema of all options, and the construction of the plug-ins that they describe.
 
-A package owns the options that it reads (its `recipe`); here are those of the stages and of what reads
-the whole configuration: paths, study, tracking.
+The options of a package are in its module `recipe`. This module holds the options of stages, of paths
+and of tracking, and the deprecated names of options.
 """
 
 import math
@@ -43,18 +43,18 @@ from xraysynth.training.recipe import (
     TrainerRecipe,
 )
 
-if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     from xraysynth.data.sources.base import Source
     from xraysynth.generation.generators.base import Generator
 
 PLUGIN_GROUPS = ("source", "generator")
-"""Groups whose options are classes of their own; several can be selected at once."""
+"""Groups of plug-ins, each with a class and options of its own; several can be selected at once."""
 
 CONFIG_GROUPS = ("source", "generator", "prompts", "classifier", "tracking", "experiment")
-"""Groups of options that are chosen by name."""
+"""Groups whose options are selected by name: `group=option`."""
 
 TEST_SOURCE = "test_source"
-"""A second choice among the sources: external test sets."""
+"""Section of the sources that are selected as external test sets."""
 
 
 class TrackingMode(Enum):
@@ -67,7 +67,7 @@ class TrackingMode(Enum):
 
 @dataclass(frozen=True)
 class Paths:
-    """`output` takes everything that is made; `data` is where presets look for data sets."""
+    """Folders: all results are written to `output`; presets look for data sets in `data`."""
 
     output: str = "outputs"
     data: str = "data"
@@ -83,14 +83,15 @@ PriceUsd = Annotated[float, Rule("be 0 or more", lambda usd: 0 <= usd < math.inf
 
 @dataclass(frozen=True)
 class Study:
-    """Every generator x share x mode x seed, for each of `real_fractions` of the real images.
+    """Every generator x synthetic fraction x mode x seed, for each of `real_fractions` of the real images.
 
-    Share 0 is the real-only arm and is always run. `controls` are arms without anything to learn
-    from a generator: duplicate repeats real images instead of adding synthetic ones, permuted deals
-    out the labels of the synthetic images anew. `leave_one_source_out` trains on real images of all
-    data sets but one, for each of them, and beside it on as many images drawn from all. Up to
-    `workers` jobs run at once, in processes of their own; one GPU wants one. `machine_usd_per_hour`
-    turns the seconds of generators that compute here into dollars in the report.
+    The synthetic fraction 0 is the real-only arm, which is always run. `controls` are arms in which
+    the generator has nothing to teach: duplicate repeats real images instead of adding synthetic
+    ones, permuted shuffles the labels of the synthetic images. `leave_one_source_out` trains on the
+    real images of all sources but one, for each of them, and for comparison on the same number of
+    images from all sources. Up to `workers` jobs run at once, each in a process; use one per GPU.
+    `machine_usd_per_hour` converts the seconds of generators that run on this machine into dollars in
+    the report.
     """
 
     name: Annotated[str, FOLDER_NAME] = "study"
@@ -111,7 +112,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Weights & Biases; the key comes from the environment (WANDB_API_KEY) alone."""
+    """Weights & Biases; its key is read only from the environment (WANDB_API_KEY)."""
 
     mode: TrackingMode = TrackingMode.offline
     project: str = "xraysynth"
@@ -121,11 +122,12 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a stage may read. `seed` is the seed of training; splits and pools have their own.
+    """All options. `seed` is the seed of training; splits and pools have seeds of their own.
 
-    `test_source` holds sources of external test images. `plan` makes `xraysynth study` say what it
-    would do, and do nothing. `real`, `synthetic` and `trained_on` are
-    folders of images for `xraysynth evaluate` without a study.
+    `source` and `test_source` hold the options of the selected sources and external test sets,
+    `generator` those of the selected generators, by name. With `plan`, `xraysynth study` prints what it
+    would do and stops. `real`, `synthetic` and `trained_on` are folders of images for
+    `xraysynth evaluate` without a study.
     """
 
     classes: Annotated[
@@ -161,48 +163,73 @@ class Config:
 
     @property
     def output(self) -> Path:
-        """The folder that takes everything that is made."""
+        """The folder that all results are written to."""
         return Path(self.paths.output)
 
     def to_dict(self) -> dict[str, Any]:
-        """The resolved configuration as JSON-serialisable values."""
+        """Return the configuration as JSON-serialisable values."""
         plain: dict[str, Any] = to_json(self)
         return plain
 
     def sources(self) -> "list[Source]":
-        """The selected sources."""
+        """Build the selected sources.
+
+        Raises:
+            ConfigError: An option of a source is wrong (`build_plugin`).
+        """
         return [build_plugin("source", key, node) for key, node in self.source.items()]
 
     def test_sources(self) -> "list[Source]":
-        """The selected sources of external test images."""
-        found = self.test_source.items()
-        return [build_plugin("source", key, node, selected_as=TEST_SOURCE) for key, node in found]
+        """Build the sources that are selected as external test sets.
+
+        Raises:
+            ConfigError: An option of a source is wrong (`build_plugin`).
+        """
+        nodes = self.test_source.items()
+        return [build_plugin("source", key, node, selected_as=TEST_SOURCE) for key, node in nodes]
 
     def generators(self) -> "dict[str, Generator]":
-        """The selected generators by name."""
-        built = [build_plugin("generator", key, node) for key, node in self.generator.items()]
-        return {generator.name: generator for generator in built}
+        """Build the selected generators: name -> generator.
+
+        Raises:
+            ConfigError: An option of a generator is wrong (`build_plugin`).
+        """
+        generators = {}
+        for key, node in self.generator.items():
+            generator: Generator = build_plugin("generator", key, node)
+            generators[generator.name] = generator
+        return generators
 
 
 def build_plugin(group: str, key: str, node: Any, *, selected_as: str = "") -> Any:
-    """The plug-in that a node of a group describes, its values checked against its constructor."""
+    """Build a plug-in from its options.
+
+    Args:
+        group: Group of the plug-in: "source" or "generator".
+        key: Name of the plug-in in its group.
+        node: Its options with the class in `_target_`; without a class it is not selected.
+        selected_as: Section of the configuration, if it is not named like the group (`TEST_SOURCE`).
+
+    Raises:
+        ConfigError: The plug-in is not selected, its class cannot be imported, or options are unknown,
+            missing or wrong.
+    """
     from hydra.utils import get_class
 
-    at = f"{selected_as or group}.{key}"
+    section = selected_as or group
     if not isinstance(node, Mapping) or "_target_" not in node:
-        selected_as = selected_as or group
         raise ConfigError(
-            f"{at} is set, but {selected_as}={key} is not selected; select it with "
-            f"'{selected_as}={key}' or '{selected_as}=[…,{key}]' (there is "
+            f"{section}.{key} is set, but {section}={key} is not selected; select it with "
+            f"'{section}={key}' or '{section}=[…,{key}]' (the options are "
             f"{', '.join(list_group_options(group))})"
         )
-    target = current_name(node["_target_"])
+    options = dict(node)
+    target = current_name(options.pop("_target_"))
     try:
-        kind = get_class(target)
-    except Exception as error:  # whatever a module raises while it is imported
-        raise ConfigError(f"{at}._target_: {error}") from error
-    values = {name: value for name, value in node.items() if name != "_target_"}
-    return from_options(kind, with_current_names(values, target), at)
+        plugin_class = get_class(target)
+    except Exception as error:  # the import of a module may raise anything
+        raise ConfigError(f"{section}.{key}._target_: {error}") from error
+    return from_options(plugin_class, with_current_names(options, target), f"{section}.{key}")
 
 
 DEPRECATED_NAMES = {
@@ -213,22 +240,24 @@ DEPRECATED_NAMES = {
     "xraysynth.generators": "xraysynth.generation.generators",
     "xraysynth.sources": "xraysynth.data.sources",
 }
-"""What had another name in the version before, and still goes by it in this one, with a warning.
+"""Name of the previous version, which still works with a warning -> present name.
 
-Options ("data.share"), sections of them, options of a plug-in (after its class), modules of plug-ins.
+Names are of options ("data.share"), sections, options of a plug-in (after its class) and modules of
+plug-ins.
 """
 
 
 def current_name(name: str, *, warn: bool = True) -> str:
-    """The present name of an option, a section or a plug-in's module or class.
+    """Return the present name of an option, a section or a plug-in's module or class.
 
-    Warns (`FutureWarning`) if `name` is the former one, unless `warn` is false: records that were
-    written by an earlier version are read without a warning.
+    Args:
+        name: A present or a deprecated name.
+        warn: Whether a deprecated name causes a `FutureWarning`; false for records of earlier versions.
     """
-    for former, current in DEPRECATED_NAMES.items():
-        if not f"{name}.".startswith(f"{former}."):
+    for deprecated, current in DEPRECATED_NAMES.items():
+        if not f"{name}.".startswith(f"{deprecated}."):
             continue
-        renamed = current + name.removeprefix(former)
+        renamed = current + name.removeprefix(deprecated)
         if warn:
             warnings.warn(
                 f"{name} is called {renamed} now: write {renamed} instead; the old name stops "
@@ -243,40 +272,50 @@ def current_name(name: str, *, warn: bool = True) -> str:
 def with_current_names(
     values: Mapping[str, Any], prefix: str = "", *, warn: bool = True
 ) -> dict[str, Any]:
-    """Options under their present names.
+    """Return options under their present names.
 
-    `at` is the section that the options belong to ("data"), or the class of their plug-in; empty for
-    a whole configuration. Raises `ConfigError` if an option is given under both of its names.
+    Args:
+        values: Name of the option -> value; nested sections are mappings.
+        prefix: Section of the options ("data"), or the class of their plug-in; "" for a whole
+            configuration.
+        warn: Whether deprecated names cause a `FutureWarning`.
+
+    Raises:
+        ConfigError: An option is given under both of its names.
     """
     renamed: dict[str, Any] = {}
     for name, value in values.items():
-        path = f"{prefix}.{name}" if prefix else name
-        current = current_name(path, warn=warn)
-        last = name if current == path else current.rpartition(".")[2]
-        if last in values and last != name:
-            raise given_twice(path, current)
+        full_name = f"{prefix}.{name}" if prefix else name
+        current = current_name(full_name, warn=warn)
+        current_key = name if current == full_name else current.rpartition(".")[2]
+        if current_key in values and current_key != name:
+            raise given_twice(full_name, current)
         if isinstance(value, dict):
             value = with_current_names(value, current, warn=warn)
-        renamed[last] = value
+        renamed[current_key] = value
     return renamed
 
 
-def given_twice(former: str, current: str) -> ConfigError:
-    """The error for an option that is given under its former and its present name."""
-    return ConfigError(f"{former} is called {current} now and both are given; leave {former} out")
+def given_twice(deprecated: str, current: str) -> ConfigError:
+    """Return the error on an option that is given under its deprecated and its present name."""
+    return ConfigError(
+        f"{deprecated} is called {current} now and both are given; remove {deprecated}"
+    )
 
 
 def with_deprecated_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a section under their former names, which the keys of finished jobs contain."""
-    former = {current: name for name, current in DEPRECATED_NAMES.items()}
-    names = {name: former.get(f"{section}.{name}", name).rpartition(".")[2] for name in values}
-    return {names[name]: value for name, value in values.items()}
+    """Return the options of a section under their deprecated names, which job identities contain."""
+    deprecated_names = dict(zip(DEPRECATED_NAMES.values(), DEPRECATED_NAMES, strict=True))
+    renamed = {}
+    for name, value in values.items():
+        full_name = f"{section}.{name}"
+        deprecated = deprecated_names.get(full_name, full_name)
+        renamed[deprecated.rpartition(".")[2]] = value
+    return renamed
 
 
 @cache
 def list_group_options(group: str) -> list[str]:
-    """Names of the options of a config group."""
-    folder = files("xraysynth.conf") / group
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    """List the names of the options of a config group, sorted."""
+    file_names = [file.name for file in (files("xraysynth.conf") / group).iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in file_names if name.endswith(".yaml"))

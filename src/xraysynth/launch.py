@@ -1,5 +1,6 @@
-"""One stage through Hydra: a single run or a multirun, and what is printed in the end."""
+"""Running a stage through Hydra, as a single run or a multirun, and printing its result or error."""
 
+import errno
 import importlib
 import json
 import os
@@ -23,29 +24,34 @@ from xraysynth.jobs.sweeps import JobOutcome, print_summary, validation_score
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
-    """Run a stage with Hydra's command line arguments; the exit code."""
+    """Run a stage with Hydra and print its result.
+
+    Args:
+        stage: Name of the stage's module.
+        arguments: Arguments of the command line after the stage: overrides and options of Hydra.
+
+    Returns:
+        The exit code: 0, 1 after a failure, 2 for wrong options, 130 after an interruption.
+    """
     import hydra
 
     from xraysynth.jobs import launchers
 
     register_schema()
     launchers.register_launchers(stage)
-    # Hydra prints tracebacks of its own unless it is told to let exceptions pass.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [
-        f"xraysynth {stage}",
-        *to_hydra_overrides(arguments, multirun=_is_multirun(arguments)),
-    ]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on, instead of printing them
+    overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments))
+    sys.argv = [f"xraysynth {stage}", *overrides]
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
     task = Task(stage)
     try:
         _require_single_process(stage, arguments)
         main(task)()
     except KeyboardInterrupt:
-        print("interrupted; start it again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
-    except launchers.ConfigAbort as refused:
-        return _print_error(refused.error)
+    except launchers.ConfigAbort as abort:
+        return _print_error(abort.error)
     except Exception as error:
         task.error = _to_xraysynth_error(error, arguments)
     code = _finish_task(task)
@@ -57,24 +63,29 @@ def _is_multirun(arguments: Sequence[str]) -> bool:
 
 
 def _require_single_process(stage: str, arguments: Sequence[str]) -> None:
-    started = distributed.world_size()
-    if started > 1 and (stage == "study" or _is_multirun(arguments)):
-        what = "xraysynth study" if stage == "study" else "-m"
+    process_count = distributed.world_size()
+    if process_count > 1 and (stage == "study" or _is_multirun(arguments)):
+        command = "xraysynth study" if stage == "study" else "-m"
         raise ConfigError(
-            f"{what} starts jobs from one process, and torchrun has started {started}; give each job a "
-            "torchrun of its own, without -m"
+            f"{command} starts jobs from one process, and torchrun has started {process_count}; give "
+            "each job a torchrun of its own, without -m"
         )
 
 
 SHARDED_STAGES = ("generate", "features")
-"""Stages whose work can be done in parts."""
+"""Stages whose work can be divided into shards."""
 
 
 class Task:
-    """What Hydra calls for every job, in whichever process; an error that was foreseen is kept.
+    """The function that Hydra calls for every job, possibly in another process.
 
-    Hydra would print a line of its own about it. The value of a job of a multirun counts as the
-    macro-F1 on validation, for sweepers that optimise it.
+    In a multirun its result counts as the macro-F1 on validation, for sweepers that optimise it.
+
+    Attributes:
+        stage: Name of the stage's module.
+        failed: Whether a single run has ended with the state "failed".
+        error: An error of a single run that the user can cause; it is stored instead of raised
+            because Hydra would print a line of its own about it.
     """
 
     def __init__(self, stage: str) -> None:
@@ -101,9 +112,8 @@ class Task:
                 print(json.dumps(_without_long_entries(result), default=str), flush=True)
             return JobOutcome(result)
         launchers.reset_start_method()
-        result = {"job": hydra.job.num, "overrides": overrides} | self._run_or_record_error(
-            dict_config, overrides
-        )
+        result = self._run_or_record_error(dict_config, overrides)
+        result = {"job": hydra.job.num, "overrides": overrides, **result}
         outcome = JobOutcome(_without_long_entries(result), validation_score(result))
         outcome.write(Path(hydra.runtime.output_dir))
         return outcome
@@ -111,11 +121,13 @@ class Task:
     def _run_stage(self, dict_config: Any, overrides: Sequence[str]) -> ResultLine:
         config = validate_config(dict_config)
         if config.plan and self.stage != "study":
-            raise ConfigError("plan=true is for xraysynth study; other stages would do their work")
+            raise ConfigError(
+                "plan=true is for xraysynth study; remove it, as other stages would do their work"
+            )
         if config.shard.count > 1 and self.stage not in SHARDED_STAGES:
             raise ConfigError(
                 f"shard.count={config.shard.count} is for xraysynth {' and '.join(SHARDED_STAGES)}; "
-                f"leave it out of xraysynth {self.stage}, which does all of its work"
+                f"remove it from xraysynth {self.stage}, which cannot be divided into shards"
             )
         from xraysynth.stages import Workspace
 
@@ -124,14 +136,14 @@ class Task:
         return result
 
     def _run_or_record_error(self, dict_config: Any, overrides: Sequence[str]) -> ResultLine:
-        """The result, also where it is an error: the other jobs go on."""
+        """Run the stage; return an error as a result, so that the other jobs continue."""
         try:
             return self._run_stage(dict_config, overrides)
         except Exception as error:
             if not isinstance(error, XraysynthError):
                 traceback.print_exc()
-            why = f"{type(error).__name__}: {error}"
-            return {"stage": self.stage, "state": "failed", "error": why}
+            message = f"{type(error).__name__}: {error}"
+            return {"stage": self.stage, "state": "failed", "error": message}
 
 
 def _require_multirun(stage: str, launcher: str) -> None:
@@ -143,31 +155,42 @@ def _require_multirun(stage: str, launcher: str) -> None:
 
 
 def _finish_task(task: Task) -> int:
-    """The exit code, after the results of a multirun have been printed."""
+    """Print the summary of a multirun, and return the exit code."""
     from xraysynth.jobs import launchers
 
-    follower = launchers.MultirunCallback.stop_monitor()
-    if follower is None:
+    monitor = launchers.MultirunCallback.stop_monitor()
+    if monitor is None:
         return int(task.failed)
-    if follower.lines:
-        print_summary(follower.folder, follower.lines)
-    return int(any(line["state"] == "failed" for line in follower.lines))
+    if monitor.lines:
+        print_summary(monitor.folder, monitor.lines)
+    states = [line["state"] for line in monitor.lines]
+    return int("failed" in states)
 
 
 LONG_ENTRIES = (
-    *("history", "scores", "external", "probes", "measures", "diversity", "nearest_similarity"),
-    *("closest", "faithfulness", "confusion_matrix", "tested_on", "appearance", "shortcuts"),
+    "history",
+    "scores",
+    "external",
+    "probes",
+    "measures",
+    "diversity",
+    "nearest_similarity",
+    "closest",
+    "faithfulness",
+    "confusion_matrix",
+    "tested_on",
+    "appearance",
+    "shortcuts",
 )
-"""Entries of a result that are left to run.json."""
+"""Entries of a result that are too long to print; they are in run.json."""
 
 
 def _without_long_entries(result: ResultLine) -> ResultLine:
-    """The result without long tables: those are in run.json."""
-    return {k: v for k, v in result.items() if k not in LONG_ENTRIES}
+    return {name: value for name, value in result.items() if name not in LONG_ENTRIES}
 
 
 def _to_xraysynth_error(error: Exception, arguments: Sequence[str]) -> XraysynthError:
-    """The error as one of ours; one that nobody foresaw is raised as it is."""
+    """Convert an error that the user can cause; raise any other error unchanged."""
     from xraysynth.jobs import launchers
 
     if isinstance(error, XraysynthError):
@@ -182,28 +205,32 @@ def _to_xraysynth_error(error: Exception, arguments: Sequence[str]) -> Xraysynth
 
 
 def _collect_option_errors(arguments: Sequence[str]) -> ConfigError | None:
-    """All that is wrong in a single run: Hydra itself stops at the first."""
+    """The errors of all options of a single run, as Hydra itself stops at the first; None if none.
+
+    Arguments with options of Hydra, such as -m, cannot be composed: only the defaults are checked.
+    """
+    has_hydra_options = any(argument.startswith("-") for argument in arguments)
     try:
-        compose([] if any(word.startswith("-") for word in arguments) else arguments)
-    except ConfigError as every:
-        return every
+        compose([] if has_hydra_options else arguments)
+    except ConfigError as all_errors:
+        return all_errors
     return None
 
 
 def _print_error(error: XraysynthError) -> int:
     kind = "configuration" if isinstance(error, ConfigError) else type(error).__name__
-    if distributed.is_main() or kind != "configuration":  # which all of several processes share
+    if distributed.is_main() or kind != "configuration":  # all processes share their options
         print(f"xraysynth: error ({kind}): {error}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 
 def _explain_os_error(error: OSError) -> XraysynthError:
     remedies = {
-        28: "the disk is full; free some space and start again: what is done is kept",
-        13: "no permission to write there; set paths.output to a folder that can be written",
-        30: "the file system is read-only; set paths.output to a folder that can be written",
+        errno.ENOSPC: "the disk is full; free some space and run it again: finished work is kept",
+        errno.EACCES: "you may not write there; set paths.output to a folder that you can write to",
+        errno.EROFS: "the file system is read-only; set paths.output to a folder that you can write to",
     }
-    remedy = remedies.get(error.errno or 0, "start again when it is mended: what is done is kept")
+    remedy = remedies.get(error.errno or 0, "fix it and run it again: finished work is kept")
     return XraysynthError(f"{error.filename or 'writing'}: {error.strerror}; {remedy}")
 
 

@@ -1,4 +1,4 @@
-"""What must not leave: paths of this machine, names of its user, secrets, ids of patients."""
+"""Removing private data from texts and pages: paths, names of user and machine, secrets, patient ids."""
 
 import getpass
 import json
@@ -14,7 +14,11 @@ from typing import Any
 from xraysynth.errors import PrivacyError, format_some
 
 TEXT_SUFFIXES = (".md", ".csv", ".json", ".html", ".yaml", ".txt")
+"""Suffixes of the files whose text is checked."""
+
 REDACTED = "…"
+"""Text that replaces private data."""
+
 PRIVATE_OPTIONS = ("base_url", "azure_endpoint", "azure_deployment", "entity")
 """Options whose values name servers and accounts."""
 
@@ -22,7 +26,7 @@ _GENERIC_NAMES = (
     *("root", "user", "admin", "ubuntu", "runner", "home", "data"),
     *("localhost", "vm", "node", "server", "worker", "gpu", "cpu"),
 )
-"""Names that tell nobody, and are words of a report."""
+"""Names of users and machines that identify nobody, and that may be words of a report."""
 
 _IMAGE_TAG = re.compile(r"<img\b[^>]*>")
 _DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]+")
@@ -31,65 +35,79 @@ _ABSOLUTE_PATH = re.compile(
     rf"(?:file://|(?<![\w/:<.*~{REDACTED}-]))(?:~/|[A-Za-z]:[\\/]|/)(?:{_PATH_PART}[\\/]+)*({_PATH_PART})[\\/]?"
 )
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL")
+_MIN_SECRET_LENGTH = 8
 _MIN_ID_LENGTH = 6
 
 
 @dataclass(frozen=True)
 class Scrubber:
-    """Takes out `folders`, below which paths become relative, other absolute paths, and `names`."""
+    """Removes private paths and names from texts, pages and options.
+
+    Paths below a private folder become relative, other absolute paths are reduced to their last part,
+    and private names are replaced by `REDACTED`.
+
+    Attributes:
+        folders: Private folders, the longest first.
+        names: Private names, of the user and of the machine.
+    """
 
     folders: tuple[str, ...]
     names: tuple[str, ...]
 
     @classmethod
     def from_folders(cls, *folders: Path) -> "Scrubber":
-        """For these folders, the working directory, and the names of this user and machine."""
-        places = {str(p) for f in (*folders, Path.cwd()) for p in (f.absolute(), f.resolve())}
-        return cls(
-            tuple(sorted(places - {"/"}, key=len, reverse=True)), tuple(sorted(_private_names()))
-        )
+        """Build a scrubber of folders, the working directory, and the names of user and machine."""
+        private_folders = set()
+        for folder in (*folders, Path.cwd()):
+            private_folders |= {str(folder.absolute()), str(folder.resolve())}
+        longest_first = sorted(private_folders - {"/"}, key=len, reverse=True)
+        return cls(tuple(longest_first), tuple(sorted(_private_names())))
 
     def scrub_text(self, text: str) -> str:
-        """Plain text without them."""
+        """Remove private paths and names from plain text."""
         return self._remove_names(self._remove_paths(text))
 
     def scrub_html(self, page: str) -> str:
-        """A page without them; inline data and tags stay whole."""
-        kept = _DATA_URI.findall(page)
-        rest = [self._scrub_markup(piece) for piece in _DATA_URI.split(page)]
-        return "".join(a + b for a, b in zip(rest, [*kept, ""], strict=True))
+        """Remove private paths and names from a page; embedded images and tags stay unchanged."""
+        data_uris = _DATA_URI.findall(page)
+        pieces = list(map(self._scrub_markup, _DATA_URI.split(page)))
+        scrubbed = [pieces[0]]
+        for data_uri, piece in zip(data_uris, pieces[1:], strict=True):
+            scrubbed += [data_uri, piece]
+        return "".join(scrubbed)
 
     def scrub_values(self, value: Any) -> Any:
-        """A configuration without them, and without the names of servers and accounts."""
+        """Remove private paths and names, and the values of `PRIVATE_OPTIONS`, from a configuration."""
         if isinstance(value, Mapping):
             return {name: self.scrub_option(name, item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.scrub_values(item) for item in value]
+            return list(map(self.scrub_values, value))
         if isinstance(value, str) and Path(value).expanduser().is_absolute():
             return self._remove_names(self._scrub_path(value))
         return self.scrub_text(value) if isinstance(value, str) else value
 
     def scrub_option(self, name: str, value: Any) -> Any:
-        """The value of one option; `name` may be dotted."""
-        private = name.rpartition(".")[2] in PRIVATE_OPTIONS
-        return REDACTED if value and private else self.scrub_values(value)
+        """Scrub the value of one option, given its name with or without the section."""
+        is_private = name.rpartition(".")[2] in PRIVATE_OPTIONS
+        return REDACTED if value and is_private else self.scrub_values(value)
 
     def has_private_path(self, text: str) -> bool:
-        """True when a folder, or the home folder, is still named in the text."""
-        home = str(Path.home())
-        return any(
-            _path_pattern(place).search(text) for place in (*self.folders, home) if len(place) > 5
-        )
+        """Return whether a text still names a private folder or the home folder."""
+        for folder in (*self.folders, str(Path.home())):
+            if len(folder) > 5 and _path_pattern(folder).search(text):
+                return True
+        return False
 
     def _remove_paths(self, text: str) -> str:
-        for place in self.folders:
-            text = _path_pattern(place).sub("", text)
+        for folder in self.folders:
+            text = _path_pattern(folder).sub("", text)
         return _ABSOLUTE_PATH.sub(rf"{REDACTED}/\1", text)
 
     def _scrub_path(self, path: str) -> str:
-        """A value that is one path, whatever characters are in it."""
-        inner = self._remove_paths(path)
-        return inner if Path(path).name and inner in path else f"{REDACTED}/{Path(path).name}"
+        """Scrub a value that is one path as a whole, whatever characters it contains."""
+        relative = self._remove_paths(path)
+        name = Path(path).name
+        return relative if name and relative in path else f"{REDACTED}/{name}"
 
     def _remove_names(self, text: str) -> str:
         for name in self.names:
@@ -97,8 +115,11 @@ class Scrubber:
         return text
 
     def _scrub_markup(self, html: str) -> str:
-        parts = re.split(r"(<[^>]*>)", self._remove_paths(html))
-        return "".join(p if p.startswith("<") else self._remove_names(p) for p in parts)
+        """Remove private paths everywhere, and private names outside of tags."""
+        scrubbed = ""
+        for part in re.split(r"(<[^>]*>)", self._remove_paths(html)):
+            scrubbed += part if part.startswith("<") else self._remove_names(part)
+        return scrubbed
 
 
 def _path_pattern(folder: str) -> "re.Pattern[str]":
@@ -106,54 +127,81 @@ def _path_pattern(folder: str) -> "re.Pattern[str]":
 
 
 def _private_names() -> set[str]:
-    found = {socket.gethostname(), socket.gethostname().split(".")[0], Path.home().name}
+    host = socket.gethostname()
+    names = {host, host.split(".")[0], Path.home().name}
     with suppress(OSError, KeyError):  # a container's user may have no name
-        found.add(getpass.getuser())
-    return {name for name in found if len(name) > 1 and name.lower() not in _GENERIC_NAMES}
+        names.add(getpass.getuser())
+    return {name for name in names if len(name) > 1 and name.lower() not in _GENERIC_NAMES}
 
 
 def without_real_images(page: str, generators: Iterable[str]) -> str:
-    """The page with the pictures of these generators, and without any other.
+    """Remove all images from a page except those of the given generators.
 
-    Real radiographs are their owners' to publish: what is not known to be synthetic goes, with its
-    description, which holds a part of its SHA-256.
+    Only their owners may publish real radiographs: every image that is not known to be synthetic is
+    removed with its description, which contains a part of its SHA-256.
+
+    Args:
+        page: The HTML page.
+        generators: Names of the generators, with which the descriptions of their images begin.
     """
     names = [re.escape(name) for name in generators if name not in ("real", "simulated real")]
-    own = re.compile(rf'\balt="(?:{"|".join(names)}), ') if names else None
+    synthetic = re.compile(rf'\balt="(?:{"|".join(names)}), ') if names else None
 
     def redact_unless_synthetic(tag: re.Match[str]) -> str:
-        kept = own is not None and own.search(tag[0])
-        return tag[0] if kept else '<span class="lost">not released</span>'
+        if synthetic is not None and synthetic.search(tag[0]):
+            return tag[0]
+        return '<span class="lost">not released</span>'
 
     return _IMAGE_TAG.sub(redact_unless_synthetic, page)
 
 
 def require_no_private_data(folder: Path, scrubber: Scrubber, *, ids: Iterable[str]) -> None:
-    """Raise `PrivacyError` if a text below the folder names what must not leave.
+    """Require that no text below a folder contains private data.
 
-    `ids` are those of real images and patients. Numbers and short ones cannot be told from other
-    text and are passed over.
+    Args:
+        folder: Folder whose files are checked.
+        scrubber: Its folders must not be named.
+        ids: Ids of real images and patients. Short ids and plain numbers are ignored, because they may
+            be words of a text.
+
+    Raises:
+        PrivacyError: A file contains a secret of the environment, a private path, or an id; the message
+            names the file.
     """
-    telling = {
-        i for i in ids if len(i) >= _MIN_ID_LENGTH and not i.isdigit() and re.search(r"\d", i)
-    }
-    secrets = [v for k, v in os.environ.items() if _SECRET_NAME.search(k.upper()) and len(v) >= 8]
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    identifying_ids = set(filter(_is_identifying, ids))
+    secrets = _environment_secrets()
+    for path in sorted(filter(Path.is_file, folder.rglob("*"))):
         text, name = _read_text(path), path.relative_to(folder)
-        if any(secret in text for secret in secrets):
-            raise PrivacyError(f"{name} holds the value of a secret of this environment; remove it")
-        if scrubber.has_private_path(text):
-            raise PrivacyError(f"{name} names a folder of this machine; rename it, or remove it")
-        named = telling & set(re.findall(r"[\w.-]+", text))
-        if named:
+        if any(map(text.__contains__, secrets)):
             raise PrivacyError(
-                f"{name} names {len(named)} real images or patients of the cohort "
-                f"({format_some(sorted(named), 3)}); nothing that tells one of them may be released"
+                f"{name} contains the value of a secret of this environment; remove it"
+            )
+        if scrubber.has_private_path(text):
+            raise PrivacyError(f"{name} names a folder of this machine; rename or remove it")
+        leaked_ids = identifying_ids & set(re.findall(r"[\w.-]+", text))
+        if leaked_ids:
+            raise PrivacyError(
+                f"{name} names {len(leaked_ids)} real images or patients of the cohort "
+                f"({format_some(sorted(leaked_ids), 3)}); remove everything that identifies them"
             )
 
 
+def _is_identifying(image_or_patient_id: str) -> bool:
+    """Whether an id is long enough and mixed enough not to be a word or a number of a text."""
+    text = image_or_patient_id
+    return len(text) >= _MIN_ID_LENGTH and not text.isdigit() and bool(re.search(r"\d", text))
+
+
+def _environment_secrets() -> list[str]:
+    secrets = []
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name.upper()) and len(value) >= _MIN_SECRET_LENGTH:
+            secrets.append(value)
+    return secrets
+
+
 def _read_text(path: Path) -> str:
-    """The text of a file; of weights and of images what stands beside the numbers."""
+    """The text of a file; of weights only the header, of images nothing."""
     if path.suffix in TEXT_SUFFIXES:
         return path.read_text(encoding="utf-8")
     data = path.read_bytes()
