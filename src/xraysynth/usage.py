@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import textwrap
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -62,9 +63,9 @@ def _format_section(option: "Field[Any]") -> list[str]:
         ]
     if not is_dataclass(option.type):
         return [f"  {option.name}={_format_value(_default_value(option))}"]
-    docstring = " ".join(inspect.getdoc(option.type).split())  # type: ignore[union-attr]
     section = option.metadata.get("at", option.name)
-    lines = [f"  {section}: {docstring}"]
+    docstring = textwrap.indent(inspect.getdoc(option.type) or "", "    ")
+    lines = [f"  {section}:", *docstring.splitlines(), ""]
     for field_ in fields(option.type):
         lines.append(f"    {section}.{field_.name}={_format_value(_default_value(field_))}")
     return lines
