@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from xraysynth.errors import ConfigError
-from xraysynth.generation.generators._api_run import generate_concurrently, generate_in_batches
+from xraysynth.generation.generators._api_errors import budget_error, stop_error
 from xraysynth.generation.generators.base import GeneratorCard
+from xraysynth.generation.images_api import background, batch, client
 from xraysynth.generation.images_api.catalogue import SIZE_RULE, Model, find_model, load_catalogue
 from xraysynth.generation.images_api.endpoint import URL_RULE, VARIABLE_RULE, Endpoint
 from xraysynth.generation.images_api.estimate import (
@@ -17,7 +18,9 @@ from xraysynth.generation.images_api.estimate import (
     estimate_cost,
     is_sendable,
 )
+from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.pricing import Pricing
+from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
 from xraysynth.generation.ledger import Ledger
 from xraysynth.options import Count, NonNegative, Positive, require_valid
@@ -76,7 +79,7 @@ class Dalle:
     state_folder: str | None = field(default=None, metadata=_NOT_IN_IDENTITY)
 
     def __post_init__(self) -> None:
-        require_valid(self, self.option_prefix)
+        require_valid(self, self._option_prefix)
         broken_rules = []
         if self.base_url and self.azure_endpoint:
             broken_rules.append("base_url and azure_endpoint exclude each other")
@@ -85,11 +88,10 @@ class Dalle:
         if self.batch and self.azure_endpoint:
             broken_rules.append("batch is not offered for Azure here; leave it out")
         if broken_rules:
-            raise ConfigError(*[f"{self.option_prefix}: {rule}" for rule in broken_rules])
+            raise ConfigError(*[f"{self._option_prefix}: {rule}" for rule in broken_rules])
 
     @property
-    def option_prefix(self) -> str:
-        """Prefix of this generator's options in errors."""
+    def _option_prefix(self) -> str:
         return f"generator.{self.name}"
 
     # Server, price and limits
@@ -207,7 +209,7 @@ class Dalle:
         self.endpoint.require_key()
 
     def _check_options(self) -> None:
-        prefix = self.option_prefix
+        prefix = self._option_prefix
         if self.endpoint.is_openai or not self._catalogue_entry.known:
             self._catalogue_entry.require_available(f"{prefix}.model", today=date.today())
         self._catalogue_entry.require_supported(
@@ -265,17 +267,49 @@ class Dalle:
             facts = {"cost_usd": 0.0, "cost_possible_usd": 0.0, "stage": "before sending"}
             yield GenerationResult(request, "refused", reason=PROMPT_TOO_LONG, facts=facts)
         if self.batch:
-            yield from generate_in_batches(self, sendable)
+            yield from self._generate_in_batches(sendable)
         else:
-            yield from generate_concurrently(self, sendable)
+            yield from self._generate_concurrently(sendable)
 
     def _require_budget(self, requests: Sequence[Request]) -> None:
         is_free = self.endpoint.is_local and self.price_usd_per_image == 0
         if self.budget_usd is None and not is_free:
             raise ConfigError(
-                f"{self.option_prefix}.budget_usd must be given for a service that costs money. "
+                f"{self._option_prefix}.budget_usd must be given for a service that costs money. "
                 f"This run would cost:\n{self.estimate(requests)}"
             )
+
+    def _generate_concurrently(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
+        budget = Budget(self.budget_usd, self.spent_usd)
+        rate_limiter = client.build_rate_limiter(self.concurrency, self.rate_limits)
+        response_cache = ResponseCache(self.state_folder)
+        run = client.ApiRun(self.call_settings, rate_limiter, budget, response_cache)
+        yield from background.stream_results(run, requests, in_flight=self.concurrency)
+        if run.out_of_budget:
+            raise budget_error(self._option_prefix, budget, run.not_sent)
+        if run.stop_reason:
+            raise stop_error(
+                self._option_prefix,
+                run.stop_reason,
+                run.not_sent,
+                api_key_env=self.api_key_env,
+                served_by=self.served_by,
+                model=self.model,
+            )
+
+    def _generate_in_batches(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
+        budget = Budget(self.budget_usd, self.spent_usd)
+        runner = batch.BatchRunner(
+            settings=self.call_settings,
+            client=self.endpoint.build_client(asynchronous=False),
+            budget=budget,
+            folder=self.state_folder,
+            lines_per_batch=self.batch_lines,
+            poll_seconds=self.poll_seconds,
+        )
+        yield from runner.stream_results(requests)
+        if runner.not_sent:
+            raise budget_error(self._option_prefix, budget, runner.not_sent)
 
     @property
     def call_settings(self) -> CallSettings:
