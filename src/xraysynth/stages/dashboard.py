@@ -1,8 +1,8 @@
-"""A W&B workspace and a report of a study, made by code.
+"""Make a W&B workspace and a W&B report of a study.
 
-Writes both to paths.output/studies/<study.name>/dashboard.json; with tracking=wandb it saves them at
-W&B as well, with the key in WANDB_API_KEY, and over the ones it saved before. They show the runs of
-the study, which need not be there yet. Needs the extra: pip install 'xraysynth[dashboard]'.
+Writes both to paths.output/studies/<study.name>/dashboard.json. With tracking=wandb it also saves them
+at W&B, with the key in WANDB_API_KEY, and replaces those that it saved before. They show the runs of
+the study, which may be added later. Needs the extra: pip install 'xraysynth[dashboard]'.
 """
 
 import json
@@ -20,27 +20,35 @@ from xraysynth.tracking.dashboard import SavedViews
 SECTIONS = ("study", "tracking", "paths")
 """The options that this stage reads."""
 
-DASHBOARD_FILE, SAVED_VIEWS_FILE = "dashboard.json", "dashboard.saved.json"
+DASHBOARD_FILE = "dashboard.json"
+SAVED_VIEWS_FILE = "dashboard.saved.json"
+"""File beside it with the addresses at W&B under which the views were saved, to replace them there."""
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Write the dashboard, and save it at W&B where tracking is online."""
+    """Write the dashboard, and save it at W&B if tracking is online.
+
+    Returns:
+        The path of the file; with tracking online also the addresses of workspace and report.
+    """
     config = workspace.config
     folder = config.output / "studies" / config.study.name
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / DASHBOARD_FILE, dashboard.specification(config))
-    result = {"stage": "dashboard", "state": "done", "dashboard": str(folder / DASHBOARD_FILE)}
+    path = folder / DASHBOARD_FILE
+    _write_json(path, dashboard.specification(config))
+    result = {"stage": "dashboard", "state": "done", "dashboard": str(path)}
     if config.tracking.mode is not TrackingMode.online:
         return result
-    known = (
-        json.loads((folder / SAVED_VIEWS_FILE).read_text())
-        if (folder / SAVED_VIEWS_FILE).exists()
-        else {}
-    )
-    saved = dashboard.save_views(config, from_json(SavedViews, known))
-    _write_json(folder / SAVED_VIEWS_FILE, to_json(saved))
-    return result | {"workspace_url": saved.workspace_url, "report_url": saved.report_url}
+    saved_path = folder / SAVED_VIEWS_FILE
+    earlier_views = json.loads(saved_path.read_text()) if saved_path.exists() else {}
+    saved_views = dashboard.save_views(config, from_json(SavedViews, earlier_views))
+    _write_json(saved_path, to_json(saved_views))
+    return result | {
+        "workspace_url": saved_views.workspace_url,
+        "report_url": saved_views.report_url,
+    }
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    write_atomically(path, text.encode())

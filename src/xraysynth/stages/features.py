@@ -1,15 +1,16 @@
-"""Features of the real images and of every selected pool, by the encoders that evaluate uses.
+"""Compute the features of the real images and of every selected pool, by the encoders of evaluate.
 
-evaluate computes them itself where they are not there; this stage does it before, in parts, on as many
-machines as the launcher has: xraysynth features -m 'shard.index=range(0,8)' shard.count=8
+evaluate computes missing features itself. This stage does it before, in shards, on as many machines
+as the launcher has: xraysynth features -m 'shard.index=range(0,8)' shard.count=8
 hydra/launcher=slurm; over the GPUs of one machine: torchrun --nproc_per_node 8 --no-python xraysynth
-features … The parts lie below paths.output/cache/features and are not computed twice.
+features … The shards lie below paths.output/cache/features and are not computed twice.
 """
 
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.stages import evaluate
 from xraysynth.stages._workspace import Workspace
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # A wrong option must be refused before torch is imported.
     from xraysynth.evaluation.encoders.base import Encoder
     from xraysynth.evaluation.metrics.features import FeatureCache
 
@@ -32,102 +33,146 @@ SECTIONS = ("generator", "evaluate", "shard", "classifier", "trainer")
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """How many images a part has, and the encoders whose features of them are there."""
+    """A shard of the features that is computed.
+
+    Attributes:
+        images: Number of images in the shard.
+        encoders: Names of the encoders whose features of these images are there.
+    """
 
     images: int
     encoders: list[str]
 
 
+@dataclass(frozen=True)
+class _ImageSet:
+    """A set of images with the encoders that encode it, and one cache of features per encoder."""
+
+    manifest: Manifest
+    encoders: Sequence["Encoder"]
+    caches: Sequence["FeatureCache"]
+
+
 def run(workspace: Workspace) -> ResultLine:
-    """Compute this shard of the features, or find it there."""
+    """Compute this job's shard of the features, unless it is computed.
+
+    Each process that torchrun starts computes its own part of the shard; the first one waits for the
+    others and reports the whole shard.
+
+    Raises:
+        ConfigError: If no generator or no encoder is selected.
+        XraysynthError: If a pool, or the classifier that serves as encoder, is missing.
+    """
     config = workspace.config
     if not config.generator or not config.evaluate.encoders:
-        raise ConfigError("generator and evaluate.encoders must each name at least one")
-    caches = _feature_caches(workspace)
-    own = shards.process_shard(config.shard)
-    this = build_job(workspace, caches, own)
-    result = workspace.run_job(this, partial(work, workspace, caches, own, this))
+        raise ConfigError(
+            "generator and evaluate.encoders must each name at least one; for example "
+            "generator=stable_diffusion evaluate.encoders=[embedded]"
+        )
+    image_sets = _build_image_sets(workspace)
+    process_shard = shards.process_shard(config.shard)
+    job = build_job(workspace, image_sets, process_shard)
+    result = workspace.run_job(job, partial(work, workspace, image_sets, process_shard, job))
     if not distributed.is_main():
         return result
-    group = [build_job(workspace, caches, part) for part in shards.job_shards(config.shard)]
-    shards.wait_for_jobs(group)
-    images = sum(one.record().result_as(FeatureShard).images for one in group)
+    shard_jobs = _build_shard_jobs(workspace, image_sets)
+    shards.wait_for_jobs(shard_jobs)
+    images = 0
+    for shard_job in shard_jobs:
+        images += shard_job.record().result_as(FeatureShard).images
     return result | {"shard": [config.shard.index, config.shard.count], "images": images}
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """The jobs of this process's group, of all parts where there is one process."""
-    caches = _feature_caches(workspace)
-    return [
-        build_job(workspace, caches, part) for part in shards.job_shards(workspace.config.shard)
-    ]
+    """List the jobs of this job's shard, one per process that torchrun starts."""
+    return _build_shard_jobs(workspace, _build_image_sets(workspace))
 
 
-_FeatureCaches = Sequence[tuple[Manifest, Sequence[tuple["Encoder", "FeatureCache"]]]]
-"""Every set of images with the encoders, and where their features of it lie."""
+def _build_shard_jobs(workspace: Workspace, image_sets: Sequence[_ImageSet]) -> list[Job]:
+    process_shards = shards.job_shards(workspace.config.shard)
+    return [build_job(workspace, image_sets, shard) for shard in process_shards]
 
 
-def _image_sets(workspace: Workspace) -> dict[str, Manifest]:
-    """The sets that evaluate will encode, by digest."""
-    sets = list(workspace.pools(read=pool.list_images).values())
-    for generator in workspace.generators.values():
-        real = evaluate.reference_sets(workspace.cohort, generator)
-        sets += [one for name, one in real.items() if name != "real" or "held_out" not in real]
-    return {one.digest(): one for one in sets}
-
-
-def _feature_caches(workspace: Workspace) -> _FeatureCaches:
+def _build_image_sets(workspace: Workspace) -> list[_ImageSet]:
+    """List each set of images that evaluate will encode, with the caches of its features."""
     from xraysynth.evaluation.metrics.features import (
         FEATURES_FOLDER,
         FeatureCache,
         image_set_digest,
     )
 
-    size_px, folder = workspace.config.size_px, workspace.cache / FEATURES_FOLDER
-    sets, encoders = _image_sets(workspace), evaluate.build_encoders(workspace)
-    found = []
-    for key, one in sets.items():
-        images = image_set_digest(key, size_px=size_px)
-        caches = [FeatureCache(encoder.identity, images, len(one), folder) for encoder in encoders]
-        found.append((one, list(zip(encoders, caches, strict=True))))
-    return found
+    folder = workspace.cache / FEATURES_FOLDER
+    manifests = _manifests_by_digest(workspace)
+    encoders = evaluate.build_encoders(workspace)
+    image_sets = []
+    for manifest_digest, manifest in manifests.items():
+        images_digest = image_set_digest(manifest_digest, size_px=workspace.config.size_px)
+        caches = []
+        for encoder in encoders:
+            caches.append(FeatureCache(encoder.identity, images_digest, len(manifest), folder))
+        image_sets.append(_ImageSet(manifest, encoders, caches))
+    return image_sets
+
+
+def _manifests_by_digest(workspace: Workspace) -> dict[str, Manifest]:
+    """Return the pools, and the real images that they are measured against, each set once."""
+    manifests = list(workspace.pools(read=pool.list_images).values())
+    for generator in workspace.generators.values():
+        real_sets = evaluate.reference_sets(workspace.cohort, generator)
+        if "held_out" in real_sets:  # The held-out images contain the test images.
+            del real_sets["real"]
+        manifests += real_sets.values()
+    return {manifest.digest(): manifest for manifest in manifests}
 
 
 def build_job(
-    workspace: Workspace, caches_by_set: _FeatureCaches, shard: shards.ProcessShard
+    workspace: Workspace, image_sets: Sequence[_ImageSet], shard: shards.ProcessShard
 ) -> Job:
-    """The job that computes one part of the features."""
-    caches = [cache for _, by_encoder in caches_by_set for _, cache in by_encoder]
-    decides = {
-        "sets": sorted({cache.digest for cache in caches}),
-        "encoders": sorted({cache.identity.digest for cache in caches}),
+    """Build the job that computes one shard of the features; its outputs are their files.
+
+    Args:
+        workspace: The configuration.
+        image_sets: All sets of images that are encoded.
+        shard: Index and number of the shards that each set is cut into.
+    """
+    image_digests, encoder_digests = set(), set()
+    outputs: list[Path] = []
+    for image_set in image_sets:
+        for cache in image_set.caches:
+            image_digests.add(cache.digest)
+            encoder_digests.add(cache.identity.digest)
+            outputs += map(cache.path, cache.shards_to_read(shard))
+    identity = {
+        "sets": sorted(image_digests),
+        "encoders": sorted(encoder_digests),
         "shard": list(shard),
     }
-    leaves = [cache.path(piece) for cache in caches for piece in cache.shards_to_read(shard)]
-    return Job("features", decides, workspace.output, outputs=tuple(leaves))
+    return Job("features", identity, workspace.output, outputs=tuple(outputs))
 
 
 def work(
-    workspace: Workspace, caches_by_set: _FeatureCaches, shard: shards.ProcessShard, job: Job
+    workspace: Workspace, image_sets: Sequence[_ImageSet], shard: shards.ProcessShard, job: Job
 ) -> FeatureShard:
-    """Compute the features of this part that are not there."""
+    """Compute the features of one shard that no cache has yet."""
+    config, pixels_folder = workspace.config, job.folder / "pixels"
+    images = 0
+    for image_set in image_sets:
+        load_rows = partial(_load_pixels, image_set.manifest, config.size_px, pixels_folder)
+        for encoder, cache in zip(image_set.encoders, image_set.caches, strict=True):
+            for shard_to_read in cache.shards_to_read(shard):
+                cache.load_or_compute(shard_to_read, encoder, load_rows)
+        rows = image_set.caches[0].rows(shard)
+        images += rows.stop - rows.start
+        shutil.rmtree(pixels_folder, ignore_errors=True)
+    return FeatureShard(images, list(config.evaluate.encoders))
+
+
+def _load_pixels(manifest: Manifest, size_px: int, folder: Path, rows: slice) -> np.ndarray:
+    """Load the images of some rows of a manifest, `(N, H, W)` uint8, memory-mapped from `folder`."""
     from xraysynth.data.pixels import load_cached_pixels
 
-    config, folder = workspace.config, job.folder / "pixels"
-    images = 0
-    for one, by_encoder in caches_by_set:
-
-        def load_pixels(rows: slice, image_set: Manifest = one) -> np.ndarray:
-            chosen = np.zeros(len(image_set), bool)
-            chosen[rows] = True
-            return load_cached_pixels(
-                image_set.where(chosen), size_px=config.size_px, folder=folder, memory_mapped=True
-            )
-
-        for encoder, cache in by_encoder:
-            for piece in cache.shards_to_read(shard):
-                cache.load_or_compute(piece, encoder, load_pixels)
-        rows = by_encoder[0][1].rows(shard)
-        images += rows.stop - rows.start
-        shutil.rmtree(folder, ignore_errors=True)
-    return FeatureShard(images, list(config.evaluate.encoders))
+    is_selected = np.zeros(len(manifest), bool)
+    is_selected[rows] = True
+    return load_cached_pixels(
+        manifest.where(is_selected), size_px=size_px, folder=folder, memory_mapped=True
+    )

@@ -1,8 +1,9 @@
-"""Generators that learn are fine-tuned on the real train split, and on nothing else.
+"""Fine-tune generators on the real train split, and on nothing else.
 
-Writes the weights below paths.output/finetune, beside a record of every image and patient they have
-seen, by which later stages refuse to test on any of them. Killed at any step, it goes on from its
-last checkpoint. Validation images only measure the loss. Generators that do not learn are passed by.
+Writes the weights below paths.output/finetune, and beside them a record of every image and patient
+that they were fine-tuned on, by which later stages refuse to test on any of these. A run that is
+killed at any step continues from its last checkpoint. Validation images only measure the loss.
+Selected generators that need no fine-tuning are skipped.
 Over several processes or GPUs: torchrun --nproc_per_node 2 --no-python xraysynth finetune …
 """
 
@@ -27,7 +28,7 @@ from xraysynth.seeds import derive_seed
 from xraysynth.stages._workspace import Workspace
 
 SESSIONS_FILE = "ledger.jsonl"
-"""File beside the weights: what each session of the fine-tuning took."""
+"""File beside the weights, with the time and energy of each session of the fine-tuning."""
 
 CHECKPOINT_PATTERN = "checkpoint.*"
 
@@ -36,120 +37,153 @@ SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Fine-tune every selected generator that learns, or find it done."""
+    """Fine-tune every selected generator that needs it, unless it is fine-tuned.
+
+    Raises:
+        ConfigError: If no selected generator needs fine-tuning, or images lack captions.
+    """
     if not workspace.generators_to_finetune:
-        raise ConfigError("generator names none that is fine-tuned; for example generator=sd_lora")
+        raise ConfigError(
+            "generator names none that is fine-tuned; choose one, for example generator=sd_lora"
+        )
     results = {}
-    for name, learner in workspace.generators_to_finetune.items():
-        this = build_job(workspace, name)
+    for name, generator in workspace.generators_to_finetune.items():
+        job = build_job(workspace, name)
         results[name] = workspace.run_job(
-            this,
-            partial(work, workspace, learner, this),
-            on_other_ranks=partial(_finetune, workspace, learner, this, None),
+            job,
+            partial(work, workspace, generator, job),
+            on_other_ranks=partial(_finetune, workspace, generator, job, None),
         )
     return {"stage": "finetune", "state": "done", "generators": results}
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """The jobs of all selected generators that learn."""
+    """List one job per selected generator that needs fine-tuning."""
     return [build_job(workspace, name) for name in workspace.generators_to_finetune]
 
 
 def build_job(workspace: Workspace, name: str) -> Job:
-    """The job that teaches a generator on the cohort's train split."""
+    """Build the job that fine-tunes a generator on the cohort's train split."""
     config, cohort = workspace.config, workspace.cohort
-    decides = {
+    identity = {
         "learner": workspace.generators_to_finetune[name].finetune_identity(),
         "train": cohort.split("train").digest(),
         "val": cohort.split("val").digest(),
         "prompts": config.prompts.digest(config.classes),
     }
-    return Job("finetune", decides, config.output, outputs=(LEARNING_RECORD_FILE,))
+    return Job("finetune", identity, config.output, outputs=(LEARNING_RECORD_FILE,))
 
 
 def require_finetuned(workspace: Workspace) -> None:
-    """An error that says what to run, if a generator has not learned yet."""
-    for this in jobs(workspace):
-        this.require_done(workspace.command("finetune"))
+    """Check that every selected generator has the weights it needs.
+
+    Raises:
+        XraysynthError: If one is not fine-tuned yet; the message has the command that does it.
+    """
+    for job in jobs(workspace):
+        job.require_done(workspace.command("finetune"))
 
 
-def _finetune(
-    workspace: Workspace, learner: FinetunableGenerator, job: Job, run: Any
-) -> FineTuning:
-    def examples(side_px: int) -> tuple[CaptionedImages, CaptionedImages]:
-        train, val = (_examples(workspace, learner, name, side_px) for name in ("train", "val"))
-        return train, val
-
-    listener = tracking.WandbFinetuneLogger(run)
-    with process_group():
-        return learner.finetune(examples, folder=job.folder, cache=workspace.cache, logger=listener)
-
-
-def work(workspace: Workspace, learner: FinetunableGenerator, job: Job) -> FineTuning:
-    """Fine-tune one generator; the record of what it has seen comes last."""
-    cohort = workspace.cohort
-    record = build_learning_record(cohort.split("train"))
+def work(workspace: Workspace, generator: FinetunableGenerator, job: Job) -> FineTuning:
+    """Fine-tune one generator, and write the record of the images and patients it learned from."""
+    train_split = workspace.cohort.split("train")
+    learning_record = build_learning_record(train_split)
     with tracking.open_run(workspace.config, job) as run:
-        with measure_session(_session_log(job)):
-            taught = _finetune(workspace, learner, job, run)
-        summary = replace(
-            taught,
+        with measure_session(_sessions_path(job)):
+            finetuning = _finetune(workspace, generator, job, run)
+        result = replace(
+            finetuning,
             weights=str(job.folder),
-            images=len(cohort.split("train")),
-            patients=len(record.patients),
+            images=len(train_split),
+            patients=len(learning_record.patients),
             processes=world_size(),
             ledger=_total_ledger(job),
         )
-        tracking.log_lora(run, summary, job=job, cohort=cohort)
-    # Last: with it the weights count as there.
-    record.write(job.folder / LEARNING_RECORD_FILE)
-    return summary
+        tracking.log_lora(run, result, job=job, cohort=workspace.cohort)
+    # The record is written last, because the weights count as done once it is there.
+    learning_record.write(job.folder / LEARNING_RECORD_FILE)
+    return result
 
 
-def _session_log(job: Job) -> Path:
-    """The file of the sessions in which a generator was taught."""
+def _finetune(
+    workspace: Workspace, generator: FinetunableGenerator, job: Job, run: Any
+) -> FineTuning:
+    """Fine-tune together with the other processes; resume from a checkpoint in the job's folder."""
+    load_examples = partial(_load_examples, workspace, generator)
+    logger = tracking.WandbFinetuneLogger(run)
+    with process_group():
+        return generator.finetune(
+            load_examples, folder=job.folder, cache=workspace.cache, logger=logger
+        )
+
+
+def _sessions_path(job: Job) -> Path:
+    """Return the file that lists the sessions of a fine-tuning."""
     path = job.folder / SESSIONS_FILE
-    if not path.exists() and any(job.folder.rglob(CHECKPOINT_PATTERN)):
-        append_json_line(path, {"session": "begun"})  # by an earlier version, which kept no journal
+    has_checkpoint = any(job.folder.rglob(CHECKPOINT_PATTERN))
+    if has_checkpoint and not path.exists():
+        # A session of an earlier version, which wrote no such file.
+        append_json_line(path, {"session": "begun"})
     return path
 
 
 def _total_ledger(job: Job) -> Ledger:
-    """What the fine-tuning took, all its sessions together."""
-    spent = aggregate_sessions(job.folder / SESSIONS_FILE)
-    if world_size() > 1 and spent.energy_kwh is not None:  # one of several processes is metered
-        spent = replace(spent, energy_kwh=None, energy_kwh_at_least=spent.energy_kwh)
-    return spent
+    """Return the time and energy of all sessions of a fine-tuning together."""
+    ledger = aggregate_sessions(job.folder / SESSIONS_FILE)
+    # Only one of several processes measures its energy, so that the sum is a lower bound.
+    if world_size() > 1 and ledger.energy_kwh is not None:
+        return replace(ledger, energy_kwh=None, energy_kwh_at_least=ledger.energy_kwh)
+    return ledger
 
 
-def _examples(
-    workspace: Workspace, learner: FinetunableGenerator, split: str, side_px: int
+def _load_examples(
+    workspace: Workspace, generator: FinetunableGenerator, side_px: int
+) -> tuple[CaptionedImages, CaptionedImages]:
+    """Load the images and captions of the train and the val split, at `side_px` pixels a side."""
+    train = _load_split(workspace, generator, "train", side_px)
+    val = _load_split(workspace, generator, "val", side_px)
+    return train, val
+
+
+def _load_split(
+    workspace: Workspace, generator: FinetunableGenerator, split: str, side_px: int
 ) -> CaptionedImages:
     from xraysynth.data.pixels import load_cached_pixels
 
     manifest = workspace.cohort.split(split)
     images = load_cached_pixels(manifest, size_px=side_px, folder=workspace.cache)
-    found = build_captions(learner, manifest, workspace.config.prompts)
-    return CaptionedImages(images, found, list(manifest.table["label"]))
+    captions = build_captions(generator, manifest, workspace.config.prompts)
+    return CaptionedImages(images, captions, list(manifest.table["label"]))
 
 
 def build_captions(
-    learner: FinetunableGenerator, manifest: Manifest, bank: PromptBank
+    generator: FinetunableGenerator, manifest: Manifest, bank: PromptBank
 ) -> list[list[str]]:
-    """Captions of every image: its own, or some from the prompt bank, by its rank in its class."""
-    table, column = manifest.table, learner.caption_column
+    """Return the captions of every image of a manifest.
+
+    Args:
+        generator: Names the manifest's column of captions, or how many prompts each image gets.
+        manifest: The images.
+        bank: The prompt bank; an image gets prompts of its class by its rank within the class.
+
+    Raises:
+        ConfigError: If the manifest lacks the column of captions, or a caption of an image.
+    """
+    table, column = manifest.table, generator.caption_column
     if column is not None:
         if column not in table or table[column].fillna("").eq("").any():
             raise ConfigError(
-                f"generator.{learner.name}.lora.captions={column}: the cohort has no such column, or not "
+                f"generator.{generator.name}.lora.captions={column}: the cohort has no such column, or not "
                 f"for every image; name it with source.table.columns.{column}=…, or use "
-                f"generator.{learner.name}.lora.captions=prompts"
+                f"generator.{generator.name}.lora.captions=prompts"
             )
         return [[text] for text in table[column]]
-    n = learner.captions_per_image
+    per_image = generator.captions_per_image
     ranks = table.groupby("label")["image_id"].rank(method="first").astype(int) - 1
     seed = derive_seed(0, "captions")
-    return [
-        [bank.prompt(label, rank * n + k, seed=seed) for k in range(n)]
-        for label, rank in zip(table["label"], ranks, strict=True)
-    ]
+    captions = []
+    for label, rank in zip(table["label"], ranks, strict=True):
+        first = rank * per_image
+        indices = range(first, first + per_image)
+        captions.append([bank.prompt(label, index, seed=seed) for index in indices])
+    return captions

@@ -1,10 +1,11 @@
-"""Prompts to pools: each selected generator makes images of every class.
+"""Generate pools of synthetic images: each selected generator makes images of every class.
 
 Reads the cohort (to know how many images training needs, unless generate.per_class says so), the
-prompt bank and the generators. A pool is a folder below paths.output/pools named by what made it; it only
-grows and can be killed at any moment. In 64 parts, on as many machines as the launcher has:
-xraysynth generate -m 'shard.index=range(0,64)' shard.count=64 hydra/launcher=slurm; over the GPUs of
-one machine: torchrun --nproc_per_node 8 --no-python xraysynth generate …
+prompt bank and the generators. A pool is a folder below paths.output/pools that is named by its
+generator, prompts and seed; it only grows, and the run can be killed at any moment. In 64 shards, on
+as many machines as the launcher has: xraysynth generate -m 'shard.index=range(0,64)' shard.count=64
+hydra/launcher=slurm; over the GPUs of one machine: torchrun --nproc_per_node 8 --no-python xraysynth
+generate …
 """
 
 import sys
@@ -35,7 +36,15 @@ SECTIONS = ("classes", "generator", "prompts", "generate", "shard", "data", "tra
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Fill the pool of every selected generator, or this shard of it, or find it filled."""
+    """Fill the pool of every selected generator, or this job's shard of it, unless it is filled.
+
+    With generate.dry_run=true nothing is generated; the costs of paid generators are estimated.
+
+    Raises:
+        ConfigError: If no generator is selected, or a paid one would run in several processes.
+        PrivacyError: If a paid generator would run together with credentialed sources.
+        XraysynthError: If a generator is not fine-tuned yet; the message has the command.
+    """
     config = workspace.config
     if not config.generator:
         raise ConfigError(
@@ -44,27 +53,33 @@ def run(workspace: Workspace) -> ResultLine:
     if config.generate.dry_run:
         return {"stage": "generate", "state": "done", "estimates": _estimate_costs(workspace)}
     finetune.require_finetuned(workspace)
-    own = shards.process_shard(config.shard)
+    process_shard = shards.process_shard(config.shard)
     for generator in workspace.generators.values():
-        _require_one_process(generator, own)
-    fillings = {name: _PoolFiller(workspace, name) for name in workspace.generators}
-    results = {name: filling.fill(own) for name, filling in fillings.items()}
-    if own != shards.WHOLE_SHARD and distributed.is_main():
-        results = {name: filling.merge_shards() for name, filling in fillings.items()}
+        _require_one_process(generator, process_shard)
+    fillers = {name: _PoolFiller(workspace, name) for name in workspace.generators}
+    results = {name: filler.fill(process_shard) for name, filler in fillers.items()}
+    if process_shard != shards.WHOLE_SHARD and distributed.is_main():
+        results = {name: filler.merge_shards() for name, filler in fillers.items()}
     return {"stage": "generate", "state": "done", "pools": results}
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """The jobs that fill the pools of all selected generators."""
+    """List one job per selected generator, which fills its whole pool."""
     return [build_job(workspace, name) for name in workspace.generators]
 
 
 def build_job(
     workspace: Workspace, name: str, shard: shards.ProcessShard = shards.WHOLE_SHARD
 ) -> Job:
-    """The job that fills a generator's pool, or a part of it, up to the number of each class."""
+    """Build the job that fills a generator's pool up to the configured number of images per class.
+
+    Args:
+        workspace: The configuration.
+        name: Name of the generator.
+        shard: Index and number of the shards that the requests are cut into; by default all requests.
+    """
     config = workspace.config
-    decides = {
+    job_identity = {
         "generator": identity(workspace.generators[name]),
         "prompts": digest(asdict(config.prompts)),
         "seed": config.generate.seed,
@@ -72,20 +87,27 @@ def build_job(
         "shard": list(shard),
     }
     journal = pool.journal_path(workspace.pool_store(name), shard)
-    return Job("generate", decides, config.output, outputs=(journal,))
+    return Job("generate", job_identity, config.output, outputs=(journal,))
 
 
 def build_requests(workspace: Workspace) -> list[Request]:
-    """The images that every pool must hold."""
+    """List the requests for all images that every pool must hold."""
     config = workspace.config
-    return list(
-        iterate_requests(config.prompts, workspace.images_per_class, seed=config.generate.seed)
+    requests = iterate_requests(
+        config.prompts, workspace.images_per_class, seed=config.generate.seed
     )
+    return list(requests)
 
 
 @dataclass(frozen=True)
 class PoolShard:
-    """A part of a pool: how many images it has, and how many requests ended in which way."""
+    """A filled shard of a pool.
+
+    Attributes:
+        pool: Folder of the pool.
+        images: Number of images that the shard has.
+        outcomes: Number of requests by outcome.
+    """
 
     pool: str
     images: int
@@ -94,7 +116,14 @@ class PoolShard:
 
 @dataclass(frozen=True)
 class FilledPool:
-    """A whole pool, with outcomes by class, and what its images cost."""
+    """A filled pool.
+
+    Attributes:
+        pool: Folder of the pool.
+        images: Number of its images.
+        outcomes: Number of requests by class and outcome.
+        ledger: What the pool has cost.
+    """
 
     pool: str
     images: int
@@ -104,63 +133,68 @@ class FilledPool:
 
 @dataclass(frozen=True)
 class _PoolFiller:
-    """A pool to be filled, in parts or as a whole."""
+    """Fills the pool of one generator, in shards or as a whole."""
 
     workspace: Workspace
     name: str
 
     def fill(self, shard: shards.ProcessShard) -> ResultLine:
-        """Make what is missing of a part; of the whole, as all parts are there, it is pooled."""
-        this = build_job(self.workspace, self.name, shard)
-        whole = partial(work, self.workspace, self.name, this)
-        make: Callable[[], object] = (
-            whole if shard == shards.WHOLE_SHARD else partial(self._fill_shard, shard)
-        )
-        return self.workspace.run_job(this, make)
+        """Generate the missing images of a shard; the whole pool is also counted and logged."""
+        job = build_job(self.workspace, self.name, shard)
+        generate: Callable[[], object] = partial(self._fill_shard, shard)
+        if shard == shards.WHOLE_SHARD:
+            generate = partial(work, self.workspace, self.name, job)
+        return self.workspace.run_job(job, generate)
 
     def merge_shards(self) -> ResultLine:
-        """After this job's parts: the whole pool if all others are there, else what this job made.
+        """Finish the whole pool if all shards are done, else report the shard of this job.
 
-        Every job looks once its own part is done, so the last one finds all of them.
+        Every job checks this once its own shard is done, so that the last job finds all shards done.
         """
         shard = self.workspace.config.shard
-        own = [build_job(self.workspace, self.name, part) for part in shards.job_shards(shard)]
-        shards.wait_for_jobs(own)
-        if all(
-            build_job(self.workspace, self.name, part).done for part in shards.all_shards(shard)
-        ):
+        shard_jobs = [self._build_job(part) for part in shards.job_shards(shard)]
+        shards.wait_for_jobs(shard_jobs)
+        all_jobs = map(self._build_job, shards.all_shards(shard))
+        if all(job.done for job in all_jobs):
             return self.fill(shards.WHOLE_SHARD)
-        made = [this.record().result_as(PoolShard) for this in own]
+        results = [job.record().result_as(PoolShard) for job in shard_jobs]
         return {
-            "pool": made[0].pool,
+            "pool": results[0].pool,
             "shard": [shard.index, shard.count],
-            "images": sum(part.images for part in made),
+            "images": sum(result.images for result in results),
         }
 
+    def _build_job(self, shard: shards.ProcessShard) -> Job:
+        return build_job(self.workspace, self.name, shard)
+
     def _fill_shard(self, shard: shards.ProcessShard) -> PoolShard:
-        store, generator = (
-            self.workspace.pool_store(self.name),
-            self.workspace.generators[self.name],
-        )
-        ends = pool.fill(store, generator, build_requests(self.workspace), shard=shard)
-        return PoolShard(str(store.folder), ends["image"], dict(ends))
+        store = self.workspace.pool_store(self.name)
+        generator = self.workspace.generators[self.name]
+        requests = build_requests(self.workspace)
+        outcomes = pool.fill(store, generator, requests, shard=shard)
+        return PoolShard(str(store.folder), outcomes["image"], dict(outcomes))
 
 
 def work(workspace: Workspace, name: str, job: Job) -> FilledPool:
-    """Fill the whole pool of a generator."""
+    """Fill the whole pool of a generator, and count what became of its requests.
+
+    Raises:
+        PoolError: If the generator made no image; the message has the reasons.
+    """
+    config = workspace.config
     generator, store = workspace.generators[name], workspace.pool_store(name)
     with (
-        _budgeted_generator(workspace.config, generator, store) as able,
-        tracking.open_run(workspace.config, job) as run,
+        _budgeted_generator(config, generator, store) as budgeted_generator,
+        tracking.open_run(config, job) as run,
     ):
-        pool.fill(store, able, build_requests(workspace))
+        pool.fill(store, budgeted_generator, build_requests(workspace))
         manifest = store.manifest()
         if not len(manifest):
-            reasons = sorted({str(fact["reason"]) for fact in pool.image_facts(store)})
+            reasons = sorted({str(facts["reason"]) for facts in pool.image_facts(store)})
             raise PoolError(f"{generator.name} made no image at all: {'; '.join(reasons)}")
         outcomes, ledger = pool.count_outcomes(store), pool.compute_ledger(store)
-        lora = getattr(generator, "taught_by", None) or ""
-        tracking.log_pool(run, manifest, store, outcomes=outcomes, ledger=ledger, lora_key=lora)
+        lora_key = getattr(generator, "taught_by", None) or ""
+        tracking.log_pool(run, manifest, store, outcomes=outcomes, ledger=ledger, lora_key=lora_key)
     return FilledPool(str(store.folder), len(manifest), outcomes, ledger)
 
 
@@ -168,7 +202,7 @@ def work(workspace: Workspace, name: str, job: Job) -> FilledPool:
 def _budgeted_generator(
     config: Config, generator: Generator, store: ImageStore
 ) -> Iterator[Generator]:
-    """The generator; one that costs money works alone on its pool, knowing what was spent on it."""
+    """Give the generator; a paid one alone may work on its pool, and knows what the pool has cost."""
     if not isinstance(generator, PaidGenerator):
         yield generator
         return
@@ -180,37 +214,40 @@ def _budgeted_generator(
 
 
 def _require_one_process(generator: Generator, shard: shards.ProcessShard) -> None:
+    """Refuse to run a paid generator in several processes, which could not share its budget."""
     if isinstance(generator, PaidGenerator) and shard != shards.WHOLE_SHARD:
+        _, processes = shard
         raise ConfigError(
             f"the budget of generator {generator.name} holds within one process, and this would be one "
-            f"of {shard[1]}; leave out shard.count and torchrun, and use a higher "
+            f"of {processes}; leave out shard.count and torchrun, and use a higher "
             f"generator.{generator.name}.concurrency"
         )
 
 
 def _estimate_costs(workspace: Workspace) -> dict[str, Any]:
-    """What the paid generators would cost; nothing is called and nothing is written."""
-    found = {}
+    """Estimate what the paid generators would cost; nothing is called and nothing is written."""
+    estimates = {}
     for name, generator in workspace.config.generators().items():
         if isinstance(generator, PaidGenerator):
             estimate = generator.estimate(build_requests(workspace))
             print(f"{name}\n{estimate}", file=sys.stderr, flush=True)
-            found[name] = asdict(estimate)
-    if not found:
+            estimates[name] = asdict(estimate)
+    if not estimates:
         raise ConfigError(
-            "generate.dry_run=true estimates paid services, and none is selected; for example "
+            "generate.dry_run=true estimates paid services, and none is selected; choose one, for example "
             "generator=dalle"
         )
-    return found
+    return estimates
 
 
 def _require_no_credentialed_sources(config: Config, generator: Generator) -> None:
-    """Nothing that knows of credentialed data talks to a service outside, not even a count."""
-    bound = [source.name for source in config.sources() if source.credentialed]
-    if bound:
+    """Refuse to call an outside service in a run that reads credentialed sources, even for a count."""
+    credentialed = [source.name for source in config.sources() if source.credentialed]
+    if credentialed:
         raise PrivacyError(
-            f"generator {generator.name} sends prompts to a service outside, and source "
-            f"{', '.join(bound)} is under a data use agreement that lets nothing of it reach third "
-            "parties. Make the pool without that source (source=simulated generate.per_class=N): "
-            "prompts come from the prompt bank alone, so it is the same pool, and found again here"
+            f"generator {generator.name} sends prompts to an outside service, and source "
+            f"{', '.join(credentialed)} is under a data use agreement that forbids passing anything of it on "
+            "to third parties. Make the pool without that source (source=simulated "
+            "generate.per_class=N): prompts come from the prompt bank alone, so the pool is the same, and "
+            "the study with that source will find it"
         )

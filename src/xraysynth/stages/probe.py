@@ -1,9 +1,9 @@
-"""Shortcuts: what gives away the source of real images, or their class without the lungs.
+"""Probe the cohort for shortcuts: what gives away the source of real images, or their class.
 
-Linear probes look at thumbnails, at borders, at what lies around the lungs, and at the grain, and
-are scored on patients they have not seen. The class told from anything but the lungs, or the source
-told at all, is what a classifier could learn instead of the disease. Prepares the cohort if needed;
-nothing is trained that a study would use.
+Linear probes look at thumbnails, at borders, at the area around the lungs, and at the grain, and are
+scored on patients that they were not trained on. A class that can be told from anything but the lungs,
+or a source that can be told at all, is what a classifier could learn instead of the disease. Prepares
+the cohort if it is missing; trains nothing that a study would use.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,13 @@ SEED = 0
 @formerly(findings="told")
 @dataclass(frozen=True)
 class ProbeResult:
-    """The probes of a cohort; `findings` are sentences on those that found a shortcut."""
+    """The probes of a cohort.
+
+    Attributes:
+        images: Number of images in the cohort.
+        findings: One sentence per probe that found a shortcut.
+        shortcuts: The results of all probes.
+    """
 
     images: int
     findings: list[str]
@@ -41,22 +47,22 @@ class ProbeResult:
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Probe the cohort, or find it probed."""
-    this = build_job(workspace)
-    return workspace.run_job(this, partial(work, workspace, this))
+    """Probe the cohort, unless it is probed."""
+    job = build_job(workspace)
+    return workspace.run_job(job, partial(work, workspace, job))
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """The one job of this stage."""
+    """List the one job of this stage."""
     return [build_job(workspace)]
 
 
 def build_job(workspace: Workspace) -> Job:
-    """The job that probes the cohort."""
+    """Build the job that probes the cohort."""
     from xraysynth.evaluation.metrics import probes
 
     config = workspace.config
-    decides: dict[str, Any] = {
+    identity: dict[str, Any] = {
         "cohort": workspace.cohort.digest(),
         "size_px": config.size_px,
         "views": list(probes.VIEWS),
@@ -66,12 +72,12 @@ def build_job(workspace: Workspace) -> Job:
         "seed": SEED,
     }
     if workspace.audit.has_linked_patients:
-        decides["patients"] = "linked"  # where none are, jobs of earlier versions found the same
-    return Job("probe", decides, config.output)
+        identity["patients"] = "linked"  # Without linked patients, earlier versions found the same.
+    return Job("probe", identity, config.output)
 
 
 def work(workspace: Workspace, job: Job) -> ProbeResult:
-    """Probe the cohort; patients who share near-duplicates are one, and lie in one fold."""
+    """Probe the cohort; patients with near-duplicates of each other count as one and share a fold."""
     from xraysynth.data.pixels import load_cached_pixels
     from xraysynth.evaluation.metrics.probes import probe_shortcuts
 
@@ -79,7 +85,7 @@ def work(workspace: Workspace, job: Job) -> ProbeResult:
     images = load_cached_pixels(
         cohort, size_px=config.size_px, folder=workspace.cache, memory_mapped=True
     )
-    found = probe_shortcuts(
+    shortcuts = probe_shortcuts(
         images,
         cohort.table["source"].to_numpy(),
         cohort.table["label"].to_numpy(),
@@ -87,19 +93,20 @@ def work(workspace: Workspace, job: Job) -> ProbeResult:
         seed=SEED,
         replicates=config.evaluate.replicates,
     )
-    told = [_format_shortcut(row) for row in found if _is_shortcut(row)]
+    findings = list(map(_format_shortcut, filter(_is_shortcut, shortcuts)))
     with tracking.open_run(config, job) as run:
-        tracking.log_shortcuts(run, found)
-    return ProbeResult(len(cohort), told, found)
+        tracking.log_shortcuts(run, shortcuts)
+    return ProbeResult(len(cohort), findings, shortcuts)
 
 
-def _is_shortcut(row: Shortcut) -> bool:
-    """True above chance, except for the class from the whole image, which is no shortcut."""
-    return row.low > row.chance and (row.target, row.view) != ("class", "thumbnail")
+def _is_shortcut(probe: Shortcut) -> bool:
+    """Return whether a probe is above chance, unless it tells the class from the whole image."""
+    is_class_from_whole_image = probe.target == "class" and probe.view == "thumbnail"
+    return probe.low > probe.chance and not is_class_from_whole_image
 
 
-def _format_shortcut(row: Shortcut) -> str:
+def _format_shortcut(probe: Shortcut) -> str:
     return (
-        f"{row.target} from {row.view}: {row.measure} {row.value:.2f} "
-        f"({row.low:.2f} to {row.high:.2f}; chance {row.chance:.2f})"
+        f"{probe.target} from {probe.view}: {probe.measure} {probe.value:.2f} "
+        f"({probe.low:.2f} to {probe.high:.2f}; chance {probe.chance:.2f})"
     )

@@ -1,10 +1,10 @@
-"""What readers said: their exports joined with the answer key, checked, and turned into a page.
+"""Analyse a reader study: join the readers' exports with the answer key, and write a page.
 
-Reads review.exports, a folder or files that came back, and paths.output/reviews/<review.name>/
-owner/key.json; no image and no cohort is needed. Exports of another study, changed rows, and two
-different exports of one reader and session are refused by name; an unfinished one counts as far as
-it goes. Writes page, tables and joined answers to paths.output/reviews/<review.name>/analysis/, and the
-study's report shows what belongs to it.
+Reads review.exports, the folder or files that the readers sent back, and
+paths.output/reviews/<review.name>/owner/key.json; no image and no cohort is needed. Exports of another
+study, changed rows, and two different exports of one reader and session are refused by name. An
+unfinished export counts with the answers that it has. Writes page, tables and joined answers to
+paths.output/reviews/<review.name>/analysis/, and the study's report shows the results too.
 """
 
 from collections.abc import Sequence
@@ -36,13 +36,21 @@ FILES = (
     "answers.csv",
     "reading.json",
 )
+
 MEASURES_VERSION = 2
-"""Raised whenever a measure is added or changed, so that old answers are analysed anew."""
+"""Raised whenever a measure is added or changed, so that old answers are analysed again."""
 
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """Who answered how much, files of readers who have not finished, and each generator's verdict."""
+    """An analysed reader study.
+
+    Attributes:
+        readers: Pseudonyms of the readers whose answers came back.
+        answers: Number of answers, without those for calibration.
+        unfinished: Names of the exports of readers who have not finished.
+        headline: What each generator's images were taken for, in a sentence.
+    """
 
     readers: list[str]
     answers: int
@@ -51,16 +59,24 @@ class AnalysisResult:
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Analyse what came back, or find it analysed."""
+    """Analyse the readers' answers, unless they are analysed.
+
+    Returns:
+        The job's result, with the paths of the page ("page") and of the table ("results").
+
+    Raises:
+        ConfigError: If review.exports names nothing.
+        XraysynthError: If the key is missing, or an export does not belong to it.
+    """
     from xraysynth.evaluation.reader_study.exports import load_exports
 
     config = workspace.config
-    place = analysis_folder(config.output, config.review.name)
-    key = AnswerKey.read(place.parent / "owner" / "key.json")
+    folder = analysis_folder(config.output, config.review.name)
+    key = AnswerKey.read(folder.parent / "owner" / "key.json")
     if not config.review.export_paths:
         raise ConfigError(
-            "review.exports names the folder or files that the readers sent back; for example "
-            f"xraysynth review analyse review.name={config.review.name} review.exports=answers/"
+            "review.exports names the folder or files that the readers sent back, and none is given; for "
+            f"example xraysynth review analyse review.name={config.review.name} review.exports=answers/"
         )
     exports = load_exports(config.review.export_paths, key)
     identity = {
@@ -68,43 +84,45 @@ def run(workspace: Workspace) -> ResultLine:
         "answers": digest([export.rows for export in exports]),
         "measures": MEASURES_VERSION,
     }
-    this = Job("review_analyse", identity, config.output, outputs=FILES)
-    result = workspace.run_job(this, partial(work, workspace, key, exports, this))
-    copy_atomically(FILES, source=this.folder, target=place)
-    return result | {"page": str(place / "review.html"), "results": str(place / "results.csv")}
+    job = Job("review_analyse", identity, config.output, outputs=FILES)
+    result = workspace.run_job(job, partial(work, workspace, key, exports, job))
+    copy_atomically(FILES, source=job.folder, target=folder)
+    return result | {"page": str(folder / "review.html"), "results": str(folder / "results.csv")}
 
 
 def analysis_folder(output: Path, name: str) -> Path:
-    """Where the analysis of a reading lies."""
+    """Return the folder of the analysis of a reader study, by the study's review.name."""
     return output / "reviews" / name / "analysis"
 
 
 def work(
     workspace: Workspace, key: AnswerKey, exports: Sequence["Export"], job: Job
 ) -> AnalysisResult:
-    """Join, analyse, and write page and tables."""
+    """Join answers and key, analyse them, and write page and tables to the job's folder."""
     from xraysynth.evaluation.reader_study import reading
     from xraysynth.evaluation.reader_study.analysis import analyse
     from xraysynth.evaluation.reader_study.exports import join_with_key
     from xraysynth.report.page import render_reading
     from xraysynth.report.readers import summary_sentences
 
-    answers, command = join_with_key(exports, key), workspace.command("review analyse")
-    asked = [question.id for question in key.questions]
-    analysis = analyse(answers, classes=key.classes, question_ids=asked)
+    answers = join_with_key(exports, key)
+    question_ids = [question.id for question in key.questions]
+    analysis = analyse(answers, classes=key.classes, question_ids=question_ids)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    reading.save_reading(
-        reading.build_reading(key, exports, answers, analysis, created=created, command=command),
-        job.folder,
+    command = workspace.command("review analyse")
+    new_reading = reading.build_reading(
+        key, exports, answers, analysis, created=created, command=command
     )
+    reading.save_reading(new_reading, job.folder)
     answers.to_csv(job.folder / "answers.csv", index=False)
-    written = reading.load_reading(job.folder)
-    (job.folder / "review.html").write_text(render_reading(written), encoding="utf-8")
-    with tracking.open_run(workspace.config, job) as logged:
-        tracking.log_reader_study(logged, analysis.results, analysis.marks)
+    # The page is made from the files, as the study's report will read them.
+    saved_reading = reading.load_reading(job.folder)
+    (job.folder / "review.html").write_text(render_reading(saved_reading), encoding="utf-8")
+    with tracking.open_run(workspace.config, job) as run:
+        tracking.log_reader_study(run, analysis.results, analysis.marks)
     return AnalysisResult(
         readers=sorted({export.reader for export in exports}),
         answers=len(answers),
         unfinished=[export.path.name for export in exports if not export.is_complete],
-        headline=dict(summary_sentences(written)),
+        headline=dict(summary_sentences(saved_reading)),
     )

@@ -1,14 +1,16 @@
-"""A small blinded reading to try: what radiologists would see, and what their answers become.
+"""Try a small blinded reader study: see what readers see, and what their answers become.
 
-Shows simulated radiographs beside images of the quickstart's generators: its pools where
-`xraysynth study experiment=quickstart` has made them, else a few images of the embedded Stable
-Diffusion, made now. Prints the file to open in a browser, and the command that analyses the answers.
+Shows simulated radiographs beside images of the quickstart's generators: from its pools if
+`xraysynth study experiment=quickstart` has filled them, otherwise a few images of the embedded Stable
+Diffusion, which are generated now. Prints the file to open in a browser, and the command that analyses
+the answers.
 """
 
 import sys
 from dataclasses import asdict, replace
+from typing import Any
 
-from xraysynth.config import Config
+from xraysynth.config import Config, with_deprecated_names
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.generation.generators.base import PaidGenerator
 from xraysynth.jobs.job import ResultLine
@@ -20,45 +22,73 @@ SECTIONS = ("review", "source", "generator")
 """The options that this stage reads, besides those of review build."""
 
 DEMO_DEFAULTS = ReviewRecipe(readers=["demo"], per_cell=3, calibration=2)
-"""What differs from the defaults, unless the user chose."""
+"""The recipe of a demonstration, for the options that the user did not set."""
+
+DEMO_OPTIONS = ("readers", "per_cell", "calibration")
+"""The options of which a demonstration has other defaults."""
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Build the demonstration's kit, or find it built."""
+    """Build the kit of the demonstration, unless it is built, and print how to go on.
+
+    Returns:
+        The result of review build, with the file to open in a browser ("open").
+    """
     workspace = workspace.with_config(_demo_config(workspace))
     config = workspace.config
     generate.run(workspace)
     result = review_build.run(workspace)
-    print(f"open {result['send'][0]} in a browser, answer, and export; then", file=sys.stderr)
+    kit = result["send"][0]
     command = f"xraysynth review analyse review.name={config.review.name} review.exports=FILE"
+    print(f"open {kit} in a browser, answer, and export; then run", file=sys.stderr)
     print(f"  {command}", file=sys.stderr, flush=True)
-    return result | {"stage": "review_demo", "open": result["send"][0]}
+    return result | {"stage": "review_demo", "open": kit}
 
 
 def _demo_config(workspace: Workspace) -> Config:
-    """Few images, of the generators that have them or make them in seconds."""
-    config, learners = workspace.config, workspace.generators_to_finetune
-    able = {
-        key: node
-        for (key, node), (name, generator) in zip(
-            config.generator.items(), config.generators().items(), strict=True
+    """Return the configuration with few images, and with the generators that are quick."""
+    config = workspace.config
+    generators = _quick_generators(workspace)
+    recipe = _demo_recipe(config.review)
+    # Each choice gets its own name, because a demonstration must not keep another from being built.
+    if recipe.name == ReviewRecipe().name:
+        options = with_deprecated_names("review", asdict(replace(recipe, exports=None)))
+        choice = [sorted(generators), workspace.cohort.digest(), options]
+        recipe = replace(recipe, name=f"demo-{short_digest(choice)[:6]}")
+    images_per_class = recipe.per_cell + recipe.calibration
+    return replace(
+        config,
+        generator=generators,
+        generate=replace(config.generate, per_class=images_per_class),
+        review=recipe,
+    )
+
+
+def _quick_generators(workspace: Workspace) -> dict[str, Any]:
+    """Return the nodes of the generators that cost nothing and need no fine-tuning first."""
+    config = workspace.config
+    nodes_and_generators = zip(config.generator.items(), config.generators().items(), strict=True)
+    quick_generators = {}
+    for (key, node), (name, generator) in nodes_and_generators:
+        must_be_finetuned = (
+            name in workspace.generators_to_finetune
+            and not finetune.build_job(workspace, name).done
         )
-        if not isinstance(generator, PaidGenerator)
-        and (name not in learners or finetune.build_job(workspace, name).done)
-    }
-    for key in config.generator.keys() - able.keys():
-        print(f"without {key}: its images take longer than a demonstration", file=sys.stderr)
+        if isinstance(generator, PaidGenerator) or must_be_finetuned:
+            print(
+                f"the demonstration is without {key}, whose images take longer or cost money",
+                file=sys.stderr,
+            )
+        else:
+            quick_generators[key] = node
+    return quick_generators
+
+
+def _demo_recipe(recipe: ReviewRecipe) -> ReviewRecipe:
+    """Return the recipe with the demonstration's value for each option that has its default."""
     standard = ReviewRecipe()
-    smaller = {
-        option: getattr(DEMO_DEFAULTS, option)
-        for option in ("readers", "per_cell", "calibration")
-        if getattr(config.review, option) == getattr(standard, option)
-    }
-    recipe = replace(config.review, **smaller)
-    count = recipe.per_cell + recipe.calibration
-    # A name of its own for every choice: a demonstration is no study that others wait for.
-    if recipe.name == standard.name:
-        decides = [sorted(able), workspace.cohort.digest(), asdict(replace(recipe, exports=None))]
-        recipe = replace(recipe, name=f"demo-{short_digest(decides)[:6]}")
-    few = replace(config.generate, per_class=count)
-    return replace(config, generator=able, generate=few, review=recipe)
+    demo_values = {}
+    for option in DEMO_OPTIONS:
+        if getattr(recipe, option) == getattr(standard, option):
+            demo_values[option] = getattr(DEMO_DEFAULTS, option)
+    return replace(recipe, **demo_values)
