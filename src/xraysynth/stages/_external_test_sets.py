@@ -27,7 +27,8 @@ from xraysynth.stages._workspace import Workspace
 def build_job(workspace: Workspace) -> Job:
     """Build the job that prepares the external test sets for this cohort; its output is their manifest.
 
-    The workspace must select an external test set.
+    The workspace must select an external test set. The cohort is in the job's identity, because images
+    of its persons are dropped or refused.
     """
     config, collection = workspace.config, workspace.external_collection
     assert collection is not None
@@ -52,6 +53,15 @@ def run(workspace: Workspace) -> ResultLine:
 
 def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
     """Read the external test sets, and drop or refuse images of persons who are in the cohort.
+
+    A person is in the cohort if a patient id or a near-duplicate image is.
+
+    Args:
+        workspace: Names the external sources and the cohort.
+        job: The job whose output is the manifest.
+
+    Returns:
+        The manifest's path, and the numbers of images and patients that were taken and dropped.
 
     Raises:
         ImageError: If images cannot be used.
@@ -103,6 +113,7 @@ def _find_near_duplicates(workspace: Workspace, images: pd.DataFrame) -> np.ndar
 
 
 def _count_by_source_and_class(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Count images by source, then by class; classes without images are left out."""
     counts = {}
     for source, rows in table.groupby("source"):
         counts[str(source)] = rows["label"].value_counts().to_dict()

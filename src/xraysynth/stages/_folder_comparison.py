@@ -29,7 +29,14 @@ TABLE_FILE = "measures.csv"
 
 @dataclass(frozen=True)
 class _FolderInputs:
-    """The image sets to compare, all in the same classes; `train` is None where none is named."""
+    """The image sets to compare, all with the same classes.
+
+    Attributes:
+        real: The images that are compared with.
+        synthetic: The images that are measured.
+        train: Images that may have been copied; None if trained_on names no folder.
+        size_px: Side in pixels to which all images are brought.
+    """
 
     real: Manifest
     synthetic: Manifest
@@ -97,7 +104,17 @@ def _load_folders(config: Config) -> _FolderInputs:
 def work(
     workspace: Workspace, inputs: _FolderInputs, encoders: Sequence["Encoder"], job: Job
 ) -> "FolderEvaluation":
-    """Measure the synthetic images, and write the page and the table of measures."""
+    """Measure the synthetic images, and write the page and the table of measures.
+
+    Args:
+        workspace: The configuration.
+        inputs: The image sets.
+        encoders: The encoders whose features are compared.
+        job: The job whose folder takes page and table.
+
+    Returns:
+        All measures, the paths of page and table, and the measures over all classes as a headline.
+    """
     from xraysynth.evaluation.images import evaluate
     from xraysynth.evaluation.results import FolderEvaluation, format_headline
 
@@ -129,6 +146,7 @@ def _write_page_and_table(
     command: str,
     folder: Path,
 ) -> None:
+    """Render the page and the table of a comparison into the job's folder."""
     from xraysynth.evaluation.folders import comparison_limitations
     from xraysynth.report import content as report_content
     from xraysynth.report import page, tables

@@ -24,7 +24,11 @@ from xraysynth.training.run import (
 
 
 def build_job(workspace: Workspace) -> Job:
-    """Build the job that trains the label-fidelity classifier."""
+    """Build the job that trains the label-fidelity classifier.
+
+    Its recipe is that of the real-only arm, except that it is trained to its last step. Its stage is
+    called "judge" in the output folder, as in earlier versions.
+    """
     training = build_training(workspace.config).for_label_fidelity()
     identity = training.identity(_images_with_splits(workspace))
     return Job("judge", identity, workspace.output, outputs=(PREDICTIONS, WEIGHTS_FILE))
@@ -42,7 +46,16 @@ def run(workspace: Workspace) -> FidelityClassifierResult:
 
 
 def work(workspace: Workspace, job: Job) -> FidelityClassifierResult:
-    """Train the classifier on patients no generator learns from, and test it on those they may."""
+    """Train the classifier on patients no generator learns from, and test it on those they may.
+
+    Args:
+        workspace: The configuration and its real images.
+        job: The job whose folder takes weights and predictions.
+
+    Returns:
+        How the training went, the scores on the train split's patients, and a description of the
+        training images.
+    """
     from xraysynth.training.classifier import predict
 
     config = workspace.config
@@ -76,6 +89,7 @@ def _images_with_splits(workspace: Workspace) -> Manifest:
 
 
 def _describe_training_set(table: pd.DataFrame) -> str:
+    """Describe the images that the classifier was trained on, for the report."""
     sources = ", ".join(sorted(table["source"].unique()))
     patients = patient_keys(table).nunique()
     return f"{len(table)} real images of {patients} other patients ({sources})"

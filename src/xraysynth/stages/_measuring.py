@@ -64,6 +64,7 @@ def build_encoders(
 
 
 def _require_selected(weights: Mapping[str, str], encoder_names: Sequence[str]) -> None:
+    """Refuse weights of encoders that are not selected, which would have no effect."""
     unselected = sorted(set(weights) - set(encoder_names))
     if unselected:
         raise ConfigError(
@@ -73,6 +74,7 @@ def _require_selected(weights: Mapping[str, str], encoder_names: Sequence[str]) 
 
 
 def _select_device(config: Config) -> Any:
+    """Return a GPU if there is one and trainer.accelerator does not rule it out, else "cpu"."""
     import torch
 
     if torch.cuda.is_available() and config.trainer.accelerator != "cpu":

@@ -50,5 +50,6 @@ def run(workspace: Workspace) -> ResultLine:
 
 
 def _write_json(path: Path, value: Any) -> None:
+    """Write indented JSON with sorted keys, so that the same dashboard gives the same bytes."""
     text = json.dumps(value, indent=1, sort_keys=True) + "\n"
     write_atomically(path, text.encode())

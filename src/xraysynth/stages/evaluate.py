@@ -52,6 +52,10 @@ UNKNOWN_TRAINING_SET = "training set unknown: not assessable"
 def run(workspace: Workspace) -> ResultLine:
     """Measure the pool of every selected generator, or one folder against another.
 
+    Returns:
+        The result of each pool's job under "pools", by the generator's name, with what the pool has
+        cost under "ledger"; of two folders the result of their job.
+
     Raises:
         LeakageError: If a pool's generator has learned from val or test images or patients.
         XraysynthError: If a pool or a real-only classifier is missing; the message has the command.
@@ -79,7 +83,13 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def build_job(workspace: Workspace, images: Manifest) -> Job:
-    """Build the job that measures these synthetic images against the cohort."""
+    """Build the job that measures these synthetic images against the cohort.
+
+    Args:
+        workspace: The configuration and its cohort.
+        images: The images of one pool. Their content is in the job's identity, not the pool's key, so
+            that a pool that has gained images is measured again.
+    """
     config = workspace.config
     identity: dict[str, Any] = {
         "cohort": workspace.cohort.digest(),
@@ -137,7 +147,12 @@ class _PoolInputs:
 
 
 def work(inputs: _PoolInputs, job: Job) -> "PoolEvaluation":
-    """Measure the images of one pool, and test classifiers on them."""
+    """Measure the images of one pool, and test classifiers on them.
+
+    Args:
+        inputs: The pool and the classifiers.
+        job: The job that is logged to W&B.
+    """
     workspace = inputs.workspace
     with tracking.open_run(workspace.config, job) as run:
         evaluation = _measure_images(inputs)
@@ -170,7 +185,11 @@ def _measure_images(inputs: _PoolInputs) -> "Evaluation":
 
 
 def _add_classifier_results(inputs: _PoolInputs, evaluation: "Evaluation") -> "PoolEvaluation":
-    """Add what the label-fidelity classifier and the real-only classifiers see in the images."""
+    """Add what the label-fidelity classifier and the real-only classifiers see in the images.
+
+    The label-fidelity classifier gives label fidelity, confusion matrix and the usable fraction; the
+    real-only classifiers give the scores of training on real and testing on synthetic images.
+    """
     from xraysynth.evaluation.label_fidelity import (
         measure_label_fidelity,
         scores_on_pool,

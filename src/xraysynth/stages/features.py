@@ -59,6 +59,9 @@ def run(workspace: Workspace) -> ResultLine:
     Each process that torchrun starts computes its own part of the shard; the first one waits for the
     others and reports the whole shard.
 
+    Returns:
+        The job's result; from the first process with index and count of the shard, and its images.
+
     Raises:
         ConfigError: If no generator or no encoder is selected.
         XraysynthError: If a pool, or the classifier that serves as encoder, is missing.
@@ -89,6 +92,7 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def _build_shard_jobs(workspace: Workspace, image_sets: Sequence[_ImageSet]) -> list[Job]:
+    """List the jobs of this job's shard, one per process that torchrun starts."""
     process_shards = shards.job_shards(workspace.config.shard)
     return [build_job(workspace, image_sets, shard) for shard in process_shards]
 
@@ -153,7 +157,14 @@ def build_job(
 def work(
     workspace: Workspace, image_sets: Sequence[_ImageSet], shard: shards.ProcessShard, job: Job
 ) -> FeatureShard:
-    """Compute the features of one shard that no cache has yet."""
+    """Compute the features of one shard that no cache has yet.
+
+    Args:
+        workspace: The configuration.
+        image_sets: All sets of images that are encoded.
+        shard: Index and number of the shards; (0, 1) is everything.
+        job: The job whose folder takes decoded pixels while it runs.
+    """
     config, pixels_folder = workspace.config, job.folder / "pixels"
     images = 0
     for image_set in image_sets:

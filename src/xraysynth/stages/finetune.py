@@ -39,6 +39,11 @@ SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
 def run(workspace: Workspace) -> ResultLine:
     """Fine-tune every selected generator that needs it, unless it is fine-tuned.
 
+    All processes that torchrun starts fine-tune together; the first one writes the record.
+
+    Returns:
+        The result of each generator's job under "generators", by the generator's name.
+
     Raises:
         ConfigError: If no selected generator needs fine-tuning, or images lack captions.
     """
@@ -63,7 +68,11 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def build_job(workspace: Workspace, name: str) -> Job:
-    """Build the job that fine-tunes a generator on the cohort's train split."""
+    """Build the job that fine-tunes a generator on the cohort's train split.
+
+    Its key, which depends on the generator's recipe, the images and the prompts, also names the pool of
+    the fine-tuned generator.
+    """
     config, cohort = workspace.config, workspace.cohort
     identity = {
         "learner": workspace.generators_to_finetune[name].finetune_identity(),
@@ -85,7 +94,17 @@ def require_finetuned(workspace: Workspace) -> None:
 
 
 def work(workspace: Workspace, generator: FinetunableGenerator, job: Job) -> FineTuning:
-    """Fine-tune one generator, and write the record of the images and patients it learned from."""
+    """Fine-tune one generator, and write the record of the images and patients it learned from.
+
+    Args:
+        workspace: The configuration and its cohort.
+        generator: The generator without fine-tuned weights.
+        job: The job whose folder takes checkpoints, weights, ledger and learning record.
+
+    Returns:
+        What the generator reports of its fine-tuning, with the numbers of images and patients, and the
+        time and energy of all sessions.
+    """
     train_split = workspace.cohort.split("train")
     learning_record = build_learning_record(train_split)
     with tracking.open_run(workspace.config, job) as run:
@@ -148,6 +167,7 @@ def _load_examples(
 def _load_split(
     workspace: Workspace, generator: FinetunableGenerator, split: str, side_px: int
 ) -> CaptionedImages:
+    """Load the images, captions and labels of one split."""
     from xraysynth.data.pixels import load_cached_pixels
 
     manifest = workspace.cohort.split(split)

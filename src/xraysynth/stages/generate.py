@@ -40,6 +40,10 @@ def run(workspace: Workspace) -> ResultLine:
 
     With generate.dry_run=true nothing is generated; the costs of paid generators are estimated.
 
+    Returns:
+        The result of each pool's job under "pools", or of each paid generator's estimate under
+        "estimates", by the generator's name.
+
     Raises:
         ConfigError: If no generator is selected, or a paid one would run in several processes.
         PrivacyError: If a paid generator would run together with credentialed sources.
@@ -165,9 +169,11 @@ class _PoolFiller:
         }
 
     def _build_job(self, shard: shards.ProcessShard) -> Job:
+        """Build the job that fills a shard of the pool."""
         return build_job(self.workspace, self.name, shard)
 
     def _fill_shard(self, shard: shards.ProcessShard) -> PoolShard:
+        """Generate the missing images of a shard, and count its outcomes."""
         store = self.workspace.pool_store(self.name)
         generator = self.workspace.generators[self.name]
         requests = build_requests(self.workspace)
@@ -177,6 +183,11 @@ class _PoolFiller:
 
 def work(workspace: Workspace, name: str, job: Job) -> FilledPool:
     """Fill the whole pool of a generator, and count what became of its requests.
+
+    Args:
+        workspace: The configuration.
+        name: Name of the generator.
+        job: The job that is logged to W&B.
 
     Raises:
         PoolError: If the generator made no image; the message has the reasons.

@@ -84,7 +84,11 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def build_job(workspace: Workspace) -> Job:
-    """Build the job that prepares the cohort; its outputs are the manifest and the audit."""
+    """Build the job that prepares the cohort; its outputs are the manifest and the audit.
+
+    Its identity holds the rows that the sources list, so that an added, removed or changed image gives
+    another cohort, beside the earlier one.
+    """
     config, collection = workspace.config, workspace.collection
     identity = {
         **sources_identity(config, collection),
@@ -117,6 +121,7 @@ def audit_digest(workspace: Workspace) -> str:
 
 
 def _read_audit(workspace: Workspace) -> Any:
+    """Read the audit file as JSON."""
     _, audit_path = build_job(workspace).outputs
     return json.loads(Path(audit_path).read_text())
 
@@ -139,6 +144,10 @@ def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[S
 
     Audits of earlier versions do not list the groups. If such an audit reports near-duplicates, they
     are searched for again.
+
+    Args:
+        cohort: The prepared cohort.
+        cohort_audit: Its audit.
     """
     if cohort_audit.linked_patients is not None or not cohort_audit.has_linked_patients:
         return cohort_audit.linked_patients or []
@@ -146,6 +155,7 @@ def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[S
 
 
 def _run(workspace: Workspace) -> ResultLine:
+    """Prepare the cohort, unless it is prepared."""
     job = build_job(workspace)
     return workspace.run_job(job, partial(work, workspace, job))
 
@@ -162,6 +172,13 @@ def _depends_on_linking(config: Config, collection: SourceCollection) -> bool:
 
 def work(workspace: Workspace, job: Job) -> PreparedCohort:
     """Read the sources, assign patients and splits, audit the cohort, and write manifest and audit.
+
+    Args:
+        workspace: Names the sources, the classes and how to split.
+        job: The job whose outputs are manifest and audit.
+
+    Returns:
+        The paths and the digest of the cohort, and its numbers of images, patients and near-duplicates.
 
     Raises:
         ImageError: If images cannot be used.

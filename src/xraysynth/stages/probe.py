@@ -47,7 +47,11 @@ class ProbeResult:
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Probe the cohort, unless it is probed."""
+    """Probe the cohort, unless it is probed.
+
+    Returns:
+        The job's result, with a sentence per shortcut that was found under "findings".
+    """
     job = build_job(workspace)
     return workspace.run_job(job, partial(work, workspace, job))
 
@@ -58,7 +62,7 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def build_job(workspace: Workspace) -> Job:
-    """Build the job that probes the cohort."""
+    """Build the job that probes the cohort; its identity holds the cohort and the probes' settings."""
     from xraysynth.evaluation.metrics import probes
 
     config = workspace.config
@@ -77,7 +81,12 @@ def build_job(workspace: Workspace) -> Job:
 
 
 def work(workspace: Workspace, job: Job) -> ProbeResult:
-    """Probe the cohort; patients with near-duplicates of each other count as one and share a fold."""
+    """Probe the cohort; patients with near-duplicates of each other count as one and share a fold.
+
+    Args:
+        workspace: The configuration and its cohort.
+        job: The job that is logged to W&B.
+    """
     from xraysynth.data.pixels import load_cached_pixels
     from xraysynth.evaluation.metrics.probes import probe_shortcuts
 
@@ -106,6 +115,7 @@ def _is_shortcut(probe: Shortcut) -> bool:
 
 
 def _format_shortcut(probe: Shortcut) -> str:
+    """Format a probe as "source from border: balanced accuracy 0.71 (0.64 to 0.78; chance 0.50)"."""
     return (
         f"{probe.target} from {probe.view}: {probe.measure} {probe.value:.2f} "
         f"({probe.low:.2f} to {probe.high:.2f}; chance {probe.chance:.2f})"

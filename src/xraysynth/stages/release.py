@@ -58,6 +58,9 @@ class ReleaseResult:
 def run(workspace: Workspace) -> ResultLine:
     """Write the release, unless it is written, and upload it if release.push is true.
 
+    Returns:
+        The job's result; with release.push also the address of each uploaded part under "pushed".
+
     Raises:
         ConfigError: If the token or a package is missing, or there is nothing to release.
         PrivacyError: If parts come from credentialed sources and release.acknowledge_terms is false.
@@ -115,7 +118,17 @@ def work(
     report_result: Mapping[str, Any],
     job: Job,
 ) -> ReleaseResult:
-    """Write all parts of the release, which then replaces the last release of this name."""
+    """Write all parts of the release, which then replaces the last release of this name.
+
+    Args:
+        workspace: The study's configuration.
+        generators: What is released of each generator.
+        report_result: The result of the report's job; empty if the study is not released.
+        job: The job whose key the release carries.
+
+    Raises:
+        PrivacyError: If a file names a real image, a patient, this machine or its user.
+    """
     config = workspace.config
     contents = ReleaseContents(
         recipe=config.release,
@@ -133,6 +146,7 @@ def work(
 
 
 def _folder(config: Config) -> Path:
+    """Return the folder of the release."""
     return config.output / "releases" / config.study.name
 
 
@@ -143,6 +157,7 @@ def _collect_generators(workspace: Workspace) -> list[ReleasedGenerator]:
 
 
 def _collect_generator(workspace: Workspace, key: str, name: str) -> ReleasedGenerator:
+    """Collect what is released of one generator, by its key in the configuration and its name."""
     images, store = _load_pool(workspace, key, name), workspace.pool_store(name)
     finetune_job = None
     if name in workspace.generators_to_finetune:

@@ -73,7 +73,11 @@ def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> ResultLine:
 
 
 def _build_job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Job:
-    """Build the job that writes the report of these finished jobs."""
+    """Build the job that writes the report of these finished jobs.
+
+    Its identity holds their keys, the pools' contents, the failures and the reader studies, so that the
+    report is written again whenever one of them changes.
+    """
     config = workspace.config
     study_options = config.to_dict()["study"]
     del study_options["workers"]
@@ -100,7 +104,14 @@ def _reader_study_folders(workspace: Workspace, jobs: FinishedJobs) -> list[Path
 def work(
     workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str], job: Job
 ) -> ReportResult:
-    """Compare the arms, and write the page and the tables to the job's folder."""
+    """Compare the arms, and write the page and the tables to the job's folder.
+
+    Args:
+        workspace: The study's configuration.
+        jobs: Its finished jobs.
+        failures: Messages for the page on jobs that failed or are not done.
+        job: The job whose folder takes the files.
+    """
     from xraysynth.report import page, tables, tradeoffs
 
     content = _build_content(workspace, jobs, failures)
@@ -183,10 +194,12 @@ def _split_count(row: Mapping[str, str | int]) -> SplitCount:
 
 
 def _source_count(row: Mapping[str, str | int]) -> SourceCount:
+    """Turn a row of the audit into a record."""
     return SourceCount(str(row["source"]), str(row["label"]), int(row["images"]))
 
 
 def _source_confounding(audit: Audit) -> list[SourceConfounding]:
+    """Turn how well the source tells each class into records; earlier versions lack the chance level."""
     rows = []
     for label, scores in audit.source_confounding.items():
         rows.append(

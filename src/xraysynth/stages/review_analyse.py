@@ -98,7 +98,14 @@ def analysis_folder(output: Path, name: str) -> Path:
 def work(
     workspace: Workspace, key: AnswerKey, exports: Sequence["Export"], job: Job
 ) -> AnalysisResult:
-    """Join answers and key, analyse them, and write page and tables to the job's folder."""
+    """Join answers and key, analyse them, and write page and tables to the job's folder.
+
+    Args:
+        workspace: The configuration.
+        key: The answer key of the reader study.
+        exports: The answers, one export per reader and session.
+        job: The job whose folder takes the files.
+    """
     from xraysynth.evaluation.reader_study import reading
     from xraysynth.evaluation.reader_study.analysis import analyse
     from xraysynth.evaluation.reader_study.exports import join_with_key

@@ -63,6 +63,9 @@ class Kits:
 def run(workspace: Workspace) -> ResultLine:
     """Write the kits and the key, unless they are written, and print whom to send what.
 
+    Returns:
+        The job's result, with the fields of `Kits`.
+
     Raises:
         PrivacyError: If images come from credentialed sources and review.acknowledge_terms is false.
         LeakageError: If a generator has learned from val or test images or patients.
@@ -92,6 +95,7 @@ def key_path(config: Config) -> Path:
 
 
 def _kits_folder(config: Config) -> Path:
+    """Return the folder of the kits, all of whose files may be sent."""
     return reader_study_folder(config) / "kits"
 
 
@@ -117,7 +121,10 @@ def _load_pools(workspace: Workspace) -> dict[str, Manifest]:
 
 
 def build_job(workspace: Workspace, pools: Mapping[str, Manifest]) -> Job:
-    """Build the job that writes the kits of these pools and the cohort, and their key."""
+    """Build the job that writes the kits of these pools and the cohort, and their key.
+
+    Its outputs are the key and, once there is one, the kits that the key lists.
+    """
     config = workspace.config
     recipe = asdict(config.review)
     del recipe["exports"], recipe["acknowledge_terms"]  # They change nothing in the kits.
@@ -138,10 +145,12 @@ def build_job(workspace: Workspace, pools: Mapping[str, Manifest]) -> Job:
 
 
 def _side_px(config: Config) -> int:
+    """Return the side in pixels at which images are shown."""
     return config.review.side_px or config.size_px
 
 
 def _load_existing_key(config: Config) -> AnswerKey | None:
+    """Load the key that has this review.name; None if there is none."""
     path = key_path(config)
     return AnswerKey.read(path) if path.exists() else None
 
@@ -165,6 +174,11 @@ def _require_same_key(config: Config, job: Job) -> None:
 
 def work(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> Kits:
     """Draw the images, write the key, and then the kits.
+
+    Args:
+        workspace: The configuration and its cohort.
+        pools: The synthetic images by generator.
+        job: The job whose key the answer key names as its maker.
 
     Raises:
         ConfigError: If a class has too few images, real or of a generator.

@@ -58,7 +58,15 @@ def run(workspace: Workspace) -> ResultLine:
 
 
 def _run_steps(steps: Sequence[plan.Step], workers: int) -> list[str]:
-    """Run every step after the steps that it needs, whether or not these fail; return the failures."""
+    """Run every step after the steps that it needs have ended, whether or not they failed.
+
+    Args:
+        steps: The missing steps in the order of the plan.
+        workers: Number of processes, unless a launcher of Hydra runs the steps.
+
+    Returns:
+        One message per step that failed.
+    """
     launcher = launchers.launcher_name()
     if launcher == launchers.BASIC_LAUNCHER:
         return _run_in_processes(steps, workers)
@@ -133,6 +141,7 @@ def _run_in_processes(steps: Sequence[plan.Step], workers: int) -> list[str]:
 
 
 def _run_step(step: plan.Step) -> None:
+    """Run the stage of a step."""
     # The step gets its own workspace, so that a model its generator loads is freed when it ends.
     workspace = step.workspace.with_config(step.workspace.config)
     importlib.import_module(f"xraysynth.stages.{step.stage}").run(workspace)
@@ -153,12 +162,14 @@ def _failure_message(future: "Future[None]", step: plan.Step) -> str:
 
 
 def _report_failure(step: plan.Step, error: str | XraysynthError) -> str:
+    """Print that a step has failed, and return the message for the report."""
     message = f"{step.title}: {error}"
     print(f"failed: {message}", file=sys.stderr, flush=True)
     return message
 
 
 def _build_executor(workers: int) -> Executor:
+    """Build an executor with this number of processes; one worker means this process."""
     if workers == 1:
         return _InlineExecutor()
     # Forking a process that has used torch can hang; spawning workers costs seconds once.

@@ -54,6 +54,9 @@ def run(workspace: Workspace) -> ResultLine:
     All processes that torchrun starts train together; the first one alone checks the pools, tests the
     classifier and writes the record.
 
+    Returns:
+        The job's result, with the fields of `TrainResult`; other processes return its state only.
+
     Raises:
         ConfigError: If data.batch_size cannot be divided among the processes.
         PoolError: If a pool is missing, too small or damaged.
@@ -78,6 +81,7 @@ def run(workspace: Workspace) -> ResultLine:
 
 
 def _require_divisible_batch(config: Config) -> None:
+    """Refuse a batch that cannot be divided equally among the processes."""
     processes, batch_size = world_size(), config.data.batch_size
     if batch_size % processes:
         nearest = max(1, round(batch_size / processes)) * processes
@@ -153,7 +157,11 @@ def build_job(workspace: Workspace) -> Job:
 
 
 def build_unchecked_job(workspace: Workspace) -> Job:
-    """Build the training job, which is done also if its pools have gained images since."""
+    """Build the training job, which is done also if its pools have gained images since.
+
+    Its identity holds the recipe, the seed, the cohort, the external test sets, and the keys of the
+    pools that are mixed in.
+    """
     config, external = workspace.config, workspace.external_test_set
     pool_keys = {}
     if config.data.uses_pools:

@@ -167,6 +167,7 @@ def _mixed_fractions(config: Config) -> list[float]:
 
 
 def _mix_modes(config: Config) -> list[MixMode]:
+    """The modes of the study in the order given, each once."""
     return [MixMode(name) for name in dict.fromkeys(config.study.modes)]
 
 
@@ -205,6 +206,7 @@ def sources_not_left_out(config: Config, cohort: Manifest) -> dict[str, str]:
 
 
 def _sources_to_leave_out(config: Config, cohort: Manifest) -> list[str]:
+    """The sources of the cohort, if study.leave_one_source_out is true."""
     if not config.study.leave_one_source_out:
         return []
     return sorted(cohort.table["source"].unique())

@@ -60,7 +60,11 @@ class Scorer:
         """Return the scores of predictions under every draw of patients.
 
         Args:
-            tables: One table of predictions per seed, all of the same images in the same order.
+            tables: One table of predictions per seed, all of the same images in the same order, with
+                the columns of `load_predictions`.
+
+        Returns:
+            The scores of S seeds under R draws; all tables are scored on the same draws.
         """
         from xraysynth.evaluation.metrics.classification import BootstrapScores
 
@@ -115,9 +119,15 @@ class Scorer:
         return None
 
     def compare(self, arm: TestedArm, reference: TestedArm | None) -> Comparison:
-        """Return the scores of the arm minus those of another, over the seeds that both have finished.
+        """Return the scores of the arm minus those of another, paired by test patient and seed.
 
-        The comparison is empty if there is no other arm or no shared seed.
+        Args:
+            arm: The arm that is compared.
+            reference: The arm that it is compared with; None if the study has none.
+
+        Returns:
+            Differences with intervals, the seeds that both arms have finished, and the two-sided
+            p-value of the difference in `PRIMARY_METRIC`; empty without a reference or a shared seed.
         """
         seeds = shared_seeds([arm, reference]) if reference is not None else []
         if reference is None or not seeds:
@@ -141,10 +151,17 @@ class ArmComparisons:
 
 
 def compare_all(scorer: Scorer, tested_arms: Sequence[TestedArm]) -> list[ArmComparisons]:
-    """Return the comparisons of every arm, with p-values adjusted after Holm.
+    """Return the comparisons of every arm, with p-values adjusted after Holm (1979).
 
     Each kind of comparison is one family over the whole study. Controls, and arms that leave a source
     out, are in no family: they are compared by number, and nothing is claimed of them.
+
+    Args:
+        scorer: The scores of all arms, among which it finds each arm's references.
+        tested_arms: All arms of the study.
+
+    Returns:
+        One entry per arm, in the same order.
     """
     over_real = _compare_family(scorer, tested_arms, scorer.find_real_only)
     over_duplicates = _compare_family(scorer, tested_arms, scorer.find_duplicate_control)
@@ -173,7 +190,13 @@ def _compare_family(
 
 
 def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Arm:
-    """Build the entry of an arm in the report."""
+    """Build the entry of an arm in the report.
+
+    Args:
+        scorer: The scores of all arms.
+        arm: The arm with its finished trainings.
+        comparisons: Its differences to the other arms, from `compare_all`.
+    """
     data, results = arm.data, arm.results
     first_result = results[0]  # All seeds see the same number of images.
     real_vs_synthetic_aurocs, pointing_games = _collect_probes(results)
@@ -204,6 +227,7 @@ def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Ar
 
 
 def _score_values(result: TrainResult) -> dict[str, float]:
+    """Return the scores of one training without their intervals."""
     return {name: interval.value for name, interval in result.scores.items()}
 
 

@@ -93,6 +93,9 @@ class FinishedJobs:
 def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
     """Collect the finished jobs of the study; nothing is computed.
 
+    Args:
+        workspace: The study's workspace, with the number of images per class.
+
     Raises:
         XraysynthError: If no training of the real-only arm is done, which all others are compared with.
     """
@@ -202,6 +205,9 @@ def last_training_environment(jobs: FinishedJobs) -> dict[str, str]:
     """Return machine and package versions of the last training.
 
     Other jobs differ from it only if the study was continued after an update or on another machine.
+
+    Returns:
+        Facts of the machine, such as "python" and "platform", and the version of each main package.
     """
     _, last_arm_jobs = jobs.arms[-1]
     last_job = list(last_arm_jobs.values())[-1]

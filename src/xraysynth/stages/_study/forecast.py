@@ -92,6 +92,9 @@ def missing_steps(steps: Sequence[plan.Step]) -> list[plan.Step]:
     """List the steps that are not done, and those that need one of them.
 
     A step that needs a missing one may be done for other inputs than that will make.
+
+    Args:
+        steps: All steps of the study; those that a step needs come before it.
     """
     missing: list[plan.Step] = []
     missing_titles: set[str] = set()
@@ -146,6 +149,7 @@ def _estimate_pool(step: plan.Step, history: "_History") -> StepEstimate:
 
 
 def _has_final_outcome(entry: JournalEntry) -> bool:
+    """Return whether a request of a pool has ended in a way that is not tried again."""
     return entry.outcome in pool.FINAL_OUTCOMES
 
 
@@ -164,6 +168,7 @@ _History = Mapping[str, Sequence[RunRecord]]
 
 
 def _load_history(output: Path) -> _History:
+    """Load the records of all finished jobs below the output folder, by stage."""
     by_stage: dict[str, list[RunRecord]] = {}
     for record in load_finished_records(output):
         by_stage.setdefault(record.stage, []).append(record)
@@ -195,6 +200,10 @@ def _seconds_per_image(history: _History, generator: Generator) -> float | None:
 
     The rate is read from the ledger of the pool, not from the job, because a job may find images that
     earlier jobs have made.
+
+    Args:
+        history: The records of all finished jobs.
+        generator: The generator; only pools of the same settings count.
     """
     key = digest(identity(generator))
     seconds_per_image = []
@@ -206,6 +215,7 @@ def _seconds_per_image(history: _History, generator: Generator) -> float | None:
 
 
 def _is_prepared(workspace: Workspace) -> bool:
+    """Return whether the cohort and the external test sets are prepared."""
     # The cohort must be prepared first, because the key of the external job depends on it.
     if not prepare.build_job(workspace).done:
         return False
@@ -213,7 +223,11 @@ def _is_prepared(workspace: Workspace) -> bool:
 
 
 def _provisional_cohort(config: Config) -> Manifest:
-    """Build a cohort of unread images, split by the patients that their sources name."""
+    """Build a cohort of images that are not read yet, to plan with.
+
+    It is split by the patients that the sources name; an image without a patient counts as one. Links
+    between patients are only found once the images are read, so that the real split may differ.
+    """
     tables = []
     for source in config.sources():
         table = map_labels(source.rows(), source.labels, config.classes, name=source.name)
@@ -233,6 +247,7 @@ def _provisional_cohort(config: Config) -> Manifest:
 
 
 def _format_time(seconds: float | None) -> str:
+    """Format an estimated time as "about 12.0 s", "about 1:02:03" or "unknown time"."""
     if seconds is None:
         return "unknown time"
     if seconds < 60:

@@ -12,7 +12,15 @@ from xraysynth.stages._study.finished import FinishedJobs
 
 
 def study_limits(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
-    """Return every limit of the study as a sentence: of its images, intervals, generators and measures."""
+    """Return every limit of the study as a sentence: of its images, intervals, generators and measures.
+
+    docs/verdicts.md lists all of these sentences.
+
+    Args:
+        config: The study's configuration.
+        audit: The audit of its cohort.
+        jobs: Its finished jobs.
+    """
     return [
         *_cohort_limits(config, audit),
         _interval_coverage_limit(jobs),

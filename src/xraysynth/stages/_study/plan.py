@@ -37,7 +37,15 @@ STAGE_ORDER = ("probe", "finetune", "generate", "train", "evaluate")
 
 
 def build_steps(workspace: Workspace) -> list[Step]:
-    """List the steps of a study after prepare, each with the overrides that run it alone."""
+    """List the steps of a study after prepare, each with the overrides that run it alone.
+
+    Args:
+        workspace: The study's configuration; its cohort is prepared if it is missing.
+
+    Returns:
+        The steps by stage, in `STAGE_ORDER`: one probe step; per generator a generate step, with a
+        finetune step if it needs one, and an evaluate step; per arm and seed a train step.
+    """
     workspace = with_images_per_class(workspace)
     config = workspace.config
     steps = [_probe_step(workspace)]
@@ -51,6 +59,7 @@ def build_steps(workspace: Workspace) -> list[Step]:
 
 
 def _probe_step(workspace: Workspace) -> Step:
+    """The search for shortcuts in the cohort, which depends on no generator and no seed."""
     overrides = _drop_overrides(workspace.overrides, "study.", "seed=")
     return Step("probe cohort", "probe", workspace.with_config(workspace.config, overrides))
 
@@ -82,6 +91,7 @@ def _training_steps(workspace: Workspace, arm: ArmConfig) -> list[Step]:
 
 
 def _training_title(arm_title: str, seed: int) -> str:
+    """The title of a training, by which the steps that need it name it."""
     return f"train {arm_title}, seed {seed}"
 
 
@@ -99,6 +109,10 @@ def evaluation_workspace(workspace: Workspace, key: str) -> Workspace:
 
     It has one generator, and names the real-only classifiers of all training seeds; the one of the
     first seed serves as encoder.
+
+    Args:
+        workspace: The study's workspace, with the number of images per class.
+        key: Key of the generator in the configuration.
     """
     seeds = list(workspace.config.study.seeds)
     config = with_one_generator(workspace.config, key)
@@ -130,6 +144,7 @@ def _overrides_for_generator(workspace: Workspace, key: str, *extra: str) -> tup
 
 
 def _drop_overrides(overrides: Sequence[str], *prefixes: str) -> tuple[str, ...]:
+    """Return the overrides that begin with none of the prefixes."""
     return tuple(text for text in overrides if not text.startswith(prefixes))
 
 
@@ -152,4 +167,5 @@ def with_images_per_class(workspace: Workspace) -> Workspace:
 
 
 def _required_images_per_class(config: Config, cohort: Manifest) -> int:
+    """Return the number of synthetic images that an arm needs of the class it needs most of."""
     return max(train.build_training(config).required_per_class(cohort).values())

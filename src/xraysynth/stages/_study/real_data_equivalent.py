@@ -89,6 +89,13 @@ def compare_left_out_sources(
 ) -> list[LeftOutSource]:
     """Compare training with and without each left-out source, on the test images of that source.
 
+    Training without the source is compared with the real-only arm, and with the size-matched control,
+    which has as few images as the arm without the source, but of all sources.
+
+    Args:
+        scorer: The scores of all arms.
+        tested_arms: All arms of the study.
+
     Returns:
         One entry per arm that leaves a source out; empty if the real-only arm is not finished.
     """
@@ -113,6 +120,7 @@ def compare_left_out_sources(
 
 
 def _find_real_only_of_all_images(tested_arms: Sequence[TestedArm]) -> TestedArm | None:
+    """Return the real-only arm that trains on all real images; None if it is not finished."""
     for arm in tested_arms:
         if arm.is_real_only and arm.data.real_fraction == 1:
             return arm
@@ -127,7 +135,15 @@ def _compare_left_out_source(
 ) -> LeftOutSource | None:
     """Compare arms on the test images of the source that `without_source` leaves out.
 
-    Returns None if the arms share no finished seed, or the source has no test images.
+    Args:
+        scorer: The scores of all arms.
+        without_source: The arm that leaves the source out.
+        with_source: The real-only arm of all images.
+        size_matched: The size-matched control of `without_source`, if there is one.
+
+    Returns:
+        Balanced accuracies and their paired differences; None if the arms share no finished seed, or
+        the source has no test images.
     """
     arms = [without_source, with_source]
     if size_matched is not None:
