@@ -1,4 +1,4 @@
-"""Pages of a blinded reading: what readers said of a study's images."""
+"""Sentences and figures of a blinded reading: how readers answered about a study's images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +10,12 @@ from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.reader_study.results import REAL, ReadingResult
 from xraysynth.evaluation.reader_study.sample_size import smallest_plan
 from xraysynth.report import arm_styles, drawing
-from xraysynth.report.formatting import MINUS, format_percent, is_finite
+from xraysynth.report.formatting import MINUS, UNKNOWN_TEXT, format_percent, is_finite
 from xraysynth.report.verdicts import SIGNIFICANT
 
 ALL_SYNTHETIC = ""
+"""The group of all synthetic images together; other groups are `REAL` or a generator's name."""
+
 DETECTION_METRICS = {
     "accuracy": "accuracy",
     "sensitivity": "sensitivity",
@@ -22,6 +24,8 @@ DETECTION_METRICS = {
     "criterion": "criterion",
     "auc": "AUC",
 }
+"""Titles of the metrics of how well readers tell synthetic from real images."""
+
 ERROR_KINDS = {
     "errors": "any",
     "errors_omission": "omission",
@@ -29,8 +33,11 @@ ERROR_KINDS = {
     "errors_subtle": "subtle discrepancy",
     "errors_artefact": "artefact",
 }
+"""Titles of the kinds of marked errors; the first is all kinds together."""
+
 SCORE_TITLES = {"quality": "image quality", "realism": "realism"}
 QUESTIONS = {"origin": "real or synthetic", "diagnosis": "diagnosis", **SCORE_TITLES}
+
 AGREEMENT = {
     "fleiss_kappa": "Fleiss’ κ",
     "weighted_kappa": "weighted κ",
@@ -38,61 +45,67 @@ AGREEMENT = {
     "same_again": "same answer again",
     "kappa_again": "κ with own first answer",
 }
+"""Titles of the measures of agreement."""
 
 
-def group_title(generator: str) -> str:
-    """What a row of images is called."""
-    return {REAL: "real images", ALL_SYNTHETIC: "all synthetic"}.get(generator, generator)
+def group_title(group: str) -> str:
+    """Returns what a group of images is called in tables and figures."""
+    return {REAL: "real images", ALL_SYNTHETIC: "all synthetic"}.get(group, group)
 
 
 def summary_sentences(reading: Reading) -> list[tuple[str, str]]:
-    """What each generator's images were taken for: a headline and the numbers behind it."""
-    found = []
+    """Returns a headline and the numbers behind it for each generator.
+
+    Generators without a result on real or synthetic are left out.
+    """
+    sentences = []
     real = reading.get("called_real", REAL)
     for generator in reading.generators:
-        fooled = reading.get("called_real", generator)
-        apart = reading.get("called_real_difference", generator)
-        if fooled and apart and real:
+        synthetic = reading.get("called_real", generator)
+        difference = reading.get("called_real_difference", generator)
+        if synthetic and difference and real:
             numbers = (
-                f"Readers called {_format_share(fooled)} of its images real, and "
-                f"{_format_share(real)} of the real images: a "
-                f"difference of {format_percentage_points(apart)}{_format_adjusted_p(apart)}."
+                f"Readers called {_format_share(synthetic)} of its images real, and "
+                f"{_format_share(real)} of the real images: a difference of "
+                f"{format_percentage_points(difference)}{_format_adjusted_p(difference)}."
             )
-            found.append((_headline(generator, apart), numbers))
-    return found
+            sentences.append((_headline(generator, difference), numbers))
+    return sentences
 
 
 def _headline(generator: str, difference: ReadingResult) -> str:
-    low, high, p_holm = difference.low, difference.high, difference.p_holm
-    if not is_finite(low):
+    """Returns the verdict on a generator's images minus real images in percentage called real."""
+    if not is_finite(difference.low):
         return f"{generator}: the answers do not allow an interval"
-    if is_finite(p_holm) and not p_holm < SIGNIFICANT:
-        return f"{generator}: no difference shown between its images and real ones"
-    if high < 0:
+    is_significant = not is_finite(difference.p_holm) or difference.p_holm < SIGNIFICANT
+    if is_significant and difference.high < 0:
         return f"{generator}: readers tell its images from real ones"
-    if low > 0:
+    if is_significant and difference.low > 0:
         return f"{generator}: readers call its images real more often than real ones"
     return f"{generator}: no difference shown between its images and real ones"
 
 
 def _format_share(result: ReadingResult) -> str:
+    value = format_percent(result.value)
     if not is_finite(result.low):
-        return format_percent(result.value)
-    return f"{format_percent(result.value)} [{format_percent(result.low)}, {format_percent(result.high)}]"
+        return value
+    return f"{value} [{format_percent(result.low)}, {format_percent(result.high)}]"
 
 
 def format_percentage_points(result: ReadingResult) -> str:
-    """A difference of shares in percentage points, with its interval."""
-    value, low, high = (format_points(end) for end in (result.value, result.low, result.high))
-    return f"{value} points [{low}, {high}]" if is_finite(result.low) else f"{value} points"
+    """Returns a difference of fractions in percentage points with its interval: "−12 points [−20, −4]"."""
+    value = format_points(result.value)
+    if not is_finite(result.low):
+        return f"{value} points"
+    return f"{value} points [{format_points(result.low)}, {format_points(result.high)}]"
 
 
 def format_points(value: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
+    """Returns a difference of fractions in whole percentage points, with its sign."""
     if not is_finite(value):
-        return "–"
-    whole = round(100 * float(value))
-    return f"{whole:+d}".replace("-", MINUS) if whole else "0"
+        return UNKNOWN_TEXT
+    points = round(100 * float(value))
+    return f"{points:+d}".replace("-", MINUS) if points else "0"
 
 
 def _format_adjusted_p(result: ReadingResult) -> str:
@@ -102,14 +115,14 @@ def _format_adjusted_p(result: ReadingResult) -> str:
 
 
 def format_p_value(p: Any) -> str:
-    """A p-value as text."""
+    """Returns a p-value as text: "p = 0.012" or "p < 0.001"; a dash if it is not known."""
     if not is_finite(p):
-        return "–"
+        return UNKNOWN_TEXT
     return "p < 0.001" if float(p) < 0.001 else f"p = {float(p):.3f}"
 
 
 def geometric_mean_seconds(result: ReadingResult | None) -> ReadingResult | None:
-    """A mean logarithm of seconds as a geometric mean."""
+    """Returns a mean logarithm of seconds as a geometric mean in seconds."""
     if result is None:
         return None
     value, low, high = np.exp([result.value, result.low, result.high]).tolist()
@@ -117,35 +130,37 @@ def geometric_mean_seconds(result: ReadingResult | None) -> ReadingResult | None
 
 
 def collect_notes(reading: Reading) -> list[tuple[str, list[str]]]:
-    """What qualifies results of all classes: the note and the results it belongs to."""
-    found: dict[str, list[str]] = {}
+    """Returns each note on results of all classes together, with the results that it belongs to."""
+    results_by_note: dict[str, list[str]] = {}
     for row in reading.results[reading.results["class"] == ""].itertuples():
-        if row.note:
-            name = str(row.name if "name" in row._fields else "").replace("_", " ")
-            who = f" ({group_title(str(row.generator))})" if row.generator else ""
-            found.setdefault(str(row.note), []).append(f"{name}{who}")
-    return list(found.items())
+        if not row.note:
+            continue
+        title = str(row.name if "name" in row._fields else "").replace("_", " ")
+        if row.generator:
+            title += f" ({group_title(str(row.generator))})"
+        results_by_note.setdefault(str(row.note), []).append(title)
+    return list(results_by_note.items())
 
 
 def draw_forest_plot(reading: Reading, generators: Sequence[str] = ()) -> str:
-    """The share of images called real, real ones first, each with its interval, as SVG.
+    """Returns the percentage of images called real, real images first, each with its interval, as SVG.
 
-    Colours are those of a page with these `generators`.
+    Args:
+        reading: The reading.
+        generators: All generators of the page, whose order gives their colours.
     """
-    groups = [REAL, *reading.generators]
-    rows = [(group_title(g), row) for g in groups if (row := reading.get("called_real", g))]
+    order = list(dict.fromkeys([*generators, *reading.generators]))
+    rows = []
+    for group in (REAL, *reading.generators):
+        result = reading.get("called_real", group)
+        if result:
+            rows.append((group, result))
     figure, axes = drawing.create_canvas(
         height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1
     )
-    order = list(dict.fromkeys([*generators, *groups[1:]]))
-    colours = [drawing.INK] + [arm_styles.generator_colour(g, order) for g in groups[1:]]
-    for y, ((name, row), colour) in enumerate(zip(reversed(rows), reversed(colours), strict=True)):
-        if is_finite(row.low):
-            axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2)
-        axes.plot([row.value], [y], "o", color=colour, markersize=7)
-        place = axes.get_yaxis_transform()
-        ground = {"fc": drawing.BACKGROUND, "ec": "none", "pad": 0.6}
-        axes.text(0, y + 0.27, name, transform=place, bbox=ground, **drawing.TEXT_STYLE)
+    for y, (group, result) in enumerate(reversed(rows)):
+        colour = drawing.INK if group == REAL else arm_styles.generator_colour(group, order)
+        _draw_group(axes, y, group, result, colour)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.5, len(rows) - 0.2)
@@ -156,25 +171,40 @@ def draw_forest_plot(reading: Reading, generators: Sequence[str] = ()) -> str:
     return drawing.render_svg(figure, f"reading-{reading.name}", label)
 
 
+def _draw_group(axes: Any, y: int, group: str, result: ReadingResult, colour: str) -> None:
+    """Draws one group's percentage with its interval and, above it, the group's name."""
+    if is_finite(result.low):
+        axes.plot([result.low, result.high], [y, y], color=colour, linewidth=2.2)
+    axes.plot([result.value], [y], "o", color=colour, markersize=7)
+    left_edge = axes.get_yaxis_transform()
+    box = {"fc": drawing.BACKGROUND, "ec": "none", "pad": 0.6}
+    style = drawing.TEXT_STYLE
+    axes.text(0, y + 0.27, group_title(group), transform=left_edge, bbox=box, **style)
+
+
 def design_advice(reading: Reading, half_width: float = 0.05) -> list[str]:
-    """The smallest design, of those computed, that knows each generator's share to 5 points."""
-    found = []
+    """Returns the smallest design per generator that measures the images called real precisely enough.
+
+    Args:
+        reading: The reading, with the designs that were computed from its variances.
+        half_width: Largest half-width of the 95 % interval, as a fraction of images.
+    """
+    sentences = []
     for generator, measures in reading.plans.items():
         plans = measures.get("called_real", ())
-        best = smallest_plan(plans, half_width)
-        if best:
-            found.append(
-                f"{generator}: {best.readers} readers and {best.images} of its images measure the percentage "
-                f"of images called real to within ±{half_width:.0%} (expected ±{best.half_width:.1%})."
+        smallest = smallest_plan(plans, half_width)
+        if smallest:
+            sentence = (
+                f"{smallest.readers} readers and {smallest.images} of its images measure the percentage "
+                f"of images called real to within ±{half_width:.0%} (expected ±{smallest.half_width:.1%})."
             )
         elif plans:
-            most = max(plans, key=lambda plan: (plan.readers, plan.images))
-            found.append(
-                f"{generator}: even {most.readers} readers and {most.images} of its images would not "
+            largest = max(plans, key=lambda plan: (plan.readers, plan.images))
+            sentence = (
+                f"even {largest.readers} readers and {largest.images} of its images would not "
                 f"measure the percentage of images called real to within ±{half_width:.0%}."
             )
         else:
-            found.append(
-                f"{generator}: the answers have no variance to plan the next reading with."
-            )
-    return found
+            sentence = "the answers have no variance to plan the next reading with."
+        sentences.append(f"{generator}: {sentence}")
+    return sentences

@@ -1,4 +1,4 @@
-"""A study's results as long tables: results.csv and measures.csv."""
+"""Results of a study as long tables: results.csv and measures.csv."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,8 +17,22 @@ MISSING_INTERVAL = Interval(NAN, NAN, NAN, 0)
 class ResultRow:
     """One score of an arm: the mean over seeds with its interval, or that of one seed.
 
-    The fields are the columns of results.csv, in order. `share` is the former name of
-    `synthetic_fraction`, and goes in the next version.
+    The fields are the columns of results.csv, in order.
+
+    Attributes:
+        share: The former name of `synthetic_fraction`, which the next version will not have.
+        seed: The training seed; None in the rows of means.
+        metric: Key of the score, as in `metrics.classification`.
+        value: The score; `low` and `high` are the ends of its interval in the rows of means.
+        n_test: Number of test images.
+        n_seeds: Number of finished seeds.
+        difference: The arm minus real only, with its interval in the next two columns.
+        simulated: Whether the images called real are computed.
+        left_out: The data source that was left out of training; empty for none.
+        test_set: Name of an external test set; empty for the study's own test images.
+        p_holm: p-value of `difference`, adjusted after Holm over the arms of all generators.
+        over_duplicates: The arm minus its duplicate control, with interval and adjusted p-value.
+        over_permuted: The arm minus its permuted control, with interval and adjusted p-value.
     """
 
     generator: str
@@ -60,9 +74,20 @@ RESULT_COLUMNS = [item.name for item in fields(ResultRow)]
 class MeasureRow:
     """One number measured on a generator's images, with its real-vs-real baseline.
 
-    The fields are the columns of measures.csv, in order: those of `evaluation.results.Measure`
-    behind the generator's name. The baseline of what is no distance is the same number of real
-    images.
+    The fields are the columns of measures.csv, in order: the generator and the fields of
+    `evaluation.results.Measure`.
+
+    Attributes:
+        generator: Name of the generator.
+        label: The class; empty for all classes together.
+        n: Number of images behind the value.
+        excess_low: Lower end of the interval of the value minus its baseline.
+        excess_high: Upper end of that interval.
+        better: "lower", "higher", or "floor" where the best value is that of the baseline.
+        note: A caveat on the value.
+        p: p-value of the excess, not adjusted.
+        baseline_value: The real-vs-real baseline of a distance, and the same number of real images for
+            all other measures, with its interval in the next two columns.
     """
 
     generator: str
@@ -96,7 +121,7 @@ MEASURE_COLUMNS = [*_MEASURE_FIELDS[:_N], *FORMER_COLUMNS, *_MEASURE_FIELDS[_N:]
 
 
 def results_table(content: Content) -> pd.DataFrame:
-    """One row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
+    """Returns one row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
 
     Only the mean rows have an interval; only those that are compared with real only have a difference
     (arm minus real only, by the seeds that both have finished). `over_duplicates` and `over_permuted`
@@ -105,7 +130,10 @@ def results_table(content: Content) -> pd.DataFrame:
     `test_set` is empty for the study's own test images, and names an external test set in the rows,
     means alone, of its scores.
     """
-    rows = [row for arm in content.arms for row in (*_arm_rows(arm), *_external_rows(arm))]
+    rows: list[ResultRow] = []
+    for arm in content.arms:
+        rows += _arm_rows(arm)
+        rows += _external_rows(arm)
     table = pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(simulated=content.simulated)
     integers = dict.fromkeys(
         ["seed", "n_test", "n_seeds", "real_images", "synthetic_images"], "Int64"
@@ -116,7 +144,7 @@ def results_table(content: Content) -> pd.DataFrame:
 
 
 def _base_row(arm: Arm) -> ResultRow:
-    """What the rows of one arm have in common."""
+    """Returns the columns that all rows of one arm share."""
     return ResultRow(
         generator=arm.generator,
         share=arm.synthetic_fraction,
@@ -133,16 +161,18 @@ def _base_row(arm: Arm) -> ResultRow:
 
 
 def _arm_rows(arm: Arm) -> Iterator[ResultRow]:
+    """Yields the mean of each score, and then the scores of each seed."""
     for metric, interval in arm.scores.items():
         row = _mean_row(arm, metric, interval)
         yield _with_p_values(row, arm) if metric == PRIMARY_METRIC else row
-    shared = _base_row(arm)
+    base_row = _base_row(arm)
     for seed, scores in zip(arm.seeds, arm.scores_by_seed, strict=True):
         for metric, value in scores.items():
-            yield replace(shared, seed=seed, metric=metric, value=value)
+            yield replace(base_row, seed=seed, metric=metric, value=value)
 
 
 def _mean_row(arm: Arm, metric: str, interval: Interval) -> ResultRow:
+    """Returns the mean of one score over seeds, with the differences to other arms."""
     over_real = arm.over_real.differences.get(metric, MISSING_INTERVAL)
     over_duplicates = arm.over_duplicates.differences.get(metric, MISSING_INTERVAL)
     over_permuted = arm.over_permuted.differences.get(metric, MISSING_INTERVAL)
@@ -165,6 +195,7 @@ def _mean_row(arm: Arm, metric: str, interval: Interval) -> ResultRow:
 
 
 def _with_p_values(row: ResultRow, arm: Arm) -> ResultRow:
+    """Returns a row with the p-values of its differences, which only the primary score has."""
     return replace(
         row,
         p_holm=arm.over_real.p_holm,
@@ -174,19 +205,25 @@ def _with_p_values(row: ResultRow, arm: Arm) -> ResultRow:
 
 
 def _external_rows(arm: Arm) -> Iterator[ResultRow]:
+    """Yields the mean of each score on each external test set."""
     for name, scores in arm.external.items():
         n_test = max((interval.n for interval in scores.values()), default=0)
-        shared = replace(_base_row(arm), test_set=name, n_test=n_test)
+        base_row = replace(_base_row(arm), test_set=name, n_test=n_test)
         for metric, interval in scores.items():
             yield replace(
-                shared, metric=metric, value=interval.value, low=interval.low, high=interval.high
+                base_row, metric=metric, value=interval.value, low=interval.low, high=interval.high
             )
 
 
 def measures_table(content: Content | Evaluation) -> pd.DataFrame:
-    """Everything measured on the generators' images, one row each, with its baseline where it has one."""
+    """Returns every number measured on the generators' images in a row of its own, with its baseline.
+
+    The columns are `MEASURE_COLUMNS`.
+    """
     pools = content.pools if isinstance(content, Content) else [content]
-    rows = [row for pool in pools for row in _measure_rows(pool)]
+    rows: list[MeasureRow] = []
+    for pool in pools:
+        rows += _measure_rows(pool)
     table = pd.DataFrame(rows, columns=_MEASURE_FIELDS)
     for former, present in FORMER_COLUMNS.items():
         table[former] = table[present]
@@ -198,6 +235,7 @@ def measures_table(content: Content | Evaluation) -> pd.DataFrame:
 
 
 def _measure_rows(pool: PoolResults | Evaluation) -> Iterator[MeasureRow]:
+    """Yields every number measured on the images of one generator."""
     name = pool.generator
     for measure in pool.measures:
         yield MeasureRow(generator=name, **asdict(measure))
@@ -207,22 +245,28 @@ def _measure_rows(pool: PoolResults | Evaluation) -> Iterator[MeasureRow]:
     for pairs in pool.diversity:
         row = _row_beside_real(name, f"{pairs.metric} within a class", pairs, pairs.real)
         yield replace(row, label=pairs.label)
-    for look in pool.appearance:
-        yield _row_beside_real(name, look.measure, look, look.real)
+    for appearance in pool.appearance:
+        yield _row_beside_real(name, appearance.measure, appearance, appearance.real)
     if isinstance(pool, PoolResults):
-        for seen in pool.label_fidelity:
-            row = _row_beside_real(name, "label faithfulness", seen, seen.real)
-            yield replace(
-                row,
-                label=seen.label,
-                baseline_low=seen.real_low,
-                baseline_high=seen.real_high,
-                better="higher",
-            )
+        yield from _fidelity_rows(pool)
         yield from _real_classifier_rows(pool)
 
 
+def _fidelity_rows(pool: PoolResults) -> Iterator[MeasureRow]:
+    """Yields the label fidelity, under the name that earlier versions gave to it."""
+    for fidelity in pool.label_fidelity:
+        row = _row_beside_real(pool.generator, "label faithfulness", fidelity, fidelity.real)
+        yield replace(
+            row,
+            label=fidelity.label,
+            baseline_low=fidelity.real_low,
+            baseline_high=fidelity.real_high,
+            better="higher",
+        )
+
+
 def _row_beside_real(generator: str, metric: str, interval: Interval, real: float) -> MeasureRow:
+    """Returns a number whose baseline is the same number of real images."""
     return MeasureRow(
         generator=generator,
         metric=metric,
@@ -236,6 +280,7 @@ def _row_beside_real(generator: str, metric: str, interval: Interval, real: floa
 
 
 def _real_classifier_rows(pool: PoolResults) -> Iterator[MeasureRow]:
+    """Yields the scores of real-only classifiers on the images of a generator."""
     for name, interval in pool.real_classifier_scores.items():
         metric, _, label = name.partition("/")
         yield MeasureRow(

@@ -1,4 +1,4 @@
-"""What gives images away, and how varied they are."""
+"""View of the images' appearance and diversity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,18 @@ from xraysynth.report.views.measures import Pools
 
 @dataclass(frozen=True)
 class AppearanceRow:
-    """One measure of one generator's images beside that of real ones."""
+    """One property of one generator's images beside that of real ones.
+
+    Attributes:
+        generator: Name of the generator.
+        is_measured: Whether there is a number; if not, the other fields are empty.
+        measure: Name of the property.
+        meaning: What the number means, in words.
+        value: Mean over images.
+        interval: Its 95 % interval.
+        real: Mean over real images.
+        n: Number of images.
+    """
 
     generator: Markup
     is_measured: bool = False
@@ -28,7 +39,7 @@ class AppearanceRow:
 
 @dataclass(frozen=True)
 class DiversityCell:
-    """Mean similarity of pairs of one class."""
+    """Mean similarity of pairs of synthetic images of one class, beside that of real pairs."""
 
     value: str
     interval: str
@@ -38,7 +49,7 @@ class DiversityCell:
 
 @dataclass(frozen=True)
 class DiversityRow:
-    """One metric of one generator's images, class by class."""
+    """One metric of one generator's images; a class without a number has None."""
 
     generator: Markup
     is_measured: bool = False
@@ -48,20 +59,20 @@ class DiversityRow:
 
 @dataclass(frozen=True)
 class DiversityTable:
-    """Similarity within a class; `columns` are those right of the generator."""
+    """Similarity of images within a class."""
 
     headings: Sequence[Heading]
     rows: Sequence[DiversityRow]
 
     @property
     def columns(self) -> int:
-        """Columns right of the generator's name."""
+        """Number of columns right of the generator's name."""
         return len(self.headings) - 1
 
 
 @dataclass(frozen=True)
 class AppearanceSection:
-    """Appearance and variety; `of_study` where images came from a study's generators."""
+    """Appearance and diversity; `is_from_study` says whether a study's generators made the images."""
 
     headings: Sequence[Heading]
     rows: Sequence[AppearanceRow]
@@ -72,42 +83,50 @@ class AppearanceSection:
 def appearance_section(
     pools: Pools, classes: Sequence[str], *, is_from_study: bool
 ) -> AppearanceSection:
-    """Appearance and variety of these pools."""
+    """Returns the appearance and diversity of the images of some pools."""
+    appearance_rows: list[AppearanceRow] = []
+    diversity_rows: list[DiversityRow] = []
+    for pool in pools:
+        appearance_rows += _appearance_rows(pool)
+        diversity_rows += _diversity_rows(pool, classes)
+    diversity_headings = build_headings("images of", "metric", *classes, text_columns=2)
     return AppearanceSection(
         headings=build_headings("images of", "measure", "value", "real", "N", text_columns=2),
-        rows=[row for pool in pools for row in _appearance_rows(pool)],
-        diversity=DiversityTable(
-            build_headings("images of", "metric", *classes, text_columns=2),
-            [row for pool in pools for row in _diversity_rows(pool, classes)],
-        ),
+        rows=appearance_rows,
+        diversity=DiversityTable(diversity_headings, diversity_rows),
         is_from_study=is_from_study,
     )
 
 
 def _appearance_rows(pool: PoolResults | Evaluation) -> list[AppearanceRow]:
+    """Returns one row per property, or one that says that nothing was measured."""
     generator = add_word_breaks(pool.generator)
-    rows = [
-        AppearanceRow(
-            generator,
-            is_measured=True,
-            measure=row.measure.replace("_", " "),
-            meaning=row.meaning,
-            value=format_number(row.value),
-            interval=format_bounds(row.low, row.high),
-            real=format_number(row.real),
-            n=format_number(row.n, 0),
+    rows = []
+    for row in pool.appearance:
+        rows.append(
+            AppearanceRow(
+                generator,
+                is_measured=True,
+                measure=row.measure.replace("_", " "),
+                meaning=row.meaning,
+                value=format_number(row.value),
+                interval=format_bounds(row.low, row.high),
+                real=format_number(row.real),
+                n=format_number(row.n, 0),
+            )
         )
-        for row in pool.appearance
-    ]
     return rows or [AppearanceRow(generator)]
 
 
 def _diversity_rows(pool: PoolResults | Evaluation, classes: Sequence[str]) -> list[DiversityRow]:
+    """Returns one row per metric, or one that says that nothing was measured."""
     generator = add_word_breaks(pool.generator)
-    by_place = {(row.metric, row.label): row for row in pool.diversity}
+    by_metric: dict[str, dict[str, Diversity]] = {}
+    for row in pool.diversity:
+        by_metric.setdefault(row.metric, {})[row.label] = row
     rows = []
-    for metric in dict.fromkeys(row.metric for row in pool.diversity):
-        cells = [_diversity_cell(by_place.get((metric, label))) for label in classes]
+    for metric, by_class in by_metric.items():
+        cells = [_diversity_cell(by_class.get(label)) for label in classes]
         rows.append(DiversityRow(generator, is_measured=True, metric=metric, cells=cells))
     return rows or [DiversityRow(generator)]
 

@@ -1,4 +1,4 @@
-"""The arms: what they gain, their scores, and what their classifiers have learned."""
+"""View of the arms: gains, scores, and probes of their classifiers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,15 @@ from xraysynth.report.views.scores import (
 
 @dataclass(frozen=True)
 class ArmsSection:
-    """Everything about the arms; `external` is None without external test sets."""
+    """The section on the arms.
+
+    Attributes:
+        gains: Macro-F1 and its differences to real only and to the controls.
+        scores: All scores on the test images.
+        external: Macro-F1 on external test sets; None without such sets.
+        probes: What the classifiers have learned.
+        by_class: Scores of each class.
+    """
 
     gains: GainTable
     scores: ScoreTable
@@ -28,7 +36,7 @@ class ArmsSection:
 
 
 def arms_section(arms: Sequence[Arm], classes: Sequence[str]) -> ArmsSection | None:
-    """The tables of arms in the order of the page, of which the first is the reference."""
+    """Returns the tables of the arms, of which the first is the reference; None without arms."""
     if not arms:
         return None
     return ArmsSection(

@@ -1,4 +1,4 @@
-"""Confusion matrices of the arms."""
+"""View of the confusion matrices of the arms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,14 @@ from xraysynth.report.views.cells import Matrix, build_matrix
 
 @dataclass(frozen=True)
 class ArmMatrix:
-    """Test images of one arm by true and most probable class, summed over its seeds."""
+    """The confusion matrix of one arm.
+
+    Attributes:
+        name: Name of the arm.
+        images: Number of test images.
+        seeds: Number of seeds, in words.
+        counts: Test images by true and most probable class, summed over seeds.
+    """
 
     name: str
     images: int
@@ -21,23 +28,27 @@ class ArmMatrix:
 
 @dataclass(frozen=True)
 class ConfusionSection:
-    """The arms of their own interest, and controls and the like, which stand folded."""
+    """Matrices of the main arms, and those of all other arms, which the page folds away."""
 
     main_arms: Sequence[ArmMatrix]
     other_arms: Sequence[ArmMatrix]
 
     @property
     def other_arm_count(self) -> int:
-        """Arms that stand folded."""
+        """Number of arms that the page folds away."""
         return len(self.other_arms)
 
 
 def confusion_section(arms: Sequence[Arm], classes: Sequence[str]) -> ConfusionSection:
-    """The confusion matrices of arms in the order of the page."""
-    return ConfusionSection(
-        main_arms=[_arm_matrix(arm, classes) for arm in arms if not arm_groups.group_key(arm)],
-        other_arms=[_arm_matrix(arm, classes) for arm in arms if arm_groups.group_key(arm)],
-    )
+    """Returns the confusion matrices of the arms in the order of the page."""
+    main_arms, other_arms = [], []
+    for arm in arms:
+        matrix = _arm_matrix(arm, classes)
+        if arm_groups.group_key(arm):
+            other_arms.append(matrix)
+        else:
+            main_arms.append(matrix)
+    return ConfusionSection(main_arms, other_arms)
 
 
 def _arm_matrix(arm: Arm, classes: Sequence[str]) -> ArmMatrix:

@@ -1,4 +1,4 @@
-"""Figures of the arms with their legends, and what a synthetic image is worth."""
+"""View of the figures of the arms with their legends, and of the real-data equivalents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PRIMARY_METRIC_NAME = SUMMARY_METRICS[PRIMARY_METRIC]
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure of one generator or class."""
+    """A figure of one generator or one class, named by it."""
 
     name: str
     svg: Markup
@@ -24,7 +24,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A name and how it is drawn."""
+    """A name in a legend with the CSS of its line."""
 
     name: str
     css: str
@@ -32,7 +32,16 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class EquivalentRow:
-    """How many real images one synthetic image of an arm is worth."""
+    """The real-data equivalent of one synthetic image of an arm.
+
+    Attributes:
+        arm: Name of the arm.
+        raw: The number for machines.
+        text: The number as text.
+        interval: Its interval.
+        n: Number of synthetic images of the arm.
+        censored: Which end of the interval lies beyond the learning curve, in words.
+    """
 
     arm: Markup
     raw: str
@@ -52,9 +61,15 @@ class EquivalentTable:
 
 @dataclass(frozen=True)
 class CurvesSection:
-    """Scores against shares and numbers of images, and precision against recall.
+    """Scores by synthetic fraction, by number of real images, and precision by recall.
 
-    `generators` and `arms` are legends; `learning_curve` is empty without a learning curve.
+    Attributes:
+        fraction_panels: Score against synthetic fraction, one per generator.
+        learning_curve: Score against the number of real images; empty where this is the same for all arms.
+        generator_legend: The colours of the generators.
+        equivalents: The real-data equivalents.
+        precision_recall: Precision against recall, one per class.
+        arm_legend: The lines of the arms.
     """
 
     fraction_panels: Sequence[Panel]
@@ -71,71 +86,84 @@ def curves_section(
     classes: Sequence[str],
     generators: Sequence[str],
 ) -> CurvesSection:
-    """The figures of arms in the order of the page."""
+    """Returns the figures of the arms.
+
+    Args:
+        arms: The arms in the order of the page.
+        equivalents: The real-data equivalents.
+        classes: The classes in order.
+        generators: All generators of the page, whose order gives their colours.
+    """
     scored = [arm for arm in arms if PRIMARY_METRIC in arm.scores and not arm.left_out_source]
-    plain = [arm for arm in arms if not arm_groups.group_key(arm)]
+    main_arms = [arm for arm in arms if not arm_groups.group_key(arm)]
+    equivalent_headings = build_headings("arm", "real-data equivalent", "N", "")
     return CurvesSection(
-        fraction_panels=_fraction_panels(
-            [arm for arm in scored if arm.real_fraction == 1], generators
-        ),
+        fraction_panels=_fraction_panels(scored, generators),
         learning_curve=_learning_curve_svg(scored, generators),
-        generator_legend=[
-            LegendEntry(name, arm_styles.legend_style(name, generators)) for name in generators
-        ],
-        equivalents=EquivalentTable(
-            build_headings("arm", "real-data equivalent", "N", ""),
-            [_equivalent_row(row) for row in equivalents],
-        ),
-        precision_recall=_precision_recall_panels(plain, classes, generators),
-        arm_legend=[
-            LegendEntry(arm.name, arm_styles.arm_style(arm, generators).svg_style) for arm in plain
-        ],
+        generator_legend=_generator_legend(generators),
+        equivalents=EquivalentTable(equivalent_headings, list(map(_equivalent_row, equivalents))),
+        precision_recall=_precision_recall_panels(main_arms, classes, generators),
+        arm_legend=_arm_legend(main_arms, generators),
     )
+
+
+def _generator_legend(generators: Sequence[str]) -> list[LegendEntry]:
+    entries = []
+    for name in generators:
+        entries.append(LegendEntry(name, arm_styles.legend_style(name, generators)))
+    return entries
+
+
+def _arm_legend(arms: Sequence[Arm], generators: Sequence[str]) -> list[LegendEntry]:
+    entries = []
+    for arm in arms:
+        style = arm_styles.arm_style(arm, generators)
+        entries.append(LegendEntry(arm.name, style.svg_style))
+    return entries
 
 
 def _fraction_panels(arms: Sequence[Arm], generators: Sequence[str]) -> list[Panel]:
-    own = {arm.generator for arm in arms if not arm.control}
-    return [
-        Panel(
-            name,
-            Markup(
-                figures.draw_score_by_fraction(
-                    arms, name, generators, PRIMARY_METRIC, PRIMARY_METRIC_NAME
-                )
-            ),
-        )
-        for name in generators
-        if name in own
-    ]
+    """Returns a panel for each generator with a main arm of the whole train split."""
+    whole_split = [arm for arm in arms if arm.real_fraction == 1]
+    with_main_arm = {arm.generator for arm in whole_split if not arm.control}
+    panels = []
+    for name in generators:
+        if name in with_main_arm:
+            svg = figures.draw_score_by_fraction(
+                whole_split, name, generators, PRIMARY_METRIC, PRIMARY_METRIC_NAME
+            )
+            panels.append(Panel(name, Markup(svg)))
+    return panels
 
 
 def _learning_curve_svg(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
-    if len({arm.real_images for arm in figures.learning_curve_arms(arms)}) < 2:
+    if len(figures.learning_curve_arms(arms)) < 2:
         return ""
-    return Markup(
-        figures.draw_learning_curve(arms, generators, PRIMARY_METRIC, PRIMARY_METRIC_NAME)
-    )
+    svg = figures.draw_learning_curve(arms, generators, PRIMARY_METRIC, PRIMARY_METRIC_NAME)
+    return Markup(svg)
 
 
 def _precision_recall_panels(
     arms: Sequence[Arm], classes: Sequence[str], generators: Sequence[str]
 ) -> list[Panel]:
-    drawn = [arm for arm in arms if arm.predictions]
-    return [
-        Panel(label, Markup(figures.draw_precision_recall(drawn, label, generators)))
-        for label in classes
-        if drawn
-    ]
+    tested = [arm for arm in arms if arm.predictions]
+    if not tested:
+        return []
+    panels = []
+    for label in classes:
+        svg = figures.draw_precision_recall(tested, label, generators)
+        panels.append(Panel(label, Markup(svg)))
+    return panels
 
 
 def _equivalent_row(row: ArmEquivalent) -> EquivalentRow:
-    found = row.equivalent
-    value, low, high = (format_signed_or_infinite(x) for x in (found.value, found.low, found.high))
+    estimate = row.equivalent
+    low, high = format_signed_or_infinite(estimate.low), format_signed_or_infinite(estimate.high)
     return EquivalentRow(
         arm=add_word_breaks(row.arm),
-        raw=str(found.value),
-        text=value,
+        raw=str(estimate.value),
+        text=format_signed_or_infinite(estimate.value),
         interval=f"[{low}, {high}]",
-        n=format_number(found.n, 0),
-        censored=found.censored,
+        n=format_number(estimate.n, 0),
+        censored=estimate.censored,
     )

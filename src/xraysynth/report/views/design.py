@@ -1,4 +1,4 @@
-"""What a study varied, for a reader who did not plan it."""
+"""View of the design of a study, for a reader who did not plan it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CONTROL_DESCRIPTIONS = {
     "permuted": "permuted control (synthetic images with permuted labels)",
     "size_matched": "size-matched control (as few images as without one source, drawn from all sources)",
 }
-"""What each kind of control is."""
+"""Descriptions of the kinds of control."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,21 @@ class ReferenceArm:
 
 @dataclass(frozen=True)
 class DesignSection:
-    """The values of everything that was varied, listed; empty where nothing was."""
+    """The design of a study: the values of everything that was varied, as lists in words.
+
+    Attributes:
+        classes: The classes.
+        generators: The generators, or "none".
+        synthetic_fractions: The synthetic fractions of the arms, in percent.
+        modes: The modes of the hybrid arms.
+        controls: Descriptions of the controls.
+        real_fractions: Fractions of the real images, in percent; empty if all arms have the same.
+        external: The external test sets.
+        seeds: The training seeds.
+        has_unfinished_seeds: Whether some arm has not finished every seed.
+        reference_arm: The arm that others are compared with; None without arms.
+        optimiser_steps: A sentence on the number of optimiser steps.
+    """
 
     classes: str
     generators: str
@@ -43,27 +57,52 @@ class DesignSection:
 def design_section(
     arms: Sequence[Arm], classes: Sequence[str], generators: Sequence[str]
 ) -> DesignSection:
-    """What these arms differ in."""
-    fractions = sorted({arm.real_fraction for arm in arms})
-    seeds = sorted({seed for arm in arms for seed in arm.seeds})
-    modes = dict.fromkeys(arm.mode for arm in arms if arm.synthetic_fraction not in (0, 1))
-    external = dict.fromkeys(name for arm in arms for name in arm.external)
-    controls = dict.fromkeys(arm.control for arm in arms if arm.control)
+    """Returns everything in which the arms of a study differ."""
+    synthetic_fractions = sorted({arm.synthetic_fraction for arm in arms})
+    real_fractions = sorted({arm.real_fraction for arm in arms})
+    seeds = _union_of_seeds(arms)
+    has_unfinished_seeds = False
+    for arm in arms:
+        has_unfinished_seeds |= len(arm.seeds) < len(seeds)
     return DesignSection(
         classes=", ".join(classes),
         generators=", ".join(generators) or "none",
-        synthetic_fractions=", ".join(
-            map(format_percent, sorted({arm.synthetic_fraction for arm in arms}))
-        ),
-        modes=", ".join(modes),
-        controls="; ".join(CONTROL_DESCRIPTIONS[control] for control in controls),
-        real_fractions=", ".join(map(format_percent, fractions)) if len(fractions) > 1 else "",
-        external=", ".join(external),
+        synthetic_fractions=", ".join(map(format_percent, synthetic_fractions)),
+        modes=", ".join(_modes_of_hybrids(arms)),
+        controls="; ".join(_describe_controls(arms)),
+        real_fractions=", ".join(map(format_percent, real_fractions))
+        if len(real_fractions) > 1
+        else "",
+        external=", ".join(_external_test_sets(arms)),
         seeds=", ".join(map(str, seeds)) or UNKNOWN_TEXT,
-        has_unfinished_seeds=min((len(arm.seeds) for arm in arms), default=0) < len(seeds),
+        has_unfinished_seeds=has_unfinished_seeds,
         reference_arm=_reference_arm(arms[0]) if arms else None,
         optimiser_steps=_describe_optimiser_steps(arms),
     )
+
+
+def _union_of_seeds(arms: Sequence[Arm]) -> list[int]:
+    seeds: set[int] = set()
+    for arm in arms:
+        seeds.update(arm.seeds)
+    return sorted(seeds)
+
+
+def _modes_of_hybrids(arms: Sequence[Arm]) -> list[str]:
+    modes = [arm.mode for arm in arms if arm.synthetic_fraction not in (0, 1)]
+    return list(dict.fromkeys(modes))
+
+
+def _describe_controls(arms: Sequence[Arm]) -> list[str]:
+    controls = dict.fromkeys(arm.control for arm in arms if arm.control)
+    return [CONTROL_DESCRIPTIONS[control] for control in controls]
+
+
+def _external_test_sets(arms: Sequence[Arm]) -> list[str]:
+    names: dict[str, None] = {}
+    for arm in arms:
+        names |= dict.fromkeys(arm.external)
+    return list(names)
 
 
 def _reference_arm(arm: Arm) -> ReferenceArm:
@@ -71,8 +110,10 @@ def _reference_arm(arm: Arm) -> ReferenceArm:
 
 
 def _describe_optimiser_steps(arms: Sequence[Arm]) -> str:
-    """How many optimiser steps the arms took: patience may stop some earlier than others."""
-    steps = {count for arm in arms for count in arm.optimiser_steps}
+    """Returns a sentence on the number of optimiser steps, which early stopping makes different."""
+    steps: set[int] = set()
+    for arm in arms:
+        steps.update(arm.optimiser_steps)
     if not steps:
         return ""
     if len(steps) == 1:
