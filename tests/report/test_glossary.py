@@ -119,4 +119,4 @@ def test_a_term_that_the_glossary_lacks_is_an_error() -> None:
     terms = PageTerms()
     with pytest.raises(XraysynthError, match="the glossary has no term 'synthetic share'"):
         terms.mention("synthetic share")
-    assert terms.mentioned == []
+    assert terms.mentioned_terms == []

@@ -50,7 +50,7 @@ def load_glossary() -> Mapping[str, Term]:
 class PageTerms:
     """The terms that one page mentions.
 
-    A template calls `mention` wherever a term stands, and lists `mentioned` at the end of the page.
+    A template calls `mention` wherever a term stands, and lists `mentioned_terms` at the end of the page.
     """
 
     def __init__(self) -> None:
@@ -77,6 +77,6 @@ class PageTerms:
         return _BUTTON.format(anchor=term.anchor, line=term.line, text=text or name)
 
     @property
-    def mentioned(self) -> list[Term]:
-        """The terms mentioned so far, in the order of the glossary."""
+    def mentioned_terms(self) -> list[Term]:
+        """The terms mentioned_terms so far, in the order of the glossary."""
         return [term for term in load_glossary().values() if term.term in self._names]

@@ -1,21 +1,22 @@
-"""The cohort: its images by class, split and source, what its audit found, and shortcuts in it."""
+"""View of the cohort: its images by class, split and source, its audit, and shortcuts in it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.metrics.probes import Shortcut
-from xraysynth.report.audit import CohortAudit, SourceConfounding
+from xraysynth.report.audit import CohortAudit, SourceConfounding, SourceCount, SplitCount
 from xraysynth.report.content import Content, LeftOutSource
 from xraysynth.report.formatting import format_number
 from xraysynth.report.views.cells import Cell, Heading, build_headings, score_cell
 from xraysynth.report.views.run import Fact
 
 SPLITS = ("train", "val", "test")
+"""Columns of the table of splits, in order."""
 
 
 @dataclass(frozen=True)
 class CountCell:
-    """Images, and their patients where these were counted."""
+    """A number of images; `patients` is empty where patients were not counted."""
 
     images: int = 0
     patients: str = ""
@@ -23,7 +24,7 @@ class CountCell:
 
 @dataclass(frozen=True)
 class CountRow:
-    """The images of one class or source, column by column."""
+    """The images of one class or source, one cell per column."""
 
     name: str
     cells: Sequence[CountCell]
@@ -31,7 +32,7 @@ class CountRow:
 
 @dataclass(frozen=True)
 class CountTable:
-    """Images by two things."""
+    """Images by class and split, or by source and class."""
 
     headings: Sequence[Heading]
     rows: Sequence[CountRow]
@@ -39,7 +40,7 @@ class CountTable:
 
 @dataclass(frozen=True)
 class SourceConfoundingRow:
-    """How well the source alone tells one class."""
+    """How well the source alone predicts one class."""
 
     class_name: str
     accuracy: str
@@ -49,7 +50,7 @@ class SourceConfoundingRow:
 
 @dataclass(frozen=True)
 class SourceConfoundingTable:
-    """How well the source alone tells each class."""
+    """How well the source alone predicts each class."""
 
     headings: Sequence[Heading]
     rows: Sequence[SourceConfoundingRow]
@@ -57,7 +58,16 @@ class SourceConfoundingTable:
 
 @dataclass(frozen=True)
 class ShortcutRow:
-    """What one view of the images tells."""
+    """One shortcut probe.
+
+    Attributes:
+        target: What is predicted.
+        view: The part or coarse view of the images that it is predicted from.
+        note: A note on the probe.
+        score: Its score with the interval and the name of the measure.
+        chance: The score of guessing.
+        n: Number of images.
+    """
 
     target: str
     view: str
@@ -69,7 +79,7 @@ class ShortcutRow:
 
 @dataclass(frozen=True)
 class ShortcutTable:
-    """Shortcuts in the cohort."""
+    """The shortcut probes of the cohort."""
 
     headings: Sequence[Heading]
     rows: Sequence[ShortcutRow]
@@ -77,7 +87,7 @@ class ShortcutTable:
 
 @dataclass(frozen=True)
 class LeftOutRow:
-    """Scores on one data set of training without it, on as many of all, and on all."""
+    """Scores on the test images of one source of training without it, on a size-matched set, and on all."""
 
     source: str
     n: str
@@ -86,7 +96,7 @@ class LeftOutRow:
 
 @dataclass(frozen=True)
 class LeftOutTable:
-    """Training without one data set."""
+    """Scores of leave-one-source-out."""
 
     headings: Sequence[Heading]
     rows: Sequence[LeftOutRow]
@@ -94,7 +104,19 @@ class LeftOutTable:
 
 @dataclass(frozen=True)
 class CohortSection:
-    """Data and audit; tables of what the audit does not have are None."""
+    """The section on the data; a table is None where the study has no numbers for it.
+
+    Attributes:
+        has_audit: Whether an audit was recorded.
+        by_split: Images by class and split.
+        by_source: Images by source and class.
+        cramers_v: Association of source and class from 0 to 1.
+        source_confounding: How well the source alone predicts each class.
+        duplicates: Numbers of duplicates.
+        notes: Sentences of the audit.
+        shortcuts: The shortcut probes.
+        left_out_sources: Leave-one-source-out.
+    """
 
     has_audit: bool
     by_split: CountTable | None
@@ -108,70 +130,83 @@ class CohortSection:
 
 
 def cohort_section(content: Content) -> CohortSection:
-    """Data and audit of a study."""
+    """Returns the cohort of a study, its audit, its shortcuts and its left-out sources."""
     audit = content.audit or CohortAudit()
-    by_split = {
-        (row.label, row.split): CountCell(
-            row.images, "" if row.patients is None else str(row.patients)
-        )
-        for row in audit.by_split
-    }
-    by_source = {(row.source, row.label): CountCell(row.images) for row in audit.by_source}
+    shortcut_headings = ("target", "view", "balanced accuracy", "chance", "N")
     return CohortSection(
         has_audit=content.audit is not None,
-        by_split=_count_table("class", by_split, SPLITS) if by_split else None,
-        by_source=_count_table("source", by_source, content.classes) if by_source else None,
+        by_split=_split_table(audit.by_split) if audit.by_split else None,
+        by_source=_source_table(audit.by_source, content.classes) if audit.by_source else None,
         cramers_v=format_number(audit.cramers_v, 2),
-        source_confounding=_source_confounding_table(audit.source_confounding)
-        if audit.source_confounding
-        else None,
+        source_confounding=_source_confounding_table(audit.source_confounding),
         duplicates=_duplicate_facts(content.audit) if content.audit else [],
         notes=audit.notes,
         shortcuts=ShortcutTable(
-            build_headings("target", "view", "balanced accuracy", "chance", "N", text_columns=2),
-            [_shortcut_row(row) for row in content.shortcuts],
+            build_headings(*shortcut_headings, text_columns=2),
+            list(map(_shortcut_row, content.shortcuts)),
         ),
-        left_out_sources=_left_out_table(content.left_out_sources)
-        if content.left_out_sources
-        else None,
+        left_out_sources=_left_out_table(content.left_out_sources),
     )
 
 
 def _duplicate_facts(audit: CohortAudit) -> list[Fact]:
+    across_sources = str(audit.near_duplicates_across_sources)
     return [
         Fact("Exact duplicates", str(audit.exact_duplicates)),
         Fact("Near-duplicates", str(audit.near_duplicates), term="near-duplicates"),
-        Fact("Near-duplicates across sources", str(audit.near_duplicates_across_sources)),
+        Fact("Near-duplicates across sources", across_sources),
     ]
 
 
+def _split_table(counts: Sequence[SplitCount]) -> CountTable:
+    """Returns the images by class (rows) and split (columns)."""
+    cells: dict[str, dict[str, CountCell]] = {}
+    for row in counts:
+        patients = "" if row.patients is None else str(row.patients)
+        cells.setdefault(row.label, {})[row.split] = CountCell(row.images, patients)
+    return _count_table("class", cells, SPLITS)
+
+
+def _source_table(counts: Sequence[SourceCount], classes: Sequence[str]) -> CountTable:
+    """Returns the images by source (rows) and class (columns)."""
+    cells: dict[str, dict[str, CountCell]] = {}
+    for row in counts:
+        cells.setdefault(row.source, {})[row.label] = CountCell(row.images)
+    return _count_table("source", cells, classes)
+
+
 def _count_table(
-    title: str, cells: Mapping[tuple[str, str], CountCell], order: Sequence[str]
+    title: str, cells: Mapping[str, Mapping[str, CountCell]], order: Sequence[str]
 ) -> CountTable:
-    """Counts by row and column, the columns in the `order` of those that it names."""
-    columns = list(dict.fromkeys(column for _, column in cells))
-    columns.sort(key=lambda name: order.index(name) if name in order else len(order))
-    names = dict.fromkeys(name for name, _ in cells)
+    """Returns counts by row and column, with the columns that `order` names first and in its order."""
+    names: dict[str, None] = {}
+    for row in cells.values():
+        names |= dict.fromkeys(row)
+    columns = [name for name in order if name in names]
+    columns += [name for name in names if name not in order]
     rows = []
-    for name in names:
-        row = [cells.get((name, column), CountCell()) for column in columns]
-        rows.append(CountRow(name, row))
+    for name, row in cells.items():
+        rows.append(CountRow(name, [row.get(column, CountCell()) for column in columns]))
     return CountTable(build_headings(title, *columns), rows)
 
 
-def _source_confounding_table(rows: Sequence[SourceConfounding]) -> SourceConfoundingTable:
-    return SourceConfoundingTable(
-        build_headings("class", "accuracy", "balanced accuracy", "chance"),
-        [
+def _source_confounding_table(
+    results: Sequence[SourceConfounding],
+) -> SourceConfoundingTable | None:
+    if not results:
+        return None
+    rows = []
+    for result in results:
+        rows.append(
             SourceConfoundingRow(
-                row.label,
-                format_number(row.accuracy),
-                format_number(row.balanced_accuracy),
-                format_number(row.chance_threshold),
+                result.label,
+                format_number(result.accuracy),
+                format_number(result.balanced_accuracy),
+                format_number(result.chance_threshold),
             )
-            for row in rows
-        ],
-    )
+        )
+    headings = build_headings("class", "accuracy", "balanced accuracy", "chance")
+    return SourceConfoundingTable(headings, rows)
 
 
 def _shortcut_row(row: Shortcut) -> ShortcutRow:
@@ -185,19 +220,21 @@ def _shortcut_row(row: Shortcut) -> ShortcutRow:
     )
 
 
-def _left_out_table(rows: Sequence[LeftOutSource]) -> LeftOutTable:
+def _left_out_table(sources: Sequence[LeftOutSource]) -> LeftOutTable | None:
+    if not sources:
+        return None
     names = ("source", "N", "left out", "size-matched", "left out − size-matched")
-    return LeftOutTable(
-        build_headings(*names, "all images", "left out − all images"),
-        [LeftOutRow(row.source, format_number(row.n, 0), _left_out_cells(row)) for row in rows],
-    )
+    rows = []
+    for source in sources:
+        rows.append(LeftOutRow(source.source, format_number(source.n, 0), _left_out_cells(source)))
+    return LeftOutTable(build_headings(*names, "all images", "left out − all images"), rows)
 
 
-def _left_out_cells(row: LeftOutSource) -> list[Cell]:
+def _left_out_cells(source: LeftOutSource) -> list[Cell]:
     return [
-        score_cell(row.outside),
-        score_cell(row.matched),
-        score_cell(row.drop, with_sign=True),
-        score_cell(row.inside),
-        score_cell(row.drop_from_all, with_sign=True),
+        score_cell(source.outside),
+        score_cell(source.matched),
+        score_cell(source.drop, with_sign=True),
+        score_cell(source.inside),
+        score_cell(source.drop_from_all, with_sign=True),
     ]

@@ -1,22 +1,22 @@
-"""What readers marked as wrong in the images, and where."""
+"""View of the errors that readers marked in the images, by kind, by class and by position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
-from xraysynth.evaluation.reader_study.results import REAL
+from xraysynth.evaluation.reader_study.results import REAL, ReadingResult
 from xraysynth.report import readers
 from xraysynth.report.readers import ERROR_KINDS
-from xraysynth.report.views.cells import Cell, build_headings
+from xraysynth.report.views.cells import build_headings
 from xraysynth.report.views.reading import GroupRow, GroupTable, group_heading, value_cell
 
 MAX_MARKS = 400
-"""Marks that a map draws."""
+"""Number of marks that a map draws."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in percent of the image."""
+    """The position of a mark, in percent of the image's width and height."""
 
     x: float
     y: float
@@ -24,7 +24,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class ErrorMap:
-    """Where errors of a kind were marked: all of them, and those that are drawn."""
+    """The errors of one kind: the number of all marks, and the positions of those that are drawn."""
 
     title: str
     count: int
@@ -33,7 +33,7 @@ class ErrorMap:
 
 @dataclass(frozen=True)
 class ErrorMaps:
-    """The maps of one group of images, kind by kind."""
+    """The maps of one group of images, one per kind of error."""
 
     group: str
     maps: Sequence[ErrorMap]
@@ -41,7 +41,7 @@ class ErrorMaps:
 
 @dataclass(frozen=True)
 class ErrorsSection:
-    """Marked errors by kind, by class where there are several, and where they are."""
+    """Marked errors by kind, by class (None with a single class), and their positions."""
 
     by_kind: GroupTable
     by_class: GroupTable | None
@@ -49,7 +49,7 @@ class ErrorsSection:
 
 
 def errors_section(reading: Reading) -> ErrorsSection:
-    """Marked errors of a reading."""
+    """Returns the marked errors of a reading."""
     return ErrorsSection(
         by_kind=_errors_by_kind(reading),
         by_class=_errors_by_class(reading) if len(reading.classes) > 1 else None,
@@ -61,7 +61,7 @@ def _errors_by_kind(reading: Reading) -> GroupTable:
     rows = []
     for group in reading.groups:
         results = [reading.get(name, group) for name in ERROR_KINDS]
-        rows.append(_group_row(group, [value_cell(result, digits=1) for result in results]))
+        rows.append(_group_row(group, results))
     return GroupTable(build_headings("", *ERROR_KINDS.values()), rows)
 
 
@@ -69,20 +69,23 @@ def _errors_by_class(reading: Reading) -> GroupTable:
     rows = []
     for group in reading.groups:
         results = [reading.get("errors", group, label) for label in reading.classes]
-        rows.append(_group_row(group, [value_cell(result, digits=1) for result in results]))
+        rows.append(_group_row(group, results))
     return GroupTable(build_headings("", *reading.classes), rows)
 
 
-def _group_row(group: str, cells: Sequence[Cell]) -> GroupRow:
+def _group_row(group: str, results: Sequence[ReadingResult | None]) -> GroupRow:
+    cells = [value_cell(result, digits=1) for result in results]
     return GroupRow(group_heading(group), cells)
 
 
 def _error_maps(reading: Reading, group: str) -> ErrorMaps:
-    marks = reading.marks[reading.marks["generator"] == ("" if group == REAL else group)]
+    """Returns one map per kind of error; the first kind stands for all kinds and has none."""
+    generator = "" if group == REAL else group
+    marks_of_group = reading.marks[reading.marks["generator"] == generator]
     maps = []
     for name, title in list(ERROR_KINDS.items())[1:]:
-        places = marks[marks["code"] == name.removeprefix("errors_")]
-        drawn = places.head(MAX_MARKS)[["x", "y"]].to_numpy(float) * 100
-        points = [Mark(x, y) for x, y in drawn.round(1).tolist()]
-        maps.append(ErrorMap(title, len(places), points))
+        marks = marks_of_group[marks_of_group["code"] == name.removeprefix("errors_")]
+        percent = marks.head(MAX_MARKS)[["x", "y"]].to_numpy(float) * 100
+        points = [Mark(x, y) for x, y in percent.round(1).tolist()]
+        maps.append(ErrorMap(title, len(marks), points))
     return ErrorMaps(readers.group_title(group), maps)

@@ -1,4 +1,4 @@
-"""The page of one folder of synthetic images beside real ones."""
+"""View of the page that compares a folder of synthetic images with real ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,14 @@ from xraysynth.report.views.memorisation import MemorisationSection, memorisatio
 
 @dataclass(frozen=True)
 class FolderRow:
-    """The images of one folder, class by class and in all."""
+    """The number of images in one folder.
+
+    Attributes:
+        role: What its images are: real, synthetic or training.
+        name: Name of the folder.
+        counts: Number of images by class.
+        images: Number of all images.
+    """
 
     role: str
     name: Markup
@@ -26,7 +33,19 @@ class FolderRow:
 
 @dataclass(frozen=True)
 class EvaluationPage:
-    """Everything on the page of two folders."""
+    """Everything on the page of an evaluation.
+
+    Attributes:
+        title: Title of the page.
+        created: When the page was created.
+        command: The command that creates it again.
+        headings: Headings of the table of folders.
+        folders: The folders that were compared.
+        measures: Distances from real images.
+        memorisation: Memorisation of the training images.
+        appearance: Appearance and diversity.
+        limits: Sentences on the limits of the comparison.
+    """
 
     title: str
     created: str
@@ -40,17 +59,20 @@ class EvaluationPage:
 
 
 def evaluation_page(evaluation: Evaluation) -> EvaluationPage:
-    """The page of an evaluation; the classes are those of the real images."""
+    """Returns the page of an evaluation; its classes are those of the real images."""
     classes, pools = evaluation.real.classes, [evaluation]
-    folders = {"real": evaluation.real, "synthetic": evaluation.synthetic}
+    folders = [
+        _folder_row("real", evaluation.real),
+        _folder_row("synthetic", evaluation.synthetic),
+    ]
     if evaluation.train:
-        folders["training"] = evaluation.train
+        folders.append(_folder_row("training", evaluation.train))
     return EvaluationPage(
         title=evaluation.title,
         created=evaluation.created,
         command=evaluation.command,
         headings=build_headings("", "folder", *classes, "all", text_columns=2),
-        folders=[_folder_row(role, manifest) for role, manifest in folders.items()],
+        folders=folders,
         measures=measures_section(pools, classes),
         memorisation=memorisation_section(pools),
         appearance=appearance_section(pools, classes, is_from_study=False),

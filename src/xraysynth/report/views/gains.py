@@ -1,4 +1,4 @@
-"""What the arms gain over those that they are compared with."""
+"""View of the arms' macro-F1 and its differences to real only and to the controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from xraysynth.report.views.cells import (
 
 @dataclass(frozen=True)
 class GainVerdict:
-    """What a difference to real only shows, where something is claimed of it."""
+    """The verdict on a difference to real only: a word, its CSS class, and whether there is a single seed."""
 
     word: str
     style: str
@@ -30,9 +30,21 @@ class GainVerdict:
 
 @dataclass(frozen=True)
 class GainRow:
-    """One arm's primary score and its differences to the arms that it is compared with.
+    """One arm's macro-F1 and its differences to the arms that it is compared with.
 
-    `made_of` are its images, seeds and seconds; `by_seed` its scores, where there are several seeds.
+    Attributes:
+        arm: The arm.
+        training_summary: Its training images, seeds and seconds, in words.
+        score: Macro-F1, mean over seeds.
+        by_seed: Macro-F1 of each seed; empty with a single seed.
+        is_reference: Whether other arms are compared with this one.
+        is_synthetic: Whether it has synthetic images.
+        difference: The arm minus real only; None where they were not compared.
+        verdict: The verdict on `difference`; None where nothing is claimed.
+        over_duplicates: The arm minus its duplicate control.
+        over_permuted: The arm minus its permuted control.
+        errors_removed: Fraction of the errors of real only that the arm removes.
+        p_holm: Adjusted p-value of `difference`.
     """
 
     arm: ArmLabel
@@ -59,19 +71,19 @@ class GainGroup:
 
 @dataclass(frozen=True)
 class GainTable:
-    """What the arms gain, in groups."""
+    """The gains of the arms, in groups."""
 
     headings: Sequence[Heading]
     groups: Sequence[GainGroup]
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Number of columns."""
         return len(self.headings)
 
 
 def gain_table(arms: Sequence[Arm]) -> GainTable:
-    """The gains of arms in the order of the page, of which the first is the reference."""
+    """Returns the gains of the arms in the order of the page, of which the first is the reference."""
     names = ("arm", "macro-F1", "Δ real only", "Δ duplicates", "Δ permuted", "errors removed")
     groups = []
     for title, group in arm_groups.group_arms(arms):
@@ -81,28 +93,28 @@ def gain_table(arms: Sequence[Arm]) -> GainTable:
 
 
 def _gain_row(arm: Arm, *, is_reference: bool) -> GainRow:
+    score = arm.scores.get(PRIMARY_METRIC)
     difference = arm.gains_over_real.get(PRIMARY_METRIC)
+    over_duplicates = arm.over_duplicates.differences.get(PRIMARY_METRIC)
+    over_permuted = arm.over_permuted.differences.get(PRIMARY_METRIC)
     return GainRow(
         arm=arm_label(arm),
         training_summary=_training_summary(arm),
-        score=raw_score_cell(arm.scores[PRIMARY_METRIC])
-        if PRIMARY_METRIC in arm.scores
-        else Cell(),
+        score=raw_score_cell(score) if score else Cell(),
         by_seed=_format_seed_scores(arm) if len(arm.seeds) > 1 else "",
         is_reference=is_reference,
         is_synthetic=arm.synthetic_fraction > 0,
         difference=raw_score_cell(difference, with_sign=True) if difference else None,
         verdict=_gain_verdict(arm, difference),
-        over_duplicates=score_cell(
-            arm.over_duplicates.differences.get(PRIMARY_METRIC), with_sign=True
-        ),
-        over_permuted=score_cell(arm.over_permuted.differences.get(PRIMARY_METRIC), with_sign=True),
+        over_duplicates=score_cell(over_duplicates, with_sign=True),
+        over_permuted=score_cell(over_permuted, with_sign=True),
         errors_removed=_errors_removed_cell(arm.errors_removed),
         p_holm=format_number(arm.p_holm),
     )
 
 
 def _training_summary(arm: Arm) -> str:
+    """Returns training images, seeds and time: "200 real + 200 synthetic, 2 seeds, 31 s a run"."""
     added = f"{arm.synthetic_images} synthetic"
     if arm.control == "duplicate":
         added = f"{arm.real_repeats} repeated"
@@ -113,10 +125,12 @@ def _training_summary(arm: Arm) -> str:
 
 
 def _format_seed_scores(arm: Arm) -> str:
-    return ", ".join(format_number(scores.get(PRIMARY_METRIC)) for scores in arm.scores_by_seed)
+    values = [scores.get(PRIMARY_METRIC) for scores in arm.scores_by_seed]
+    return ", ".join(map(format_number, values))
 
 
 def _gain_verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
+    """Returns the verdict on a difference to real only; controls and left-out sources have none."""
     if arm.control or arm.left_out_source:
         return None
     word = verdicts.classify_difference(difference, p_holm=arm.p_holm)
@@ -127,7 +141,7 @@ def _gain_verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
 def _errors_removed_cell(removed: Interval | None) -> Cell:
     if removed is None or not is_finite(removed.value):
         return Cell()
-    value, low, high = (
-        format_number(100 * x, 0) for x in (removed.value, removed.low, removed.high)
-    )
+    value = format_number(100 * removed.value, 0)
+    low = format_number(100 * removed.low, 0)
+    high = format_number(100 * removed.high, 0)
     return Cell(f"{value}%", str(removed.value), f"[{low}%, {high}%]")

@@ -1,4 +1,4 @@
-"""What generators refused, and galleries of what they made."""
+"""View of the generators' refusals, and galleries of their images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from xraysynth.report.thumbnails import Thumbnail
 from xraysynth.report.views.cells import Heading, build_headings
 
 MAX_PROMPTS = 20
-"""Refused prompts that are shown."""
+"""Number of refused prompts that a table shows."""
 
 
 @dataclass(frozen=True)
 class RefusalRow:
-    """What was refused of one class or prompt."""
+    """Refused and answered requests of one class or prompt, and the percentage of refusals."""
 
     name: str
     refused: int
@@ -26,7 +26,15 @@ class RefusalRow:
 
 @dataclass(frozen=True)
 class RefusalTable:
-    """What one generator refused; `more_prompts` are not shown."""
+    """The refusals of one generator.
+
+    Attributes:
+        generator: Name of the generator.
+        headings: Headings of the columns.
+        classes: Refusals by class.
+        prompts: Refusals by prompt.
+        more_prompts: Number of refused prompts that are not shown.
+    """
 
     generator: str
     headings: Sequence[Heading]
@@ -36,26 +44,26 @@ class RefusalTable:
 
     @property
     def title(self) -> str:
-        """What the table is called where it scrolls."""
+        """The name of the table for screen readers."""
         return f"Refusals of {self.generator}"
 
 
 @dataclass(frozen=True)
 class ImageGroup:
-    """Images of one class that are real, or of one generator."""
+    """Images of one class: real ones, or those of one generator."""
 
     name: str
     images: Sequence[Thumbnail]
 
     @property
     def has_prompts(self) -> bool:
-        """Whether any was made of a prompt."""
+        """Whether any of the images was made from a prompt."""
         return any(image.prompt for image in self.images)
 
 
 @dataclass(frozen=True)
 class ClassGallery:
-    """The images of one class, real ones first."""
+    """The images of one class, real images first."""
 
     label: str
     groups: Sequence[ImageGroup]
@@ -63,30 +71,40 @@ class ClassGallery:
 
 @dataclass(frozen=True)
 class Galleries:
-    """Images class by class; `credits` are the data sets behind the real ones, with licences."""
+    """Images by class; `credits` names the data sets of the real images, with their licences."""
 
     classes: Sequence[ClassGallery]
     credits: str
 
 
 def refusal_tables(pools: Sequence[PoolResults]) -> list[RefusalTable]:
-    """Of the generators that refused anything."""
+    """Returns one table for each generator that refused a request."""
     return [_refusal_table(pool) for pool in pools if pool.refusals.label]
 
 
 def build_galleries(
     cohort: Manifest, pools: Sequence[PoolResults], classes: Sequence[str], real: str
 ) -> Galleries:
-    """Real training images, called `real`, and each generator's, class by class."""
-    training = cohort.where(~cohort.table["is_synthetic"]).split("train")
-    sets = [(real, training), *((pool.generator, pool.manifest) for pool in pools)]
-    shown = []
+    """Returns galleries of real training images and of each generator's images, by class.
+
+    Args:
+        cohort: The real images, of which those of the train split are shown.
+        pools: The generators' images.
+        classes: The classes in order.
+        real: What real images are called.
+    """
+    real_images = cohort.where(~cohort.table["is_synthetic"]).split("train")
+    sets = [(real, real_images)]
+    for pool in pools:
+        sets.append((pool.generator, pool.manifest))
+    galleries = []
     for label in classes:
-        grids = [
-            (who, thumbnails.thumbnail_grid(images, label, group_name=who)) for who, images in sets
-        ]
-        shown.append(ClassGallery(label, [ImageGroup(*grid) for grid in grids]))
-    return Galleries(shown, ", ".join(_list_credits(cohort)))
+        groups = []
+        for name, manifest in sets:
+            images = thumbnails.thumbnail_grid(manifest, label, group_name=name)
+            groups.append(ImageGroup(name, images))
+        galleries.append(ClassGallery(label, groups))
+    return Galleries(galleries, ", ".join(_list_credits(cohort)))
 
 
 def _refusal_table(pool: PoolResults) -> RefusalTable:
@@ -105,6 +123,9 @@ def _refusal_row(name: str, refused: int, answered: int) -> RefusalRow:
 
 
 def _list_credits(cohort: Manifest) -> list[str]:
-    """Data sets and licences behind the real images."""
-    named = cohort.table[["source", "license"]].drop_duplicates()
-    return [f"{source} ({terms or 'licence not recorded'})" for source, terms in named.to_numpy()]
+    """Returns the data sets of the real images, with their licences."""
+    licences = cohort.table[["source", "license"]].drop_duplicates()
+    names = []
+    for source, licence in licences.to_numpy():
+        names.append(f"{source} ({licence or 'licence not recorded'})")
+    return names

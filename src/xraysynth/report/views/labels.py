@@ -1,4 +1,4 @@
-"""Whether images show the class that was asked for, and how real-only classifiers do on them."""
+"""View of the label fidelity, and of the scores of real-only classifiers on synthetic images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +26,21 @@ from xraysynth.report.views.cells import (
 )
 
 REAL_CLASSIFIER_METRICS = {"macro_f1": "macro-F1", "accuracy": "accuracy", "macro_auroc": "AUROC"}
+"""Titles of the scores of real-only classifiers."""
 
 
 @dataclass(frozen=True)
 class FidelityCell:
-    """The share of images of one class in which that class is seen, beside that of real images."""
+    """The fraction of images of one class in which the label-fidelity classifier sees that class.
+
+    Attributes:
+        raw: The fraction for machines.
+        text: The fraction in percent.
+        interval: Its 95 % interval.
+        n: Number of images.
+        real: The same fraction of real images, with its interval; empty where it is not known.
+        real_n: Number of real images.
+    """
 
     raw: str
     text: str
@@ -42,7 +52,13 @@ class FidelityCell:
 
 @dataclass(frozen=True)
 class FidelityRow:
-    """One generator, class by class; no cells where it was not measured."""
+    """The label fidelity of one generator.
+
+    Attributes:
+        generator: Name of the generator.
+        fidelity_classifier: What the label-fidelity classifier was trained on.
+        cells: All classes together and each class; empty where nothing was measured.
+    """
 
     generator: Markup
     fidelity_classifier: str
@@ -51,7 +67,7 @@ class FidelityRow:
 
 @dataclass(frozen=True)
 class LabelConfusion:
-    """A generator's images by intended class and by the class that is seen."""
+    """A generator's images by intended class and by the class that the label-fidelity classifier sees."""
 
     generator: str
     matrix: Matrix
@@ -59,7 +75,7 @@ class LabelConfusion:
 
 @dataclass(frozen=True)
 class RealClassifierRow:
-    """Scores on one generator's images; no cells where they were not measured."""
+    """Scores of real-only classifiers on one generator's images; no cells where nothing was measured."""
 
     generator: Markup
     n: str
@@ -68,7 +84,7 @@ class RealClassifierRow:
 
 @dataclass(frozen=True)
 class RealClassifierReference:
-    """Scores on the real test images."""
+    """Scores of the same classifiers on the `n` real test images."""
 
     n: int
     cells: Sequence[Cell]
@@ -76,7 +92,7 @@ class RealClassifierReference:
 
 @dataclass(frozen=True)
 class RealClassifierTable:
-    """Real-only classifiers on real test images and on each generator's."""
+    """Scores of real-only classifiers on the real test images and on each generator's images."""
 
     headings: Sequence[Heading]
     reference: RealClassifierReference | None
@@ -84,13 +100,20 @@ class RealClassifierTable:
 
     @property
     def columns(self) -> int:
-        """Columns right of the name."""
+        """Number of columns right of the name."""
         return len(self.headings) - 1
 
 
 @dataclass(frozen=True)
 class LabelsSection:
-    """Label faithfulness of every generator."""
+    """The label fidelity of every generator.
+
+    Attributes:
+        headings: Headings of the table of fractions.
+        rows: Fractions of images that show their intended class, by generator.
+        label_confusion: Images by intended and seen class, by generator.
+        real_classifiers: Scores of real-only classifiers.
+    """
 
     headings: Sequence[Heading]
     rows: Sequence[FidelityRow]
@@ -99,28 +122,41 @@ class LabelsSection:
 
     @property
     def columns(self) -> int:
-        """Columns right of the generator's name."""
+        """Number of columns right of the generator's name."""
         return len(self.headings) - 1
 
 
 def labels_section(
     pools: Sequence[PoolResults], arms: Sequence[Arm], classes: Sequence[str], real: str
 ) -> LabelsSection:
-    """Labels of these pools; the first of the `arms` is the reference, and `real` what it is of."""
+    """Returns the label fidelity of some pools.
+
+    Args:
+        pools: The generators' images.
+        arms: The arms in the order of the page, of which the first is real only.
+        classes: The classes in order.
+        real: What real images are called.
+    """
     return LabelsSection(
         headings=build_headings("images of", "all classes", *classes),
         rows=[_fidelity_row(pool, classes) for pool in pools],
-        label_confusion=[
-            LabelConfusion(pool.generator, build_matrix(classes, pool.confusion_matrix))
-            for pool in pools
-            if pool.confusion_matrix is not None and len(pool.confusion_matrix)
-        ],
+        label_confusion=_label_confusion(pools, classes),
         real_classifiers=RealClassifierTable(
             build_headings("tested on", "N", *REAL_CLASSIFIER_METRICS.values()),
             _real_classifier_reference(arms[0]) if arms else None,
             [_real_classifier_row(pool, real) for pool in pools],
         ),
     )
+
+
+def _label_confusion(pools: Sequence[PoolResults], classes: Sequence[str]) -> list[LabelConfusion]:
+    """Returns the matrix of each pool that has one."""
+    matrices = []
+    for pool in pools:
+        if pool.confusion_matrix is not None and len(pool.confusion_matrix):
+            matrix = build_matrix(classes, pool.confusion_matrix)
+            matrices.append(LabelConfusion(pool.generator, matrix))
+    return matrices
 
 
 def _fidelity_row(pool: PoolResults, classes: Sequence[str]) -> FidelityRow:
@@ -133,15 +169,16 @@ def _fidelity_row(pool: PoolResults, classes: Sequence[str]) -> FidelityRow:
 def _fidelity_cell(row: LabelFidelity | None) -> FidelityCell | None:
     if row is None:
         return None
-    real_bounds = format_percent_bounds(row.real_low, row.real_high)
+    real = ""
+    if is_finite(row.real):
+        real_bounds = format_percent_bounds(row.real_low, row.real_high)
+        real = f"{format_percent(row.real)} {real_bounds}".rstrip()
     return FidelityCell(
         raw=str(row.value),
         text=format_percent(row.value),
         interval=format_percent_bounds(row.low, row.high),
         n=format_number(row.n, 0),
-        real=" ".join(filter(None, [format_percent(row.real), real_bounds]))
-        if is_finite(row.real)
-        else "",
+        real=real,
         real_n=format_number(row.real_n, 0) if is_finite(row.real_n) else "",
     )
 
@@ -153,20 +190,17 @@ def _real_classifier_reference(arm: Arm) -> RealClassifierReference:
 
 def _real_classifier_row(pool: PoolResults, real: str) -> RealClassifierRow:
     accuracy = pool.real_classifier_scores.get("accuracy")
-    cells = (
-        [_real_classifier_cell(pool, metric, real) for metric in REAL_CLASSIFIER_METRICS]
-        if pool.real_classifier_scores
-        else []
-    )
-    return RealClassifierRow(
-        add_word_breaks(pool.generator), str(accuracy.n) if accuracy else UNKNOWN_TEXT, cells
-    )
+    n = str(accuracy.n) if accuracy else UNKNOWN_TEXT
+    cells = []
+    if pool.real_classifier_scores:
+        cells = [_real_classifier_cell(pool, metric, real) for metric in REAL_CLASSIFIER_METRICS]
+    return RealClassifierRow(add_word_breaks(pool.generator), n, cells)
 
 
 def _real_classifier_cell(pool: PoolResults, metric: str, real: str) -> Cell:
-    beside = pool.real_classifier_scores.get(f"{metric} of real images")
-    is_known = beside is not None and is_finite(beside.value)
-    return score_cell(
-        pool.real_classifier_scores.get(metric),
-        note=f"{real} {format_number(beside.value)}" if beside is not None and is_known else "",
-    )
+    """Returns a score; images that lack a class have a note with the score of comparable real images."""
+    note = ""
+    real_score = pool.real_classifier_scores.get(f"{metric} of real images")
+    if real_score is not None and is_finite(real_score.value):
+        note = f"{real} {format_number(real_score.value)}"
+    return score_cell(pool.real_classifier_scores.get(metric), note=note)

@@ -1,7 +1,7 @@
-"""Tables of the measures against real images, encoder by encoder and class by class."""
+"""View of the measures against real images, by encoder and by class."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -16,10 +16,10 @@ DIRECTION_TITLES = {
     "higher": "higher is better",
     "floor": "best near the baseline",
 }
-"""What `better` of a measure says."""
+"""Titles of the directions in `Measure.better`."""
 
 MEMORISATION_METRICS = ("memorised", "AuthPct", "C_T", "MiFD", "MiFID")
-"""What the metrics begin with that ask whether images are copies."""
+"""How the names of the measures of memorisation begin."""
 
 FAMILY_TERMS = {
     "FD": "Fréchet distance (FD)",
@@ -39,13 +39,23 @@ FAMILY_TERMS = {
 """The glossary's term behind a family of metrics."""
 
 _INCEPTION_NAMES = (("FID", "FD"), ("KID", "KD"))
+"""Names of distances on Inception's features, and on those of any encoder."""
 
 Pools = Sequence[PoolResults | Evaluation]
 
 
 @dataclass(frozen=True)
 class MeasureCell:
-    """A measure, the number of the note that it comes with, and its floor and N where known."""
+    """One measure.
+
+    Attributes:
+        raw: The number for machines; empty where it was not measured.
+        text: The number as text.
+        note_number: The number of its note below the table; empty for none.
+        interval: Its interval.
+        baseline: Its real-vs-real baseline; empty where it is not known.
+        n: Number of images.
+    """
 
     raw: str = ""
     text: str = ""
@@ -57,7 +67,7 @@ class MeasureCell:
 
 @dataclass(frozen=True)
 class MetricFamilyRow:
-    """One generator's measures of a family, encoder by encoder."""
+    """One generator's measures of a family, one cell per encoder."""
 
     generator: Markup
     cells: Sequence[MeasureCell]
@@ -65,7 +75,14 @@ class MetricFamilyRow:
 
 @dataclass(frozen=True)
 class MetricFamily:
-    """One metric with every encoder; `term` is the glossary's term that explains it, empty for none."""
+    """One metric with every encoder.
+
+    Attributes:
+        name: Name of the metric without its encoder.
+        term: The glossary's term that explains it; empty for none.
+        direction: Which values are better, in words.
+        rows: The measures of each generator.
+    """
 
     name: str
     term: str
@@ -75,7 +92,7 @@ class MetricFamily:
 
 @dataclass(frozen=True)
 class MeasureTable:
-    """Measures of all classes together, with `columns` columns and the notes that its cells name."""
+    """Measures of all classes together, and the notes that its cells refer to."""
 
     headings: Sequence[Heading]
     families: Sequence[MetricFamily]
@@ -83,13 +100,13 @@ class MeasureTable:
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Number of columns."""
         return len(self.headings)
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One metric with one encoder, class by class."""
+    """One metric with one encoder, one cell per class."""
 
     metric: str
     encoder: str
@@ -98,7 +115,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """One generator's measures of single classes."""
+    """One generator's measures by class, and the notes that its cells refer to."""
 
     generator: str
     headings: Sequence[Heading]
@@ -107,13 +124,13 @@ class ClassTable:
 
     @property
     def title(self) -> str:
-        """What the table is called where it scrolls."""
+        """The name of the table for screen readers."""
         return f"Measures of {self.generator} by class"
 
 
 @dataclass(frozen=True)
 class EncoderAgreementRow:
-    """How far two encoders rank the generators alike."""
+    """How similarly two encoders rank the generators."""
 
     first: str
     second: str
@@ -123,7 +140,7 @@ class EncoderAgreementRow:
 
 @dataclass(frozen=True)
 class EncoderAgreementTable:
-    """Every two encoders."""
+    """The agreement of each pair of encoders."""
 
     headings: Sequence[Heading]
     rows: Sequence[EncoderAgreementRow]
@@ -131,7 +148,14 @@ class EncoderAgreementTable:
 
 @dataclass(frozen=True)
 class MeasuresSection:
-    """The measures against real images; `has_fid` where FD is there with the encoder of FID."""
+    """The section on the measures against real images.
+
+    Attributes:
+        table: Measures of all classes together.
+        has_fid: Whether one of them is FID itself.
+        by_class: Measures by class; empty with a single class.
+        encoder_agreement: How similarly encoders rank the generators; None where it was not measured.
+    """
 
     table: MeasureTable
     has_fid: bool
@@ -142,52 +166,64 @@ class MeasuresSection:
 def measures_section(
     pools: Pools, classes: Sequence[str], encoder_agreement: Sequence[EncoderAgreement] = ()
 ) -> MeasuresSection:
-    """The measures of these pools, by class where there are several."""
-    by_class = [class_table(pool, classes) for pool in pools] if len(classes) > 1 else []
+    """Returns the measures of some pools, and those by class where there are several classes."""
+    by_class = []
+    if len(classes) > 1:
+        tables = [class_table(pool, classes) for pool in pools]
+        by_class = [table for table in tables if table.rows]
+    metrics = {row.metric for _, row in _pool_measures(pools, memorisation=False)}
     return MeasuresSection(
         table=measure_table(pools, memorisation=False),
-        has_fid=any(
-            row.metric == "FID"
-            for pool in pools
-            for row in _overall_measures(pool, memorisation=False)
-        ),
-        by_class=[table for table in by_class if table.rows],
-        encoder_agreement=_encoder_agreement_table(encoder_agreement)
-        if encoder_agreement
-        else None,
+        has_fid="FID" in metrics,
+        by_class=by_class,
+        encoder_agreement=_encoder_agreement_table(encoder_agreement),
     )
 
 
 def measure_table(pools: Pools, *, memorisation: bool) -> MeasureTable:
-    """Measures of all classes together, either those of copying or all others."""
-    by_place: dict[tuple[str, str, str], Measure] = {}
-    for pool in pools:
-        for row in _overall_measures(pool, memorisation=memorisation):
-            by_place[metric_family(row.metric), pool.generator, row.encoder] = row
-    columns = list_encoders(pools, memorisation=memorisation)
-    notes = _distinct_notes(
-        [row for pool in pools for row in _overall_measures(pool, memorisation=memorisation)]
-    )
-    directions = {name: DIRECTION_TITLES.get(m.better, "") for (name, _, _), m in by_place.items()}
+    """Returns measures of all classes together: those of memorisation, or all others."""
+    measures: dict[str, dict[tuple[str, str], Measure]] = {}
+    rows = _pool_measures(pools, memorisation=memorisation)
+    for pool, row in rows:
+        family = measures.setdefault(metric_family(row.metric), {})
+        family[pool.generator, row.encoder] = row
+    encoders = list(dict.fromkeys(row.encoder for _, row in rows))
+    notes = _distinct_notes([row for _, row in rows])
     families = []
-    for name, direction in directions.items():
-        rows = []
-        for pool in pools:
-            places = [(name, pool.generator, encoder) for encoder in columns]
-            cells = [_measure_cell(by_place.get(place), notes) for place in places]
-            rows.append(MetricFamilyRow(add_word_breaks(pool.generator), cells))
-        families.append(MetricFamily(name, FAMILY_TERMS.get(name, ""), direction, rows))
-    return MeasureTable(build_headings("images of", *columns), families, notes)
+    for name, family in measures.items():
+        first = next(iter(family.values()))  # all measures of a family have one direction
+        direction = DIRECTION_TITLES.get(first.better, "")
+        family_rows = [_family_row(pool.generator, family, encoders, notes) for pool in pools]
+        families.append(MetricFamily(name, FAMILY_TERMS.get(name, ""), direction, family_rows))
+    return MeasureTable(build_headings("images of", *encoders), families, notes)
 
 
-def list_encoders(pools: Pools, *, memorisation: bool) -> list[str]:
-    """The encoders of the measures, in the order they come."""
-    rows = [row for pool in pools for row in _overall_measures(pool, memorisation=memorisation)]
-    return list(dict.fromkeys(row.encoder for row in rows))
+def _family_row(
+    generator: str,
+    family: Mapping[tuple[str, str], Measure],
+    encoders: Sequence[str],
+    notes: Sequence[str],
+) -> MetricFamilyRow:
+    cells = []
+    for encoder in encoders:
+        cells.append(_measure_cell(family.get((generator, encoder)), notes))
+    return MetricFamilyRow(add_word_breaks(generator), cells)
+
+
+def _pool_measures(
+    pools: Pools, *, memorisation: bool
+) -> list[tuple[PoolResults | Evaluation, Measure]]:
+    """Returns measures of all classes together with their pool: those of memorisation, or all others."""
+    rows = []
+    for pool in pools:
+        for row in pool.measures:
+            if not row.label and _is_memorisation_metric(row) == memorisation:
+                rows.append((pool, row))
+    return rows
 
 
 def metric_family(metric: str) -> str:
-    """What a metric is called whatever its encoder is: FD(xrv) and FID are both FD.
+    """Returns the name of a metric whatever its encoder is: FD(xrv) and FID are both FD.
 
     >>> metric_family("MiFID"), metric_family("FD∞(classifier)"), metric_family("C_T(embedded)")
     ('MiFD', 'FD∞', 'C_T')
@@ -199,25 +235,18 @@ def metric_family(metric: str) -> str:
 
 
 def class_table(pool: PoolResults | Evaluation, classes: Sequence[str]) -> ClassTable:
-    """A pool's measures of single classes, without those of copying."""
+    """Returns a pool's measures by class, without those of memorisation."""
+    measures: dict[tuple[str, str], dict[str, Measure]] = {}
     rows = [row for row in pool.measures if row.label and not _is_memorisation_metric(row)]
+    for row in rows:
+        measures.setdefault((row.metric, row.encoder), {})[row.label] = row
     notes = _distinct_notes(rows)
-    by_place = {(row.metric, row.encoder, row.label): row for row in rows}
-    names = dict.fromkeys((metric, encoder) for metric, encoder, _ in by_place)
-    table = []
-    for name in names:
-        cells = [_measure_cell(by_place.get((*name, label)), notes) for label in classes]
-        table.append(ClassRow(*name, cells))
-    columns = build_headings("measure", "encoder", *classes, text_columns=2)
-    return ClassTable(pool.generator, columns, table, notes)
-
-
-def _overall_measures(pool: PoolResults | Evaluation, *, memorisation: bool) -> list[Measure]:
-    return [
-        row
-        for row in pool.measures
-        if not row.label and _is_memorisation_metric(row) == memorisation
-    ]
+    class_rows = []
+    for (metric, encoder), by_class in measures.items():
+        cells = [_measure_cell(by_class.get(label), notes) for label in classes]
+        class_rows.append(ClassRow(metric, encoder, cells))
+    headings = build_headings("measure", "encoder", *classes, text_columns=2)
+    return ClassTable(pool.generator, headings, class_rows, notes)
 
 
 def _is_memorisation_metric(row: Measure) -> bool:
@@ -225,18 +254,18 @@ def _is_memorisation_metric(row: Measure) -> bool:
 
 
 def _distinct_notes(rows: Sequence[Measure]) -> list[str]:
-    """What the measures of a table come with, each once; a cell refers to it by its number."""
+    """Returns the notes of some measures, each once; a cell refers to a note by its number."""
     return list(dict.fromkeys(row.note for row in rows if row.note))
 
 
 def _measure_cell(row: Measure | None, notes: Sequence[str]) -> MeasureCell:
     if row is None:
         return MeasureCell()
-    size = row.value
-    low, high = format_distance(row.low, size), format_distance(row.high, size)
+    scale = row.value
+    low, high = format_distance(row.low, scale), format_distance(row.high, scale)
     return MeasureCell(
         raw=str(row.value),
-        text=format_distance(row.value, size),
+        text=format_distance(row.value, scale),
         note_number=str(notes.index(row.note) + 1) if row.note else "",
         interval=f"[{low}, {high}]" if is_finite(row.low) else "",
         baseline=_format_baseline(row),
@@ -245,23 +274,23 @@ def _measure_cell(row: Measure | None, notes: Sequence[str]) -> MeasureCell:
 
 
 def _format_baseline(row: Measure) -> str:
+    """Returns the baseline, with its interval if it has one, in as many decimals as the measure."""
     if not is_finite(row.baseline_value):
         return ""
-    value, low, high = (
-        format_distance(x, row.value)
-        for x in (row.baseline_value, row.baseline_low, row.baseline_high)
-    )
-    has_bounds = is_finite(row.baseline_low) and row.baseline_low != row.baseline_high
-    return f"{value} [{low}, {high}]" if has_bounds else value
+    text = format_distance(row.baseline_value, row.value)
+    if not is_finite(row.baseline_low) or row.baseline_low == row.baseline_high:
+        return text
+    low = format_distance(row.baseline_low, row.value)
+    high = format_distance(row.baseline_high, row.value)
+    return f"{text} [{low}, {high}]"
 
 
-def _encoder_agreement_table(pairs: Sequence[EncoderAgreement]) -> EncoderAgreementTable:
-    return EncoderAgreementTable(
-        build_headings("encoder", "and", "Kendall's τ", "generators", text_columns=2),
-        [
-            EncoderAgreementRow(
-                p.first, p.second, format_number(p.kendall_tau, 2), format_number(p.n, 0)
-            )
-            for p in pairs
-        ],
-    )
+def _encoder_agreement_table(pairs: Sequence[EncoderAgreement]) -> EncoderAgreementTable | None:
+    if not pairs:
+        return None
+    rows = []
+    for pair in pairs:
+        tau, generators = format_number(pair.kendall_tau, 2), format_number(pair.n, 0)
+        rows.append(EncoderAgreementRow(pair.first, pair.second, tau, generators))
+    headings = build_headings("encoder", "and", "Kendall's τ", "generators", text_columns=2)
+    return EncoderAgreementTable(headings, rows)

@@ -1,4 +1,4 @@
-"""Whether images are copies of training images: measures, closest pairs and similarities."""
+"""View of the memorisation of training images: measures, closest pairs and similarities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from xraysynth.report.views.measures import MeasureTable, Pools, measure_table
 
 @dataclass(frozen=True)
 class NotAssessable:
-    """A generator of which nobody can say whether it copies, and why."""
+    """A generator whose memorisation cannot be assessed, and why."""
 
     generator: str
     reason: str
@@ -23,7 +23,7 @@ class NotAssessable:
 
 @dataclass(frozen=True)
 class ClosestPairs:
-    """The closest pairs of a generator, nearest first; none where they were not measured."""
+    """The closest pairs of a generator, nearest first; empty where nothing was measured."""
 
     generator: str
     pairs: Sequence[ThumbnailPair]
@@ -31,7 +31,17 @@ class ClosestPairs:
 
 @dataclass(frozen=True)
 class SimilarityRow:
-    """Similarity of one generator's images to their nearest training image."""
+    """Similarity of one generator's images to their nearest training image.
+
+    Attributes:
+        generator: Name of the generator.
+        is_measured: Whether there is a number; if not, the other fields are empty.
+        metric: Name of the similarity.
+        value: Mean over images.
+        interval: Its 95 % interval.
+        real: Mean over held-out real images.
+        n: Number of images.
+    """
 
     generator: Markup
     is_measured: bool = False
@@ -52,7 +62,14 @@ class SimilarityTable:
 
 @dataclass(frozen=True)
 class MemorisationSection:
-    """What is known of copies; `pools` are those of which it can be assessed."""
+    """The section on memorisation.
+
+    Attributes:
+        not_assessable: Generators whose memorisation cannot be assessed.
+        pools: Closest pairs of all other generators.
+        table: Measures of memorisation.
+        nearest_similarity: Similarity of images to their nearest training image.
+    """
 
     not_assessable: Sequence[NotAssessable]
     pools: Sequence[ClosestPairs]
@@ -61,35 +78,40 @@ class MemorisationSection:
 
 
 def memorisation_section(pools: Pools) -> MemorisationSection:
-    """Copies of training images in these pools."""
-    assessed = [pool for pool in pools if not pool.not_assessable_reason]
+    """Returns the memorisation of training images in some pools."""
+    not_assessable, assessed = [], []
+    closest_pairs: list[ClosestPairs] = []
+    similarity_rows: list[SimilarityRow] = []
+    for pool in pools:
+        if pool.not_assessable_reason:
+            not_assessable.append(NotAssessable(pool.generator, pool.not_assessable_reason))
+            continue
+        assessed.append(pool)
+        closest_pairs.append(ClosestPairs(pool.generator, thumbnails.closest_pairs(pool)))
+        similarity_rows += _similarity_rows(pool)
+    headings = build_headings("images of", "metric", "value", "held-out real", "N", text_columns=2)
     return MemorisationSection(
-        not_assessable=[
-            NotAssessable(p.generator, p.not_assessable_reason)
-            for p in pools
-            if p.not_assessable_reason
-        ],
-        pools=[ClosestPairs(pool.generator, thumbnails.closest_pairs(pool)) for pool in assessed],
+        not_assessable=not_assessable,
+        pools=closest_pairs,
         table=measure_table(assessed, memorisation=True),
-        nearest_similarity=SimilarityTable(
-            build_headings("images of", "metric", "value", "held-out real", "N", text_columns=2),
-            [row for pool in assessed for row in _similarity_rows(pool)],
-        ),
+        nearest_similarity=SimilarityTable(headings, similarity_rows),
     )
 
 
 def _similarity_rows(pool: PoolResults | Evaluation) -> list[SimilarityRow]:
+    """Returns one row per similarity, or one that says that nothing was measured."""
     generator = add_word_breaks(pool.generator)
-    rows = [
-        SimilarityRow(
-            generator,
-            is_measured=True,
-            metric=row.metric,
-            value=format_number(row.value),
-            interval=format_bounds(row.low, row.high),
-            real=format_number(row.real),
-            n=format_number(row.n, 0),
+    rows = []
+    for row in pool.nearest_similarity:
+        rows.append(
+            SimilarityRow(
+                generator,
+                is_measured=True,
+                metric=row.metric,
+                value=format_number(row.value),
+                interval=format_bounds(row.low, row.high),
+                real=format_number(row.real),
+                n=format_number(row.n, 0),
+            )
         )
-        for row in pool.nearest_similarity
-    ]
     return rows or [SimilarityRow(generator)]

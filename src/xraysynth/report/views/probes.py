@@ -1,4 +1,4 @@
-"""What the classifiers have learned: whether they know synthetic images, and where they look."""
+"""View of the probes of the classifiers: whether they separate synthetic images, and where they look."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,14 @@ from xraysynth.report.views.cells import ArmLabel, Heading, arm_label, build_hea
 
 @dataclass(frozen=True)
 class SeedsCell:
-    """The mean over seeds, each seed's number with its interval, and N; without `raw` nothing."""
+    """A probe's result over several seeds.
+
+    Attributes:
+        raw: The mean over seeds for machines; empty where nothing was measured.
+        text: The mean as text.
+        seeds: One line per seed, with its interval.
+        n: Number of images.
+    """
 
     raw: str = ""
     text: str = ""
@@ -22,7 +29,16 @@ class SeedsCell:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One arm's probes."""
+    """The probes of one arm.
+
+    Attributes:
+        arm: The arm.
+        real_vs_synthetic_auroc: How well its features separate synthetic from real training images.
+        pointing_game: How often Grad-CAM peaks inside a known finding.
+        elsewhere: How often the same peaks lie in findings of other images.
+        chance: How often a random cell of the map would hit.
+        best_fixed: Hit rate of the best single cell.
+    """
 
     arm: ArmLabel
     real_vs_synthetic_auroc: SeedsCell
@@ -34,46 +50,53 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ProbeTable:
-    """The arms that were probed."""
+    """The probes of all arms that have any."""
 
     headings: Sequence[Heading]
     rows: Sequence[ProbeRow]
 
 
 def probe_table(arms: Sequence[Arm]) -> ProbeTable:
-    """Probes of the arms that have any."""
+    """Returns the probes of the arms that have any."""
     names = ("real-vs-synthetic AUROC", "N", "pointing game, hit rate", "elsewhere", "chance")
-    probed = [arm for arm in arms if arm.real_vs_synthetic_auroc or arm.pointing_game]
-    return ProbeTable(
-        build_headings("arm", *names, "best fixed", "N"), [_probe_row(arm) for arm in probed]
-    )
+    rows = []
+    for arm in arms:
+        if arm.real_vs_synthetic_auroc or arm.pointing_game:
+            rows.append(_probe_row(arm))
+    return ProbeTable(build_headings("arm", *names, "best fixed", "N"), rows)
 
 
 def _probe_row(arm: Arm) -> ProbeRow:
+    hits: list[Interval] = []
+    elsewhere, chance, best_fixed = [], [], []
+    for game in arm.pointing_game:
+        hits.append(game.hits)
+        elsewhere.append(game.elsewhere)
+        chance.append(game.chance)
+        best_fixed.append(game.best_fixed)
     return ProbeRow(
         arm=arm_label(arm),
         real_vs_synthetic_auroc=_seeds_cell(arm.real_vs_synthetic_auroc, arm.seeds),
-        pointing_game=_seeds_cell([game.hits for game in arm.pointing_game], arm.seeds),
-        elsewhere=format_number(_mean([game.elsewhere for game in arm.pointing_game])),
-        chance=format_number(_mean([game.chance for game in arm.pointing_game])),
-        best_fixed=format_number(_mean([game.best_fixed for game in arm.pointing_game])),
+        pointing_game=_seeds_cell(hits, arm.seeds),
+        elsewhere=format_number(_mean(elsewhere)),
+        chance=format_number(_mean(chance)),
+        best_fixed=format_number(_mean(best_fixed)),
     )
 
 
 def _seeds_cell(results: Sequence[Interval], seeds: Sequence[int]) -> SeedsCell:
-    """Seeds are named where each has a result."""
+    """Returns the mean of some results with one line per result, which names its seed if all have one."""
     if not results:
         return SeedsCell()
+    lines = []
+    for index, result in enumerate(results):
+        bounds = format_bounds(result.low, result.high)
+        line = f"{format_number(result.value)} {bounds}".rstrip()
+        if len(seeds) == len(results):
+            line = f"seed {seeds[index]}: {line}"
+        lines.append(line)
     mean = _mean([result.value for result in results])
-    names = [f"seed {seed}: " for seed in seeds] if len(seeds) == len(results) else None
-    lines = [
-        " ".join(
-            filter(None, [format_number(result.value), format_bounds(result.low, result.high)])
-        )
-        for result in results
-    ]
-    named = [f"{name}{line}" for name, line in zip(names or [""] * len(lines), lines, strict=True)]
-    return SeedsCell(str(mean), format_number(mean), named, format_number(results[0].n, 0))
+    return SeedsCell(str(mean), format_number(mean), lines, format_number(results[0].n, 0))
 
 
 def _mean(values: Sequence[float]) -> float:

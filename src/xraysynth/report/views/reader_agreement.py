@@ -1,4 +1,4 @@
-"""Whether readers agree: with each other, with themselves, and two by two."""
+"""View of the readers' agreement: with each other, with themselves, and pair by pair."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from xraysynth.report.views.reading import share_cell, value_cell
 
 @dataclass(frozen=True)
 class InterReaderRow:
-    """Agreement on one question, by group of images, and Krippendorff's alpha."""
+    """Agreement between readers on one question, by group of images, and Krippendorff's alpha."""
 
     question: str
     cells: Sequence[Cell]
@@ -21,7 +21,7 @@ class InterReaderRow:
 
 @dataclass(frozen=True)
 class InterReaderTable:
-    """Agreement between readers."""
+    """Agreement between readers, one row per question."""
 
     headings: Sequence[Heading]
     rows: Sequence[InterReaderRow]
@@ -29,7 +29,16 @@ class InterReaderTable:
 
 @dataclass(frozen=True)
 class IntraReaderRow:
-    """Agreement of readers with themselves on one question, or a note why it is not known."""
+    """Agreement of readers with themselves on one question.
+
+    Attributes:
+        question: The question.
+        is_measured: Whether images were shown twice; if not, `note` says why there is no number.
+        same_answer: Percentage of images with the same answer again.
+        kappa: Cohen's kappa of the two answers.
+        n: Numbers of images and readers, in words.
+        note: Why there is no number.
+    """
 
     question: str
     is_measured: bool
@@ -41,7 +50,7 @@ class IntraReaderRow:
 
 @dataclass(frozen=True)
 class IntraReaderTable:
-    """Agreement of readers with themselves."""
+    """Agreement of readers with themselves, one row per question."""
 
     headings: Sequence[Heading]
     rows: Sequence[IntraReaderRow]
@@ -49,7 +58,7 @@ class IntraReaderTable:
 
 @dataclass(frozen=True)
 class ReaderPairRow:
-    """Agreement of two readers on one question."""
+    """Cohen's kappa of two readers on one question, and the number of images that both have read."""
 
     question: str
     readers: str
@@ -59,14 +68,14 @@ class ReaderPairRow:
 
 @dataclass(frozen=True)
 class ReaderPairTable:
-    """Agreement of every two readers."""
+    """Agreement of each pair of readers, by question."""
 
     headings: Sequence[Heading]
     rows: Sequence[ReaderPairRow]
 
 
 def inter_reader_table(reading: Reading) -> InterReaderTable:
-    """Of the questions for which kappa is measured."""
+    """Returns the agreement between readers on the questions for which kappa was measured."""
     groups = [ALL_SYNTHETIC, REAL, *reading.generators]
     names = ["", "all images", "real", *reading.generators, "Krippendorff’s α"]
     rows = []
@@ -80,35 +89,31 @@ def inter_reader_table(reading: Reading) -> InterReaderTable:
 
 
 def intra_reader_table(reading: Reading) -> IntraReaderTable:
-    """Of the questions that were answered twice, or might have been."""
+    """Returns the agreement of readers with themselves on the questions that they could answer twice."""
     rows = []
     for name, title in QUESTIONS.items():
-        same = reading.get(f"same_again_{name}")
-        if same:
-            rows.append(
-                IntraReaderRow(
-                    question=title,
-                    is_measured=is_finite(same.value),
-                    same_answer=share_cell(same),
-                    kappa=value_cell(reading.get(f"kappa_again_{name}")),
-                    n=f"{same.n} images, {same.readers} readers",
-                    note=same.note,
-                )
+        same_answer = reading.get(f"same_again_{name}")
+        if not same_answer:
+            continue
+        rows.append(
+            IntraReaderRow(
+                question=title,
+                is_measured=is_finite(same_answer.value),
+                same_answer=share_cell(same_answer),
+                kappa=value_cell(reading.get(f"kappa_again_{name}")),
+                n=f"{same_answer.n} images, {same_answer.readers} readers",
+                note=same_answer.note,
             )
+        )
     return IntraReaderTable(build_headings("", "same answer", "κ", "N"), rows)
 
 
 def reader_pair_table(reading: Reading) -> ReaderPairTable:
-    """Every two readers and question."""
-    rows = [
-        ReaderPairRow(
-            QUESTIONS[str(row.question)],
-            f"{row.reader} and {row.other}",
-            format_number(row.value, 2),
-            str(row.images),
-        )
-        for row in reading.pairs.itertuples(index=False)
-    ]
-    return ReaderPairTable(
-        build_headings("question", "readers", "κ", "images", text_columns=2), rows
-    )
+    """Returns the agreement of each pair of readers on each question."""
+    rows = []
+    for row in reading.pairs.itertuples(index=False):
+        question, readers = QUESTIONS[str(row.question)], f"{row.reader} and {row.other}"
+        kappa = format_number(row.value, 2)
+        rows.append(ReaderPairRow(question, readers, kappa, str(row.images)))
+    headings = build_headings("question", "readers", "κ", "images", text_columns=2)
+    return ReaderPairTable(headings, rows)

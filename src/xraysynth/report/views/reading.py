@@ -1,4 +1,4 @@
-"""What readers answered of a study's images, on the reading's own page and on that of the study."""
+"""View of the readers' answers, for the page of the reading and for the page of the study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,18 @@ from xraysynth.report.readers import DETECTION_METRICS, SCORE_TITLES
 from xraysynth.report.views.cells import Cell, Heading, build_headings, format_percent_bounds
 
 SHARE_METRICS = ("accuracy", "sensitivity", "specificity")
-"""The measures of detection that are shares."""
+"""The metrics of detection that are fractions and shown in percent."""
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Real images, one generator's, or all together; `p` of a difference, where it is known."""
+    """The numbers of one group: real images, one generator's images, or all synthetic images.
+
+    Attributes:
+        group: Name of the group.
+        cells: Its numbers.
+        p: p-value of a difference; empty where there is none.
+    """
 
     group: Markup
     cells: Sequence[Cell]
@@ -35,7 +41,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class GroupTable:
-    """Numbers of each group of images."""
+    """Numbers of each group of images, one row per group."""
 
     headings: Sequence[Heading]
     rows: Sequence[GroupRow]
@@ -43,7 +49,14 @@ class GroupTable:
 
 @dataclass(frozen=True)
 class ShareTable:
-    """Shares of images class by class, and their differences to those of real images."""
+    """Fractions of images by class, and their differences to those of real images.
+
+    Attributes:
+        headings: Headings of the columns.
+        rows: The fractions, one row per group.
+        differences: Differences to real images in percentage points, one row per synthetic group.
+        is_called_real: Whether the fractions are of images called real.
+    """
 
     headings: Sequence[Heading]
     rows: Sequence[GroupRow]
@@ -52,13 +65,13 @@ class ShareTable:
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Number of columns."""
         return len(self.headings)
 
 
 @dataclass(frozen=True)
 class OriginView:
-    """Whether readers tell synthetic images from real ones."""
+    """How well readers tell synthetic images from real ones, as a figure and two tables."""
 
     forest: Markup
     called_real: ShareTable
@@ -67,7 +80,7 @@ class OriginView:
 
 @dataclass(frozen=True)
 class ScoreCells:
-    """A mean score, its difference to real images, and the p-value of that."""
+    """A mean score, its difference to real images, and the p-value of the difference."""
 
     mean: Cell
     difference: Cell
@@ -76,7 +89,7 @@ class ScoreCells:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One group's scores."""
+    """The scores of one group of images."""
 
     group: Markup
     scores: Sequence[ScoreCells]
@@ -84,7 +97,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoresView:
-    """How the images look."""
+    """Scores of image quality and realism, one row per group; `p_title` heads the p-values."""
 
     names: Sequence[str]
     p_title: str
@@ -93,7 +106,14 @@ class ScoresView:
 
 @dataclass(frozen=True)
 class AnswersView:
-    """The answers to each question; None where it was not asked. `name` is that of the reading."""
+    """The answers to each question; a question that was not asked is None.
+
+    Attributes:
+        name: Name of the reading.
+        origin: Answers to "real or synthetic".
+        diagnosis: Images in which readers named the intended class.
+        scores: Scores of image quality and realism.
+    """
 
     name: str
     origin: OriginView | None
@@ -103,7 +123,7 @@ class AnswersView:
 
 @dataclass(frozen=True)
 class ReadingHeadline:
-    """What readers took a generator's images for, and the numbers behind it."""
+    """The verdict on whether readers tell a generator's images, and the numbers behind it."""
 
     sentence: str
     numbers: str
@@ -111,7 +131,15 @@ class ReadingHeadline:
 
 @dataclass(frozen=True)
 class StudyReading:
-    """A reading on the page of a study."""
+    """A reading on the page of a study.
+
+    Attributes:
+        answers: The answers to each question.
+        simulated_readers: Whether the answers are computed.
+        readers: Number of readers, in words.
+        answer_count: Number of answers.
+        headlines: One verdict per generator.
+    """
 
     answers: AnswersView
     simulated_readers: bool
@@ -121,7 +149,7 @@ class StudyReading:
 
 
 def study_reading(reading: Reading, generators: Sequence[str]) -> StudyReading:
-    """A reading in short; colours are those of a page with these `generators`."""
+    """Returns a reading for the page of a study, whose `generators` give the colours by their order."""
     return StudyReading(
         answers=answers_view(reading, generators),
         simulated_readers=reading.simulated_readers,
@@ -132,12 +160,12 @@ def study_reading(reading: Reading, generators: Sequence[str]) -> StudyReading:
 
 
 def reading_headlines(reading: Reading) -> list[ReadingHeadline]:
-    """One for each generator."""
+    """Returns one verdict per generator."""
     return [ReadingHeadline(*sentence) for sentence in readers.summary_sentences(reading)]
 
 
 def answers_view(reading: Reading, generators: Sequence[str] = ()) -> AnswersView:
-    """The answers; colours are those of a page with these `generators`."""
+    """Returns the answers to each question; the order of a page's `generators` gives the colours."""
     asked_diagnosis = reading.has_measure("diagnosis_agreement")
     asked_scores = any(reading.has_measure(name) for name in SCORE_TITLES)
     return AnswersView(
@@ -149,24 +177,22 @@ def answers_view(reading: Reading, generators: Sequence[str] = ()) -> AnswersVie
 
 
 def group_heading(group: str) -> Markup:
-    """What a row of images is called."""
+    """Returns the name of a group of images, with places where a line may break."""
     return add_word_breaks(readers.group_title(group))
 
 
 def value_cell(result: ReadingResult | None, *, digits: int = 2, with_sign: bool = False) -> Cell:
-    """A number with its interval."""
+    """Returns a number with its interval; a dash where it is not known."""
     if result is None or not is_finite(result.value):
         return Cell()
+    format_value = format_signed if with_sign else format_number
     low, high = format_number(result.low, digits), format_number(result.high, digits)
-    return Cell(
-        format_signed(result.value, digits) if with_sign else format_number(result.value, digits),
-        str(result.value),
-        f"[{low}, {high}]" if is_finite(result.low) else "",
-    )
+    interval = f"[{low}, {high}]" if is_finite(result.low) else ""
+    return Cell(format_value(result.value, digits), str(result.value), interval)
 
 
 def share_cell(result: ReadingResult | None) -> Cell:
-    """A share with its interval, in percent."""
+    """Returns a fraction with its interval, in percent; a dash where it is not known."""
     if result is None or not is_finite(result.value):
         return Cell()
     bounds = format_percent_bounds(result.low, result.high)
@@ -174,7 +200,7 @@ def share_cell(result: ReadingResult | None) -> Cell:
 
 
 def _percentage_points_cell(result: ReadingResult | None) -> Cell:
-    """A difference of shares with its interval, in percentage points."""
+    """Returns a difference of fractions with its interval, in percentage points."""
     if result is None or not is_finite(result.value):
         return Cell()
     interval = readers.format_percentage_points(result).partition("points ")[2]
@@ -195,24 +221,21 @@ def _origin_view(reading: Reading, generators: Sequence[str]) -> OriginView:
 
 def _detection_cell(reading: Reading, name: str, group: str) -> Cell:
     result = reading.get(name, group)
-    return (
-        share_cell(result)
-        if name in SHARE_METRICS
-        else value_cell(result, with_sign=name == "criterion")
-    )
+    if name in SHARE_METRICS:
+        return share_cell(result)
+    return value_cell(result, with_sign=name == "criterion")
 
 
 def _share_table(reading: Reading, name: str) -> ShareTable:
-    labels = ["", *(reading.classes if len(reading.classes) > 1 else ())]
-    return ShareTable(
-        headings=build_headings("", "all classes", *labels[1:]),
-        rows=[_share_row(reading, name, group, labels) for group in reading.groups],
-        differences=[
-            _difference_row(reading, f"{name}_difference", group, labels)
-            for group in reading.groups[1:]
-        ],
-        is_called_real=name == "called_real",
-    )
+    """Returns a fraction by group and class, and its differences to real images, the first group."""
+    classes = list(reading.classes) if len(reading.classes) > 1 else []
+    labels = ["", *classes]
+    rows = [_share_row(reading, name, group, labels) for group in reading.groups]
+    differences = []
+    for group in reading.groups[1:]:
+        differences.append(_difference_row(reading, f"{name}_difference", group, labels))
+    headings = build_headings("", "all classes", *classes)
+    return ShareTable(headings, rows, differences, is_called_real=name == "called_real")
 
 
 def _share_row(reading: Reading, name: str, group: str, labels: Sequence[str]) -> GroupRow:
@@ -228,9 +251,8 @@ def _difference_row(reading: Reading, name: str, group: str, labels: Sequence[st
 def _format_group_p(reading: Reading, difference: ReadingResult | None) -> str:
     if difference is None or not is_finite(difference.p_holm):
         return ""
-    return readers.format_p_value(difference.p_holm) + (
-        " (Holm)" if len(reading.generators) > 1 else ""
-    )
+    p_value = readers.format_p_value(difference.p_holm)
+    return f"{p_value} (Holm)" if len(reading.generators) > 1 else p_value
 
 
 def _scores_view(reading: Reading) -> ScoresView:
@@ -245,11 +267,10 @@ def _scores_view(reading: Reading) -> ScoresView:
 
 
 def _score_cells(reading: Reading, name: str, group: str) -> ScoreCells:
-    apart = reading.get(f"{name}_difference", group)
-    p = (
-        readers.format_p_value(apart.p_holm).removeprefix("p = ").removeprefix("p ")
-        if apart
-        else UNKNOWN_TEXT
-    )
+    difference = reading.get(f"{name}_difference", group)
+    p_value = UNKNOWN_TEXT
+    if difference:
+        text = readers.format_p_value(difference.p_holm)
+        p_value = text.removeprefix("p = ").removeprefix("p ")
     mean = value_cell(reading.get(name, group), with_sign=True)
-    return ScoreCells(mean, value_cell(apart, with_sign=True), p)
+    return ScoreCells(mean, value_cell(difference, with_sign=True), p_value)

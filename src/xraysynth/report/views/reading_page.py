@@ -1,9 +1,10 @@
-"""The page of a blinded reading."""
+"""View of the page of a blinded reading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
+from xraysynth.evaluation.reader_study.sample_size import Plan
 from xraysynth.report import readers
 from xraysynth.report.formatting import format_number, format_percent, format_signed, is_finite
 from xraysynth.report.views.cells import Heading, build_headings
@@ -24,12 +25,12 @@ from xraysynth.report.views.reading import (
 )
 
 MAX_RESULTS_PER_NOTE = 6
-"""Results that a note is said to belong to."""
+"""Number of results that are named with a note."""
 
 
 @dataclass(frozen=True)
 class ReaderRow:
-    """One reader's answers, seconds and, where it was asked, how well synthetic images are told."""
+    """One reader's number of answers, seconds per image and, if asked for, detection of synthetic images."""
 
     reader: str
     numbers: Sequence[str]
@@ -37,7 +38,7 @@ class ReaderRow:
 
 @dataclass(frozen=True)
 class ReaderTable:
-    """Who read what."""
+    """The readers with their answers."""
 
     headings: Sequence[Heading]
     rows: Sequence[ReaderRow]
@@ -45,7 +46,7 @@ class ReaderTable:
 
 @dataclass(frozen=True)
 class DesignRow:
-    """Half-widths with one number of readers."""
+    """Expected half-widths with one number of readers, one per number of images."""
 
     readers: int
     half_widths: Sequence[str]
@@ -53,7 +54,7 @@ class DesignRow:
 
 @dataclass(frozen=True)
 class DesignTable:
-    """Half-widths to expect of one measure of one generator."""
+    """Expected half-widths of one measure on one generator's images."""
 
     title: str
     caption: str
@@ -63,7 +64,28 @@ class DesignTable:
 
 @dataclass(frozen=True)
 class ReadingPage:
-    """Everything on the page of a reading; sections of what was not asked are None."""
+    """Everything on the page of a reading; a section without a question behind it is None.
+
+    Attributes:
+        name: Name of the reading.
+        created: When the page was created.
+        command: The command that creates it again.
+        simulated_images: Whether the images called real are computed.
+        simulated_readers: Whether the answers are computed.
+        unfinished_sessions: Sessions with open answers, in words; empty if all are finished.
+        headlines: One verdict per generator.
+        answers: The answers to each question.
+        readers: The readers with their answers.
+        seconds: Seconds per image by group, in words.
+        errors: Marked errors.
+        inter_reader: Agreement between readers.
+        intra_reader: Agreement of readers with themselves.
+        reader_pairs: Agreement of each pair of readers.
+        advice: Sentences on the smallest design that is precise enough.
+        designs: Expected half-widths of all designs.
+        notes: Notes on the reading.
+        result_notes: Notes on single results.
+    """
 
     name: str
     created: str
@@ -86,7 +108,7 @@ class ReadingPage:
 
 
 def reading_page(reading: Reading) -> ReadingPage:
-    """The page of an analysed reading."""
+    """Returns the page of an analysed reading."""
     return ReadingPage(
         name=reading.name,
         created=reading.created,
@@ -110,10 +132,12 @@ def reading_page(reading: Reading) -> ReadingPage:
 
 
 def _unfinished_sessions(reading: Reading) -> str:
-    sessions = [session for session in reading.exports if not session.finished]
-    return "; ".join(
-        f"{s.reader}, session {s.session}: {s.answered} of {s.total}" for s in sessions
-    )
+    texts = []
+    for session in reading.exports:
+        if not session.finished:
+            progress = f"{session.answered} of {session.total}"
+            texts.append(f"{session.reader}, session {session.session}: {progress}")
+    return "; ".join(texts)
 
 
 def _reader_table(reading: Reading) -> ReaderTable:
@@ -134,7 +158,7 @@ def _reader_table(reading: Reading) -> ReaderTable:
 
 
 def _describe_seconds(reading: Reading) -> str:
-    """Geometric means of the seconds an image, group by group."""
+    """Returns the geometric mean of the seconds per image by group, as a sentence."""
     parts: list[str] = []
     for group in reading.groups:
         seconds = readers.geometric_mean_seconds(reading.get("log_seconds", group))
@@ -148,37 +172,46 @@ def _describe_seconds(reading: Reading) -> str:
 
 
 def _design_tables(reading: Reading) -> list[DesignTable]:
-    """A table of half-widths per generator and measure."""
+    """Returns a table of expected half-widths per generator and measure."""
     tables = []
     for generator, measures in reading.plans.items():
         for measure, plans in measures.items():
-            sizes = sorted({plan.images for plan in plans})
-            widths = {
-                (p.readers, p.images): _format_half_width(p.half_width, measure) for p in plans
-            }
-            counts = sorted({plan.readers for plan in plans})
-            rows = [DesignRow(count, [widths[count, size] for size in sizes]) for count in counts]
-            of = "share called real" if measure == "called_real" else "d′, with as many real images"
-            if rows:
-                columns = build_headings("readers", *map(str, sizes))
-                caption = f"{generator}: {of}"
-                tables.append(DesignTable(f"Designs for {generator}", caption, columns, rows))
+            if plans:
+                tables.append(_design_table(generator, measure, plans))
     return tables
 
 
+def _design_table(generator: str, measure: str, plans: Sequence[Plan]) -> DesignTable:
+    """Returns the expected half-widths by number of readers (rows) and of images (columns)."""
+    half_widths = {(plan.readers, plan.images): plan.half_width for plan in plans}
+    reader_counts = sorted({plan.readers for plan in plans})
+    image_counts = sorted({plan.images for plan in plans})
+    rows = []
+    for reader_count in reader_counts:
+        cells = []
+        for images in image_counts:
+            cells.append(_format_half_width(half_widths[reader_count, images], measure))
+        rows.append(DesignRow(reader_count, cells))
+    title = "percentage called real"
+    if measure != "called_real":
+        title = "d′, with as many real images"
+    headings = build_headings("readers", *map(str, image_counts))
+    return DesignTable(f"Designs for {generator}", f"{generator}: {title}", headings, rows)
+
+
 def _format_half_width(half_width: float, measure: str) -> str:
-    return (
-        f"{format_number(100 * half_width, 1)}%"
-        if measure == "called_real"
-        else format_number(half_width, 2)
-    )
+    if measure == "called_real":
+        return f"{format_number(100 * half_width, 1)}%"
+    return format_number(half_width, 2)
 
 
 def _result_notes(reading: Reading) -> list[str]:
-    """What qualifies results of all classes: the note and the results it belongs to."""
+    """Returns the notes on results of all classes, each with the results that it belongs to."""
     lines = []
-    for note, places in readers.collect_notes(reading):
-        more = len(places) - MAX_RESULTS_PER_NOTE
-        rest = f" and {more} more" if more > 0 else ""
-        lines.append(f"{note.capitalize()}: {', '.join(places[:MAX_RESULTS_PER_NOTE])}{rest}.")
+    for note, results in readers.collect_notes(reading):
+        names = ", ".join(results[:MAX_RESULTS_PER_NOTE])
+        hidden = len(results) - MAX_RESULTS_PER_NOTE
+        if hidden > 0:
+            names += f" and {hidden} more"
+        lines.append(f"{note.capitalize()}: {names}.")
     return lines

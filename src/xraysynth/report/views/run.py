@@ -1,5 +1,6 @@
-"""How long a study's jobs took, what memory they needed, and where they ran."""
+"""View of the time and memory of a study's jobs, and of the environment that they ran in."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,16 @@ from xraysynth.report.views.cells import Heading, build_headings
 
 @dataclass(frozen=True)
 class StageRow:
-    """The jobs of one stage: how many by state, and their time and memory."""
+    """The jobs of one stage.
+
+    Attributes:
+        stage: Name of the stage.
+        jobs: Number of jobs.
+        states: Number of jobs by state, in words.
+        time: Total time.
+        longest: Time of the longest job.
+        peak_memory: Largest peak memory in MB.
+    """
 
     stage: str
     jobs: int
@@ -22,7 +32,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job."""
+    """One job with its time, its peak memory in MB and its state."""
 
     stage: str
     job: str
@@ -42,7 +52,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class RunSection:
-    """Time and memory, and the environment of the last training."""
+    """Time and memory by stage and job, and the environment of the last training."""
 
     stages: Sequence[StageRow]
     jobs: Sequence[JobRow]
@@ -52,49 +62,45 @@ class RunSection:
 
     @property
     def job_count(self) -> int:
-        """All jobs."""
+        """Number of jobs."""
         return len(self.jobs)
 
 
 def run_section(jobs: Sequence[JobRun], environment: Mapping[str, str]) -> RunSection:
-    """What a study's jobs took."""
+    """Returns time and memory of a study's jobs, and the environment that they ran in."""
+    facts = [Fact(name, value) for name, value in environment.items()]
     return RunSection(
         stages=stage_rows(jobs),
-        jobs=[
-            JobRow(
-                job.stage,
-                job.name,
-                format_duration(job.seconds),
-                format_number(job.peak_memory_mb, 0),
-                job.state,
-            )
-            for job in jobs
-        ],
-        environment=[Fact(name, value) for name, value in environment.items()],
+        jobs=list(map(_job_row, jobs)),
+        environment=facts,
         stage_headings=build_headings("stage", "jobs", "total time", "longest job", "peak memory"),
         job_headings=build_headings("stage", "job", "time", "peak memory", "state", text_columns=2),
     )
 
 
+def _job_row(job: JobRun) -> JobRow:
+    time, memory = format_duration(job.seconds), format_number(job.peak_memory_mb, 0)
+    return JobRow(job.stage, job.name, time, memory, job.state)
+
+
 def stage_rows(jobs: Sequence[JobRun]) -> list[StageRow]:
-    """Jobs, their states, total and longest seconds and the peak of memory, stage by stage."""
+    """Returns the numbers of jobs, their time and their peak memory by stage."""
     by_stage: dict[str, list[JobRun]] = {}
     for job in jobs:
         by_stage.setdefault(job.stage, []).append(job)
-    return [_stage_row(stage, own) for stage, own in by_stage.items()]
+    return [_stage_row(stage, jobs_of_stage) for stage, jobs_of_stage in by_stage.items()]
 
 
 def _stage_row(stage: str, jobs: Sequence[JobRun]) -> StageRow:
-    states = [job.state for job in jobs]
-    counts = {state: states.count(state) for state in dict.fromkeys(states)}
-    by_count = sorted(counts.items(), key=lambda item: -item[1])
+    counts = Counter(job.state for job in jobs)
+    states = [f"{count} {state}" for state, count in counts.most_common()]
     seconds = [job.seconds for job in jobs if job.seconds is not None]
-    memory = [float(job.peak_memory_mb or 0) for job in jobs if is_finite(job.peak_memory_mb)]
+    memory_mb = [float(job.peak_memory_mb or 0) for job in jobs if is_finite(job.peak_memory_mb)]
     return StageRow(
         stage=stage,
         jobs=len(jobs),
-        states=", ".join(f"{count} {state}" for state, count in by_count),
+        states=", ".join(states),
         time=format_duration(sum(seconds)),
         longest=format_duration(max(seconds, default=None)),
-        peak_memory=format_number(max(memory, default=None), 0),
+        peak_memory=format_number(max(memory_mb, default=None), 0),
     )

@@ -1,4 +1,4 @@
-"""Scores of the arms: on the study's test images, on external ones, and class by class."""
+"""View of the arms' scores: on the study's test images, on external test sets, and by class."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from xraysynth.report.views.cells import (
 )
 
 CLASS_METRICS = ("precision", "recall", "f1", "auprc")
-"""Metrics of single classes."""
+"""Metrics of a single class, in the order of the columns."""
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One arm's scores."""
+    """One arm's scores, one cell per metric or test set."""
 
     arm: ArmLabel
     cells: Sequence[Cell]
@@ -38,20 +38,20 @@ class ScoreGroup:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of the arms on the study's test images."""
+    """Scores of the arms on the study's test images, in groups."""
 
     headings: Sequence[Heading]
     groups: Sequence[ScoreGroup]
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Number of columns."""
         return len(self.headings)
 
 
 @dataclass(frozen=True)
 class ExternalSource:
-    """An external test set and its images."""
+    """An external test set and its number of images."""
 
     name: str
     n: int
@@ -59,20 +59,20 @@ class ExternalSource:
 
 @dataclass(frozen=True)
 class ExternalTable:
-    """The primary score on external test sets."""
+    """Macro-F1 of the arms on external test sets, in groups."""
 
     sources: Sequence[ExternalSource]
     groups: Sequence[ScoreGroup]
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Number of columns."""
         return 1 + len(self.sources)
 
 
 @dataclass(frozen=True)
 class ClassScoreRow:
-    """One arm's scores on one class, with the test images of that class."""
+    """One arm's scores on one class, and the number of test images of that class."""
 
     arm: ArmLabel
     class_name: str
@@ -82,22 +82,24 @@ class ClassScoreRow:
 
 @dataclass(frozen=True)
 class ClassScoreTable:
-    """Scores class by class."""
+    """Scores of all arms by class."""
 
     headings: Sequence[Heading]
     rows: Sequence[ClassScoreRow]
 
 
 def score_table(arms: Sequence[Arm]) -> ScoreTable:
-    """All scores."""
-    groups = _score_groups(
-        arms, lambda arm: [score_cell(arm.scores.get(metric)) for metric in SUMMARY_METRICS]
-    )
-    return ScoreTable(build_headings("arm", *SUMMARY_METRICS.values()), groups)
+    """Returns all scores of the arms on the study's test images."""
+
+    def cells(arm: Arm) -> list[Cell]:
+        return [score_cell(arm.scores.get(metric)) for metric in SUMMARY_METRICS]
+
+    headings = build_headings("arm", *SUMMARY_METRICS.values())
+    return ScoreTable(headings, _score_groups(arms, cells))
 
 
 def external_table(arms: Sequence[Arm]) -> ExternalTable | None:
-    """Scores on external test sets, None where there are none."""
+    """Returns macro-F1 on external test sets; None without such sets."""
     sizes: dict[str, int] = {}
     for arm in arms:
         for name, scores in arm.external.items():
@@ -113,16 +115,20 @@ def external_table(arms: Sequence[Arm]) -> ExternalTable | None:
 
 
 def class_score_table(arms: Sequence[Arm], classes: Sequence[str]) -> ClassScoreTable:
-    """Precision, recall and the like of each class."""
+    """Returns precision, recall, F1 and AUPRC of each arm by class."""
+    rows = []
+    for arm in arms:
+        for label in classes:
+            rows.append(_class_score_row(arm, label))
     names = ("arm", "class", "n", "precision", "recall", "F1", "AUPRC")
-    rows = [_class_score_row(arm, label) for arm in arms for label in classes]
     return ClassScoreTable(build_headings(*names, text_columns=2), rows)
 
 
 def _score_groups(arms: Sequence[Arm], cells: Callable[[Arm], list[Cell]]) -> list[ScoreGroup]:
+    """Returns the arms in groups, each with its label and `cells`."""
     groups = []
-    for title, group in arm_groups.group_arms(arms):
-        rows = [ScoreRow(arm_label(arm), cells(arm)) for arm in group]
+    for title, members in arm_groups.group_arms(arms):
+        rows = [ScoreRow(arm_label(arm), cells(arm)) for arm in members]
         groups.append(ScoreGroup(title, rows))
     return groups
 
