@@ -322,7 +322,7 @@ def test_an_export_continues_on_another_machine(open_kit, begun, tmp_path, endin
     file.write_bytes(text.encode())
     page = open_kit()
     page.set_input_files("#file", file)
-    page.wait_for_selector("text=2 answers read, 2 taken over.")
+    page.wait_for_selector("text=2 answers were read, and 2 of them are new here.")
     assert page.inner_text("#begin") == "Continue with image 3"
     assert read(page, choose) == 4
     after = table(exported(page, ending)[1])
@@ -347,9 +347,9 @@ def edited(text, edit):
         (lambda t: t.replace('"ba9876543210"', '"000000000000"'), "belongs to another kit"),
         (lambda t: edited(t, lambda rows: rows[1].__setitem__(8, "other")), "Row 2 of this export"),
         (lambda t: edited(t, lambda rows: rows.append(rows[0])), "Row 1 of this export"),
-        (lambda t: edited(t, list.pop), "holds 1 of 2 rows"),
-        (lambda t: t[:-9], "is no export"),
-        (lambda t: "PK\x03\x04", "is no export"),
+        (lambda t: edited(t, list.pop), "has only 1 of 2 rows"),
+        (lambda t: t[:-9], "is not an export"),
+        (lambda t: "PK\x03\x04", "is not an export"),
     ],
 )
 def test_other_and_altered_exports_are_refused(open_kit, begun, tmp_path, edit, message):
@@ -368,7 +368,7 @@ def test_a_later_answer_of_this_machine_stays(begun, tmp_path):
     begun.keyboard.press("r" if choose(1)["origin"] == "synthetic" else "s")
     begun.keyboard.press("n")
     begun.set_input_files("#file", file)
-    begun.wait_for_selector("text=2 answers read, 0 taken over.")
+    begun.wait_for_selector("text=2 answers were read, and 0 of them are new here.")
 
 
 def test_a_browser_that_keeps_nothing_warns_and_still_exports(open_kit):
@@ -378,7 +378,7 @@ def test_a_browser_that_keeps_nothing_warns_and_still_exports(open_kit):
         for name in ("localStorage", "indexedDB")
     )
     page = open_kit(script=script)
-    assert "keeps nothing" in page.inner_text("#start .unkept")
+    assert "cannot save your answers" in page.inner_text("#start .unkept")
     page.keyboard.press("Enter")
     answer_one(page)
     assert page.inner_text("#kept") == "Not saved"
