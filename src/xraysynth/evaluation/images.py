@@ -11,7 +11,7 @@ Without training images it measures how far synthetic images are from real ones;
 synthetic images are copies of training images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from xraysynth.evaluation.encoders.base import Encoder
 from xraysynth.evaluation.metrics import appearance, diversity
 from xraysynth.evaluation.metrics.class_mix import class_proportions, shared_classes, weighted_mean
 from xraysynth.evaluation.metrics.copy_measures import measure_copying
+from xraysynth.evaluation.metrics.features import Features
 from xraysynth.evaluation.metrics.measures import measure_sets
 from xraysynth.evaluation.metrics.memorization import FLAG_LEVEL, Memorization, detect_memorization
 from xraysynth.evaluation.metrics.neighbours import nearest_neighbours
@@ -89,15 +90,7 @@ def evaluate(
     copies: _CopyFindings | None = None
     for encoder in encoders:
         features = sets.features(encoder)
-        measures += measure_sets(
-            real=features["real"],
-            synthetic=features["synthetic"],
-            real_labels=sets.labels("real"),
-            synthetic_labels=sets.labels("synthetic"),
-            patients=sets.patients("real"),
-            classes=real.classes,
-            splits=resampling.splits,
-        )
+        measures += _measure_distances(features, sets)
         if train is not None:
             arguments = sets.copy_measure_inputs(features)
             measures += measure_copying(**arguments)
@@ -110,6 +103,19 @@ def evaluate(
         closest=copies.closest if copies else [],
         appearance=_measure_appearance(sets, originals),
         flags=copies.flags if copies else None,
+    )
+
+
+def _measure_distances(features: Mapping[str, Features], sets: ImageSets) -> list[Measure]:
+    """Compares the features of synthetic and real images, over all classes and by class."""
+    return measure_sets(
+        real=features["real"],
+        synthetic=features["synthetic"],
+        real_labels=sets.labels("real"),
+        synthetic_labels=sets.labels("synthetic"),
+        patients=sets.patients("real"),
+        classes=sets.manifests["real"].classes,
+        splits=sets.resampling.splits,
     )
 
 

@@ -55,9 +55,11 @@ def measure_label_fidelity(
     is_correct = probabilities.argmax(1) == targets
     scores["balanced_accuracy"] = macro_proportion(is_correct, targets, replicates=replicates)
     real_scores = _real_fidelity_scores(classifier_result, targets, classes)
-    names = [("", "balanced_accuracy"), *((label, f"recall/{label}") for label in classes)]
+    name_of_label = {"": "balanced_accuracy"}
+    for label in classes:
+        name_of_label[label] = f"recall/{label}"
     rows = []
-    for label, name in names:
+    for label, name in name_of_label.items():
         real = real_scores[name]
         row = LabelFidelity(
             *scores[name].as_tuple(),
@@ -100,12 +102,17 @@ def mean_recall(recalls: Sequence[Interval]) -> Interval:
 
     The distances of the bounds from the mean are sqrt(sum of squared distances) / number of classes.
     """
+    total, squares_below, squares_above, n_images = 0.0, 0.0, 0.0, 0
+    for recall in recalls:
+        total += recall.value
+        squares_below += (recall.value - recall.low) ** 2
+        squares_above += (recall.high - recall.value) ** 2
+        n_images += recall.n
     n_classes = len(recalls)
-    value = sum(recall.value for recall in recalls) / n_classes
-    below = sum((recall.value - recall.low) ** 2 for recall in recalls) ** 0.5 / n_classes
-    above = sum((recall.high - recall.value) ** 2 for recall in recalls) ** 0.5 / n_classes
-    n_images = sum(recall.n for recall in recalls)
-    return Interval(value, value - below, value + above, n_images)
+    mean = total / n_classes
+    low = mean - squares_below**0.5 / n_classes
+    high = mean + squares_above**0.5 / n_classes
+    return Interval(mean, low, high, n_images)
 
 
 def usable_share(
@@ -162,8 +169,8 @@ class _PoolTest:
             replicates=self.test.replicates,
             mix=self.mix,
         )
-        meaningful = select_meaningful(scores, self.shared_labels(), self.test.classes)
-        return {name: meaningful[name] for name in POOL_SCORE_NAMES if name in meaningful}
+        reported = {name: scores[name] for name in POOL_SCORE_NAMES}
+        return select_meaningful(reported, self.shared_labels(), self.test.classes)
 
 
 def scores_on_pool(

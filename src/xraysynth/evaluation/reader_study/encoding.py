@@ -9,6 +9,7 @@ smoothness of a generator or traces of an earlier JPEG, stays, because readers a
 import base64
 import io
 from collections.abc import Hashable, Sequence
+from operator import itemgetter
 
 import numpy as np
 from PIL import Image
@@ -126,8 +127,8 @@ def _encode_sheet(tiles: Sequence[tuple[np.ndarray, int, int]]) -> bytes:
     """Encodes one sheet; the edge of an image fills the rest of its last JPEG blocks."""
     side = len(tiles[0][0])
     pitch = _tile_pitch(side)
-    height = max(y for *_, y in tiles) + pitch
-    canvas = np.zeros((height, TILES_PER_ROW * pitch), np.uint8)
+    _, _, last_y = max(tiles, key=itemgetter(2))
+    canvas = np.zeros((last_y + pitch, TILES_PER_ROW * pitch), np.uint8)
     for pixels, x, y in tiles:
         canvas[y : y + pitch, x : x + pitch] = np.pad(pixels, (0, pitch - side), mode="edge")
     buffer = io.BytesIO()

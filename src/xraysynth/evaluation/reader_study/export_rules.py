@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from xraysynth.errors import XraysynthError, format_some
@@ -37,19 +38,19 @@ def require_columns(path: Path, names: Sequence[str], expected: Sequence[str]) -
 
 def require_same_study(path: Path, rows: Sequence[Row], key: AnswerKey) -> None:
     """Requires rows of the known format, of the key's study, and of one of its kits."""
-    formats = {row["format"] for row in rows}
+    formats = set(map(itemgetter("format"), rows))
     if formats != {FORMAT}:
         raise XraysynthError(
             f"{path}: the format is {format_some(sorted(formats))}, not {FORMAT}; the file comes from "
             "another version of xraysynth, and only that version can analyse it"
         )
-    studies = {row["study"] for row in rows}
+    studies = set(map(itemgetter("study"), rows))
     if studies != {key.study}:
         raise XraysynthError(
             f"{path} answers study {format_some(sorted(studies))}, but the key is that of study "
             f"{key.study} ({key.name}); take the file away, or name the right review.name"
         )
-    kits = {row["kit"] for row in rows}
+    kits = set(map(itemgetter("kit"), rows))
     if len(kits) > 1 or not kits <= set(key.kits):
         raise XraysynthError(
             f"{path}: kit {format_some(sorted(kits))} is not one of the key's "
@@ -76,7 +77,7 @@ def require_answers(path: Path, rows: Sequence[Row], kit: Kit, key: AnswerKey) -
     items = {item.id: (number, item) for number, item in enumerate(kit.items, 1)}
     _require_rows(path, rows, items, key)
     _require_answer_count(path, rows, len(items))
-    sessions = {(row["reader"], row["session"]) for row in rows}
+    sessions = set(map(itemgetter("reader", "session"), rows))
     if sessions != {(kit.reader, str(kit.session))}:
         raise XraysynthError(
             f"{path}: kit {rows[0]['kit']} was made for reader {kit.reader}, session {kit.session}, but the "
@@ -88,7 +89,7 @@ def _require_rows(
     path: Path, rows: Sequence[Row], items: Mapping[str, tuple[int, KitItem]], key: AnswerKey
 ) -> None:
     """Requires that every row answers one item of the kit, once, with answers that the page offers."""
-    counts = Counter(row["item"] for row in rows)
+    counts = Counter(map(itemgetter("item"), rows))
     repeated = [item for item, count in counts.items() if count > 1]
     if repeated:
         raise XraysynthError(
@@ -174,7 +175,7 @@ _CHECKS: dict[str, Callable[[Question, str], str]] = {
 
 def _require_answer_count(path: Path, rows: Sequence[Row], items: int) -> None:
     """Requires the number of rows that every row states."""
-    stated = {(row["answered"], row["of"]) for row in rows}
+    stated = set(map(itemgetter("answered", "of"), rows))
     if stated != {(str(len(rows)), str(items))}:
         listed = format_some(map(" of ".join, sorted(stated)))
         raise XraysynthError(

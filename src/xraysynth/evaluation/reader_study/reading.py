@@ -132,13 +132,12 @@ def build_reading(
         created: The time of the analysis.
         command: The command that made it.
     """
-    names = [export.reader.lower() for export in exports]
     return Reading(
         name=key.name,
         created=created,
         classes=key.classes,
         simulated_images=key.simulated,
-        simulated_readers=all(name.startswith(SIMULATED_PREFIX) for name in names),
+        simulated_readers=all(map(_is_simulated, exports)),
         results=analysis.results,
         readers=analysis.readers,
         pairs=analysis.pairs,
@@ -150,6 +149,11 @@ def build_reading(
         pools=key.pools,
         cohort=key.cohort,
     )
+
+
+def _is_simulated(export: Export) -> bool:
+    """Whether the pseudonym says that an export is from a simulated reader."""
+    return export.reader.lower().startswith(SIMULATED_PREFIX)
 
 
 def _session_progress(exports: Sequence[Export], key: AnswerKey) -> list[SessionProgress]:

@@ -27,7 +27,11 @@ def _are_paths(exports: Any) -> bool:
     if exports is None:
         return True
     paths = [exports] if isinstance(exports, str) else exports
-    return isinstance(paths, list) and bool(paths) and all(isinstance(p, str) and p for p in paths)
+    return isinstance(paths, list) and bool(paths) and all(map(_is_text, paths))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 FOLDER_NAME = match_pattern(

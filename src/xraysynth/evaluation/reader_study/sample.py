@@ -106,8 +106,8 @@ def split_into_sessions(
         n_session_showings = (n_showings - number + n_sessions - 1) // n_sessions
         n_repeats = n_session_showings - len(cases)
         order = order_by_turns([cells[case] for case in cases], rng)
-        repeated = sorted(cases[index] for index in order[:n_repeats])
-        sessions.append(Session(cases, repeated))
+        repeated = np.array(cases)[order[:n_repeats]]
+        sessions.append(Session(cases, sorted(repeated.tolist())))
     return sessions
 
 
