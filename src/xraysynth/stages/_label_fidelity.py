@@ -38,7 +38,7 @@ def run(workspace: Workspace) -> FidelityClassifierResult:
     """Train the label-fidelity classifier, unless it is trained.
 
     Returns:
-        Its weights file, and its scores on the real patients that generators may learn from.
+        Its weights file, and its scores on the real patients that generators may be fine-tuned on.
     """
     job = build_job(workspace)
     result = workspace.run_job(job, partial(work, workspace, job))
@@ -46,7 +46,7 @@ def run(workspace: Workspace) -> FidelityClassifierResult:
 
 
 def work(workspace: Workspace, job: Job) -> FidelityClassifierResult:
-    """Train the classifier on patients no generator learns from, and test it on those they may.
+    """Train the classifier on patients whom no generator is fine-tuned on, and test it on the others.
 
     Args:
         workspace: The configuration and its real images.
@@ -81,7 +81,7 @@ def work(workspace: Workspace, job: Job) -> FidelityClassifierResult:
 
 
 def _images_with_splits(workspace: Workspace) -> Manifest:
-    """Return the real images in the splits of this classifier: generators' patients are its test set."""
+    """Return the real images with new splits: the train split becomes this classifier's test split."""
     minimum = workspace.config.splits.minimum_per_class
     return assign_label_fidelity_splits(
         workspace.cohort, workspace.external_test_set, min_per_class=minimum

@@ -75,7 +75,12 @@ class Workspace:
     def with_images(
         self, cohort: Manifest, external_test_set: Manifest | None = None
     ) -> "Workspace":
-        """Return the workspace as if these images had been prepared; their audit is empty."""
+        """Return the workspace as if these images had been prepared; their audit is empty.
+
+        Args:
+            cohort: The images of all splits.
+            external_test_set: Images of external test sets, in split "test"; None for none.
+        """
         workspace = Workspace(self.config, self.overrides)
         vars(workspace).update(
             cohort=cohort, audit=Audit(), linked_patients=[], external_test_set=external_test_set
@@ -93,7 +98,13 @@ class Workspace:
         *,
         on_other_ranks: Callable[[], object] | None = None,
     ) -> ResultLine:
-        """Run a job unless it is done (`Job.run`), and record the configuration with it."""
+        """Run a job unless it is done (`Job.run`), and record the configuration with it.
+
+        Args:
+            job: The job.
+            work: Does the work and returns the result, a dataclass.
+            on_other_ranks: What processes other than the first do meanwhile, if they take part.
+        """
         config = self.config.to_dict()
         return job.run(work, config=config, overrides=self.overrides, on_other_ranks=on_other_ranks)
 

@@ -1,7 +1,7 @@
 """Measure synthetic images against real ones: fidelity, diversity, copies and label fidelity.
 
-The pools of a study are measured against the real test images; a pool whose generator has learned
-from any of these images, or from their patients, is refused. Without downloaded weights the encoders
+The pools of a study are measured against the real test images; a pool whose generator was fine-tuned
+on any of these images, or on their patients, is refused. Without downloaded weights the encoders
 are the classifier of the real-only arm and the embedded autoencoder, and the results are called
 FD(classifier) and FD(embedded), never FID. Beside each value stands its real-vs-real baseline: the
 same measure of real images at the same N, with one image per patient and in the same class mix. A
@@ -57,7 +57,7 @@ def run(workspace: Workspace) -> ResultLine:
         cost under "ledger"; of two folders the result of their job.
 
     Raises:
-        LeakageError: If a pool's generator has learned from val or test images or patients.
+        LeakageError: If a pool's generator was fine-tuned on val or test images or patients.
         XraysynthError: If a pool or a real-only classifier is missing; the message has the command.
     """
     if workspace.config.real is not None or workspace.config.synthetic is not None:

@@ -94,7 +94,7 @@ def require_finetuned(workspace: Workspace) -> None:
 
 
 def work(workspace: Workspace, generator: FinetunableGenerator, job: Job) -> FineTuning:
-    """Fine-tune one generator, and write the record of the images and patients it learned from.
+    """Fine-tune one generator, and write the learning record of its images and patients.
 
     Args:
         workspace: The configuration and its cohort.

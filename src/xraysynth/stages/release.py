@@ -228,7 +228,7 @@ def _require_acknowledged_terms(config: Config, generators: Sequence[ReleasedGen
         raise PrivacyError(
             f"source {', '.join(credentialed)} is under a data use agreement that forbids passing "
             f"anything of it on to third parties, and {', '.join(derived_parts)} come from generators that "
-            "learned from it or may have. If the agreement allows their release, say so with "
+            "were fine-tuned on it or may have been. If the agreement allows their release, say so with "
             "release.acknowledge_terms=true, which the cards then state; or leave them out with "
             "release.parts=[study]"
         )

@@ -68,7 +68,7 @@ def run(workspace: Workspace) -> ResultLine:
 
     Raises:
         PrivacyError: If images come from credentialed sources and review.acknowledge_terms is false.
-        LeakageError: If a generator has learned from val or test images or patients.
+        LeakageError: If a generator was fine-tuned on val or test images or patients.
         XraysynthError: If the key of other kits has this review.name.
     """
     config = workspace.config
@@ -111,7 +111,7 @@ def _require_acknowledged_terms(config: Config) -> None:
 
 
 def _load_pools(workspace: Workspace) -> dict[str, Manifest]:
-    """Load the study's pools; refuse those whose generators have learned from test images."""
+    """Load the study's pools; refuse those whose generators were fine-tuned on test images."""
     pools = workspace.pools(plan.with_images_per_class(workspace).images_per_class)
     learning_records = {}
     for name in pools:

@@ -211,7 +211,7 @@ def work(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> Train
         job: The job whose folder takes checkpoints, weights and predictions.
 
     Raises:
-        LeakageError: If a generator has learned from images or patients of a test set.
+        LeakageError: If a generator was fine-tuned on images or patients of a test set.
     """
     from xraysynth.training.classifier import predict
 
@@ -269,7 +269,7 @@ def _work_on_other_ranks(workspace: Workspace, pools: Mapping[str, Manifest], jo
 def _load_learning_records(
     workspace: Workspace, pools: Mapping[str, Manifest]
 ) -> dict[str, LearningRecord | None]:
-    """Load the records of the images and patients that each pool's generator learned from."""
+    """Load the records of the images and patients that each pool's generator was fine-tuned on."""
     return {name: pool.read_learning_record(workspace.pool_store(name)) for name in pools}
 
 

@@ -88,13 +88,13 @@ def build_arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
 
 
 def _real_only_arms(config: Config) -> list[ArmConfig]:
-    """One arm per fraction of the real images, all of them first, even if the study does not ask."""
+    """List one arm per fraction of the real images; all real images come first, even if unlisted."""
     fractions = sorted({1.0, *config.study.real_fractions}, reverse=True)
     return [_build_arm(config, real_fraction=fraction) for fraction in fractions]
 
 
 def _duplicate_control_arms(config: Config) -> list[ArmConfig]:
-    """The controls with repeats of real images where other arms have synthetic ones."""
+    """List the controls that repeat real images where other arms have synthetic ones."""
     if "duplicate" not in config.study.controls:
         return []
     modes = _mix_modes(config)
@@ -107,7 +107,7 @@ def _duplicate_control_arms(config: Config) -> list[ArmConfig]:
 
 
 def _generator_arms(config: Config, key: str) -> list[ArmConfig]:
-    """The arms that see images of one generator: mixed with real ones, alone, and with permuted labels.
+    """List the arms with images of one generator: mixed with real ones, alone, with permuted labels.
 
     Without real images the modes and real fractions do not differ, so that this arm exists once.
     """
@@ -121,7 +121,7 @@ def _generator_arms(config: Config, key: str) -> list[ArmConfig]:
 
 
 def _permuted_control_arm(config: Config, key: str) -> ArmConfig:
-    """The generator's arm of the largest synthetic fraction below 1 in the first mode, labels permuted."""
+    """Build the generator's permuted control: the largest synthetic fraction below 1 in the first mode."""
     mixed_fractions = _mixed_fractions(config)
     if not mixed_fractions:
         return _build_arm(config, key, synthetic_fraction=1.0, control=Control.permuted)
@@ -142,7 +142,7 @@ def _mixed_arms(
     key: str = "",
     control: Control = Control.none,
 ) -> list[ArmConfig]:
-    """One arm per combination of real fraction, mode, and synthetic fraction between 0 and 1."""
+    """List one arm per combination of real fraction, mode, and synthetic fraction between 0 and 1."""
     real_fractions = sorted(set(config.study.real_fractions), reverse=True)
     arms = []
     for real_fraction, mode, synthetic_fraction in product(
@@ -161,13 +161,13 @@ def _mixed_arms(
 
 
 def _mixed_fractions(config: Config) -> list[float]:
-    """The synthetic fractions of the study at which real and synthetic images meet, ascending."""
+    """List the synthetic fractions at which real and synthetic images are mixed, ascending."""
     fractions = sorted(set(config.study.synthetic_fractions))
     return [fraction for fraction in fractions if 0 < fraction < 1]
 
 
 def _mix_modes(config: Config) -> list[MixMode]:
-    """The modes of the study in the order given, each once."""
+    """List the modes of the study in the order given, each once."""
     return [MixMode(name) for name in dict.fromkeys(config.study.modes)]
 
 
@@ -206,7 +206,7 @@ def sources_not_left_out(config: Config, cohort: Manifest) -> dict[str, str]:
 
 
 def _sources_to_leave_out(config: Config, cohort: Manifest) -> list[str]:
-    """The sources of the cohort, if study.leave_one_source_out is true."""
+    """List the sources of the cohort, if study.leave_one_source_out is true."""
     if not config.study.leave_one_source_out:
         return []
     return sorted(cohort.table["source"].unique())

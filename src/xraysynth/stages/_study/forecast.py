@@ -125,7 +125,7 @@ def _estimate_steps(workspace: Workspace) -> list[StepEstimate]:
 
 def _estimate_step(step: plan.Step, history: "_History", *, is_prepared: bool) -> StepEstimate:
     """Estimate one step of the plan."""
-    # Without a cohort, only the pool of a generator that does not learn from it can be there.
+    # Without a cohort, only the pool of a generator that is not fine-tuned on it can be there.
     needs_no_cohort = step.stage == "generate" and not step.workspace.generators_to_finetune
     done = (is_prepared or needs_no_cohort) and is_done(step)
     if step.stage == "generate" and not done:

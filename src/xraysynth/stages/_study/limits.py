@@ -32,46 +32,46 @@ def study_limits(config: Config, audit: Audit, jobs: FinishedJobs) -> list[str]:
 
 
 def _cohort_limits(config: Config, audit: Audit) -> list[str]:
-    """What is known of the real images and their patients."""
+    """Return the limits that come from the real images: simulated, confounded, or without patients."""
     limits = []
     if audit.simulated:
         limits.append(
-            "The images called real here are simulated: projections of one chest CT with findings put in. "
-            "Nothing on this page says how well a generator serves real patients."
+            "The images called real here are simulated: projections of one chest CT with findings added. "
+            "Nothing on this page says how good a generator is for real patients."
         )
     for sentence in audit.acknowledged:
         limits.append(f"Confounded: {sentence}.")
     limits += audit.notes
     if config.missing_patient_id.value == "cluster":
         limits.append(
-            "Images without a patient id count as one patient each unless they are near duplicates."
+            "Each image without a patient id counts as a patient of its own unless it is a near-duplicate."
         )
     return limits
 
 
 def _interval_coverage_limit(jobs: FinishedJobs) -> str:
-    """What intervals cover, by the seeds that are finished, which may be fewer than were asked for."""
+    """Say what intervals cover, by the finished seeds, which may be fewer than the study has."""
     seed_counts = {arm.title: len(trainings) for arm, trainings in jobs.arms}
     fewest, most = min(seed_counts.values()), max(seed_counts.values())
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
     sentence = f"{count} training {'seed' if most == 1 else 'seeds'} finished per arm; "
     if most == 1:
         return sentence + (
-            "intervals cover the choice of test patients alone, not that of the seed, of the training "
-            "images or of the pool's seed, so no arm is called better or worse."
+            "intervals cover the choice of test patients only, not the choice of training seed, training "
+            "images or pool seed, so no arm is called better or worse."
         )
     sentence += (
-        "intervals cover the choice of test patients and of seeds, not that of the training images or "
-        "of the pool's seed"
+        "intervals cover the choice of test patients and training seeds, not the choice of training "
+        "images or pool seed"
     )
     single_seed_arms = [title for title, number in seed_counts.items() if number == 1]
     if single_seed_arms:
-        sentence += f"; those of {', '.join(single_seed_arms)} cover patients alone"
+        sentence += f"; those of {', '.join(single_seed_arms)} cover test patients only"
     return f"{sentence}."
 
 
 def _changed_pool_limits(jobs: FinishedJobs) -> list[str]:
-    """Which arms' trainings saw different images of one pool, as when some were made between them.
+    """Name the arms whose trainings saw different images of a pool, which has grown in between.
 
     The seeds of an arm are compared with each other and with those of its permuted control, because
     all of these take the same images.
@@ -93,19 +93,19 @@ def _changed_pool_limits(jobs: FinishedJobs) -> list[str]:
     if not changed_arms:
         return []
     return [
-        f"The trainings of {', '.join(changed_arms)} saw different images of a pool, to which some were "
-        "added between them; run the study again to train all on the same."
+        f"The trainings of {', '.join(changed_arms)} saw different images of a pool, because images were "
+        "added to it in between; run the study again to train them all on the same images."
     ]
 
 
 def _mix_of(arm: ArmConfig) -> tuple[Any, ...]:
-    """What decides which images of a pool an arm takes."""
+    """Return the settings that decide which images of a pool an arm takes."""
     data = arm.config.data
     return arm.generator, data.synthetic_fraction, data.mode, data.real_fraction
 
 
 def _unknown_finetuning_limits(jobs: FinishedJobs) -> list[str]:
-    """Which generators were fine-tuned elsewhere without a record of the images."""
+    """Name the generators that were fine-tuned elsewhere, without a record of the images."""
     limits = []
     for finished_pool in jobs.pools:
         generator = finished_pool.generator
@@ -117,17 +117,17 @@ def _unknown_finetuning_limits(jobs: FinishedJobs) -> list[str]:
 
 
 def _encoder_limits(config: Config) -> list[str]:
-    """That no published value is comparable, if all encoders are the project's own."""
+    """Say that published values are not comparable, if all encoders are the project's own."""
     if not set(config.evaluate.encoders) <= {"classifier", "embedded"}:
         return []
     return [
         "Fidelity is measured with the study's own classifier and with the embedded autoencoder; this "
-        "is no FID and cannot be compared with published values."
+        "is not FID and cannot be compared with published values."
     ]
 
 
 def _partial_cohort_limits(jobs: FinishedJobs) -> list[str]:
-    """Which generators saw more real images than arms of a smaller real fraction."""
+    """Name the generators that saw more real images than arms of a smaller real fraction did."""
     fractions = [arm.config.data.real_fraction for arm, _ in jobs.arms]
     if min(fractions) == 1:
         return []
@@ -135,7 +135,7 @@ def _partial_cohort_limits(jobs: FinishedJobs) -> list[str]:
     for finished_pool in jobs.pools:
         if finished_pool.finetune_job is not None:
             limits.append(
-                f"{finished_pool.generator.name} was fine-tuned on the whole train split, also for the arms "
-                "that train their classifier on a part of it."
+                f"{finished_pool.generator.name} was fine-tuned on the whole train split, also for arms "
+                "whose classifier is trained on a part of it."
             )
     return limits

@@ -59,13 +59,13 @@ def build_steps(workspace: Workspace) -> list[Step]:
 
 
 def _probe_step(workspace: Workspace) -> Step:
-    """The search for shortcuts in the cohort, which depends on no generator and no seed."""
+    """Build the search for shortcuts in the cohort, which depends on no generator and no seed."""
     overrides = _drop_overrides(workspace.overrides, "study.", "seed=")
     return Step("probe cohort", "probe", workspace.with_config(workspace.config, overrides))
 
 
 def _pool_steps(workspace: Workspace, key: str) -> list[Step]:
-    """The step that fills a generator's pool, after the step that fine-tunes it if it needs that."""
+    """List the step that fills a generator's pool, after the step that fine-tunes it if that is needed."""
     overrides = _overrides_for_generator(workspace, key, f"generator={key}")
     config = with_one_generator(workspace.config, key)
     pool_workspace = workspace.with_config(config, overrides)
@@ -77,7 +77,7 @@ def _pool_steps(workspace: Workspace, key: str) -> list[Step]:
 
 
 def _training_steps(workspace: Workspace, arm: ArmConfig) -> list[Step]:
-    """The trainings of an arm, one per seed."""
+    """List the trainings of an arm, one per seed."""
     needs = (f"generate {arm.generator}",) if arm.generator else ()
     steps = []
     for seed in workspace.config.study.seeds:
@@ -91,12 +91,12 @@ def _training_steps(workspace: Workspace, arm: ArmConfig) -> list[Step]:
 
 
 def _training_title(arm_title: str, seed: int) -> str:
-    """The title of a training, by which the steps that need it name it."""
+    """Return the title of a training, by which the steps that need it name it."""
     return f"train {arm_title}, seed {seed}"
 
 
 def _evaluation_step(workspace: Workspace, key: str) -> Step:
-    """The measuring of a pool, which needs the pool and the real-only classifiers of all seeds."""
+    """Build the measuring of a pool, which needs the pool and the real-only classifiers of all seeds."""
     measuring_workspace = evaluation_workspace(workspace, key)
     needs = [f"generate {key}"]
     for seed in workspace.config.study.seeds:
