@@ -102,8 +102,9 @@ def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
     arms, missing_trainings = _collect_trainings(workspace)
     pools, missing_pools = _collect_pools(workspace)
     missing = [*missing_trainings, *missing_pools]
-    # The real-only arm of all real images comes first, if it is among the arms at all.
-    if not arms or arms[0][0].config.data.synthetic_fraction:
+    # Real-only arms are planned before all others, so that the first finished arm tells whether one is.
+    finished_arms = [arm for arm, _ in arms]
+    if not finished_arms or finished_arms[0].config.data.synthetic_fraction:
         raise XraysynthError(
             "the report compares every arm with the real-only arm, but no training of that arm is done; "
             f"run: {workspace.command('study')}"
