@@ -30,7 +30,7 @@ BASIC_LAUNCHER = "basic"
 
 
 def register_launchers(stage: str) -> None:
-    """Registers this package's launcher and the options of all launchers with Hydra.
+    """Registers the Ray launcher with Hydra, and lets conf/hydra/ configure every plug-in.
 
     Args:
         stage: The stage of this command, which `MultirunCallback` checks.
@@ -39,7 +39,7 @@ def register_launchers(stage: str) -> None:
 
     Plugins.instance().register(RayLauncher)  # Hydra does not see it in an editable installation
     groups = ConfigStore.instance().repo["hydra"]
-    # conf/hydra/ has options under these names; Hydra warns of the plug-ins' own of the same names.
+    # conf/hydra/ configures each of these; a plug-in's own file of the same name makes Hydra warn.
     for choice in PLUGIN_PACKAGES:
         group, name = choice.removeprefix("hydra/").split("=")
         groups[group].pop(f"{name}.yaml", None)
@@ -188,7 +188,7 @@ def _error_message(value: str | JobOutcome) -> str:
 
 
 def launcher_error(error: BaseException) -> XraysynthError:
-    """Returns the error to report when a launcher or sweeper raises: most often, one was killed."""
+    """Returns the error to report when a launcher raises, mostly because a process was killed."""
     first_line = (str(error).strip() or "no message").splitlines()[0]
     return XraysynthError(
         f"not all jobs have ended ({type(error).__name__}: {first_line}). If a process was killed, "

@@ -37,7 +37,7 @@ ProcessShard = tuple[int, int]
 WHOLE_SHARD: ProcessShard = (0, 1)
 
 STALL_TIMEOUT_SECONDS = 600.0
-"""How long a shard may be without a process before waiting ends: longer than a process starts."""
+"""Waiting for a shard ends when no process has worked on it for so long; starting one takes less."""
 
 
 def process_shard(shard: Shard) -> ProcessShard:
@@ -61,8 +61,8 @@ def all_shards(shard: Shard) -> list[ProcessShard]:
 def wait_for_jobs(jobs: Sequence[Job]) -> None:
     """Waits until all jobs are done.
 
-    A process that dies releases its lock. So waiting ends also where nothing stops the others, as
-    torchrun would.
+    A process that dies releases its lock, so that waiting also ends where no torchrun stops the
+    other processes.
 
     Raises:
         XraysynthError: No process has worked on an unfinished job for `STALL_TIMEOUT_SECONDS`.

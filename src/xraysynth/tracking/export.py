@@ -31,7 +31,7 @@ _STATES = {"done": "finished", "failed": "failed", "running": "unfinished"}
 _CONFIG_FIELDS = frozenset(
     [
         *Config.__dataclass_fields__,
-        *("arm", "environment", "job", "credentialed"),  # `tracking.runs.build_run_config`
+        *("arm", "environment", "job", "credentialed"),  # added by `runs.build_run_config`
         *("class_counts", "max_steps", "recipe"),  # arguments of the classifier, by Lightning
     ]
 )

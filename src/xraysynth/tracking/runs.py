@@ -166,7 +166,7 @@ def arm_from_options(options: JsonObject) -> Arm:
 
 
 def _generator_name(data: DataRecipe, generators: Iterable[str]) -> str:
-    """Names where the images come from that are mixed in."""
+    """Names the origin of the images that are mixed in."""
     if data.control is Control.duplicate:
         return "duplicate real"
     return "+".join(generators) if data.synthetic_fraction else "real only"
@@ -194,7 +194,7 @@ def build_tags(stage: str, options: JsonObject) -> list[str]:
     if stage == "train":
         generators = [arm_from_options(options).generator]
     names = [stage, *options["source"], *generators, *options["tracking"]["tags"]]
-    return list(dict.fromkeys(name[:64] for name in names))  # W&B takes no longer tag
+    return list(dict.fromkeys(name[:64] for name in names))  # the most that W&B takes
 
 
 def redact_secrets(value: Any) -> Any:

@@ -77,7 +77,10 @@ class XrayDataModule(pl.LightningDataModule):
             seed=seed,
             size_matched=recipe.control is Control.size_matched,
         )
-        self.train_manifests = self._mix_training_images(cohort, synthetic)
+        real_train = _split_with_all_classes(cohort, "train")
+        val = _split_with_all_classes(cohort, "val")
+        test = _split_with_all_classes(cohort, "test")
+        self.train_manifests = self._mix_training_images(real_train, synthetic)
         self._manifests = [real, *synthetic.values()]
         self._pixels: dict[int, np.ndarray] = {}
         # Each subset with the number of the manifest that it is a part of: repeats are real images.
@@ -85,15 +88,15 @@ class XrayDataModule(pl.LightningDataModule):
         train_numbers = [0, 0] if has_repeats else range(len(self.train_manifests))
         self._subsets = {
             "train": list(zip(train_numbers, self.train_manifests, strict=True)),
-            "val": [(0, _split_with_all_classes(cohort, "val"))],
-            "test": [(0, _split_with_all_classes(cohort, "test"))],
+            "val": [(0, val)],
+            "test": [(0, test)],
         }
 
     def _mix_training_images(
-        self, cohort: Manifest, synthetic: Mapping[str, Manifest]
+        self, real_train: Manifest, synthetic: Mapping[str, Manifest]
     ) -> list[Manifest]:
         return mix(
-            _split_with_all_classes(cohort, "train"),
+            real_train,
             synthetic,
             synthetic_fraction=self.recipe.synthetic_fraction,
             mode=self.recipe.mode,
@@ -217,6 +220,7 @@ class XrayDataModule(pl.LightningDataModule):
 
 
 def _split_with_all_classes(cohort: Manifest, name: str) -> Manifest:
+    """Returns a split of the cohort, which must have images of every class."""
     split = cohort.split(name)
     empty = classes_without_images(split.class_counts())
     if empty:

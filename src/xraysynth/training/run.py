@@ -23,7 +23,7 @@ from xraysynth.training.recipe import (
     TrainerRecipe,
 )
 
-if TYPE_CHECKING:  # a wrong option must be refused before torch is there
+if TYPE_CHECKING:  # wrong options are refused without importing torch
     from xraysynth.training.classifier import XrayClassifier
     from xraysynth.training.datamodule import XrayDataModule
 
