@@ -219,7 +219,7 @@ def test_a_folder_without_images_and_one_that_is_not_there_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataNotFoundError, match="no images"):
         from_folder(tmp_path / "empty")
-    with pytest.raises(DataNotFoundError, match="is no folder"):
+    with pytest.raises(DataNotFoundError, match="is not a folder"):
         from_folder(tmp_path / "gone")
 
 

@@ -36,7 +36,7 @@ def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise DataNotFoundError(f"{folder.absolute()} is no folder; name a folder of images")
+        raise DataNotFoundError(f"{folder.absolute()} is not a folder; name a folder of images")
     table = _list_images(folder)
     digests = []
     for path in table["path"]:

@@ -74,7 +74,7 @@ def evaluate(
         cache: The folder where pixels and features are kept.
         train: The images that may have been copied. Without it copies are not looked for.
         held_out: Real images of other patients than those of `train`; they show how near images lie
-            that are no copies. `real` by default.
+            that are not copies. `real` by default.
         originals: The files as the generator wrote them, for `appearance`; the files of `synthetic` by
             default.
         resampling: The number of splits, replicates and pairs.

@@ -118,7 +118,7 @@ def mean_recall(recalls: Sequence[Interval]) -> Interval:
 def usable_share(
     probabilities: np.ndarray, targets: np.ndarray, is_copy: np.ndarray | None, replicates: int
 ) -> UsableShare:
-    """Measures the proportion of images that show the intended class and are no copies.
+    """Measures the proportion of images that show the intended class and are not copies.
 
     Args:
         probabilities: Class probabilities `(N, C)` of the label-fidelity classifier.

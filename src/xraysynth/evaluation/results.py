@@ -158,7 +158,7 @@ class LabelFidelity(Interval):
 
 @dataclass(frozen=True, kw_only=True)
 class UsableShare(Interval):
-    """The proportion of `n` synthetic images that show the intended class and are no copies.
+    """The proportion of `n` synthetic images that show the intended class and are not copies.
 
     `copies_looked_for` is False where the training images are not known; then only the class counts.
     """

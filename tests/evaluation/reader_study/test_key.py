@@ -67,7 +67,7 @@ def damaged(tmp_path, change):
         ),
         (lambda k: k["cases"]["c0001"].pop("sha256"), "key.cases.c0001 lacks .* sha256"),
         (lambda k: k["kits"]["3" * 12]["items"][0].update(id="b" * 10), "ids are not unique"),
-        (lambda k: k["kits"]["3" * 12].update(file="../x.html"), "no file name of a kit"),
+        (lambda k: k["kits"]["3" * 12].update(file="../x.html"), "not the file name of a kit"),
         (lambda k: k["kits"]["3" * 12]["items"][1].update(repeat=1), r"items\[1\].repeat must be"),
     ],
 )

@@ -108,7 +108,8 @@ def _has_one_option(counts: np.ndarray) -> bool:
 
 def _missing_package_error(package: str) -> DataNotFoundError:
     return DataNotFoundError(
-        f"review analyse: agreement of readers needs {package}; pip install 'xraysynth[review]'"
+        f"review analyse needs the package {package} to compute the agreement of readers; run pip install "
+        "'xraysynth[review]'"
     )
 
 

@@ -80,7 +80,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         return _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise XraysynthError(
-            f"{path}: cannot be read as an export ({error}); {RESAVED_REMEDY}"
+            f"{path}: it cannot be read as an export ({error}); {RESAVED_REMEDY}"
         ) from error
 
 

@@ -84,7 +84,7 @@ def load_exports(paths: Sequence[Path], key: AnswerKey) -> list[Export]:
     Copies of one export, as CSV or JSON, count once.
 
     Raises:
-        XraysynthError: A file is no export of this study, or two files differ; the message names the
+        XraysynthError: A file is not an export of this study, or two files differ; the message names the
             file, the rows and the remedy.
     """
     export_of_kit: dict[str, Export] = {}
@@ -104,7 +104,7 @@ def read_export(path: Path, key: AnswerKey) -> Export:
     """Reads one export and checks it against the key.
 
     Raises:
-        XraysynthError: The file is no export of a kit of this key, or was changed.
+        XraysynthError: The file is not an export of a kit of this key, or was changed.
     """
     names, cells = read_table(path)
     require_columns(path, names, export_columns(key))

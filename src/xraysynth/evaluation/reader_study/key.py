@@ -121,7 +121,7 @@ class AnswerKey:
         """Reads a key and checks that it is consistent.
 
         Raises:
-            XraysynthError: The file does not exist, or is no such key; the message says what is wrong.
+            XraysynthError: The file does not exist, or is not an answer key; the message says what is wrong.
         """
         values = _read_json(path)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -146,7 +146,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _key_error(path: Path, reason: str) -> XraysynthError:
-    return XraysynthError(f"{path} is no answer key: {reason}; restore the file from your copy")
+    return XraysynthError(f"{path} is not an answer key: {reason}; restore the file from your copy")
 
 
 def _parse_value(expected_type: Any, value: Any, path: Path, location: str) -> Any:
@@ -194,7 +194,7 @@ def _require_consistent(key: AnswerKey, path: Path) -> None:
     for kit_id, kit in key.kits.items():
         items += kit.items
         if not re.fullmatch(r"[\w-]+\.html", kit.file):
-            raise _key_error(path, f"kit {kit_id}: {kit.file!r} is no file name of a kit")
+            raise _key_error(path, f"kit {kit_id}: {kit.file!r} is not the file name of a kit")
     if len({item.id for item in items}) < len(items):
         raise _key_error(path, "item ids are not unique")
     missing = {item.case for item in items} - set(key.cases)

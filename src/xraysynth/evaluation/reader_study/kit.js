@@ -3,18 +3,18 @@
 
 const { spec, texts } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const IDLE = 60_000; // ms without any input after which nobody is looking
-const NEAR = 0.02; // step of the cross hair, in shares of the view
+const IDLE = 60_000; // ms without any input after which reading time stops
+const NEAR = 0.02; // step of the cross hair, as a fraction of the view
 
 const state = {
   index: -1, // the item on the screen
   records: {}, // by item id
   current: null, // id of the question that digits answer
-  marking: null, // code of the error whose place is asked for
+  marking: null, // code of the error that the reader is placing
   isReading: false,
   since: 0, // ms up to which time has been counted
-  input: 0, // ms of the last sign of the reader
-  exported: true, // whether everything answered is in a file, which matters where nothing is kept
+  input: 0, // ms of the last input
+  exported: true, // whether all answers are in a file, which matters where the browser cannot save
   hasKeys: true,
 };
 const questions = Object.fromEntries(spec.questions.map((q) => [q.id, q]));
@@ -28,9 +28,9 @@ function t(key, values = {}) {
 }
 
 function element(tag, properties = {}, children = []) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
 function announce(text) {
@@ -56,7 +56,7 @@ function record() {
   return state.records[item().id];
 }
 
-/** Takes an answer and keeps it; `isChange` is false while a text is still being typed. */
+/** Records and saves an answer; `isChange` is false while a text is still being typed. */
 function answer(id, value, { isChange = true } = {}) {
   const now = record();
   if (isRevealed()) return;
@@ -149,7 +149,7 @@ function showMarks() {
 
 // ---------------------------------------------------------------- time
 
-/** Adds the time since the last call, as far as somebody was looking. */
+/** Adds the time since the last call, up to `IDLE` after the last input. */
 function countTime() {
   const now = performance.now();
   const seen = Math.min(now, state.input + IDLE) - state.since;
@@ -170,7 +170,7 @@ function setReading() {
   if (state.isReading) state.input = performance.now();
 }
 
-/** Median seconds of the answered items times what is left, once three are answered. */
+/** Remaining time: the median seconds of answered items times the open ones, once three are answered. */
 function secondsLeft() {
   const done = spec.items.filter((i) => !i.calibration && state.records[i.id]?.left);
   if (done.length < 3) return null;
@@ -231,12 +231,12 @@ function showItem(index) {
   setTimeout(aroundShown); // after this image is on the screen
 }
 
-/** Around the item on the screen now: a quick reader has left the one that asked for it. */
+/** Decodes the neighbours of the item on the screen now, which may have changed since the call. */
 function aroundShown() {
   return pictures.around(Math.max(0, state.index));
 }
 
-/** Shows an image that was not ready, and leaves what the reader has done meanwhile. */
+/** Shows an image that was not ready, without losing answers given meanwhile. */
 async function loadItem(index) {
   const bitmap = await pictures.ask(index);
   if (index !== state.index) return;
@@ -344,10 +344,10 @@ function showOverview() {
   const isDone = (i) => isAnswered(spec, state.records[i.id]);
   const button = (i) => {
     const n = spec.items.indexOf(i) + 1;
-    const made = element("button", { type: "button", textContent: String(n) });
-    made.setAttribute("aria-label", t("overview.image", { n }));
-    made.addEventListener("click", () => showItem(n - 1));
-    return made;
+    const button = element("button", { type: "button", textContent: String(n) });
+    button.setAttribute("aria-label", t("overview.image", { n }));
+    button.addEventListener("click", () => showItem(n - 1));
+    return button;
   };
   const open = spec.items.filter((i) => !isDone(i));
   const done = spec.items.filter(isDone);
@@ -381,7 +381,7 @@ function exportAs(ending) {
   return download((ending === "csv" ? toCsv : toJson)(spec, state.records), ending);
 }
 
-/** Takes the rows of an earlier export; where both have an answer, the later one stays. */
+/** Imports the rows of an earlier export; of two answers to an item the later one stays. */
 async function importFile(file) {
   leave();
   let entries;

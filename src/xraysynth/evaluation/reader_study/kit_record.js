@@ -1,15 +1,16 @@
-// Answers as a table of strings: rows with their checks, CSV and JSON, and the way back.
+// Exports answers as a table of strings with a checksum per row, as CSV or JSON, and imports them.
 "use strict";
 
 const FORMAT = "xraysynth-review/1";
 const KNOWN = ["origin", "confidence", "diagnosis", "quality", "realism", "errors", "comment"];
 const RADIO = ["choice", "scale"];
 
-/** Columns of an export; a question of the study's own stands after the known ones. */
+/** Columns of an export; questions that the study added come after the known ones. */
 function columns(spec) {
-  const own = spec.questions.map((q) => q.id).filter((id) => !KNOWN.includes(id));
-  const place = ["format", "study", "kit", "reader", "session", "item", "position", "calibration"];
-  return [...place, ...KNOWN, ...own, "seconds", "changes", "answered_at", "answered", "of", "check"];
+  const ownQuestions = spec.questions.map((q) => q.id).filter((id) => !KNOWN.includes(id));
+  const leading = ["format", "study", "kit", "reader", "session", "item", "position", "calibration"];
+  const trailing = ["seconds", "changes", "answered_at", "answered", "of", "check"];
+  return [...leading, ...KNOWN, ...ownQuestions, ...trailing];
 }
 
 function emptyRecord() {
@@ -110,11 +111,12 @@ function fromCsv(text) {
   const table = [[]];
   const cells = /("(?:[^"]|"")*"|[^",\r\n]*)(,|\r?\n|$)/gy;
   while (cells.lastIndex < text.length) {
-    const found = cells.exec(text);
-    if (!found) throw new ExportError("import.unreadable");
-    const plain = found[1].startsWith('"') ? found[1].slice(1, -1).replaceAll('""', '"') : found[1];
+    const match = cells.exec(text);
+    if (!match) throw new ExportError("import.unreadable");
+    const isQuoted = match[1].startsWith('"');
+    const plain = isQuoted ? match[1].slice(1, -1).replaceAll('""', '"') : match[1];
     table[table.length - 1].push(plain);
-    if (found[2] !== "," && cells.lastIndex < text.length) table.push([]);
+    if (match[2] !== "," && cells.lastIndex < text.length) table.push([]);
   }
   return { columns: table[0], rows: table.slice(1) };
 }

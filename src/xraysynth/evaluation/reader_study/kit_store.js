@@ -1,4 +1,4 @@
-// Where answers are kept on this computer.
+// Saves answers on this computer.
 "use strict";
 
 /**

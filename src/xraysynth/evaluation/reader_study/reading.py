@@ -20,7 +20,7 @@ ALL = ""
 """The name of all generators or classes together in results."""
 
 SIMULATED_PREFIX = "simulated"
-"""How the pseudonyms of readers begin who are no persons."""
+"""The start of the pseudonym of every simulated reader."""
 
 READING_FILE = "reading.json"
 
