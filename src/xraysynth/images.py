@@ -44,9 +44,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # the limit below is stricter
+            # Pillow warns of large images; the limit below is stricter.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
             _require_plain_8bit(image, name)
             return np.asarray(image.convert("L"))

@@ -96,21 +96,33 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        hydra = HydraConfig.get()
+        overrides = [override.removeprefix("++") for override in hydra.overrides.task]
+        if hydra.mode is RunMode.RUN:
+            return self._run_single(dict_config, overrides, hydra)
+        return self._run_in_multirun(dict_config, overrides, hydra)
+
+    def _run_single(
+        self, dict_config: Any, overrides: Sequence[str], hydra: Any
+    ) -> JobOutcome | None:
+        """Run the stage and print its result; None after an error, which is stored."""
+        try:
+            _require_multirun(self.stage, hydra.runtime.choices["hydra/launcher"])
+            result = self._run_stage(dict_config, overrides)
+        except XraysynthError as error:
+            self.error = error
+            return None
+        self.failed = result["state"] == "failed"
+        if distributed.is_main():
+            print(json.dumps(_without_long_entries(result), default=str), flush=True)
+        return JobOutcome(result)
+
+    def _run_in_multirun(
+        self, dict_config: Any, overrides: Sequence[str], hydra: Any
+    ) -> JobOutcome:
+        """Run the stage as one job of a multirun, and write its outcome into the job's folder."""
         from xraysynth.jobs import launchers
 
-        hydra = HydraConfig.get()
-        overrides = [text.removeprefix("++") for text in hydra.overrides.task]
-        if hydra.mode is RunMode.RUN:
-            try:
-                _require_multirun(self.stage, hydra.runtime.choices["hydra/launcher"])
-                result = self._run_stage(dict_config, overrides)
-            except XraysynthError as error:
-                self.error = error
-                return None
-            self.failed = result["state"] == "failed"
-            if distributed.is_main():
-                print(json.dumps(_without_long_entries(result), default=str), flush=True)
-            return JobOutcome(result)
         launchers.reset_start_method()
         result = self._run_or_record_error(dict_config, overrides)
         result = {"job": hydra.job.num, "overrides": overrides, **result}

@@ -137,7 +137,6 @@ def _options_adapter(options_class: Any) -> Any:
     strictness = ConfigDict(
         extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True
     )
-    tuple_of_class: Any = GenericAlias(
-        tuple, (options_class,)
-    )  # a dataclass itself takes no config
+    # pydantic accepts no config for a dataclass itself, but for a tuple of it.
+    tuple_of_class: Any = GenericAlias(tuple, (options_class,))
     return TypeAdapter(tuple_of_class, config=strictness)

