@@ -43,7 +43,7 @@ def steps(encoder, real, other, worsen, strengths) -> np.ndarray:
     return np.diff(distances)
 
 
-@pytest.mark.filterwarnings("ignore:Frechet distance of")
+@pytest.mark.filterwarnings("ignore:the Frechet distance of")
 @pytest.mark.parametrize(
     ("worsen", "strengths"), [(noisy, (0, 8, 16, 32)), (blurred, (0, 1, 2, 3))]
 )
@@ -52,7 +52,7 @@ def test_the_distance_grows_with_noise_and_blur(worsen, strengths):
     assert (steps(build("embedded"), images, images, worsen, strengths) > 0).all()
 
 
-@pytest.mark.filterwarnings("ignore:Frechet distance of")
+@pytest.mark.filterwarnings("ignore:the Frechet distance of")
 def test_the_distance_between_real_sets_grows_with_noise_and_blur(shared_data):
     files = sorted((shared_data / "cxr-mini").rglob("*.jpg"))
     order = np.random.default_rng(0).permutation(len(files))[:160]

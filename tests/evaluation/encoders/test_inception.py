@@ -22,7 +22,7 @@ def test_features_equal_torch_fidelity(given, built, images):
     assert values == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:Frechet distance of")
+@pytest.mark.filterwarnings("ignore:the Frechet distance of")
 def test_the_fid_equals_torchmetrics(given, built):
     from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -1,6 +1,6 @@
 """Kernel distances of a set of synthetic images to real ones in the feature space of an encoder.
 
-As with all distances, values are read at equal N and beside real against real (see `fidelity`).
+Like all distances, they are read at equal N and beside the real-vs-real baseline (see `fidelity`).
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ CMMD_SIGMA = 10.0
 
 
 def kd_name(encoder: str) -> str:
-    """What a kernel distance is called, likewise: KID, otherwise KD(<encoder>)."""
+    """Return the name of a kernel distance: KID for FID's own Inception, otherwise KD(<encoder>)."""
     return "KID" if encoder == "inception" else f"KD({encoder})"
 
 
 def cmmd_name(encoder: str) -> str:
-    """CMMD is the name for CLIP's features alone, otherwise CMMD(<encoder>)."""
+    """Return the name of a maximum mean discrepancy: CMMD for CLIP, otherwise CMMD(<encoder>)."""
     return "CMMD" if encoder == "clip" else f"CMMD({encoder})"
 
 
@@ -45,12 +45,22 @@ def kernel_distance(
     subset_size: int | None = None,
     seed: int = 0,
 ) -> KernelDistance:
-    """Kernel (inception) distance of features `(n, d)` and `(m, d)`; lower is better.
+    """Compute the kernel (inception) distance of two feature sets; lower is better.
 
     Unbiased squared MMD with k(x, y) = (x.y / d + 1)^3 over random subsets (Binkowski et al.,
-    arXiv:1801.01401). May be negative, which is not clipped. `subset_size` defaults to the smaller
-    of 1000 and half the smaller side; as large as a side it is refused, for then every subset is
-    the same and the standard deviation a meaningless 0.
+    arXiv:1801.01401). It may be negative, and is not clipped then.
+
+    Args:
+        real: Real features `(n, d)`.
+        synthetic: Synthetic features `(m, d)`.
+        subsets: Number of random subsets.
+        subset_size: Number of images in each; by default the smaller of 1000 and half the smaller
+            set. A size as large as a set is an error, because every subset would be the same and the
+            standard deviation a meaningless 0.
+        seed: Seed of the subsets.
+
+    Raises:
+        XraysynthError: If the sets are not comparable, or `subset_size` is out of range.
     """
     real, synthetic = require_comparable_features(real, synthetic)
     n = min(len(real), len(synthetic))
@@ -61,13 +71,11 @@ def kernel_distance(
             f"least 2 and smaller than both sets ({len(real)} real, {len(synthetic)} synthetic)"
         )
     rng = np.random.default_rng(seed)
-    values = [
-        _squared_mmd(
-            real[rng.choice(len(real), size, replace=False)],
-            synthetic[rng.choice(len(synthetic), size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
+    values = []
+    for _ in range(subsets):
+        real_rows = rng.choice(len(real), size, replace=False)
+        synthetic_rows = rng.choice(len(synthetic), size, replace=False)
+        values.append(_squared_mmd(real[real_rows], synthetic[synthetic_rows]))
     return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
 
 
@@ -76,8 +84,12 @@ def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def mean_polynomial_kernel(x: np.ndarray, y: np.ndarray | None = None) -> float:
-    """Mean of (x.y / d + 1)^3 over pairs; of one set alone over pairs of different images."""
-    other, total = x if y is None else y, 0.0
+    """Compute the mean of (x.y / d + 1)^3 over all pairs of rows of `x` and `y`.
+
+    Without `y`, over all pairs of different rows of `x`.
+    """
+    other = x if y is None else y
+    total = 0.0
     for rows in row_blocks(len(x), len(other)):
         total += _sum_polynomial_kernel(x[rows] @ other.T, x.shape[1])
     if y is None:
@@ -86,26 +98,32 @@ def mean_polynomial_kernel(x: np.ndarray, y: np.ndarray | None = None) -> float:
 
 
 def _sum_polynomial_kernel(products: np.ndarray, dimensions: int) -> float:
+    """Return the sum of (product / dimensions + 1)^3; `products` are overwritten."""
     products /= dimensions
     products += 1
     return float(np.vdot(np.square(products), products))
 
 
 def cmmd(*, real: np.ndarray, synthetic: np.ndarray) -> float:
-    """Maximum mean discrepancy of directions, times 1000; lower is better, at least 0.
+    """Compute the maximum mean discrepancy of directions, times 1000; lower is better, at least 0.
 
     Features `(n, d)` and `(m, d)` are scaled to length 1; k(x, y) = exp(-|x - y|^2 / (2 s^2)) with
     s = 10; the biased estimate, which keeps i = j (Jayasumana et al., arXiv:2401.09603).
+
+    Raises:
+        XraysynthError: If the sets are not comparable, or an image's features are all 0.
     """
-    x, y = (unit_vectors(side) for side in require_comparable_features(real, synthetic))
+    real, synthetic = require_comparable_features(real, synthetic)
+    x, y = unit_vectors(real), unit_vectors(synthetic)
     if not (np.any(x, axis=1).all() and np.any(y, axis=1).all()):
         raise XraysynthError("CMMD: an image's features are all 0; check the encoder's weights")
-    xx, yy, xy = (_mean_gaussian_kernel(a, b) for a, b in ((x, x), (y, y), (x, y)))
-    return float(1000 * (xx + yy - 2 * xy))
+    within_x, within_y = _mean_gaussian_kernel(x, x), _mean_gaussian_kernel(y, y)
+    return float(1000 * (within_x + within_y - 2 * _mean_gaussian_kernel(x, y)))
 
 
 def _mean_gaussian_kernel(x: np.ndarray, y: np.ndarray) -> float:
-    total = 0.0  # of exp(.) - 1, which is small, so that no digits are lost
+    """Return the mean of k - 1 over all pairs of unit rows, which loses no digits where k is near 1."""
+    total = 0.0
     for rows in row_blocks(len(x), len(y)):
         total += float(np.expm1((x[rows] @ y.T - 1) / CMMD_SIGMA**2).sum())
     return total / (len(x) * len(y))
