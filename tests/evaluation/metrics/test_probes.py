@@ -137,7 +137,7 @@ def test_answers_with_too_few_images_or_patients_are_left_out_and_named():
 
 
 def test_nothing_to_tell_is_an_error():
-    with pytest.raises(XraysynthError, match="two answers with at least 10 images of 5 patients"):
+    with pytest.raises(XraysynthError, match="two labels with at least 10 images of 5 patients"):
         score_linear_probe(np.zeros((20, 3)), ["a"] * 17 + ["b"] * 3, np.arange(20))
 
 

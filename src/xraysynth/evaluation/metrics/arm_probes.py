@@ -1,4 +1,4 @@
-"""What a trained classifier tells that it should not, and whether it looks where the finding is."""
+"""Probes of a trained arm: whether its features separate synthetic from real images, and where it looks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from xraysynth.training.classifier import XrayClassifier
 
 MIN_IMAGES_PER_SIDE = 20
-"""With fewer real images, or synthetic ones, they are not probed for which is which."""
+"""Number of real or of synthetic images below which the two are not probed against each other."""
+
 _BATCH_SIZE = 64
 
 
 @formerly(real_vs_synthetic_auroc="told_synthetic", pointing_game="pointing")
 @dataclass(frozen=True)
 class ArmProbes:
-    """What a trained classifier tells: None where there are too few images or no known findings.
+    """Results of probing a trained classifier.
 
-    `real_vs_synthetic_auroc` is the AUROC by which its features tell synthetic from real training images.
+    Attributes:
+        real_vs_synthetic_auroc: AUROC by which a linear probe of its features separates synthetic
+            from real training images; None where there are too few.
+        pointing_game: Whether it looks where the finding is; None where no finding is known.
     """
 
     real_vs_synthetic_auroc: Interval | None = None
@@ -42,17 +46,28 @@ def real_vs_synthetic_auroc(
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> Interval:
-    """`probe_real_vs_synthetic` on the penultimate features of a classifier trained on both sides.
+    """Apply `probe_real_vs_synthetic` to the penultimate features of a classifier trained on both sets.
 
-    `real` and `synthetic` are `(N, H, W)` uint8. What the features still tell apart, a hybrid
-    classifier can use as a shortcut wherever the synthetic share differs between classes.
+    A difference that the features show can be used as a shortcut by a classifier trained on both sets,
+    wherever the synthetic fraction differs between classes.
+
+    Args:
+        module: The trained classifier.
+        real: Real training images `(N, H, W)` uint8.
+        synthetic: Synthetic training images `(M, H, W)` uint8.
+        patients: Patient id of each real image.
+        seed: Seed of all draws.
+        replicates: Number of bootstrap replicates.
+
+    Returns:
+        AUROC with its interval; 0.5 means that the probe cannot separate the sets.
     """
-    keep = subsample(len(real), probes.MAX_IMAGES // 2, seed)
-    made = subsample(len(synthetic), probes.MAX_IMAGES // 2, seed)
+    real_rows = subsample(len(real), probes.MAX_IMAGES // 2, seed)
+    synthetic_rows = subsample(len(synthetic), probes.MAX_IMAGES // 2, seed)
     return probe_real_vs_synthetic(
-        _penultimate_features(module, real[keep]),
-        _penultimate_features(module, synthetic[made]),
-        np.asarray(patients)[keep],
+        _penultimate_features(module, real[real_rows]),
+        _penultimate_features(module, synthetic[synthetic_rows]),
+        np.asarray(patients)[real_rows],
         seed=seed,
         replicates=replicates,
     )
@@ -73,17 +88,32 @@ def probe_arm(
 ) -> ArmProbes:
     """Probe a trained arm: `real_vs_synthetic_auroc` of its training images, and `pointing_game`.
 
-    Pixels are `(N, H, W)` uint8, either training set may be empty; boxes as in `pointing_game`.
+    Args:
+        module: The trained classifier.
+        train_real_pixels: Real training images `(N, H, W)` uint8, possibly none.
+        train_synthetic_pixels: Synthetic training images `(M, H, W)` uint8, possibly none.
+        train_patients: Patient id of each real training image.
+        test_pixels: Test images `(T, H, W)` uint8.
+        test_targets: Index of the true class of each test image.
+        test_boxes: Findings of each test image, as in `pointing_game`.
+        test_patients: Patient id of each test image.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of all draws.
     """
-    sides, told = (train_real_pixels, train_synthetic_pixels), None
+    auroc = None
     if (
-        min(map(len, sides)) >= MIN_IMAGES_PER_SIDE
+        min(len(train_real_pixels), len(train_synthetic_pixels)) >= MIN_IMAGES_PER_SIDE
         and len(np.unique(np.asarray(train_patients))) >= FOLDS
     ):
-        told = real_vs_synthetic_auroc(
-            module, *sides, train_patients, replicates=replicates, seed=seed
+        auroc = real_vs_synthetic_auroc(
+            module,
+            train_real_pixels,
+            train_synthetic_pixels,
+            train_patients,
+            replicates=replicates,
+            seed=seed,
         )
-    found = pointing_game(
+    pointing = pointing_game(
         module,
         test_pixels,
         test_targets,
@@ -92,18 +122,18 @@ def probe_arm(
         replicates=replicates,
         seed=seed,
     )
-    return ArmProbes(told, found)
+    return ArmProbes(auroc, pointing)
 
 
 def _penultimate_features(module: "XrayClassifier", images: np.ndarray) -> np.ndarray:
+    """Return the features `(N, d)` float32 before the classifier's last layer."""
     import torch
 
     module.eval()
-    parts = []
+    batches = []
     with torch.inference_mode():
         for start in range(0, len(images), _BATCH_SIZE):
-            batch = torch.from_numpy(np.array(images[start : start + _BATCH_SIZE])).to(
-                module.device
-            )
-            parts.append(module.forward_features(batch[:, None].float() / 255).float().cpu())
-    return np.asarray(torch.cat(parts).numpy())
+            pixels = np.array(images[start : start + _BATCH_SIZE])
+            batch = torch.from_numpy(pixels).to(module.device)
+            batches.append(module.forward_features(batch[:, None].float() / 255).float().cpu())
+    return np.asarray(torch.cat(batches).numpy())

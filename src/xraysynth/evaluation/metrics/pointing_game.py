@@ -193,10 +193,11 @@ def last_feature_layer(
             hook.remove()
     if features.ndim != 4:
         return None
-    for layer, output in reversed(outputs):
+    outermost: torch.nn.Module | None = None  # the last one to return is around the others
+    for layer, output in outputs:
         if output is features:
-            return layer
-    return None
+            outermost = layer
+    return outermost
 
 
 def _widen_boxes(image_boxes: Sequence[Sequence[float]], tolerance: float) -> np.ndarray:
