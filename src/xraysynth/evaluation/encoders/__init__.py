@@ -1,8 +1,8 @@
-"""Encoders: radiographs to feature vectors, each with its own preprocessing and identity.
+"""Encoders map radiographs to feature vectors, each with its own preprocessing and identity.
 
-An encoder is a module of this package with a function `build`; nothing else lists it. What decides
-the features (weights and preprocessing) is in its `identity`, by which features are cached and which
-keeps features of different preprocessing from being compared.
+An encoder is a module of this package with a function `build`; it is listed nowhere else. Its
+`identity` holds everything that determines the features, which are the weights and the preprocessing.
+Features are cached by it, and features of different identities are not compared.
 
     >>> NAMES
     ('classifier', 'clip', 'dinov2', 'embedded', 'inception', 'rad_dino', 'xrv')
@@ -25,14 +25,17 @@ __all__ = ["NAMES", "build"]
 
 _HELPER_MODULES = {"base", "identity", "weights"}
 
-NAMES = tuple(
-    sorted(
-        module.name
-        for module in iter_modules(__path__)
-        if not module.name.startswith("_") and module.name not in _HELPER_MODULES
-    )
-)
-"""Every encoder; its name is also that of its module, of its option and in the metric's name."""
+
+def _list_encoders() -> tuple[str, ...]:
+    names = []
+    for module in iter_modules(__path__):
+        if not module.name.startswith("_") and module.name not in _HELPER_MODULES:
+            names.append(module.name)
+    return tuple(sorted(names))
+
+
+NAMES = _list_encoders()
+"""Names of all encoders, which are also the names of their modules and options, and stand in metric names."""
 
 
 def build(
@@ -42,13 +45,20 @@ def build(
     classifier: "XrayClassifier | None" = None,
     device: str = "cpu",
 ) -> "Encoder":
-    """The encoder of this name; nothing is read or downloaded before it is first used.
+    """Build an encoder, which reads or downloads nothing before it is first used.
 
-    `weights` is a local file or folder; without it they are looked for as `encoders.weights` says.
-    `classifier` is needed by the encoder of that name alone.
+    Args:
+        name: One of `NAMES`.
+        weights: Local file or folder of the weights; without it they are looked for in the places that
+            `encoders.weights` lists.
+        classifier: The trained classifier, for the encoder "classifier" alone.
+        device: Device of the network, such as "cuda".
+
+    Raises:
+        ConfigError: If there is no encoder of this name.
     """
     if name not in NAMES:
-        raise ConfigError(f"there is no encoder {name!r}; choose among {', '.join(NAMES)}")
-    make = import_module(f"{__name__}.{name}").build
-    encoder: Encoder = make(weights=weights, classifier=classifier, device=device)
+        raise ConfigError(f"there is no encoder {name!r}; choose one of {', '.join(NAMES)}")
+    build_encoder = import_module(f"{__name__}.{name}").build
+    encoder: Encoder = build_encoder(weights=weights, classifier=classifier, device=device)
     return encoder

@@ -24,11 +24,18 @@ from xraysynth.evaluation.encoders.weights import (
 
 @dataclass(frozen=True)
 class VisionTransformer:
-    """An encoder whose network is the class `architecture` of transformers.
+    """An encoder whose network is a class of the transformers library.
 
-    `output` takes the features `(B, d)` from what the network returns. Images are cropped to a
-    square at the centre, as these models' own processors do, then resized as a whole to the crop
-    size in the folder's `preprocessor_config.json` and normalised with its means and deviations.
+    Images are cropped to a square at the centre, as the image processors of these models do, then
+    resized as a whole to the crop size in the folder's `preprocessor_config.json` and normalised with
+    its means and standard deviations.
+
+    Attributes:
+        published: The published files of the model.
+        architecture: Name of the class.
+        select_features: Selects the features `(B, d)` from the output of the network.
+        weights: Local folder of the model; None for the published files.
+        device: Device of the network.
     """
 
     published: PublishedWeights
@@ -44,15 +51,14 @@ class VisionTransformer:
 
     @cached_property
     def identity(self) -> Identity:
-        """See `Encoder`; the preprocessor's file counts by what it says, not by its bytes."""
-        decisive = find_files(self.published, self._folder)
-        decisive.pop("preprocessor_config.json")
-        digest = files_digest(decisive)
-        return Identity(self.name, digest, self.preprocessing)
+        """See `Encoder`; the preprocessor's file counts by its settings, not by its bytes."""
+        files = find_files(self.published, self._folder)
+        files.pop("preprocessor_config.json")
+        return Identity(self.name, files_digest(files), self.preprocessing)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """See the class."""
+        """The preprocessing that the folder's `preprocessor_config.json` describes."""
         path = self._folder / "preprocessor_config.json"
         with explain_load_errors(path, "crop_size, image_mean and image_std of an image processor"):
             settings = json.loads(path.read_text())
@@ -75,31 +81,30 @@ class VisionTransformer:
         log: Any = transformers.logging
         log.set_verbosity_error()  # it would list every weight of CLIP's text side
         log.disable_progress_bar()
-        kind: Any = getattr(transformers, self.architecture)
+        model_class: Any = getattr(transformers, self.architecture)
         with explain_load_errors(self._folder, f"a {self.architecture}"):
-            network, report = kind.from_pretrained(
+            network, report = model_class.from_pretrained(
                 self._folder, local_files_only=True, weights_only=True, output_loading_info=True
             )
-        if lost := sorted(report["missing_keys"]):  # would stay random
+        missing = sorted(report["missing_keys"])
+        if missing:  # these would keep random values
             raise DataNotFoundError(
-                f"{self._folder} has no {lost[0]} and {len(lost) - 1} other weights of a "
+                f"{self._folder} has no {missing[0]} and {len(missing) - 1} other weights of a "
                 f"{self.architecture}; replace it by {self.published.description}"
             )
         return network.float().to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
-        network = self._network
         return encode_in_batches(
-            self.name,
-            network,
-            lambda batch: self.select_features(network(pixel_values=batch)),
-            self.preprocessing,
-            images,
+            self.name, self._network, self._forward, self.preprocessing, images
         )
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.select_features(self._network(pixel_values=batch))
 
 
 def cls_token(output: Any) -> torch.Tensor:
-    """The CLS token of the last layer, after its norm: `(B, d)`."""
+    """Return the CLS token of the last layer, after its norm: `(B, d)`."""
     token: torch.Tensor = output.last_hidden_state[:, 0]
     return token

@@ -1,4 +1,4 @@
-"""What every encoder shares: its interface, and running a network in batches."""
+"""The interface of encoders, and the loop that runs a network in batches."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,18 +16,32 @@ BATCH_SIZE = 32
 
 
 class Encoder(Protocol):
-    """Maps radiographs to features; a frozen dataclass that reads its weights when first used."""
+    """An encoder maps radiographs to features.
+
+    Encoders are frozen dataclasses that read their weights when they are first used.
+    """
 
     @property
     def name(self) -> str:
-        """Its name in `encoders.NAMES`, which is also that in the metric's name."""
+        """Name of the encoder in `encoders.NAMES` and in metric names."""
 
     @property
     def identity(self) -> Identity:
-        """What decides the features."""
+        """Weights and preprocessing, which determine the features."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """`(N, H, W)` uint8 grey, also memory-mapped -> `(N, d)` float64."""
+        """Compute the features of images.
+
+        Args:
+            images: Grey images `(N, H, W)` uint8 from 0 to 255, which may be memory-mapped.
+
+        Returns:
+            Features `(N, d)` float64.
+
+        Raises:
+            ImageError: If the images have another shape, type or scale.
+            DataNotFoundError: If there are no weights on this machine, and none can be downloaded.
+        """
 
 
 def encode_in_batches(
@@ -37,25 +51,46 @@ def encode_in_batches(
     preprocessing: Preprocessing,
     images: np.ndarray,
 ) -> np.ndarray:
-    """`function` of `(N, H, W)` uint8 images as `(N, d)` float64, on the network's device.
+    """Encode images batch by batch, on the network's device.
 
     Only one batch of the images is read at a time, so they may lie in a memory-mapped file.
+
+    Args:
+        name: Name of the encoder, for errors and the progress bar.
+        network: The network, which is put into evaluation mode.
+        forward: Maps a preprocessed batch to features `(B, d)`.
+        preprocessing: Maps `(B, H, W)` uint8 to the network's input.
+        images: Images `(N, H, W)` uint8.
+
+    Returns:
+        Features `(N, d)` float64.
+
+    Raises:
+        ImageError: If the images have another shape, type or scale.
+        XraysynthError: If features are not finite, or not vectors.
     """
     require_grey_images(images)
     network.eval()
-    device = next((value.device for value in network.state_dict().values()), torch.device("cpu"))
+    device = _device_of(network)
+    features = []
     with torch.inference_mode():
-        parts = [
-            forward(preprocessing(batch).to(device)).double().cpu().numpy()
-            for batch in _batches(name, images)
-        ]
-    values = np.concatenate(parts)
+        for batch in _batches(name, images):
+            output = forward(preprocessing(batch).to(device))
+            features.append(output.double().cpu().numpy())
+    values = np.concatenate(features)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise XraysynthError(
-            f"encoder {name} gave features of shape {values.shape} or not finite ones; "
-            "(N, d) and finite values are needed, check its weights"
+            f"encoder {name} gave features of shape {values.shape}, or values that are not finite; "
+            "features must be (N, d) and finite, so check its weights"
         )
     return values
+
+
+def _device_of(network: torch.nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer, the CPU for a network without any."""
+    for tensor in network.state_dict().values():
+        return torch.device(tensor.device)
+    return torch.device("cpu")
 
 
 def _batches(name: str, images: np.ndarray) -> Iterator[np.ndarray]:
@@ -67,22 +102,35 @@ def _batches(name: str, images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def require_grey_images(images: np.ndarray) -> None:
-    """Raise `ImageError` for what is not `(N, H, W)` uint8 grey from 0 to 255."""
+    """Check that images are `(N, H, W)` uint8 grey from 0 to 255.
+
+    Raises:
+        ImageError: If they have another shape or type, are none, or seem to be scaled to [0, 1].
+    """
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
         raise ImageError(
             f"images of shape {images.shape} and type {images.dtype}: an encoder takes (N, H, W) "
             "uint8 grey with N > 0 and scales them itself"
         )
-    if not any(images[index].max() > 1 for index in range(len(images))):
+    if _is_scaled_to_one(images):
         raise ImageError(
             f"all {len(images)} images have values of at most 1, as if they had been scaled "
             "to [0, 1] before they were made 8-bit; pass grey values from 0 to 255"
         )
 
 
+def _is_scaled_to_one(images: np.ndarray) -> bool:
+    """Return whether no value exceeds 1, reading one image at a time until one does."""
+    return all(images[index].max() <= 1 for index in range(len(images)))
+
+
 @contextmanager
 def optional_package(name: str) -> Iterator[None]:
-    """Where a package is imported that may not be installed; the warning filters stay as they are."""
+    """Guard the import of a package that may not be installed, and restore the warning filters.
+
+    Raises:
+        DataNotFoundError: If the package `name` is missing.
+    """
     try:
         with warnings.catch_warnings():  # torchxrayvision silences all warnings when imported
             yield

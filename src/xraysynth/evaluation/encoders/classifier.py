@@ -1,4 +1,4 @@
-"""The classifier of the study itself, for machines without any weights."""
+"""The classifier of the study as an encoder, for machines without downloaded weights."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,8 +18,10 @@ from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 class ClassifierEncoder:
     """Penultimate features of a classifier; images are squared and keep their size.
 
-    `module.forward_features` maps `(B, 1, H, W)` in [0, 1] to `(B, d)`. Features of two classifiers
-    are not comparable; the weights are part of the identity.
+    Features of two classifiers are not comparable; the weights are part of the identity.
+
+    Attributes:
+        module: The classifier, whose `forward_features` maps `(B, 1, H, W)` in [0, 1] to `(B, d)`.
     """
 
     module: torch.nn.Module
@@ -28,26 +30,30 @@ class ClassifierEncoder:
 
     @property
     def identity(self) -> Identity:
-        """The digest is over the module's parameters and buffers."""
+        """See `Encoder`; the digest is over the module's parameters and buffers."""
         state = {name: value.cpu().numpy() for name, value in self.module.state_dict().items()}
         weights = hashlib.sha256(save(state)).hexdigest()
         return Identity(self.name, weights, self.preprocessing)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
-        function: Any = self.module.forward_features
-        training = self.module.training
+        forward: Any = self.module.forward_features
+        was_training = self.module.training
         try:
-            return encode_in_batches(self.name, self.module, function, self.preprocessing, images)
+            return encode_in_batches(self.name, self.module, forward, self.preprocessing, images)
         finally:
-            self.module.train(training)
+            self.module.train(was_training)
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
-    """The encoder of a loaded `XrayClassifier`."""
+    """Build the encoder of a loaded `XrayClassifier`.
+
+    Raises:
+        ConfigError: If there is no classifier, or if a path of weights is given.
+    """
     if classifier is None or weights is not None:
         raise ConfigError(
-            "encoder classifier takes a classifier that is loaded already, and no weights; train one, "
-            "or leave it out of evaluate.encoders"
+            "encoder classifier takes a classifier that is loaded already, and no path of weights; "
+            "train a classifier, or leave the encoder out of evaluate.encoders"
         )
     return ClassifierEncoder(classifier.to(device))

@@ -1,7 +1,7 @@
 """CLIP ViT-L/14 at 336 px (Radford et al., arXiv:2103.00020), projected image embeddings: CMMD's.
 
-d = 768. The embeddings are as the network gives them; CMMD (Jayasumana et al., arXiv:2401.09603)
-divides each by its L2 norm itself.
+d = 768. The embeddings are not normalised; CMMD (Jayasumana et al., arXiv:2401.09603) divides each by
+its L2 norm.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ PUBLISHED = PublishedWeights(
 
 
 def image_embedding(output: Any) -> torch.Tensor:
-    """The embedding shared with text: `(B, d)`, not normalised."""
+    """Return the embedding in the space shared with text: `(B, d)`, not normalised."""
     embedding: torch.Tensor = output.image_embeds
     return embedding
 

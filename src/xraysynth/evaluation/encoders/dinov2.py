@@ -1,8 +1,8 @@
 """DINOv2 ViT-L/14 (Oquab et al., arXiv:2304.07193), CLS token: natural images, no labels.
 
-d = 1024 at 224 px, the encoder whose distances follow human judgement best among those that Stein
-et al. (arXiv:2306.04675) compare. As there, the whole image is resized to 224 px, without the
-margin that its own processor cuts off.
+d = 1024 at 224 px. Among the encoders that Stein et al. (arXiv:2306.04675) compare, its distances follow
+human judgement best. As in their work, the whole image is resized to 224 px, whereas the model's image
+processor would cut off a margin.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The autoencoder of the embedded tiny Stable Diffusion: always there, offline, and cheap."""
+"""The autoencoder of the embedded tiny Stable Diffusion: part of the package, offline, and cheap."""
 
 import json
 from dataclasses import dataclass
@@ -17,8 +17,11 @@ from xraysynth.evaluation.encoders.weights import explain_load_errors, files_dig
 
 DEFAULT_FOLDER = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
 CELLS_PER_SIDE = 4
-"""Cells a side over which the latents are pooled. Of the latents as they are, the Frechet distance
-falls when real radiographs are blurred; of these features it grows with blur, noise and contrast."""
+"""Number of cells per side over which the latents are pooled.
+
+A Frechet distance of the latents themselves falls when real radiographs are blurred; a distance of the
+pooled features grows with blur, noise and contrast.
+"""
 
 _FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
@@ -27,9 +30,14 @@ _FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 class EmbeddedAutoencoder:
     """Mean and standard deviation of the latent means, channel by channel in 4 x 4 cells.
 
-    d = 128 for four latent channels. It has seen simulated chests at 64 px alone: its distances show
-    coarse differences and compare within one study, not with published values. `weights` is another
-    folder in the layout of diffusers' AutoencoderKL, or a pipeline that has one as `vae`.
+    d = 128 for four latent channels. The autoencoder was trained on simulated chests at 64 px alone:
+    its distances show coarse differences, and can be compared within one study, not with published
+    values.
+
+    Attributes:
+        weights: Another folder in the layout of diffusers' AutoencoderKL, or of a pipeline that has
+            one as `vae`; None for the embedded one.
+        device: Device of the network.
     """
 
     weights: Path | None = None
@@ -39,8 +47,8 @@ class EmbeddedAutoencoder:
     @cached_property
     def identity(self) -> Identity:
         """See `Encoder`."""
-        digest = files_digest({name: self._folder / name for name in _FILES})
-        return Identity(self.name, digest, self.preprocessing)
+        files = {name: self._folder / name for name in _FILES}
+        return Identity(self.name, files_digest(files), self.preprocessing)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -56,7 +64,8 @@ class EmbeddedAutoencoder:
         folder = DEFAULT_FOLDER if self.weights is None else Path(self.weights).expanduser()
         if (folder / "vae").is_dir():
             folder = folder / "vae"
-        if missing := [name for name in _FILES if not (folder / name).is_file()]:
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
             raise DataNotFoundError(
                 f"encoder embedded: {folder} has no {', '.join(missing)}; set "
                 "evaluate.weights.embedded to a folder of diffusers' AutoencoderKL, or leave it out"
@@ -67,14 +76,15 @@ class EmbeddedAutoencoder:
     def _network(self) -> Any:
         from diffusers import AutoencoderKL
 
-        kind: Any = AutoencoderKL
+        model_class: Any = AutoencoderKL
         with explain_load_errors(self._folder, "an AutoencoderKL"):
-            network = kind.from_pretrained(
+            network = model_class.from_pretrained(
                 self._folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
             )
             return network.to(self.device)  # fails here where a weight was missing
 
     def _pool_latents(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return mean and standard deviation of the latents `(B, C, h, w)` in each cell, `(B, d)`."""
         latents = self._network.encode(batch).latent_dist.mean * self._network.config.scaling_factor
         mean = F.adaptive_avg_pool2d(latents, CELLS_PER_SIDE)
         variance = F.adaptive_avg_pool2d(latents**2, CELLS_PER_SIDE) - mean**2

@@ -1,4 +1,4 @@
-"""What decides the features of an encoder: its weights and its preprocessing."""
+"""The identity of an encoder: its weights and its preprocessing, which determine its features."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From 8-bit grey to what a network takes: squared, resized, x / 255 * scale + shift.
+    """The way from 8-bit grey images to a network's input: squared, resized, x / 255 * scale + shift.
 
-    Squared by padding with black or by a centre crop; resized with antialiased bicubic (Parmar et
-    al., arXiv:2104.11222), not at all where `size_px` is None. One `scale` and `shift` a channel.
+    Attributes:
+        size_px: Side to which images are resized with antialiased bicubic (Parmar et al.,
+            arXiv:2104.11222); None keeps their size.
+        crop: Images are squared by a centre crop, otherwise by padding with black.
+        scale: Factor of each channel of the network's input.
+        shift: Offset of each channel.
+
+    Raises:
+        ConfigError: If `scale` is empty, or `shift` has another number of channels.
     """
 
     size_px: int | None = None
@@ -30,7 +37,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if not self.scale or len(self.scale) != len(self.shift):
             raise ConfigError(
-                f"preprocessing needs one scale and one shift a channel, got {len(self.scale)} and "
+                f"preprocessing needs one scale and one shift per channel, got {len(self.scale)} and "
                 f"{len(self.shift)}"
             )
 
@@ -38,10 +45,10 @@ class Preprocessing:
     def from_mean_std(
         cls, *, mean: tuple[float, ...], std: tuple[float, ...], size_px: int, crop: bool
     ) -> "Preprocessing":
-        """(x / 255 - mean) / deviation, channel by channel."""
-        scale = tuple(1 / d for d in std)
-        shift = tuple(-m / d for m, d in zip(mean, std, strict=True))
-        return cls(size_px, crop, scale, shift)
+        """Build the preprocessing (x / 255 - mean) / std, with one mean and std per channel."""
+        scale = [1 / deviation for deviation in std]
+        shift = [-centre / deviation for centre, deviation in zip(mean, std, strict=True)]
+        return cls(size_px, crop, tuple(scale), tuple(shift))
 
     @property
     def digest(self) -> str:
@@ -49,7 +56,7 @@ class Preprocessing:
         return digest(to_json(self))
 
     def __call__(self, images: np.ndarray) -> "torch.Tensor":
-        """`(N, H, W)` uint8 -> `(N, channels, side, side)` float32."""
+        """Convert images `(N, H, W)` uint8 to a network's input `(N, channels, side, side)` float32."""
         import torch
 
         square = _centre_crop(images) if self.crop else images
@@ -64,7 +71,8 @@ class Preprocessing:
 class Identity:
     """An encoder's name, the SHA-256 of its weights, and its preprocessing.
 
-    Features are cached by it, and those of different identities are not compared.
+    Features are cached by their encoder's identity, and features of different identities are not
+    compared.
 
     >>> Identity("embedded", "0" * 64, Preprocessing(size_px=64)).preprocessing.size_px
     64
@@ -81,6 +89,7 @@ class Identity:
 
 
 def _centre_crop(images: np.ndarray) -> np.ndarray:
+    """Crop images `(N, H, W)` to their central square."""
     height, width = images.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,4 +1,4 @@
-"""FID's own Inception-v3."""
+"""FID's own Inception-v3, the encoder of FID and KID."""
 
 import io
 from dataclasses import dataclass
@@ -34,9 +34,13 @@ PUBLISHED = PublishedWeights(
 class Inception:
     """FID's Inception-v3 (TensorFlow's weights), pool3 features (d = 2048), by torch-fidelity.
 
-    `weights` is `weights-inception-2015-12-05-6726825d.pth` of torch-fidelity or the same state dict
-    as safetensors. Images are resized to 299 px with antialiasing as clean-fid does, but kept at 8
-    bits; the network's own TensorFlow-style resize then leaves them as they are.
+    Images are resized to 299 px with antialiasing as clean-fid does, but kept at 8 bits; the network's
+    own TensorFlow-style resize then changes nothing.
+
+    Attributes:
+        weights: `weights-inception-2015-12-05-6726825d.pth` of torch-fidelity, or the same state dict
+            as safetensors; None for the published file.
+        device: Device of the network.
     """
 
     weights: Path | None = None
@@ -58,9 +62,8 @@ class Inception:
         with optional_package("torch-fidelity"):
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         state = io.BytesIO()
-        torch.save(
-            load_state_dict(self._file), state
-        )  # torch-fidelity unpickles: give it tensors only
+        # torch-fidelity unpickles the file that it is given, so it is given one of tensors only.
+        torch.save(load_state_dict(self._file), state)
         state.seek(0)
         # Its initial weights are thrown away, so they must not cost the caller random numbers.
         with torch.random.fork_rng(devices=[]), explain_load_errors(self._file, "FID's Inception"):
@@ -71,14 +74,13 @@ class Inception:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
-        network = self._network
         return encode_in_batches(
-            self.name,
-            network,
-            lambda batch: network(batch.round().to(torch.uint8))[0],
-            self.preprocessing,
-            images,
+            self.name, self._network, self._forward, self.preprocessing, images
         )
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        (features,) = self._network(batch.round().to(torch.uint8))
+        return torch.as_tensor(features)
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:

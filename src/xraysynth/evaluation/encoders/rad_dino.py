@@ -1,7 +1,7 @@
 """RAD-DINO (Perez-Garcia et al., arXiv:2401.10815): DINOv2 of chest radiographs, CLS token.
 
-d = 768 at 518 px. It has seen NIH ChestX-ray14, MIMIC-CXR, CheXpert, PadChest and BRAX: real images
-of those are no held-out data to it.
+d = 768 at 518 px. It was trained on NIH ChestX-ray14, MIMIC-CXR, CheXpert, PadChest and BRAX: real images
+of these sources are not held-out data for this encoder.
 """
 
 from pathlib import Path

@@ -1,15 +1,16 @@
-"""Weights of encoders: given, or found on this machine, or downloaded and checked.
+"""Weights of encoders: found on this machine, or downloaded and checked.
 
 They are looked for in this order:
 
-1. at the path that is given,
+1. at the path that the caller gives,
 2. in the folder `$XRAYSYNTH_WEIGHTS`, under the name in the encoder's own documentation,
 3. where earlier downloads lie: `xraysynth` in `$XDG_CACHE_HOME` or `~/.cache`, torch's hub folder
    and the Hugging Face cache,
-4. on the network, unless `HF_HUB_OFFLINE` is set. Models of the Hugging Face Hub go into its cache,
-   which continues after a broken connection; a single file into `$XRAYSYNTH_WEIGHTS`, else into 3.
+4. on the network, unless `HF_HUB_OFFLINE` is set. Models of the Hugging Face Hub are stored in its
+   cache, and their download continues after a broken connection. A single file is stored in
+   `$XRAYSYNTH_WEIGHTS`, or where that is not set in `xraysynth` in the cache folder.
 
-All but what is given must have the SHA-256 of the published files.
+All weights but those at a path of the caller must have the SHA-256 of the published files.
 """
 
 import hashlib
@@ -31,17 +32,22 @@ from xraysynth.seeds import digest
 
 WEIGHTS_ENV_VARIABLE = "XRAYSYNTH_WEIGHTS"
 DOWNLOAD_TIMEOUT_SECONDS = 30.0
-_SAFETENSORS_NAMES = {
-    "pytorch_model.bin": "model.safetensors"
-}  # the same weights, converted by the user
+
+_SAFETENSORS_NAMES = {"pytorch_model.bin": "model.safetensors"}
+"""Files that users may have converted, and the name of the conversion."""
 
 
 @dataclass(frozen=True, eq=False)
 class PublishedWeights:
-    """Files of a model as they were published, by SHA-256; no hash where none is known.
+    """Published files of a model: a commit of a Hugging Face repository, or a single file of a release.
 
-    They are a commit of a repository of the Hugging Face Hub, or a single file below the address
-    `release`. `manual_instructions` says how to get what is not downloaded.
+    Attributes:
+        encoder: Name of the encoder.
+        files: SHA-256 of each file by name, "" where it is unknown.
+        release_url: Address of the folder of a single file.
+        repository: Name of a repository of the Hugging Face Hub.
+        revision: Commit of the repository.
+        manual_instructions: How to get files that are not downloaded.
     """
 
     encoder: str
@@ -53,23 +59,36 @@ class PublishedWeights:
 
     @property
     def folder_name(self) -> str:
-        """Its folder in `$XRAYSYNTH_WEIGHTS`; a single file lies there without a folder."""
+        """Name of the folder in `$XRAYSYNTH_WEIGHTS`, "" for a single file, which has none."""
         return self.repository.rpartition("/")[2]
 
     @property
     def name(self) -> str:
-        """What to put into `$XRAYSYNTH_WEIGHTS`."""
+        """Name of the folder or file to put into `$XRAYSYNTH_WEIGHTS`."""
         return self.folder_name or next(iter(self.files))
 
     @property
     def description(self) -> str:
-        """The files and where they are from, for people."""
+        """The files and their source in words, for errors."""
+        if self.manual_instructions:
+            return self.manual_instructions
         source = f"{self.repository} at {self.revision}" if self.repository else self.release_url
-        return self.manual_instructions or f"{', '.join(self.files)} of {source}"
+        return f"{', '.join(self.files)} of {source}"
 
 
 def find_weights(published: PublishedWeights, weights: Path | None = None) -> Path:
-    """The file, or the folder with all files, on this machine; `DataNotFoundError` otherwise."""
+    """Find the weights of an encoder on this machine, or download them.
+
+    Args:
+        published: The published files.
+        weights: Path of a file or folder to use instead.
+
+    Returns:
+        The file, or for a model of several files their folder.
+
+    Raises:
+        DataNotFoundError: If files are missing and cannot be downloaded, or have another SHA-256.
+    """
     if weights is not None:
         return _require_files_at(published, Path(weights).expanduser())
     for folder in _search_folders(published):
@@ -79,26 +98,37 @@ def find_weights(published: PublishedWeights, weights: Path | None = None) -> Pa
 
 
 def find_files(published: PublishedWeights, folder: Path) -> dict[str, Path]:
-    """The files of it that a folder has; `model.safetensors` may stand for `pytorch_model.bin`."""
-    found = {name: folder / name for name in published.files}
-    converted = {name: folder / safe for name, safe in _SAFETENSORS_NAMES.items() if name in found}
-    found |= {name: path for name, path in converted.items() if path.is_file()}
-    return {name: path for name, path in found.items() if path.is_file()}
+    """Return which published files a folder has, by published name.
+
+    `model.safetensors` may stand for `pytorch_model.bin`.
+    """
+    files = {}
+    for name in published.files:
+        converted = folder / _SAFETENSORS_NAMES.get(name, name)
+        path = converted if converted.is_file() else folder / name
+        if path.is_file():
+            files[name] = path
+    return files
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read once as long as it does not change."""
+    """Compute the SHA-256 of a file, which is read again only after it has changed."""
     stat = path.stat()
     return _cached_sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 def files_digest(paths: Mapping[str, Path]) -> str:
-    """One digest over named files."""
-    return digest({name: file_sha256(path) for name, path in paths.items()})
+    """Compute one digest over the names and contents of several files."""
+    hashes = {name: file_sha256(path) for name, path in paths.items()}
+    return digest(hashes)
 
 
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file, or of a torch file in which nothing is executed."""
+    """Load the tensors of a safetensors file, or of a torch file without executing code in it.
+
+    Raises:
+        DataNotFoundError: If the file does not hold a state dict.
+    """
     with explain_load_errors(path, "a state dict"):
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -108,7 +138,15 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def explain_load_errors(path: Path, expected: str) -> Iterator[None]:
-    """Around what reads weights: says which file or folder it is that does not hold them."""
+    """Turn the errors of a library that reads weights into one that names the file or folder.
+
+    Args:
+        path: The file or folder that is read.
+        expected: Description of the content, such as "a state dict".
+
+    Raises:
+        DataNotFoundError: If `path` does not hold what is expected.
+    """
     try:
         yield
     except (
@@ -128,36 +166,40 @@ def explain_load_errors(path: Path, expected: str) -> Iterator[None]:
 
 
 def _require_files_at(published: PublishedWeights, path: Path) -> Path:
-    if not published.folder_name and path.is_file():
+    """Return the file or folder at a path of the caller, or raise where files are missing."""
+    is_single_file = not published.folder_name
+    if is_single_file and path.is_file():
         return path
-    if missing := _missing_files(published, path):
+    missing = _missing_files(published, path)
+    if missing:
+        problem = f"has no {', '.join(missing)}" if path.is_dir() else "is not there"
+        folder = path.parent if is_single_file else path
         raise DataNotFoundError(
-            f"encoder {published.encoder}: {path} "
-            f"{'has no ' + ', '.join(missing) if path.is_dir() else 'is not there'}. "
-            f"{_remedy(published, path if published.folder_name else path.parent)}"
+            f"encoder {published.encoder}: {path} {problem}. {_remedy(published, folder)}"
         )
-    return path if published.folder_name else path / published.name
+    return path / published.name if is_single_file else path
 
 
 def _missing_files(published: PublishedWeights, folder: Path) -> list[str]:
-    found = find_files(published, folder)
-    return [name for name in published.files if name not in found]
+    files = find_files(published, folder)
+    return [name for name in published.files if name not in files]
 
 
 def _verify_sha256(published: PublishedWeights, folder: Path) -> Path:
+    """Return the file or folder, or raise where a file is not the published one."""
     for name, path in find_files(published, folder).items():
         expected = published.files[name] if path.name == name else ""
         if expected and file_sha256(path) != expected:
             raise DataNotFoundError(
                 f"{path} has SHA-256 {file_sha256(path)}, but the published file has {expected}; remove "
-                f"it, or set evaluate.weights.{published.encoder} to it to use it all the same"
+                f"it, or set evaluate.weights.{published.encoder} to its path to use it all the same"
             )
     return folder if published.folder_name else folder / published.name
 
 
 def _weights_folder() -> Path:
-    chosen = os.environ.get(WEIGHTS_ENV_VARIABLE)
-    return Path(chosen).expanduser() if chosen else _cache_folder()
+    folder = os.environ.get(WEIGHTS_ENV_VARIABLE)
+    return Path(folder).expanduser() if folder else _cache_folder()
 
 
 def _cache_folder() -> Path:
@@ -165,50 +207,57 @@ def _cache_folder() -> Path:
 
 
 def _search_folders(published: PublishedWeights) -> list[Path]:
-    """Folders of this machine, but for the Hugging Face cache, which its own library looks into."""
-    places = [
-        root / published.folder_name for root in dict.fromkeys((_weights_folder(), _cache_folder()))
-    ]
-    return places if published.repository else [*places, Path(torch.hub.get_dir()) / "checkpoints"]
+    """Return the folders to search, without the Hugging Face cache, which its own library searches."""
+    folders = []
+    for root in dict.fromkeys((_weights_folder(), _cache_folder())):
+        folders.append(root / published.folder_name)
+    if not published.repository:
+        folders.append(Path(torch.hub.get_dir()) / "checkpoints")
+    return folders
 
 
 def _remedy(published: PublishedWeights, folder: Path) -> str:
+    """Return the sentence that says where to put the published files."""
     return (
         f"Put {published.description} into {folder}, under {published.name!r} into the folder "
-        f"${WEIGHTS_ENV_VARIABLE}, or anywhere and set evaluate.weights.{published.encoder} to it"
+        f"${WEIGHTS_ENV_VARIABLE}, or anywhere and set evaluate.weights.{published.encoder} to its path"
     )
 
 
 def _download(published: PublishedWeights) -> Path:
-    """The folder of the files, fetched unless they are in the Hugging Face cache."""
+    """Return the folder of the files, downloaded unless they are in the Hugging Face cache."""
     from httpx2 import HTTPError
-    from huggingface_hub import constants
 
-    if not published.repository and not published.release_url:
+    try:
+        if published.repository:
+            return _download_from_hub(published)
+        if published.release_url:
+            return _download_from_release(published)
         reason = "they are not downloaded"
-    else:
-        try:
-            return (
-                _download_from_hub(published)
-                if published.repository
-                else _download_from_release(published)
-            )
-        except (OSError, HTTPError, ValueError) as error:  # ValueError: another hash is expected
-            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error) or repr(error)
-            reason = f"they could not be downloaded: {why.strip().rstrip('.')}"
-    looked = ", ".join(map(str, _search_folders(published)))
+    except (OSError, HTTPError, ValueError) as error:  # ValueError: the file has another hash
+        reason = _download_failure(error)
+    folders = ", ".join(map(str, _search_folders(published)))
     raise DataNotFoundError(
-        f"encoder {published.encoder}: no weights in {looked}, and {reason}. "
+        f"encoder {published.encoder}: no weights in {folders}, and {reason}. "
         f"{_remedy(published, _weights_folder())}"
     )
+
+
+def _download_failure(error: Exception) -> str:
+    from huggingface_hub import constants
+
+    cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error) or repr(error)
+    return f"they could not be downloaded: {cause.strip().rstrip('.')}"
 
 
 def _download_from_hub(published: PublishedWeights) -> Path:
     from huggingface_hub import hf_hub_download
 
-    repository, revision = published.repository, published.revision
-    paths = [hf_hub_download(repository, name, revision=revision) for name in published.files]
-    return Path(paths[0]).parent
+    paths = []
+    for name in published.files:
+        path = hf_hub_download(published.repository, name, revision=published.revision)
+        paths.append(Path(path))
+    return paths[0].parent
 
 
 def _download_from_release(published: PublishedWeights) -> Path:

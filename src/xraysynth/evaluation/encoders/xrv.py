@@ -19,7 +19,7 @@ from xraysynth.evaluation.encoders.weights import (
     load_state_dict,
 )
 
-# What is published is a pickled module, in torchxrayvision's releases as on the Hub: reading it runs
+# The published file is a pickled module, in torchxrayvision's releases as on the Hub: reading it runs
 # code, so it is neither downloaded nor read here.
 PUBLISHED = PublishedWeights(
     encoder="xrv",
@@ -36,8 +36,12 @@ PUBLISHED = PublishedWeights(
 class XrvDenseNet:
     """torchxrayvision's DenseNet-121 (Cohen et al., arXiv:2111.00595), pooled features (d = 1024).
 
-    `weights` is the state dict of `densenet121-res224-process_all` as safetensors; the network takes one
-    channel of (2 img - 1) * 1024, centre-cropped to a square.
+    The network takes one channel of (2 img - 1) * 1024, centre-cropped to a square.
+
+    Attributes:
+        weights: State dict of `densenet121-res224-all` as safetensors; None looks for it in the
+            places that `encoders.weights` lists.
+        device: Device of the network.
     """
 
     weights: Path | None = None
@@ -68,18 +72,20 @@ class XrvDenseNet:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `Encoder`."""
-        network = self._network
         return encode_in_batches(
-            self.name,
-            network,
-            lambda batch: network.features2(require_xrv_range(batch)),
-            self.preprocessing,
-            images,
+            self.name, self._network, self._forward, self.preprocessing, images
         )
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self._network.features2(require_xrv_range(batch)))
 
 
 def require_xrv_range(batch: torch.Tensor) -> torch.Tensor:
-    """The batch, if it spans torchxrayvision's [-1024, 1024] rather than [0, 1] or [-1, 1]."""
+    """Return a batch that spans torchxrayvision's [-1024, 1024].
+
+    Raises:
+        ImageError: If its values are outside of this range, or within [-1, 1].
+    """
     low, high = float(batch.min()), float(batch.max())
     if low < -1024.5 or high > 1024.5 or max(-low, high) <= 1:
         raise ImageError(

@@ -184,7 +184,8 @@ def _pair_weights(pairs: np.ndarray, owners: np.ndarray, replicates: int, seed: 
     rows, positions = np.unique(pairs, return_inverse=True)
     counts = cluster_bootstrap_weights(owners[rows], replicates, seed)
     first, second = positions.reshape(pairs.shape).T
-    return counts[:, first] * counts[:, second]
+    weights: np.ndarray = counts[:, first] * counts[:, second]
+    return weights
 
 
 def _mean_intervals(values: np.ndarray, weights: np.ndarray) -> list[Interval]:
