@@ -41,7 +41,7 @@ def test_an_image_is_the_same_bits_in_any_batch(model, steps, tiny_sd):
 
     def drawn(*parts):
         """Floats, in which a sum in another order shows; pixels mostly hide it."""
-        batches = [batch for part in parts for batch in sampler.draw(part)]
+        batches = [batch for part in parts for batch in sampler.sample(part)]
         return [image for b in batches for image in b.values[: len(b.requests)]]
 
     wanted = requests(4)
@@ -219,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_halved_for_good_and_says_so_once(tiny_sd, 
         assert all(
             np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(expected, drawn, strict=True)
         )
-    assert capsys.readouterr().err == "out of memory: going on with batches of 2\n"
+    assert capsys.readouterr().err == "memory ran out; batches now have 2 images\n"
 
 
 def test_one_image_that_does_not_fit_is_an_error_with_the_remedy(tiny_sd):

@@ -114,7 +114,9 @@ class AdaptiveBatches:
                 if not is_out_of_memory(error):
                     raise
                 if self.size == 1:
-                    raise XraysynthError(f"out of memory with one image; {self._remedy}") from error
+                    raise XraysynthError(
+                        f"there is too little memory for one image; {self._remedy}"
+                    ) from error
                 self.size //= 2
                 result = None
             if result is None:  # outside the handler, which would keep the tensors alive
@@ -126,7 +128,7 @@ class AdaptiveBatches:
 
     def _report_halving(self) -> None:
         if self.size < self._reported_size:
-            print(f"out of memory: going on with batches of {self.size}", file=sys.stderr)
+            print(f"memory ran out; batches now have {self.size} images", file=sys.stderr)
             self._reported_size = self.size
 
 

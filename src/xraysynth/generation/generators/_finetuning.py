@@ -61,7 +61,7 @@ class LoraTrainer:
 
         def log_samples(adapted: Any, step: int) -> None:
             captions = self._sample_captions(training)
-            images = self._draw_samples(adapted, captions)
+            images = self._sample_images(adapted, captions)
             self.logger.log_samples(images, captions, step=step, prefix=prefix)
 
         return train(
@@ -83,7 +83,7 @@ class LoraTrainer:
             captions.extend(first_image_captions[: self.recipe.samples_per_class])
         return captions
 
-    def _draw_samples(self, pipeline: Any, captions: list[str]) -> np.ndarray:
+    def _sample_images(self, pipeline: Any, captions: list[str]) -> np.ndarray:
         """Sample a grey image `(H, W)` in [0, 1] for each caption, always from the same noise."""
         import torch
 

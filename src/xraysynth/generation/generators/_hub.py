@@ -95,7 +95,7 @@ class WeightsLocation:
         options["revision"] = self.commit
         failures = []
         for repo_id in (self.name_or_path, *self.mirrors):
-            reasons: list[str] = []
+            reasons = []
             for load in (_load_from_cache, _load_from_hub):
                 try:
                     path = load(download, repo_id, options)
@@ -103,9 +103,11 @@ class WeightsLocation:
                     return path
                 except ConfigError:
                     raise
-                except Exception as error:  # hub, httpx and diffusers raise kinds of their own
-                    if load is _load_from_hub or isinstance(error, DataNotFoundError):
-                        reasons.append(_first_line(error))
+                except Exception as error:  # hub, httpx and diffusers raise classes of their own
+                    is_incomplete = isinstance(error, DataNotFoundError)
+                    if load is _load_from_cache and not is_incomplete:
+                        continue  # the model is not in the cache, which needs no report
+                    reasons.append(_first_line(error))
             failures.append(f"{repo_id} ({'; '.join(reasons)})")
         raise DataNotFoundError(
             f"{self.option} could not be loaded from {'; '.join(failures)}. Connect to the hub, name a "

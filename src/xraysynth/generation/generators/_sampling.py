@@ -78,7 +78,7 @@ class Sampler:
         stream: Any = torch.cuda.Stream
         self._decode_stream = stream() if torch.cuda.is_available() else None
 
-    def draw(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
+    def sample(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
         """Sample an image for every request.
 
         While a batch is decoded and saved, the next one is being denoised.

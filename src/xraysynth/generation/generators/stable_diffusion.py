@@ -127,7 +127,7 @@ class StableDiffusion:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         """Yield one result per request, in order; each image depends on its own request alone."""
-        for batch in self._sampler.draw(requests):
+        for batch in self._sampler.sample(requests):
             count = len(batch.requests)
             facts = {"seconds": batch.seconds / count, "batch": count}
             for request, image in zip(batch.requests, batch.values, strict=False):

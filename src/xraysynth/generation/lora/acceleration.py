@@ -12,7 +12,7 @@ from xraysynth.generation.lora.recipe import LoraRecipe
 
 
 @contextmanager
-def accelerator_for(recipe: LoraRecipe) -> Iterator[Accelerator]:
+def prepare_accelerator(recipe: LoraRecipe) -> Iterator[Accelerator]:
     """Provide an `Accelerator` over the launched processes, and clean up after the training.
 
     Afterwards torch's random generators are as before, and the process group and accelerate's shared

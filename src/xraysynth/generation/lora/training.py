@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from xraysynth.errors import ConfigError
-from xraysynth.generation.lora.acceleration import accelerator_for
+from xraysynth.generation.lora.acceleration import prepare_accelerator
 from xraysynth.generation.lora.adapters import check_targets
 from xraysynth.generation.lora.denoising import noise_schedule
 from xraysynth.generation.lora.embeddings import text_encoders
@@ -70,7 +70,7 @@ def train(
     _freeze(pipeline)
     _require_trainable(pipeline, training, validation, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    with accelerator_for(recipe) as accelerator:
+    with prepare_accelerator(recipe) as accelerator:
         with accelerator.main_process_first():  # the other processes find everything in the cache
             data = prepare_training_data(
                 pipeline, training, validation, recipe, device=accelerator.device, cache=cache

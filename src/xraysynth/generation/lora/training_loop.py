@@ -1,8 +1,8 @@
 """The loop of a fine-tuning: steps, losses, validation, early stopping and checkpoints."""
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -63,7 +63,22 @@ class LoraResult:
 
 
 class TrainingLoop:
-    """A training after `step` steps, with its history and the best weights so far."""
+    """A training after `step` steps.
+
+    Attributes:
+        learner: LoRA layers and optimiser.
+        recipe: Settings of the training.
+        accelerator: Processes of the training.
+        folder: Folder of the checkpoint and of the result.
+        identity: Digest of recipe, data and model, which the checkpoint carries.
+        step: Number of steps taken.
+        step_seconds: Duration of the steps alone.
+        started_at: Time at which the training would have started without an interruption.
+        history: Entries of all steps but those in `pending_losses`.
+        pending_losses: Loss and gradient norm `(2,)` on the device, and the learning rate, of the steps
+            since the last synchronisation.
+        best_weights: Weights with the lowest validation loss; empty without early stopping.
+    """
 
     def __init__(self, learner: Learner, folder: Path, identity: str) -> None:
         self.learner = learner
@@ -89,17 +104,13 @@ class TrainingLoop:
         is_main = self.accelerator.is_main_process
         if not is_main:
             on_log, on_validation = None, None
-        bar: Any = progress_bar("finetune", self.recipe.steps, "step") if is_main else nullcontext()
-        with bar:
-            if is_main:
-                bar.update(self.step)
+        with _step_progress(self.recipe.steps, self.step, is_shown=is_main) as advance:
             while self.step < self.recipe.steps and not self._is_out_of_patience():
                 self._take_step()
                 self._finish_step(on_log, on_validation)
-                if is_main:
-                    bar.update()
-        pipeline = self.learner.pipeline
+                advance()
         self.learner.set_weights(self.best_weights or self.learner.copy_weights())
+        pipeline = self.learner.pipeline
         pipeline.to(self.learner.device)
         if is_main:
             save_adapters(pipeline, self.recipe, self.folder)
@@ -115,7 +126,7 @@ class TrainingLoop:
         self.step_seconds += perf_counter() - started
 
     def _finish_step(self, on_log: OnLog | None, on_validation: OnValidation | None) -> None:
-        """Extend the history, and validate and save a checkpoint where they are due."""
+        """Extend the history, and validate and save a checkpoint if they are due after this step."""
         on_cpu = self.learner.device.type == "cpu"
         must_sync = on_cpu or len(self.pending_losses) >= LOSS_SYNC_STEPS
         if not (must_sync or self._must_save()):
@@ -217,6 +228,17 @@ class TrainingLoop:
             seconds=self.seconds,
             seconds_per_step=self.step_seconds / self.step,
         )
+
+
+@contextmanager
+def _step_progress(steps: int, done: int, *, is_shown: bool) -> Iterator[Callable[[], None]]:
+    """Show a progress bar from `done` to `steps`, and provide the function that advances it."""
+    if not is_shown:
+        yield lambda: None
+        return
+    with progress_bar("finetune", steps, "step") as bar:
+        bar.update(done)
+        yield bar.update
 
 
 def learning_rate(recipe: LoraRecipe, step: int) -> float:
