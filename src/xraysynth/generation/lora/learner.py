@@ -37,6 +37,9 @@ class Learner:
         schedule: Noise levels and weights of the loss.
         parameters: Weights of the LoRA layers, float32.
         modules: Modules of the pipeline that carry LoRA layers, by name.
+        dtype: Number format of the UNet's frozen weights.
+        compiled_unet: UNet that takes the training steps; compiled if `recipe.compile` is set.
+        optimizer: Optimiser of `parameters`, prepared by accelerate.
         ema: Moving averages of the weights (`EMAModel` of diffusers); None if `recipe.ema_decay` is 0.
     """
 
