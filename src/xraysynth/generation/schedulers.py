@@ -1,7 +1,7 @@
 """Builds the noise schedulers of diffusion pipelines so that no option of theirs gets lost.
 
 The `from_config` of diffusers silently ignores options that a scheduler class does not know. A model
-that predicts velocity would then be sampled as if it predicted noise.
+that predicts velocity could then be sampled as if it predicted noise.
 """
 
 import inspect
