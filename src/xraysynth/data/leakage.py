@@ -190,7 +190,7 @@ def build_learning_record(manifest: Manifest) -> LearningRecord:
         is_synthetic, manifest, "a generator is fine-tuned on real images only, but got others"
     )
     return LearningRecord(
-        patients=sorted(set(_known_patient_keys(manifest)) - {""}),
+        patients=sorted(set(known_patient_keys(manifest)) - {""}),
         sha256=sorted(set(manifest.table["sha256"]) - {""}),
     )
 
@@ -224,7 +224,7 @@ def require_no_contamination(
         if record is None:
             continue
         rule = f"the generator of pool {name} was fine-tuned on val or test"
-        has_learned_patient = _is_in(_known_patient_keys(held_out), record.patients)
+        has_learned_patient = _is_in(known_patient_keys(held_out), record.patients)
         _require_none(has_learned_patient, held_out, f"{rule} patients")
         is_learned_image = _is_in(held_out.table["sha256"], record.sha256)
         _require_none(is_learned_image, held_out, f"{rule} images")
@@ -261,7 +261,7 @@ def _format_pairs(first: pd.Series, second: pd.Series) -> str:
     return format_some(map("{} ~ {}".format, first, second))
 
 
-def _known_patient_keys(manifest: Manifest) -> pd.Series:
+def known_patient_keys(manifest: Manifest) -> pd.Series:
     """The key of each image's patient, "" where the patient is unknown."""
     has_patient = manifest.table["patient_id"] != ""
     return patient_keys(manifest.table).where(has_patient, "")

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.leakage import _known_patient_keys
+from xraysynth.data.leakage import known_patient_keys
 from xraysynth.errors import ConfigError, PoolError, format_some
 from xraysynth.manifest import Manifest
 from xraysynth.seeds import derive_seed
@@ -176,7 +176,7 @@ def _match_sizes(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
     """
     table, cell = real.table, ["split", "label"]
     surplus = table.groupby(cell).size() - smaller.table.groupby(cell).size()
-    patient_order = _derive_seeds(_known_patient_keys(real), seed, "size_matched")
+    patient_order = _derive_seeds(known_patient_keys(real), seed, "size_matched")
     image_order = _derive_seeds(table["image_id"], seed, "size_matched")
     ordered = table[cell].assign(patient_order=patient_order, image_order=image_order)
     ordered = ordered.sort_values(["patient_order", "image_order"])
