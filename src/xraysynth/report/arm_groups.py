@@ -71,6 +71,7 @@ def sort_arms(arms: Sequence[Arm]) -> list[Arm]:
     generators = list(dict.fromkeys(arm.generator for arm in arms))
 
     def position(arm: Arm) -> tuple[int, str, float, bool, int, bool, str, float]:
+        """Returns the key to sort an arm by."""
         return (
             groups.index(group_key(arm)),
             arm.control,
@@ -86,7 +87,12 @@ def sort_arms(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def confusion_matrix(arm: Arm, classes: Sequence[str]) -> np.ndarray:
-    """Returns test images by true (row) and most probable class (column), `(C, C)`, summed over seeds."""
+    """Returns test images by true (row) and most probable class (column), `(C, C)`, summed over seeds.
+
+    Args:
+        arm: The arm, with one table of predictions per seed.
+        classes: The classes in the order of rows and columns.
+    """
     probability_columns = [f"p_{name}" for name in classes]
     counts = np.zeros((len(classes), len(classes)), np.int64)
     for table in arm.predictions:

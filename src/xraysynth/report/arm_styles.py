@@ -57,12 +57,22 @@ def arm_style(arm: Arm, generators: Sequence[str]) -> LineStyle:
 
 
 def legend_style(generator: str, generators: Sequence[str]) -> str:
-    """Returns a solid line in a generator's colour as CSS of an SVG path, for a legend."""
+    """Returns a solid line in a generator's colour as CSS of an SVG path, for a legend.
+
+    Args:
+        generator: The generator.
+        generators: All generators of the page, whose order gives their colours.
+    """
     return LineStyle(generator_colour(generator, generators), 2.4, None).svg_style
 
 
 def generator_colour(generator: str, generators: Sequence[str]) -> str:
-    """Returns the stand-in colour of a generator; colours repeat after the last of `SERIES_COLOURS`."""
+    """Returns the stand-in colour of a generator; colours repeat after the last of `SERIES_COLOURS`.
+
+    Args:
+        generator: The generator.
+        generators: All generators of the page, whose order gives their colours.
+    """
     return SERIES_COLOURS[list(generators).index(generator) % len(SERIES_COLOURS)]
 
 

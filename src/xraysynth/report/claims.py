@@ -23,7 +23,12 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence about one comparison, without a full stop, and the word to style it by."""
+    """A sentence about one comparison, and a word that sums it up.
+
+    Attributes:
+        word: The word, by which a page styles the sentence and results count verdicts.
+        sentence: The sentence, without a full stop.
+    """
 
     word: str
     sentence: str

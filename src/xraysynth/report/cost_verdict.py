@@ -39,12 +39,14 @@ def _choose_unit(costs: Sequence[ArmCost]) -> Unit:
     """Returns the preferred unit in which the costs of most arms are known."""
 
     def count_priced(unit: Unit) -> int:
+        """Returns the number of arms whose cost is known in a unit."""
         return sum(cost.all_images[unit].value is not None for cost in costs)
 
     return max(_PREFERRED_UNITS, key=count_priced)
 
 
 def _describe_cheapest(costs: Sequence[ArmCost], unit: Unit) -> str:
+    """Returns a sentence on the arm whose synthetic images are the cheapest in all."""
     cheapest = min(costs, key=lambda cost: cost.all_images[unit].value or 0.0)
     arm = cheapest.arm
     all_images = format_quantity(cheapest.all_images[unit].value, unit)

@@ -48,14 +48,27 @@ class Quantity:
     def from_value(
         cls, value: Any, unit: str, *, how: str = "measured", **options: Any
     ) -> "Quantity":
-        """Returns a number from a record, or "not measured" if it is missing or not finite."""
+        """Returns a number from a record, or "not measured" if it is missing or not finite.
+
+        Args:
+            value: The number in a record, which may be None or NaN.
+            unit: Its unit.
+            how: "measured" or "estimated".
+            **options: Further fields of the quantity.
+        """
         if not is_finite(value):
             return cls(text=NOT_MEASURED)
         return cls(float(value), unit=unit, how=how, **options)
 
     @classmethod
     def from_interval(cls, interval: Interval | None, unit: str, *, note: str = "") -> "Quantity":
-        """Returns a measured number with its interval, or "not measured"."""
+        """Returns a measured number with its interval, or "not measured".
+
+        Args:
+            interval: The number with its interval; None where it was not measured.
+            unit: Its unit.
+            note: What it was measured on.
+        """
         if interval is None or not is_finite(interval.value):
             return cls(text=NOT_MEASURED)
         return cls(
@@ -63,7 +76,12 @@ class Quantity:
         )
 
     def scale_by(self, factor: float, **changes: Any) -> "Quantity":
-        """Returns the number and its interval times a factor; words stay as they are."""
+        """Returns the number and its interval times a factor; words stay as they are.
+
+        Args:
+            factor: The factor.
+            **changes: Fields that get another value, such as the unit.
+        """
         if self.value is None:
             return self
         low = None if self.low is None else self.low * factor
@@ -154,6 +172,7 @@ def _finetuning_ledger(pool: PoolResults) -> Ledger:
 
 
 def _energy_provenance(pool: PoolResults) -> str:
+    """Returns whether the energy of a pool was "measured" or "estimated"."""
     method = str(pool.ledger.energy_method or "")
     return "estimated" if method.startswith("estimated") else "measured"
 
@@ -178,6 +197,7 @@ def _dollar_cost(pool: PoolResults, seconds: PoolCost, usd_per_hour: float | Non
 
 
 def _service_cost(ledger: Ledger, paid_usd: float) -> PoolCost:
+    """Returns the price that a service reported with its answers, per image."""
     images, possible_usd = int(ledger.images or 0), float(ledger.possible_usd or 0)
     note = ""
     if possible_usd:
@@ -262,6 +282,7 @@ def arm_costs(content: Content) -> list[ArmCost]:
 
 
 def _arm_cost(arm: Arm, costs_by_unit: Mapping[Unit, PoolCost]) -> ArmCost:
+    """Returns the gain of an arm and the cost of its synthetic images in every unit."""
     gain = arm.gains_over_real[findings.PRIMARY_METRIC]
     word = verdicts.classify_difference(gain, p_holm=arm.p_holm)
     per_thousand: dict[Unit, Quantity] = {}

@@ -133,6 +133,7 @@ def _label_modes(axes: Any, ends: Sequence[LineEnd]) -> None:
 
 
 def _seed_scores(arm: Arm, metric: str) -> list[float]:
+    """Returns a score of every seed that has it."""
     return [scores[metric] for scores in arm.scores_by_seed if metric in scores]
 
 
@@ -195,6 +196,7 @@ def draw_learning_curve(
 
 
 def _is_hybrid(arm: Arm) -> bool:
+    """Returns whether an arm mixes real and synthetic images and is no control."""
     return 0 < arm.synthetic_fraction < 1 and not arm.control and not arm.left_out_source
 
 
@@ -262,6 +264,10 @@ def mean_precision_curve(arm: Arm, label: str) -> np.ndarray | None:
     """Returns the precision `(100,)` at recall 0.01, 0.02, … 1, mean over seeds.
 
     The result is None if no test image is of the class.
+
+    Args:
+        arm: The arm, with one table of predictions per seed.
+        label: The class.
     """
     curves = []
     for table in arm.predictions:

@@ -77,6 +77,7 @@ def _build_finding(
     pool: PoolResults | None,
     image_verdicts: Sequence[TitledVerdict],
 ) -> Finding:
+    """Returns the verdicts on one generator, the first on its best hybrid arm or else synthetic only."""
     hybrids, synthetic_only = arms_of_generator(arms, generator)
     candidates = hybrids or synthetic_only
     if not candidates:
@@ -108,6 +109,10 @@ def arms_of_generator(arms: Sequence[Arm], generator: str) -> tuple[list[Arm], l
     """Returns the hybrid and the synthetic-only arms of a generator, without controls.
 
     Arms with a fraction of the real images count only where there are no others.
+
+    Args:
+        arms: The arms in the order of the page.
+        generator: Name of the generator.
     """
     candidates = []
     for arm in arms:
@@ -130,7 +135,12 @@ def gain_over_real(arm: Arm) -> float:
 
 
 def arm_utility(arms: Sequence[Arm], arm: Arm) -> Verdict:
-    """Returns whether an arm is better than real only and than its controls."""
+    """Returns whether an arm is better than real only and than its controls.
+
+    Args:
+        arms: All arms, among which the duplicate control is found.
+        arm: The arm.
+    """
     duplicate = _duplicate_control(arms, arm)
     return verdicts.utility(
         arm=arm.name,
@@ -206,6 +216,7 @@ def _image_verdicts(
 
 
 def _distance_verdict(pool: PoolResults, kernel: Measure, p_holm: float | None) -> Verdict:
+    """Returns the verdict on the distance from real images, decided by the kernel distance."""
     frechet = first_measure(pool, FRECHET_PREFIXES)
     return verdicts.image_distance(
         _distance_with_baseline(kernel),
@@ -220,6 +231,7 @@ def _distance_with_baseline(row: Measure) -> verdicts.Distance:
 
 
 def _fidelity_verdict(pool: PoolResults) -> Verdict:
+    """Returns the verdict on label fidelity, with chance among the classes that have images."""
     fidelity = overall_fidelity(pool)
     classes = [row.label for row in pool.label_fidelity if row.label and row.n > 0]
     return verdicts.label_fidelity(
@@ -230,7 +242,12 @@ def _fidelity_verdict(pool: PoolResults) -> Verdict:
 
 
 def first_measure(pool: PoolResults, prefixes: tuple[str, ...]) -> Measure | None:
-    """Returns the first measure of all classes together whose name begins with one of `prefixes`."""
+    """Returns the first measure of all classes together whose name begins with one of `prefixes`.
+
+    Args:
+        pool: The generator's images and measures.
+        prefixes: How the name of the measure may begin.
+    """
     for row in pool.measures:
         if not row.label and row.metric.startswith(prefixes):
             return row

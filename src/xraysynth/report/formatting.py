@@ -10,7 +10,12 @@ MINUS, UNKNOWN_TEXT = "\u2212", "\u2013"
 
 
 def format_number(value: Any, digits: int = 3) -> str:
-    """Returns a number with `digits` decimals and a true minus sign; a dash if it is not known."""
+    """Returns a number with `digits` decimals and a true minus sign; a dash if it is not known.
+
+    Args:
+        value: The number; None, NaN and pandas' NA are not known.
+        digits: Number of decimals.
+    """
     if not is_finite(value):
         return UNKNOWN_TEXT
     text = f"{float(value):.{digits}f}"
@@ -73,7 +78,12 @@ def format_dollars(value: float) -> str:
 
 
 def format_significant(value: float, figures: int = 3) -> str:
-    """Returns a number with at least `figures` significant figures and no exponent: 1,234, 12.3, 0.00123."""
+    """Returns a number with at least `figures` significant figures and no exponent: 1,234, 12.3, 0.00123.
+
+    Args:
+        value: The number.
+        figures: Least number of significant figures.
+    """
     if not value:
         return "0"
     digits = max(0, figures - 1 - math.floor(math.log10(abs(value))))
@@ -108,7 +118,12 @@ def format_count(amount: int, noun: str) -> str:
 
 
 def format_distance(value: Any, scale: Any) -> str:
-    """Returns a distance with as many decimals as suit the size of `scale`."""
+    """Returns a distance with as many decimals as suit the size of `scale`.
+
+    Args:
+        value: The distance, or an end of its interval.
+        scale: The distance that decides the number of decimals.
+    """
     magnitude = abs(float(scale)) if is_finite(scale) else 1.0
     return format_number(value, 1 if magnitude >= 10 else 3 if magnitude >= 0.1 else 5)
 

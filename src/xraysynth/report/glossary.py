@@ -78,5 +78,5 @@ class PageTerms:
 
     @property
     def mentioned_terms(self) -> list[Term]:
-        """The terms mentioned_terms so far, in the order of the glossary."""
+        """The terms mentioned so far, in the order of the glossary."""
         return [term for term in load_glossary().values() if term.term in self._names]

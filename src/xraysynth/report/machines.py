@@ -90,7 +90,12 @@ def measured_performance(pool: PoolResults) -> QuantitiesByName:
 
 
 def expected_performance(pool: PoolResults, profile: MachineProfile) -> QuantitiesByName:
-    """Returns what is known of a generator's speed and memory on a machine of a profile."""
+    """Returns what is known of a generator's speed and memory on a machine of a profile.
+
+    Args:
+        pool: The generator's ledgers and card.
+        profile: The kind of machine.
+    """
     if pool.card.access in (*SERVICES, ARCHIVE):
         return _performance_elsewhere(pool)
     ledger = pool.ledger
@@ -151,6 +156,10 @@ def fits_in_memory(ledger: Ledger, profile: MachineProfile) -> Quantity:
     Measured on such a machine, its peak memory decides. Otherwise, weights that are too large in half
     precision do not fit, and a peak that was measured elsewhere decides with a margin. The peak of a
     CPU is that of the whole process, which is more than a GPU would have to hold.
+
+    Args:
+        ledger: What was measured, and the model's parameters.
+        profile: The kind of machine.
     """
     needed_mb, note = _required_memory_mb(ledger, profile)
     weights_mb = _half_precision_weights_mb(ledger)
@@ -185,5 +194,6 @@ def _required_memory_mb(ledger: Ledger, profile: MachineProfile) -> tuple[float 
 
 
 def _half_precision_weights_mb(ledger: Ledger) -> float:
+    """Returns the size of the model's weights in half precision."""
     parameters = ledger.parameters
     return float(parameters or 0) * BYTES_PER_PARAMETER["float16"] / 1e6

@@ -27,7 +27,12 @@ Point = tuple[float, float]
 
 
 def plottable_costs(costs: Sequence[ArmCost], unit: Unit) -> list[ArmCost]:
-    """Returns the arms with a finite gain and a cost above 0, which the logarithmic axis can show."""
+    """Returns the arms with a finite gain and a cost above 0, which the logarithmic axis can show.
+
+    Args:
+        costs: The arms with their gains and costs.
+        unit: The unit of the cost.
+    """
     plottable = []
     for cost in costs:
         if math.isfinite(cost.gain.value) and (cost.per_thousand[unit].value or 0) > 0:
@@ -52,6 +57,7 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
 
 
 def _is_beaten(point: Point, points: Sequence[Point]) -> bool:
+    """Returns whether another point costs no more and gains no less."""
     cost, gain = point
     return any(c <= cost and g >= gain and (c, g) != point for c, g in points)
 
@@ -104,13 +110,14 @@ def _shift_apart(costs: Sequence[ArmCost], points: Sequence[Point]) -> list[Poin
 
 
 def _set_limits(axes: Any, costs: Sequence[ArmCost], points: Sequence[Point]) -> None:
+    """Sets the axes to hold every interval, 0 and every cost, with round ticks."""
     gains = [0.0]
     for cost in costs:
         gains += filter(math.isfinite, [cost.gain.low, cost.gain.high])
     padding = 0.06 * max(0.02, max(gains) - min(gains))
     axes.set_ylim(min(gains) - padding, max(gains) + padding)
-    x = [cost for cost, _ in points]
-    axes.set_xlim(min(x) / 1.6, max(x) * 2)
+    lowest, highest = min(points)[0], max(points)[0]
+    axes.set_xlim(lowest / 1.6, highest * 2)
     ticks = _log_ticks(*axes.get_xlim())
     axes.set_xticks(ticks, [format_significant(tick, 1) for tick in ticks])
     axes.minorticks_off()

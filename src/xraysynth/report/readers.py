@@ -86,6 +86,7 @@ def _headline(generator: str, difference: ReadingResult) -> str:
 
 
 def _format_share(result: ReadingResult) -> str:
+    """Returns a fraction as a percentage with its interval, where it has one."""
     value = format_percent(result.value)
     if not is_finite(result.low):
         return value
@@ -109,6 +110,7 @@ def format_points(value: float) -> str:
 
 
 def _format_adjusted_p(result: ReadingResult) -> str:
+    """Returns the adjusted p-value in brackets; empty where there is none."""
     if not is_finite(result.p_holm):
         return ""
     return f" ({format_p_value(result.p_holm)}, adjusted over generators)"

@@ -13,6 +13,11 @@ NAN = float("nan")
 MISSING_INTERVAL = Interval(NAN, NAN, NAN, 0)
 
 
+def _field_names(row_class: type) -> list[str]:
+    """Returns the names of a dataclass's fields, which are the columns of a table."""
+    return [item.name for item in fields(row_class)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
     """One score of an arm: the mean over seeds with its interval, or that of one seed.
@@ -67,7 +72,7 @@ class ResultRow:
     synthetic_fraction: float
 
 
-RESULT_COLUMNS = [item.name for item in fields(ResultRow)]
+RESULT_COLUMNS = _field_names(ResultRow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,7 @@ FORMER_COLUMNS = {
 }
 """Columns of measures.csv that have another name now; the former ones go in the next version."""
 
-_MEASURE_FIELDS = [item.name for item in fields(MeasureRow)]
+_MEASURE_FIELDS = _field_names(MeasureRow)
 _N = _MEASURE_FIELDS.index("n") + 1
 MEASURE_COLUMNS = [*_MEASURE_FIELDS[:_N], *FORMER_COLUMNS, *_MEASURE_FIELDS[_N:]]
 

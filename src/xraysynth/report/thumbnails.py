@@ -43,6 +43,11 @@ def thumbnail_grid(manifest: Manifest, label: str, *, group_name: str) -> list[T
     """Returns the first `GRID_SIZE` images of a class in the order of their SHA-256.
 
     The order cannot be chosen, so the images are not selected by their looks.
+
+    Args:
+        manifest: The images.
+        label: The class.
+        group_name: What the images are called in the words for screen readers, such as "real".
     """
     rows = manifest.where(manifest.table["label"] == label)
     files = [str(file) for file in rows.files]
@@ -93,6 +98,7 @@ def closest_pairs(pool: PoolResults | Evaluation) -> list[ThumbnailPair]:
 
 
 def _thumbnail_pair(closest: ClosestPair, rank: int, generator: str) -> ThumbnailPair:
+    """Returns one pair with its distance in units of the threshold."""
     synthetic = Thumbnail(_encode_thumbnail(closest.synthetic), f"{generator}, pair {rank}", "")
     nearest = f"training image nearest to {generator}, pair {rank}"
     relative = closest.distance / closest.threshold if closest.threshold > 0 else None

@@ -43,7 +43,12 @@ QuantitiesByTitle = dict[str, Quantity]
 
 
 def utility_column(content: Content, pool: PoolResults) -> QuantitiesByTitle:
-    """Returns gains, distance, label fidelity, memorisation and the usable fraction of a generator."""
+    """Returns gains, distance, label fidelity, memorisation and the usable fraction of a generator.
+
+    Args:
+        content: The content of the page, with all arms.
+        pool: The generator's images and measures.
+    """
     arms = arm_groups.sort_arms(content.arms)
     hybrids, synthetic_only = findings.arms_of_generator(arms, pool.generator)
     distance = findings.first_measure(pool, findings.FRECHET_PREFIXES)
@@ -75,6 +80,7 @@ def _best_gain(arms: Sequence[Arm]) -> Quantity:
 
 
 def _fidelity_quantity(pool: PoolResults, classes: int) -> Quantity:
+    """Returns the label fidelity, with chance and real images as a note."""
     fidelity = findings.overall_fidelity(pool)
     if fidelity is None:
         return Quantity(text=NOT_MEASURED)
@@ -85,6 +91,7 @@ def _fidelity_quantity(pool: PoolResults, classes: int) -> Quantity:
 
 
 def _memorised_fraction(pool: PoolResults) -> Quantity:
+    """Returns the fraction of images with a memorisation flag, or why it cannot be assessed."""
     if pool.not_assessable_reason:
         reason = pool.not_assessable_reason.removesuffix(": not assessable")
         return Quantity(text="not assessable", note=reason)
@@ -107,7 +114,12 @@ def _refusal_rate(pool: PoolResults) -> Quantity:
 
 
 def cost_column(content: Content, pool: PoolResults) -> QuantitiesByTitle:
-    """Returns the costs of 1,000 images, of the fine-tuning and of one usable image, in each unit."""
+    """Returns the costs of 1,000 images, of the fine-tuning and of one usable image, in each unit.
+
+    Args:
+        content: The content of the page, with all pools and the price of a machine hour.
+        pool: The generator's images and ledger.
+    """
     pool_costs = costs.compute_costs(pool, content.machine_usd_per_hour)
     usable = costs.usable_share(pool)
     sharing = ", ".join(_generators_sharing_weights(content, pool))
@@ -137,7 +149,12 @@ def _generators_sharing_weights(content: Content, pool: PoolResults) -> list[str
 
 
 def ledger_column(pool: PoolResults, usd_per_hour: float | None) -> QuantitiesByTitle:
-    """Returns answers by outcome, requests, and the cost of 1,000 images without the fine-tuning."""
+    """Returns answers by outcome, requests, and the cost of 1,000 images without the fine-tuning.
+
+    Args:
+        pool: The generator's images and ledger.
+        usd_per_hour: Price of a machine hour; None if it was not set.
+    """
     ledger = pool.ledger
     possible_usd = ledger.possible_usd or None
     rows = {
@@ -156,6 +173,7 @@ def ledger_column(pool: PoolResults, usd_per_hour: float | None) -> QuantitiesBy
 
 
 def _count_outcomes(pool: PoolResults) -> str:
+    """Returns the number of requests by outcome: "400 images, 3 refused"."""
     counts = []
     for outcome, count in pool.outcomes.items():
         counts.append(f"{count} {OUTCOME_TITLES.get(outcome, outcome)}")
@@ -163,6 +181,7 @@ def _count_outcomes(pool: PoolResults) -> str:
 
 
 def _finetuning_quantities(finetuning: FineTuning | None) -> QuantitiesByTitle:
+    """Returns steps and peak memory of the fine-tuning; without one they do not apply."""
     if finetuning is None:
         not_applicable = Quantity(text=NOT_APPLICABLE)
         return dict.fromkeys(["fine-tuning, steps", "fine-tuning, peak memory"], not_applicable)

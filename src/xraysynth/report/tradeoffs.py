@@ -118,6 +118,7 @@ def tradeoffs_table(content: Content) -> pd.DataFrame:
 
 
 def _generator_rows(content: Content) -> Iterator[TradeoffRow]:
+    """Yields every number that belongs to a generator's images."""
     for group in (*compare_generators(content), *ledger_details(content)):
         for title, cells in group.rows:
             yield from _rows_by_generator(content, title, cells)
@@ -129,11 +130,13 @@ def _generator_rows(content: Content) -> Iterator[TradeoffRow]:
 def _rows_by_generator(
     content: Content, title: str, quantities: Sequence[Quantity]
 ) -> Iterator[TradeoffRow]:
+    """Yields the numbers of one row of a comparison, generator by generator."""
     for pool, quantity in zip(content.pools, quantities, strict=True):
         yield from _quantity_rows(quantity, title, pool.generator)
 
 
 def _arm_rows(content: Content) -> Iterator[TradeoffRow]:
+    """Yields gains and costs of the arms."""
     for cost in costs.arm_costs(content):
         generator, arm = cost.arm.generator, cost.arm.name
         yield from _quantity_rows(cost.gain_quantity, "macro-F1 over real only", generator, arm)

@@ -109,12 +109,19 @@ def utility(
 
 
 def permuted_control(arm: str, over_permuted: Interval, p_permuted: float | None) -> Verdict:
-    """Returns whether an arm is better than with permuted labels, as a sentence of its own."""
+    """Returns whether an arm is better than with permuted labels, as a sentence of its own.
+
+    Args:
+        arm: Name of the arm.
+        over_permuted: The arm minus itself with permuted labels.
+        p_permuted: p-value of the difference, adjusted after Holm.
+    """
     word = classify_difference(over_permuted, p_holm=p_permuted)
     return Verdict(word, f"{arm}: {_claim_sentence('permuted', over_permuted, p_permuted)}")
 
 
 def _has_bounds(difference: Interval | None) -> TypeGuard[Interval]:
+    """Returns whether a difference was computed and has a finite interval."""
     return difference is not None and is_finite(difference.low) and is_finite(difference.high)
 
 
@@ -136,7 +143,13 @@ def _claim_sentence(
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance of synthetic from real images beside its real-vs-real baseline."""
+    """A distance of synthetic from real images beside its real-vs-real baseline.
+
+    Attributes:
+        metric: Name of the distance, such as "KD(classifier)".
+        value: Distance of synthetic from real images, with N.
+        baseline: Distance of real from real images at the same N.
+    """
 
     metric: str
     value: Interval
@@ -175,6 +188,7 @@ def image_distance(
 
 
 def _classify_distance(kernel: Distance, p_holm: float | None) -> str:
+    """Returns the word for a kernel distance, by its adjusted p-value and its excess over the baseline."""
     excess = kernel.value.value - kernel.baseline.value
     if not is_finite(excess) or p_holm is None or not is_finite(p_holm):
         return NOT_COMPARED
@@ -267,6 +281,7 @@ def real_data_equivalent(estimate: RealDataEquivalent | Interval | None) -> Verd
 
 
 def _format_equivalent(estimate: RealDataEquivalent | Interval) -> str:
+    """Returns an equivalent with its interval, or the end of it that is known."""
     value, low, high = (
         format_number(number, 1) for number in (estimate.value, estimate.low, estimate.high)
     )
@@ -283,7 +298,12 @@ def format_difference(difference: Interval) -> str:
 
 
 def format_fraction(interval: Interval, *, digits: int = 0) -> str:
-    """Returns a fraction as a percentage with its interval: "81% [77, 85]"."""
+    """Returns a fraction as a percentage with its interval: "81% [77, 85]".
+
+    Args:
+        interval: The fraction with its interval, in [0, 1].
+        digits: Number of decimals of the percentage.
+    """
     value = format_number(100 * interval.value, digits)
     low = format_number(100 * interval.low, digits)
     high = format_number(100 * interval.high, digits)

@@ -39,7 +39,14 @@ class AppearanceRow:
 
 @dataclass(frozen=True)
 class DiversityCell:
-    """Mean similarity of pairs of synthetic images of one class, beside that of real pairs."""
+    """Mean similarity of pairs of synthetic images of one class, beside that of real pairs.
+
+    Attributes:
+        value: Mean over pairs.
+        interval: Its 95 % interval.
+        real: Mean over pairs of real images.
+        pairs: Number of pairs.
+    """
 
     value: str
     interval: str
@@ -49,7 +56,14 @@ class DiversityCell:
 
 @dataclass(frozen=True)
 class DiversityRow:
-    """One metric of one generator's images; a class without a number has None."""
+    """One metric of one generator's images; a class without a number has None.
+
+    Attributes:
+        generator: Name of the generator.
+        is_measured: Whether there are numbers.
+        metric: Name of the similarity.
+        cells: One cell per class.
+    """
 
     generator: Markup
     is_measured: bool = False
@@ -83,7 +97,13 @@ class AppearanceSection:
 def appearance_section(
     pools: Pools, classes: Sequence[str], *, is_from_study: bool
 ) -> AppearanceSection:
-    """Returns the appearance and diversity of the images of some pools."""
+    """Returns the appearance and diversity of the images of some pools.
+
+    Args:
+        pools: The generators' images.
+        classes: The classes in order.
+        is_from_study: Whether a study's generators made the images.
+    """
     appearance_rows: list[AppearanceRow] = []
     diversity_rows: list[DiversityRow] = []
     for pool in pools:
@@ -132,6 +152,7 @@ def _diversity_rows(pool: PoolResults | Evaluation, classes: Sequence[str]) -> l
 
 
 def _diversity_cell(row: Diversity | None) -> DiversityCell | None:
+    """Returns the similarity of one class; None where it was not measured."""
     if row is None:
         return None
     interval = format_bounds(row.low, row.high)

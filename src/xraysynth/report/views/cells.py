@@ -82,7 +82,13 @@ class Cell:
 
 
 def score_cell(interval: Interval | None, *, with_sign: bool = False, note: str = "") -> Cell:
-    """Returns the cell of a score or, `with_sign`, of a difference; a dash where it is not known."""
+    """Returns the cell of a score or, `with_sign`, of a difference; a dash where it is not known.
+
+    Args:
+        interval: The score with its interval; None where it is not known.
+        with_sign: Whether it is a difference, which has a sign.
+        note: A note below the interval.
+    """
     if interval is None or not is_finite(interval.value):
         return Cell()
     return raw_score_cell(interval, with_sign, note)
@@ -106,7 +112,13 @@ def format_percent_bounds(low: float | None, high: float | None) -> str:
 
 @dataclass(frozen=True)
 class ArmLabel:
-    """The name of an arm, as plain text and with places where a line may break."""
+    """The name of an arm, as plain text and with places where a line may break.
+
+    Attributes:
+        name: The name as plain text.
+        breakable_name: The name as HTML with places where a line may break.
+        is_control: Whether the arm is a control.
+    """
 
     name: str
     breakable_name: Markup
@@ -120,7 +132,13 @@ def arm_label(arm: Arm) -> ArmLabel:
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """A number of images and its fraction of the row, for the style sheet and as a percentage."""
+    """A number of images and its fraction of the row, for the style sheet and as a percentage.
+
+    Attributes:
+        count: Number of images.
+        share: Fraction of the row, for the style sheet.
+        percent: The same fraction as a percentage.
+    """
 
     count: int
     share: str
@@ -144,7 +162,12 @@ class Matrix:
 
 
 def build_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matrix:
-    """Returns counts `(C, C)` with their fractions of the row; those of an empty row are 0."""
+    """Returns counts `(C, C)` with their fractions of the row; those of an empty row are 0.
+
+    Args:
+        labels: The classes in order.
+        counts: Number of images, `(C, C)`, by row and column.
+    """
     rows = []
     for label, row in zip(labels, counts, strict=True):
         row_total = sum(row)
@@ -153,5 +176,6 @@ def build_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Matr
 
 
 def _matrix_cell(count: int, row_total: int) -> MatrixCell:
+    """Returns a count with its fraction of the row."""
     share = count / row_total if row_total else 0.0
     return MatrixCell(count, str(round(share, 3)), format_percent(share))

@@ -16,7 +16,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class CountCell:
-    """A number of images; `patients` is empty where patients were not counted."""
+    """A number of images.
+
+    Attributes:
+        images: Number of images.
+        patients: Number of their patients; empty where patients were not counted.
+    """
 
     images: int = 0
     patients: str = ""
@@ -40,7 +45,14 @@ class CountTable:
 
 @dataclass(frozen=True)
 class SourceConfoundingRow:
-    """How well the source alone predicts one class."""
+    """How well the source alone predicts one class.
+
+    Attributes:
+        class_name: The class.
+        accuracy: Accuracy of the best prediction from the source.
+        balanced_accuracy: Balanced accuracy of that prediction.
+        chance_threshold: Balanced accuracy that 1 % of cohorts with permuted labels exceed.
+    """
 
     class_name: str
     accuracy: str
@@ -87,7 +99,13 @@ class ShortcutTable:
 
 @dataclass(frozen=True)
 class LeftOutRow:
-    """Scores on the test images of one source of training without it, on a size-matched set, and on all."""
+    """Scores on the test images of one source of training without it, on a size-matched set, and on all.
+
+    Attributes:
+        source: The left-out source.
+        n: Number of its test images.
+        cells: Scores and differences, in the order of the columns.
+    """
 
     source: str
     n: str
@@ -150,6 +168,7 @@ def cohort_section(content: Content) -> CohortSection:
 
 
 def _duplicate_facts(audit: CohortAudit) -> list[Fact]:
+    """Returns the numbers of duplicates."""
     across_sources = str(audit.near_duplicates_across_sources)
     return [
         Fact("Exact duplicates", str(audit.exact_duplicates)),
@@ -182,8 +201,8 @@ def _count_table(
     names: dict[str, None] = {}
     for row in cells.values():
         names |= dict.fromkeys(row)
-    columns = [name for name in order if name in names]
-    columns += [name for name in names if name not in order]
+    ranks = {name: rank for rank, name in enumerate(order)}
+    columns = sorted(names, key=lambda name: ranks.get(name, len(order)))
     rows = []
     for name, row in cells.items():
         rows.append(CountRow(name, [row.get(column, CountCell()) for column in columns]))
@@ -193,6 +212,7 @@ def _count_table(
 def _source_confounding_table(
     results: Sequence[SourceConfounding],
 ) -> SourceConfoundingTable | None:
+    """Returns how well the source predicts each class; None without results."""
     if not results:
         return None
     rows = []
@@ -210,6 +230,7 @@ def _source_confounding_table(
 
 
 def _shortcut_row(row: Shortcut) -> ShortcutRow:
+    """Returns one shortcut probe as text."""
     return ShortcutRow(
         target=row.target,
         view=row.view,
@@ -221,6 +242,7 @@ def _shortcut_row(row: Shortcut) -> ShortcutRow:
 
 
 def _left_out_table(sources: Sequence[LeftOutSource]) -> LeftOutTable | None:
+    """Returns one row per left-out source; None without such sources."""
     if not sources:
         return None
     names = ("source", "N", "left out", "size-matched", "left out − size-matched")
@@ -231,6 +253,7 @@ def _left_out_table(sources: Sequence[LeftOutSource]) -> LeftOutTable | None:
 
 
 def _left_out_cells(source: LeftOutSource) -> list[Cell]:
+    """Returns the scores and differences of one left-out source, in the order of the columns."""
     return [
         score_cell(source.outside),
         score_cell(source.matched),

@@ -28,7 +28,12 @@ class ArmMatrix:
 
 @dataclass(frozen=True)
 class ConfusionSection:
-    """Matrices of the main arms, and those of all other arms, which the page folds away."""
+    """The confusion matrices of all arms.
+
+    Attributes:
+        main_arms: Matrices of the main arms.
+        other_arms: Matrices of all other arms, which the page folds away.
+    """
 
     main_arms: Sequence[ArmMatrix]
     other_arms: Sequence[ArmMatrix]
@@ -52,6 +57,7 @@ def confusion_section(arms: Sequence[Arm], classes: Sequence[str]) -> ConfusionS
 
 
 def _arm_matrix(arm: Arm, classes: Sequence[str]) -> ArmMatrix:
+    """Returns the confusion matrix of one arm."""
     return ArmMatrix(
         name=arm.name,
         images=arm_groups.count_test_images(arm),

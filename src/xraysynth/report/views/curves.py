@@ -108,6 +108,7 @@ def curves_section(
 
 
 def _generator_legend(generators: Sequence[str]) -> list[LegendEntry]:
+    """Returns the colour of each generator."""
     entries = []
     for name in generators:
         entries.append(LegendEntry(name, arm_styles.legend_style(name, generators)))
@@ -115,6 +116,7 @@ def _generator_legend(generators: Sequence[str]) -> list[LegendEntry]:
 
 
 def _arm_legend(arms: Sequence[Arm], generators: Sequence[str]) -> list[LegendEntry]:
+    """Returns the line of each arm."""
     entries = []
     for arm in arms:
         style = arm_styles.arm_style(arm, generators)
@@ -137,6 +139,7 @@ def _fraction_panels(arms: Sequence[Arm], generators: Sequence[str]) -> list[Pan
 
 
 def _learning_curve_svg(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
+    """Returns the learning curve; empty with fewer than two numbers of real images."""
     if len(figures.learning_curve_arms(arms)) < 2:
         return ""
     svg = figures.draw_learning_curve(arms, generators, PRIMARY_METRIC, PRIMARY_METRIC_NAME)
@@ -146,6 +149,7 @@ def _learning_curve_svg(arms: Sequence[Arm], generators: Sequence[str]) -> Marku
 def _precision_recall_panels(
     arms: Sequence[Arm], classes: Sequence[str], generators: Sequence[str]
 ) -> list[Panel]:
+    """Returns a panel for each class, with the arms that have predictions."""
     tested = [arm for arm in arms if arm.predictions]
     if not tested:
         return []
@@ -157,6 +161,7 @@ def _precision_recall_panels(
 
 
 def _equivalent_row(row: ArmEquivalent) -> EquivalentRow:
+    """Returns the real-data equivalent of one arm as text."""
     estimate = row.equivalent
     low, high = format_signed_or_infinite(estimate.low), format_signed_or_infinite(estimate.high)
     return EquivalentRow(

@@ -16,7 +16,13 @@ CONTROL_DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class ReferenceArm:
-    """The arm that others are compared with, and what it was trained on."""
+    """The arm that others are compared with, and what it was trained on.
+
+    Attributes:
+        name: Name of the arm.
+        real_images: Number of its real training images.
+        synthetic_images: Number of its synthetic training images.
+    """
 
     name: str
     real_images: int
@@ -57,7 +63,13 @@ class DesignSection:
 def design_section(
     arms: Sequence[Arm], classes: Sequence[str], generators: Sequence[str]
 ) -> DesignSection:
-    """Returns everything in which the arms of a study differ."""
+    """Returns everything in which the arms of a study differ.
+
+    Args:
+        arms: The arms in the order of the page.
+        classes: The classes in order.
+        generators: The generators whose images are in some arm.
+    """
     synthetic_fractions = sorted({arm.synthetic_fraction for arm in arms})
     real_fractions = sorted({arm.real_fraction for arm in arms})
     seeds = _union_of_seeds(arms)
@@ -82,6 +94,7 @@ def design_section(
 
 
 def _union_of_seeds(arms: Sequence[Arm]) -> list[int]:
+    """Returns the seeds that some arm has finished, in order."""
     seeds: set[int] = set()
     for arm in arms:
         seeds.update(arm.seeds)
@@ -89,16 +102,19 @@ def _union_of_seeds(arms: Sequence[Arm]) -> list[int]:
 
 
 def _modes_of_hybrids(arms: Sequence[Arm]) -> list[str]:
+    """Returns the modes in which arms mix real and synthetic images."""
     modes = [arm.mode for arm in arms if arm.synthetic_fraction not in (0, 1)]
     return list(dict.fromkeys(modes))
 
 
 def _describe_controls(arms: Sequence[Arm]) -> list[str]:
+    """Returns a description of each kind of control that some arm is."""
     controls = dict.fromkeys(arm.control for arm in arms if arm.control)
     return [CONTROL_DESCRIPTIONS[control] for control in controls]
 
 
 def _external_test_sets(arms: Sequence[Arm]) -> list[str]:
+    """Returns the external test sets on which some arm was tested."""
     names: dict[str, None] = {}
     for arm in arms:
         names |= dict.fromkeys(arm.external)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xraysynth.evaluation.reader_study.reading import Reading
-from xraysynth.evaluation.reader_study.results import REAL, ReadingResult
+from xraysynth.evaluation.reader_study.results import REAL
 from xraysynth.report import readers
 from xraysynth.report.readers import ERROR_KINDS
 from xraysynth.report.views.cells import build_headings
@@ -24,7 +24,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class ErrorMap:
-    """The errors of one kind: the number of all marks, and the positions of those that are drawn."""
+    """The marked errors of one kind in one group of images.
+
+    Attributes:
+        title: The kind of error.
+        count: Number of all marks.
+        marks: Positions of the marks that are drawn.
+    """
 
     title: str
     count: int
@@ -41,7 +47,13 @@ class ErrorMaps:
 
 @dataclass(frozen=True)
 class ErrorsSection:
-    """Marked errors by kind, by class (None with a single class), and their positions."""
+    """The section on errors that readers marked.
+
+    Attributes:
+        by_kind: Errors per 100 images, by kind.
+        by_class: Errors per 100 images, by class; None with a single class.
+        maps: Positions of the marks, one group of images after the other.
+    """
 
     by_kind: GroupTable
     by_class: GroupTable | None
@@ -58,24 +70,23 @@ def errors_section(reading: Reading) -> ErrorsSection:
 
 
 def _errors_by_kind(reading: Reading) -> GroupTable:
+    """Returns the marked errors per 100 images by group and kind."""
     rows = []
     for group in reading.groups:
-        results = [reading.get(name, group) for name in ERROR_KINDS]
-        rows.append(_group_row(group, results))
+        cells = [value_cell(reading.get(name, group), digits=1) for name in ERROR_KINDS]
+        rows.append(GroupRow(group_heading(group), cells))
     return GroupTable(build_headings("", *ERROR_KINDS.values()), rows)
 
 
 def _errors_by_class(reading: Reading) -> GroupTable:
+    """Returns the marked errors of any kind per 100 images by group and class."""
     rows = []
     for group in reading.groups:
-        results = [reading.get("errors", group, label) for label in reading.classes]
-        rows.append(_group_row(group, results))
+        cells = []
+        for label in reading.classes:
+            cells.append(value_cell(reading.get("errors", group, label), digits=1))
+        rows.append(GroupRow(group_heading(group), cells))
     return GroupTable(build_headings("", *reading.classes), rows)
-
-
-def _group_row(group: str, results: Sequence[ReadingResult | None]) -> GroupRow:
-    cells = [value_cell(result, digits=1) for result in results]
-    return GroupRow(group_heading(group), cells)
 
 
 def _error_maps(reading: Reading, group: str) -> ErrorMaps:

@@ -24,7 +24,14 @@ TITLE_TERMS = {
 
 @dataclass(frozen=True)
 class TitledVerdict:
-    """A verdict under its title, which explains a `term` of the glossary."""
+    """A verdict under its title.
+
+    Attributes:
+        title: The title.
+        term: The glossary's term behind the title.
+        word: The word of the verdict.
+        sentence: The sentence of the verdict.
+    """
 
     title: str
     term: str
@@ -34,7 +41,16 @@ class TitledVerdict:
 
 @dataclass(frozen=True)
 class Headline:
-    """One generator's gain over real only, with its controls, its basis and verdicts on its images."""
+    """The findings on one generator.
+
+    Attributes:
+        generator: Name of the generator.
+        word: The word of the verdict on its gain.
+        gain: The verdict on its gain over real only.
+        controls: The verdicts on its controls; empty without controls.
+        basis: What these verdicts rest on.
+        facts: Verdicts on its images and its other arms.
+    """
 
     generator: str
     word: str
@@ -46,7 +62,13 @@ class Headline:
 
 @dataclass(frozen=True)
 class FindingsSection:
-    """The first screen; `cost_verdict` says which gain is cheapest, None where nothing was compared."""
+    """The first screen of the page.
+
+    Attributes:
+        headlines: The findings on each generator.
+        cost_verdict: The verdict on the cheapest gain; None where nothing was compared.
+        figure: The gains of the arms as SVG; empty where nothing was compared.
+    """
 
     headlines: Sequence[Headline]
     cost_verdict: Verdict | None
@@ -59,12 +81,20 @@ def findings_section(
     arms: Sequence[Arm],
     generators: Sequence[str],
 ) -> FindingsSection:
-    """Returns the findings, and the figure of the arms' gains over real only."""
+    """Returns the findings, and the figure of the arms' gains over real only.
+
+    Args:
+        findings: The findings on each generator.
+        cost_verdict: The verdict on the cheapest gain.
+        arms: The arms in the order of the page.
+        generators: All generators of the page, whose order gives their colours.
+    """
     headlines = list(map(_headline, findings))
     return FindingsSection(headlines, cost_verdict, _draw_gains(arms, generators))
 
 
 def _headline(finding: Finding) -> Headline:
+    """Splits the verdict on a generator's gain into its first sentence and those on the controls."""
     gain, _, controls = finding.utility.sentence.partition("; ")
     facts = []
     for title, verdict in finding.other_verdicts:
@@ -80,6 +110,7 @@ def _headline(finding: Finding) -> Headline:
 
 
 def _draw_gains(arms: Sequence[Arm], generators: Sequence[str]) -> Markup | str:
+    """Returns the gains over real only as SVG; empty where nothing was compared."""
     compared = [arm for arm in arms if _has_comparable_gain(arm)]
     if not compared:
         return ""

@@ -21,7 +21,13 @@ from xraysynth.report.views.cells import (
 
 @dataclass(frozen=True)
 class GainVerdict:
-    """The verdict on a difference to real only: a word, its CSS class, and whether there is a single seed."""
+    """The verdict on a difference to real only.
+
+    Attributes:
+        word: The word of the verdict.
+        style: Its CSS class; empty where no difference is shown.
+        is_single_seed: Whether both arms share a single seed, which shows no difference.
+    """
 
     word: str
     style: str
@@ -93,6 +99,7 @@ def gain_table(arms: Sequence[Arm]) -> GainTable:
 
 
 def _gain_row(arm: Arm, *, is_reference: bool) -> GainRow:
+    """Returns one arm with its macro-F1, its differences and the verdict on them."""
     score = arm.scores.get(PRIMARY_METRIC)
     difference = arm.gains_over_real.get(PRIMARY_METRIC)
     over_duplicates = arm.over_duplicates.differences.get(PRIMARY_METRIC)
@@ -125,6 +132,7 @@ def _training_summary(arm: Arm) -> str:
 
 
 def _format_seed_scores(arm: Arm) -> str:
+    """Returns the macro-F1 of each seed."""
     values = [scores.get(PRIMARY_METRIC) for scores in arm.scores_by_seed]
     return ", ".join(map(format_number, values))
 
@@ -139,6 +147,7 @@ def _gain_verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
 
 
 def _errors_removed_cell(removed: Interval | None) -> Cell:
+    """Returns the fraction of removed errors in percent; a dash where it is not known."""
     if removed is None or not is_finite(removed.value):
         return Cell()
     value = format_number(100 * removed.value, 0)

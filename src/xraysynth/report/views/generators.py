@@ -16,7 +16,14 @@ MAX_PROMPTS = 20
 
 @dataclass(frozen=True)
 class RefusalRow:
-    """Refused and answered requests of one class or prompt, and the percentage of refusals."""
+    """The refusals of one class or one prompt.
+
+    Attributes:
+        name: The class or the prompt.
+        refused: Number of refused requests.
+        answered: Number of answered requests, refusals included.
+        share: Percentage of refusals.
+    """
 
     name: str
     refused: int
@@ -108,6 +115,7 @@ def build_galleries(
 
 
 def _refusal_table(pool: PoolResults) -> RefusalTable:
+    """Returns the refusals of one generator by class and prompt."""
     prompts = [_refusal_row(name, *counts) for name, counts in pool.refusals.prompt.items()]
     return RefusalTable(
         generator=pool.generator,

@@ -160,6 +160,7 @@ def _label_confusion(pools: Sequence[PoolResults], classes: Sequence[str]) -> li
 
 
 def _fidelity_row(pool: PoolResults, classes: Sequence[str]) -> FidelityRow:
+    """Returns the label fidelity of one generator, all classes together first."""
     by_label = {row.label: row for row in pool.label_fidelity}
     labels = ["", *classes] if by_label else []
     cells = [_fidelity_cell(by_label.get(label)) for label in labels]
@@ -167,6 +168,7 @@ def _fidelity_row(pool: PoolResults, classes: Sequence[str]) -> FidelityRow:
 
 
 def _fidelity_cell(row: LabelFidelity | None) -> FidelityCell | None:
+    """Returns the label fidelity of one class; None where it was not measured."""
     if row is None:
         return None
     real = ""
@@ -184,11 +186,13 @@ def _fidelity_cell(row: LabelFidelity | None) -> FidelityCell | None:
 
 
 def _real_classifier_reference(arm: Arm) -> RealClassifierReference:
+    """Returns the scores of an arm on the real test images."""
     cells = [score_cell(arm.scores.get(metric)) for metric in REAL_CLASSIFIER_METRICS]
     return RealClassifierReference(arm_groups.count_test_images(arm), cells)
 
 
 def _real_classifier_row(pool: PoolResults, real: str) -> RealClassifierRow:
+    """Returns the scores of real-only classifiers on one generator's images."""
     accuracy = pool.real_classifier_scores.get("accuracy")
     n = str(accuracy.n) if accuracy else UNKNOWN_TEXT
     cells = []

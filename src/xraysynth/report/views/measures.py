@@ -166,11 +166,18 @@ class MeasuresSection:
 def measures_section(
     pools: Pools, classes: Sequence[str], encoder_agreement: Sequence[EncoderAgreement] = ()
 ) -> MeasuresSection:
-    """Returns the measures of some pools, and those by class where there are several classes."""
+    """Returns the measures of some pools, and those by class where there are several classes.
+
+    Args:
+        pools: The generators' images and measures.
+        classes: The classes in order.
+        encoder_agreement: How similarly encoders rank the generators.
+    """
     by_class = []
-    if len(classes) > 1:
-        tables = [class_table(pool, classes) for pool in pools]
-        by_class = [table for table in tables if table.rows]
+    for pool in pools:
+        table = class_table(pool, classes)
+        if table.rows and len(classes) > 1:
+            by_class.append(table)
     metrics = {row.metric for _, row in _pool_measures(pools, memorisation=False)}
     return MeasuresSection(
         table=measure_table(pools, memorisation=False),
@@ -181,21 +188,30 @@ def measures_section(
 
 
 def measure_table(pools: Pools, *, memorisation: bool) -> MeasureTable:
-    """Returns measures of all classes together: those of memorisation, or all others."""
+    """Returns measures of all classes together: those of memorisation, or all others.
+
+    Args:
+        pools: The generators' images and measures.
+        memorisation: Whether to take the measures of memorisation.
+    """
     measures: dict[str, dict[tuple[str, str], Measure]] = {}
-    rows = _pool_measures(pools, memorisation=memorisation)
-    for pool, row in rows:
+    encoders: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    for pool, row in _pool_measures(pools, memorisation=memorisation):
         family = measures.setdefault(metric_family(row.metric), {})
         family[pool.generator, row.encoder] = row
-    encoders = list(dict.fromkeys(row.encoder for _, row in rows))
-    notes = _distinct_notes([row for _, row in rows])
+        encoders[row.encoder] = None
+        if row.note:
+            notes[row.note] = None
     families = []
     for name, family in measures.items():
         first = next(iter(family.values()))  # all measures of a family have one direction
         direction = DIRECTION_TITLES.get(first.better, "")
-        family_rows = [_family_row(pool.generator, family, encoders, notes) for pool in pools]
-        families.append(MetricFamily(name, FAMILY_TERMS.get(name, ""), direction, family_rows))
-    return MeasureTable(build_headings("images of", *encoders), families, notes)
+        rows = []
+        for pool in pools:
+            rows.append(_family_row(pool.generator, family, list(encoders), list(notes)))
+        families.append(MetricFamily(name, FAMILY_TERMS.get(name, ""), direction, rows))
+    return MeasureTable(build_headings("images of", *encoders), families, list(notes))
 
 
 def _family_row(
@@ -204,6 +220,7 @@ def _family_row(
     encoders: Sequence[str],
     notes: Sequence[str],
 ) -> MetricFamilyRow:
+    """Returns one generator's measures of a family, one cell per encoder."""
     cells = []
     for encoder in encoders:
         cells.append(_measure_cell(family.get((generator, encoder)), notes))
@@ -237,10 +254,14 @@ def metric_family(metric: str) -> str:
 def class_table(pool: PoolResults | Evaluation, classes: Sequence[str]) -> ClassTable:
     """Returns a pool's measures by class, without those of memorisation."""
     measures: dict[tuple[str, str], dict[str, Measure]] = {}
-    rows = [row for row in pool.measures if row.label and not _is_memorisation_metric(row)]
-    for row in rows:
+    notes_by_text: dict[str, None] = {}
+    for row in pool.measures:
+        if not row.label or _is_memorisation_metric(row):
+            continue
         measures.setdefault((row.metric, row.encoder), {})[row.label] = row
-    notes = _distinct_notes(rows)
+        if row.note:
+            notes_by_text[row.note] = None
+    notes = list(notes_by_text)
     class_rows = []
     for (metric, encoder), by_class in measures.items():
         cells = [_measure_cell(by_class.get(label), notes) for label in classes]
@@ -253,12 +274,8 @@ def _is_memorisation_metric(row: Measure) -> bool:
     return metric_family(row.metric).startswith(MEMORISATION_METRICS)
 
 
-def _distinct_notes(rows: Sequence[Measure]) -> list[str]:
-    """Returns the notes of some measures, each once; a cell refers to a note by its number."""
-    return list(dict.fromkeys(row.note for row in rows if row.note))
-
-
 def _measure_cell(row: Measure | None, notes: Sequence[str]) -> MeasureCell:
+    """Returns one measure as text; an empty cell where it was not measured."""
     if row is None:
         return MeasureCell()
     scale = row.value
@@ -286,6 +303,7 @@ def _format_baseline(row: Measure) -> str:
 
 
 def _encoder_agreement_table(pairs: Sequence[EncoderAgreement]) -> EncoderAgreementTable | None:
+    """Returns the agreement of each pair of encoders; None where it was not measured."""
     if not pairs:
         return None
     rows = []

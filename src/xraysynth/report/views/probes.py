@@ -67,6 +67,7 @@ def probe_table(arms: Sequence[Arm]) -> ProbeTable:
 
 
 def _probe_row(arm: Arm) -> ProbeRow:
+    """Returns the probes of one arm, with means over seeds."""
     hits: list[Interval] = []
     elsewhere, chance, best_fixed = [], [], []
     for game in arm.pointing_game:

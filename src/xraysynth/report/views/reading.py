@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 
 from markupsafe import Markup
 
@@ -97,7 +98,13 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoresView:
-    """Scores of image quality and realism, one row per group; `p_title` heads the p-values."""
+    """The scores of image quality and realism.
+
+    Attributes:
+        names: Titles of the scores.
+        p_title: Heading of the p-values.
+        rows: One row per group of images.
+    """
 
     names: Sequence[str]
     p_title: str
@@ -161,13 +168,13 @@ def study_reading(reading: Reading, generators: Sequence[str]) -> StudyReading:
 
 def reading_headlines(reading: Reading) -> list[ReadingHeadline]:
     """Returns one verdict per generator."""
-    return [ReadingHeadline(*sentence) for sentence in readers.summary_sentences(reading)]
+    return list(starmap(ReadingHeadline, readers.summary_sentences(reading)))
 
 
 def answers_view(reading: Reading, generators: Sequence[str] = ()) -> AnswersView:
     """Returns the answers to each question; the order of a page's `generators` gives the colours."""
     asked_diagnosis = reading.has_measure("diagnosis_agreement")
-    asked_scores = any(reading.has_measure(name) for name in SCORE_TITLES)
+    asked_scores = any(map(reading.has_measure, SCORE_TITLES))
     return AnswersView(
         name=reading.name,
         origin=_origin_view(reading, generators) if reading.has_measure("called_real") else None,
@@ -182,7 +189,13 @@ def group_heading(group: str) -> Markup:
 
 
 def value_cell(result: ReadingResult | None, *, digits: int = 2, with_sign: bool = False) -> Cell:
-    """Returns a number with its interval; a dash where it is not known."""
+    """Returns a number with its interval; a dash where it is not known.
+
+    Args:
+        result: The result; None where it was not measured.
+        digits: Number of decimals.
+        with_sign: Whether a number above 0 has a plus sign.
+    """
     if result is None or not is_finite(result.value):
         return Cell()
     format_value = format_signed if with_sign else format_number
@@ -208,6 +221,7 @@ def _percentage_points_cell(result: ReadingResult | None) -> Cell:
 
 
 def _origin_view(reading: Reading, generators: Sequence[str]) -> OriginView:
+    """Returns the answers to "real or synthetic"; detection compares synthetic with real images."""
     rows = []
     for group in reading.groups[1:]:
         cells = [_detection_cell(reading, name, group) for name in DETECTION_METRICS]
@@ -220,6 +234,7 @@ def _origin_view(reading: Reading, generators: Sequence[str]) -> OriginView:
 
 
 def _detection_cell(reading: Reading, name: str, group: str) -> Cell:
+    """Returns one metric of detection, fractions in percent."""
     result = reading.get(name, group)
     if name in SHARE_METRICS:
         return share_cell(result)
@@ -249,6 +264,7 @@ def _difference_row(reading: Reading, name: str, group: str, labels: Sequence[st
 
 
 def _format_group_p(reading: Reading, difference: ReadingResult | None) -> str:
+    """Returns the adjusted p-value of a difference; empty where there is none."""
     if difference is None or not is_finite(difference.p_holm):
         return ""
     p_value = readers.format_p_value(difference.p_holm)
@@ -256,6 +272,7 @@ def _format_group_p(reading: Reading, difference: ReadingResult | None) -> str:
 
 
 def _scores_view(reading: Reading) -> ScoresView:
+    """Returns the scores that readers were asked for, by group."""
     measured = set(reading.results["name"])
     names = [name for name in SCORE_TITLES if name in measured]
     rows = []
@@ -267,6 +284,7 @@ def _scores_view(reading: Reading) -> ScoresView:
 
 
 def _score_cells(reading: Reading, name: str, group: str) -> ScoreCells:
+    """Returns a group's mean score and its difference to real images."""
     difference = reading.get(f"{name}_difference", group)
     p_value = UNKNOWN_TEXT
     if difference:

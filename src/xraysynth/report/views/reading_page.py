@@ -132,6 +132,7 @@ def reading_page(reading: Reading) -> ReadingPage:
 
 
 def _unfinished_sessions(reading: Reading) -> str:
+    """Returns the sessions with open answers, in words."""
     texts = []
     for session in reading.exports:
         if not session.finished:
@@ -141,6 +142,7 @@ def _unfinished_sessions(reading: Reading) -> str:
 
 
 def _reader_table(reading: Reading) -> ReaderTable:
+    """Returns each reader's answers, and how well they tell synthetic from real images."""
     compared = reading.has_measure("d_prime")
     names = ["reader", "images", "shown again", "seconds an image"]
     names += ["accuracy", "d′", "criterion"] if compared else []
@@ -183,15 +185,15 @@ def _design_tables(reading: Reading) -> list[DesignTable]:
 
 def _design_table(generator: str, measure: str, plans: Sequence[Plan]) -> DesignTable:
     """Returns the expected half-widths by number of readers (rows) and of images (columns)."""
-    half_widths = {(plan.readers, plan.images): plan.half_width for plan in plans}
-    reader_counts = sorted({plan.readers for plan in plans})
+    half_widths: dict[int, dict[int, str]] = {}
+    for plan in plans:
+        text = _format_half_width(plan.half_width, measure)
+        half_widths.setdefault(plan.readers, {})[plan.images] = text
     image_counts = sorted({plan.images for plan in plans})
     rows = []
-    for reader_count in reader_counts:
-        cells = []
-        for images in image_counts:
-            cells.append(_format_half_width(half_widths[reader_count, images], measure))
-        rows.append(DesignRow(reader_count, cells))
+    for reader_count in sorted(half_widths):
+        by_images = half_widths[reader_count]
+        rows.append(DesignRow(reader_count, [by_images[images] for images in image_counts]))
     title = "percentage called real"
     if measure != "called_real":
         title = "d′, with as many real images"
@@ -200,6 +202,7 @@ def _design_table(generator: str, measure: str, plans: Sequence[Plan]) -> Design
 
 
 def _format_half_width(half_width: float, measure: str) -> str:
+    """Returns an expected half-width, in percent for images called real."""
     if measure == "called_real":
         return f"{format_number(100 * half_width, 1)}%"
     return format_number(half_width, 2)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 
 from xraysynth.report.content import JobRun
 from xraysynth.report.formatting import format_duration, format_number, is_finite
@@ -68,7 +69,7 @@ class RunSection:
 
 def run_section(jobs: Sequence[JobRun], environment: Mapping[str, str]) -> RunSection:
     """Returns time and memory of a study's jobs, and the environment that they ran in."""
-    facts = [Fact(name, value) for name, value in environment.items()]
+    facts = list(starmap(Fact, environment.items()))
     return RunSection(
         stages=stage_rows(jobs),
         jobs=list(map(_job_row, jobs)),
@@ -92,10 +93,15 @@ def stage_rows(jobs: Sequence[JobRun]) -> list[StageRow]:
 
 
 def _stage_row(stage: str, jobs: Sequence[JobRun]) -> StageRow:
+    """Returns the jobs of one stage by state, with their time and memory."""
     counts = Counter(job.state for job in jobs)
     states = [f"{count} {state}" for state, count in counts.most_common()]
-    seconds = [job.seconds for job in jobs if job.seconds is not None]
-    memory_mb = [float(job.peak_memory_mb or 0) for job in jobs if is_finite(job.peak_memory_mb)]
+    seconds, memory_mb = [], []
+    for job in jobs:
+        if job.seconds is not None:
+            seconds.append(job.seconds)
+        if job.peak_memory_mb is not None and is_finite(job.peak_memory_mb):
+            memory_mb.append(float(job.peak_memory_mb))
     return StageRow(
         stage=stage,
         jobs=len(jobs),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 
 from xraysynth.report import arm_groups
 from xraysynth.report.arm_groups import PRIMARY_METRIC, SUMMARY_METRICS
@@ -72,7 +73,14 @@ class ExternalTable:
 
 @dataclass(frozen=True)
 class ClassScoreRow:
-    """One arm's scores on one class, and the number of test images of that class."""
+    """One arm's scores on one class.
+
+    Attributes:
+        arm: The arm.
+        class_name: The class.
+        n: Number of test images of the class.
+        cells: The scores, in the order of `CLASS_METRICS`.
+    """
 
     arm: ArmLabel
     class_name: str
@@ -110,7 +118,7 @@ def external_table(arms: Sequence[Arm]) -> ExternalTable | None:
     def cells(arm: Arm) -> list[Cell]:
         return [score_cell(arm.external.get(name, {}).get(PRIMARY_METRIC)) for name in sizes]
 
-    sources = [ExternalSource(name, n) for name, n in sizes.items()]
+    sources = list(starmap(ExternalSource, sizes.items()))
     return ExternalTable(sources, _score_groups(arms, cells))
 
 
@@ -134,6 +142,7 @@ def _score_groups(arms: Sequence[Arm], cells: Callable[[Arm], list[Cell]]) -> li
 
 
 def _class_score_row(arm: Arm, label: str) -> ClassScoreRow:
+    """Returns one arm's scores on one class."""
     f1 = arm.scores.get(f"f1/{label}")
     cells = [score_cell(arm.scores.get(f"{metric}/{label}")) for metric in CLASS_METRICS]
     return ClassScoreRow(arm_label(arm), label, UNKNOWN_TEXT if f1 is None else str(f1.n), cells)

@@ -177,6 +177,7 @@ def tradeoffs_section(
 def _comparison_table(
     generators: Sequence[str], groups: Sequence[tradeoffs.QuantityGroup], *, is_short: bool = False
 ) -> ComparisonTable:
+    """Returns groups of quantities as a table, one column per generator."""
     make_cell = _machine_cell if is_short else _quantity_cell
     table_groups = []
     for group in groups:
@@ -190,6 +191,7 @@ def _comparison_table(
 
 
 def _quantity_cell(quantity: Quantity) -> QuantityCell:
+    """Returns a quantity with its interval, N and note."""
     if quantity.value is None:
         return QuantityCell(quantity.text, note=quantity.note)
     return QuantityCell(
@@ -228,12 +230,14 @@ def _format_interval(quantity: Quantity) -> str:
 
 
 def _arm_cost_table(arm_costs: Sequence[ArmCost]) -> ArmCostTable:
+    """Returns the costs of the arms in the units of which some cost is known."""
     units = tradeoffs.units_with_costs(arm_costs)
     rows = [_arm_cost_row(cost, units) for cost in arm_costs]
     return ArmCostTable([UNITS[unit] for unit in units], rows)
 
 
 def _arm_cost_row(arm_cost: ArmCost, units: Sequence[Unit]) -> ArmCostRow:
+    """Returns one arm with its gain and costs."""
     costs, per_f1_point = [], []
     has_gain = arm_cost.word == verdicts.BETTER
     for unit in units:
@@ -251,6 +255,7 @@ def _arm_cost_row(arm_cost: ArmCost, units: Sequence[Unit]) -> ArmCostRow:
 
 
 def _cost_plots(arm_costs: Sequence[ArmCost], generators: Sequence[str]) -> CostPlots:
+    """Returns a plot of gain against cost for each unit in which some cost is known."""
     figures, units_without_plot, incomplete = [], [], []
     for unit, name in UNITS.items():
         if not pareto.plottable_costs(arm_costs, unit):
