@@ -1,14 +1,8 @@
 """Compares synthetic images with real ones: every measure of an image set in one call.
 
-`evaluate` takes manifests, of a study's pools or of any two folders (`folders.from_folder`):
-
-    real, synthetic = from_folder("real"), from_folder("mine", is_synthetic=True)
-    evaluation = evaluate(real=real, synthetic=synthetic, encoders=[build("embedded")], size_px=256,
-                          cache=Path("cache"))
-    pd.DataFrame(evaluation.measures)
-
-Without training images it measures how far synthetic images are from real ones; with them, also whether
-synthetic images are copies of training images.
+`evaluate` takes manifests, of a study's pools or of any two folders (`folders.from_folder`); the package's
+docstring has an example. Without training images it measures how far synthetic images are from real ones;
+with them, also whether synthetic images are copies of training images.
 """
 
 from collections.abc import Mapping, Sequence
