@@ -68,7 +68,7 @@ class Scrubber:
         return self._remove_names(self._remove_paths(text))
 
     def scrub_html(self, page: str) -> str:
-        """Remove private paths and names from a page; embedded images and tags stay unchanged."""
+        """Remove private paths from a page, and private names from its text; embedded images stay."""
         data_uris = _DATA_URI.findall(page)
         pieces = list(map(self._scrub_markup, _DATA_URI.split(page)))
         scrubbed = [pieces[0]]
@@ -172,7 +172,7 @@ def require_no_private_data(folder: Path, scrubber: Scrubber, *, ids: Iterable[s
     secrets = _environment_secrets()
     for path in sorted(filter(Path.is_file, folder.rglob("*"))):
         text, name = _read_text(path), path.relative_to(folder)
-        if any(map(text.__contains__, secrets)):
+        if any(secret in text for secret in secrets):
             raise PrivacyError(
                 f"{name} contains the value of a secret of this environment; remove it"
             )
