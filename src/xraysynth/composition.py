@@ -12,8 +12,8 @@ from xraysynth.config import (
     Config,
     build_plugin,
     current_name,
-    given_twice,
     list_group_options,
+    option_given_twice_error,
     with_current_names,
 )
 from xraysynth.errors import ConfigError, did_you_mean, format_unknown_option
@@ -93,7 +93,7 @@ def _with_current_names(overrides: Sequence[str]) -> list[str]:
         prefix = name.removesuffix(bare_name)
         current = current_name(bare_name) if equals else bare_name
         if current != bare_name and current in names:
-            raise given_twice(bare_name, current)
+            raise option_given_twice_error(bare_name, current)
         renamed.append(f"{prefix}{current}{equals}{value}")
     return renamed
 

@@ -289,14 +289,14 @@ def with_current_names(
         current = current_name(full_name, warn=warn)
         current_key = name if current == full_name else current.rpartition(".")[2]
         if current_key in values and current_key != name:
-            raise given_twice(full_name, current)
+            raise option_given_twice_error(full_name, current)
         if isinstance(value, dict):
             value = with_current_names(value, current, warn=warn)
         renamed[current_key] = value
     return renamed
 
 
-def given_twice(deprecated: str, current: str) -> ConfigError:
+def option_given_twice_error(deprecated: str, current: str) -> ConfigError:
     """Return the error on an option that is given under its deprecated and its present name."""
     return ConfigError(
         f"{deprecated} is called {current} now and both are given; remove {deprecated}"
