@@ -15,6 +15,7 @@ from xraysynth.report.glossary import PageTerms, load_glossary
 from xraysynth.report.views.cells import HEADING_TERMS
 from xraysynth.report.views.findings import TITLE_TERMS
 from xraysynth.report.views.measures import FAMILY_TERMS
+from xraysynth.report.views.tradeoffs import ROW_TERMS
 
 ROOT = Path(__file__).parents[2]
 TERMS = yaml.safe_load((ROOT / "src/xraysynth/report/glossary.yaml").read_text())
@@ -105,6 +106,7 @@ def test_the_page_ends_with_the_lines_of_the_terms_that_it_mentions_and_no_other
 
 def test_every_term_that_a_view_or_template_names_is_in_the_glossary() -> None:
     named = {*HEADING_TERMS.values(), *FAMILY_TERMS.values(), *TITLE_TERMS.values()}
+    named |= set(ROW_TERMS.values())
     for template in page.TEMPLATES.glob("*.j2"):
         named |= set(re.findall(r'\bterm\("([^"]+)"', template.read_text(encoding="utf-8")))
     assert named <= set(load_glossary())

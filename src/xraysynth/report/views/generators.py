@@ -119,7 +119,7 @@ def _refusal_table(pool: PoolResults) -> RefusalTable:
     prompts = [_refusal_row(name, *counts) for name, counts in pool.refusals.prompt.items()]
     return RefusalTable(
         generator=pool.generator,
-        headings=build_headings("", "refused", "answered", "share"),
+        headings=build_headings("", "refused", "answered", "percentage"),
         classes=[_refusal_row(name, *counts) for name, counts in pool.refusals.label.items()],
         prompts=prompts[:MAX_PROMPTS],
         more_prompts=max(0, len(prompts) - MAX_PROMPTS),

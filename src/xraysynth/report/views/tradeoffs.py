@@ -21,6 +21,18 @@ ROW_TITLES = {
 """Titles of rows on the page where those of tradeoffs.csv, which stay, are less plain."""
 
 
+ROW_TERMS = {
+    "macro-F1 over real only, best hybrid": "macro-F1",
+    "macro-F1 over real only, synthetic only": "macro-F1",
+    "distance above baseline": "real-vs-real baseline",
+    "label fidelity": "label fidelity",
+    "flagged as memorised": "memorisation flag",
+    "usable images": "usable image",
+    "refused": "refusal",
+}
+"""The glossary's term behind the title of a row."""
+
+
 @dataclass(frozen=True)
 class QuantityCell:
     """A quantity as a cell.
@@ -44,9 +56,16 @@ class QuantityCell:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One quantity of each generator."""
+    """One quantity of each generator.
+
+    Attributes:
+        title: Title of the row.
+        term: The glossary's term behind the title; empty for none.
+        cells: One cell per generator.
+    """
 
     title: str
+    term: str
     cells: Sequence[QuantityCell]
 
 
@@ -184,7 +203,8 @@ def _comparison_table(
         rows = []
         for title, quantities in group.rows:
             cells = list(map(make_cell, quantities))
-            rows.append(ComparisonRow(ROW_TITLES.get(title, title), cells))
+            page_title = ROW_TITLES.get(title, title)
+            rows.append(ComparisonRow(page_title, ROW_TERMS.get(page_title, ""), cells))
         table_groups.append(ComparisonGroup(group.title, rows))
     headings = [Heading(name, is_text=True) for name in ("generator", *generators)]
     return ComparisonTable(headings, table_groups)
