@@ -417,7 +417,7 @@ def test_few_held_out_images_leave_out_what_cannot_be_calibrated():
     train, made = drawn(0, 300), drawn(2, 300)
     few = copying(train, drawn(1, 99), made)
     assert np.isnan(few["memorised share"].value)
-    assert few["memorised share"].note == "needs 100 held-out images, there are 99"
+    assert few["memorised share"].note == "the measure needs 100 held-out images, but there are 99"
     assert few["AuthPct"].value == authenticity(train=train, synthetic=made)
     assert few["C_T"].n == 25
     fewer = copying(train, drawn(1, 16), made)

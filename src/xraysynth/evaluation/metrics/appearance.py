@@ -1,6 +1,6 @@
 """Features by which generated images are recognised at a glance: colour, shape, letters, symmetry, grain.
 
-Only the colour cast is good or bad by itself; the other measures are read beside those of real images.
+Only the colour cast is good or bad by itself; the other measures are compared with those of real images.
 Images are `(H, W)` or `(H, W, 3)` uint8, at the size that the generator gave them: resizing changes the
 grain and may remove letters.
 """

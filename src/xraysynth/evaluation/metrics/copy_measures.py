@@ -145,7 +145,8 @@ def _measure_memorised_share(
     """Measure the memorised share over all classes and, where there are several, in each of `labels`."""
     encoder = train.encoder
     if len(held_out.labels) < 1 / FLAG_LEVEL:
-        note = f"needs {1 / FLAG_LEVEL:.0f} held-out images, there are {len(held_out.labels)}"
+        n = len(held_out.labels)
+        note = f"the measure needs {1 / FLAG_LEVEL:.0f} held-out images, but there are {n}"
         return [build_missing_measure(encoder, MEMORISED_SHARE, "", note)]
     memorization = detect_memorization(
         train=train,
@@ -176,7 +177,7 @@ def _measure_memorised_class(encoder: str, label: str, memorization: Memorizatio
     share = memorization.by_class.get(label)
     if share is None:
         fewest = MIN_IMAGES_PER_CLASS
-        note = f"needs {fewest} synthetic and {fewest} held-out images of the class"
+        note = f"the measure needs {fewest} synthetic and {fewest} held-out images of the class"
         return build_missing_measure(encoder, MEMORISED_SHARE, label, note)
     return build_measure(
         encoder,

@@ -1,4 +1,4 @@
-"""Further measures of whether a generator copies its training images, beside the memorised share.
+"""Measures of whether a generator copies its training images, in addition to the memorised share.
 
 All of them compare distances to the nearest training image in the features of one encoder.
 """
@@ -17,7 +17,7 @@ def authenticity(*, train: np.ndarray, synthetic: np.ndarray) -> float:
     y with nearest training image x is authentic if d(y, x) > d(x, nearest other training image)
     (Alaa et al., arXiv:2102.08921, section 4.3). A pure copier scores 0. An independent sample of the
     training distribution scores 1/3 in one dimension, about 0.6 in eight and up to 0.9 in hundreds,
-    where a few central images are neighbours to most: read the value beside that of held-out real
+    where a few central images are neighbours to most: compare the value with that of held-out real
     images.
 
     Args:
@@ -77,8 +77,9 @@ def data_copying(
     fewest = min(len(held_out), len(synthetic))
     if fewest < min_per_cell or not len(train):
         raise XraysynthError(
-            f"data copying: {len(train)} training, {len(held_out)} held-out and {len(synthetic)} "
-            f"synthetic images: needs training images and at least {min_per_cell} of the other two"
+            f"data copying needs training images and at least {min_per_cell} held-out and synthetic "
+            f"images, but got {len(train)} training, {len(held_out)} held-out and {len(synthetic)} "
+            "synthetic images"
         )
     default_cells = min(20, max(1, fewest // 50))
     n_cells = min(cells or default_cells, len(train))
@@ -98,7 +99,7 @@ def data_copying(
     if not scores:
         raise XraysynthError(
             f"data copying: none of {n_cells} cells holds {min_per_cell} held-out and "
-            f"{min_per_cell} synthetic images; lower cells, or the sets do not overlap at all"
+            f"{min_per_cell} synthetic images; lower cells, unless the sets do not overlap at all"
         )
     return float(np.average(scores, weights=weights))
 

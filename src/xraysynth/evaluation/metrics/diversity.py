@@ -1,6 +1,6 @@
 """How varied a set of images is: SSIM and MS-SSIM over pairs of one class, and the Vendi score.
 
-The values can be read only beside those of real images of the same class, number and size. SSIM
+The values have to be compared with those of real images of the same class, number and size. SSIM
 between unpaired real and synthetic images has no meaning: it is offered within one set, and between a
 synthetic image and its nearest real neighbour.
 """
@@ -76,8 +76,8 @@ def pair_similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     if first.shape != second.shape or first.dtype != np.uint8 or second.dtype != np.uint8:
         raise ImageError(
-            f"pairs of shape {first.shape} {first.dtype} and {second.shape} {second.dtype}: both "
-            "must be (P, H, W) uint8"
+            f"pairs have shapes {first.shape} {first.dtype} and {second.shape} {second.dtype}, but "
+            "both must be the same (P, H, W) uint8"
         )
     batch_size = max(1, _BATCH_PIXELS // (first.shape[1] * first.shape[2]))
     batches = [np.zeros((0, 2))]
@@ -160,8 +160,8 @@ def intra_class_similarity(
     owners = np.arange(len(images)) if patients is None else np.asarray(patients)
     if images.ndim != 3 or not len(images) == len(targets) == len(owners):
         raise ImageError(
-            f"images of shape {images.shape} with {len(targets)} targets and {len(owners)} "
-            "patients: must be (N, H, W) and N of each"
+            f"images have shape {images.shape}, with {len(targets)} targets and {len(owners)} "
+            "patients, but must be (N, H, W) with N of each"
         )
     ms_ssim = ms_ssim_name(min(images.shape[1:]))
     intervals: dict[str, Interval] = {}
@@ -206,7 +206,7 @@ def nearest_real_similarity(
 ) -> np.ndarray:
     """Compute SSIM and MS-SSIM of each synthetic image to its nearest real neighbour.
 
-    A value near 1 is a copy; other values are read beside those of held-out real images. See
+    A value near 1 is a copy; other values are compared with those of held-out real images. See
     `pair_similarity`.
 
     Args:
@@ -222,7 +222,7 @@ def nearest_real_similarity(
     """
     if synthetic.shape[1:] != real.shape[1:]:
         raise ImageError(
-            f"synthetic images of {synthetic.shape[1:]} px and real ones of {real.shape[1:]} px: "
+            f"synthetic images have {synthetic.shape[1:]} px, but real ones {real.shape[1:]} px; "
             "bring both to one size with study_format"
         )
     rows = np.asarray(rows)
@@ -230,8 +230,8 @@ def nearest_real_similarity(
         rows.size and not 0 <= rows.min() <= rows.max() < len(real)
     ):
         raise ImageError(
-            f"rows of shape {rows.shape} for {len(synthetic)} synthetic and {len(real)} real images: "
-            f"must be ({len(synthetic)},), each at least 0 and below {len(real)}"
+            f"rows of {len(synthetic)} synthetic and {len(real)} real images have shape {rows.shape}, "
+            f"but must be ({len(synthetic)},), each at least 0 and below {len(real)}"
         )
     batch_size = max(1, 8 * _BATCH_PIXELS // max(1, synthetic[:1].size))
     batches = [np.zeros((0, 2))]

@@ -1,8 +1,8 @@
 """How close a set of synthetic images lies to real ones in the feature space of an encoder.
 
-All distances depend on the number of images. They are therefore reported at equal N on all sides,
-beside the distance between two halves of the real images (the real-vs-real baseline), and never
-averaged over shards.
+All distances depend on the number of images. They are therefore reported at equal N on all sides, with
+the distance between two halves of the real images as the real-vs-real baseline, and never averaged over
+shards.
 """
 
 import warnings
@@ -272,8 +272,8 @@ def require_comparable_features(
         or real.shape[1] != synthetic.shape[1]
     ):
         raise XraysynthError(
-            f"features of shape {real.shape} (real) and {synthetic.shape} (synthetic): both must be "
-            "(images, dimensions) of the same encoder, with at least 2 images"
+            f"features have shapes {real.shape} (real) and {synthetic.shape} (synthetic), but both must "
+            "be (images, dimensions) of the same encoder, with at least 2 images"
         )
     if not (np.isfinite(real).all() and np.isfinite(synthetic).all()):
         raise XraysynthError("features hold NaN or infinity; check the encoder's weights")

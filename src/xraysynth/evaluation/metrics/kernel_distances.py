@@ -1,6 +1,6 @@
 """Kernel distances of a set of synthetic images to real ones in the feature space of an encoder.
 
-Like all distances, they are read at equal N and beside the real-vs-real baseline (see `fidelity`).
+Like all distances, they are compared at equal N with the real-vs-real baseline (see `fidelity`).
 """
 
 from dataclasses import dataclass
@@ -67,8 +67,9 @@ def kernel_distance(
     size = min(1000, n // 2) if subset_size is None else subset_size
     if not 2 <= size < n or subsets < 1:
         raise XraysynthError(
-            f"kernel distance: subset_size={size}, subsets={subsets}: subset_size must be at "
-            f"least 2 and smaller than both sets ({len(real)} real, {len(synthetic)} synthetic)"
+            f"kernel distance: subset_size={size}, subsets={subsets}, but subset_size must be at least 2 "
+            f"and smaller than both sets ({len(real)} real, {len(synthetic)} synthetic), and subsets at "
+            "least 1"
         )
     rng = np.random.default_rng(seed)
     values = []

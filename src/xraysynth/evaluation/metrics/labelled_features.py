@@ -31,7 +31,8 @@ def text_column(
     column = np.full(n, "") if values is None else np.asarray(values).astype(str)
     if column.shape != (n,):
         raise XraysynthError(
-            f"{n} {image_kind} images, but {column_name} of shape {column.shape}; give one for each image"
+            f"there are {n} {image_kind} images, but {column_name} of shape {column.shape}; give one for "
+            "each image"
         )
     return column
 

@@ -135,7 +135,7 @@ def build_measure(
     note: str = "",
     p: float = float("nan"),
 ) -> Measure:
-    """Build the row of a value beside its real-vs-real baseline.
+    """Build the row of a value and its real-vs-real baseline.
 
     Args:
         encoder: Name of the encoder.

@@ -1,4 +1,4 @@
-"""A set of synthetic images measured against real ones, each value beside a real-vs-real baseline.
+"""A set of synthetic images measured against real ones, each value with a real-vs-real baseline.
 
 A difference between the two sides must come from the images, not from how many there are, how
 independent they are, or which classes they show. Sets are therefore compared in splits, some twenty

@@ -103,14 +103,14 @@ def nearest_neighbours(
 def _require_valid_search(n_queries: int, n_references: int, k: int, exclude_self: bool) -> None:
     if exclude_self and n_queries != n_references:
         raise XraysynthError(
-            f"nearest neighbours: exclude_self needs one set on both sides, got {n_queries} "
+            f"nearest neighbours: exclude_self needs one set on both sides, but got {n_queries} "
             f"queries and {n_references} references; pass the same array twice"
         )
     most = n_references - exclude_self
     if not 1 <= k <= most:
         raise XraysynthError(
             f"nearest neighbours: k={k} of {n_references} images, but k must be at least 1 and at "
-            f"most {most} here; lower k or add images"
+            f"most {most}; lower k or add images"
         )
 
 
@@ -130,14 +130,14 @@ def require_finite_features(first: np.ndarray, second: np.ndarray) -> tuple[np.n
     first, second = np.asarray(first), np.asarray(second)
     if first.ndim != 2 or first.shape[1:] != second.shape[1:] or not first.size or not second.size:
         raise XraysynthError(
-            f"feature sets of shape {first.shape} and {second.shape}: must be (n, d) and (m, d), "
+            f"feature sets have shapes {first.shape} and {second.shape}, but must be (n, d) and (m, d), "
             "neither empty"
         )
     for x in (first, second):
         low, high = x.min(), x.max()
         if not max(abs(float(low)), abs(float(high))) < _MAX_ABSOLUTE_VALUE:
             raise XraysynthError(
-                f"features between {low} and {high}: must be finite and below "
+                f"features lie between {low} and {high}, but must be finite and below "
                 f"{_MAX_ABSOLUTE_VALUE:g}; look for images that the encoder cannot read"
             )
     return first, second

@@ -97,7 +97,7 @@ def _require_enough_images(features: Features) -> np.ndarray:
     values = np.asarray(features.values, np.float64)
     if values.ndim != 2 or len(values) <= K_DENSITY:
         raise XraysynthError(
-            f"features of shape {values.shape}: must be (images, dimensions) of at least "
-            f"{K_DENSITY + 1} images, as the {K_DENSITY}th neighbour of each is needed"
+            f"features have shape {values.shape}, but must be (images, dimensions) of at least "
+            f"{K_DENSITY + 1} images, because the {K_DENSITY}th neighbour of each image is needed"
         )
     return values

@@ -205,7 +205,8 @@ def _widen_boxes(image_boxes: Sequence[Sequence[float]], tolerance: float) -> np
     boxes = np.asarray(image_boxes, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, :2] <= boxes[:, 2:]).all():
         raise XraysynthError(
-            f"boxes must be [x0, y0, x1, y1] with x0 <= x1 and y0 <= y1, in fractions; got {image_boxes}"
+            "boxes must be [x0, y0, x1, y1] with x0 <= x1 and y0 <= y1, in fractions of the sides; got "
+            f"{image_boxes}"
         )
     return boxes + tolerance * np.array([-1, -1, 1, 1])
 

@@ -39,7 +39,7 @@ class LearningCurve:
             )
         if len(shape) != 2 or shape[0] != len(sizes):
             raise XraysynthError(
-                f"learning curve: {len(sizes)} sizes for scores of shape {shape}; give one row of "
+                f"learning curve: got {len(sizes)} sizes for scores of shape {shape}; give one row of "
                 "replicates for each size"
             )
 
@@ -77,8 +77,8 @@ def equivalent_real_images(curve: LearningCurve, scores: np.ndarray) -> RealData
     """
     if np.shape(scores) != curve.scores.shape[1:]:
         raise XraysynthError(
-            f"real-data equivalent: scores of shape {np.shape(scores)} for a curve of "
-            f"{curve.scores.shape[1:]}; score both with as many replicates"
+            f"real-data equivalent: the scores have shape {np.shape(scores)}, but those of the curve "
+            f"{curve.scores.shape[1:]}; score the arm with as many replicates as the curve"
         )
     sizes = np.asarray(curve.sizes, float)
     images = _invert_curve(sizes, _isotonic_fit(curve.scores), np.asarray(scores))

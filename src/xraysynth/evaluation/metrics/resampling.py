@@ -62,18 +62,18 @@ def _require_patient_per_image(
 ) -> None:
     if replicates < 1 or ids.ndim != 1 or not len(ids):
         raise XraysynthError(
-            f"bootstrap: needs at least one image and one replicate, got patients of shape "
+            f"a bootstrap needs at least one image and one replicate, but got patients of shape "
             f"{ids.shape} and replicates={replicates}"
         )
     if targets is not None and len(targets) != len(ids):
         raise XraysynthError(
-            f"bootstrap: {len(ids)} patient ids for {len(targets)} targets; give one each per image"
+            f"bootstrap: got {len(ids)} patient ids for {len(targets)} targets; give one of each per image"
         )
     n_blank = int(np.sum(ids.astype(str) == ""))
     if n_blank:
         raise ManifestError(
-            f"bootstrap: {n_blank} of {len(ids)} images have no patient id, so their images cannot "
-            "be resampled by patient; fill in patient_id"
+            f"bootstrap: {n_blank} of {len(ids)} images have no patient id and cannot be resampled "
+            "by patient; fill in patient_id"
         )
 
 

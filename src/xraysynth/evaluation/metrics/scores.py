@@ -37,7 +37,10 @@ def replicate_scores(
     probabilities, targets = np.asarray(probabilities, np.float64), np.asarray(targets)
     check_predictions(probabilities, targets, classes)
     if weights.ndim != 2 or weights.shape[1] != len(targets):
-        raise XraysynthError(f"weights of shape {weights.shape}: must be (R, {len(targets)})")
+        raise XraysynthError(
+            f"weights have shape {weights.shape}, but must be (R, {len(targets)}), with one weight per "
+            "image and replicate"
+        )
     n_blocks = -(-weights.size // _BLOCK_WEIGHTS)
     block_scores = []
     for block in np.array_split(weights, n_blocks):
@@ -245,8 +248,8 @@ def check_predictions(
     shape, n_classes = np.shape(probabilities), len(classes)
     if shape != (len(targets), n_classes) or not len(targets):
         raise XraysynthError(
-            f"probabilities of shape {shape}: must be (images, classes), here "
-            f"({len(targets)}, {n_classes}) with at least one image"
+            f"probabilities have shape {shape}, but must be (images, classes), here "
+            f"({len(targets)}, {n_classes}), with at least one image"
         )
     if not np.allclose(np.sum(probabilities, 1), 1, atol=1e-3) or np.min(probabilities) < 0:
         raise XraysynthError(

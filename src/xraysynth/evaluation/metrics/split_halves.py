@@ -214,8 +214,8 @@ def _patients_per_class(real: LabelledFeatures) -> dict[str, float]:
 def _explain_too_few(real: LabelledFeatures, synthetic: LabelledFeatures, real_name: str) -> str:
     n_patients, fewest = len(np.unique(real.patients)), 2 * MIN_IMAGES_PER_HALF
     note = (
-        f"needs {MIN_IMAGES_PER_HALF} images on each side, each of another patient and in the class "
-        f"mix of the {real_name} images; that takes {fewest} {real_name} patients, in two halves, "
+        f"the measure needs {MIN_IMAGES_PER_HALF} images on each side, each of another patient and in the "
+        f"class mix of the {real_name} images; that takes {fewest} {real_name} patients, in two halves, "
         f"and {fewest} synthetic images, but there are {n_patients} patients with "
         f"{len(real.labels)} {real_name} images, and {len(synthetic.labels)} synthetic images"
     )
