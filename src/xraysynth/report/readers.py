@@ -38,7 +38,7 @@ ERROR_KINDS = {
 SCORE_TITLES = {"quality": "image quality", "realism": "realism"}
 QUESTIONS = {"origin": "real or synthetic", "diagnosis": "diagnosis", **SCORE_TITLES}
 
-AGREEMENT = {
+AGREEMENT_TITLES = {
     "fleiss_kappa": "Fleiss’ κ",
     "weighted_kappa": "weighted κ",
     "alpha": "Krippendorff’s α",
@@ -51,6 +51,21 @@ AGREEMENT = {
 def group_title(group: str) -> str:
     """Returns what a group of images is called in tables and figures."""
     return {REAL: "real images", ALL_SYNTHETIC: "all synthetic"}.get(group, group)
+
+
+def result_title(name: str) -> str:
+    """Returns what a result is called in notes.
+
+    >>> result_title("fleiss_kappa_origin"), result_title("errors_omission")
+    ('Fleiss’ κ on real or synthetic', 'errors (omission)')
+    """
+    if name in ERROR_KINDS:
+        return f"errors ({ERROR_KINDS[name]})"
+    for measure, title in AGREEMENT_TITLES.items():
+        question = name.removeprefix(f"{measure}_")
+        if question in QUESTIONS:
+            return f"{title} on {QUESTIONS[question]}"
+    return name.replace("_", " ")
 
 
 def summary_sentences(reading: Reading) -> list[tuple[str, str]]:
@@ -137,9 +152,9 @@ def collect_notes(reading: Reading) -> list[tuple[str, list[str]]]:
     for row in reading.results[reading.results["class"] == ""].itertuples():
         if not row.note:
             continue
-        title = str(row.name if "name" in row._fields else "").replace("_", " ")
+        title = result_title(str(row.name if "name" in row._fields else ""))
         if row.generator:
-            title += f" ({group_title(str(row.generator))})"
+            title += f" of {group_title(str(row.generator))}"
         results_by_note.setdefault(str(row.note), []).append(title)
     return list(results_by_note.items())
 

@@ -144,7 +144,7 @@ def _unfinished_sessions(reading: Reading) -> str:
 def _reader_table(reading: Reading) -> ReaderTable:
     """Returns each reader's answers, and how well they tell synthetic from real images."""
     compared = reading.has_measure("d_prime")
-    names = ["reader", "images", "shown again", "seconds an image"]
+    names = ["reader", "images", "shown again", "seconds per image"]
     names += ["accuracy", "d′", "criterion"] if compared else []
     rows = []
     for row in reading.readers.itertuples(index=False):
