@@ -46,12 +46,15 @@ class VisionTransformer:
 
     @property
     def name(self) -> str:
-        """See `Encoder`."""
+        """Name of the encoder in `encoders.NAMES` and in metric names."""
         return self.published.encoder
 
     @cached_property
     def identity(self) -> Identity:
-        """See `Encoder`; the preprocessor's file counts by its settings, not by its bytes."""
+        """SHA-256 of the weights and of the model's configuration, and the preprocessing.
+
+        The preprocessor's file counts by its settings, not by its bytes.
+        """
         files = find_files(self.published, self._folder)
         files.pop("preprocessor_config.json")
         return Identity(self.name, files_digest(files), self.preprocessing)
@@ -95,7 +98,7 @@ class VisionTransformer:
         return network.float().to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """See `Encoder`."""
+        """Compute features `(N, d)` float64 of images `(N, H, W)` uint8; see `Encoder`."""
         return encode_in_batches(
             self.name, self._network, self._forward, self.preprocessing, images
         )

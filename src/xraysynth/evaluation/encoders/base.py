@@ -94,6 +94,7 @@ def _device_of(network: torch.nn.Module) -> torch.device:
 
 
 def _batches(name: str, images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield batches of images, with a progress bar where encoding them takes long."""
     with progress_bar(f"features of {name}", len(images), delay=DELAY_SECONDS) as bar:
         for start in range(0, len(images), BATCH_SIZE):
             batch = np.asarray(images[start : start + BATCH_SIZE])

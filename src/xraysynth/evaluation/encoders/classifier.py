@@ -30,13 +30,13 @@ class ClassifierEncoder:
 
     @property
     def identity(self) -> Identity:
-        """See `Encoder`; the digest is over the module's parameters and buffers."""
+        """SHA-256 of the module's parameters and buffers, and the preprocessing."""
         state = {name: value.cpu().numpy() for name, value in self.module.state_dict().items()}
         weights = hashlib.sha256(save(state)).hexdigest()
         return Identity(self.name, weights, self.preprocessing)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """See `Encoder`."""
+        """Compute features `(N, d)` float64 of images `(N, H, W)` uint8; see `Encoder`."""
         forward: Any = self.module.forward_features
         was_training = self.module.training
         try:

@@ -35,6 +35,6 @@ def image_embedding(output: Any) -> torch.Tensor:
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
-    """See `encoders.build`."""
+    """Build the encoder of CLIP; see `encoders.build`."""
     architecture = "CLIPVisionModelWithProjection"
     return VisionTransformer(PUBLISHED, architecture, image_embedding, weights, device)

@@ -46,7 +46,7 @@ class EmbeddedAutoencoder:
 
     @cached_property
     def identity(self) -> Identity:
-        """See `Encoder`."""
+        """SHA-256 of the weights, and the preprocessing."""
         files = {name: self._folder / name for name in _FILES}
         return Identity(self.name, files_digest(files), self.preprocessing)
 
@@ -91,12 +91,12 @@ class EmbeddedAutoencoder:
         return torch.cat([mean, variance.clamp(min=0).sqrt()], 1).flatten(1)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """See `Encoder`."""
+        """Compute features `(N, d)` float64 of images `(N, H, W)` uint8; see `Encoder`."""
         return encode_in_batches(
             self.name, self._network, self._pool_latents, self.preprocessing, images
         )
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
-    """See `encoders.build`."""
+    """Build the encoder of the embedded autoencoder; see `encoders.build`."""
     return EmbeddedAutoencoder(weights, device)

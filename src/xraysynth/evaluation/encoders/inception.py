@@ -50,7 +50,7 @@ class Inception:
 
     @cached_property
     def identity(self) -> Identity:
-        """See `Encoder`."""
+        """SHA-256 of the weights, and the preprocessing."""
         return Identity(self.name, file_sha256(self._file), self.preprocessing)
 
     @cached_property
@@ -73,7 +73,7 @@ class Inception:
         return network.to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """See `Encoder`."""
+        """Compute features `(N, 2048)` float64 of images `(N, H, W)` uint8; see `Encoder`."""
         return encode_in_batches(
             self.name, self._network, self._forward, self.preprocessing, images
         )
@@ -84,5 +84,5 @@ class Inception:
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
-    """See `encoders.build`."""
+    """Build the encoder of FID's Inception; see `encoders.build`."""
     return Inception(weights, device)

@@ -26,5 +26,5 @@ PUBLISHED = PublishedWeights(
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
-    """See `encoders.build`."""
+    """Build the encoder of RAD-DINO; see `encoders.build`."""
     return VisionTransformer(PUBLISHED, "Dinov2Model", cls_token, weights, device)

@@ -244,6 +244,7 @@ def _download(published: PublishedWeights) -> Path:
 
 
 def _download_failure(error: Exception) -> str:
+    """Return the reason of a failed download as a clause."""
     from huggingface_hub import constants
 
     cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error) or repr(error)
@@ -251,6 +252,7 @@ def _download_failure(error: Exception) -> str:
 
 
 def _download_from_hub(published: PublishedWeights) -> Path:
+    """Return the folder of a commit in the Hugging Face cache, downloaded unless it is there."""
     from huggingface_hub import hf_hub_download
 
     paths = []
@@ -261,6 +263,7 @@ def _download_from_hub(published: PublishedWeights) -> Path:
 
 
 def _download_from_release(published: PublishedWeights) -> Path:
+    """Download a single file, check its SHA-256, and return its folder."""
     from huggingface_hub import constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 

@@ -51,7 +51,7 @@ class XrvDenseNet:
 
     @cached_property
     def identity(self) -> Identity:
-        """See `Encoder`."""
+        """SHA-256 of the weights, and the preprocessing."""
         return Identity(self.name, file_sha256(self._file), self.preprocessing)
 
     @cached_property
@@ -71,7 +71,7 @@ class XrvDenseNet:
         return network.to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """See `Encoder`."""
+        """Compute features `(N, 1024)` float64 of images `(N, H, W)` uint8; see `Encoder`."""
         return encode_in_batches(
             self.name, self._network, self._forward, self.preprocessing, images
         )
@@ -96,5 +96,5 @@ def require_xrv_range(batch: torch.Tensor) -> torch.Tensor:
 
 
 def build(*, weights: Path | None, classifier: Any, device: str) -> Encoder:
-    """See `encoders.build`."""
+    """Build the encoder of torchxrayvision's DenseNet; see `encoders.build`."""
     return XrvDenseNet(weights, device)

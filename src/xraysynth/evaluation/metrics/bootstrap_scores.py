@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.metrics.class_mix import ALL_CLASSES
 from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
 from xraysynth.evaluation.metrics.scores import (
     check_predictions,
@@ -30,9 +31,6 @@ from xraysynth.seeds import derive_seed
 
 PERCENTILE_SCORES = ("ece", "brier")
 """Scores whose intervals are percentiles: they are errors, whose scale does not end at 1."""
-
-ALL_CLASSES = ""
-"""Key of counts over all classes."""
 
 
 class MeanOverRuns(NamedTuple):
@@ -212,6 +210,7 @@ class BootstrapScores:
         return {name: self._interval(name) for name in self.by_run}
 
     def _interval(self, name: str) -> Interval:
+        """Return one score with its interval; see `intervals`."""
         label = _class_of(name)
         n = self.image_counts[label]
         means, deviations = self.means_and_deviations[name]
@@ -251,6 +250,7 @@ class BootstrapScores:
             )
 
     def _difference(self, reference: "BootstrapScores", name: str) -> Interval:
+        """Return the difference of one score with its interval; see `difference_to`."""
         arm_scores, reference_scores = self.replicates(name), reference.replicates(name)
         n = self.image_counts[_class_of(name)]
         if name in PERCENTILE_SCORES and self.patient_counts[ALL_CLASSES] < MIN_BOOTSTRAP_PATIENTS:

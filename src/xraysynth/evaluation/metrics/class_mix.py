@@ -21,6 +21,9 @@ from xraysynth.evaluation.metrics.statistics import (
 )
 from xraysynth.seeds import derive_seed
 
+ALL_CLASSES = ""
+"""The label of a measure, and the key of a count, that is taken over all classes."""
+
 
 def class_proportions(labels: np.ndarray) -> dict[str, float]:
     """Return the proportion of each class among images, by name.

@@ -1,4 +1,4 @@
-"""How well classifiers do on real test images, with patient-clustered bootstrap intervals.
+"""Scores of classifiers on real test images, with patient-clustered bootstrap intervals.
 
 Notation: N images, C classes, R bootstrap replicates. Probabilities are `(N, C)`, targets are class
 indices `(N,)`, and weights `(R, N)` are counts from `resampling.cluster_bootstrap_weights`. The

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
 from xraysynth.evaluation.metrics.class_mix import (
+    ALL_CLASSES,
     class_proportions,
     sample_weights_for_mix,
     scarce_class_mask,
@@ -113,7 +114,7 @@ def _missing_measures(encoder: str) -> list[Measure]:
     note = "the held-out and the synthetic images have no class in common"
     rows = []
     for name in (MEMORISED_SHARE, "AuthPct", "C_T", mifd_name(encoder)):
-        rows.append(build_missing_measure(encoder, name, "", note))
+        rows.append(build_missing_measure(encoder, name, ALL_CLASSES, note))
     return rows
 
 
@@ -128,10 +129,9 @@ def _describe_one_sided_classes(held_out: LabelledFeatures, synthetic: LabelledF
 def _with_note_on_all_classes(measures: Sequence[Measure], note: str) -> Iterator[Measure]:
     """Yield the measures; `note` precedes the notes of those over all classes."""
     for measure in measures:
-        if measure.label:
-            yield measure
-        else:
-            yield replace(measure, note="; ".join(filter(None, (note, measure.note))))
+        if measure.label == ALL_CLASSES:
+            measure = replace(measure, note="; ".join(filter(None, (note, measure.note))))
+        yield measure
 
 
 def _measure_memorised_share(
@@ -147,7 +147,7 @@ def _measure_memorised_share(
     if len(held_out.labels) < 1 / FLAG_LEVEL:
         n = len(held_out.labels)
         note = f"the measure needs {1 / FLAG_LEVEL:.0f} held-out images, but there are {n}"
-        return [build_missing_measure(encoder, MEMORISED_SHARE, "", note)]
+        return [build_missing_measure(encoder, MEMORISED_SHARE, ALL_CLASSES, note)]
     memorization = detect_memorization(
         train=train,
         held_out=held_out.features,
@@ -165,7 +165,11 @@ def _measure_memorised_share(
     scarce = _scarce_classes(synthetic.labels, weights)
     note = f"few images of {format_classes(scarce)}: none or all may be flagged" if scarce else ""
     p = memorization.p_value
-    rows = [build_measure(encoder, MEMORISED_SHARE, "", share, expected, excess, note=note, p=p)]
+    rows = [
+        build_measure(
+            encoder, MEMORISED_SHARE, ALL_CLASSES, share, expected, excess, note=note, p=p
+        )
+    ]
     if len(labels) > 1:
         for label in labels:
             rows.append(_measure_memorised_class(encoder, label, memorization))
@@ -222,7 +226,7 @@ def _measure_authenticity(
     return build_measure(
         synthetic.features.encoder,
         "AuthPct",
-        "",
+        ALL_CLASSES,
         percentile_interval(float(value[0]), value[1:], n=n),
         percentile_interval(float(baseline[0]), baseline[1:], n=n_held_out),
         percentile_interval(float(value[0] - baseline[0]), value[1:] - baseline[1:], n=n),
@@ -248,8 +252,8 @@ def _measure_data_copying(
     plan = plan_halves(held_out, synthetic, DEFAULT_SPLITS, seed, real_name="held-out")
     if not plan.n:
         return [
-            build_missing_measure(encoder, "C_T", "", plan.note),
-            build_missing_measure(encoder, mifd_name(encoder), "", plan.note),
+            build_missing_measure(encoder, "C_T", ALL_CLASSES, plan.note),
+            build_missing_measure(encoder, mifd_name(encoder), ALL_CLASSES, plan.note),
         ]
     moments = Moments.from_features(train.values)
     values = []
@@ -261,7 +265,7 @@ def _measure_data_copying(
         synthetic_values = _compute_ct_and_mifd(train, moments, reference, synthetic_half, seed)
         baseline_values = _compute_ct_and_mifd(train, moments, reference, baseline_half, seed)
         values.append((synthetic_values, baseline_values))
-    return summarise_splits(train, "", values, plan)
+    return summarise_splits(train, ALL_CLASSES, values, plan)
 
 
 def _compute_ct_and_mifd(

@@ -1,4 +1,4 @@
-"""How varied a set of images is: SSIM and MS-SSIM over pairs of one class, and the Vendi score.
+"""The diversity of a set of images: SSIM and MS-SSIM over pairs of one class, and the Vendi score.
 
 The values have to be compared with those of real images of the same class, number and size. SSIM
 between unpaired real and synthetic images has no meaning: it is offered within one set, and between a
@@ -93,6 +93,7 @@ def _batch_slices(n: int, batch_size: int) -> Iterator[slice]:
 
 
 def _batch_similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute `pair_similarity` of one batch: over the scales, each of half the size of the one before."""
     x, y = _to_unit_range(first), _to_unit_range(second)
     exponents = np.array(MS_SSIM_BETAS[: count_scales(min(first.shape[1:]))])
     exponents /= exponents.sum()

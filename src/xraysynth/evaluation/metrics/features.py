@@ -85,7 +85,7 @@ def image_set_digest(manifest_digest: str, *, size_px: int) -> str:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Where the features of one image set by one encoder lie on disk, in one or several files.
+    """The files that hold the features of one image set by one encoder: one, or one per shard.
 
     Attributes:
         identity: Identity of the encoder.
@@ -108,6 +108,7 @@ class FeatureCache:
         return slice(self._shard_start(index, count), self._shard_start(index + 1, count))
 
     def _shard_start(self, index: int, count: int) -> int:
+        """Return the first image of shard `index` of `count`, the number of images for the end."""
         from xraysynth.evaluation.encoders.base import BATCH_SIZE
 
         batches = -(-self.n_images // BATCH_SIZE)
@@ -215,6 +216,7 @@ def _describe_identity(identity: "Identity") -> str:
 
 
 def _header_fields(identity: "Identity", images_digest: str) -> dict[str, str]:
+    """Return the fields that a file's header repeats, and that its name is a digest of."""
     return {
         "images": images_digest,
         "encoder": identity.encoder,

@@ -1,4 +1,4 @@
-"""How close a set of synthetic images lies to real ones in the feature space of an encoder.
+"""Frechet distances of a set of synthetic images to real ones in the feature space of an encoder.
 
 All distances depend on the number of images. They are therefore reported at equal N on all sides, with
 the distance between two halves of the real images as the real-vs-real baseline, and never averaged over

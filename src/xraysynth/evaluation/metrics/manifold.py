@@ -53,7 +53,7 @@ class Balls:
 
 @dataclass
 class BallHits:
-    """The pairs of a ball of one set and an image of the other set inside it.
+    """Pairs of a ball around an image of one set and an image of the other set inside it.
 
     Attributes:
         real: Which real images are in such a pair, as centre or inside, `(n,)` bool.

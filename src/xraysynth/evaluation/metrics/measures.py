@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.metrics.class_mix import ALL_CLASSES
 from xraysynth.evaluation.metrics.diversity import vendi_score
 from xraysynth.evaluation.metrics.features import Features, require_same_encoder
 from xraysynth.evaluation.metrics.fidelity import (
@@ -56,9 +57,6 @@ from xraysynth.evaluation.metrics.split_halves import (
 )
 from xraysynth.evaluation.results import Measure
 from xraysynth.seeds import derive_seed
-
-ALL_CLASSES = ""
-"""The label of a measure that is taken over all classes."""
 
 
 def measure_sets(
@@ -168,6 +166,7 @@ def _compute_measures(
 
 
 def _measure_names(encoder: str, label: str) -> list[str]:
+    """Return the names of the measures of a class, in the order of the table."""
     names = [fd_name(encoder), kd_name(encoder), *BEST_AT_BASELINE[:5]]
     if label == ALL_CLASSES:
         names += [fd_infinity_name(encoder), cmmd_name(encoder)]

@@ -1,4 +1,4 @@
-"""Whether synthetic images are copies of training images, calibrated on real images that are none.
+"""Detection of synthetic images that copy training images, calibrated on held-out real images.
 
 A real image of another patient also has a nearest training image. The distances to it, over many
 held-out images, are the calibrated null: a synthetic image that lies nearer than all but 1 % of them
@@ -70,7 +70,7 @@ class Memorization:
 
     @property
     def flags(self) -> np.ndarray:
-        """Which synthetic images are flagged, `(M,)` bool."""
+        """Memorisation flag of each synthetic image, `(M,)` bool."""
         flags: np.ndarray = self.distances < self.threshold
         return flags
 

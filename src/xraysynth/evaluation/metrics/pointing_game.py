@@ -28,7 +28,9 @@ CHANCE_DEFINITION = "map cells"
 
 @dataclass(frozen=True)
 class PointingGame:
-    """How often a classifier's map of the true class has its maximum in a finding; higher is better.
+    """Result of the pointing game: how often a classifier's map has its maximum in a finding.
+
+    The map is that of the true class. Higher is better.
 
     Attributes:
         hits: Fraction of the images with known findings whose map has its maximum inside a finding.

@@ -39,7 +39,7 @@ VIEWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 @formerly(target="question")
 @dataclass(frozen=True, kw_only=True)
 class Shortcut(Interval):
-    """How well a linear probe predicts a target from one view of the images.
+    """The score of a linear probe that predicts a target from one view of the images.
 
     Attributes:
         target: "class" or "source".
@@ -104,6 +104,7 @@ def probe_shortcuts(
 
 
 def _is_learnable(labels: np.ndarray, patients: np.ndarray) -> bool:
+    """Return whether at least two labels have enough images and patients."""
     is_frequent, _ = select_frequent_labels(labels, patients)
     return len(np.unique(labels[is_frequent])) > 1
 
@@ -221,6 +222,7 @@ def _cross_val_probabilities(
 
 
 def _build_probe(features: np.ndarray, random_state: int) -> Any:
+    """Build a probe with as many components as `features` `(N, d)` allow, at most `PCA_COMPONENTS`."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

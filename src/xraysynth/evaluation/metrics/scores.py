@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xraysynth.errors import XraysynthError
+from xraysynth.evaluation.metrics.class_mix import ALL_CLASSES
 from xraysynth.evaluation.metrics.statistics import percentile_interval
 
 CALIBRATION_BINS = 15
@@ -125,6 +126,7 @@ def pr_band(
 def _score_block(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray, classes: Sequence[str]
 ) -> dict[str, np.ndarray]:
+    """Compute every score `(R,)` under a block of weights, by name."""
     cells = confusion_matrix(probabilities, targets, weights)
     true, predicted, hits = cells.sum(2), cells.sum(1), np.diagonal(cells, axis1=1, axis2=2)
     auroc, auprc = _auroc_and_auprc_per_class(probabilities, targets, weights)
@@ -232,7 +234,7 @@ def _nanmean(values: np.ndarray) -> np.ndarray:
 def count_images(targets: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     """Count images by class, and all of them under ""."""
     counts = {label: int(np.sum(targets == index)) for index, label in enumerate(classes)}
-    counts[""] = len(targets)
+    counts[ALL_CLASSES] = len(targets)
     return counts
 
 

@@ -33,7 +33,7 @@ class SplitRows(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How many images of each class are drawn, the same number on each side and in each split.
+    """The number of images of each class that is drawn, on each side and in each split alike.
 
     Attributes:
         counts: Number of images by class; empty where a side has too few images.
@@ -65,13 +65,18 @@ class SplitPlan:
         splits = []
         for real_rows in self.one_row_per_patient:
             synthetic_rows = rng.permutation(len(synthetic.labels))
-            classes = []
+            references, baselines, drawn = [], [], []
             for label, count in self.counts.items():
                 real_class = real_rows[real.labels[real_rows] == label]
                 synthetic_class = synthetic_rows[synthetic.labels[synthetic_rows] == label]
-                reference, baseline = real_class[:count], real_class[count : 2 * count]
-                classes.append((reference, baseline, synthetic_class[:count]))
-            splits.append(SplitRows(*map(np.concatenate, zip(*classes, strict=True))))
+                references.append(real_class[:count])
+                baselines.append(real_class[count : 2 * count])
+                drawn.append(synthetic_class[:count])
+            splits.append(
+                SplitRows(
+                    np.concatenate(references), np.concatenate(baselines), np.concatenate(drawn)
+                )
+            )
         return splits
 
 
@@ -212,6 +217,7 @@ def _patients_per_class(real: LabelledFeatures) -> dict[str, float]:
 
 
 def _explain_too_few(real: LabelledFeatures, synthetic: LabelledFeatures, real_name: str) -> str:
+    """Return the note of a plan without images: what is needed, and what there is by class."""
     n_patients, fewest = len(np.unique(real.patients)), 2 * MIN_IMAGES_PER_HALF
     note = (
         f"the measure needs {MIN_IMAGES_PER_HALF} images on each side, each of another patient and in the "

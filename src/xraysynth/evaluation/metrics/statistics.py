@@ -165,6 +165,7 @@ def proportion_sd(value: float, *, trials: int) -> float:
 
 
 def _logit(proportion: np.ndarray | float) -> np.ndarray:
+    """Return log(p / (1 - p))."""
     logit: np.ndarray = np.log(proportion) - np.log1p(-np.asarray(proportion))
     return logit
 
