@@ -63,6 +63,17 @@ def test_a_misspelt_word_is_refused_with_the_nearest_right_one(tmp_path, argumen
     assert not (tmp_path / "outputs" / "prepare").exists()
 
 
+def test_a_renamed_option_warns_with_the_line_to_write(tmp_path):
+    wrong = xraysynth("train", "data.share=0.5", "trainer.max_steps=x", cwd=tmp_path)
+    assert wrong.stderr.splitlines()[0] == (
+        "xraysynth: warning: data.share=0.5 is deprecated and stops working in the next version; "
+        "write data.synthetic_fraction=0.5"
+    )
+    twice = xraysynth("train", "data.share=0.5", "data.synthetic_fraction=0.5", cwd=tmp_path)
+    assert twice.returncode == 2
+    assert "both are given; remove data.share" in twice.stderr
+
+
 def test_all_wrong_options_are_named_at_once(tmp_path):
     words = [
         "trainer.max_steps=x",

@@ -14,6 +14,7 @@ from xraysynth.config import (
     current_name,
     list_group_options,
     option_given_twice_error,
+    warn_of_rename,
     with_current_names,
 )
 from xraysynth.errors import ConfigError, did_you_mean, format_unknown_option
@@ -91,10 +92,12 @@ def _with_current_names(overrides: Sequence[str]) -> list[str]:
         name, equals, value = override.partition("=")
         bare_name = name.lstrip("+~")
         prefix = name.removesuffix(bare_name)
-        current = current_name(bare_name) if equals else bare_name
+        current = current_name(bare_name, warn=False) if equals else bare_name
         if current != bare_name and current in names:
             raise option_given_twice_error(bare_name, current)
         renamed.append(f"{prefix}{current}{equals}{value}")
+        if current != bare_name:
+            warn_of_rename(override, renamed[-1])
     return renamed
 
 

@@ -259,14 +259,18 @@ def current_name(name: str, *, warn: bool = True) -> str:
             continue
         renamed = current + name.removeprefix(deprecated)
         if warn:
-            warnings.warn(
-                f"{name} is called {renamed} now: write {renamed} instead; the old name stops "
-                "working in the next version",
-                FutureWarning,
-                stacklevel=2,
-            )
+            warn_of_rename(name, renamed)
         return renamed
     return name
+
+
+def warn_of_rename(deprecated: str, current: str) -> None:
+    """Warn (`FutureWarning`) that a name or an override such as "data.share=0.5" has a new name."""
+    warnings.warn(
+        f"{deprecated} is deprecated and stops working in the next version; write {current}",
+        FutureWarning,
+        stacklevel=3,
+    )
 
 
 def with_current_names(

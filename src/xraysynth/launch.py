@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,13 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     register_schema()
     launchers.register_launchers(stage)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on, instead of printing them
-    overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments))
-    sys.argv = [f"xraysynth {stage}", *overrides]
+    warnings.showwarning = _show_warning
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
     task = Task(stage)
     try:
         _require_single_process(stage, arguments)
+        overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments))
+        sys.argv = [f"xraysynth {stage}", *overrides]
         main(task)()
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
@@ -56,6 +58,14 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
         task.error = _to_xraysynth_error(error, arguments)
     code = _finish_task(task)
     return max(code, _print_error(task.error)) if task.error else code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning on stderr; one on a renamed option without the place in the code."""
+    if issubclass(category, FutureWarning):
+        print(f"xraysynth: warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, *place[:2]), file=sys.stderr, end="")
 
 
 def _is_multirun(arguments: Sequence[str]) -> bool:
