@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from xraysynth.composition import (
     compose,
@@ -60,12 +60,19 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     return max(code, _print_error(task.error)) if task.error else code
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Print a warning on stderr; one on a renamed option without the place in the code."""
-    if issubclass(category, FutureWarning):
-        print(f"xraysynth: warning: {message}", file=sys.stderr)
-    else:
-        print(warnings.formatwarning(message, category, *place[:2]), file=sys.stderr, end="")
+    text = f"xraysynth: warning: {message}\n"
+    if not issubclass(category, FutureWarning):
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, file=file or sys.stderr, end="")
 
 
 def _is_multirun(arguments: Sequence[str]) -> bool:
