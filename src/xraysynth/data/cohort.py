@@ -1,4 +1,4 @@
-"""The cohort: from the rows of sources to patients, splits by person, and notes for the reader."""
+"""The making of a cohort: its images are listed, get a patient each, and are split by person."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class PreparedCohort:
         dropped: Number of images dropped with `splits.drop_duplicates`.
         dropped_patients: Number of patients of the dropped images.
         simulated: Names of the sources whose images are simulated.
-        confounding: Sentences on source confounding that the user has acknowledged.
+        confounding: Sentences on the source confounding that the user has acknowledged.
     """
 
     manifest: str
@@ -106,7 +106,7 @@ class SourceCollection:
         return cls(sources, dict(zip(names, rows, strict=True)))
 
     def identity(self) -> dict[str, Any]:
-        """Return everything that the pixels and labels of a cohort depend on, for the job's identity."""
+        """Return what determines the pixels and labels of a cohort, as part of the job's identity."""
         row_digests = {}
         for name, table in self.rows.items():
             row_digests[name] = digest(table.astype(str).to_numpy().tolist())
@@ -119,19 +119,19 @@ class SourceCollection:
 
     @property
     def notes(self) -> list[str]:
-        """Notes of the sources that a reader of the audit must know."""
+        """The sources' notes, which the audit shows to its reader."""
         notes = (getattr(source, "note", "") for source in self.sources)
         return list(filter(None, notes))
 
     def has_value(self, column: str) -> pd.Series:
-        """Return per row of all sources whether it has a value in a column; bool, `(N,)`."""
+        """Return whether each of the N rows of all sources has a value in a column, bool `(N,)`."""
         return _has_value(self.rows.values(), column)
 
     def can_infer_patients(self, missing_patient_id: str) -> bool:
         """Return whether an image without a patient can get the patient of a near-duplicate.
 
-        This takes a source in which some images have a patient and others do not, and the
-        option `missing_patient_id` "cluster".
+        That is so with `missing_patient_id` "cluster", if some images of a source have a patient and
+        others of the same source have none.
         """
         if missing_patient_id != "cluster":
             return False
@@ -155,7 +155,7 @@ def _read_source_rows(source: Source, classes: Sequence[str]) -> pd.DataFrame:
         duplicated_ids = rows.loc[is_duplicated, "image_id"].unique()
         raise ManifestError(
             f"source {source.name}: image ids must be unique, but {int(is_duplicated.sum())} rows "
-            f"share theirs: {format_some(duplicated_ids)}"
+            f"have the id of another row: {format_some(duplicated_ids)}"
         )
     return rows
 
@@ -163,9 +163,9 @@ def _read_source_rows(source: Source, classes: Sequence[str]) -> pd.DataFrame:
 def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: str) -> pd.Series:
     """Assign a patient to every image.
 
-    An image keeps its patient. With `missing_patient_id` "cluster", an image without one gets the
-    patient of a near-duplicate from the same source; near-duplicates of which none has a patient
-    become one new patient, `cluster-<first image id>`.
+    An image that has a patient keeps it. With `missing_patient_id` "cluster", an image without a
+    patient gets that of a near-duplicate from the same source. Images that still have none get a new
+    patient, `cluster-<first image id>`, which near-duplicates share.
 
     Args:
         table: One row per image with `image_id`, `source` and `patient_id` ("" or NaN if unknown).
@@ -194,10 +194,10 @@ def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: st
 
 
 def _infer_patients(table: pd.DataFrame, has_patient: pd.Series) -> pd.Series:
-    """Per image the first patient id of its source in its `cluster`, NaN where there is none.
+    """Return, for each image, the first patient id of its source in its `cluster`; NaN for none.
 
-    A patient id is valid within its source only: a near-duplicate in another source links two
-    patients, which keeps them in one split, but lends no id.
+    A patient id is valid within its source only. A near-duplicate from another source therefore
+    does not give its patient id to the image, although both are kept in one split.
     """
     keys = ["source", "cluster"]
     patients = table.loc[has_patient, [*keys, "patient_id"]].sort_values("patient_id")
@@ -206,11 +206,11 @@ def _infer_patients(table: pd.DataFrame, has_patient: pd.Series) -> pd.Series:
 
 
 def split_by_person(table: pd.DataFrame, pairs: Pairs, splits: Splits) -> pd.Series:
-    """Assign every image to a split, with all images of a person that has no official split together.
+    """Assign every image to a split, one split per person except where sources define several.
 
     With `splits.official`, images keep the split that their source defines. If only some images of a
-    person have one, the person's other images follow: to the split of the highest rank
-    (`SPLIT_RANK`) where there are several. All other persons are split by `assign_splits`.
+    person have such a split, the person's other images get the same one, or the one of the highest
+    rank (`SPLIT_RANK`) if there are several. All other persons are split by `assign_splits`.
 
     Args:
         table: One row per image with the columns of a manifest; `split` is optional.
@@ -226,13 +226,13 @@ def split_by_person(table: pd.DataFrame, pairs: Pairs, splits: Splits) -> pd.Ser
     split_of_rank = dict(enumerate(SPLIT_RANK))
     person_split = highest_rank.map(split_of_rank)
     split = official.astype(object).where(official != "", person_split)
-    is_open = split.isna().to_numpy()
-    if is_open.any():
+    is_unassigned = split.isna().to_numpy()
+    if is_unassigned.any():
         # A group is named after its patients, so that its split does not depend on the row order.
         groups = patient_keys(table).groupby(person).transform("min")
-        split[is_open] = assign_splits(
-            table["label"][is_open],
-            groups[is_open],
+        split[is_unassigned] = assign_splits(
+            table["label"][is_unassigned],
+            groups[is_unassigned],
             fractions={"val": splits.val_fraction, "test": splits.test_fraction},
             seed=splits.seed,
         )
@@ -240,7 +240,7 @@ def split_by_person(table: pd.DataFrame, pairs: Pairs, splits: Splits) -> pd.Ser
 
 
 def _official_splits(table: pd.DataFrame, splits: Splits) -> pd.Series:
-    """The split that the source defines per image; "" where there is none or it is not to be used."""
+    """Return each image's split as its source defines it; "" if undefined or not `splits.official`."""
     if "split" in table and splits.official:
         return table["split"].fillna("")
     return pd.Series("", table.index)
@@ -252,7 +252,7 @@ def format_person_notes(
     """Write the notes of an audit on linked patients and on dropped images.
 
     Args:
-        linked_patients: Per person of several patients their keys (`find_linked_patients`).
+        linked_patients: For each person with several patients, their keys (`find_linked_patients`).
         dropped_rows: The rows that `splits.drop_duplicates` has removed from the cohort.
     """
     notes = []

@@ -1,4 +1,4 @@
-"""Pools: the images of one generator in a content-addressed folder, filled block by block."""
+"""Pools: all images of one generator, in a content-addressed folder that is filled block by block."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,10 +35,10 @@ SESSIONS_FILE = "ledger.jsonl"
 """File in a pool's folder with one line for every session that worked on the pool."""
 
 FINAL_OUTCOMES = ("image", "refused", "empty")
-"""Outcomes after which a request is not sent again; failed and unanswered requests are."""
+"""Outcomes after which a request is not sent again, unlike a failed or unanswered request."""
 
 ORIGINAL_SUFFIXES = (".png", ".jpg", ".webp")
-"""Formats in which a service returns images, as the pool's archive holds them."""
+"""Suffixes of images as a service has returned them, which the pool's archive holds."""
 
 WHOLE_POOL = (0, 1)
 """The shard (index, count) that is the whole pool."""
@@ -66,22 +66,22 @@ def fill(
     *,
     shard: tuple[int, int] = WHOLE_POOL,
 ) -> Counter[str]:
-    """Generates the missing images of one shard of a pool; can be stopped and repeated at any time.
+    """Generates the missing images of one shard of a pool; can be interrupted and repeated.
 
-    Work is cut into blocks of one class and `generator.block_size` consecutive indices. An
-    incomplete block is generated whole again, but only its missing images are added, so that no
-    image depends on where an earlier run was stopped. The session's cost is added to the pool's
-    ledger, also when the work is interrupted.
+    Requests are grouped into blocks of one class and `generator.block_size` consecutive indices. An
+    incomplete block is generated again as a whole, but only its missing images are added, so that
+    no image depends on where an earlier run was interrupted. The cost of the session is added to
+    the pool's ledger, even if it is interrupted.
 
     Args:
         store: The pool's folder.
         generator: Makes the images.
         requests: All images that the pool must hold, by class.
-        shard: (index, count). The whole pool, (0, 1), also makes what other shards have left out,
-            and writes the manifest.
+        shard: (index, count). With the whole pool, (0, 1), images that other shards lack are
+            generated too, and the manifest is written.
 
     Returns:
-        Outcome -> number of requests of the shard that ended so.
+        Outcome -> number of requests of the shard with this outcome.
     """
     with store.writer(_shard_name(shard)) as writer:
         _write_learning_record(store, generator)  # first: an interrupted pool needs it as well
@@ -102,7 +102,7 @@ def fill(
 
 
 def journal_path(store: ImageStore, shard: tuple[int, int]) -> Path:
-    """Returns the journal of a shard, which exists once the shard has been worked on."""
+    """Returns the path of a shard's journal, a file that the shard's first session creates."""
     return store.folder / "journal" / f"{_shard_name(shard)}.jsonl"
 
 
@@ -113,7 +113,7 @@ def _shard_name(shard: tuple[int, int]) -> str:
 def _generate_with_progress(
     generator: Generator, requests: Sequence[Request]
 ) -> Iterator[GenerationResult]:
-    """Yields the generator's results and shows a progress bar."""
+    """Yields the generator's results, and advances a progress bar by one per result."""
     with progress_bar(f"generate {generator.name}", len(requests)) as bar:
         for result in generator.generate(requests):
             yield result
@@ -122,7 +122,7 @@ def _generate_with_progress(
 
 @contextmanager
 def _record_session(store: ImageStore, generator: Generator) -> Iterator[Counter[str]]:
-    """Appends one line to the pool's ledger; the caller counts outcomes in the yielded counter."""
+    """Appends one line to the pool's ledger at the end; the caller counts outcomes in the counter."""
     outcomes: Counter[str] = Counter()
     loaded_before = generator.model_ledger().load_seconds or 0.0
     meter = Meter()
@@ -145,15 +145,15 @@ def _write_learning_record(store: ImageStore, generator: Generator) -> None:
 
 
 def read_learning_record(store: ImageStore) -> LearningRecord | None:
-    """Reads which images of the study the pool's generator has learned from; None if from none."""
+    """Reads which images the pool's generator was fine-tuned on; None if it was not fine-tuned."""
     return LearningRecord.read(store.folder / LEARNING_RECORD_FILE)
 
 
 def original_files(manifest: Manifest) -> list[Path]:
-    """Returns one file per image, as the generator returned it if the archive holds that.
+    """Returns one file per image: the service's original if the archive holds it, else the pool's PNG.
 
     Args:
-        manifest: Images of a pool. An image without an original is represented by its own file.
+        manifest: Images of a pool.
     """
     originals: dict[str, Path] = {}
     for path in (manifest.folder / "archive").glob("*"):
@@ -181,7 +181,7 @@ def compute_ledger(store: ImageStore) -> Ledger:
 def _commit(
     writer: StoreWriter, store: ImageStore, generator_name: str, result: GenerationResult
 ) -> None:
-    """Adds a result to the pool, where it is found after an interruption."""
+    """Adds a result to the pool; once added, it outlasts an interruption."""
     request = result.request
     columns = {
         "label": request.label,
@@ -214,13 +214,13 @@ class _EndedRequest(NamedTuple):
 
     @classmethod
     def from_entry(cls, entry: JournalEntry) -> "_EndedRequest":
-        """Keeps each text once in memory: many entries share a few texts."""
+        """Builds it from a journal entry; equal texts of many entries are kept in memory once."""
         label, prompt = entry.columns["label"], entry.columns["prompt"]
         return cls(intern(label), intern(prompt), intern(entry.outcome))
 
 
 def count_outcomes(store: ImageStore) -> dict[str, dict[str, int]]:
-    """Counts a pool's requests: class -> outcome -> requests that ended so, both sorted by name."""
+    """Counts a pool's requests: class -> outcome -> number of requests, both keys sorted by name."""
     counts: Counter[tuple[str, str]] = Counter()
     for request, count in _count_ended_requests(store).items():
         counts[request.label, request.outcome] += count
@@ -237,7 +237,8 @@ class Refusals:
     Attributes:
         label: Class -> (refused, answered) requests, most refused first. Classes without a refusal
             are left out. Failed and unanswered requests are in neither number.
-        prompt: Prompt -> (refused, answered) requests, most refused first, likewise.
+        prompt: Prompt -> (refused, answered) requests, in the same order, without prompts that were
+            never refused.
     """
 
     label: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -64,10 +64,11 @@ SECTIONS = (
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Prepare the cohort and the external test sets, unless they are prepared.
+    """Prepare the cohort and the external test sets, unless this is done already.
 
     Returns:
-        The result of the cohort's job; with external test sets, the result of their job under "external".
+        The result of the cohort's job; if there are external test sets, that of their job is its entry
+        "external".
     """
     result = _run(workspace)
     if workspace.external_collection is None:
@@ -76,7 +77,7 @@ def run(workspace: Workspace) -> ResultLine:
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """List the job that prepares the cohort and, where any are selected, that of the external test sets."""
+    """List the job of the cohort and, if external test sets are selected, their job."""
     prepare_jobs = [build_job(workspace)]
     if workspace.config.test_source:
         prepare_jobs.append(_external_test_sets.build_job(workspace))
@@ -86,8 +87,8 @@ def jobs(workspace: Workspace) -> list[Job]:
 def build_job(workspace: Workspace) -> Job:
     """Build the job that prepares the cohort; its outputs are the manifest and the audit.
 
-    Its identity holds the rows that the sources list, so that an added, removed or changed image gives
-    another cohort, beside the earlier one.
+    Its identity includes the rows that the sources list. When an image is added, removed or changed,
+    a new cohort is prepared therefore, and the earlier one is kept.
     """
     config, collection = workspace.config, workspace.collection
     identity = {
@@ -116,7 +117,7 @@ def load_audit(workspace: Workspace) -> Audit:
 
 
 def audit_digest(workspace: Workspace) -> str:
-    """Return a digest of the audit file as it is on disk, with the fields that its version wrote."""
+    """Return a digest of the audit file as it is on disk, where an earlier version may have written it."""
     return digest(_read_audit(workspace))
 
 
@@ -130,7 +131,7 @@ def prepare_external_test_set(workspace: Workspace) -> Manifest | None:
     """Return the images of all external test sets in split "test"; None where none is selected.
 
     Raises:
-        LeakageError: If patients or images are in the cohort too, which the message names. With
+        LeakageError: If patients or images are in the cohort too; the message names them. With
             splits.drop_duplicates=true these images are left out instead.
     """
     if workspace.external_collection is None:
@@ -140,10 +141,10 @@ def prepare_external_test_set(workspace: Workspace) -> Manifest | None:
 
 
 def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[Sequence[str]]:
-    """Return groups of patient keys that near-duplicate images show to be one person each.
+    """Return groups of patient keys; near-duplicate images show that each group is one person.
 
-    Audits of earlier versions do not list the groups. If such an audit reports near-duplicates, they
-    are searched for again.
+    Audits of earlier versions do not list the groups. If such an audit reports near-duplicates, the
+    groups are found again from the images.
 
     Args:
         cohort: The prepared cohort.
@@ -155,18 +156,17 @@ def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[S
 
 
 def _run(workspace: Workspace) -> ResultLine:
-    """Prepare the cohort, unless it is prepared."""
+    """Prepare the cohort, unless this is done already."""
     job = build_job(workspace)
     return workspace.run_job(job, partial(work, workspace, job))
 
 
 def _depends_on_linking(config: Config, collection: SourceCollection) -> bool:
-    """Return whether linking patients, instead of images alone, can change the cohort."""
+    """Return whether the cohort may depend on which patients are linked to one person."""
     has_official_split = collection.has_value("split")
-    if config.splits.official and has_official_split.any():
-        some_images_follow_others = not has_official_split.all()
-        if some_images_follow_others or config.splits.drop_duplicates:
-            return True
+    has_official = config.splits.official and has_official_split.any()
+    if has_official and (config.splits.drop_duplicates or not has_official_split.all()):
+        return True
     return collection.can_infer_patients(config.missing_patient_id.value)
 
 
@@ -174,17 +174,17 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
     """Read the sources, assign patients and splits, audit the cohort, and write manifest and audit.
 
     Args:
-        workspace: Names the sources, the classes and how to split.
-        job: The job whose outputs are manifest and audit.
+        workspace: Holds the options on sources, classes and splits.
+        job: The job, whose outputs are the paths of manifest and audit.
 
     Returns:
         The paths and the digest of the cohort, and its numbers of images, patients and near-duplicates.
 
     Raises:
-        ImageError: If images cannot be used.
+        ImageError: If images cannot be read, or are not usable.
         ManifestError: If images have no patient and missing_patient_id is "error".
         LeakageError: If near-duplicates lie in different splits and are not to be dropped.
-        ConfoundingError: If the source gives a class away and this is not acknowledged.
+        ConfoundingError: If the source predicts a class and this is not acknowledged.
     """
     config, collection = workspace.config, workspace.collection
     _require_enough_images(config, collection)

@@ -1,4 +1,4 @@
-"""The classifier: a timm backbone with its training step, its optimiser and its file."""
+"""The classifier: a timm backbone with training step and optimiser, saved as one file."""
 
 import json
 import math
@@ -33,7 +33,7 @@ class XrayClassifier(pl.LightningModule):
         recipe: Fields of `ClassifierRecipe` as plain values; fields left out have their defaults.
         max_steps: Length of the learning-rate schedule in optimiser steps.
         class_counts: Training images per class; needed for balanced class weighting.
-        seed: Decides the initial weights and, with the step, dropout.
+        seed: Decides the initial weights and, together with the step, which units are dropped out.
 
     Raises:
         ConfigError: timm has no such backbone, or a class to be weighted has no image.
@@ -80,12 +80,11 @@ class XrayClassifier(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Returns the class-weighted cross-entropy of a training batch, with label smoothing."""
-        loss = self._cross_entropy(
-            self(batch["image"]), batch["target"], self.recipe["label_smoothing"]
-        )
+        logits, target = self(batch["image"]), batch["target"]
+        loss = self._cross_entropy(logits, target, self.recipe["label_smoothing"])
         if self.recipe["class_weighting"] == "none":
             return loss
-        return loss * shard_loss_scale(self.class_weights[batch["target"]])
+        return loss * shard_loss_scale(self.class_weights[target])
 
     def validation_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
         """Scores a validation batch: val/accuracy, val/macro_f1 and val/loss."""
@@ -106,12 +105,12 @@ class XrayClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds dropout by step and process alone, so that a resumed training repeats it."""
+        """Seeds dropout by step and process, so that a resumed training drops the same units."""
         process = [self.global_rank] if self.global_rank else []
         torch.manual_seed(derive_seed(self.seed, "step", self.global_step, *process))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clips the gradient: Lightning refuses to, with a fused optimiser in mixed precision."""
+        """Clips the gradient here, as Lightning cannot for a fused optimiser in mixed precision."""
         max_norm = self.recipe["gradient_clip"]
         if max_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), max_norm)
@@ -134,7 +133,7 @@ class XrayClassifier(pl.LightningModule):
 
         Raises:
             DataNotFoundError: There is no such file.
-            ConfigError: The file is no classifier, or one of other classes or another order.
+            ConfigError: The file is not a classifier, or its classes differ from `classes`.
         """
         if not Path(path).exists():
             raise DataNotFoundError(f"there is no classifier {path}; train it first")
@@ -156,7 +155,8 @@ class XrayClassifier(pl.LightningModule):
         return module.eval()
 
     def _preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        # About the mean and deviation of ImageNet in grey, and of radiographs: fits either start.
+        # Near the mean and standard deviation of radiographs and of ImageNet in grey, which suits
+        # random and pretrained weights.
         images = (images - 0.5) / 0.25
         images = images.expand(-1, self.recipe["channels"], -1, -1)
         return images.contiguous(memory_format=torch.channels_last)
@@ -173,13 +173,13 @@ class XrayClassifier(pl.LightningModule):
         loss = self._cross_entropy(logits, target)
         self.metrics[split].update(logits, target)
         self.log_dict(self.metrics[split], on_step=False, on_epoch=True)
-        # A batch's loss is a mean weighted by class. Weighted by the sum of these weights, the mean
-        # over all batches does not depend on how the images are cut into batches.
+        # A batch's loss is a mean weighted by class weights. When the batches are averaged, each
+        # counts by its sum of class weights, so the result does not depend on the batch size.
         options: Any = {"sync_dist": True, "batch_size": self.class_weights[target].sum().item()}
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, **options)
 
     def _compute_class_weights(self, class_counts: list[int] | None) -> torch.Tensor:
-        """Weights `(C,)` of the loss: 1, or balanced, N / (C n_c) for n_c of N images."""
+        """Returns `(C,)`: all 1, or if balanced N / (C n_c) for a class with n_c of the N images."""
         if self.recipe["class_weighting"] == "none":
             return torch.ones(len(self.classes))
         if not class_counts or min(class_counts) < 1:
@@ -194,7 +194,8 @@ class XrayClassifier(pl.LightningModule):
 def warmup_cosine(step: int, warmup_steps: int, max_steps: int) -> float:
     """Returns the factor of the learning rate: a linear warmup to 1, then a cosine to 0.
 
-    (t + 1) / w below w warmup steps, then (1 + cos(π (t − w) / (T − w))) / 2 for T steps in all.
+    At step t of T it is (t + 1) / w during the w warmup steps, (1 + cos(π (t − w) / (T − w))) / 2
+    after them, and 0 from step T on.
 
     >>> [warmup_cosine(step, 2, 4) for step in range(5)]
     [0.5, 1.0, 1.0, 0.5, 0.0]

@@ -1,4 +1,4 @@
-"""The images of an arm as loaders: files decoded once, and augmentation on the device."""
+"""The images of an arm as data loaders; files are decoded once, and augmented on the device."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from xraysynth.training.recipe import Control, DataRecipe, MixMode, PixelCache
 class XrayDataModule(pl.LightningDataModule):
     """The real splits and the synthetic pools of an arm as loaders.
 
-    Synthetic images are only ever trained on. Files are decoded when a loader first needs them.
+    Synthetic images are used for training only. Files are decoded when a loader first needs them.
 
     Args:
         real: The cohort, with the splits train, val and test.
@@ -39,16 +39,16 @@ class XrayDataModule(pl.LightningDataModule):
             pools are mixed in (`mixing.mix`), and how training images are augmented.
         size_px: Side of the square images.
         cache_folder: Folder of decoded pixels.
-        seed: Decides which rows are used, the batches and the augmentation.
+        seed: Decides which rows are used, how they are batched and how they are augmented.
         learning_records: By pool, the record of what its generator has seen; None for a generator
             that was not fine-tuned.
 
     Attributes:
-        train_manifests: The real training rows, then the rows of each pool, or the repeats.
+        train_manifests: The real training rows, followed by those of each pool, or by the repeats.
 
     Raises:
-        LeakageError: A pool holds, or its generator has seen, a patient or an image of the
-            validation or test split, or the data set that is left out.
+        LeakageError: A pool contains patients or images of the validation or test split, or its
+            generator was fine-tuned on them or on the data set that is left out.
         ConfigError: A split has no image of a class, or the recipe cannot be met.
         PoolError: A pool holds too few images.
     """
@@ -83,7 +83,7 @@ class XrayDataModule(pl.LightningDataModule):
         self.train_manifests = self._mix_training_images(real_train, synthetic)
         self._manifests = [real, *synthetic.values()]
         self._pixels: dict[int, np.ndarray] = {}
-        # Each subset with the number of the manifest that it is a part of: repeats are real images.
+        # Pairs a subset with the position of its manifest in `_manifests`; repeats are real images.
         has_repeats = recipe.control is Control.duplicate
         train_numbers = [0, 0] if has_repeats else range(len(self.train_manifests))
         self._subsets = {
@@ -106,9 +106,9 @@ class XrayDataModule(pl.LightningDataModule):
 
     @property
     def class_counts(self) -> list[int]:
-        """Images per class by which a loss is balanced, in vocabulary order.
+        """Training images per class, in vocabulary order, for the class weights of the loss.
 
-        All training images count; in mode pretrain, where no batch mixes them, only the real ones.
+        In mode pretrain, where no batch contains both kinds of image, only the real ones count.
         """
         mixes_batches = self.recipe.mode is not MixMode.pretrain
         counted = self.train_manifests if mixes_batches else self.train_manifests[:1]
@@ -119,9 +119,9 @@ class XrayDataModule(pl.LightningDataModule):
 
     @property
     def first_real_step(self) -> int:
-        """Optimiser steps before the first that shows real images: 0 but in mode pretrain.
+        """Number of steps on synthetic images before the first real one; 0 unless in mode pretrain.
 
-        Early stopping and the best weights count validations from there on.
+        Early stopping and the choice of the best weights ignore the validations of these steps.
         """
         return self._pretrain_phase()[1]
 
@@ -135,7 +135,7 @@ class XrayDataModule(pl.LightningDataModule):
         return XrayDataset(subsets)
 
     def images(self, split: str) -> list[np.ndarray]:
-        """Returns pixels `(N, H, W)` uint8 per manifest of a split; of `train`, real ones first."""
+        """Returns pixels `(N, H, W)` uint8 for each manifest of a split; in `train`, real ones first."""
         images = []
         for number, subset in self._subsets[split]:
             images.append(self._load_pixels(number)[self._row_numbers(number, subset)])
@@ -155,9 +155,9 @@ class XrayDataModule(pl.LightningDataModule):
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=identity_collate)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Returns the real validation images, in order; each process gets a part of its own.
+        """Returns the real validation images, in order; every process gets another part of them.
 
-        Where there are fewer images than processes each gets all, which changes no mean.
+        With fewer images than processes, every process gets all of them, which changes no mean.
         """
         dataset, (rank, world) = self.dataset("val"), self._shard
         n_images = len(dataset)
@@ -173,7 +173,7 @@ class XrayDataModule(pl.LightningDataModule):
         return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augments a training batch; the seed, the step and an image's position decide how."""
+        """Augments a training batch, by random numbers that seed, step and position determine."""
         trainer = self.trainer
         if not (self.recipe.augment and trainer and trainer.training):
             return batch
@@ -183,12 +183,15 @@ class XrayDataModule(pl.LightningDataModule):
 
     @property
     def _shard(self) -> tuple[int, int]:
-        """(rank, world): this process, and the number of processes that train together."""
+        """Rank of this process, and number of processes that train together."""
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _pretrain_phase(self) -> tuple[int, int]:
-        """In mode pretrain, the first synthetic row and the number of steps on synthetic images."""
+        """Returns the first synthetic row and the number of steps on synthetic images.
+
+        Both are 0 unless in mode pretrain.
+        """
         n_real = len(self.train_manifests[0])
         n_synthetic = sum(map(len, self.train_manifests[1:]))
         if self.recipe.mode is not MixMode.pretrain or not n_synthetic:
@@ -202,7 +205,7 @@ class XrayDataModule(pl.LightningDataModule):
         return n_real, min(max_steps - 1, pretrain_steps)
 
     def _load_pixels(self, number: int) -> np.ndarray:
-        # Whole manifests are decoded, so that every fraction and seed of a study reads one cache.
+        # Whole manifests are decoded, so that all fractions and seeds of a study share one cache.
         if number not in self._pixels:
             self._pixels[number] = load_cached_pixels(
                 self._manifests[number],
@@ -213,7 +216,7 @@ class XrayDataModule(pl.LightningDataModule):
         return self._pixels[number]
 
     def _row_numbers(self, number: int, subset: Manifest) -> np.ndarray:
-        # By path: a repeat has an id of its own, but shows the same file.
+        # Rows are matched by path: a repeat has another id, but the same file.
         paths = self._manifests[number].table["path"]
         row_of_path = dict(zip(paths, range(len(paths)), strict=True))
         return np.array([row_of_path[path] for path in subset.table["path"]], np.int64)

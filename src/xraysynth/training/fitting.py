@@ -1,4 +1,4 @@
-"""The training loop of a classifier: steps, validations, and which weights remain."""
+"""The training loop of a classifier, with validations, early stopping and a choice of weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,13 @@ class FitResult:
     """How training went.
 
     Attributes:
-        score: Macro-F1 on validation of the weights that remain.
-        step: Optimiser step that these weights are of.
-        seconds: Time of training, including that before an interruption; None if unknown.
-        history: One entry per validation: step, scores and the training loss since the last one.
-        processes: How many processes trained together.
-        first_real_step: Steps before the first that showed real images; up to it no validation
-            counts for early stopping and the best weights.
+        score: Macro-F1 of the chosen weights on the validation split.
+        step: Optimiser step after which the classifier had these weights.
+        seconds: Time of training, before and after interruptions; None if unknown.
+        history: One entry per validation: step, scores, and the training loss since the previous one.
+        processes: Number of processes that trained together.
+        first_real_step: Number of steps before the first on real images. Validations of these steps
+            do not count for early stopping and the best weights.
     """
 
     score: float
@@ -56,22 +56,22 @@ def fit(
     folder: Path,
     logger: Logger | None = None,
 ) -> FitResult:
-    """Trains a classifier, and leaves the weights in it that `recipe.keep` asks for.
+    """Trains a classifier, which afterwards has its last or its best weights (`recipe.keep`).
 
-    A training that was killed resumes when it is started with the same folder, also with another
-    number of processes.
+    A training that was killed resumes when it is started again with the same folder, even if the
+    number of processes differs.
 
-    All processes of a process group train together (DDP); the classifier and the result of the
-    first one count. Steps, learning rates, images and augmentation are as in one process, and so
-    is the gradient, except for dropout and for BatchNorm, whose statistics are those of the whole
-    batch on GPUs and of each process's images on CPUs.
+    All processes of a process group train together (DDP); use the classifier and the result of the
+    first one. Steps, learning rates, images and augmentation do not depend on the number of
+    processes. Neither does the gradient, with two exceptions: dropout, and BatchNorm on CPUs, whose
+    statistics are those of each process's images (on GPUs they are of the whole batch).
 
     Args:
         module: The classifier; it is changed in place.
-        datamodule: Training and validation images. If it has a `first_real_step`, patience and the
-            best weights count from there on.
-        recipe: Number of steps and validations, patience, and which weights remain.
-        folder: Gets `best.safetensors`, and `last.ckpt` to resume from.
+        datamodule: Training and validation images. If it has a `first_real_step`, earlier
+            validations do not count for patience and the best weights.
+        recipe: Number of steps and validations, patience, and whether the last or best weights stay.
+        folder: Folder in which `best.safetensors` and the checkpoint `last.ckpt` are written.
         logger: A Lightning logger for losses and scores.
     """
     folder = Path(folder)
@@ -92,7 +92,7 @@ def fit(
         if not recorder.history or recorder.history[-1]["step"] < trainer.global_step:
             trainer.validate(module, datamodule=datamodule, verbose=False)
     validation = recorder.history[-1]
-    # In mode pretrain there may be no validation that counts: then the last weights remain.
+    # In mode pretrain it may be that no validation counted; the classifier then has its last weights.
     if recipe.keep is KeptWeights.best and recorder.best_validation is not None:
         validation = recorder.best_validation
         if trainer.is_global_zero:

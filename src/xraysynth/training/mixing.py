@@ -1,4 +1,4 @@
-"""Which images a classifier is trained on: the real ones of an arm, and the rows of its pools."""
+"""Selects the images that an arm's classifier is trained on: real ones, and those of its pools."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -53,18 +53,19 @@ def mix(
 ) -> list[Manifest]:
     """Selects the training images of an arm from its real train split and its pools.
 
-    The same fraction of every class is synthetic (to one image), so that being synthetic says
-    nothing about the class and the real class proportions stay. Choices are nested: a higher
-    synthetic fraction keeps a subset of the real rows, and takes a superset of the synthetic ones.
+    The same fraction of every class is synthetic, give or take one image. So the class proportions
+    stay as in the real images, and whether an image is synthetic says nothing about its class.
+    Selections are nested: a higher synthetic fraction keeps a subset of the real rows, and takes a
+    superset of the synthetic ones.
 
     Args:
         real_train: The real train split.
-        synthetic: Pools by name; each gives an equal part, in the order of image ids.
+        synthetic: Pools by name. The same number of images is taken from each, in order of image id.
         synthetic_fraction: Synthetic images per training image, in [0, 1].
         mode: `replace` keeps the number of images and swaps real ones for synthetic ones; `add`
             and `pretrain` keep all real rows, and add synthetic ones up to `synthetic_fraction`.
         seed: Decides which real rows are replaced, and what the controls repeat or permute.
-        control: `duplicate` repeats the real rows kept in place of synthetic ones, without a pool;
+        control: `duplicate` takes no synthetic rows, but repeats the remaining real rows instead;
             `permuted` permutes the labels of the synthetic rows, whose counts per class stay.
 
     Returns:
@@ -97,7 +98,7 @@ def mix(
 def synthetic_per_class(
     real_train: Manifest, *, synthetic_fraction: float, mode: MixMode
 ) -> dict[str, int]:
-    """Returns the number of synthetic images of each class, all pools together.
+    """Returns the number of synthetic images of each class, over all pools.
 
     For n real images and synthetic fraction f, the total is f n in mode replace, and
     f / (1 − f) n in the other modes.
@@ -129,7 +130,7 @@ def required_per_class(
 
 
 def classes_missing_without(real: Manifest, source: str) -> list[str]:
-    """Lists the classes that train or val would lose with a data set, as "class in split"."""
+    """Lists the classes that train or val would lose without a data set, as "class in split"."""
     remaining = real.table[~_is_left_out(real, source)]
     present = set(zip(remaining["split"], remaining["label"], strict=True))
     missing = []
@@ -170,9 +171,9 @@ def _is_left_out(real: Manifest, source: str) -> np.ndarray:
 def _match_sizes(real: Manifest, smaller: Manifest, seed: int) -> Manifest:
     """Reduces train and val to as many images of each class as `smaller` has there.
 
-    Whole patients are taken out, in an order by hash, and of the last patient only the surplus
-    images. So about as many patients go as from `smaller`: images drawn one by one would leave
-    nearly every patient in, and with them more than a smaller data set has.
+    Whole patients are removed in an order by hash; of the last patient only as many images as
+    needed. About as many patients remain as in `smaller`. If single images were removed instead,
+    nearly every patient would remain, and so more patients than a smaller data set has.
     """
     table, cell = real.table, ["split", "label"]
     surplus = table.groupby(cell).size() - smaller.table.groupby(cell).size()
@@ -203,15 +204,16 @@ def _subsample_train(real: Manifest, fraction: float, seed: int) -> Manifest:
 
 
 def _drop_rows(real_train: Manifest, dropped_per_class: Mapping[str, int], seed: int) -> Manifest:
-    """Drops this number of rows of each class: those whose hash with the seed comes first."""
+    """Drops a number of rows of each class: those whose hash with the seed comes first."""
     rank = _rank_by_hash(real_train.table, seed, "mixing")
     return real_train.where(rank > real_train.table["label"].map(dropped_per_class))
 
 
 def _repeat_rows(real: Manifest, images_per_class: Mapping[str, int], seed: int) -> Manifest:
-    """Repeats real rows up to a number per class, each as often as any other to one.
+    """Returns a number of repeated rows per class.
 
-    Repeat n of the image `<id>` has the id `<id>#n`.
+    The rows of a class are repeated equally often, give or take once. Repeat n of the image `<id>`
+    has the id `<id>#n`.
     """
     order = _rank_by_hash(real.table, seed, "duplicate").sort_values().index
     labels = real.table["label"].reindex(order)
@@ -246,7 +248,10 @@ def _permute_labels(pools: Sequence[Manifest], seed: int) -> list[Manifest]:
 def _pool_quota(
     images_per_class: Mapping[str, int], pool_index: int, n_pools: int
 ) -> dict[str, int]:
-    """Returns one of `n_pools` equal parts; earlier pools give the images that are left over."""
+    """Returns how many images of each class one of `n_pools` pools gives.
+
+    All pools give the same number; where it does not come out even, the first pools give one more.
+    """
     n_extra = n_pools - 1 - pool_index
     return {label: (total + n_extra) // n_pools for label, total in images_per_class.items()}
 
@@ -269,13 +274,13 @@ def _take_from_pool(pool: Manifest, name: str, images_per_class: Mapping[str, in
 def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
     """Divides `total` images among the classes in proportion to `counts`, by Webster's method.
 
-    Unlike largest remainders, Webster's method never takes an image from a class when the total
-    grows, which keeps the choices of all fractions nested. Turn t of a class of n images comes at
-    time (t + 0.5) / n, and the first `total` turns of all classes get an image.
+    Unlike the method of largest remainders, Webster's method never gives a class fewer images when
+    the total grows, so the selections of all fractions are nested. Turn t of a class of n images
+    comes at time (t + 0.5) / n, and the first `total` turns of all classes get one image each.
     """
     n_images, n_classes = sum(counts.values()), len(counts)
-    # All turns before time (total - k) / N are among the first `total` of k classes with N images,
-    # and the last of these comes before (total + k) / N: only the few between are put in order.
+    # With k classes and N images, every turn before time (total - k) / N gets an image, and none
+    # after (total + k) / N does. Only the few turns in between have to be sorted.
     safe_time = (total - n_classes) / n_images
     apportioned, open_turns = {}, []
     for position, (label, n) in enumerate(counts.items()):
@@ -291,7 +296,7 @@ def _apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
 
 
 def _rank_by_hash(table: pd.DataFrame, seed: int, purpose: str) -> pd.Series:
-    """Ranks every row among the rows of its class, in an order by hash, from 1."""
+    """Ranks the rows of each class from 1, in an order by hash."""
     keys = _derive_seeds(table["image_id"], seed, purpose)
     return table.assign(key=keys).groupby("label")["key"].rank(method="first")
 

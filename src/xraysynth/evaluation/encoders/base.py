@@ -1,4 +1,4 @@
-"""The interface of encoders, and the loop that runs a network in batches."""
+"""The interface of encoders, and the loop that encodes images batch by batch."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,11 +23,11 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the encoder in `encoders.NAMES` and in metric names."""
+        """Name of the encoder, as in `encoders.NAMES` and in the names of metrics."""
 
     @property
     def identity(self) -> Identity:
-        """Weights and preprocessing, which determine the features."""
+        """The weights and the preprocessing, which together determine the features."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Compute the features of images.
@@ -40,7 +40,7 @@ class Encoder(Protocol):
 
         Raises:
             ImageError: If the images have another shape, type or scale.
-            DataNotFoundError: If there are no weights on this machine, and none can be downloaded.
+            DataNotFoundError: If the weights are not on this machine and cannot be downloaded.
         """
 
 
@@ -67,7 +67,7 @@ def encode_in_batches(
 
     Raises:
         ImageError: If the images have another shape, type or scale.
-        XraysynthError: If features are not finite, or not vectors.
+        XraysynthError: If the features are not finite, or not one vector per image.
     """
     require_grey_images(images)
     network.eval()
@@ -87,7 +87,7 @@ def encode_in_batches(
 
 
 def _device_of(network: torch.nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer, the CPU for a network without any."""
+    """Return the device of the network; the CPU for a network without parameters and buffers."""
     for tensor in network.state_dict().values():
         return torch.device(tensor.device)
     return torch.device("cpu")
@@ -106,7 +106,7 @@ def require_grey_images(images: np.ndarray) -> None:
     """Check that images are `(N, H, W)` uint8 grey from 0 to 255.
 
     Raises:
-        ImageError: If they have another shape or type, are none, or seem to be scaled to [0, 1].
+        ImageError: If there are none, if shape or type differ, or if they seem to be scaled to [0, 1].
     """
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
         raise ImageError(
@@ -121,7 +121,7 @@ def require_grey_images(images: np.ndarray) -> None:
 
 
 def _is_scaled_to_one(images: np.ndarray) -> bool:
-    """Return whether no value exceeds 1, reading one image at a time until one does."""
+    """Return whether no value exceeds 1; images are read one by one, up to the first that does."""
     return all(images[index].max() <= 1 for index in range(len(images)))
 
 

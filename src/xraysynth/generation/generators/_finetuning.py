@@ -1,4 +1,4 @@
-"""Fine-tunes the LoRAs of `SdLora`: one for all classes, or one per class."""
+"""Trains the LoRAs of the generator `SdLora`: one for all classes, or one per class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from xraysynth.generation.lora.training_loop import LoraResult
 
 ALL_CLASSES = ""
-"""Stands for the name of a class where one LoRA is trained on all classes."""
+"""Name in place of a class, for a LoRA that is trained on all classes."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class LoraTrainer:
 
     Attributes:
         recipe: Settings of the training.
-        steps: Denoising steps of sample images.
+        steps: Number of denoising steps of sample images.
         guidance: Scale of classifier-free guidance of sample images.
-        folder: Folder of the weights; the LoRA of a class has a folder of its own in it.
+        folder: Folder of the weights, with one subfolder per class if there is one LoRA per class.
         cache: Folder of encoded images and captions.
         logger: Receives losses and sample images.
     """
@@ -44,10 +44,10 @@ class LoraTrainer:
         """Train one LoRA; an interrupted training resumes from its checkpoint.
 
         Args:
-            pipeline: Pipeline in float32 on the CPU; it is adapted.
+            pipeline: Pipeline in float32 on the CPU; the LoRA is added to it in place.
             training: Training images of all classes.
             validation: Validation images of all classes.
-            label: Class whose images are used, or `ALL_CLASSES`.
+            label: Class on whose images the LoRA is trained, or `ALL_CLASSES`.
         """
         from xraysynth.generation.lora.training import train
 
@@ -76,7 +76,7 @@ class LoraTrainer:
         )
 
     def _sample_captions(self, training: CaptionedImages) -> list[str]:
-        """Return the first captions of each class's first image."""
+        """Return, for each class, the first captions of its first image."""
         captions: list[str] = []
         for label in sorted(set(training.labels)):
             first_image_captions = training.select_class(label).captions[0]
@@ -84,7 +84,7 @@ class LoraTrainer:
         return captions
 
     def _sample_images(self, pipeline: Any, captions: list[str]) -> np.ndarray:
-        """Sample a grey image `(H, W)` in [0, 1] for each caption, always from the same noise."""
+        """Sample one grey image per caption, `(N, H, W)` in [0, 1]; the noise is the same at every call."""
         import torch
 
         images = pipeline(
@@ -99,7 +99,7 @@ class LoraTrainer:
 
 
 def combine_results(results: "Mapping[str, LoraResult]") -> FineTuning:
-    """Sum the figures of one or several LoRAs, and join their histories.
+    """Add up steps, seconds and parameters of one or several LoRAs, and join their histories.
 
     Args:
         results: Result of each LoRA, by class or `ALL_CLASSES`.

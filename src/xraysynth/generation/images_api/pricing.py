@@ -1,4 +1,4 @@
-"""The price of one call: what it should cost, what it can cost, and what it did cost."""
+"""The price of one call: expected, at most, and after the call."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ CHARACTERS_PER_TOKEN = 4
 """Characters per token of English text, on average."""
 
 MESSAGE_TOKENS = 16
-"""Tokens that a call adds to its prompt, as expected."""
+"""Expected number of tokens that a call adds to its prompt."""
 
 MAX_MESSAGE_TOKENS = 64
-"""Tokens that a call can add to its prompt."""
+"""Largest number of tokens that a call can add to its prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pricing:
-    """Dollars of one call that makes one image.
+    """Computes the dollars of one call that makes one image.
 
     Attributes:
         declared_usd: Price per image that the user declares; it takes precedence over `prices`.
-        prices: "text_in", "image_in", "image_out" -> dollars per million tokens.
+        prices: Kind of token ("text_in", "image_in", "image_out") -> dollars per million tokens.
         output_tokens: Tokens of one image, or None if unknown.
-        discount: Factor of the price in the Batch API, else 1.
+        discount: Factor by which the price is multiplied: that of the Batch API, else 1.
     """
 
     declared_usd: float | None
@@ -45,7 +45,7 @@ class Pricing:
         return self._compute_usd(_estimate_text_tokens(prompt))
 
     def max_usd(self, prompt: str) -> float:
-        """Returns an upper bound of what one image costs, as no token is shorter than a byte."""
+        """Computes an upper bound of what one image costs: each byte of the prompt is one token."""
         return self._compute_usd(MAX_MESSAGE_TOKENS + len(prompt.encode()))
 
     def _compute_usd(self, text_tokens: int) -> float:
@@ -55,15 +55,15 @@ class Pricing:
         return (text_tokens * self.prices["text_in"] + output) / 1e6 * self.discount
 
     def cost_usd(self, usage: JsonObject | None, *, has_image: bool) -> float | None:
-        """Computes what a call cost, from the usage in its answer and the dated prices.
+        """Computes what a call cost, from the token usage in its answer and `prices`.
 
         Args:
             usage: The tokens that the answer reports, or None.
             has_image: Whether the answer holds an image.
 
         Returns:
-            Dollars, or None where the answer does not say: it has neither an image nor its usage, or
-            it has an image without output tokens, as some relays report it.
+            Dollars. None where they are unknown: the answer reports no usage (and, with `declared_usd`,
+            has no image), or it has an image but reports no output tokens, as some relays do.
 
         >>> tokens = {"text_in": 5, "image_in": 8, "image_out": 30}
         >>> pricing = Pricing(declared_usd=None, prices=tokens, output_tokens=1756)
@@ -78,17 +78,13 @@ class Pricing:
         if has_image and not output_tokens:
             return None
         details = usage.get("input_tokens_details")
-        image_tokens = (
-            _parse_count(details.get("image_tokens")) if isinstance(details, Mapping) else 0
-        )
+        image_tokens = 0
+        if isinstance(details, Mapping):
+            image_tokens = _parse_count(details.get("image_tokens"))
         text_tokens = max(0, _parse_count(usage.get("input_tokens")) - image_tokens)
-        millionths = sum(
-            (
-                text_tokens * self.prices["text_in"],
-                image_tokens * self.prices["image_in"],
-                output_tokens * self.prices["image_out"],
-            )
-        )
+        millionths = text_tokens * self.prices["text_in"]
+        millionths += image_tokens * self.prices["image_in"]
+        millionths += output_tokens * self.prices["image_out"]
         return millionths / 1e6 * self.discount
 
 

@@ -1,4 +1,4 @@
-"""The arms of a study: every way to train the classifier that its options ask for."""
+"""The arms of a study: one configuration for each kind of training set that its options ask for."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ REAL_ONLY = "real only"
 
 @dataclass(frozen=True)
 class ArmConfig:
-    """One way to train the classifier, which is run once per training seed.
+    """One kind of training set; the classifier is trained on it once per training seed.
 
     Attributes:
         generator: Key of the generator whose images are mixed in; empty for real images only.
-        config: The configuration of the arm's trainings, except for their seed.
+        config: The configuration of all trainings of the arm, which differ in their seed alone.
     """
 
     generator: str
@@ -28,7 +28,7 @@ class ArmConfig:
 
     @property
     def title(self) -> str:
-        """The name of the arm in progress lines and job names; no two arms of a study share one."""
+        """The name of the arm in progress lines and job names, unique within a study."""
         data = self.config.data
         title = REAL_ONLY
         if data.synthetic_fraction:
@@ -46,7 +46,7 @@ class ArmConfig:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """The `option=value` words that lead from the study's configuration to that of the arm."""
+        """The command-line overrides (`option=value`) that turn the study's configuration into the arm's."""
         data = self.config.data
         selected_generator = (f"generator={self.generator}",) if self.generator else ()
         return (
@@ -68,14 +68,18 @@ def _quote_for_hydra(text: str) -> str:
 def build_arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
     """List every arm of the study; the real-only arm of all real images comes first.
 
-    The order is: real only at each fraction of the real images; duplicate controls; each generator at
-    every combination of real fraction, mode and synthetic fraction, then alone, then as permuted
-    control; and for each source that can be left out, a real-only arm without it, followed by its
-    size-matched control, which is as small but has images of all sources.
+    The order is:
+
+    1. real only, one arm per fraction of the real images;
+    2. duplicate controls;
+    3. for each generator: its images mixed with real ones, one arm per combination of real fraction,
+       mode and synthetic fraction; its images alone; its permuted control;
+    4. for each source that can be left out: real only without this source; the size-matched control,
+       which has as few images, but of all sources.
 
     Args:
         config: The study's configuration.
-        cohort: The prepared cohort, which tells the sources that can be left out.
+        cohort: The prepared cohort, whose sources may be left out.
     """
     arms = _real_only_arms(config)
     arms += _duplicate_control_arms(config)
@@ -88,7 +92,7 @@ def build_arms(config: Config, cohort: Manifest) -> list[ArmConfig]:
 
 
 def _real_only_arms(config: Config) -> list[ArmConfig]:
-    """List one arm per fraction of the real images; all real images come first, even if unlisted."""
+    """List one arm per fraction of the real images, from all images (always included) downwards."""
     fractions = sorted({1.0, *config.study.real_fractions}, reverse=True)
     return [_build_arm(config, real_fraction=fraction) for fraction in fractions]
 
@@ -109,7 +113,7 @@ def _duplicate_control_arms(config: Config) -> list[ArmConfig]:
 def _generator_arms(config: Config, key: str) -> list[ArmConfig]:
     """List the arms with images of one generator: mixed with real ones, alone, with permuted labels.
 
-    Without real images the modes and real fractions do not differ, so that this arm exists once.
+    Without real images, mode and real fraction make no difference, so there is one such arm at most.
     """
     study = config.study
     arms = _mixed_arms(config, _mix_modes(config), key=key)
@@ -184,7 +188,7 @@ def with_one_generator(config: Config, key: str) -> Config:
 
 
 def left_out_sources(config: Config, cohort: Manifest) -> list[str]:
-    """List the sources that arms are trained without; empty unless study.leave_one_source_out is true."""
+    """List the sources without which an arm is trained, if study.leave_one_source_out is true."""
     return [
         source
         for source in _sources_to_leave_out(config, cohort)
@@ -193,7 +197,7 @@ def left_out_sources(config: Config, cohort: Manifest) -> list[str]:
 
 
 def sources_not_left_out(config: Config, cohort: Manifest) -> dict[str, str]:
-    """Return the sources that study.leave_one_source_out cannot leave out, with a sentence why."""
+    """Return source -> sentence why study.leave_one_source_out cannot leave it out."""
     reasons = {}
     for source in _sources_to_leave_out(config, cohort):
         missing = classes_missing_without(cohort, source)
@@ -206,7 +210,7 @@ def sources_not_left_out(config: Config, cohort: Manifest) -> dict[str, str]:
 
 
 def _sources_to_leave_out(config: Config, cohort: Manifest) -> list[str]:
-    """List the sources of the cohort, if study.leave_one_source_out is true."""
+    """List all sources of the cohort; none unless study.leave_one_source_out is true."""
     if not config.study.leave_one_source_out:
         return []
     return sorted(cohort.table["source"].unique())

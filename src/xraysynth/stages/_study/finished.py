@@ -1,4 +1,4 @@
-"""The jobs of a study that are done, with what their records say."""
+"""Finds the finished jobs of a study, and reads their records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class FinishedPool:
         outcomes: Number of requests by class and outcome.
         refusals: Refused and answered requests by class and by prompt.
         ledger: What the pool has cost.
-        finetune_job: The fine-tuning of the generator; None if it needs none.
+        finetune_job: The job that fine-tuned the generator; None if it is not fine-tuned.
         generate_job: The job that filled the pool.
         evaluate_job: The job that measured it.
     """
@@ -44,7 +44,7 @@ class FinishedPool:
 
     @property
     def key(self) -> str:
-        """The key of the pool, which follows the generator's name in the name of its folder."""
+        """The key of the pool, the last part of its folder's name."""
         return self.manifest.folder.name.rpartition("-")[2]
 
 
@@ -54,10 +54,10 @@ class FinishedJobs:
 
     Attributes:
         prepare_job: The preparation of the cohort.
-        arms: Each arm that has finished a training, with its finished trainings by seed.
+        arms: Each arm with at least one finished training, and its finished trainings by seed.
         pools: The pools that are filled and measured.
         probe_job: The search for shortcuts in the cohort; None if it is not done.
-        missing: One sentence per job that is not done, or that cannot be used.
+        missing: One message per job that is not done or cannot be used.
     """
 
     prepare_job: Job
@@ -67,7 +67,7 @@ class FinishedJobs:
     missing: Sequence[str]
 
     def named_jobs(self) -> list[tuple[str, Job]]:
-        """List the finished jobs with their names in the report: by stage, trainings before measuring."""
+        """List the finished jobs with their names in the report, in the order in which they run."""
         named_jobs = [("cohort", self.prepare_job)]
         if self.probe_job is not None:
             named_jobs.append(("shortcuts", self.probe_job))
@@ -97,12 +97,12 @@ def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
         workspace: The study's workspace, with the number of images per class.
 
     Raises:
-        XraysynthError: If no training of the real-only arm is done, which all others are compared with.
+        XraysynthError: If no training of the real-only arm is done; all arms are compared with it.
     """
     arms, missing_trainings = _collect_trainings(workspace)
     pools, missing_pools = _collect_pools(workspace)
     missing = [*missing_trainings, *missing_pools]
-    # Real-only arms are planned before all others, so that the first finished arm tells whether one is.
+    # Real-only arms come first: if one has finished, the first finished arm is real-only.
     finished_arms = [arm for arm, _ in arms]
     if not finished_arms or finished_arms[0].config.data.synthetic_fraction:
         raise XraysynthError(
@@ -124,7 +124,7 @@ def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
 def _collect_trainings(
     workspace: Workspace,
 ) -> tuple[list[tuple[ArmConfig, Mapping[int, Job]]], list[str]]:
-    """Return the arms with their finished trainings by seed, and a sentence per missing training."""
+    """Return the arms with their finished trainings by seed, and a message per missing training."""
     config = workspace.config
     arms: list[tuple[ArmConfig, Mapping[int, Job]]] = []
     missing = []
@@ -154,7 +154,7 @@ def _collect_pools(workspace: Workspace) -> tuple[list[FinishedPool], list[str]]
 
 
 def _load_finished_pool(workspace: Workspace) -> FinishedPool:
-    """Load the pool of the one generator of this workspace; raise an error unless it is measured."""
+    """Load the pool of the workspace's only generator; raise an error if it is not measured."""
     ((name, images),) = workspace.pools().items()
     evaluate_job = evaluate.build_job(workspace, images)
     evaluate_job.require_done(workspace.command("evaluate"))
@@ -175,17 +175,15 @@ def _load_finished_pool(workspace: Workspace) -> FinishedPool:
 
 
 def collect_pool_digests(jobs: FinishedJobs) -> dict[str, Mapping[str, str]]:
-    """Return which images each training saw, as digests by pool, by the training's name.
+    """Return name of the training -> pool -> digest of the pool's images at that training.
 
-    A training may be repeated under the same key after its pools have changed. Trainings that saw no
-    pool, or did not record it, are left out.
+    A training may be repeated under the same key after its pools have changed. Trainings without a
+    pool are left out, and so are those that did not record the digests.
     """
-    digests_by_training = {}
+    digests = {}
     for name, job in jobs.named_trainings():
-        pool_digests = train.trained_pool_digests(job)
-        if pool_digests:
-            digests_by_training[name] = pool_digests
-    return digests_by_training
+        digests[name] = train.trained_pool_digests(job)
+    return {name: by_pool for name, by_pool in digests.items() if by_pool}
 
 
 def load_shortcuts(probe_job: Job) -> list[Shortcut]:
@@ -194,7 +192,7 @@ def load_shortcuts(probe_job: Job) -> list[Shortcut]:
 
 
 def job_runs(jobs: FinishedJobs) -> list[JobRun]:
-    """Return how each finished job ran: its time, its peak memory and its state."""
+    """Return time, peak memory and state of each finished job."""
     runs = []
     for name, job in jobs.named_jobs():
         record = job.record()
@@ -205,7 +203,8 @@ def job_runs(jobs: FinishedJobs) -> list[JobRun]:
 def last_training_environment(jobs: FinishedJobs) -> dict[str, str]:
     """Return machine and package versions of the last training.
 
-    Other jobs differ from it only if the study was continued after an update or on another machine.
+    Those of other jobs are the same, unless the study was continued on another machine or after an
+    update.
 
     Returns:
         Facts of the machine, such as "python" and "platform", and the version of each main package.
