@@ -83,15 +83,15 @@ PriceUsd = Annotated[float, Rule("be 0 or more", lambda usd: 0 <= usd < math.inf
 
 @dataclass(frozen=True)
 class Study:
-    """Every generator x synthetic fraction x mode x seed, for each of `real_fractions` of the real images.
+    """The arms of a study: one per combination of generator, synthetic fraction, mode and real fraction.
 
-    The synthetic fraction 0 is the real-only arm, which is always run. `controls` are arms in which
-    the generator has nothing to teach: duplicate repeats real images instead of adding synthetic
-    ones, permuted shuffles the labels of the synthetic images. `leave_one_source_out` trains on the
-    real images of all sources but one, for each of them, and for comparison on the same number of
-    images from all sources. Up to `workers` jobs run at once, each in a process; use one per GPU.
-    `machine_usd_per_hour` converts the seconds of generators that run on this machine into dollars in
-    the report.
+    Each arm is trained once per seed. The synthetic fraction 0 is the real-only arm, which is always
+    trained. `controls` are arms to compare with: duplicate repeats real images in place of
+    synthetic ones, permuted shuffles the labels of the synthetic images.
+    `leave_one_source_out` trains, for each source, without the images of this source, and for
+    comparison on as many images of all sources. Up to `workers` jobs run at once, each in a process;
+    use one per GPU. `machine_usd_per_hour` converts the seconds of generators that run on this machine
+    into dollars in the report.
     """
 
     name: Annotated[str, FOLDER_NAME] = "study"

@@ -107,7 +107,7 @@ IN_TEMPLATES = "In the page's templates"
 
 
 def test_no_sentence_is_listed_that_is_not_said() -> None:
-    listed_elsewhere = rows_below("Beside a claim") - rows_below(IN_TEMPLATES)
+    listed_elsewhere = rows_below("With a claim") - rows_below(IN_TEMPLATES)
     assert sorted(listed_elsewhere - said()) == []
 
 

@@ -31,7 +31,7 @@ def assign_persons(table: pd.DataFrame, pairs: Pairs) -> np.ndarray:
 
 
 def find_linked_patients(table: pd.DataFrame, pairs: Pairs) -> list[list[str]]:
-    """List the patients who share near-duplicates: per person of several patients, their sorted keys.
+    """List the patients who share near-duplicates: one sorted group of keys per person of several.
 
     Args:
         table: One row per image with the columns `source` and `patient_id`.

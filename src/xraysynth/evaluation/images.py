@@ -231,7 +231,7 @@ def _closest_pairs(
 
 
 def _measure_diversity(sets: ImageSets) -> list[Diversity]:
-    """Measures the similarity of image pairs within each class, synthetic beside real."""
+    """Measures the similarity of image pairs within each class, of synthetic and of real images."""
     real, synthetic = sets.manifests["real"], sets.manifests["synthetic"]
     resampling = sets.resampling
     similarity = diversity.intra_class_similarity(

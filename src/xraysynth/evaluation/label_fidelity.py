@@ -47,7 +47,7 @@ def measure_label_fidelity(
         replicates: The number of bootstrap replicates of each interval.
 
     Returns:
-        One row for all classes (label ""), then one per class, each beside the value of real images.
+        One row for all classes (label ""), then one per class, each with the value of real images.
     """
     targets, classes = images.targets, images.classes
     ids = images.table["image_id"].to_numpy()

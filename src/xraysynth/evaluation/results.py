@@ -25,7 +25,7 @@ NAN = float("nan")
 @formerly(baseline_value="floor", baseline_low="floor_low", baseline_high="floor_high")
 @dataclass(frozen=True, kw_only=True)
 class Measure(Interval):
-    """A measure of `n` synthetic images with its 95 % interval, beside its real-vs-real baseline.
+    """A measure of `n` synthetic images with its 95 % interval and its real-vs-real baseline.
 
     The baseline is the same measure of real images. A number is NaN where it cannot be measured.
 
@@ -38,10 +38,10 @@ class Measure(Interval):
         baseline_high: The upper bound of its 95 % interval.
         excess_low: The lower bound of the paired difference of value and baseline.
         excess_high: The upper bound of this difference.
-        better: "lower", "higher", or "floor": the nearer to the baseline the better.
+        better: "lower", "higher", or "floor", which means the nearer to the baseline the better.
         note: Why there is no number, or what to be careful about.
-        p: The two-sided p value of "the excess is 0"; for the memorised share it is one-sided, of "no
-            more than 1 % are flagged".
+        p: The two-sided p-value of the hypothesis that the excess is 0. For the memorised share it is
+            one-sided; the hypothesis is that at most 1 % of the images are flagged.
     """
 
     encoder: str
@@ -172,7 +172,7 @@ class ImageMeasures:
 
     Attributes:
         images: The number of synthetic images.
-        measures: Distances, coverage and copy measures, beside their baselines.
+        measures: Distances, coverage and copy measures, with their baselines.
         diversity: Similarity of image pairs within each class.
         nearest_similarity: Similarity to the nearest training image; empty where the training images are
             not known.

@@ -88,7 +88,7 @@ def _reset_peaks() -> None:
 
 
 def _peak_rss_mb() -> float:
-    """Returns the largest resident set since the last reset in MB, where the system tells it."""
+    """Returns the largest resident set since the last reset in MB, if the system reports it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

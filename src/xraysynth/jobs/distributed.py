@@ -158,7 +158,7 @@ def _claim_gpu() -> None:
 
 
 def _unique_name(topic: str) -> str:
-    """Names the next message of a topic; the count runs alike in all processes."""
+    """Names the next message of a topic; all processes count messages in the same order."""
     _topic_counts[topic] += 1
     return f"xraysynth/{topic}/{_topic_counts[topic]}"
 

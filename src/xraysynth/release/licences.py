@@ -41,7 +41,7 @@ def resolve_licence(components: Mapping[str, str], *, stated: str = "") -> Licen
     """Returns the stated licence, or the most restrictive licence of the components.
 
     Where the licence of a component is not recognised, or two licences cannot be ordered, the
-    result is "other": whoever releases has to look at the components.
+    result is "other", and a person has to look at the components.
 
     Args:
         components: What the release comes from -> its licence.

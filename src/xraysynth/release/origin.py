@@ -154,10 +154,10 @@ def _join_licences(rows: pd.DataFrame) -> str:
 
 
 def compute_training_digest(hashes: Iterable[str]) -> str:
-    """Computes one SHA-256 over the sorted hashes of all images that were learned from.
+    """Computes one SHA-256 over the sorted hashes of all images that were trained on.
 
-    Whoever holds the same cohort can compute the digest and compare; nobody else learns anything
-    from it. It covers the whole list, so that no single image or patient can be looked up in it.
+    People who have the same cohort can compute the digest and compare; others learn nothing from
+    it. It covers the whole list, so that no single image or patient can be looked up in it.
     Patient ids are not part of it, as there are few enough of them to be guessed.
 
     Args:

@@ -88,8 +88,8 @@ def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
     table = images[~in_cohort].reset_index(drop=True)
     if table.empty:
         raise LeakageError(
-            "every external test image is left out, because each shows a person who is in the cohort, as "
-            "the patient id or a near-duplicate tells; choose another test_source"
+            "every external test image is left out, because patient ids or near-duplicates show that each "
+            "is of a person who is in the cohort; choose another test_source"
         )
     manifest = Manifest(table, cohorts_folder(workspace), tuple(config.classes))
     (manifest_path,) = map(Path, job.outputs)

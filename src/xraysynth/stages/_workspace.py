@@ -55,7 +55,7 @@ class Workspace:
 
         Args:
             config: The other configuration.
-            overrides: The words that lead to it; None keeps those of this workspace.
+            overrides: The command-line overrides that lead to it; None keeps those of this workspace.
         """
         from xraysynth.stages.prepare import SECTIONS
 
@@ -188,7 +188,7 @@ class Workspace:
         config = self.config
         if config.generate.per_class is not None:
             return dict.fromkeys(config.classes, config.generate.per_class)
-        # A synthetic fraction of 0 needs no pool; whoever asks for one still wants synthetic only.
+        # A synthetic fraction of 0 needs no pool; one that is asked for all the same suits synthetic only.
         fraction, mode = config.data.synthetic_fraction, config.data.mode
         if fraction == 0:
             fraction, mode = 1.0, MixMode.replace

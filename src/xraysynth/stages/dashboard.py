@@ -22,7 +22,7 @@ SECTIONS = ("study", "tracking", "paths")
 
 DASHBOARD_FILE = "dashboard.json"
 SAVED_VIEWS_FILE = "dashboard.saved.json"
-"""File beside it with the addresses at W&B under which the views were saved, to replace them there."""
+"""File with the W&B addresses of the saved views, so that the next upload replaces them."""
 
 
 def run(workspace: Workspace) -> ResultLine:

@@ -248,6 +248,6 @@ def build_encoders(workspace: Workspace) -> list["Encoder"]:
 def not_assessable_reason(generator: Generator) -> str:
     """Return why memorisation cannot be assessed; empty if it can.
 
-    Nobody knows what a model behind a paid service was trained on.
+    The training set of a model behind a paid service is unknown.
     """
     return UNKNOWN_TRAINING_SET if isinstance(generator, PaidGenerator) else ""

@@ -1,6 +1,6 @@
 """Fine-tune generators on the real train split, and on nothing else.
 
-Writes the weights below paths.output/finetune, and beside them a record of every image and patient
+Writes the weights below paths.output/finetune, and next to them a record of every image and patient
 that they were fine-tuned on, by which later stages refuse to test on any of these. A run that is
 killed at any step continues from its last checkpoint. Validation images only measure the loss.
 Selected generators that need no fine-tuning are skipped.
@@ -28,7 +28,7 @@ from xraysynth.seeds import derive_seed
 from xraysynth.stages._workspace import Workspace
 
 SESSIONS_FILE = "ledger.jsonl"
-"""File beside the weights, with the time and energy of each session of the fine-tuning."""
+"""File next to the weights, with the time and energy of each session of the fine-tuning."""
 
 CHECKPOINT_PATTERN = "checkpoint.*"
 

@@ -1,9 +1,9 @@
-"""Probe the cohort for shortcuts: what gives away the source of real images, or their class.
+"""Probe the cohort for shortcuts, by which a classifier could predict a class without the disease.
 
-Linear probes look at thumbnails, at borders, at the area around the lungs, and at the grain, and are
-scored on patients that they were not trained on. A class that can be told from anything but the lungs,
-or a source that can be told at all, is what a classifier could learn instead of the disease. Prepares
-the cohort if it is missing; trains nothing that a study would use.
+Linear probes of the class and of the source see only thumbnails, borders, the area around the lungs, or
+the grain, and are scored on patients that they were not trained on. A shortcut is found if a probe
+predicts the class from anything but the whole image, or if it predicts the source. Prepares the cohort
+if it is missing; trains nothing that a study would use.
 """
 
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def work(workspace: Workspace, job: Job) -> ProbeResult:
 
 
 def _is_shortcut(probe: Shortcut) -> bool:
-    """Return whether a probe is above chance, unless it tells the class from the whole image."""
+    """Return whether a probe is above chance, unless it predicts the class from the whole image."""
     is_class_from_whole_image = probe.target == "class" and probe.view == "thumbnail"
     return probe.low > probe.chance and not is_class_from_whole_image
 

@@ -2,9 +2,9 @@
 
 Draws real images of the test split and images of every selected generator's pool, the same number of
 each class, and writes below paths.output/reviews/<review.name>: kits/ to send to the readers, who need
-only a browser, and owner/key.json to keep. Nothing in a kit tells real from synthetic: ids and orders
+only a browser, and owner/key.json to keep. Nothing in a kit reveals which images are real: ids and orders
 come from a secret in the key, and all images go through the same processing into sheets without files
-of their own. A review.name stands for one set of kits for ever; other settings need another name.
+of their own. A review.name always stands for the same set of kits; other settings need another name.
 `xraysynth review analyse` joins the readers' answers with the key.
 """
 

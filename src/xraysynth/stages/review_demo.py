@@ -29,7 +29,7 @@ DEMO_OPTIONS = ("readers", "per_cell", "calibration")
 
 
 def run(workspace: Workspace) -> ResultLine:
-    """Build the kit of the demonstration, unless it is built, and print how to go on.
+    """Build the kit of the demonstration, unless it is built, and print how to continue.
 
     Returns:
         The result of review build, with the file to open in a browser ("open").

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # wrong options are refused without importing torch
 
 WEIGHTS_FILE = "classifier.safetensors"
 POOL_DIGESTS_FILE = "pools.json"
-"""File beside the checkpoint of a training: the digests of the synthetic images that it sees."""
+"""File next to a training's checkpoint, with the digests of the synthetic images it trains on."""
 
 _MIXING_OPTIONS = ("synthetic_fraction", "mode", "control", "pretrain_fraction")
 """Options that decide nothing where nothing is mixed in."""
@@ -75,7 +75,7 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the weights of a classifier besides the images.
+    """What decides the weights of a classifier, apart from the images.
 
     Attributes:
         classes: The class vocabulary.
@@ -123,7 +123,7 @@ class Training:
         }
 
     def mixing_identity(self, pools: Mapping[str, str]) -> dict[str, Any]:
-        """Returns what decides the weights besides `identity`, where something is mixed in.
+        """Returns what else decides the weights if synthetic images are mixed in, or real ones repeated.
 
         Args:
             pools: Key of the pool by generator.

@@ -126,7 +126,7 @@ class _ReadingAnalysis:
     def _generator_results(
         self, title: str, label: str, synthetic: np.ndarray, real: np.ndarray
     ) -> Iterator[ReadingResult]:
-        """Yields the measures of one generator's images of one class, beside real images."""
+        """Yields the measures of one generator's images of one class, compared with real images."""
         if not synthetic.any():
             estimate = Estimate.without_interval(note="no answered image")
             yield ReadingResult.from_estimate("images", title, label, estimate)

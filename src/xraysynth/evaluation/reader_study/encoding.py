@@ -1,4 +1,4 @@
-"""Encodes real and synthetic images in the same way, so that no file tells what an image is.
+"""Encodes real and synthetic images in the same way, so that no file reveals which is which.
 
 Every image takes one path: black bars cropped, centre square, size, range of grey levels. Then up to
 `TILES_PER_SHEET` images, with the same mix of cells in each sheet, become one grey JPEG of fixed quality:

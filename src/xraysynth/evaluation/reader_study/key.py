@@ -44,7 +44,7 @@ class KitItem:
     """One showing of a case in a kit.
 
     Attributes:
-        id: The id in the reader's file, which tells nothing about the case.
+        id: The id in the reader's file, which reveals nothing about the case.
         case: The id of the case in the key.
         repeat: Whether the case was shown before in this session.
         calibration: Whether the item is for practice, and does not count.

@@ -18,7 +18,7 @@ from xraysynth.evaluation.reader_study.spread_posterior import SpreadPosterior
 
 READER_COUNTS = (2, 3, 4, 6, 8, 12, 16)
 IMAGE_COUNTS = (20, 40, 80, 160, 320)
-"""Images of one generator, beside equally many real ones."""
+"""Numbers of images of one generator; readers see as many real ones."""
 
 
 @dataclass(frozen=True)

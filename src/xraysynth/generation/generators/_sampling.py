@@ -171,7 +171,7 @@ class Sampler:
         """Decode latents `(B, c, h, w)` to images `(B, H, W, C)` float32 in [0, 1]."""
         import torch
 
-        # Decoding has a CUDA stream of its own, beside the one that denoises the next batch.
+        # Decoding has its own CUDA stream, so that it overlaps with denoising the next batch.
         stream = torch.cuda.stream(self._decode_stream) if latents.is_cuda else nullcontext()
         vae = self.pipeline.vae
         with torch.no_grad(), stream:

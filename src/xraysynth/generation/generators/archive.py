@@ -118,7 +118,7 @@ class Archive:
             yield self._load_image(request, rows.iloc[request.index])
 
     def learning_record(self) -> LearningRecord | None:
-        """Return the learning record that lies beside the images if they are a pool; else None."""
+        """Return the learning record that lies next to the images if they are a pool; else None."""
         return LearningRecord.read(Path(self.folder).expanduser() / LEARNING_RECORD_FILE)
 
     def model_ledger(self) -> Ledger:

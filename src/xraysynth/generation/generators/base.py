@@ -21,7 +21,7 @@ ARCHIVE = "archive"
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorCard:
-    """How a generator can be obtained and controlled; the report shows it beside the results.
+    """How a generator can be obtained and controlled; the report shows it with the results.
 
     Attributes:
         title: Name of the model.
@@ -141,7 +141,7 @@ class FinetunableGenerator(Generator, Protocol):
         """Number of captions that are drawn from the prompt bank for every image."""
 
     def finetune_identity(self) -> JsonObject:
-        """Return what decides the weights, besides images and captions, as part of the job's key."""
+        """Return what else decides the weights, apart from images and captions, as part of the job's key."""
 
     def finetune(
         self,

@@ -82,7 +82,7 @@ class SdLora(StableDiffusion):
         return self.lora.captions_per_image
 
     def finetune_identity(self) -> JsonObject:
-        """Return base model and recipe: what decides the weights, besides images and captions."""
+        """Return base model and recipe, which decide the weights together with images and captions."""
         return {"base": super().content_digest(), "recipe": to_json(self.lora)}
 
     def finetune(
@@ -227,7 +227,7 @@ class SdLora(StableDiffusion):
         return pipeline
 
     def _require_same_base(self) -> None:
-        """Raise `ConfigError` if the record beside the LoRA names another base model."""
+        """Raise `ConfigError` if the record next to the LoRA names another base model."""
         model_digest = StableDiffusion.content_digest(self)
         base_digest = self._lora_folder.finetune_identity.get("base")
         if base_digest is None:  # shapes are compared when the LoRA is loaded

@@ -15,8 +15,8 @@ from xraysynth.generation.lora.recipe import LoraRecipe
 def prepare_accelerator(recipe: LoraRecipe) -> Iterator[Accelerator]:
     """Provide an `Accelerator` over the launched processes, and clean up after the training.
 
-    Afterwards torch's random generators are as before, and the process group and accelerate's shared
-    state are gone if this call has set them up.
+    Afterwards torch's random generators are as before. The process group and accelerate's shared state
+    are removed if this call has set them up.
 
     Args:
         recipe: Its `precision` is the number format; its `batch_size` is shared by all processes.

@@ -97,7 +97,7 @@ def noise_schedule(config: JsonObject, recipe: LoraRecipe) -> NoiseSchedule:
     if zero_terminal_snr and prediction_type == "epsilon":
         raise ConfigError(
             "lora.zero_terminal_snr needs a model that predicts velocity (v_prediction); this model "
-            "predicts noise, which tells nothing about the image where there is no signal. "
+            "predicts noise, which says nothing about the image where there is no signal. "
             "Set lora.zero_terminal_snr=false"
         )
     ddpm: Any = DDPMScheduler

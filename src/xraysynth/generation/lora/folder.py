@@ -1,4 +1,4 @@
-"""Finds the files of a LoRA that exists: its weights, or one file per class, and the records beside them."""
+"""Finds the files of a LoRA that exists: its weights, or one file per class, and the records next to them."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from xraysynth.records import JsonObject
 
 LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors"
 FINETUNE_IDENTITY_FILE = "lesson.json"
-"""File beside the weights that says which base model they adapt, and by which recipe."""
+"""File next to the weights that says which base model they adapt, and by which recipe."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LoraFolder:
         return name if name.endswith(".safetensors") else LORA_WEIGHT_NAME
 
     def find_file(self, name: str) -> Path | None:
-        """Find a file beside the weights; for the LoRA of one class, also in the folder of all classes."""
+        """Find a file next to the weights; for the LoRA of one class, also in the folder of all classes."""
         for folder in (self.path, self.path.parent):
             if (folder / name).is_file():
                 return folder / name

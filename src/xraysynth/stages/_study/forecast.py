@@ -34,7 +34,7 @@ class StepEstimate:
     Attributes:
         title: What the step does.
         done: Whether there is nothing left to do.
-        seconds: Estimated time; None if no earlier job tells how long such a step takes.
+        seconds: Estimated time; None if there is no earlier job of this kind to estimate it from.
         usd: Estimated dollars for paid services.
     """
 
@@ -156,7 +156,7 @@ def _has_final_outcome(entry: JournalEntry) -> bool:
 def _estimate_paid_pool(
     title: str, generator: PaidGenerator, missing_requests: Sequence[Request], seconds: float | None
 ) -> StepEstimate:
-    """Estimate dollars by the service's prices, and seconds too if no earlier job tells them."""
+    """Estimate dollars by the service's prices, and seconds if no earlier job gives an estimate."""
     estimate = generator.estimate(missing_requests)
     return StepEstimate(
         title, False, estimate.seconds if seconds is None else seconds, estimate.usd

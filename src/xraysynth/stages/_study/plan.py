@@ -20,7 +20,7 @@ class Step:
     """One run of a stage.
 
     Attributes:
-        title: What the step does, for progress lines; no two steps of a study share a title.
+        title: What the step does, for progress lines; unique within a study.
         stage: Name of the stage's module.
         workspace: The configuration that the stage runs with.
         needs: Titles of the steps that must have ended before this one begins.
