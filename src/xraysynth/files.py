@@ -64,11 +64,9 @@ def remove_leftovers(path: Path) -> None:
 
     The caller must hold the lock under which `path` is written, so that no other process writes it.
     """
-    leftover_name = re.compile(
-        rf"\.{re.escape(path.name)}\.{re.escape(node())}\.\d+\.(partial|old)"
-    )
+    leftover_name = rf"\.{re.escape(path.name)}\.{re.escape(node())}\.\d+\.(partial|old)"
     for neighbour in path.parent.iterdir():
-        if leftover_name.fullmatch(neighbour.name):
+        if re.fullmatch(leftover_name, neighbour.name):
             _remove(neighbour)
 
 

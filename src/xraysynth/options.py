@@ -134,9 +134,7 @@ def _bool_for_number_errors(options_class: Any, values: Any, section: str) -> It
 def _options_adapter(options_class: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
-    strictness = ConfigDict(
-        extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True
-    )
+    strict = ConfigDict(extra="forbid", coerce_numbers_to_str=True, arbitrary_types_allowed=True)
     # pydantic accepts no config for a dataclass itself, but for a tuple of it.
     tuple_of_class: Any = GenericAlias(tuple, (options_class,))
-    return TypeAdapter(tuple_of_class, config=strictness)
+    return TypeAdapter(tuple_of_class, config=strict)

@@ -159,9 +159,8 @@ def audit_cohort(manifest: Manifest, pairs: Pairs) -> Audit:
 def _count_by_class_and_split(table: pd.DataFrame) -> list[dict[str, str | int]]:
     patients = table.groupby(["label", "split"])["patient_id"].agg(["size", "nunique"])
     names = {"label": "class", "size": "images", "nunique": "patients"}
-    records: list[dict[str, str | int]] = (
-        patients.reset_index().rename(columns=names).to_dict("records")
-    )
+    counts = patients.reset_index().rename(columns=names)
+    records: list[dict[str, str | int]] = counts.to_dict("records")
     return records
 
 

@@ -171,8 +171,7 @@ def cluster_pairs(count: int, pairs: Pairs) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     rows, columns = pair_indices(pairs)
-    links = np.ones(len(rows), np.int8)
-    graph = coo_array((links, (rows, columns)), shape=(count, count))
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1])
 
 

@@ -99,12 +99,8 @@ class Ledger:
     @property
     def known_values(self) -> dict[str, float | str]:
         """Field name -> value, for the fields that are not None."""
-        values: dict[str, float | str] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None:
-                values[item.name] = value
-        return values
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 MACHINE_FIELDS = ("cpu_cores", "gpu", "gpu_memory_mb")

@@ -91,7 +91,7 @@ def fill(
         pending = requests_of_incomplete_blocks(blocks, done)
         if pending:
             with _record_session(store, generator) as session_outcomes:
-                for result in _generate_with_progress(generator, pending):
+                for result in _generate(generator, pending):
                     if result.request.image_id not in done:
                         _commit(writer, store, generator.name, result)
                         outcomes[result.request.image_id] = result.outcome
@@ -110,9 +110,7 @@ def _shard_name(shard: tuple[int, int]) -> str:
     return f"shard-{shard[0]}-of-{shard[1]}"
 
 
-def _generate_with_progress(
-    generator: Generator, requests: Sequence[Request]
-) -> Iterator[GenerationResult]:
+def _generate(generator: Generator, requests: Sequence[Request]) -> Iterator[GenerationResult]:
     """Yields the generator's results, and advances a progress bar by one per result."""
     with progress_bar(f"generate {generator.name}", len(requests)) as bar:
         for result in generator.generate(requests):

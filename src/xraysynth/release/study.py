@@ -111,6 +111,5 @@ def _format_versions(environment: JsonObject) -> str:
     commit = f", commit {environment['git']}" if environment.get("git") else ""
     python, platform = environment.get("python", "?"), environment.get("platform", "?")
     lines = [f"# python {python}, {platform}{commit}"]
-    for name, version in environment.get("versions", {}).items():
-        lines.append(f"{name}=={version}")
+    lines += [f"{name}=={version}" for name, version in environment.get("versions", {}).items()]
     return "\n".join(lines) + "\n"

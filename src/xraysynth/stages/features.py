@@ -184,6 +184,5 @@ def _load_pixels(manifest: Manifest, size_px: int, folder: Path, rows: slice) ->
 
     is_selected = np.zeros(len(manifest), bool)
     is_selected[rows] = True
-    return load_cached_pixels(
-        manifest.where(is_selected), size_px=size_px, folder=folder, memory_mapped=True
-    )
+    images = manifest.where(is_selected)
+    return load_cached_pixels(images, size_px=size_px, folder=folder, memory_mapped=True)

@@ -113,10 +113,8 @@ def _require_acknowledged_terms(config: Config) -> None:
 def _load_pools(workspace: Workspace) -> dict[str, Manifest]:
     """Load the study's pools; refuse those whose generators were fine-tuned on test images."""
     pools = workspace.pools(plan.with_images_per_class(workspace).images_per_class)
-    learning_records = {}
-    for name in pools:
-        learning_records[name] = pool.read_learning_record(workspace.pool_store(name))
-    require_no_contamination(workspace.cohort, pools, learning_records)
+    records = {name: pool.read_learning_record(workspace.pool_store(name)) for name in pools}
+    require_no_contamination(workspace.cohort, pools, records)
     return pools
 
 

@@ -136,11 +136,7 @@ def _summarize_training(result: JsonObject) -> Summary:
 def _last_metrics(result: JsonObject) -> Summary:
     """Returns losses and scores of the last validation, under the names that Lightning logs."""
     history = result.get("history") or [{}]
-    entries: Summary = {}
-    for name, value in history[-1].items():
-        if "/" in name:
-            entries[name] = value
-    return entries
+    return {name: value for name, value in history[-1].items() if "/" in name}
 
 
 def _summarize_evaluation(result: JsonObject) -> Summary:

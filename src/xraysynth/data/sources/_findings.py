@@ -197,7 +197,7 @@ def _add_blob(volume: np.ndarray, blob: Blob, phantom: Phantom, noise: np.ndarra
     # A spot smaller than a voxel keeps its mass: it is widened and its density lowered.
     widened_mm = np.add(blob.radii_mm, np.divide(phantom.spacing_mm, 4))
     density = float(blob.density * (np.prod(blob.radii_mm) / np.prod(widened_mm)))
-    z, y, x = _distances_from_centre(box, blob, phantom)
+    z, y, x = _centre_distances(box, blob, phantom)
     radius_z, radius_y, radius_x = widened_mm
     squared = (z / radius_z) ** 2 + (y / radius_y) ** 2 + (x / radius_x) ** 2
     radius = np.sqrt(squared).astype(np.float32)  # 1 at the surface of the ellipsoid
@@ -222,9 +222,7 @@ def _bounding_box(blob: Blob, phantom: Phantom) -> list[slice]:
     return box
 
 
-def _distances_from_centre(
-    box: list[slice], blob: Blob, phantom: Phantom
-) -> tuple[np.ndarray, ...]:
+def _centre_distances(box: list[slice], blob: Blob, phantom: Phantom) -> tuple[np.ndarray, ...]:
     """Distances in mm along each axis: `(Z, 1, 1)`, `(1, Y, 1)` and `(1, 1, X)`."""
     distances = []
     for extent, centre, voxel_mm in zip(box, blob.centre_mm, phantom.spacing_mm, strict=True):

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -208,9 +208,8 @@ def _cache_folder() -> Path:
 
 def _search_folders(published: PublishedWeights) -> list[Path]:
     """Return the folders to search, without the Hugging Face cache, which its own library searches."""
-    folders = []
-    for root in dict.fromkeys((_weights_folder(), _cache_folder())):
-        folders.append(root / published.folder_name)
+    roots = dict.fromkeys((_weights_folder(), _cache_folder()))
+    folders = [root / published.folder_name for root in roots]
     if not published.repository:
         folders.append(Path(torch.hub.get_dir()) / "checkpoints")
     return folders
@@ -255,11 +254,9 @@ def _download_from_hub(published: PublishedWeights) -> Path:
     """Return the folder of a commit in the Hugging Face cache, downloaded unless it is there."""
     from huggingface_hub import hf_hub_download
 
-    paths = []
-    for name in published.files:
-        path = hf_hub_download(published.repository, name, revision=published.revision)
-        paths.append(Path(path))
-    return paths[0].parent
+    download = partial(hf_hub_download, published.repository, revision=published.revision)
+    paths = list(map(download, published.files))
+    return Path(paths[0]).parent
 
 
 def _download_from_release(published: PublishedWeights) -> Path:

@@ -85,5 +85,4 @@ class Panel:
         is_selected = generators != "" if generator is None else generators == generator
         if label:
             is_selected &= self.cases["label"] == label
-        mask: np.ndarray = is_selected.to_numpy()
-        return mask
+        return np.asarray(is_selected)

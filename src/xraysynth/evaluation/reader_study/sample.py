@@ -192,8 +192,7 @@ def _candidate_table(real: Manifest, pools: Mapping[str, Manifest]) -> "pd.DataF
     import pandas as pd
 
     tables = [_image_table(real, "real", "")]
-    for generator, images in pools.items():
-        tables.append(_image_table(images, "synthetic", generator))
+    tables += [_image_table(images, "synthetic", name) for name, images in pools.items()]
     table = pd.concat(tables, ignore_index=True)
     return table[~table["sha256"].duplicated()].reset_index(drop=True)
 

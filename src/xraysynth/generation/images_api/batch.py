@@ -155,8 +155,7 @@ class BatchRunner:
     def _list_batch_ids(self) -> dict[str, str]:
         """Returns the batches that the service has: our mark -> the service's id."""
         ids_by_mark = {}
-        retrying = self.client.with_options(max_retries=2)
-        for batch in retrying.batches.list(limit=100):
+        for batch in self.client.with_options(max_retries=2).batches.list(limit=100):
             if batch.metadata:
                 ids_by_mark[batch.metadata.get("mark")] = batch.id
         return ids_by_mark

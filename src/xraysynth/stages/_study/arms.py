@@ -104,19 +104,17 @@ class Scorer:
         """Return the duplicate control of an arm that mixes real and synthetic images, else None."""
         if arm.data.control is not Control.none or not 0 < arm.data.synthetic_fraction < 1:
             return None
-        for control in self._tested_arms:
-            if control.is_duplicate_control_of(arm):
-                return control
-        return None
+        controls = (
+            control for control in self._tested_arms if control.is_duplicate_control_of(arm)
+        )
+        return next(controls, None)
 
     def find_permuted_control(self, arm: TestedArm) -> TestedArm | None:
         """Return the control that trains on the same images with permuted labels, if there is one."""
         if not arm.is_generator_arm:
             return None
-        for control in self._tested_arms:
-            if control.is_permuted_control_of(arm):
-                return control
-        return None
+        controls = (control for control in self._tested_arms if control.is_permuted_control_of(arm))
+        return next(controls, None)
 
     def compare(self, arm: TestedArm, reference: TestedArm | None) -> Comparison:
         """Return the scores of the arm minus those of another, paired by test patient and seed.

@@ -158,9 +158,8 @@ def _estimate_paid_pool(
 ) -> StepEstimate:
     """Estimate dollars by the service's prices, and seconds if no earlier job gives an estimate."""
     estimate = generator.estimate(missing_requests)
-    return StepEstimate(
-        title, False, estimate.seconds if seconds is None else seconds, estimate.usd
-    )
+    seconds = estimate.seconds if seconds is None else seconds
+    return StepEstimate(title, False, seconds, estimate.usd)
 
 
 _History = Mapping[str, Sequence[RunRecord]]

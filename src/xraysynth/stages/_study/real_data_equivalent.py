@@ -174,8 +174,5 @@ def _compare_left_out_source(
 def _select_predictions(arm: TestedArm, seeds: Sequence[int], source: str) -> list[pd.DataFrame]:
     """Return the arm's predictions for the test images of one source, one table per seed."""
     by_seed = dict(zip(arm.jobs, arm.predictions, strict=True))
-    tables = []
-    for seed in seeds:
-        table = by_seed[seed]
-        tables.append(table[table["source"] == source])
-    return tables
+    tables = [by_seed[seed] for seed in seeds]
+    return [table[table["source"] == source] for table in tables]
