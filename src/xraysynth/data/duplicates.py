@@ -14,7 +14,7 @@ Pairs = np.ndarray | Sequence[tuple[int, int]]
 """Near-duplicates as row numbers (i, j) with i < j: `(P, 2)` integers."""
 
 BLOCK_SIZE = 2048
-"""Images that are read, or pairs that are compared, at a time."""
+"""Number of images that are read, or of pairs that are compared, at a time."""
 
 HASH_BYTES = 32
 HASH_WORDS = 16

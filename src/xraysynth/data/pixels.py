@@ -51,7 +51,7 @@ def load_cached_pixels(
 
 
 def _cache_key(manifest: Manifest) -> str:
-    """The digest of the manifest; with size and mtime of the files whose SHA-256 it does not hold."""
+    """Return a digest of the manifest, and of size and mtime of the files without SHA-256 in it."""
     has_no_hash = manifest.table["sha256"] == ""
     if not has_no_hash.any():
         return manifest.digest()[:12]

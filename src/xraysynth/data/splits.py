@@ -45,7 +45,7 @@ def assign_splits(
 
 
 def _summarise_groups(counts: pd.DataFrame) -> pd.DataFrame:
-    """Per group the number of its images and its most frequent label, of equals the first by name."""
+    """Return each group's number of images and most frequent label (the first by name of several)."""
     most_frequent = counts.sort_values("images", ascending=False, kind="stable").drop_duplicates(
         "group"
     )

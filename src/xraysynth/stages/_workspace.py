@@ -146,7 +146,7 @@ class Workspace:
 
     @cached_property
     def linked_patients(self) -> Sequence[Sequence[str]]:
-        """Groups of patient keys that near-duplicate images show to be one person each."""
+        """Groups of patient keys; near-duplicate images show that each group is one person."""
         from xraysynth.stages import prepare
 
         return prepare.resolve_linked_patients(self.cohort, self.audit)

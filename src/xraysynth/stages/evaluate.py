@@ -3,7 +3,7 @@
 The pools of a study are measured against the real test images; a pool whose generator was fine-tuned
 on any of these images, or on their patients, is refused. Without downloaded weights the encoders
 are the classifier of the real-only arm and the embedded autoencoder, and the results are called
-FD(classifier) and FD(embedded), never FID. Beside each value stands its real-vs-real baseline: the
+FD(classifier) and FD(embedded), never FID. Each value comes with its real-vs-real baseline: the
 same measure of real images at the same N, with one image per patient and in the same class mix. A
 label-fidelity classifier, which was trained on other patients, says which class it sees in each
 synthetic image, and the real-only classifiers are tested on the pool.

@@ -201,9 +201,7 @@ def _latest_evaluation(workspace: Workspace, images: Manifest) -> JsonObject:
     inputs = {"cohort": workspace.cohort.digest(), "pool": images.digest()}
     records = load_finished_records(workspace.output, "evaluate")
     matching = [record for record in records if inputs.items() <= record.identity.items()]
-    if not matching:
-        return {}
-    return max(matching, key=attrgetter("started")).result
+    return max(matching, key=attrgetter("started")).result if matching else {}
 
 
 def _credentialed_sources(config: Config) -> list[str]:

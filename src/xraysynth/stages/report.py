@@ -199,7 +199,7 @@ def _source_count(row: Mapping[str, str | int]) -> SourceCount:
 
 
 def _source_confounding(audit: Audit) -> list[SourceConfounding]:
-    """Turn how well the source tells each class into records; earlier versions lack the chance level."""
+    """Return how well the source predicts each class; audits of earlier versions lack `by_chance`."""
     rows = []
     for label, scores in audit.source_confounding.items():
         rows.append(

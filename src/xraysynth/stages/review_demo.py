@@ -1,6 +1,6 @@
 """Try a small blinded reader study: see what readers see, and what their answers become.
 
-Shows simulated radiographs beside images of the quickstart's generators: from its pools if
+Shows simulated radiographs and images of the quickstart's generators: from its pools if
 `xraysynth study experiment=quickstart` has filled them, otherwise a few images of the embedded Stable
 Diffusion, which are generated now. Prints the file to open in a browser, and the command that analyses
 the answers.

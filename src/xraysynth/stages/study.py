@@ -108,7 +108,7 @@ class _StepQueue:
 
 
 def _run_in_waves(steps: Sequence[plan.Step], max_parallel: int) -> list[str]:
-    """Run the steps through Hydra's launcher, in waves of steps that need none of each other."""
+    """Run the steps through Hydra's launcher, in waves of steps that do not need each other."""
     queue = _StepQueue(steps)
     failures = []
     while queue:

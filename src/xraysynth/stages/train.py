@@ -141,7 +141,7 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def build_job(workspace: Workspace) -> Job:
-    """Build the training job, which is done only if it saw the images that its pools give now.
+    """Build the training job; it is done only if it was trained on the images that its pools give now.
 
     An image that failed may be made later; it then takes its place among the first of its class, so
     that the pools give other images. Training again lets all seeds of an arm see the same images. If
@@ -157,7 +157,7 @@ def build_job(workspace: Workspace) -> Job:
 
 
 def build_unchecked_job(workspace: Workspace) -> Job:
-    """Build the training job, which is done also if its pools have gained images since.
+    """Build the training job; it is done even if its pools have gained images since.
 
     Its identity holds the recipe, the seed, the cohort, the external test sets, and the keys of the
     pools that are mixed in.

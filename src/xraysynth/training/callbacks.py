@@ -39,7 +39,7 @@ class FitRecorder(Callback):
 
     Attributes:
         history: One entry per validation: step, time, scores, and the training loss since the last.
-        first_real_step: Steps before the first that shows real images.
+        first_real_step: Number of steps before the first on real images.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ class FitRecorder(Callback):
 
     @property
     def best_validation(self) -> dict[str, float] | None:
-        """The validation of the highest score, and of equal ones the latest.
+        """The validation with the highest score; the latest of several.
 
         Only weights that have seen real images count; None if there are none yet.
         """

@@ -1,4 +1,4 @@
-"""Training in several processes that share every batch (DDP): what differs from training in one."""
+"""What differs when several processes train together and divide every batch (DDP)."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def synchronize_batchnorm(backbone: Any) -> Any:
 
 
 def trainer_options() -> dict[str, Any]:
-    """Returns the options by which Lightning takes the processes and their group as they are."""
+    """Returns the options with which Lightning uses the processes and the group that exist already."""
     if process_count() == 1:
         return {"devices": 1}
     return {

@@ -15,7 +15,7 @@ from xraysynth.progress import progress_bar
 
 @contextmanager
 def progress_callbacks(max_steps: int) -> Iterator[list[Callback]]:
-    """Gives the callback that moves a progress bar; none but in the first of several processes."""
+    """Gives the callback that moves a progress bar; of several processes only the first gets one."""
     if not is_main():
         yield []
         return

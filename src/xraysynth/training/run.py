@@ -32,7 +32,7 @@ POOL_DIGESTS_FILE = "pools.json"
 """File next to a training's checkpoint, with the digests of the synthetic images it trains on."""
 
 _MIXING_OPTIONS = ("synthetic_fraction", "mode", "control", "pretrain_fraction")
-"""Options that decide nothing where nothing is mixed in."""
+"""Options without effect on a training with real images only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,11 @@ class FitSummary:
     """How a training went, as its run.json has it.
 
     Attributes:
-        kept_step: Optimiser step that the saved weights are of.
+        kept_step: Optimiser step after which the classifier had the saved weights.
         optimiser_steps: Steps that were taken.
         weights: Path of the weights file.
         history: One entry per validation.
-        first_real_step: Steps before the first that showed real images.
+        first_real_step: Number of steps before the first on real images.
         fit_seconds: Time of all sessions together; None if unknown.
         processes: How many processes trained together.
     """
@@ -84,7 +84,7 @@ class Training:
         trainer: How long it is trained.
         size_px: Side of the square images.
         seed: Decides the rows, the weights, the batches and the augmentation.
-        cache: Folder of decoded pixels; it decides nothing.
+        cache: Folder of decoded pixels; it has no effect on the weights.
     """
 
     classes: Sequence[str]
@@ -143,7 +143,7 @@ class Training:
         return {"mix": mix_identity} | self._class_balance_identity()
 
     def _class_balance_identity(self) -> dict[str, str]:
-        """By which images the loss is balanced, in the mode where earlier versions counted others."""
+        """Returns what the loss is balanced by in mode pretrain; earlier versions used all images."""
         is_balanced = self.classifier.class_weighting is ClassWeighting.balanced
         if is_balanced and self.data.mode is MixMode.pretrain:
             return {"balanced_by": "real images"}
@@ -249,7 +249,7 @@ def compute_pool_digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
 
 
 def restart_if_pools_changed(folder: Path, pool_digests: Mapping[str, str]) -> None:
-    """Deletes the checkpoint of a training that has seen other pools, and records these.
+    """Deletes the checkpoint of a training that has seen other images of its pools, and records these.
 
     A checkpoint without a record of its pools stays. `pool_digests` come from
     `compute_pool_digests`.

@@ -55,12 +55,9 @@ def parse_response(content: bytes) -> ApiResponse:
 
 def _unreadable_response(content: bytes, error: Exception) -> ApiResponse:
     reason = f"the answer is not the JSON that the endpoint promises ({type(error).__name__})"
-    return ApiResponse(
-        base64=None,
-        failure=CallFailure(outcome="possibly_billed", reason=reason),
-        usage=None,
-        body_without_image={"unreadable_bytes": len(content)},
-    )
+    failure = CallFailure(outcome="possibly_billed", reason=reason)
+    body = {"unreadable_bytes": len(content)}
+    return ApiResponse(base64=None, failure=failure, usage=None, body_without_image=body)
 
 
 def _explain_missing_image(first_item: JsonObject) -> CallFailure:

@@ -1,7 +1,7 @@
 """Prepares images with captions for the training of a diffusion model, and draws the batch of each step."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,24 +37,19 @@ class TrainingBatch:
     caption_ids: Tensor
 
     def __getitem__(self, index: Any) -> "TrainingBatch":
-        return TrainingBatch(
-            latents=self.latents[index],
-            noise=self.noise[index],
-            timesteps=self.timesteps[index],
-            caption_ids=self.caption_ids[index],
-        )
+        return self._map_tensors(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
         return len(self.caption_ids)
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """Return a copy of the batch on a device."""
-        return TrainingBatch(
-            latents=self.latents.to(device),
-            noise=self.noise.to(device),
-            timesteps=self.timesteps.to(device),
-            caption_ids=self.caption_ids.to(device),
-        )
+        return self._map_tensors(lambda tensor: tensor.to(device))
+
+    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> "TrainingBatch":
+        """Return the batch with a function applied to each of its tensors."""
+        tensors = (self.latents, self.noise, self.timesteps, self.caption_ids)
+        return TrainingBatch(*map(function, tensors))
 
     def __add__(self, other: "TrainingBatch") -> "TrainingBatch":
         return TrainingBatch(

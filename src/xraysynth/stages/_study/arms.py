@@ -78,7 +78,7 @@ class Scorer:
         )
 
     def meaningful_scores(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
-        """Return the scores of predictions that mean something even if classes have no image.
+        """Return the scores of predictions that their classes allow, as a class may have no image.
 
         Args:
             tables: One table of predictions per seed, all of the same images in the same order.
@@ -242,7 +242,7 @@ def _collect_probes(results: Sequence[TrainResult]) -> tuple[list[Interval], lis
 
 
 def _errors_removed(scorer: Scorer, arm: TestedArm, over_real: Comparison) -> Interval | None:
-    """Return the gain over real-only divided by what the real-only score lacks to 1."""
+    """Return the gain over real-only, divided by 1 minus the real-only score."""
     from xraysynth.evaluation.metrics.statistics import errors_removed
 
     real_only = scorer.find_real_only(arm)

@@ -91,7 +91,7 @@ def is_done(step: plan.Step) -> bool:
 def missing_steps(steps: Sequence[plan.Step]) -> list[plan.Step]:
     """List the steps that are not done, and those that need one of them.
 
-    A step that needs a missing one may be done for other inputs than that will make.
+    A step that needs a missing one is listed even if it is done, because its inputs may change.
 
     Args:
         steps: All steps of the study; those that a step needs come before it.

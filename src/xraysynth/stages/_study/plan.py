@@ -167,5 +167,5 @@ def with_images_per_class(workspace: Workspace) -> Workspace:
 
 
 def _required_images_per_class(config: Config, cohort: Manifest) -> int:
-    """Return the number of synthetic images that an arm needs of the class it needs most of."""
+    """Return the largest number of synthetic images that an arm needs of any class."""
     return max(train.build_training(config).required_per_class(cohort).values())
