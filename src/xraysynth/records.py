@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -122,15 +123,23 @@ def require_inside(folder: Path, path: str) -> Path:
     """Return `folder / path`.
 
     Raises:
-        ManifestError: The path is absolute or would leave the folder.
+        ManifestError: The path is absolute or would leave the folder, itself or by a link.
     """
     parts = PurePosixPath(path.replace("\\", "/")).parts
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or ":" in parts[0]:
+    is_relative = parts and not PurePosixPath(path).is_absolute() and ":" not in parts[0]
+    if not is_relative or ".." in parts or "\0" in path:
         raise ManifestError(
             f"path {path!r} in the manifest of {folder} must be relative and stay inside that "
             "folder; move the file below it and give the path from there"
         )
-    return Path(folder) / path
+    file = Path(folder) / path
+    target, real_folder = os.path.realpath(file), os.path.realpath(folder)
+    if not Path(target).is_relative_to(real_folder):
+        raise ManifestError(
+            f"path {path!r} in the manifest of {folder} is a link to {target}, outside that folder; copy "
+            "the file in place of the link, or name a folder that holds both"
+        )
+    return file
 
 
 def sha256_bytes(data: bytes) -> str:

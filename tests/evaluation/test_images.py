@@ -207,6 +207,16 @@ def test_a_manifest_beside_the_images_gives_labels_and_patients(folders, tmp_pat
         from_folder(tmp_path / "real")
 
 
+def test_a_link_out_of_a_folder_with_a_table_is_not_read(tmp_path):
+    (tmp_path / "real").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "outside.png")
+    (tmp_path / "real" / "1.png").symlink_to(tmp_path / "outside.png")
+    table = pd.DataFrame({"path": ["1.png"], "label": ["normal"]})
+    table.to_csv(tmp_path / "real" / "manifest.csv", index=False)
+    with pytest.raises(ManifestError, match=r"'1\.png'.* is a link to .*outside\.png, outside"):
+        from_folder(tmp_path / "real")
+
+
 def test_a_damaged_image_stops_the_run_by_name(folders, tmp_path):
     shutil.copytree(folders / "others", tmp_path / "others")
     (tmp_path / "others" / "normal" / "000.png").write_bytes(b"no image")

@@ -91,6 +91,47 @@ def test_a_path_that_leaves_the_root_is_refused_with_its_line(tmp_path, path):
         source.rows()
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_a_link_that_leaves_the_root_is_refused_with_its_line(tmp_path, by_name, link):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "2.png").write_bytes(png())
+    if link == "file":
+        (root / "2.png").symlink_to(outside / "2.png")
+    else:
+        (root / "sub").symlink_to(outside)
+    path = "2.png" if by_name or link == "file" else "sub/2.png"
+    table = pd.DataFrame({"path": ["1.png", path], "label": ["normal", "normal"]})
+    (root / "1.png").write_bytes(png())
+    table.to_csv(root / "t.csv", index=False)
+    source = TableSource(name="mine", path=str(root / "t.csv"), by_name=by_name)
+    with pytest.raises(ManifestError, match=r"must stay inside the root, links.*1 of 2.*line 3"):
+        source.rows()
+
+
+def test_links_inside_the_root_are_followed_also_below_a_root_that_is_a_link(tmp_path):
+    source_of(tmp_path / "real", {"path": ["1.png", "2.png"], "label": ["normal", "normal"]})
+    (tmp_path / "real" / "2.png").unlink()
+    (tmp_path / "real" / "2.png").symlink_to("1.png")
+    (tmp_path / "root").symlink_to("real")
+    rows = TableSource(name="mine", path=str(tmp_path / "root" / "t.csv")).rows()
+    assert len(rows) == 2
+
+
+def test_a_file_that_became_a_link_out_after_it_was_listed_is_not_read(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    source = source_of(root, {"path": ["1.png"], "label": ["normal"]})
+    locator = source.rows()["locator"][0]
+    (tmp_path / "outside.png").write_bytes(png())
+    (root / "1.png").unlink()
+    (root / "1.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(ImageError, match=r"is a link to .*outside\.png, outside that folder"):
+        source.load(locator, 64)
+
+
 @pytest.mark.parametrize("twin", ["1.png", "./1.png"])
 def test_a_path_listed_twice_is_refused(tmp_path, twin):
     source = source_of(tmp_path, {"path": ["1.png", twin], "label": ["normal", "covid19"]})

@@ -47,3 +47,13 @@ def test_bad_archives_are_refused(tmp_path):
         ask(make(tmp_path, [{"path": "9.png", "label": "normal"}]))
     with pytest.raises(ImageError, match="SHA-256 differs"):
         ask(make(tmp_path, [{"path": "0.png", "label": "normal", "sha256": "0"}]))
+
+
+def test_a_link_that_leaves_the_folder_is_not_read(tmp_path):
+    (tmp_path / "archive").mkdir()
+    archive = make(tmp_path / "archive", [{"path": "0.png", "label": "normal"}])
+    (tmp_path / "archive" / "0.png").rename(tmp_path / "outside.png")
+    (tmp_path / "archive" / "0.png").symlink_to(tmp_path / "outside.png")
+    for read in (archive.content_digest, lambda: ask(archive)):
+        with pytest.raises(ManifestError, match=r"'0\.png'.* is a link to .*outside\.png, outside"):
+            read()

@@ -89,11 +89,11 @@ class TableSource:
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size, after checking its SHA-256 if the table lists one."""
         relative, _, expected = locator.rpartition("#")
-        file = self._root_folder() / relative
         try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            raise ImageError(f"{file}: the file no longer exists; copy it again") from None
+            file = require_inside(self._root_folder(), relative)
+        except ManifestError as error:  # it was replaced by a link after `rows` had listed it
+            raise ImageError(str(error)) from None
+        data = images.read_file(file)
         actual = sha256_bytes(data)
         if expected and actual != expected.lower():
             raise ImageError(
@@ -140,7 +140,7 @@ class TableSource:
         root = resolve_path(self, "root") if self.root else self._root_folder()
         paths = rows["path"].str.replace("\\", "/").map(lambda path: str(PurePosixPath(path)))
         leaves_root = paths.map(lambda path: _leaves_folder(root, path))
-        self._require_none(leaves_root, rows, "must stay inside the root")
+        self._require_none(leaves_root, rows, "must stay inside the root, links included")
         self._require_none(paths.duplicated(keep=False), rows, "must be listed only once")
         if self.by_name:
             files = pd.Series(list_files(root, IMAGE_SUFFIXES), dtype=object)
@@ -149,6 +149,8 @@ class TableSource:
             is_ambiguous = paths.isin(ambiguous_names)
             self._require_none(is_ambiguous, rows, "must be the name of only one file")
             paths = paths.map(dict(zip(names, files, strict=True))).fillna("")
+            leaves_root = paths.map(lambda path: bool(path) and _leaves_folder(root, path))
+            self._require_none(leaves_root, rows, "must stay inside the root, links included")
         is_missing = paths.map(lambda path: not (root / path).is_file())
         self._require_none(is_missing, rows, f"must be a file below {root.absolute()}")
         return list(paths)
