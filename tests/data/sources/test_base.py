@@ -55,6 +55,53 @@ def test_a_stamp_changes_with_the_file(tmp_path):
     assert len({first, touched, base.file_stamp(file)}) == 3
 
 
+def plant(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "1.png").write_bytes(b"1")
+
+
+def test_links_to_a_folder_around_them_are_not_followed(tmp_path):
+    plant(tmp_path / "data" / "normal")
+    for name, target in {"up": ".", "too": ".", "above": "../..", "away": "../other"}.items():
+        (tmp_path / "data" / name).symlink_to(target)
+    (tmp_path / "data" / "normal" / "back").symlink_to(tmp_path / "data")
+    plant(tmp_path / "elsewhere")
+    (tmp_path / "data" / "covid19").symlink_to(tmp_path / "elsewhere")
+    assert base.list_files(tmp_path / "data", [".png"]) == ["covid19/1.png", "normal/1.png"]
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        plant(tmp_path / name)
+        (tmp_path / name / "other").symlink_to(tmp_path / other)
+    files = ["a/1.png", "a/other/1.png", "b/1.png", "b/other/1.png"]
+    assert base.list_files(tmp_path, [".png"]) == files
+
+
+def test_links_that_multiply_are_refused_with_the_folder(tmp_path):
+    for number in range(40):
+        for link in ("left", "right"):
+            (tmp_path / str(number)).mkdir(exist_ok=True)
+            (tmp_path / str(number) / link).symlink_to(f"../{number + 1}")
+    plant(tmp_path / "40")
+    with pytest.raises(
+        DataNotFoundError, match=r"in more than 16 ways, the last is .*remove links"
+    ):
+        base.list_files(tmp_path / "0", [".png"])
+
+
+def test_pipes_are_no_images_and_a_link_to_nothing_is_named(tmp_path):
+    plant(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    assert base.list_files(tmp_path, [".png"]) == ["1.png"]
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    assert base.list_files(tmp_path, [".png"]) == ["1.png", "lost.png"]
+    with pytest.raises(
+        DataNotFoundError, match=r"lost\.png: No such file.*remove this file or link"
+    ):
+        base.file_stamp(tmp_path / "lost.png")
+
+
 def test_file_ids_are_unique_and_safe():
     paths = ["a b/1.png", "a_b/1.png", "a/b/1.png", "a/b/1.jpg", "ü/" + "x" * 300 + ".png", ".."]
     ids = [base.build_image_id("site", path) for path in paths]

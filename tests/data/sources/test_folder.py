@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xraysynth.data.sources._patterns import match_all
 from xraysynth.data.sources.base import map_labels
 from xraysynth.data.sources.folder import FolderSource
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
@@ -82,6 +83,36 @@ def test_nothing_that_matches_names_what_is_there(tmp_path):
 def test_a_pattern_without_a_label_is_refused(pattern):
     with pytest.raises(ConfigError, match=r"source\.mine\.pattern"):
         FolderSource(name="mine", root=".", pattern=pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?P<label>([a-z0-9]+)+)/[0-9]", r"(?P<label>(a|a|aa)+)/b.png"]
+)
+def test_a_pattern_that_backtracks_without_end_is_named(tmp_path, monkeypatch, pattern):
+    monkeypatch.setattr("xraysynth.data.sources._patterns.TIME_LIMIT_SECONDS", 1)
+    plant(tmp_path, "a" * 60 + "/1.png")
+    with pytest.raises(ConfigError, match=r"source\.mine\.pattern=.* is not done .* in 1 s"):
+        FolderSource(name="mine", root=str(tmp_path), pattern=pattern).rows()
+
+
+def test_a_search_that_backtracks_without_end_is_named(monkeypatch):
+    monkeypatch.setattr("xraysynth.data.sources._patterns.TIME_LIMIT_SECONDS", 1)
+    with pytest.raises(ConfigError, match=r"source\.mine\.patient=.* is not done .* in 1 s"):
+        match_all(r"(a*)*(a*)*X", "search", ["a" * 60], "source.mine.patient")
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 50_000])
+def test_a_pattern_too_large_to_compile_is_named(pattern):
+    for option in ("pattern", "patient"):
+        with pytest.raises(ConfigError, match=rf"source\.mine\.{option}="):
+            FolderSource(name="mine", root=".", **{option: pattern})
+
+
+def test_paths_of_any_characters_match(tmp_path):
+    plant(tmp_path, "ü ß/1 €.png", "normal/new\nline.png")
+    rows = FolderSource(name="mine", root=str(tmp_path), patient=r"[^/]+$").rows()
+    assert rows["patient_id"].tolist() == ["new\nline.png", "1 €.png"]
+    assert match_all("a(.)", "fullmatch", ["a\udce4", "b"], "x") == [("a\udce4", {}), None]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The source of image files in a tree of folders, as most public collections unpack."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -8,6 +7,7 @@ from typing import ClassVar
 import pandas as pd
 
 from xraysynth import images
+from xraysynth.data.sources._patterns import Match, compile_pattern, match_all
 from xraysynth.data.sources.base import (
     IMAGE_SUFFIXES,
     LoadedImage,
@@ -44,9 +44,9 @@ class FolderSource:
 
     def __post_init__(self) -> None:
         require_valid(self, f"source.{self.name}")
-        for option in ("pattern", "patient"):
-            self._compile(option)
-        if "label" not in self._compile("pattern").groupindex:
+        compile_pattern(self.patient, f"source.{self.name}.patient")
+        pattern = compile_pattern(self.pattern, f"source.{self.name}.pattern")
+        if "label" not in pattern.groupindex:
             raise ConfigError(
                 f"source.{self.name}.pattern={self.pattern!r} needs a named group for the label, "
                 "for example (?P<label>[^/]+)/.+"
@@ -58,18 +58,19 @@ class FolderSource:
         Raises:
             DataNotFoundError: No file below `root` matches.
             ManifestError: `patient` does not match every path.
+            ConfigError: A pattern takes longer than `_patterns.TIME_LIMIT_SECONDS`.
         """
         root = resolve_path(self, "root")
         files = list_files(root, IMAGE_SUFFIXES)
-        matches = list(filter(None, map(self._compile("pattern").fullmatch, files)))
-        if not matches:
+        match_of_file = self._match_paths(files)
+        if not match_of_file:
             examples = format_some(files, 3) if files else "no image files"
             raise DataNotFoundError(
                 f"source {self.name}: no image below {root.absolute()} matches pattern "
                 f"{self.pattern!r}; found {examples}. Check source.{self.name}.root. {self.how_to_get}"
             )
-        paths = [match.string for match in matches]
-        return pd.DataFrame([match.groupdict() for match in matches]).assign(
+        paths = list(match_of_file)
+        return pd.DataFrame([groups for _, groups in match_of_file.values()]).assign(
             locator=paths,
             stamp=[file_stamp(root / path) for path in paths],
             image_id=[build_image_id(self.name, path) for path in paths],
@@ -82,24 +83,21 @@ class FolderSource:
         """Read one image at its own size."""
         return LoadedImage(images.read_image(Path(self.root).expanduser() / locator))
 
-    def _compile(self, option: str) -> re.Pattern[str]:
-        try:
-            return re.compile(getattr(self, option))
-        except re.error as error:
-            raise ConfigError(
-                f"source.{self.name}.{option}={getattr(self, option)!r} is not a regular "
-                f"expression: {error}"
-            ) from None
+    def _match_paths(self, files: list[str]) -> dict[str, Match]:
+        """The match of each file whose path matches `pattern`."""
+        matches = match_all(self.pattern, "fullmatch", files, f"source.{self.name}.pattern")
+        return {file: match for file, match in zip(files, matches, strict=True) if match}
 
     def _parse_patients(self, paths: list[str]) -> list[str]:
         if not self.patient:
             return [""] * len(paths)
-        expression = self._compile("patient")
-        group = "patient" if "patient" in expression.groupindex else 0
+        option = f"source.{self.name}.patient"
         patients, unmatched = [], []
-        for path in paths:
-            if match := expression.search(path):
-                patients.append(match[group])
+        matches = match_all(self.patient, "search", paths, option)
+        for path, match in zip(paths, matches, strict=True):
+            if match:
+                whole, groups = match
+                patients.append(groups.get("patient", whole))
             else:
                 unmatched.append(path)
         if unmatched:
