@@ -1,16 +1,39 @@
 """Decoding of image files with checks, and the square grey format of a study's images."""
 
+import contextlib
 import io
+import os
+import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from xraysynth.errors import ImageError
+from xraysynth.errors import ImageError, XraysynthError
+
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+"""Pillow's names of the formats that are read: their decoders start no program and read no other file."""
+
+MAX_FILE_MB = 256
+"""Larger files are rejected before they are read."""
 
 MAX_MEGAPIXELS = 64
 """Larger images are rejected before they are decoded; no chest radiograph comes close."""
+
+MAX_SIDE_PX = 16_384
+"""Images with a longer side are rejected before they are decoded, as they are padded to a square."""
+
+MAX_ASPECT_RATIO = 10
+"""Images whose longer side is more times the shorter one are rejected before they are decoded."""
+
+MAX_JPEG_SCANS = 100
+"""JPEGs with more scans are rejected: each scan costs the time of decoding the whole image."""
+
+_JPEG_SIGNATURE, _JPEG_START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
+_PREFIX_BYTES = 16
+_COPY_AGAIN = "copy or download it again, or remove it"
 
 _REMEDY_BY_MODE = {
     "RGBA": "flatten its alpha channel and save it as 8-bit grey",
@@ -21,6 +44,109 @@ _REMEDY_BY_MODE = {
     "I": "window it to 8-bit grey, or read the original with source=dicom",
     "F": "window it to 8-bit grey",
 }
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """Open an image of one of the `IMAGE_FORMATS` whose size is plausible; pixels are not decoded yet.
+
+    Every image file of the package is opened here. Opening and decoding may fail with an exception of
+    any type: call it inside `name_decoder_errors`.
+
+    Args:
+        data: The bytes of the file.
+        name: Name of the file, for the messages.
+
+    Raises:
+        ImageError: The file is in a format that is not read, or its size is not plausible.
+        UnidentifiedImageError: The file is in no known format.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images; the limits below are stricter.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, about 179 megapixels
+        raise ImageError(
+            f"{name}: the image has more than the {MAX_MEGAPIXELS} megapixels allowed; downscale it"
+        ) from error
+    except UnidentifiedImageError:
+        _require_not_another_format(data, name)
+        raise
+    require_plausible_size(image.width, image.height, name)
+    _require_few_scans(data, name)
+    return image
+
+
+@contextlib.contextmanager
+def name_decoder_errors(name: str, remedy: str = _COPY_AGAIN) -> Iterator[None]:
+    """Turn every exception of a decoder within the block into an `ImageError` that names the file.
+
+    On damaged bytes decoders raise exceptions of nearly any type.
+    """
+    try:
+        yield
+    except XraysynthError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name}: this is not a readable image (it is none of {', '.join(IMAGE_FORMATS)}); {remedy}"
+        ) from error
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{name}: this is not a readable image ({reason}); {remedy}") from error
+
+
+def _require_not_another_format(data: bytes, name: str) -> None:
+    """Refuse by name a format that Pillow knows by the first bytes, without running its decoder."""
+    Image.init()
+    for known, (factory, accept) in Image.OPEN.items():
+        if known in IMAGE_FORMATS or accept is None:
+            continue
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, ValueError):
+            if accept(data[:_PREFIX_BYTES]) is True:
+                title = getattr(factory, "format_description", known)
+                raise ImageError(
+                    f"{name}: the content is {title} ({known}), which is not read, as only "
+                    f"{', '.join(IMAGE_FORMATS)} are; save it as 8-bit grey PNG, or remove it"
+                )
+
+
+def require_plausible_size(width: int, height: int, name: str) -> None:
+    """Refuse an image that would need much memory, before it is decoded and padded to a square.
+
+    Raises:
+        ImageError: The image has no pixels or exceeds `MAX_MEGAPIXELS`, `MAX_SIDE_PX` or
+            `MAX_ASPECT_RATIO`.
+    """
+    megapixels = width * height / 1e6
+    shorter, longer = sorted((width, height))
+    problem = ""
+    if shorter < 1:
+        problem = f"has {width} x {height} pixels; {_COPY_AGAIN}"
+    elif megapixels > MAX_MEGAPIXELS:
+        problem = (
+            f"has {megapixels:.0f} megapixels, more than the {MAX_MEGAPIXELS} allowed; downscale it"
+        )
+    elif longer > MAX_SIDE_PX:
+        problem = f"has {width} x {height} pixels, but a side may have {MAX_SIDE_PX}; crop or downscale it"
+    elif longer > MAX_ASPECT_RATIO * shorter:
+        problem = (
+            f"has {width} x {height} pixels, but the longer side may be {MAX_ASPECT_RATIO} times the "
+            "shorter one; crop it"
+        )
+    if problem:
+        raise ImageError(f"{name}: the image {problem}")
+
+
+def _require_few_scans(data: bytes, name: str) -> None:
+    """Refuse a progressive JPEG that would be decoded over and over again."""
+    if not data.startswith(_JPEG_SIGNATURE):
+        return
+    scans = data.count(_JPEG_START_OF_SCAN)
+    if scans > MAX_JPEG_SCANS:
+        raise ImageError(
+            f"{name}: the JPEG has {scans} scans, more than the {MAX_JPEG_SCANS} allowed; save it again"
+        )
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -37,40 +163,55 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         `(H, W)` uint8.
 
     Raises:
-        ImageError: The file is empty, damaged, larger than `MAX_MEGAPIXELS`, or neither 8-bit grey
-            nor 8-bit colour.
+        ImageError: The file is empty, damaged, in none of the `IMAGE_FORMATS`, of no plausible size,
+            or neither 8-bit grey nor 8-bit colour.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images; the limit below is stricter.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            _require_plain_8bit(image, name)
-            return np.asarray(image.convert("L"))
-    except Image.DecompressionBombError as error:  # Pillow's own limit, about 179 megapixels
-        raise ImageError(
-            f"{name}: the image has more than the {MAX_MEGAPIXELS} megapixels allowed; downscale it"
-        ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ImageError(
-            f"{name}: this is not a readable image ({error}); copy or download it again, or remove it"
-        ) from error
+    with name_decoder_errors(name):
+        image = open_image(data, name)
+        _require_plain_8bit(image, name)
+        return np.asarray(image.convert("L"))
 
 
 def _require_plain_8bit(image: Image.Image, name: str) -> None:
-    megapixels = image.width * image.height / 1e6
-    if megapixels > MAX_MEGAPIXELS:
-        raise ImageError(
-            f"{name}: the image has {megapixels:.0f} megapixels, more than the {MAX_MEGAPIXELS} "
-            "allowed; downscale it"
-        )
     if image.mode not in ("1", "L", "P", "RGB"):
         kind = "16-bit" if image.mode.startswith("I") else image.mode
         remedy = _REMEDY_BY_MODE.get(image.mode, "convert it to 8-bit grey")
         raise ImageError(
             f"{name}: this is a {kind} image, but 8-bit grey or RGB is needed; {remedy}"
+        )
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file of at most `MAX_FILE_MB`; a pipe or a device, which may never end, is refused.
+
+    Raises:
+        ImageError: There is no such file, or it cannot be read.
+    """
+    try:
+        require_plain_file(path)
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: there is no such file; check the path in the manifest") from None
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}; check the file and its rights") from error
+
+
+def require_plain_file(path: Path) -> None:
+    """Refuse what is no file or larger than `MAX_FILE_MB`, before it is opened.
+
+    Raises:
+        ImageError: It is a pipe, a device or a folder, or too large.
+        OSError: There is no such file, or it may not be looked at.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path}: this is a folder, a pipe or a device, not a file; remove it")
+    if status.st_size > MAX_FILE_MB * 1e6:
+        raise ImageError(
+            f"{path}: the file has {status.st_size / 1e6:.0f} MB, more than the {MAX_FILE_MB} allowed "
+            "of an image; downscale it or remove it"
         )
 
 
@@ -83,16 +224,28 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         ImageError: There is no such file, or it cannot be used.
     """
-    try:
-        return decode_image(Path(path).read_bytes(), str(path))
-    except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file; check the path in the manifest") from None
+    return decode_image(read_file(path), str(path))
 
 
 def read_colour(path: Path) -> np.ndarray:
-    """Read an image file without losing colours: `(H, W)` uint8 if it is grey, else `(H, W, 3)`."""
-    with Image.open(path) as image:
+    """Read an image file without losing colours: `(H, W)` uint8 if it is grey, else `(H, W, 3)`.
+
+    Raises:
+        ImageError: There is no such file, or it is no readable image.
+    """
+    with name_decoder_errors(str(path)):
+        image = open_image(read_file(path), str(path))
         return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read width and height of an image file in pixels.
+
+    Raises:
+        ImageError: There is no such file, or it is no readable image.
+    """
+    with name_decoder_errors(str(path)):
+        return open_image(read_file(path), str(path)).size
 
 
 def pad_and_resize(pixels: np.ndarray, size_px: int) -> np.ndarray:

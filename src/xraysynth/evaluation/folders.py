@@ -12,6 +12,7 @@ import pandas as pd
 
 from xraysynth.data.sources.base import IMAGE_SUFFIXES, list_files
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
+from xraysynth.images import read_file, read_size
 from xraysynth.manifest import Manifest
 from xraysynth.records import require_inside, sha256_bytes
 
@@ -40,7 +41,7 @@ def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
     table = _list_images(folder)
     digests = []
     for path in table["path"]:
-        digests.append(sha256_bytes(require_inside(folder, path).read_bytes()))
+        digests.append(sha256_bytes(read_file(require_inside(folder, path))))
     table = table.assign(
         image_id=table["path"],
         source=folder.name,
@@ -114,12 +115,7 @@ def choose_common_size(*manifests: Manifest, max_px: int = 512) -> int:
 
 def _median_side(manifest: Manifest) -> float:
     """Returns the median of the longer sides of a set's images, in pixels."""
-    from PIL import Image
-
-    sides = []
-    for path in list(manifest.files)[:_MAX_MEASURED_FILES]:
-        with Image.open(path) as image:
-            sides.append(max(image.size))
+    sides = [max(read_size(path)) for path in manifest.files[:_MAX_MEASURED_FILES]]
     return float(np.median(sides))
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from xraysynth.errors import PoolError
+from xraysynth.images import name_decoder_errors, open_image
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress_bar
 from xraysynth.records import sha256_bytes
@@ -25,26 +26,28 @@ METADATA_FILE = f"{SPLIT}/metadata.csv"
 COLUMNS = ("file_name", "label", "prompt", "seed", "sha256")
 
 
-def with_png_text(data: bytes, text: Mapping[str, str]) -> bytes:
+def with_png_text(data: bytes, text: Mapping[str, str], name: str = "PNG") -> bytes:
     """Returns a PNG with the same pixels and exactly this text, without any other metadata.
 
     Args:
         data: A PNG file.
         text: Keyword -> value of each text chunk.
+        name: Name of the file, for the messages.
 
     Raises:
+        ImageError: If the file is no readable image.
         PoolError: If a pixel would change.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        plain = Image.fromarray(np.asarray(image))
+    with name_decoder_errors(name):
+        plain = Image.fromarray(np.asarray(open_image(data, name)))
     chunks = PngInfo()
     for keyword, value in text.items():
         chunks.add_text(keyword, value)  # tEXt, or iTXt for characters outside Latin-1
     buffer = io.BytesIO()
     plain.save(buffer, format="PNG", compress_level=6, pnginfo=chunks)
-    with Image.open(io.BytesIO(buffer.getvalue())) as image:
-        if not np.array_equal(np.asarray(image), np.asarray(plain)):
-            raise PoolError("the pixels of a PNG changed when text was added to it")
+    released = open_image(buffer.getvalue(), name)
+    if not np.array_equal(np.asarray(released), np.asarray(plain)):
+        raise PoolError(f"{name}: the pixels changed when text was added; generate the pool again")
     return buffer.getvalue()
 
 
@@ -60,7 +63,7 @@ def write_images(images: Manifest, shared_text: Mapping[str, str], folder: Path)
     with progress_bar("release", len(images)) as bar:
         for path, row in zip(images.files, images.table.to_dict("records"), strict=True):
             image_text = _image_text(row)
-            data = with_png_text(path.read_bytes(), {**shared_text, **image_text})
+            data = with_png_text(path.read_bytes(), {**shared_text, **image_text}, str(path))
             name = f"{row['label']}/{row['image_id']}.png"
             target = folder / SPLIT / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,12 @@ import pandas as pd
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+)
 
 from xraysynth import images
 from xraysynth.data.sources.base import map_labels
@@ -145,6 +150,37 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = write(tmp_path / "normal/a.dcm", chest())
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(ImageError, match=r"a\.dcm"):
+        load(tmp_path)
+
+
+def test_a_deflated_file_is_read_unless_it_inflates_to_too_much(tmp_path, monkeypatch):
+    write(tmp_path / "normal/a.dcm", chest(), syntax=DeflatedExplicitVRLittleEndian, PatientID="p1")
+    source = DicomSource(name="mine", root=str(tmp_path))
+    assert source.rows()["patient_id"].tolist() == ["p1"]
+    assert load(tmp_path).shape == (64, 64)
+    write(tmp_path / "normal/a.dcm", chest(1024), syntax=DeflatedExplicitVRLittleEndian)
+    monkeypatch.setattr("xraysynth.data.sources._inflation.MAX_FILE_MB", 1)
+    monkeypatch.setattr(pydicom.filereader.zlib, "decompress", lambda *_: pytest.fail("inflated"))
+    assert source.rows()["patient_id"].tolist() == [""]
+    with pytest.raises(
+        ImageError, match=r"a\.dcm: the file inflates to more than the 1 MB allowed"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"Rows": 1, "Columns": 60_000}, "60000 x 1 pixels, but a side may have 16384"),
+        ({"Rows": 1, "Columns": 4096}, "4096 x 1 pixels.*10 times"),
+        ({"Rows": 0}, "64 x 0 pixels"),
+        ({"Rows": [64, 64]}, "not a readable image"),
+        ({"NumberOfFrames": "1\\\\2"}, "not a readable image"),
+    ],
+)
+def test_odd_shapes_and_tags_are_refused_by_name(tmp_path, tags, reason):
+    write(tmp_path / "normal/a.dcm", chest(), **tags)
+    with pytest.raises(ImageError, match=rf"a\.dcm: .*{reason}"):
         load(tmp_path)
 
 

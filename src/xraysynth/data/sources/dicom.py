@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from xraysynth.data.sources._inflation import require_limited_inflation
 from xraysynth.data.sources.base import (
     LoadedImage,
     build_image_id,
@@ -18,7 +19,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
-from xraysynth.images import MAX_MEGAPIXELS
+from xraysynth.images import name_decoder_errors, require_plain_file, require_plausible_size
 from xraysynth.options import Rule, require_valid
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class DicomSource:
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Render one file at its own size (`render`)."""
         path = Path(self.root).expanduser() / locator
-        return LoadedImage(render(_read_dataset(path), str(path), photometric=self.photometric))
+        with name_decoder_errors(str(path)):
+            return LoadedImage(render(_read_dataset(path), str(path), photometric=self.photometric))
 
     def _resolve_labels(self, files: list[str]) -> list[str]:
         if self.table:
@@ -159,6 +161,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     from pydicom import dcmread
 
     try:
+        require_limited_inflation(path)
         header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
         values = {tag: str(header.get(tag) or "").strip() for tag in _HEADER_TAGS}
     except Exception:  # pydicom raises nearly any type on a damaged file; `load` reports it
@@ -186,8 +189,12 @@ def _read_dataset(path: Path) -> "Dataset":
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
+        require_plain_file(path)
+        require_limited_inflation(path)
         dataset = dcmread(path, force=True)
         has_pixels = "PixelData" in dataset and "Rows" in dataset and "Columns" in dataset
+    except ImageError:
+        raise
     except Exception as error:  # pydicom raises nearly any type on foreign bytes
         raise ImageError(
             f"{path}: this is not a readable DICOM file ({error}); copy it again"
@@ -233,7 +240,6 @@ def render(dataset: "Dataset", file_name: str, *, photometric: str = "") -> np.n
 
 def _require_single_grey_frame(dataset: "Dataset", photometric: str, name: str) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
-    megapixels = int(dataset.Rows) * int(dataset.Columns) / 1e6
     problem = ""
     if photometric not in _GREY_PHOTOMETRICS:
         problem = (
@@ -242,13 +248,9 @@ def _require_single_grey_frame(dataset: "Dataset", photometric: str, name: str) 
         )
     elif frames != 1:
         problem = f"the file has {frames} frames, but a radiograph has one; extract one frame"
-    elif megapixels > MAX_MEGAPIXELS:
-        problem = (
-            f"the image has {megapixels:.0f} megapixels, more than the {MAX_MEGAPIXELS} allowed; "
-            "downscale it"
-        )
     if problem:
         raise ImageError(f"{name}: {problem}")
+    require_plausible_size(int(dataset.Columns), int(dataset.Rows), name)
 
 
 def _apply_window(dataset: "Dataset", name: str) -> np.ndarray:

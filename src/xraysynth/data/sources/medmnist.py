@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from xraysynth.data.sources._inflation import require_plausible_arrays
 from xraysynth.data.sources.base import LoadedImage, file_stamp
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
 from xraysynth.records import SPLITS
@@ -99,6 +100,7 @@ class MedMnistSource:
 def _load_array(file: str, version: str, key: str) -> np.ndarray:
     """Load an array of a version of the file once: every image is a row of the same array."""
     try:
+        require_plausible_arrays(Path(file))
         with np.load(file, allow_pickle=False) as arrays:
             return np.asarray(arrays[key])
     except Exception as error:  # zipfile, zlib and NumPy each raise their own

@@ -4,14 +4,16 @@ import contextlib
 import difflib
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from xraysynth import images
 from xraysynth.data.sources.base import LoadedImage, file_stamp, resolve_path
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, format_some
 from xraysynth.seeds import short_digest
@@ -146,8 +148,27 @@ def _open_cached(name: str, arguments: str, version: str) -> Any:
         raise ConfigError(
             f"torchxrayvision has no data set {name!r}; the nearest are {format_some(similar, 20)}"
         )
+    _check_images_of(datasets)
     with _preserve_numpy_state():
         return getattr(datasets, name)(**json.loads(arguments))
+
+
+@functools.cache
+def _check_images_of(datasets: Any) -> None:
+    """Check images before torchxrayvision's readers see them, as these take any format and size."""
+    datasets.imread = _with_checks(datasets.imread)
+    datasets.imageio = SimpleNamespace(imread=_with_checks(datasets.imageio.imread))
+
+
+def _with_checks(read: Callable[..., Any]) -> Callable[..., Any]:
+    def read_checked(file: str | bytes) -> Any:
+        name = "the image in the archive" if isinstance(file, bytes) else str(file)
+        data = file if isinstance(file, bytes) else images.read_file(Path(file))
+        with images.name_decoder_errors(name):
+            images.open_image(data, name)
+            return read(file)
+
+    return read_checked
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pandas as pd
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
-from xraysynth.images import decode_image
+from xraysynth.images import decode_image, require_plain_file
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
     GenerationResult,
@@ -99,6 +99,7 @@ class Archive:
     def _read(self, path: str) -> bytes:
         file = require_inside(Path(self.folder).expanduser(), path)
         try:
+            require_plain_file(file)
             return file.read_bytes()
         except OSError as error:
             raise ImageError(f"{file}: {error.strerror}; correct {self.manifest}") from error
@@ -140,4 +141,6 @@ class Archive:
             prompt=prompt if isinstance(prompt, str) else "",
             seed=int(seed) if pd.notna(seed) and str(seed) else 0,
         )
-        return GenerationResult(request, "image", decode_image(data, row["path"]))
+        return GenerationResult(
+            request, "image", decode_image(data, f"{self.folder}/{row['path']}")
+        )

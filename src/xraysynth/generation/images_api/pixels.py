@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +63,7 @@ class ImageFacts:
 
 
 def decode_grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
-    """Decodes PNG, JPEG or WebP bytes.
+    """Decodes the bytes of an image, which are PNG, JPEG or WebP as a rule.
 
     Colour becomes luma (ITU-R 601-2), transparency becomes black, and 16 bits become 8.
 
@@ -72,19 +71,12 @@ def decode_grey_pixels(data: bytes) -> tuple[np.ndarray, ImageFacts]:
         Pixels `(H, W)` uint8, and the facts of the file.
 
     Raises:
-        ImageError: If the bytes are not an image, or the image is too large or black.
+        ImageError: If the bytes are not an image that `open_image` takes, or the image is black.
     """
-    from PIL import Image
-
-    from xraysynth.images import MAX_MEGAPIXELS
+    from xraysynth.images import open_image
 
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_MEGAPIXELS * 1e6:
-            raise ImageError(
-                f"the image has {image.width} × {image.height} px, which is more than "
-                f"{MAX_MEGAPIXELS} megapixels"
-            )
+        image = open_image(data, "the answer")
         facts = _read_facts(data, image)
         image.draft("L", image.size)  # decodes only the luma of a JPEG
         pixels = _to_luma(image)
