@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 import numpy as np
 from PIL import Image
@@ -169,7 +170,7 @@ class ImagesServer:
                 | {"filename": "x", "purpose": "batch"}
             )
         if path.startswith("files/"):
-            return Answer(body=self.files[path.split("/")[1]])
+            return Answer(body=self.files[unquote(path.split("/")[1])])
         if path == "batches" and method == "GET":
             data = list(self.batches.values())
             return _json({"object": "list", "data": data, "has_more": False})

@@ -18,7 +18,13 @@ from xraysynth.generation.ledger import Attempt, Ledger, aggregate_attempts
 from xraysynth.generation.metering import Meter, measure_resources
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.images import encode_png
-from xraysynth.jobs.store import ImageStore, JournalEntry, StoreWriter, verify_checksums
+from xraysynth.jobs.store import (
+    ImageStore,
+    JournalEntry,
+    StoreWriter,
+    require_file_name,
+    verify_checksums,
+)
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress_bar
 from xraysynth.records import (
@@ -82,7 +88,13 @@ def fill(
 
     Returns:
         Outcome -> number of requests of the shard with this outcome.
+
+    Raises:
+        XraysynthError: If an image could not be stored under the name of its class; raised before
+            any image is made or paid for.
     """
+    for request in requests:
+        require_file_name(request.image_id)
     with store.writer(_shard_name(shard)) as writer:
         _write_learning_record(store, generator)  # first: an interrupted pool needs it as well
         blocks = select_blocks(requests, generator.block_size or 1, shard)

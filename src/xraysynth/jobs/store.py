@@ -226,10 +226,7 @@ class StoreWriter:
         Raises:
             XraysynthError: The id cannot be a file name.
         """
-        if not image_id or not ID_CHARACTERS.issuperset(image_id):
-            raise XraysynthError(
-                f"image id {image_id!r} cannot be a file name; use only letters, digits, '.', '_' and '-'"
-            )
+        require_file_name(image_id)
         for suffix, data in (archive or {}).items():
             (self._folder / "archive").mkdir(exist_ok=True)
             write_atomically(self._folder / "archive" / f"{image_id}.{suffix}", data)
@@ -239,6 +236,18 @@ class StoreWriter:
         entry = JournalEntry(image_id, outcome, sha256, dict(columns or {}), dict(facts or {}))
         self._journal.write(json.dumps(asdict(entry), default=str).encode() + b"\n")
         self._journal.flush()
+
+
+def require_file_name(image_id: str) -> None:
+    """Checks that an image id can be a file name.
+
+    Raises:
+        XraysynthError: The id has other characters than letters, digits, ".", "_" and "-".
+    """
+    if not image_id or not ID_CHARACTERS.issuperset(image_id):
+        raise XraysynthError(
+            f"image id {image_id!r} cannot be a file name; use only letters, digits, '.', '_' and '-'"
+        )
 
 
 def verify_checksums(manifest: Manifest, *, remedy: str) -> None:

@@ -186,3 +186,35 @@ def test_batches_of_another_shard_are_left_alone(server, tmp_path):
     assert len(list((tmp_path / "api").glob("*.batch"))) == 1
     assert len(list(other)) == 2
     assert len(server.batches) == 2
+
+
+# Remote text is never a path
+
+
+@pytest.mark.parametrize("outside", ["absolute", "relative"])
+def test_no_file_is_named_by_what_the_service_says(server, tmp_path, outside):
+    precious = tmp_path / "precious.jsonl"
+    precious.write_text("kept")
+    state = tmp_path / "state"
+    name = str(precious.with_suffix("")) if outside == "absolute" else "../../precious"
+
+    def finish(batch, lines):
+        Ends(server).completed(batch, lines)
+        server.files[name] = server.files[batch["output_file_id"]]
+        batch["output_file_id"] = name
+
+    server.finish = finish
+    assert {r.outcome for r in dalle(server, state).generate(wanted())} == {"image"}
+    assert precious.read_text() == "kept"
+    assert list((state / "api").iterdir()) == []
+
+
+def test_a_note_names_no_other_file(server, tmp_path):
+    precious = tmp_path / "precious.batch"
+    precious.write_text("kept")
+    (tmp_path / "state" / "api").mkdir(parents=True)
+    note = {"mark": "../../precious", "ids": [wanted()[0].image_id]}
+    (tmp_path / "state" / "api" / "a.batch").write_text(json.dumps(note))
+    assert len(list(dalle(server, tmp_path / "state").generate(wanted()))) == 6
+    assert precious.read_text() == "kept"
+    assert list((tmp_path / "state" / "api").iterdir()) == []

@@ -1,9 +1,9 @@
 """The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
 
-    <folder>/api/<mark>.batch        a batch that was submitted and whose results are not all yielded
-    <folder>/api/<file id>.jsonl     the answers of a finished batch, until they are yielded
+    <folder>/api/<mark>.batch            a batch that was submitted and whose results are not all yielded
+    <folder>/api/<mark>.answers.jsonl    the answers of a finished batch, until they are yielded
 
-Lines of requests and answers are joined on `custom_id`, which is the image id. Processes that share
+Files are named by our own mark, never by text of the service. Lines of requests and answers are joined on `custom_id`, which is the image id. Processes that share
 the folder work on different images, and therefore on different batches.
 """
 
@@ -45,7 +45,7 @@ class SubmittedBatch:
     """A batch as it is noted on disk.
 
     Attributes:
-        mark: Our own name of the batch, which the service stores with it.
+        mark: Our own name of the batch: of its note, and in the service's list.
         ids: The image ids of its requests.
         id: The service's id of the batch; None until the service has answered.
     """
@@ -121,7 +121,8 @@ class BatchRunner:
         """Loads the batches of an earlier process that hold any of these requests."""
         self._batches = {}
         for path in sorted(self._state_folder.glob("*.batch")):
-            batch = from_json(SubmittedBatch, json.loads(path.read_text()))
+            note = from_json(SubmittedBatch, json.loads(path.read_text()))
+            batch = replace(note, mark=path.stem)  # a mark in the text could name any other file
             if not requests.keys().isdisjoint(batch.ids):
                 self._batches[batch.mark] = batch
 
@@ -232,7 +233,7 @@ class BatchRunner:
         unanswered_ids = [image_id for image_id in batch.ids if image_id in requests]
         for file_id in (finished.output_file_id, finished.error_file_id):
             if file_id and unanswered_ids:
-                yield from self._read_output_file(file_id, unanswered_ids, requests)
+                yield from self._read_output_file(batch, file_id, unanswered_ids, requests)
         if finished.status == "failed" and len(unanswered_ids) == len(batch.ids):
             self._delete_batch(batch)
             raise ApiError(f"batch {batch.id} was refused: {self._format_errors(finished)}")
@@ -265,10 +266,14 @@ class BatchRunner:
         return redact_secrets("; ".join(messages) or "no reason given", self.settings.secret)
 
     def _read_output_file(
-        self, file_id: str, unanswered_ids: list[str], requests: Mapping[str, Request]
+        self,
+        batch: SubmittedBatch,
+        file_id: str,
+        unanswered_ids: list[str],
+        requests: Mapping[str, Request],
     ) -> Iterator[GenerationResult]:
         """Yields the results in a file of answers; removes their ids from `unanswered_ids`."""
-        path = self._state_folder / f"{file_id}.jsonl"
+        path = self._state_folder / f"{batch.mark}.answers.jsonl"
         retrying = self.client.with_options(max_retries=2)
         with retrying.files.with_streaming_response.content(file_id) as response:
             response.stream_to_file(path)
