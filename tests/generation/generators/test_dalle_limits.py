@@ -15,7 +15,7 @@ from xraysynth.generation.images_api.limits import Budget, RateLimiter, TokenBuc
 from xraysynth.generation.images_api.outcomes import parse_retry_after
 from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
-from xraysynth.generation.images_api.results import CallSettings
+from xraysynth.generation.images_api.results import CallSettings, Exchange
 from xraysynth.records import Request
 
 RATES = {"text_in": 5, "image_in": 8, "image_out": 30}
@@ -55,7 +55,8 @@ class FakeService:
         self.calls += 1
         at_most = self.pricing.max_usd(prompt)
         self.open += at_most
-        assert self.billed + self.open <= self.budget_usd + 1e-9
+        if share <= 1:
+            assert self.billed + self.open <= self.budget_usd + 1e-9
         for _ in range(turns):
             await asyncio.sleep(0)
         self.open -= at_most
@@ -94,7 +95,7 @@ PLANS = st.lists(
 )
 
 
-def run(service, pricing, *, count, concurrency, budget_usd, clock):
+def run(service, pricing, *, count, concurrency, budget_usd, clock, cache=None):
     call = CallSettings(
         make_client=lambda: service,
         build_body=lambda r: {"prompt": r.prompt, "model": "m"},
@@ -105,7 +106,7 @@ def run(service, pricing, *, count, concurrency, budget_usd, clock):
         give_up_after=10**6,
     )
     gate = RateLimiter(concurrency, {"images": 1000.0}, clock=clock)
-    this = client.ApiRun(call, gate, Budget(budget_usd), ResponseCache(None))
+    this = client.ApiRun(call, gate, Budget(budget_usd), cache or ResponseCache(None))
     wanted = [Request("normal", n, f"{n}" * (n % 7), "", n) for n in range(count)]
     return list(background.stream_results(this, wanted, in_flight=concurrency)), this
 
@@ -155,6 +156,47 @@ def test_a_call_dearer_than_its_highest_price_makes_later_reservations_larger():
     assert budget.paid_usd == 0.3
     assert budget.can_afford(0.23)
     assert not budget.can_afford(0.24)
+
+
+@pytest.mark.parametrize("budget_usd", [1.0, 20.0])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_answers_that_are_dearer_than_computed_exceed_the_budget_by_one_call_per_slot(
+    budget_usd, concurrency
+):
+    pricing = Pricing(declared_usd=None, prices=RATES, output_tokens=1000)
+    service = FakeService([("paid", 3, 10.0)], pricing, budget_usd)
+    results, this = run(
+        *(service, pricing),
+        count=300,
+        concurrency=concurrency,
+        budget_usd=budget_usd,
+        clock=VirtualClock(),
+    )
+    dear_usd = 10 * pricing.max_usd("")
+    assert len(results) < 300
+    assert service.billed <= budget_usd + concurrency * dear_usd
+    assert budget_usd - this.budget.paid_usd < 1.1 * dear_usd  # and nothing else is left unused
+
+
+def test_stored_answers_that_are_dearer_than_computed_hold_back_new_calls(tmp_path):
+    pricing = Pricing(declared_usd=None, prices=RATES, output_tokens=1000)
+    cache = ResponseCache(str(tmp_path))
+    usage = {"output_tokens": 20_000}
+    content = json.dumps({"data": [], "usage": usage}).encode()
+    for number in range(4):
+        cache.save_response(f"normal-{number:06d}", Exchange(served_by="fake"), content)
+    service = FakeService([("paid", 3, 20.0)], pricing, 1.0)
+    results, this = run(
+        *(service, pricing),
+        count=100,
+        concurrency=4,
+        budget_usd=1.0,
+        clock=VirtualClock(),
+        cache=cache,
+    )
+    assert len(results) - service.calls == 4
+    assert service.calls <= 4
+    assert this.budget.paid_usd == pytest.approx(len(results) * 0.6, rel=0.1)
 
 
 def test_sums_are_exact():

@@ -1,10 +1,11 @@
 """The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
 
-    <folder>/api/<mark>.batch            a batch that was submitted and whose results are not all yielded
+    <folder>/api/<mark>.batch            a batch that was submitted, until its results are yielded
     <folder>/api/<mark>.answers.jsonl    the answers of a finished batch, until they are yielded
 
-Files are named by our own mark, never by text of the service. Lines of requests and answers are joined on `custom_id`, which is the image id. Processes that share
-the folder work on different images, and therefore on different batches.
+Files are named by our own mark, never by text of the service. Lines of requests and answers are
+joined on `custom_id`, which is the image id. Processes that share the folder work on different
+images, and therefore on different batches.
 """
 
 import json

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xraysynth.generation.images_api import limits
-from xraysynth.generation.images_api.limits import Budget, BudgetExhausted, RateLimiter
+from xraysynth.generation.images_api.limits import Budget, BudgetExhausted, RateLimiter, Reservation
 from xraysynth.generation.images_api.outcomes import (
     CallFailure,
     classify_exception,
@@ -79,7 +79,7 @@ class ApiRun:
     out_of_budget: bool = False
     not_sent: int = 0
     _consecutive_failures: int = 0
-    _cached_reservations: dict[str, int] = field(default_factory=dict)
+    _cached_reservations: dict[str, Reservation] = field(default_factory=dict)
     _workers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
     )
@@ -145,7 +145,7 @@ class ApiRun:
     def _charge_earlier_calls(self, requests: Sequence[Request]) -> None:
         """Charges calls of an earlier process before any new one, with or without their answer."""
         for request in requests:
-            self.budget.settle(0, self.response_cache.lost_usd(request.image_id))
+            self.budget.charge(self.response_cache.lost_usd(request.image_id))
             if self.response_cache.has_response(request.image_id):
                 max_usd = self.settings.pricing.max_usd(request.prompt)
                 self._cached_reservations[request.image_id] = self.budget.reserve_now(max_usd)
@@ -199,14 +199,11 @@ class ApiRun:
 
     async def _attempt(self, client: Any, pending: _PendingRequest) -> GenerationResult:
         """Makes one call within the budget: reserves its highest price, then settles its real one."""
-        if self.stop_reason:
-            raise _RunStoppedError
         image_id = pending.request.image_id
         max_usd = self.settings.pricing.max_usd(pending.request.prompt)
-        reservation = await self.budget.reserve(max_usd)
+        reservation, start = await self._reserve_turn(pending.request, max_usd)
         paid_usd = 0.0
         try:
-            start = await self._wait_for_turn(pending.request)
             self.response_cache.mark_sent(image_id, pending.lost_usd + max_usd)
             paid_usd = max_usd  # until the answer says otherwise, also if this task is cancelled
             result = await self._send(client, pending, start)
@@ -218,6 +215,27 @@ class ApiRun:
             raise
         finally:
             self.budget.settle(reservation, paid_usd)
+            self.rate_limiter.release()  # only now, so that the next call knows this one's price
+
+    async def _reserve_turn(self, request: Request, max_usd: float) -> tuple[Reservation, float]:
+        """Waits until the budget and the rate limiter both allow a call; returns when it may start.
+
+        The reservation is checked again at the last moment, as answers may have shown meanwhile that
+        calls are dearer.
+        """
+        while True:
+            if self.stop_reason:
+                raise _RunStoppedError
+            reservation = await self.budget.reserve(max_usd)
+            try:
+                start = await self._wait_for_turn(request)
+            except BaseException:
+                self.budget.settle(reservation, 0.0)
+                raise
+            if self.budget.is_sufficient(reservation):
+                return reservation, start
+            self.rate_limiter.release()
+            self.budget.settle(reservation, 0.0)
 
     async def _wait_for_turn(self, request: Request) -> float:
         """Waits for the rate limiter; returns the time at which the call may start."""
@@ -256,8 +274,6 @@ class ApiRun:
             return error.response, failure, error.body
         except Exception as error:  # whatever breaks off a call: it may have been billed
             return None, classify_exception(error), None
-        finally:
-            self.rate_limiter.release()
         return response, None, None
 
     def _apply_failure(self, failure: CallFailure, pending: _PendingRequest, start: float) -> None:

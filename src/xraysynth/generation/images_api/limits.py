@@ -32,13 +32,28 @@ class BudgetExhausted(Exception):
     """The next call could exceed the budget, and no call in flight can release any of it."""
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """Dollars that are held back for one call.
+
+    Attributes:
+        usd: Highest price of the call, as computed before any answer.
+        nano_usd: What is held back, in billionths: more than `usd` once a call was dearer.
+    """
+
+    usd: float
+    nano_usd: int
+
+
 @dataclass
 class Budget:
     """Dollars that may be spent, in whole billionths so that sums are exact.
 
     Before a call its highest price is reserved; afterwards the price paid replaces the reservation.
     A call that could exceed the limit waits for calls in flight, which may cost less than reserved.
-    When a call costs more than its highest price, later reservations grow by the same factor.
+    When a call costs more than its highest price, reservations grow by the same factor, also those
+    of calls that still wait (`is_sufficient`). Only calls that are in flight when the first dear
+    answer comes can exceed the limit: at most as many as `RateLimiter.concurrency` allows.
 
     Attributes:
         limit_usd: Dollars that may be spent, or None for no limit.
@@ -67,14 +82,11 @@ class Budget:
         free_nano_usd = limit_nano_usd - self._paid_nano_usd - self._reserved_nano_usd
         return _to_nano_usd(usd * self._price_factor) <= free_nano_usd
 
-    async def reserve(self, usd: float) -> int:
+    async def reserve(self, usd: float) -> Reservation:
         """Reserves the highest price of a call; waits for calls in flight where that is necessary.
 
         Args:
             usd: Highest price of the call in dollars.
-
-        Returns:
-            The reservation, for `settle`.
 
         Raises:
             BudgetExhausted: If no call is in flight and the call could exceed the limit.
@@ -86,24 +98,31 @@ class Budget:
             await self._settled.wait()
         return self.reserve_now(usd)
 
-    def reserve_now(self, usd: float) -> int:
+    def reserve_now(self, usd: float) -> Reservation:
         """Reserves the highest price of a call, even if that exceeds the limit; see `reserve`."""
-        reservation = _to_nano_usd(usd * self._price_factor)
-        self._reserved_nano_usd += reservation
+        reservation = Reservation(usd, _to_nano_usd(usd * self._price_factor))
+        self._reserved_nano_usd += reservation.nano_usd
         return reservation
 
-    def settle(self, reservation: int, usd: float) -> None:
+    def is_sufficient(self, reservation: Reservation) -> bool:
+        """Whether a reservation covers its call at the prices that answers have shown since."""
+        return reservation.nano_usd >= _to_nano_usd(reservation.usd * self._price_factor)
+
+    def settle(self, reservation: Reservation, usd: float) -> None:
         """Replaces a reservation by the price of the call after it has ended.
 
         Args:
-            reservation: What `reserve` or `reserve_now` returned, or 0.
+            reservation: What `reserve` or `reserve_now` returned.
             usd: Dollars that the call cost.
         """
-        paid = _to_nano_usd(usd)
-        self._reserved_nano_usd -= reservation
-        self._paid_nano_usd += paid
-        if reservation and paid > reservation:
-            self._price_factor *= paid / reservation
+        self._reserved_nano_usd -= reservation.nano_usd
+        if reservation.usd:
+            self._price_factor = max(self._price_factor, usd / reservation.usd)
+        self.charge(usd)
+
+    def charge(self, usd: float) -> None:
+        """Adds dollars for which nothing was reserved."""
+        self._paid_nano_usd += _to_nano_usd(usd)
         self._settled.set()
 
 
