@@ -5,8 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xraysynth.generation.images_api.outcomes import classify_status, redact_secrets
+from xraysynth.generation.images_api.outcomes import classify_status
 from xraysynth.generation.images_api.pricing import Pricing
+from xraysynth.generation.images_api.redaction import redact_secrets
 from xraysynth.generation.images_api.responses import parse_response
 from xraysynth.generation.images_api.results import CallSettings, Exchange, result_from_response
 from xraysynth.records import Request

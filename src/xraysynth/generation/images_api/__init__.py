@@ -4,9 +4,9 @@
 any call is made. `client` makes many calls at once, held back by `limits`, in a thread that
 `background` runs; `batch` uses the Batch API, which takes longer and costs half. `outcomes` says what
 an error means, `moderation` recognises refusals, `responses` takes successful answers apart, `pixels`
-decodes their images, and `results` turns all of them into what a pool stores. `response_cache` keeps
-answers on disk that must survive a killed process. `pricing` computes what calls cost, and `endpoint`
-names the server and its key.
+decodes their images, `redaction` removes the key from texts, and `results` turns all of them into what
+a pool stores. `response_cache` keeps answers on disk that must survive a killed process. `pricing`
+computes what calls cost, and `endpoint` names the server and its key.
 
     >>> from xraysynth.generation.images_api.catalogue import find_model
     >>> find_model("dall-e-3").retired.isoformat(), find_model("dall-e-3").successor
@@ -25,6 +25,7 @@ __all__ = [
     "outcomes",
     "pixels",
     "pricing",
+    "redaction",
     "response_cache",
     "responses",
     "results",

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from xraysynth.errors import XraysynthError
 from xraysynth.generation.images_api.client import ApiRun
-from xraysynth.generation.images_api.outcomes import ApiError, redact_secrets
+from xraysynth.generation.images_api.outcomes import ApiError
+from xraysynth.generation.images_api.redaction import clean_text
 from xraysynth.records import GenerationResult, Request
 
 RESULT_BUFFER_SIZE = 24
@@ -131,4 +133,6 @@ def _describe_root_cause(error: BaseException, secret: str | None) -> str:
     """Names the first exception inside nested groups of exceptions."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return redact_secrets(f"{type(error).__name__}: {error}", secret)
+    if isinstance(error, XraysynthError):
+        return str(error)
+    return clean_text(f"{type(error).__name__}: {error}", secret)

@@ -1,9 +1,8 @@
 """The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
 
-    <folder>/api/<mark>.batch            a batch that was submitted, until its results are yielded
-    <folder>/api/<mark>.answers.jsonl    the answers of a finished batch, until they are yielded
+    <folder>/api/<mark>.batch    a batch that was submitted, until its results are yielded
 
-Files are named by our own mark, never by text of the service. Lines of requests and answers are
+The mark is our own; no file is named by text of the service. Lines of requests and answers are
 joined on `custom_id`, which is the image id. Processes that share the folder work on different
 images, and therefore on different batches.
 """
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from xraysynth.files import write_atomically
@@ -25,11 +24,12 @@ from xraysynth.generation.images_api.outcomes import (
     ApiError,
     CallFailure,
     classify_status,
-    redact_secrets,
 )
+from xraysynth.generation.images_api.redaction import clean_text
 from xraysynth.generation.images_api.results import (
     CallSettings,
     Exchange,
+    misunderstood_answer,
     result_from_response,
     result_without_image,
 )
@@ -39,6 +39,9 @@ BATCH_ENDPOINT = "/v1/images/generations"
 RUNNING_STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
 MAX_LINES, MAX_BYTES = 50_000, 200 * 10**6
 MAX_SHOWN_ERRORS = 3
+
+_UNEXPECTED_FORM = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
+"""What the SDK's values raise where a server has sent others than the Batch API promises."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,21 @@ class BatchRunner:
                 f"the batch failed: {type(error).__name__}: {error.strerror}; start again to "
                 "continue it"
             ) from None
+        except _UNEXPECTED_FORM as error:
+            raise ApiError(
+                "the batch failed: an answer has not the form that the Batch API promises "
+                f"({type(error).__name__}); start again to continue it"
+            ) from error
         except Exception as error:
             if not type(error).__module__.startswith(("openai", "httpx2")):
                 raise
-            text = redact_secrets(f"{type(error).__name__}: {error}", self.settings.secret)
+            text = self._clean(f"{type(error).__name__}: {error}")
             raise ApiError(f"the batch failed: {text}; start again to continue it") from None
         finally:
             self.client.close()
+
+    def _clean(self, text: object) -> str:
+        return clean_text(str(text), self.settings.secret)
 
     # Batches of earlier processes
 
@@ -128,8 +139,13 @@ class BatchRunner:
                 self._batches[batch.mark] = batch
 
     def _save_batch(self, batch: SubmittedBatch) -> None:
-        """Notes a batch, in memory and on disk, in place of an earlier note."""
+        """Notes a batch, in memory and on disk, in place of an earlier note.
+
+        An id with the key in it is not written: the batch is then found again by its mark.
+        """
         self._batches[batch.mark] = batch
+        if batch.id is not None and batch.id != self._clean(batch.id):
+            batch = replace(batch, id=None)
         write_atomically(self._batch_path(batch), json.dumps(to_json(batch)).encode())
 
     def _delete_batch(self, batch: SubmittedBatch) -> None:
@@ -150,7 +166,7 @@ class BatchRunner:
         ids_by_mark = self._list_batch_ids()
         for batch in batches_without_id:
             if batch.mark in ids_by_mark:
-                self._save_batch(replace(batch, id=ids_by_mark[batch.mark]))
+                self._save_batch(replace(batch, id=str(ids_by_mark[batch.mark])))
             else:
                 self._delete_batch(batch)
 
@@ -222,7 +238,9 @@ class BatchRunner:
             completion_window="24h",
             metadata={"mark": batch.mark},
         )
-        self._save_batch(replace(batch, id=submitted.id))
+        if not submitted.id:
+            raise ValueError("the answer names no batch")
+        self._save_batch(replace(batch, id=str(submitted.id)))
 
     # Results
 
@@ -234,10 +252,11 @@ class BatchRunner:
         unanswered_ids = [image_id for image_id in batch.ids if image_id in requests]
         for file_id in (finished.output_file_id, finished.error_file_id):
             if file_id and unanswered_ids:
-                yield from self._read_output_file(batch, file_id, unanswered_ids, requests)
+                yield from self._read_output_file(str(file_id), unanswered_ids, requests)
         if finished.status == "failed" and len(unanswered_ids) == len(batch.ids):
             self._delete_batch(batch)
-            raise ApiError(f"batch {batch.id} was refused: {self._format_errors(finished)}")
+            errors = self._format_errors(finished)
+            raise ApiError(f"batch {self._clean(batch.id)} was refused: {errors}")
         for image_id in unanswered_ids:
             reason = f"batch {batch.id} {finished.status} without an answer to this line"
             failure = CallFailure(outcome="failed", reason=reason)
@@ -252,7 +271,8 @@ class BatchRunner:
         last_message = ""
         while True:
             batch = retrying.batches.retrieve(batch_id)
-            message = f"batch {batch_id}: {batch.status}{_format_progress(batch.request_counts)}"
+            progress = _format_progress(batch.request_counts)
+            message = self._clean(f"batch {batch_id}: {batch.status}{progress}")
             if message != last_message:
                 print(message, file=sys.stderr, flush=True)
                 last_message = message
@@ -263,36 +283,46 @@ class BatchRunner:
     def _format_errors(self, batch: Any) -> str:
         """Returns the first errors of a batch as one text without the key."""
         errors = (batch.errors.data or []) if batch.errors else []
-        messages = [error.message or error.code or "?" for error in errors[:MAX_SHOWN_ERRORS]]
-        return redact_secrets("; ".join(messages) or "no reason given", self.settings.secret)
+        messages = [str(error.message or error.code or "?") for error in errors[:MAX_SHOWN_ERRORS]]
+        return self._clean("; ".join(messages) or "no reason given")
 
     def _read_output_file(
-        self,
-        batch: SubmittedBatch,
-        file_id: str,
-        unanswered_ids: list[str],
-        requests: Mapping[str, Request],
+        self, file_id: str, unanswered_ids: list[str], requests: Mapping[str, Request]
     ) -> Iterator[GenerationResult]:
-        """Yields the results in a file of answers; removes their ids from `unanswered_ids`."""
-        path = self._state_folder / f"{batch.mark}.answers.jsonl"
+        """Yields the results in a file of answers; removes their ids from `unanswered_ids`.
+
+        The answers, which may hold the key, lie in a file without a name, which no killed process
+        leaves behind.
+        """
         retrying = self.client.with_options(max_retries=2)
-        with retrying.files.with_streaming_response.content(file_id) as response:
-            response.stream_to_file(path)
-        with path.open("rb") as file:
+        with TemporaryFile(dir=self._state_folder) as file:
+            with retrying.files.with_streaming_response.content(file_id) as response:
+                file.writelines(response.iter_bytes())
+            file.seek(0)
             for text in file:
                 line = _parse_line(text)
                 image_id = line.get("custom_id")
                 if image_id in unanswered_ids:
                     unanswered_ids.remove(image_id)
                     yield self._build_result(requests[image_id], line)
-        path.unlink()
 
     def _build_result(self, request: Request, line: JsonObject) -> GenerationResult:
-        """Builds the result of one line of a file of answers."""
+        """Builds the result of one line; one that cannot be understood is possibly billed."""
+        try:
+            return self._understand_line(request, line)
+        except Exception as error:  # one bad line must not end the batch, now and at every restart
+            failure = misunderstood_answer(error)
+            exchange = self._batch_exchange
+            return result_without_image(self.settings, request, failure, exchange, None)
+
+    def _understand_line(self, request: Request, line: JsonObject) -> GenerationResult:
         response = line.get("response") or {}
-        status = response.get("status_code", 0)
+        status = int(response.get("status_code") or 0)
+        request_id = response.get("request_id")
         exchange = replace(
-            self._batch_exchange, request_id=response.get("request_id"), status=status or None
+            self._batch_exchange,
+            request_id=None if request_id is None else str(request_id),
+            status=status or None,
         )
         if status == 200:
             content = json.dumps(response.get("body")).encode()
@@ -314,6 +344,6 @@ def _parse_line(text: bytes) -> JsonObject:
     """Parses a line of a file of answers; a damaged line answers nothing."""
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return line if isinstance(line, dict) else {}

@@ -8,20 +8,22 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from xraysynth.errors import XraysynthError
 from xraysynth.generation.images_api import limits
 from xraysynth.generation.images_api.limits import Budget, BudgetExhausted, RateLimiter, Reservation
 from xraysynth.generation.images_api.outcomes import (
     CallFailure,
     classify_exception,
     classify_status,
-    redact_secrets,
 )
+from xraysynth.generation.images_api.redaction import clean_text, redact_content, redact_values
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import (
     RECORDED_HEADERS,
     CallSettings,
     Exchange,
     billed_usd,
+    misunderstood_answer,
     result_from_response,
     result_without_image,
 )
@@ -164,13 +166,20 @@ class ApiRun:
         """Returns the result of a stored answer of an earlier process, or None if none is stored."""
         if request.image_id not in self._cached_reservations:
             return None
-        exchange, content = self.response_cache.load_response(request.image_id)
-        result = await self._run_in_worker(
-            result_from_response, self.settings, request, content, exchange
-        )
+        result = await self._run_in_worker(self._replay, request)
         reservation = self._cached_reservations.pop(request.image_id)
         self.budget.settle(reservation, billed_usd(result))
         return result
+
+    def _replay(self, request: Request) -> GenerationResult:
+        """Builds the result of a stored answer; one that is damaged is possibly billed."""
+        try:
+            exchange, content = self.response_cache.load_response(request.image_id)
+        except (ValueError, XraysynthError) as error:
+            failure = misunderstood_answer(error)
+            exchange = Exchange(served_by=self.settings.served_by)
+            return result_without_image(self.settings, request, failure, exchange, None)
+        return result_from_response(self.settings, request, content, exchange)
 
     async def _send_with_retries(self, client: Any, request: Request) -> GenerationResult:
         """Repeats a call as the failures allow; the SDK itself does not retry."""
@@ -280,7 +289,7 @@ class ApiRun:
         """Slows down, retries or stops, as the failure demands."""
         if failure.rate_limited:
             self.rate_limiter.record_rate_limit(start, failure.retry_after)
-        reason = redact_secrets(failure.reason, self.settings.secret)
+        reason = clean_text(failure.reason, self.settings.secret)
         if failure.retry:
             pending.failed_attempts.append(reason)
             raise _RetryableError(failure)
@@ -290,13 +299,13 @@ class ApiRun:
     def _save_and_decode(
         self, request: Request, content: bytes, exchange: Exchange
     ) -> GenerationResult:
-        if self.settings.secret:  # a server may repeat the key, which must not reach the disk
-            content = content.replace(self.settings.secret.encode(), b"***")
+        # A server may repeat the key, which must not reach the disk.
+        content = redact_content(content, self.settings.secret)
         self.response_cache.save_response(request.image_id, exchange, content)
         return result_from_response(self.settings, request, content, exchange)
 
     def _build_exchange(self, response: Any, seconds: float, pending: _PendingRequest) -> Exchange:
-        headers = {} if response is None else response.headers
+        headers = {} if response is None else redact_values(response.headers, self.settings.secret)
         return Exchange(
             served_by=self.settings.served_by,
             seconds=round(seconds, 4),

@@ -10,6 +10,9 @@ REFUSAL_CODES = ("moderation_blocked", "content_policy_violation", "contentfilte
 INNER_REFUSAL_CODES = (*REFUSAL_CODES, "responsibleaipolicyviolation")
 """Codes of refusals, in lower case, as Azure also puts them into an inner error."""
 
+MAX_MESSAGE_CHARACTERS = 10_000
+"""Longest message that is searched: the time of a search can grow with the square of the length."""
+
 _REFUSAL_IN_MESSAGE = re.compile(rf"safety_violations=\[|{'|'.join(REFUSAL_CODES)}")
 _VIOLATIONS_IN_MESSAGE = re.compile(r"safety_violations=\[([^\]]*)\]")
 _OUTPUT_IN_MESSAGE = re.compile(r"\b(generated image|output)\b")
@@ -45,6 +48,7 @@ def parse_moderation(error: JsonObject) -> tuple[str | None, tuple[str, ...]]:
     stage = details.get("moderation_stage") or details.get("stage")
     if stage is None and _OUTPUT_IN_MESSAGE.search(_message(error)):
         stage = "output"
+    stage = stage if isinstance(stage, str) else None
     categories = [
         *_listed_categories(details),
         *_categories_in_message(error),
@@ -93,4 +97,4 @@ def _inner_error(error: JsonObject) -> JsonObject:
 
 
 def _message(error: JsonObject) -> str:
-    return str(error.get("message", ""))
+    return str(error.get("message", ""))[:MAX_MESSAGE_CHARACTERS]

@@ -67,14 +67,21 @@ class CallFailure:
 
 
 def classify_status(status: int, headers: Mapping[str, str], body: Any) -> CallFailure:
-    """Classifies an answer whose status is not 2xx.
+    """Classifies an answer whose status is not 2xx; by the status alone if the body is no help.
 
     Args:
         status: HTTP status.
         headers: Headers of the answer, by name in lower case.
         body: The answer as JSON values, in any form.
     """
-    error = _extract_error(body)
+    try:
+        return _classify_error(status, headers, _extract_error(body))
+    except Exception as error:  # a body of any form, such as one that is nested too deeply
+        message = f"an error that cannot be understood ({type(error).__name__})"
+        return _classify_error(status, headers, {"message": message})
+
+
+def _classify_error(status: int, headers: Mapping[str, str], error: JsonObject) -> CallFailure:
     code = str(error.get("code") or "")
     shown_code = f" {code}" if code not in ("", str(status)) else ""
     reason = f"HTTP {status}{shown_code}: {error.get('message') or 'no message'}"
@@ -150,15 +157,3 @@ def _extract_error(body: Any) -> JsonObject:
     """Returns the error object of an answer, or an object with its text as the message."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     return error if isinstance(error, Mapping) else {"message": str(error or "")[:500]}
-
-
-def redact_secrets(text: str, secret: str | None) -> str:
-    """Replaces the key, and everything that looks like a key, by `***`.
-
-    Args:
-        text: A text that will be shown or stored.
-        secret: The key, or None if there is none.
-    """
-    if secret:
-        text = text.replace(secret, "***")
-    return re.sub(r"\b(sk|sess)-[\w*.\-]{4,}", "***", text)

@@ -14,6 +14,9 @@ MESSAGE_TOKENS = 16
 MAX_MESSAGE_TOKENS = 64
 """Largest number of tokens that a call can add to its prompt."""
 
+MAX_TOKENS = 100_000
+"""Tokens of one image that are believed: ten times what the dearest image takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pricing:
@@ -63,7 +66,8 @@ class Pricing:
 
         Returns:
             Dollars. None where they are unknown: the answer reports no usage (and, with `declared_usd`,
-            has no image), or it has an image but reports no output tokens, as some relays do.
+            has no image), it has an image but reports no output tokens, as some relays do, or it
+            reports more than `MAX_TOKENS`.
 
         >>> tokens = {"text_in": 5, "image_in": 8, "image_out": 30}
         >>> pricing = Pricing(declared_usd=None, prices=tokens, output_tokens=1756)
@@ -81,7 +85,10 @@ class Pricing:
         image_tokens = 0
         if isinstance(details, Mapping):
             image_tokens = _parse_count(details.get("image_tokens"))
-        text_tokens = max(0, _parse_count(usage.get("input_tokens")) - image_tokens)
+        input_tokens = _parse_count(usage.get("input_tokens"))
+        if max(input_tokens, image_tokens, output_tokens) > MAX_TOKENS:
+            return None
+        text_tokens = max(0, input_tokens - image_tokens)
         millionths = text_tokens * self.prices["text_in"]
         millionths += image_tokens * self.prices["image_in"]
         millionths += output_tokens * self.prices["image_out"]

@@ -7,9 +7,11 @@ Both files are removed when the pool has committed the result.
 """
 
 import json
+import math
 from pathlib import Path
 
 from xraysynth.files import write_atomically
+from xraysynth.generation.images_api.outcomes import ApiError
 from xraysynth.generation.images_api.results import Exchange
 from xraysynth.records import from_json, to_json
 
@@ -41,11 +43,14 @@ class ResponseCache:
         self._write(f"{image_id}.answer", header + b"\n" + content)
 
     def lost_usd(self, image_id: str) -> float:
-        """Returns the dollars that earlier calls without a stored answer may have cost."""
+        """Returns the dollars that earlier calls without a stored answer may have cost.
+
+        Raises:
+            ApiError: If the file that says so is damaged.
+        """
         if self._folder is None or self.has_response(image_id):
             return 0.0
-        mark = self._folder / f"{image_id}.sent"
-        return float(mark.read_text()) if mark.exists() else 0.0
+        return _read_usd(self._folder / f"{image_id}.sent")
 
     def has_response(self, image_id: str) -> bool:
         """Whether an earlier process stored an answer whose result it did not commit."""
@@ -74,3 +79,19 @@ class ResponseCache:
         if self._folder is None:
             raise FileNotFoundError(name)
         return self._folder / name
+
+
+def _read_usd(mark: Path) -> float:
+    """Reads the dollars in a mark; 0 if there is none."""
+    if not mark.exists():
+        return 0.0
+    try:
+        usd = float(mark.read_text())
+    except ValueError:
+        usd = math.nan
+    if not 0 <= usd < math.inf:
+        raise ApiError(
+            f"{mark} is damaged: it must hold the dollars that calls without an answer may have cost. "
+            f"Write them into it (echo 0.25 > '{mark}') and run it again"
+        )
+    return usd

@@ -39,9 +39,10 @@ def parse_response(content: bytes) -> ApiResponse:
     """
     try:
         body = json.loads(content)
-        items = list(body.get("data") or [])
-    except (ValueError, AttributeError, TypeError) as error:
+        data = body.get("data")
+    except (ValueError, AttributeError, RecursionError) as error:
         return _unreadable_response(content, error)
+    items = data if isinstance(data, list) else []
     first_item = items[0] if items and isinstance(items[0], Mapping) else {}
     image = first_item.get("b64_json")
     usage = body.get("usage")

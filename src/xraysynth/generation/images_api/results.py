@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xraysynth.errors import ImageError
-from xraysynth.generation.images_api.outcomes import CallFailure, redact_secrets
+from xraysynth.generation.images_api.outcomes import CallFailure
 from xraysynth.generation.images_api.pixels import decode_base64, decode_grey_pixels
 from xraysynth.generation.images_api.pricing import Pricing
+from xraysynth.generation.images_api.redaction import clean_text, redact_values
 from xraysynth.generation.images_api.responses import ApiResponse, parse_response
 from xraysynth.records import GenerationResult, JsonObject, Request, to_json
 
@@ -20,6 +21,9 @@ RECORDED_HEADERS = (
     "x-request-id",
 )
 """Headers of an answer that are archived."""
+
+MAX_FACT_CHARACTERS = 4000
+"""Longest fact in the journal; the archive holds the whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,8 @@ def result_from_response(
 ) -> GenerationResult:
     """Builds the result of an answer with status 200.
 
-    Decoding the image keeps a processor busy, so it must not run in the event loop's thread.
+    An answer that cannot be understood, for whatever reason, is possibly billed. Decoding the image
+    keeps a processor busy, so it must not run in the event loop's thread.
 
     Args:
         settings: Settings of the run.
@@ -108,6 +113,23 @@ def result_from_response(
         content: The body of the answer.
         exchange: How the answer came.
     """
+    try:
+        return _understand_response(settings, request, content, exchange)
+    except Exception as error:  # one bad answer must not end a run, and again when it is replayed
+        failure = misunderstood_answer(error)
+        body = {"unreadable_bytes": len(content)}
+        return result_without_image(settings, request, failure, exchange, body)
+
+
+def misunderstood_answer(error: Exception) -> CallFailure:
+    """Returns the failure of an answer that raised an error when it was taken apart."""
+    reason = f"the answer cannot be understood ({type(error).__name__})"
+    return CallFailure(outcome="possibly_billed", reason=reason)
+
+
+def _understand_response(
+    settings: CallSettings, request: Request, content: bytes, exchange: Exchange
+) -> GenerationResult:
     response = parse_response(content)
     facts = {**exchange.facts, **_response_facts(settings, request, response, exchange.lost_usd)}
     body = response.body_without_image
@@ -122,8 +144,11 @@ def result_from_response(
     requested_size = str(settings.build_body(request).get("size"))
     is_wrong_size = requested_size not in (f"{image.width_px}x{image.height_px}", "auto")
     facts |= {**to_json(image), "wrong_size": True if is_wrong_size else None}
-    archive = _build_archive(settings, request, facts, body) | {image.suffix: data}
-    return GenerationResult(request, "image", pixels, facts=_journal_facts(facts), archive=archive)
+    archive = _build_archive(settings, request, facts, body)
+    if not (settings.secret and settings.secret.encode() in data):
+        archive[image.suffix] = data  # unchanged, so that a file with the key in it is left out
+    journal_facts = _journal_facts(facts, settings.secret)
+    return GenerationResult(request, "image", pixels, facts=journal_facts, archive=archive)
 
 
 def _response_facts(
@@ -178,11 +203,15 @@ def _build_failed_result(
     facts: JsonObject,
     response_body: Any,
 ) -> GenerationResult:
-    reason = redact_secrets(failure.reason, settings.secret)
+    reason = clean_text(failure.reason, settings.secret)
     facts = {**facts, "stage": failure.stage, "categories": list(failure.categories)}
     archive = _build_archive(settings, request, {**facts, "reason": reason}, response_body)
     return GenerationResult(
-        request, failure.outcome, reason=reason, facts=_journal_facts(facts), archive=archive
+        request,
+        failure.outcome,
+        reason=reason,
+        facts=_journal_facts(facts, settings.secret),
+        archive=archive,
     )
 
 
@@ -191,18 +220,35 @@ def _build_archive(
 ) -> dict[str, bytes]:
     """Writes request, answer without the image, and facts as JSON without the key."""
     record = {
-        "request": dict(settings.build_body(request)),
-        "response": response_body,
-        "facts": dict(facts),
+        "request": settings.build_body(request),
+        "response": _storable_body(response_body, settings.secret),
+        "facts": facts,
     }
-    text = json.dumps(record, sort_keys=True, default=str, ensure_ascii=False)
-    return {"json": redact_secrets(text, settings.secret).encode()}
+    values = redact_values(record, settings.secret)
+    text = json.dumps(values, sort_keys=True, default=str, ensure_ascii=False)
+    return {"json": text.encode()}
 
 
-def _journal_facts(facts: JsonObject) -> JsonObject:
-    """Returns the facts for the pool's journal: without headers and without empty values."""
+def _storable_body(body: Any, secret: str | None) -> Any:
+    """Returns the body of an answer as it is archived, or a note if it is nested too deeply."""
+    try:
+        body = redact_values(body, secret)
+        json.dumps(body, sort_keys=True, default=str)
+    except (RecursionError, ValueError) as error:
+        return {"not_archived": type(error).__name__}
+    return body
+
+
+def _journal_facts(facts: JsonObject, secret: str | None) -> JsonObject:
+    """Returns the facts for the pool's journal: without headers, empty values and the key."""
     journal_facts: dict[str, object] = {}
     for name, value in facts.items():
         if name != "headers" and value is not None and value != []:
-            journal_facts[name] = value
+            journal_facts[name] = _shorten(redact_values(value, secret))
     return journal_facts
+
+
+def _shorten(value: Any) -> Any:
+    """Returns a fact, or the first `MAX_FACT_CHARACTERS` of its text if it is longer."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if len(text) <= MAX_FACT_CHARACTERS else f"{text[:MAX_FACT_CHARACTERS]}…"
