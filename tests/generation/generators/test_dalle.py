@@ -1,5 +1,6 @@
 """The API generator against a loopback server: outcomes, requests that the server saw, and money."""
 
+import asyncio
 import json
 import os
 import sys
@@ -172,6 +173,40 @@ def test_retry_after_is_waited_for_however_long(header, seconds, clock):
     (result,), server, *_ = run([limited, GOOD])
     assert (result.outcome, len(server.images)) == ("image", 2)
     assert sum(clock.slept) == pytest.approx(seconds, abs=0.2)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    "header", ["99999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", "601.5"]
+)
+def test_a_pause_without_end_is_cut_and_announced(status, header, clock, capsys):
+    limited = error_answer(status, "x", headers={"retry-after": header})
+    (result,), server, *_ = run([limited, GOOD])
+    assert (result.outcome, len(server.images)) == ("image", 2)
+    assert sum(clock.slept) == pytest.approx(limits.MAX_PAUSE_SECONDS, abs=0.5)
+    assert "the server asks to wait for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_long_pause_ends_when_the_run_is_stopped(status, clock, monkeypatch):
+    fatal = error_answer(401, "invalid_api_key")
+    limited = error_answer(status, "x", headers={"retry-after": "500"})
+    first, second = (request.prompt for request in wanted(2))
+    answers = {first: limited, second: fatal}
+    with ImagesServer(lambda body, n: answers[body["prompt"]]) as server:
+        generator = Dalle(base_url=server.address, budget_usd=1.0, concurrency=2)
+        sleep = clock.sleep
+
+        async def sleep_until_both_are_answered(seconds):
+            await sleep(seconds)
+            while server.answered < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+
+        monkeypatch.setattr(clock, "sleep", sleep_until_both_are_answered)
+        with pytest.raises(ApiError, match="401"):
+            list(generator.generate(wanted(2)))
+    assert sum(clock.slept) < 250  # in slices: how many depends on the machine
 
 
 def test_one_second_is_really_waited_for(monkeypatch):

@@ -190,7 +190,7 @@ class ApiRun:
             retry=retry_if_exception_type(_RetryableError),
             stop=lambda state: self._retries_exhausted(state, pending),
             wait=_wait_seconds,
-            sleep=self.rate_limiter.clock.sleep,
+            sleep=self._sleep_until_stopped,
             reraise=True,
         )
         try:
@@ -200,6 +200,13 @@ class ApiRun:
             exchange = self._build_exchange(None, 0.0, pending)
             return result_without_image(self.settings, request, error.failure, exchange, None)
         return result
+
+    async def _sleep_until_stopped(self, seconds: float) -> None:
+        """Waits for a number of seconds, or a little longer than until the run is stopped."""
+        clock = self.rate_limiter.clock
+        end = clock.now() + seconds
+        while not self.stop_reason and clock.now() < end:
+            await clock.sleep(min(end - clock.now(), limits.LONGEST_SLEEP_SECONDS))
 
     def _retries_exhausted(self, state: Any, pending: _PendingRequest) -> bool:
         failure = _last_failure(state)
@@ -342,7 +349,7 @@ def _wait_seconds(state: Any) -> float:
     if failure.rate_limited:
         return 0.0
     if failure.retry_after is not None:
-        return float(failure.retry_after)
+        return limits.grant_pause(failure.retry_after)
     return float(wait_random_exponential(multiplier=0.5, max=60)(state))
 
 

@@ -2,12 +2,19 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 LONGEST_SLEEP_SECONDS = 5.0
 """Longest sleep before a waiting call looks whether the run was stopped."""
+
+MAX_PAUSE_SECONDS = 600.0
+"""Longest pause that a server is granted, whatever it asks for; then the call is tried again."""
+
+SILENT_PAUSE_SECONDS = 60.0
+"""Longest pause that is not announced."""
 
 SPEED_UP = 0.02
 """By how much `RateLimiter.pace` grows with every answer."""
@@ -166,13 +173,30 @@ class TokenBucket:
         return shortfall / per_second if shortfall > 1e-9 else 0.0
 
 
+def grant_pause(requested_seconds: float) -> float:
+    """Returns the seconds to wait for a server that asks for a pause; a long one is announced.
+
+    Args:
+        requested_seconds: The pause that the server asks for.
+    """
+    seconds = min(requested_seconds, MAX_PAUSE_SECONDS)
+    if requested_seconds > SILENT_PAUSE_SECONDS:
+        print(
+            f"the server asks to wait for {requested_seconds:.9g} s; waiting for {seconds:g} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    return seconds
+
+
 @dataclass
 class RateLimiter:
     """Starts calls one by one, at the rate and concurrency that the server has shown to accept.
 
     `pace` scales the number of calls in flight and all rates. It halves when the server answers 429
     (too many requests) to a call that began after the last halving, and recovers by 1/50 with every
-    answer. After a 429 all calls wait: as long as its `retry-after` says, else 1, 2, 4 … 60 seconds.
+    answer. After a 429 all calls wait: as long as its `retry-after` says, but at most `MAX_PAUSE_SECONDS`,
+    else 1, 2, 4 … 60 seconds.
 
     Attributes:
         concurrency: Most calls in flight.
@@ -258,8 +282,11 @@ class RateLimiter:
             self._slowed_at = now
             self.pace = max(self.pace / 2, 1 / (4 * self.concurrency))
             self._consecutive_429 += 1
-        wait = retry_after
-        if wait is None:
+        if retry_after is None:
             wait = min(60.0, 2.0 ** min(self._consecutive_429 - 1, 6))
+        elif now + min(retry_after, MAX_PAUSE_SECONDS) <= self._resume_at:
+            return  # calls that were in flight together are told the same
+        else:
+            wait = grant_pause(retry_after)
         self.waits.append(wait)
         self._resume_at = max(self._resume_at, now + wait)

@@ -147,7 +147,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
             return float(value) * unit_seconds
         try:
             wait = parsedate_to_datetime(value) - datetime.now(UTC)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         return max(0.0, wait.total_seconds())
     return None
