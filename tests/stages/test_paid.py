@@ -9,6 +9,7 @@ from small_study import overrides_for, write_cohort
 from xraysynth import compose
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.generation import pool
+from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.stages import Workspace, evaluate, generate, study, train
 
 SECRET = "sk-test-0123456789abcdefghij"
@@ -125,6 +126,30 @@ def test_what_was_spent_before_counts_against_the_budget(tmp_path, tiny_sd, serv
         run(4)
     assert len(server.images) == 10
     assert pool.spent_usd(store) == pytest.approx(0.1)
+
+
+def test_all_pools_share_the_budget_of_the_study(tmp_path, tiny_sd, server, monkeypatch):
+    monkeypatch.setenv("MY_IMAGES_KEY", SECRET)
+
+    def run(model, *more):
+        options = [f"generator.dalle.model={model}", "generate.per_class=2", *more]
+        config, overrides = only_dalle(tmp_path, tiny_sd, server, *options)
+        generate.run(Workspace(config, overrides))
+        return Workspace(config).pool_store("dalle")
+
+    store = run("one")  # $0.08 for eight images
+    shared = "generate.budget_usd=0.1"
+    with pytest.raises(XraysynthError, match=r"generate.budget_usd=0.1 is .*others .* \$0.0800"):
+        run("two", shared)
+    assert len(server.images) == 10
+    ResponseCache(str(store.folder)).mark_sent("normal-000007", 0.01)  # a call that was lost
+    with pytest.raises(XraysynthError, match=r"others have cost \$0.1100"):
+        run("three", shared)
+    assert len(server.images) == 10
+    run("two", "generate.budget_usd=0.17")
+    assert len(server.images) == 16
+    only = ["generator.dalle.budget_usd=null", "generate.budget_usd=0.25"]
+    run("four", *only)  # a paid generator needs one of both
 
 
 def test_a_budget_is_not_spent_once_a_shard(tmp_path, tiny_sd, server, monkeypatch):

@@ -14,6 +14,7 @@ from xraysynth.errors import PoolError
 from xraysynth.files import append_json_line, exclusive_lock, read_json_lines
 from xraysynth.generation.blocks import requests_of_incomplete_blocks, select_blocks
 from xraysynth.generation.generators.base import Generator
+from xraysynth.generation.images_api.unsettled import forget_committed_images
 from xraysynth.generation.ledger import Attempt, Ledger, aggregate_attempts
 from xraysynth.generation.metering import Meter, measure_resources
 from xraysynth.generation.prompts import PromptBank
@@ -100,6 +101,7 @@ def fill(
         blocks = select_blocks(requests, generator.block_size or 1, shard)
         outcomes = store.map_entries(lambda entry: intern(entry.outcome))
         done = {image_id for image_id, outcome in outcomes.items() if outcome in FINAL_OUTCOMES}
+        forget_committed_images(store.folder, done)
         pending = requests_of_incomplete_blocks(blocks, done)
         if pending:
             with _record_session(store, generator) as session_outcomes:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xraysynth.options import Count, require_valid
+from xraysynth.options import Count, NonNegative, require_valid
 
 
 @dataclass(frozen=True)
@@ -11,11 +11,14 @@ class GenerateRecipe:
 
     `seed` decides the prompts and the seed of every image. Only failed requests are sent again;
     refused ones are not. `dry_run` estimates what a paid service would cost and makes no call.
+    `budget_usd` limits what all pools below paths.output may cost together, whatever generator made
+    them; each paid generator has a `budget_usd` of its own for one pool.
     """
 
     per_class: Count | None = None
     seed: int = 0
     dry_run: bool = False
+    budget_usd: NonNegative | None = None
 
     def __post_init__(self) -> None:
         require_valid(self, "generate")

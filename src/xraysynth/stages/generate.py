@@ -21,8 +21,10 @@ from xraysynth.errors import ConfigError, PoolError, PrivacyError
 from xraysynth.files import exclusive_lock
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, PaidGenerator
+from xraysynth.generation.images_api.outcomes import BudgetError
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.prompts import iterate_requests
+from xraysynth.generation.spending import spent_usd_below
 from xraysynth.jobs import distributed, shards
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.jobs.store import ImageStore
@@ -221,7 +223,29 @@ def _budgeted_generator(
     generator.check()
     store.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(store.folder / ".budget.lock"):
-        yield generator.with_spent_budget(pool.spent_usd(store), folder=store.folder)
+        if config.generate.budget_usd is None:
+            yield generator.with_spent_budget(pool.spent_usd(store), folder=store.folder)
+        else:
+            with _shared_budget(config.generate.budget_usd, generator, store) as budgeted_generator:
+                yield budgeted_generator
+
+
+@contextmanager
+def _shared_budget(
+    budget_usd: float, generator: PaidGenerator, store: ImageStore
+) -> Iterator[Generator]:
+    """Give a paid generator what is left of the budget that all pools of the output folder share."""
+    with exclusive_lock(store.parent / ".budget.lock"):  # one paid pool after the other
+        others_usd = spent_usd_below(store.parent, except_folder=store.folder)
+        limit_usd = max(0.0, budget_usd - others_usd)
+        spent_usd = pool.spent_usd(store)
+        try:
+            yield generator.with_spent_budget(spent_usd, folder=store.folder, limit_usd=limit_usd)
+        except BudgetError as error:
+            raise BudgetError(
+                f"{error}. generate.budget_usd={budget_usd} is for all pools in {store.parent}: the "
+                f"others have cost ${others_usd:.4f}"
+            ) from None
 
 
 def _require_one_process(generator: Generator, shard: shards.ProcessShard) -> None:

@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images_server import USAGE
+from images_server import USAGE, ImagesServer
 
+from xraysynth.generation import pool
+from xraysynth.generation.generators.dalle import Dalle
 from xraysynth.generation.images_api import background, client, limits
+from xraysynth.generation.images_api.batch_notes import SubmittedBatch, save_batch
 from xraysynth.generation.images_api.catalogue import find_model
 from xraysynth.generation.images_api.limits import Budget, RateLimiter, TokenBucket
-from xraysynth.generation.images_api.outcomes import parse_retry_after
+from xraysynth.generation.images_api.outcomes import BudgetError, parse_retry_after
 from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, Exchange
+from xraysynth.generation.prompts import PromptBank
 from xraysynth.records import Request
 
 RATES = {"text_in": 5, "image_in": 8, "image_out": 30}
@@ -302,3 +307,79 @@ def test_the_catalogue_gives_the_published_prices(quality, usd):
     entry = find_model("gpt-image-2.5-flare-2026-09-08")
     tokens = entry.output_tokens["1024x1024"][quality]
     assert tokens * entry.prices["image_out"] / 1e6 == pytest.approx(usd, abs=1e-4)
+
+
+# Calls of a process that was killed
+
+
+def other_calls(folder, usd, count):
+    """Notes calls without an answer, for images that will not be requested."""
+    cache = ResponseCache(str(folder))
+    for number in range(count):
+        cache.mark_sent(f"covid19-{number:06d}", usd)
+    return cache
+
+
+def dalle(server, folder, **options):
+    return Dalle(base_url=server.address, state_folder=str(folder), poll_seconds=0.01, **options)
+
+
+def requests(count):
+    return [Request("normal", number, f"radiograph {number}", "", 0) for number in range(count)]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-limits-0123456789")
+    with ImagesServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("has_answer", [False, True])
+def test_calls_in_flight_at_a_kill_count_when_other_images_are_requested(
+    server, tmp_path, batch, has_answer
+):
+    cache = other_calls(tmp_path, 0.025, 4)
+    if has_answer:
+        cache.save_response("covid19-000000", Exchange(served_by="x"), b"{}")
+    generator = dalle(server, tmp_path, budget_usd=0.1, batch=batch)
+    with pytest.raises(BudgetError, match=r"\$0.1000 of it are spent or may be; 3 requests"):
+        list(generator.generate(requests(3)))
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_batches_in_flight_at_a_kill_count_when_other_images_are_requested(server, tmp_path, batch):
+    note = SubmittedBatch("m", [f"covid19-{n:06d}" for n in range(4)], "batch-x", max_usd=0.025)
+    (tmp_path / "api").mkdir()
+    save_batch(tmp_path, note)
+    generator = dalle(server, tmp_path, budget_usd=0.1, batch=batch)
+    with pytest.raises(BudgetError, match=r"\$0.1000 of it are spent or may be; 3 requests"):
+        list(generator.generate(requests(3)))
+    assert server.seen == []
+
+
+def test_a_batch_counts_when_its_images_are_requested_in_calls(server, tmp_path):
+    note = {"mark": "m", "ids": [request.image_id for request in requests(3)], "id": "batch-x"}
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "m.batch").write_text(json.dumps(note))  # as earlier versions wrote it
+    generator = dalle(server, tmp_path, price_usd_per_image=0.025, budget_usd=0.1)
+    results = []
+    with pytest.raises(BudgetError, match="2 requests"):
+        results.extend(generator.generate(requests(3)))
+    assert len(results) == len(server.images) == 1
+
+
+def test_a_call_whose_result_was_committed_before_the_kill_is_not_counted_twice(server, tmp_path):
+    generator = dalle(server, tmp_path, price_usd_per_image=0.02, budget_usd=0.08)
+    store = pool.pool_store(generator, PromptBank(), seed=0, parent=tmp_path)
+    folder = store.folder
+    pool.fill(store, replace(generator, state_folder=str(folder)), requests(2))
+    ResponseCache(str(folder)).mark_sent("normal-000000", 0.02)
+    ids = ["normal-000000", "normal-000001"]
+    save_batch(folder, SubmittedBatch("m", ids, "batch-x", max_usd=0.02))
+    generator = generator.with_spent_budget(pool.spent_usd(store), folder=folder)
+    pool.fill(store, generator, requests(4))
+    assert len(server.images) == 4
+    assert list((folder / "api").iterdir()) == []

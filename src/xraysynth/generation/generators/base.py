@@ -185,5 +185,15 @@ class PaidGenerator(Generator, Protocol):
             ConfigError: If `check` would refuse the options.
         """
 
-    def with_spent_budget(self, spent_usd: float, *, folder: Path) -> Self:
-        """Return this generator with what its pool in `folder` has cost, or may have cost, so far."""
+    def with_spent_budget(
+        self, spent_usd: float, *, folder: Path, limit_usd: float | None = None
+    ) -> Self:
+        """Return this generator with what its pool in `folder` has cost, or may have cost, so far.
+
+        Args:
+            spent_usd: Dollars that the pool has cost so far.
+            folder: Folder of the pool.
+            limit_usd: Dollars that the pool may cost in total, where that is less than the
+                generator's own budget, or the generator has none. Only given if `generate.budget_usd`
+                is.
+        """

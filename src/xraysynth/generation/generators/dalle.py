@@ -22,6 +22,7 @@ from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
+from xraysynth.generation.images_api.unsettled import unsettled_usd_before
 from xraysynth.generation.ledger import Ledger
 from xraysynth.options import Count, NonNegative, Positive, require_valid
 from xraysynth.records import GenerationResult, JsonObject, Request
@@ -40,13 +41,17 @@ class Dalle:
     texts "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and null leaves a
     parameter out.
 
-    The key is read from the environment variable `api_key_env`. `budget_usd` limits what a pool may cost;
-    `spent_usd` is what earlier runs have spent of it. `concurrency` calls run at once, within
-    `requests_per_minute`, `images_per_minute` and `tokens_per_minute`. A call fails after
-    `timeout_seconds` and is tried `attempts` times; the run stops after `give_up_after` failed calls in
-    a row. `batch` uses the Batch API for half the price, with `batch_lines` requests per batch, polled
-    every `poll_seconds`. Calls that are under way are kept in `state_folder`, so that a response that
-    was received is not paid for twice after a restart.
+    The key is read from the environment variable `api_key_env`. `budget_usd` limits what one pool may
+    cost, over all runs that fill it: another model, size or set of prompts is another pool. For all
+    pools together there is `generate.budget_usd`. Where answers turn out dearer than the catalogue's
+    highest price, at most the calls in flight at that moment (`concurrency`), or with `batch` the lines
+    submitted at once, exceed the budget. `spent_usd` is what earlier runs have spent of it.
+
+    `concurrency` calls run at once, within `requests_per_minute`, `images_per_minute` and
+    `tokens_per_minute`. A call fails after `timeout_seconds` and is tried `attempts` times; the run
+    stops after `give_up_after` failed calls in a row. `batch` uses the Batch API for half the price,
+    with `batch_lines` requests per batch, polled every `poll_seconds`. Calls that are under way are
+    kept in `state_folder`, so that a response that was received is not paid for twice after a restart.
     """
 
     name: str = "dalle"
@@ -226,15 +231,24 @@ class Dalle:
 
     # Money
 
-    def with_spent_budget(self, spent_usd: float, *, folder: Path | None = None) -> Self:
+    def with_spent_budget(
+        self, spent_usd: float, *, folder: Path | None = None, limit_usd: float | None = None
+    ) -> Self:
         """Return this generator with what earlier runs have spent, and the folder of their calls.
 
         Args:
             spent_usd: Dollars that earlier runs have spent, or may have spent.
             folder: Folder of calls that are under way; None keeps `state_folder`.
+            limit_usd: Dollars that the pool may cost, if that is less than `budget_usd`.
         """
         state_folder = self.state_folder if folder is None else str(folder)
-        return replace(self, spent_usd=spent_usd, state_folder=state_folder)
+        limits = [usd for usd in (self.budget_usd, limit_usd) if usd is not None]
+        return replace(
+            self,
+            spent_usd=spent_usd,
+            state_folder=state_folder,
+            budget_usd=min(limits, default=None),
+        )
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """Estimate images, dollars and time of a run, and which requests would not be sent.
@@ -275,12 +289,21 @@ class Dalle:
         is_free = self.endpoint.is_local and self.price_usd_per_image == 0
         if self.budget_usd is None and not is_free:
             raise ConfigError(
-                f"{self._option_prefix}.budget_usd must be given for a service that costs money. "
+                f"{self._option_prefix}.budget_usd must be given for a service that costs money: what this "
+                "pool may cost (or generate.budget_usd: what all pools may cost together). "
                 f"This run would cost:\n{self.estimate(requests)}"
             )
 
-    def _generate_concurrently(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
+    def _open_budget(self, requests: Sequence[Request]) -> Budget:
+        """Return the budget, charged with what lost calls and open batches may have cost."""
         budget = Budget(self.budget_usd, self.spent_usd)
+        if self.state_folder is not None:
+            folder = Path(self.state_folder)
+            budget.charge(unsettled_usd_before(folder, requests, self.pricing, batch=self.batch))
+        return budget
+
+    def _generate_concurrently(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
+        budget = self._open_budget(requests)
         rate_limiter = client.build_rate_limiter(self.concurrency, self.rate_limits)
         response_cache = ResponseCache(self.state_folder)
         run = client.ApiRun(self.call_settings, rate_limiter, budget, response_cache)
@@ -298,7 +321,7 @@ class Dalle:
             )
 
     def _generate_in_batches(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
-        budget = Budget(self.budget_usd, self.spent_usd)
+        budget = self._open_budget(requests)
         runner = batch.BatchRunner(
             settings=self.call_settings,
             client=self.endpoint.build_client(asynchronous=False),

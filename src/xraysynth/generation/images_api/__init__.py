@@ -4,9 +4,10 @@
 any call is made. `client` makes many calls at once, held back by `limits`, in a thread that
 `background` runs; `batch` uses the Batch API, which takes longer and costs half. `outcomes` says what
 an error means, `moderation` recognises refusals, `responses` takes successful answers apart, `pixels`
-decodes their images, `redaction` removes the key from texts, and `results` turns all of them into what
-a pool stores. `response_cache` keeps answers on disk that must survive a killed process. `pricing`
-computes what calls cost, and `endpoint` names the server and its key.
+decodes their images, `redaction` removes the key from texts, and `results` turns all of them into
+what a pool stores. `response_cache` keeps answers on disk that must survive a killed process, as
+`batch_notes` keeps batches; `unsettled` knows what both may have cost. `pricing` computes what calls
+cost, and `endpoint` names the server and its key.
 
     >>> from xraysynth.generation.images_api.catalogue import find_model
     >>> find_model("dall-e-3").retired.isoformat(), find_model("dall-e-3").successor
@@ -16,6 +17,7 @@ computes what calls cost, and `endpoint` names the server and its key.
 __all__ = [
     "background",
     "batch",
+    "batch_notes",
     "catalogue",
     "client",
     "endpoint",
@@ -29,4 +31,5 @@ __all__ = [
     "response_cache",
     "responses",
     "results",
+    "unsettled",
 ]

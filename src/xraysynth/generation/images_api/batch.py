@@ -1,10 +1,8 @@
 """The Batch API: half the price, an answer within 24 hours, and a batch outlives the process.
 
-    <folder>/api/<mark>.batch    a batch that was submitted, until its results are yielded
-
-The mark is our own; no file is named by text of the service. Lines of requests and answers are
-joined on `custom_id`, which is the image id. Processes that share the folder work on different
-images, and therefore on different batches.
+Lines of requests and answers are joined on `custom_id`, which is the image id. Submitted batches are
+noted in the folder (`batch_notes`); processes that share it work on different images, and therefore
+on different batches.
 """
 
 import json
@@ -18,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-from xraysynth.files import write_atomically
+from xraysynth.generation.images_api import batch_notes
+from xraysynth.generation.images_api.batch_notes import SubmittedBatch
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import (
     ApiError,
@@ -33,7 +32,7 @@ from xraysynth.generation.images_api.results import (
     result_from_response,
     result_without_image,
 )
-from xraysynth.records import GenerationResult, JsonObject, Request, from_json, to_json
+from xraysynth.records import GenerationResult, JsonObject, Request
 
 BATCH_ENDPOINT = "/v1/images/generations"
 RUNNING_STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
@@ -42,21 +41,6 @@ MAX_SHOWN_ERRORS = 3
 
 _UNEXPECTED_FORM = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
 """What the SDK's values raise where a server has sent others than the Batch API promises."""
-
-
-@dataclass(frozen=True)
-class SubmittedBatch:
-    """A batch as it is noted on disk.
-
-    Attributes:
-        mark: Our own name of the batch: of its note, and in the service's list.
-        ids: The image ids of its requests.
-        id: The service's id of the batch; None until the service has answered.
-    """
-
-    mark: str
-    ids: Sequence[str]
-    id: str | None = None
 
 
 @dataclass
@@ -86,8 +70,8 @@ class BatchRunner:
     def __post_init__(self) -> None:
         if self.folder is None:
             self._temporary = TemporaryDirectory()
-        self._state_folder = Path(self.folder or self._temporary.name) / "api"  # type: ignore[union-attr]
-        self._state_folder.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(self.folder or self._temporary.name)  # type: ignore[union-attr]
+        (self._folder / "api").mkdir(parents=True, exist_ok=True)
 
     def stream_results(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         """Yields one result per request that is in a batch, or could be put into one.
@@ -132,9 +116,7 @@ class BatchRunner:
     def _load_batches(self, requests: Mapping[str, Request]) -> None:
         """Loads the batches of an earlier process that hold any of these requests."""
         self._batches = {}
-        for path in sorted(self._state_folder.glob("*.batch")):
-            note = from_json(SubmittedBatch, json.loads(path.read_text()))
-            batch = replace(note, mark=path.stem)  # a mark in the text could name any other file
+        for batch in batch_notes.load_batches(self._folder):
             if not requests.keys().isdisjoint(batch.ids):
                 self._batches[batch.mark] = batch
 
@@ -146,14 +128,11 @@ class BatchRunner:
         self._batches[batch.mark] = batch
         if batch.id is not None and batch.id != self._clean(batch.id):
             batch = replace(batch, id=None)
-        write_atomically(self._batch_path(batch), json.dumps(to_json(batch)).encode())
+        batch_notes.save_batch(self._folder, batch)
 
     def _delete_batch(self, batch: SubmittedBatch) -> None:
         del self._batches[batch.mark]
-        self._batch_path(batch).unlink(missing_ok=True)
-
-    def _batch_path(self, batch: SubmittedBatch) -> Path:
-        return self._state_folder / f"{batch.mark}.batch"
+        batch_notes.delete_batch(self._folder, batch)
 
     def _recover_lost_batches(self) -> None:
         """Looks up the service's id of batches whose submission was interrupted.
@@ -194,8 +173,9 @@ class BatchRunner:
                 continue
             self.budget.reserve_now(self._max_usd(request))
             new_requests.append(request)
+        max_usd = max(map(self._max_usd, new_requests), default=0.0)
         for chunk in self._split_into_chunks(new_requests):
-            self._submit_chunk(chunk)
+            self._submit_chunk(chunk, max_usd)
 
     def _max_usd(self, request: Request) -> float:
         return self.settings.pricing.max_usd(request.prompt)
@@ -225,10 +205,10 @@ class BatchRunner:
         }
         return json.dumps(line).encode() + b"\n"
 
-    def _submit_chunk(self, chunk: list[tuple[str, bytes]]) -> None:
+    def _submit_chunk(self, chunk: list[tuple[str, bytes]], max_usd: float) -> None:
         """Uploads a file of requests and submits it; noted before, so that no batch is lost."""
         image_ids, lines = zip(*chunk, strict=True)
-        batch = SubmittedBatch(mark=uuid.uuid4().hex, ids=list(image_ids))
+        batch = SubmittedBatch(uuid.uuid4().hex, list(image_ids), max_usd=max_usd)
         retrying = self.client.with_options(max_retries=2)  # an upload costs nothing
         file = retrying.files.create(file=("requests.jsonl", b"".join(lines)), purpose="batch")
         self._save_batch(batch)
@@ -295,7 +275,7 @@ class BatchRunner:
         leaves behind.
         """
         retrying = self.client.with_options(max_retries=2)
-        with TemporaryFile(dir=self._state_folder) as file:
+        with TemporaryFile(dir=self._folder / "api") as file:
             with retrying.files.with_streaming_response.content(file_id) as response:
                 file.writelines(response.iter_bytes())
             file.seek(0)

@@ -145,7 +145,7 @@ class ApiRun:
         put(result)
 
     def _charge_earlier_calls(self, requests: Sequence[Request]) -> None:
-        """Charges calls of an earlier process before any new one, with or without their answer."""
+        """Charges earlier calls for these requests before any new one, with or without an answer."""
         for request in requests:
             self.budget.charge(self.response_cache.lost_usd(request.image_id))
             if self.response_cache.has_response(request.image_id):

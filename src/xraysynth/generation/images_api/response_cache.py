@@ -8,6 +8,7 @@ Both files are removed when the pool has committed the result.
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 from xraysynth.files import write_atomically
@@ -51,6 +52,27 @@ class ResponseCache:
         if self._folder is None or self.has_response(image_id):
             return 0.0
         return _read_usd(self._folder / f"{image_id}.sent")
+
+    def unsettled_usd(self, *, except_ids: Collection[str]) -> float:
+        """Returns the dollars that all noted calls may have cost, with or without their answer.
+
+        Args:
+            except_ids: Image ids that are not counted.
+
+        Raises:
+            ApiError: If a file is damaged.
+        """
+        if self._folder is None:
+            return 0.0
+        marks = [path for path in self._folder.glob("*.sent") if path.stem not in except_ids]
+        return sum(map(_read_usd, marks))
+
+    def forget_committed_images(self, image_ids: Collection[str]) -> None:
+        """Removes the files of images whose results have been committed."""
+        if self._folder is not None:
+            for path in self._folder.glob("*.sent"):
+                if path.stem in image_ids:
+                    self.remove(path.stem)
 
     def has_response(self, image_id: str) -> bool:
         """Whether an earlier process stored an answer whose result it did not commit."""
