@@ -36,6 +36,7 @@ from xraysynth.training.recipe import DataRecipe, TrainerRecipe
         ("size_px=4", "size_px must be at least 16"),
         ("splits.test_fraction=0.9", "sum to less than 1"),
         ("generate.per_class=0", "generate.per_class must be at least 1"),
+        ("generate.budget_usd=inf", "generate.budget_usd must be at most 1,000,000 dollars"),
         ("shard.index=2", r"shard.index must lie in \[0, shard.count\); got 2 of 1"),
         ("shard.count=0", r"shard.index must lie in \[0, shard.count\); got 0 of 0"),
         ("generate.shard_count=2", "there is no option 'generate.shard_count'"),

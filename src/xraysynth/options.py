@@ -3,6 +3,7 @@
 A field names its rule in its annotation, such as `Annotated[int, at_least(1)]`; pydantic applies it.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -66,6 +67,8 @@ NOT_EMPTY = Rule("hold at least one value", len)
 Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, Rule("be above 0", lambda value: value > 0)]
 NonNegative = Annotated[float, at_least(0)]
+FinitePositive = Annotated[Positive, Rule("be a finite number", math.isfinite)]
+Dollars = Annotated[NonNegative, Rule("be at most 1,000,000 dollars", lambda value: value <= 1e6)]
 Fraction = Annotated[float, between(0, 1)]
 PositiveFraction = Annotated[float, Rule("lie in (0, 1]", lambda value: 0 < value <= 1)]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xraysynth.options import Count, NonNegative, require_valid
+from xraysynth.options import Count, Dollars, require_valid
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class GenerateRecipe:
     per_class: Count | None = None
     seed: int = 0
     dry_run: bool = False
-    budget_usd: NonNegative | None = None
+    budget_usd: Dollars | None = None
 
     def __post_init__(self) -> None:
         require_valid(self, "generate")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import sys
 import time
@@ -439,6 +440,18 @@ def test_what_a_model_does_not_take_is_refused_before_any_call(options, message)
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"budget_usd": -1.0}, "budget_usd must be at least 0; got -1.0"),
         ({"images_per_minute": -1.0}, "images_per_minute must be above 0"),
+        ({"budget_usd": math.inf}, "budget_usd must be at most 1,000,000 dollars; got inf"),
+        ({"budget_usd": math.nan}, "budget_usd must be at least 0; got nan"),
+        (
+            {"price_usd_per_image": math.inf},
+            "price_usd_per_image must be at most 1,000,000 dollars",
+        ),
+        ({"price_usd_per_image": 1e300}, "price_usd_per_image must be at most 1,000,000 dollars"),
+        ({"spent_usd": math.inf}, "spent_usd must be at most 1,000,000 dollars"),
+        ({"requests_per_minute": math.inf}, "requests_per_minute must be a finite number; got inf"),
+        ({"timeout_seconds": math.inf}, "timeout_seconds must be a finite number"),
+        ({"poll_seconds": math.nan}, "poll_seconds must be above 0"),
+        ({"extra_body": {"steps": math.inf}}, "extra_body must hold JSON values"),
     ],
 )
 def test_a_wrong_option_is_refused(options, message):
@@ -503,6 +516,27 @@ def test_the_key_is_sent_and_appears_nowhere_else(capfd, caplog, tmp_path, monke
     everything += [p.read_bytes().decode("latin1") for p in tmp_path.rglob("*") if p.is_file()]
     assert not [text for text in everything if "usual-form" in text or "abcdefgh" in text]
     assert results[0].archive["json"]
+
+
+@pytest.mark.parametrize("placeholder", ["a", "1", "EMPTY", "none"])
+def test_a_placeholder_for_a_key_changes_no_answer(placeholder, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", placeholder)
+    told = error_answer(400, "invalid_value", f"an {placeholder} image cannot be made")
+    (refused,), *_ = run([told], state_folder=str(tmp_path))
+    assert f"an {placeholder} image cannot be made" in refused.reason
+    (result,), server, *_ = run([GOOD], state_folder=str(tmp_path))
+    assert server.images[0]["headers"]["authorization"] == f"Bearer {placeholder}"
+    assert (result.outcome, result.archive["png"]) == ("image", picture(1))
+    assert json.loads(result.archive["json"])["request"] == server.images[0]["body"]
+
+
+@pytest.mark.parametrize("options", [{}, {"azure_deployment": "x"}])
+def test_a_placeholder_is_no_key_of_a_service(options, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "a")
+    if options:
+        options["azure_endpoint"] = "https://a.example.org"
+    with pytest.raises(ConfigError, match=r"OPENAI_API_KEY must have at least 8 .* it has 1: copy"):
+        Dalle(budget_usd=1.0, **options).check()
 
 
 def test_nothing_is_kept_in_the_state_folder_once_results_are_taken(tmp_path):

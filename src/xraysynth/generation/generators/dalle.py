@@ -21,10 +21,10 @@ from xraysynth.generation.images_api.estimate import (
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.pricing import Pricing
 from xraysynth.generation.images_api.response_cache import ResponseCache
-from xraysynth.generation.images_api.results import CallSettings, fill_placeholders
+from xraysynth.generation.images_api.results import CallSettings, fill_placeholders, is_json
 from xraysynth.generation.images_api.unsettled import unsettled_usd_before
 from xraysynth.generation.ledger import Ledger
-from xraysynth.options import Count, NonNegative, Positive, require_valid
+from xraysynth.options import Count, Dollars, FinitePositive, require_valid
 from xraysynth.records import GenerationResult, JsonObject, Request
 
 _NOT_IN_IDENTITY = {"identity": False}
@@ -68,19 +68,19 @@ class Dalle:
     api_key_env: Annotated[str, VARIABLE_RULE] = field(
         default="OPENAI_API_KEY", metadata=_NOT_IN_IDENTITY
     )
-    budget_usd: NonNegative | None = field(default=None, metadata=_NOT_IN_IDENTITY)
-    price_usd_per_image: NonNegative | None = field(default=None, metadata=_NOT_IN_IDENTITY)
-    spent_usd: float = field(default=0.0, metadata=_NOT_IN_IDENTITY)
+    budget_usd: Dollars | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    price_usd_per_image: Dollars | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    spent_usd: Dollars = field(default=0.0, metadata=_NOT_IN_IDENTITY)
     concurrency: Count = field(default=8, metadata=_NOT_IN_IDENTITY)
-    requests_per_minute: Positive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
-    images_per_minute: Positive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
-    tokens_per_minute: Positive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
-    timeout_seconds: Positive = field(default=300.0, metadata=_NOT_IN_IDENTITY)
+    requests_per_minute: FinitePositive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    images_per_minute: FinitePositive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    tokens_per_minute: FinitePositive | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    timeout_seconds: FinitePositive = field(default=300.0, metadata=_NOT_IN_IDENTITY)
     attempts: Count = field(default=5, metadata=_NOT_IN_IDENTITY)
     give_up_after: Count = field(default=20, metadata=_NOT_IN_IDENTITY)
     batch: bool = field(default=False, metadata=_NOT_IN_IDENTITY)
     batch_lines: Count = field(default=200, metadata=_NOT_IN_IDENTITY)
-    poll_seconds: Positive = field(default=60.0, metadata=_NOT_IN_IDENTITY)
+    poll_seconds: FinitePositive = field(default=60.0, metadata=_NOT_IN_IDENTITY)
     state_folder: str | None = field(default=None, metadata=_NOT_IN_IDENTITY)
 
     def __post_init__(self) -> None:
@@ -92,6 +92,10 @@ class Dalle:
             broken_rules.append("azure_deployment must be given with azure_endpoint")
         if self.batch and self.azure_endpoint:
             broken_rules.append("batch is not offered for Azure here; leave it out")
+        if not is_json(self.extra_body):
+            broken_rules.append(
+                "extra_body must hold JSON values, without infinite or undefined numbers"
+            )
         if broken_rules:
             raise ConfigError(*[f"{self._option_prefix}: {rule}" for rule in broken_rules])
 

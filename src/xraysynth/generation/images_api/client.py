@@ -109,7 +109,7 @@ class ApiRun:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
                 clients = []
                 # One client per call in flight: with each call, a client searches its connections.
-                for _ in range(self.rate_limiter.concurrency):
+                for _ in range(min(self.rate_limiter.concurrency, len(requests))):
                     clients.append(await stack.enter_async_context(self.settings.make_client()))
                 for number, request in enumerate(requests):
                     await slots.acquire()

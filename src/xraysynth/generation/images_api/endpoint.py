@@ -11,6 +11,9 @@ from xraysynth.errors import ConfigError
 from xraysynth.options import Rule
 
 OPENAI_URL = "https://api.openai.com/v1"
+MIN_KEY_CHARACTERS = 8
+"""Shorter texts are no keys but placeholders such as EMPTY, which servers without a key are sent."""
+
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -74,7 +77,7 @@ class Endpoint:
         Raises:
             ConfigError: If the variable holds no key, or a text that cannot be one.
         """
-        key = self.secret or ""
+        key = self._key
         if not key and self.is_local:
             return "none"
         if not key:
@@ -87,12 +90,24 @@ class Endpoint:
             raise ConfigError(
                 f"the key in {self.key_env} has characters that no key has; copy the key again"
             )
+        if len(key) < MIN_KEY_CHARACTERS and (self.is_openai or self.azure_endpoint):
+            raise ConfigError(
+                f"the key in {self.key_env} must have at least {MIN_KEY_CHARACTERS} characters for "
+                f"{self.label}; it has {len(key)}: copy the key again"
+            )
         return key
 
     @property
+    def _key(self) -> str:
+        return os.environ.get(self.key_env, "").strip()
+
+    @property
     def secret(self) -> str | None:
-        """The key, which must not appear in any output; None where there is none."""
-        return os.environ.get(self.key_env, "").strip() or None
+        """The key, which must not appear in any output; None where there is none.
+
+        A placeholder is not secret, and could not be removed: its letters stand in every text.
+        """
+        return self._key if len(self._key) >= MIN_KEY_CHARACTERS else None
 
     def build_client(self, *, asynchronous: bool) -> Any:
         """Builds the SDK's client, which neither retries nor follows redirects.

@@ -67,6 +67,15 @@ def fill_placeholders(parameters: JsonObject, request: Request) -> JsonObject:
     return body
 
 
+def is_json(value: Any) -> bool:
+    """Whether a value can be sent as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
     """How a request was sent and answered, with its failed attempts.
