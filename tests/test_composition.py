@@ -3,7 +3,7 @@
 import pytest
 
 from xraysynth.composition import compose, to_hydra_overrides
-from xraysynth.config import DEPRECATED_NAMES, Study, current_name, with_deprecated_names
+from xraysynth.config import DEPRECATED_NAMES, Config, Study, current_name, with_deprecated_names
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.dalle import Dalle
@@ -140,6 +140,45 @@ def test_options_made_in_python_are_checked_as_well(build, messages):
     assert len(raised.value.args) == len(messages)
     for line, message in zip(sorted(raised.value.args), sorted(messages), strict=True):
         assert message in line
+
+
+NAMED = {
+    "study.name={}": "study.name must be usable as a folder name",
+    "review.name={}": "review.name must be usable as a folder name",
+    "generator.archive.name={}": "generator.archive.name must be usable as a folder name",
+    "generator.dalle.name={}": "generator.dalle.name must be usable as a folder name",
+    "generator.sd_lora.name={}": "generator.sd_lora.name must be usable as a folder name",
+    "generator.stable_diffusion.name={}": "generator.stable_diffusion.name must be usable",
+    "source.folder.name={}": "source.folder.name must be usable as a folder name",
+    "source.table.name={}": "source.table.name must be usable as a folder name",
+    "test_source.dicom.name={}": "test_source.dicom.name must be usable as a folder name",
+    "classes=[normal,'{}']": "classes must be usable in file names",
+}
+"""Every option whose value becomes a folder or a part of a file name, and what is said of a wrong one."""
+
+
+@pytest.mark.parametrize("name", [".", "..", "../../X", "/srv/x", ".hidden", "a/b", "a\\\\b"])
+def test_no_name_leaves_its_folder(name):
+    words = [word.format(name) for word in NAMED]
+    folders = ["source.folder.root=x", "source.table.path=x", "test_source.dicom.root=x"]
+    generators = "generator=[archive,dalle,sd_lora,stable_diffusion]"
+    with pytest.raises(ConfigError) as raised:
+        compose(["source=[folder,table]", "test_source=dicom", generators, *folders, *words])
+    for message in NAMED.values():
+        assert any(line.startswith(message) for line in raised.value.args), message
+    assert len(raised.value.args) == len(NAMED) + 1  # generator.archive.folder is missing
+
+
+@pytest.mark.parametrize("section", ["source", "test_source", "generator"])
+def test_no_key_of_a_plugin_leaves_its_folder(section):
+    with pytest.raises(ConfigError, match=rf"{section} must be usable as a folder name.*'\.\./x'"):
+        Config(**{section: {"../x": {"_target_": "x"}}})
+
+
+@pytest.mark.parametrize("name", ["quickstart", "2024", "size_1.5-b", "sd15_lora"])
+def test_a_plain_name_is_a_folder(name):
+    assert compose([f"study.name={name}", f"review.name={name}"]).study.name == name
+    assert compose(["classes=[normal,Lung Opacity]"]).classes == ["normal", "Lung Opacity"]
 
 
 def test_what_may_be_a_secret_is_not_repeated():

@@ -5,6 +5,7 @@ and of tracking, and the deprecated names of options.
 """
 
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,12 @@ from xraysynth.jobs.shards import Shard
 from xraysynth.options import (
     NOT_EMPTY,
     Count,
+    FolderName,
     Fraction,
     PositiveFraction,
     Rule,
     at_least,
     from_options,
-    match_pattern,
     one_of,
     require_valid,
 )
@@ -73,9 +74,14 @@ class Paths:
     data: str = "data"
 
 
-FOLDER_NAME = match_pattern(
-    r"[\w.-]+", "be usable as a folder name: letters, digits, '.', '_' and '-'"
+CLASS_NAME = Rule(
+    "be usable in file names: neither '/' nor '\\', and no '.' first (map labels of a source to classes "
+    "with source.<name>.labels)",
+    re.compile(r"[^./\\\0-\x1f][^/\\\0-\x1f]*").fullmatch,
 )
+Plugins = dict[FolderName, Any]
+"""Options of the selected sources or generators, by key."""
+
 MixModeName = Annotated[str, one_of([mode.value for mode in MixMode])]
 ControlName = Annotated[str, one_of([c.value for c in Control if c is not Control.none])]
 PriceUsd = Annotated[float, Rule("be 0 or more", lambda usd: 0 <= usd < math.inf)]
@@ -94,7 +100,7 @@ class Study:
     into dollars in the report.
     """
 
-    name: Annotated[str, FOLDER_NAME] = "study"
+    name: FolderName = "study"
     synthetic_fractions: list[Fraction] = field(default_factory=lambda: [0.0, 0.5, 1.0])
     modes: Annotated[list[MixModeName], NOT_EMPTY] = field(default_factory=lambda: ["replace"])
     seeds: Annotated[list[int], NOT_EMPTY] = field(default_factory=lambda: [0, 1, 2])
@@ -131,15 +137,16 @@ class Config:
     """
 
     classes: Annotated[
-        list[str], Rule("name two or more different classes", lambda c: 1 < len(set(c)) == len(c))
+        list[Annotated[str, CLASS_NAME]],
+        Rule("name two or more different classes", lambda c: 1 < len(set(c)) == len(c)),
     ] = field(default_factory=lambda: list(CLASSES))
     size_px: Annotated[int, at_least(16)] = 64
     seed: int = 0
     missing_patient_id: MissingPatientId = MissingPatientId.error
     acknowledge_confounding: bool = False
-    source: dict[str, Any] = field(default_factory=dict)
-    test_source: dict[str, Any] = field(default_factory=dict)
-    generator: dict[str, Any] = field(default_factory=dict)
+    source: Plugins = field(default_factory=dict)
+    test_source: Plugins = field(default_factory=dict)
+    generator: Plugins = field(default_factory=dict)
     prompts: PromptBank = field(default_factory=PromptBank)
     splits: Splits = field(default_factory=Splits)
     generate: GenerateRecipe = field(default_factory=GenerateRecipe)

@@ -63,6 +63,13 @@ def match_pattern(pattern: str, description: str) -> Rule:
     return Rule(description, re.compile(pattern).fullmatch)
 
 
+FOLDER_NAME = match_pattern(
+    r"\w[\w.-]*",
+    "be usable as a folder name: letters, digits, '.', '_' and '-', and neither '.' nor '-' first",
+)
+FolderName = Annotated[str, FOLDER_NAME]
+"""A name that becomes a folder, or a part of its name, below paths.output."""
+
 NOT_EMPTY = Rule("hold at least one value", len)
 Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, Rule("be above 0", lambda value: value > 0)]
@@ -119,6 +126,22 @@ def require_valid(options: Any, section: str) -> None:
         return
     names = [field.name for field in fields(options)]
     from_options(type(options), {name: getattr(options, name) for name in names}, section)
+
+
+def require_folder_name(name: str, owner: str) -> None:
+    """Require that a name that no class of options has checked is a `FolderName`.
+
+    Args:
+        name: The name.
+        owner: What has the name, for the error: "a source or generator".
+
+    Raises:
+        ConfigError: The name would leave the folder that it is used in, or cannot be a folder's name.
+    """
+    if not FOLDER_NAME.is_valid(name):
+        raise ConfigError(
+            f"the name of {owner} must {FOLDER_NAME.description}; got {name!r}; choose another name"
+        )
 
 
 def _bool_for_number_errors(options_class: Any, values: Any, section: str) -> Iterator[str]:

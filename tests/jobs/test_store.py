@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from xraysynth.errors import PoolError, XraysynthError
+from xraysynth.errors import ConfigError, PoolError, XraysynthError
 from xraysynth.files import (
     iter_json_lines,
     read_json_lines,
@@ -28,6 +28,12 @@ COLUMNS = {"label": "normal", "is_synthetic": True}
 @pytest.fixture
 def store(tmp_path):
     return ImageStore(tmp_path, "pool", {"steps": 20})
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "/tmp/x", "-x", "a\n"])
+def test_no_name_of_any_plugin_leaves_the_parent(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"must be usable as a folder name.*choose another name"):
+        ImageStore(tmp_path, name, {"steps": 20})
 
 
 def test_the_folder_is_named_by_what_made_it(tmp_path, store):

@@ -27,6 +27,7 @@ import pandas as pd
 from xraysynth.errors import PoolError, XraysynthError, format_some
 from xraysynth.files import exclusive_lock, iter_json_lines, truncate_partial_line, write_atomically
 from xraysynth.manifest import Manifest
+from xraysynth.options import require_folder_name
 from xraysynth.records import JsonObject, sha256_bytes
 from xraysynth.seeds import digest
 
@@ -84,6 +85,9 @@ class ImageStore:
     parent: Path
     name: str
     identity: JsonObject
+
+    def __post_init__(self) -> None:
+        require_folder_name(self.name, "a source or generator")
 
     @cached_property
     def key(self) -> str:

@@ -20,7 +20,7 @@ from xraysynth.data.sources.base import (
 )
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import name_decoder_errors, require_plain_file, require_plausible_size
-from xraysynth.options import Rule, require_valid
+from xraysynth.options import FolderName, Rule, require_valid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -44,7 +44,7 @@ class DicomSource:
     all files, and turns off the check that each image agrees with it (`looks_inverted`).
     """
 
-    name: str
+    name: FolderName
     root: str
     table: str = ""
     key_column: str = "file"

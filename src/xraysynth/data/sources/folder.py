@@ -17,7 +17,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
-from xraysynth.options import require_valid
+from xraysynth.options import FolderName, require_valid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class FolderSource:
     the patient. Without it patients are unknown.
     """
 
-    name: str
+    name: FolderName
     root: str
     pattern: str = r"(?P<label>[^/]+)/(?:images/)?[^/]+"
     patient: str = ""

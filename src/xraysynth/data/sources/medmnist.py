@@ -11,6 +11,7 @@ import pandas as pd
 from xraysynth.data.sources._inflation import require_plausible_arrays
 from xraysynth.data.sources.base import LoadedImage, file_stamp
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
+from xraysynth.options import FolderName
 from xraysynth.records import SPLITS
 
 
@@ -24,7 +25,7 @@ class MedMnistSource:
     a missing file is downloaded into `root` by the package medmnist.
     """
 
-    name: str
+    name: FolderName
     root: str
     flag: str
     size_px: int = 28

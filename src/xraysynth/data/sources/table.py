@@ -19,6 +19,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import ImageError, ManifestError, format_some
+from xraysynth.options import FolderName
 from xraysynth.records import require_inside, sha256_bytes
 
 DEFAULT_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -50,7 +51,7 @@ class TableSource:
     label is in `labels`. A file must have the SHA-256 that the table lists, if it lists one.
     """
 
-    name: str
+    name: FolderName
     path: str
     root: str = ""
     columns: dict[str, str] = field(default_factory=dict)

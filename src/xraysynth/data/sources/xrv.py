@@ -16,6 +16,7 @@ import pandas as pd
 from xraysynth import images
 from xraysynth.data.sources.base import LoadedImage, file_stamp, resolve_path
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, format_some
+from xraysynth.options import FolderName
 from xraysynth.seeds import short_digest
 
 NO_FINDING = "No Finding"
@@ -32,7 +33,7 @@ class XrvSource:
     the folder of the images, `csvpath` the table of a data set that comes without one.
     """
 
-    name: str
+    name: FolderName
     dataset: str
     imgpath: str
     csvpath: str = ""

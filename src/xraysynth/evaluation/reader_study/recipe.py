@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_valid_questions
-from xraysynth.options import Count, Rule, at_least, between, match_pattern, one_of, require_valid
+from xraysynth.options import Count, FolderName, Rule, at_least, between, one_of, require_valid
 
 _is_pseudonym = re.compile(r"[A-Za-z0-9-]{1,40}").fullmatch
 
@@ -34,9 +34,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-FOLDER_NAME = match_pattern(
-    r"\w[\w.-]*", "be usable as a folder name: letters, digits, '.', '_' and '-'"
-)
 PSEUDONYMS = Rule(
     "name one or more readers by pseudonyms of letters, digits and '-' (they are in file names)",
     _are_pseudonyms,
@@ -58,7 +55,7 @@ class ReviewRecipe:
     draws images and sessions.
     """
 
-    name: Annotated[str, FOLDER_NAME] = "review"
+    name: FolderName = "review"
     readers: Annotated[list[str], PSEUDONYMS, Rule("differ, also in lower case", _are_unique)] = (
         field(default_factory=lambda: ["R1", "R2"])
     )

@@ -11,6 +11,7 @@ from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, forma
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.images import decode_image, require_plain_file
+from xraysynth.options import FolderName
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
     GenerationResult,
@@ -35,7 +36,7 @@ class Archive:
 
     folder: str
     manifest: str = "manifest.csv"
-    name: str = "archive"
+    name: FolderName = "archive"
     origin: str = "unknown"
     licence: str = "unknown"
     labels: dict[str, str] = field(default_factory=dict)

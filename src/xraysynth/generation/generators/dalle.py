@@ -24,7 +24,7 @@ from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders, is_json
 from xraysynth.generation.images_api.unsettled import unsettled_usd_before
 from xraysynth.generation.ledger import Ledger
-from xraysynth.options import Count, Dollars, FinitePositive, require_valid
+from xraysynth.options import Count, Dollars, FinitePositive, FolderName, require_valid
 from xraysynth.records import GenerationResult, JsonObject, Request
 
 _NOT_IN_IDENTITY = {"identity": False}
@@ -54,7 +54,7 @@ class Dalle:
     kept in `state_folder`, so that a response that was received is not paid for twice after a restart.
     """
 
-    name: str = "dalle"
+    name: FolderName = "dalle"
     model: str = "gpt-image-2.5-sunburst-2026-09-08"
     size: Annotated[str, SIZE_RULE] = "1024x1024"
     quality: str = "medium"

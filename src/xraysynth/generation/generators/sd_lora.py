@@ -24,6 +24,7 @@ from xraysynth.generation.schedulers import (
     accepts_options,
     rescale_to_zero_terminal_snr,
 )
+from xraysynth.options import FolderName
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
     CaptionedImages,
@@ -47,7 +48,7 @@ class SdLora(StableDiffusion):
     weights; the stages set it, and it identifies the weights before they exist.
     """
 
-    name: str = "sd_lora"
+    name: FolderName = "sd_lora"
     weights: str | None = field(default=None, metadata={"identity": False})
     scale: float = 1.0
     lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"identity": False})

@@ -30,7 +30,7 @@ from xraysynth.generation.generators._weight_files import pipeline_files
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL_SNR, accepts_options, build_scheduler
-from xraysynth.options import Count, Rule, one_of, require_valid
+from xraysynth.options import Count, FolderName, Rule, one_of, require_valid
 from xraysynth.records import GenerationResult, JsonObject, LearningRecord, Request
 from xraysynth.seeds import digest
 
@@ -72,7 +72,7 @@ class StableDiffusion:
     then returns black images. Images that are black or not finite are failures.
     """
 
-    name: str = "stable_diffusion"
+    name: FolderName = "stable_diffusion"
     model: str = EMBEDDED
     revision: str | None = None
     mirrors: tuple[str, ...] = field(default=(), metadata=_NOT_IN_IDENTITY)
