@@ -1,15 +1,25 @@
 """What a killed writer leaves: the old file or folder whole, and leftovers that nobody takes for it."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from xraysynth import files
-from xraysynth.files import atomic_path, remove_leftovers, write_atomically
+from xraysynth.files import (
+    atomic_path,
+    neutralise_formula,
+    read_csv,
+    remove_leftovers,
+    write_atomically,
+    write_csv,
+)
 
 SRC = Path(files.__file__).parents[1]
 
@@ -129,4 +139,73 @@ def test_nothing_of_this_package_replaces_files_in_another_way():
         for way in ways
         if path.name != "files.py" and way in path.read_text()
     }
+    assert found == set()
+
+
+FORMULAS = [
+    '=HYPERLINK("http://example.org?"&A1)',
+    "+1+cmd|' /C calc'!A0",
+    "-1+2",
+    "@SUM(A1)",
+    " =1+1",
+    "\t=1",
+    "\r\n=1",
+    "＝1+1",  # a wide form
+    "'=1",
+    "nodule; =1+1",
+    "two\nlines\n-2+3",
+]
+HARMLESS = [
+    "",
+    "-0.5",
+    "+3",
+    "-1e-05",
+    ".5",
+    "a=b",
+    "two; lines",
+    "it's",
+    "x-ray",
+    "omission@0.25,0.5",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_in_a_csv_is_a_formula(tmp_path, text):
+    table = pd.DataFrame({"comment": [text, "fine"], text: [1, 2]})
+    write_csv(table, tmp_path / "a.csv")
+    written = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
+    for cell in (written["comment"][0], written.columns[1]):
+        for piece in re.split(r"[;\t\r\n]", cell):
+            assert not piece.strip().startswith(("=", "+", "-", "@", "＝"))
+    assert read_csv(tmp_path / "a.csv")["comment"].tolist() == [text, "fine"]
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_text_and_numbers_stay(text):
+    assert neutralise_formula(text) == text
+
+
+def test_a_table_without_formulas_is_written_byte_for_byte(tmp_path):
+    table = pd.DataFrame(
+        {
+            "name": ["a", 'b "c", d', ""],
+            "value": [-0.5, np.nan, 1e-20],
+            "seed": [None, -1, 2**62],
+            "object": pd.Series([-0.25, None, True], dtype=object),
+            "kind": pd.Categorical(["x", "-0.5", "y"]),
+        }
+    )
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    write_csv(table, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
+
+
+def test_nothing_of_this_package_writes_csv_in_another_way():
+    exports = "evaluation/reader_study/simulated_exports.py"  # checksums, as the kit writes them
+    found = set()
+    for path in (SRC / "xraysynth").rglob("*.py"):
+        name = path.relative_to(SRC / "xraysynth").as_posix()
+        ways = [way for way in (".to_csv(", "csv.writer", "DictWriter") if way in path.read_text()]
+        if ways and name not in ("files.py", exports):
+            found.add(name)
     assert found == set()

@@ -75,9 +75,9 @@ class Paths:
 
 
 CLASS_NAME = Rule(
-    "be usable in file names: neither '/' nor '\\', and no '.' first (map labels of a source to classes "
-    "with source.<name>.labels)",
-    re.compile(r"[^./\\\0-\x1f][^/\\\0-\x1f]*").fullmatch,
+    "be usable in file names: neither '/' nor '\\', and neither '.' nor '-' first (map labels of a "
+    "source to classes with source.<name>.labels)",
+    re.compile(r"[^-./\\\0-\x1f][^/\\\0-\x1f]*").fullmatch,
 )
 Plugins = dict[FolderName, Any]
 """Options of the selected sources or generators, by key."""

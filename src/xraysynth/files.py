@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, locks between processes, and files of JSON lines."""
+"""Atomic writing of files and folders, locks between processes, and files of JSON lines and CSV."""
 
 import json
 import os
@@ -9,9 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from platform import node
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:  # help pages must not import pandas
+    import pandas as pd
+
+_FORMULA = r"(?='*[^\S\t\r\n]*[=+\-@＝＋－＠])"  # spreadsheets read wide forms too
+_FORMULA_START = re.compile(rf"(^|[;\t\r\n]){_FORMULA}")
+_QUOTED_FORMULA_START = re.compile(rf"(^|[;\t\r\n])'{_FORMULA}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -155,3 +163,45 @@ def _complete_lines_size(file: BinaryIO, size: int) -> int:
             return start + line_end
         size = start
     return 0
+
+
+def write_csv(table: "pd.DataFrame", path: Path) -> None:
+    """Write a table as CSV in which no text is a formula to a spreadsheet (`neutralise_formula`)."""
+    table = table.rename(columns=neutralise_formula)
+    for name in table.columns[list(map(_holds_objects, table.dtypes))]:
+        is_text = table[name].map(lambda value: isinstance(value, str)).astype(bool)
+        if is_text.any():
+            column = table[name].astype(object)
+            column[is_text] = column[is_text].map(neutralise_formula)
+            table[name] = column
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a table that `write_csv` wrote, with its texts as they were; empty cells are empty texts."""
+    import pandas as pd
+
+    table = pd.read_csv(path, keep_default_na=False)
+    return table.map(lambda value: _restore(value) if isinstance(value, str) else value)
+
+
+def neutralise_formula(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run as a formula; numbers stay numbers.
+
+    A formula begins with =, +, - or @, at the start of the text or after a character at which a
+    spreadsheet may split it.
+
+    >>> neutralise_formula('=HYPERLINK("http://example.org")'), neutralise_formula("-0.5")
+    ('\'=HYPERLINK("http://example.org")', '-0.5')
+    """
+    return text if _NUMBER.fullmatch(text) else _FORMULA_START.sub(r"\1'", text)
+
+
+def _restore(text: str) -> str:
+    """Remove the apostrophes that `neutralise_formula` has put."""
+    return _QUOTED_FORMULA_START.sub(r"\1", text)
+
+
+def _holds_objects(dtype: Any) -> bool:
+    """Whether a column of this type can hold text."""
+    return dtype.kind not in "biufcmM"

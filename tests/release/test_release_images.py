@@ -39,6 +39,16 @@ def test_the_table_is_that_of_an_image_folder(images, tmp_path):
         assert sha256_bytes((tmp_path / "train" / row["file_name"]).read_bytes()) == row["sha256"]
 
 
+def test_no_prompt_is_a_formula_and_the_png_keeps_it(images, tmp_path):
+    from dataclasses import replace
+
+    prompt = '=HYPERLINK("http://example.org", "open")'
+    write_images(replace(images, table=images.table.assign(prompt=prompt)), COMMON, tmp_path)
+    assert {row["prompt"] for row in rows(tmp_path)} == {f"'{prompt}"}
+    with Image.open(tmp_path / "train" / rows(tmp_path)[0]["file_name"]) as image:
+        assert image.text["Prompt"] == prompt
+
+
 def test_images_without_a_seed_say_none(images, tmp_path):
     from dataclasses import replace
 

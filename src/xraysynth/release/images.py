@@ -1,6 +1,5 @@
 """Released images: PNG files that state that they are synthetic, and the table beside them."""
 
-import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from xraysynth.errors import PoolError
+from xraysynth.files import write_csv
 from xraysynth.images import name_decoder_errors, open_image
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress_bar
@@ -71,10 +71,7 @@ def write_images(images: Manifest, shared_text: Mapping[str, str], folder: Path)
             sha256 = sha256_bytes(data)
             rows.append((name, row["label"], row["prompt"], image_text["Seed"], sha256))
             bar.update()
-    with (folder / METADATA_FILE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+    write_csv(pd.DataFrame(rows, columns=COLUMNS), folder / METADATA_FILE)
 
 
 def _image_text(row: Mapping[Any, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xraysynth.config import Config
 from xraysynth.errors import ConfigError
+from xraysynth.files import write_csv
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest
 from xraysynth.stages._measuring import (
@@ -171,4 +172,4 @@ def _write_page_and_table(
         limits=comparison_limitations(inputs.manifests, encoder_names, inputs.size_px),
     )
     (folder / PAGE_FILE).write_text(page.render_evaluation(content), encoding="utf-8")
-    tables.measures_table(content).to_csv(folder / TABLE_FILE, index=False)
+    write_csv(tables.measures_table(content), folder / TABLE_FILE)

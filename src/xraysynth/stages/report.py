@@ -18,7 +18,7 @@ from xraysynth.data.audit import Audit
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.reader_study import reading
 from xraysynth.evaluation.results import PoolEvaluation
-from xraysynth.files import copy_atomically
+from xraysynth.files import copy_atomically, write_csv
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.report.audit import CohortAudit, SourceConfounding, SourceCount, SplitCount
@@ -119,10 +119,10 @@ def work(
     measures = tables.measures_table(content)
     folder = job.folder
     (folder / "report.html").write_text(page.render(content), encoding="utf-8")
-    results.to_csv(folder / "results.csv", index=False)
+    write_csv(results, folder / "results.csv")
     results.to_parquet(folder / "results.parquet", index=False)
-    measures.to_csv(folder / "measures.csv", index=False)
-    tradeoffs.tradeoffs_table(content).to_csv(folder / "tradeoffs.csv", index=False)
+    write_csv(measures, folder / "measures.csv")
+    write_csv(tradeoffs.tradeoffs_table(content), folder / "tradeoffs.csv")
     with tracking.open_run(workspace.config, job) as run:
         tracking.log_report(run, results, measures)
     return ReportResult({arm.name: arm.scores["macro_f1"] for arm in content.arms})

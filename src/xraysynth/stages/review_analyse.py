@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from xraysynth import tracking
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.key import AnswerKey
-from xraysynth.files import copy_atomically
+from xraysynth.files import copy_atomically, write_csv
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.seeds import digest
 from xraysynth.stages._workspace import Workspace
@@ -121,7 +121,7 @@ def work(
         key, exports, answers, analysis, created=created, command=command
     )
     reading.save_reading(new_reading, job.folder)
-    answers.to_csv(job.folder / "answers.csv", index=False)
+    write_csv(answers, job.folder / "answers.csv")
     # The page is made from the files, as the study's report will read them.
     saved_reading = reading.load_reading(job.folder)
     (job.folder / "review.html").write_text(render_reading(saved_reading), encoding="utf-8")

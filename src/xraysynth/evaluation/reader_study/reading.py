@@ -13,6 +13,7 @@ from xraysynth.evaluation.reader_study.exports import Export
 from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.evaluation.reader_study.results import REAL, ReadingResult, from_table
 from xraysynth.evaluation.reader_study.sample_size import Plan
+from xraysynth.files import read_csv, write_csv
 from xraysynth.records import JsonObject, formerly, from_json, to_json
 from xraysynth.seeds import digest
 
@@ -200,9 +201,9 @@ def _limitations(answers: pd.DataFrame, key: AnswerKey) -> list[str]:
 
 def save_reading(reading: Reading, folder: Path) -> None:
     """Writes results.csv, results.parquet, marks.csv and reading.json into a folder."""
-    reading.results.to_csv(folder / "results.csv", index=False)
+    write_csv(reading.results, folder / "results.csv")
     reading.results.to_parquet(folder / "results.parquet", index=False)
-    reading.marks.to_csv(folder / "marks.csv", index=False)
+    write_csv(reading.marks, folder / "marks.csv")
     facts = {
         "name": reading.name,
         "created": reading.created,
@@ -227,7 +228,7 @@ def load_reading(folder: Path) -> Reading:
         readers=pd.DataFrame(facts.pop("readers")),
         pairs=pd.DataFrame(facts.pop("pairs"), columns=list(PAIR_COLUMNS)),
         results=pd.read_parquet(folder / "results.parquet"),
-        marks=pd.read_csv(folder / "marks.csv", keep_default_na=False),
+        marks=read_csv(folder / "marks.csv"),
         exports=[from_json(SessionProgress, session) for session in facts.pop("exports")],
         plans=_parse_plans(facts.pop("plans", {})),
         **facts.pop("key"),
