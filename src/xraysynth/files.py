@@ -191,8 +191,8 @@ def neutralise_formula(text: str) -> str:
     A formula begins with =, +, - or @, at the start of the text or after a character at which a
     spreadsheet may split it.
 
-    >>> neutralise_formula('=HYPERLINK("http://example.org")'), neutralise_formula("-0.5")
-    ('\'=HYPERLINK("http://example.org")', '-0.5')
+    >>> neutralise_formula("=1+1"), neutralise_formula("-0.5")
+    ("'=1+1", '-0.5')
     """
     return text if _NUMBER.fullmatch(text) else _FORMULA_START.sub(r"\1'", text)
 

@@ -1,3 +1,4 @@
+import ast
 import json
 import re
 from dataclasses import replace
@@ -8,13 +9,14 @@ import pytest
 import yaml
 
 from xraysynth.errors import DataNotFoundError, XraysynthError
+from xraysynth.generation.pool import Refusals
 from xraysynth.images import read_image
 from xraysynth.privacy import Scrubber
 from xraysynth.records import LearningRecord, sha256_bytes
 from xraysynth.release import croissant
 from xraysynth.release.dataset import write_dataset
 from xraysynth.release.model import write_model
-from xraysynth.release.origin import compute_training_digest, describe_origin
+from xraysynth.release.origin import GroupCounts, compute_training_digest, describe_origin
 from xraysynth.release.study import StudyRecord, write_study
 
 LEARNED = LearningRecord(patients=["clinic/MRN-00417"], sha256=["ab" * 32])
@@ -222,7 +224,7 @@ def test_a_stated_licence_and_acknowledged_terms_are_in_the_card(about, made, tm
 PICTURE = '<img src="data:image/jpeg;base64,/9j/4AAQ" alt="{}, normal, image 1 of 8">'
 
 
-def study(folder, about, made, **options):
+def study(folder, about, made, *, overrides=(), **options):
     report = folder / "report"
     report.mkdir(parents=True)
     page = PICTURE.format("real") + PICTURE.format("sd_lora") + f"<p>{folder}/out/x is gone</p>"
@@ -231,7 +233,11 @@ def study(folder, about, made, **options):
     record = StudyRecord(
         report=report,
         config={"source": {"table": {"path": f"{folder}/private/x.csv"}}, "seed": 0},
-        overrides=[f"source.table.path={folder}/private/my x.csv", f"paths.output={folder}/out"],
+        overrides=[
+            f"source.table.path={folder}/private/my x.csv",
+            f"paths.output={folder}/out",
+            *overrides,
+        ],
         environment={"python": "3.12", "platform": "Linux", "versions": {"torch": "2.9"}},
     )
     options = {"scrubber": Scrubber.from_folders(folder / "out"), "with_pictures": True} | options
@@ -262,3 +268,62 @@ def test_of_simulated_studies_all_pictures_stay_of_bound_ones_none(about, made, 
     found = study(tmp_path / "b", about, made, with_pictures=False)
     assert "<img" not in found["report.html"]
     assert "All pictures were taken out" in found["README.md"]
+
+
+HOSTILE = (
+    "<script>alert(1)</script>\n# [see](javascript:alert(1)) ![](http://example.org/x.png) & more"
+)
+
+
+def outside_code(body):
+    return re.sub(r"```.*?```|`[^`\n]*`", "", body, flags=re.S)
+
+
+def test_no_text_from_outside_is_html_or_a_link_in_a_card(about, made, tmp_path):
+    sources = [GroupCounts(HOSTILE, images=9, patients=7, licence=HOSTILE)]
+    split = replace(about.train_split, sources=sources)
+    about = replace(
+        about,
+        train_split=split,
+        simulated=(HOSTILE,),
+        credentialed_sources=(HOSTILE,),
+        notes=(HOSTILE,),
+        licence=HOSTILE,
+    )
+    made = replace(
+        made,
+        evaluation={"assessable": HOSTILE},
+        outcomes={"normal": {HOSTILE: 2}},
+        refusals=Refusals({"normal": (2, 5)}, {HOSTILE: (2, 5)}),
+    )
+    _, model_card = released(tmp_path / "m", about, made)
+    _, data_card = data(tmp_path / "d", about, made)
+    study_card = study(tmp_path / "s", about, made, overrides=[f"release_note={HOSTILE}"])[
+        "README.md"
+    ]
+    for body in (model_card, data_card, study_card.split("---\n", 2)[2]):
+        text = outside_code(body)
+        assert "&lt;script&gt;" in text
+        assert not re.search(r"<(?!this folder|the base)", text)
+        assert "[see]" not in text
+        assert "![" not in text
+        assert "\n# &#91;" not in text
+    assert HOSTILE.splitlines()[1] not in study_card.splitlines()
+    croissant_text = (tmp_path / "d" / "croissant.json").read_text(encoding="utf-8")
+    assert "<" not in croissant_text
+    assert HOSTILE in json.loads(croissant_text)["license"]
+
+
+def test_no_name_is_code_in_a_model_card(about, made, tmp_path):
+    label = 'x{exit()}"'
+    (made.weights / label).mkdir()
+    (made.weights / WEIGHTS).rename(made.weights / label / WEIGHTS)
+    model = 'owner/x"); exit("'
+    generator = replace(made.generator, model=model, revision="f" * 40)
+    _, body = released(tmp_path / "m", about, replace(made, generator=generator))
+    code = "\n".join(re.findall(r"```python\n(.*?)```", body, re.S))
+    tree = ast.parse(code)
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert "exit" not in {call.id for call in calls if isinstance(call, ast.Name)}
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert {model, f"{label}/{WEIGHTS}", f"/{label}/{WEIGHTS}"} <= texts

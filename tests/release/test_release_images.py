@@ -1,4 +1,5 @@
 import csv
+import html
 import io
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_no_prompt_is_a_formula_and_the_png_keeps_it(images, tmp_path):
     assert {row["prompt"] for row in rows(tmp_path)} == {f"'{prompt}"}
     with Image.open(tmp_path / "train" / rows(tmp_path)[0]["file_name"]) as image:
         assert image.text["Prompt"] == prompt
+
+
+def test_no_text_of_a_png_is_html(images, tmp_path):
+    from dataclasses import replace
+
+    prompt = '<script>alert(1)</script> CTR < 0.5 & "clear"'
+    write_images(
+        replace(images, table=images.table.assign(prompt=prompt)),
+        {"Copyright": "<b>mine</b>"},
+        tmp_path,
+    )
+    with Image.open(tmp_path / "train" / rows(tmp_path)[0]["file_name"]) as image:
+        assert not any("<" in value for value in image.text.values())
+        assert html.unescape(image.text["Prompt"]) == prompt
+        assert image.text["Copyright"] == "&lt;b&gt;mine&lt;/b&gt;"
 
 
 def test_images_without_a_seed_say_none(images, tmp_path):

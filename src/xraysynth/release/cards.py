@@ -1,6 +1,7 @@
 """Cards: the README of each released part, with a header that the Hub reads and a text for people."""
 
 import functools
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from xraysynth import __version__
 from xraysynth.generation.generators.base import FineTuning
@@ -257,18 +259,37 @@ def _template_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
+        autoescape=True,
+        finalize=escape_markdown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for template_filter in (escape_cell, format_count, format_number):
+    for template_filter in (escape_cell, format_count, format_number, shell_code):
         environment.filters[template_filter.__name__] = template_filter
     return environment
 
 
-def escape_cell(value: Any) -> str:
+def escape_markdown(value: Any) -> Markup:
+    """Returns a value as one line of Markdown that holds neither HTML nor a link or picture.
+
+    >>> print(escape_markdown("<script> [see](http://example.org)"))
+    &lt;script&gt; &#91;see](http://example.org)
+    """
+    if isinstance(value, Markup):
+        return value
+    line = " ".join(str(value).split())
+    return Markup(html.escape(line, quote=False).replace("[", "&#91;"))
+
+
+def escape_cell(value: Any) -> Markup:
     """Returns a value as text that cannot break out of a cell of a Markdown table."""
-    return " ".join(str(value).replace("|", "\\|").split())
+    return Markup(escape_markdown(value).replace("|", "\\|"))
+
+
+def shell_code(command: str) -> Markup:
+    """Returns a command as it is but for line ends, so that it cannot break out of a block of code."""
+    return Markup(" ".join(command.splitlines()))
 
 
 def format_count(value: int | None, missing: str = "?") -> str:

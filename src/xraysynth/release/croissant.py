@@ -85,9 +85,16 @@ def write_croissant(
     )
     path = folder / CROISSANT_FILE
     text = json.dumps(metadata.to_json(), indent=1, default=str, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(_escape_html(text) + "\n", encoding="utf-8")
     require_valid_croissant(path)
     return path
+
+
+def _escape_html(json_text: str) -> str:
+    """Writes JSON so that a page that embeds it holds no HTML of it; its values stay the same."""
+    for character in "<>&":
+        json_text = json_text.replace(character, f"\\u{ord(character):04x}")
+    return json_text
 
 
 def require_valid_croissant(path: Path) -> None:

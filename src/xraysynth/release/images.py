@@ -1,5 +1,6 @@
 """Released images: PNG files that state that they are synthetic, and the table beside them."""
 
+import html
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ COLUMNS = ("file_name", "label", "prompt", "seed", "sha256")
 def with_png_text(data: bytes, text: Mapping[str, str], name: str = "PNG") -> bytes:
     """Returns a PNG with the same pixels and exactly this text, without any other metadata.
 
+    HTML in the values is escaped, as pages may show them: `html.unescape` returns them as they were.
+
     Args:
         data: A PNG file.
         text: Keyword -> value of each text chunk.
@@ -42,7 +45,8 @@ def with_png_text(data: bytes, text: Mapping[str, str], name: str = "PNG") -> by
         plain = Image.fromarray(np.asarray(open_image(data, name)))
     chunks = PngInfo()
     for keyword, value in text.items():
-        chunks.add_text(keyword, value)  # tEXt, or iTXt for characters outside Latin-1
+        escaped = html.escape(value, quote=False)
+        chunks.add_text(keyword, escaped)  # tEXt, or iTXt for characters outside Latin-1
     buffer = io.BytesIO()
     plain.save(buffer, format="PNG", compress_level=6, pnginfo=chunks)
     released = open_image(buffer.getvalue(), name)
