@@ -1,6 +1,7 @@
 """What is wrong in a configuration is named: every option of it, with rule, value and remedy."""
 
 import pytest
+from command import xraysynth
 
 from xraysynth.composition import compose, to_hydra_overrides
 from xraysynth.config import DEPRECATED_NAMES, Config, Study, current_name, with_deprecated_names
@@ -189,6 +190,68 @@ def test_what_may_be_a_secret_is_not_repeated():
     assert "never a key itself" in str(raised.value)
     assert "sk-123" not in str(raised.value)
     assert "a:b" not in str(raised.value)
+
+
+KEY = "sk-0123456789abcdefghijklmn"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["paths.data=${oc.env:PLAIN}"],
+        ["generator=dalle", "generator.dalle.azure_deployment='${oc.env:MISSING,${oc.env:PLAIN}}'"],
+        ["study.name='${oc.decode:${oc.env:PLAIN}}'"],
+        ["tracking.tags=[a,'${oc.env:PLAIN}']"],
+        [
+            "generator=dalle",
+            "generator.dalle.api_key_env=PLAIN",
+            "prompts.negative=${oc.env:PLAIN}",
+        ],
+    ],
+)
+def test_no_variable_of_the_environment_is_recorded(words, monkeypatch):
+    monkeypatch.setenv("PLAIN", "verysecret")
+    with pytest.raises(ConfigError, match=r"oc\.env:\w+\} is refused, as run\.json") as raised:
+        compose(words)
+    assert "verysecret" not in str(raised.value)
+
+
+def test_other_interpolations_work_before_and_after_a_refusal(monkeypatch):
+    from omegaconf import OmegaConf
+
+    monkeypatch.setenv("PLAIN", "value")
+    with pytest.raises(ConfigError, match="is refused"):
+        compose(["paths.data=${oc.env:PLAIN}"])
+    assert compose(["paths.data=here", "paths.output=${paths.data}/out"]).paths.output == "here/out"
+    assert OmegaConf.create({"a": "${oc.env:PLAIN}"}).a == "value"  # Hydra's own options may use it
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("generator.dalle.extra_body.user=%s", "generator.dalle.extra_body.user"),
+        ("generator.dalle.azure_deployment=x-%s", "generator.dalle.azure_deployment"),
+        ("tracking.tags=[a,%s]", "tracking.tags"),
+    ],
+)
+@pytest.mark.parametrize("key", [KEY, "hf_0123456789abcdefghijkl", "of-a-plain-variable"])
+def test_no_option_holds_a_key(word, name, key, monkeypatch):
+    monkeypatch.setenv("PLAIN", "of-a-plain-variable")
+    with pytest.raises(
+        ConfigError, match=f"{name} holds a key, which run.json would record"
+    ) as raised:
+        compose(["generator=dalle", "generator.dalle.api_key_env=PLAIN", f"++{word % key}"])
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+def test_no_key_on_the_command_line_reaches_the_disk(multirun, tmp_path):
+    words = ["train", *multirun, f"paths.output={tmp_path}", f"study.name={KEY},x", "seed=0,1"]
+    ended = xraysynth(*words, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "study.name holds a key" in ended.stderr
+    assert KEY not in ended.stderr + ended.stdout
+    assert not any(tmp_path.iterdir())
 
 
 def test_numbers_and_texts_are_taken_as_they_are_meant():

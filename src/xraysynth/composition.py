@@ -1,7 +1,9 @@
 """Composing a configuration from overrides, validating it, and explaining errors in it."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from xraysynth.config import (
@@ -19,6 +21,7 @@ from xraysynth.config import (
 )
 from xraysynth.errors import ConfigError, did_you_mean, format_unknown_option
 from xraysynth.options import from_options
+from xraysynth.privacy import MIN_SECRET_LENGTH, has_key, iterate_texts, key_variables
 from xraysynth.records import to_json
 
 
@@ -142,7 +145,8 @@ def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Con
 
     try:
         missing = sorted(OmegaConf.missing_keys(dict_config))
-        values = _drop_unselected(OmegaConf.to_container(dict_config, resolve=True))
+        with _environment_refused():
+            values = _drop_unselected(OmegaConf.to_container(dict_config, resolve=True))
     except Exception as error:
         raise explain_hydra_error(error) from error
     errors = list(earlier_errors)
@@ -154,9 +158,57 @@ def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Con
     except ConfigError as error:
         errors += error.args
     errors += _plugin_errors(values)
+    errors += _secret_errors(values)
     if errors or config is None:
         raise ConfigError(*errors)
     return config
+
+
+@contextmanager
+def _environment_refused() -> Iterator[None]:
+    """Refuse variables of the environment in a configuration, whose values run.json would record."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    def refuse(variable: str, *default: Any) -> None:
+        raise ConfigError(
+            f"${{oc.env:{variable}}} is refused, as run.json would record the variable's value; give the "
+            f"value itself, or let the shell put it in: option=${variable} (a key is read from the "
+            "variable that an option such as api_key_env names)"
+        )
+
+    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def require_no_key(arguments: Sequence[str]) -> None:
+    """Require that no argument of the command line holds a key; a multirun writes them all to a file.
+
+    Raises:
+        ConfigError: An argument has the form of a key, which the message does not repeat.
+    """
+    names = [word.partition("=")[0] for word in arguments if has_key(word)]
+    if names:
+        raise ConfigError(*map(_key_error, names))
+
+
+def _secret_errors(values: Any) -> Iterator[str]:
+    """The errors of options that hold a key."""
+    keys = [os.environ.get(variable, "") for variable in key_variables(values)]
+    keys = [key for key in keys if len(key) >= MIN_SECRET_LENGTH]
+    for name, text in iterate_texts(values):
+        if has_key(text) or any(key in text for key in keys):
+            yield _key_error(name)
+
+
+def _key_error(name: str) -> str:
+    return (
+        f"{name} holds a key, which run.json would record; remove it, and let an option such as "
+        "generator.dalle.api_key_env name the environment variable that holds the key"
+    )
 
 
 def _plugin_errors(values: Any) -> Iterator[str]:
@@ -211,7 +263,9 @@ def explain_hydra_error(error: BaseException) -> ConfigError:
     if isinstance(cause, ConfigKeyError) or "not in" in str(cause):
         siblings = map(str, cause.parent_node or {})
         return ConfigError(format_unknown_option(name, siblings))
-    return ConfigError(f"{name}: {str(cause.msg or cause).splitlines()[0]}")
+    message = str(cause.msg or cause).splitlines()[0]
+    message = message.removeprefix("ConfigError raised while resolving interpolation: ")
+    return ConfigError(f"{name}: {message}")
 
 
 def _unknown_selection(group: str, option: str) -> ConfigError:

@@ -15,6 +15,7 @@ from xraysynth.composition import (
     compose,
     explain_hydra_error,
     register_schema,
+    require_no_key,
     to_hydra_overrides,
     validate_config,
 )
@@ -45,6 +46,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     main = hydra.main(config_path="pkg://xraysynth.conf", config_name="config", version_base="1.3")
     task = Task(stage)
     try:
+        require_no_key(arguments)
         _require_single_process(stage, arguments)
         overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments))
         sys.argv = [f"xraysynth {stage}", *overrides]

@@ -1,17 +1,19 @@
 """Removing private data from texts and pages: paths, names of user and machine, secrets, patient ids."""
 
 import getpass
+import ipaddress
 import json
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from xraysynth.errors import PrivacyError, format_some
+from xraysynth.errors import ConfigError, PrivacyError, format_some
 
 TEXT_SUFFIXES = (".md", ".csv", ".json", ".html", ".yaml", ".txt")
 """Suffixes of the files whose text is checked."""
@@ -34,8 +36,16 @@ _PATH_PART = r"[\w.@$%][\w.@$%+~#-]*"
 _ABSOLUTE_PATH = re.compile(
     rf"(?:file://|(?<![\w/:<.*~{REDACTED}-]))(?:~/|[A-Za-z]:[\\/]|/)(?:{_PATH_PART}[\\/]+)*({_PATH_PART})[\\/]?"
 )
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL")
-_MIN_SECRET_LENGTH = 8
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
+_KEY_FORM = re.compile(
+    r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,})"
+)
+"""Form of the keys of well-known services."""
+
+MIN_SECRET_LENGTH = 8
+"""Shorter values of variables are too likely to be words of a text."""
+
 _MIN_ID_LENGTH = 6
 
 
@@ -155,7 +165,9 @@ def without_real_images(page: str, generators: Iterable[str]) -> str:
     return _IMAGE_TAG.sub(redact_unless_synthetic, page)
 
 
-def require_no_private_data(folder: Path, scrubber: Scrubber, *, ids: Iterable[str]) -> None:
+def require_no_private_data(
+    folder: Path, scrubber: Scrubber, *, ids: Iterable[str], secret_variables: Iterable[str] = ()
+) -> None:
     """Require that no text below a folder contains private data.
 
     Args:
@@ -163,13 +175,14 @@ def require_no_private_data(folder: Path, scrubber: Scrubber, *, ids: Iterable[s
         scrubber: Its folders must not be named.
         ids: Ids of real images and patients. Short ids and plain numbers are ignored, because they may
             be words of a text.
+        secret_variables: Names of environment variables whose values are secrets.
 
     Raises:
         PrivacyError: A file contains a secret of the environment, a private path, or an id; the message
             names the file.
     """
     identifying_ids = set(filter(_is_identifying, ids))
-    secrets = _environment_secrets()
+    secrets = environment_secrets(secret_variables)
     for path in sorted(filter(Path.is_file, folder.rglob("*"))):
         text, name = _read_text(path), path.relative_to(folder)
         if any(secret in text for secret in secrets):
@@ -192,12 +205,87 @@ def _is_identifying(image_or_patient_id: str) -> bool:
     return len(text) >= _MIN_ID_LENGTH and not text.isdigit() and bool(re.search(r"\d", text))
 
 
-def _environment_secrets() -> list[str]:
+def environment_secrets(variables: Iterable[str] = ()) -> list[str]:
+    """Return the values of this environment's variables that are secrets, of at least 8 characters.
+
+    Args:
+        variables: Names of variables that hold secrets. Others do if their name holds a word such as
+            KEY or TOKEN, or if their value has the form of a key of a well-known service.
+    """
+    named = set(variables)
     secrets = []
     for name, value in os.environ.items():
-        if _SECRET_NAME.search(name.upper()) and len(value) >= _MIN_SECRET_LENGTH:
+        is_secret = name in named or _SECRET_NAME.search(name.upper()) or has_key(value)
+        if is_secret and len(value) >= MIN_SECRET_LENGTH:
             secrets.append(value)
     return secrets
+
+
+def has_key(text: str) -> bool:
+    """Return whether a text holds what has the form of a key of a well-known service, such as sk-…."""
+    return _KEY_FORM.search(text) is not None
+
+
+def iterate_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Iterate over the texts in a configuration: the full name of the option, and the text.
+
+    >>> list(iterate_texts({"study": {"name": "a", "seeds": [1]}, "classes": ["b"]}))
+    [('study.name', 'a'), ('classes', 'b')]
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from iterate_texts(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from iterate_texts(item, name)
+    elif isinstance(value, str):
+        yield name, value
+
+
+def key_variables(options: Mapping[str, Any]) -> list[str]:
+    """Return the environment variables that options such as api_key_env name: they hold keys."""
+    return [text for name, text in iterate_texts(options) if name.endswith("_env")]
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether the server at an http(s) address runs on this machine."""
+    host = urlsplit(address).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def require_encrypted(address: str, option: str) -> None:
+    """Require that a server that gets a key is on this machine or called by https.
+
+    Args:
+        address: Address of the server.
+        option: What names it, for the error: an option or an environment variable.
+
+    Raises:
+        ConfigError: It is called by plain http, which everybody on the way can read.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "https" or is_loopback(address):
+        return
+    raise ConfigError(
+        f"{option} calls {parts.hostname} by plain http, so that everybody on the way can read keys and "
+        f"prompts; use its https address, or reach it through a tunnel: ssh -N -L "
+        f"8000:localhost:{parts.port or 80} {parts.hostname}, and port 8000 of 127.0.0.1 in {option}"
+    )
+
+
+def public_address(address: str) -> str:
+    """Return an address without user, password, query and fragment, any of which may be secret.
+
+    >>> public_address("https://me:secret@example.org:8443/v1?key=secret")
+    'https://example.org:8443/v1'
+    """
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _read_text(path: Path) -> str:

@@ -68,3 +68,20 @@ def test_a_missing_token_is_named(monkeypatch):
 def test_offline_nothing_is_tried(folder):
     with pytest.raises(ConfigError, match="HF_HUB_OFFLINE"):
         push(folder)
+
+
+def test_no_token_is_sent_by_plain_http(folder, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://me:{SECRET}@hub.example.org")
+    with pytest.raises(
+        ConfigError, match=r"HF_ENDPOINT calls hub.example.org by plain http"
+    ) as raised:
+        push(folder)
+    assert SECRET not in str(raised.value)
+
+
+def test_an_address_holds_no_secret(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"https://me:{SECRET}@hub.example.org/?token={SECRET}")
+    assert hub.repo_url("me/mine", "model-a") == "https://hub.example.org/me/mine-model-a"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from xraysynth.errors import PrivacyError
-from xraysynth.privacy import Scrubber, require_no_private_data, without_real_images
+from xraysynth.privacy import Scrubber, key_variables, require_no_private_data, without_real_images
 
 PIXEL = "data:image/jpeg;base64,/9j/4AAQ/home/anna/Zz+/tmp/x=="
 
@@ -96,3 +96,16 @@ def test_what_must_not_leave_is_found(scrubber, tmp_path, monkeypatch, name, tex
     with pytest.raises(PrivacyError, match=message) as error:
         require_no_private_data(folder, scrubber, ids=ids)
     assert "hf_abc" not in str(error.value)
+
+
+def test_a_secret_in_a_variable_of_any_name_is_found(scrubber, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI", "of-a-plain-variable")
+    monkeypatch.setenv("OTHER", "sk-0123456789abcdefghijklmn")
+    (tmp_path / "a.md").write_text("of-a-plain-variable")
+    require_no_private_data(tmp_path, scrubber, ids=())
+    variables = key_variables({"generator": {"dalle": {"api_key_env": "OPENAI"}}})
+    with pytest.raises(PrivacyError, match=r"a.md contains the value of a secret"):
+        require_no_private_data(tmp_path, scrubber, ids=(), secret_variables=variables)
+    (tmp_path / "a.md").write_text("sk-0123456789abcdefghijklmn")
+    with pytest.raises(PrivacyError, match=r"a.md contains the value of a secret"):
+        require_no_private_data(tmp_path, scrubber, ids=())

@@ -13,13 +13,14 @@ from small_study import write_cohort, write_image
 from wandb_recorder import KEY, Recorder, environment, logged
 
 from xraysynth import compose, tracking
+from xraysynth.errors import ConfigError
 from xraysynth.evaluation.metrics.classification import score_run
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
 from xraysynth.tracking.charts import compute_reliability_bins
-from xraysynth.tracking.runs import arm_from_options, build_run_config
+from xraysynth.tracking.runs import arm_from_options, build_run_config, open_run
 
 STAGES = {"generate": 1, "train": 4, "evaluate": 1}
 
@@ -295,3 +296,22 @@ def test_disabled_tracking_writes_nothing(tmp_path):
         assert run is None
         assert tracking.lightning_logger(run) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wandb_gets_no_key_by_plain_http(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.example.org")
+    config = compose(["tracking=wandb", f"paths.output={tmp_path}"])
+    with (
+        pytest.raises(ConfigError, match=r"WANDB_BASE_URL calls wandb.example.org by plain http"),
+        open_run(config, Job("probe", {}, config.output)),
+    ):
+        pass
+
+
+def test_a_run_holds_no_key_of_a_variable_of_any_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI", "of-a-plain-variable")
+    words = ["generator=dalle", "generator.dalle.api_key_env=OPENAI", f"paths.output={tmp_path}"]
+    config = compose(words)
+    config.generator["dalle"]["extra_body"] = {"user": "of-a-plain-variable"}
+    job = Job("probe", {}, config.output)
+    assert "of-a-plain-variable" not in json.dumps(build_run_config(config, job))

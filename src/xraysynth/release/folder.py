@@ -28,6 +28,7 @@ class ReleaseContents:
         study: The study's report and configuration, or None.
         prompt: Example of a prompt for model cards.
         real_ids: Ids and hashes of the study's images and patients, which no file may name.
+        secret_variables: Environment variables with keys, whose values no file may hold.
         with_pictures: Whether synthetic or simulated images may stay in the report.
     """
 
@@ -37,6 +38,7 @@ class ReleaseContents:
     study: StudyRecord | None
     prompt: str
     real_ids: Collection[str]
+    secret_variables: Collection[str] = ()
     with_pictures: bool
 
     @property
@@ -80,7 +82,9 @@ def write_release(
         for part in contents.parts:
             (partial / part).mkdir(parents=True)
         _write_parts(partial, contents, scrubber)
-        require_no_private_data(partial, scrubber, ids=contents.real_ids)
+        require_no_private_data(
+            partial, scrubber, ids=contents.real_ids, secret_variables=contents.secret_variables
+        )
         digests = {part: _file_digests(partial / part) for part in contents.parts}
         write_atomically(partial / marker_name(key), json.dumps(digests, indent=1).encode())
     return digests

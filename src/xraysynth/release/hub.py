@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.privacy import public_address, require_encrypted
 
 TOKEN_VARIABLE = "HF_TOKEN"
 HUB_URL = "https://huggingface.co"
@@ -41,7 +42,7 @@ def repo_url(repo: str, part: str) -> str:
     """Returns the address at which a part can be seen; "" if `repo` is empty."""
     if not repo:
         return ""
-    endpoint = os.environ.get("HF_ENDPOINT") or HUB_URL
+    endpoint = public_address(os.environ.get("HF_ENDPOINT") or HUB_URL)
     section = "datasets/" if repo_type(part) == "dataset" else ""
     return f"{endpoint.rstrip('/')}/{section}{repo_id(repo, part)}"
 
@@ -62,7 +63,7 @@ def push(
         Part -> address on the Hub.
 
     Raises:
-        ConfigError: If the Hub is switched off by HF_HUB_OFFLINE.
+        ConfigError: If the Hub is switched off by HF_HUB_OFFLINE, or HF_ENDPOINT is plain http.
         XraysynthError: If a part could not be uploaded.
     """
     api = _hub_api(token)
@@ -94,4 +95,5 @@ def _hub_api(token: str) -> Any:
 
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("release.push=true needs the Hub, but HF_HUB_OFFLINE is set; unset it")
+    require_encrypted(os.environ.get("HF_ENDPOINT") or HUB_URL, "HF_ENDPOINT")
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)

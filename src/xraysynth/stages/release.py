@@ -23,7 +23,7 @@ from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.jobs.provenance import collect_environment
 from xraysynth.jobs.record import RunRecord, load_finished_records
 from xraysynth.manifest import Manifest
-from xraysynth.privacy import Scrubber
+from xraysynth.privacy import Scrubber, key_variables
 from xraysynth.records import LEARNING_RECORD_FILE, JsonObject, LearningRecord, to_json
 from xraysynth.release import croissant, hub
 from xraysynth.release.folder import ReleaseContents, marker_name, write_release
@@ -137,6 +137,7 @@ def work(
         study=_study_record(workspace, report_result) if report_result else None,
         prompt=config.prompts.prompt(config.classes[-1], 0, seed=config.generate.seed),
         real_ids=_real_ids(workspace.cohort),
+        secret_variables=key_variables(config.to_dict()),
         with_pictures=config.release.acknowledge_terms or not _credentialed_sources(config),
     )
     folder = _folder(config)

@@ -16,7 +16,7 @@ from xraysynth.records import JsonObject
 from xraysynth.seeds import short_digest
 from xraysynth.tracking import wandb_server
 from xraysynth.tracking.panels import SCORE_METRIC, SECTION_TEXTS, build_sections
-from xraysynth.tracking.runs import redirect_wandb_files
+from xraysynth.tracking.runs import redirect_wandb_files, require_encrypted_server
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ def save_views(config: Config, previous: SavedViews) -> SavedViews:
         The saved views, to pass as `previous` the next time.
 
     Raises:
-        ConfigError: WANDB_API_KEY is not set.
+        ConfigError: WANDB_API_KEY is not set, or WANDB_BASE_URL is plain http.
         XraysynthError: W&B refuses to save them, or does not answer.
     """
     wandb_server.require_api_key()
+    require_encrypted_server()
     redirect_wandb_files(config.output / "cache" / "wandb")
     with wandb_server.convert_wandb_errors():
         workspace, report = build_views(config, entity=wandb_server.resolve_entity(config))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,11 +11,17 @@ from typing import Any
 from xraysynth.config import Config, TrackingMode, with_current_names
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import collect_environment
-from xraysynth.privacy import REDACTED, Scrubber
+from xraysynth.privacy import (
+    REDACTED,
+    Scrubber,
+    environment_secrets,
+    key_variables,
+    require_encrypted,
+)
 from xraysynth.records import JsonObject, from_json, to_json
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
+WANDB_URL = "https://api.wandb.ai"
 
 
 @contextmanager
@@ -30,6 +35,8 @@ def open_run(config: Config, job: Job) -> Iterator[Any]:
         yield None
         return
     redirect_wandb_files(job.folder / "wandb")
+    if config.tracking.mode is TrackingMode.online:
+        require_encrypted_server()
     import wandb
 
     run = wandb.init(
@@ -64,6 +71,11 @@ def redirect_wandb_files(folder: Path) -> None:
         os.environ[f"WANDB_{name}_DIR"] = str(folder / name.lower())
     os.environ["WANDB_SILENT"] = "true"  # addresses and hints would disturb the progress bar
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # error reports hold paths of this machine
+
+
+def require_encrypted_server() -> None:
+    """Requires that W&B's key is not sent by plain http to another machine."""
+    require_encrypted(os.environ.get("WANDB_BASE_URL") or WANDB_URL, "WANDB_BASE_URL")
 
 
 def _wandb_settings() -> Any:
@@ -107,7 +119,9 @@ def build_run_config(config: Config, job: Job) -> JsonObject:
     """
     options = config.to_dict()
     scrubber = Scrubber.from_folders(config.output.absolute().parent)
-    run_config: dict[str, Any] = redact_secrets(scrubber.scrub_values(options))
+    run_config: dict[str, Any] = redact_secrets(
+        scrubber.scrub_values(options), key_variables(options)
+    )
     run_config["job"] = job.key
     run_config["environment"] = to_json(collect_environment())
     sources = (*config.sources(), *config.test_sources())
@@ -197,15 +211,17 @@ def build_tags(stage: str, options: JsonObject) -> list[str]:
     return list(dict.fromkeys(name[:64] for name in names))  # the most that W&B takes
 
 
-def redact_secrets(value: Any) -> Any:
+def redact_secrets(value: Any, secret_variables: Iterable[str] = ()) -> Any:
     """Returns a configuration without the values of this environment's secrets.
 
-    A secret is a variable of at least 8 characters whose name holds a word such as KEY or TOKEN.
+    Args:
+        value: The configuration.
+        secret_variables: Names of variables that hold secrets, besides those that
+            `privacy.environment_secrets` recognises.
     """
     text = json.dumps(value)
-    for name, secret in os.environ.items():
-        if _SECRET_NAME.search(name.upper()) and len(secret) >= 8:
-            text = text.replace(json.dumps(secret)[1:-1], REDACTED)
+    for secret in environment_secrets(secret_variables):
+        text = text.replace(json.dumps(secret)[1:-1], REDACTED)
     return json.loads(text)
 
 

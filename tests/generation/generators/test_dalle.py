@@ -336,7 +336,7 @@ def test_a_paid_service_needs_a_budget_and_the_error_shows_the_estimate():
 def test_a_free_server_of_ones_own_needs_none():
     results, *_ = run([GOOD], budget_usd=None, price_usd_per_image=0.0, model="local")
     assert results[0].outcome == "image"
-    generator = Dalle(base_url="http://10.0.0.1/v1", price_usd_per_image=0.0, model="local")
+    generator = Dalle(base_url="https://10.0.0.1/v1", price_usd_per_image=0.0, model="local")
     with pytest.raises(ConfigError, match="budget_usd"):
         list(generator.generate(wanted()))
 
@@ -436,6 +436,12 @@ def test_what_a_model_does_not_take_is_refused_before_any_call(options, message)
         ({"api_key_env": KEY}, "never a key itself"),
         ({"base_url": "https://me:secret@example.org/v1"}, "without user and password"),
         ({"base_url": "file:///x"}, "http"),
+        ({"base_url": "https://example.org/v1?key=secret"}, r"end before its '\?'"),
+        ({"base_url": "http://127.0.0.1:8000/v1#secret"}, "end before its"),
+        (
+            {"azure_endpoint": "https://example.org?key=secret", "azure_deployment": "a"},
+            "end before its",
+        ),
         ({"azure_endpoint": "https://a.example.org"}, "azure_deployment must be given"),
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"budget_usd": -1.0}, "budget_usd must be at least 0; got -1.0"),
@@ -459,6 +465,31 @@ def test_a_wrong_option_is_refused(options, message):
         Dalle(**options)
     assert KEY not in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "address"),
+    [
+        ("base_url", "http://10.0.0.1:9000/v1"),
+        ("base_url", "http://localhost.example.org/v1"),
+        ("base_url", "http://127.0.0.1.example.org/v1"),
+        ("azure_endpoint", "http://example.org"),
+    ],
+)
+def test_a_key_is_not_sent_by_plain_http(option, address, monkeypatch):
+    azure = {"azure_deployment": "a"} if option == "azure_endpoint" else {}
+    generator = Dalle(**{option: address}, **azure, budget_usd=1.0, price_usd_per_image=0.0)
+    assert generator.card.title  # pools of earlier versions can be reported
+    for call in (generator.check, lambda: generator.endpoint.build_client(asynchronous=True)):
+        with pytest.raises(ConfigError, match=rf"{option} calls .* by plain http.*ssh -N -L"):
+            call()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "[::1]"])
+def test_plain_http_on_this_machine_is_fine(host):
+    generator = Dalle(base_url=f"http://{host}:8000/v1", model="local", price_usd_per_image=0.0)
+    generator.check()
+    assert generator.endpoint.is_local
 
 
 def test_azure_is_asked_at_its_own_address():

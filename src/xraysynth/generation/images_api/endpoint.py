@@ -9,20 +9,25 @@ from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
 from xraysynth.options import Rule
+from xraysynth.privacy import is_loopback, require_encrypted
 
 OPENAI_URL = "https://api.openai.com/v1"
 MIN_KEY_CHARACTERS = 8
 """Shorter texts are no keys but placeholders such as EMPTY, which servers without a key are sent."""
 
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
-
 
 def _is_http_url(text: str) -> bool:
     address = urlsplit(text)
-    return not text or (address.scheme in ("http", "https") and address.username is None)
+    has_secret_parts = "@" in address.netloc or address.query or address.fragment
+    return not text or (address.scheme in ("http", "https") and not has_secret_parts)
 
 
-URL_RULE = Rule("be an http(s) address without user and password", _is_http_url, choices=None)
+URL_RULE = Rule(
+    "be an http(s) address without user and password, and end before its '?' or '#'; a key belongs into "
+    "the environment variable that api_key_env names",
+    _is_http_url,
+    choices=None,
+)
 VARIABLE_RULE = Rule(
     "be the name of an environment variable, never a key itself",
     re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}").fullmatch,
@@ -61,7 +66,7 @@ class Endpoint:
     @property
     def is_local(self) -> bool:
         """Whether the server runs on this machine."""
-        return urlsplit(self.url).hostname in LOOPBACK_HOSTS
+        return is_loopback(self.url)
 
     @property
     def label(self) -> str:
@@ -75,8 +80,10 @@ class Endpoint:
         """Returns the key; a server on this machine may do without one.
 
         Raises:
-            ConfigError: If the variable holds no key, or a text that cannot be one.
+            ConfigError: If the variable holds no key, or a text that cannot be one, or if the key would
+                be sent by plain http to another machine.
         """
+        require_encrypted(self.url, "azure_endpoint" if self.azure_endpoint else "base_url")
         key = self._key
         if not key and self.is_local:
             return "none"
