@@ -43,13 +43,17 @@ def picture(seed: int, size_px: int = 32, mode: str = "RGB", fmt: str = "PNG") -
 
 @dataclass
 class Answer:
-    """What is sent; `drop` closes the connection instead: at once, or after half of the body."""
+    """What is sent; `drop` closes the connection instead: at once, or after half of the body.
+
+    With `drip_seconds` the body comes byte by byte, with this time between them.
+    """
 
     status: int = 200
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     drop: str = ""
+    drip_seconds: float = 0.0
 
 
 def image_answer(data: bytes, **options) -> Answer:
@@ -132,6 +136,12 @@ class ImagesServer:
         lines += ["content-type: application/json", f"x-request-id: req-{len(self.seen)}"]
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
         whole = "\r\n".join([*lines, "", ""]).encode() + answer.body
+        if answer.drip_seconds:
+            for byte in whole:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(answer.drip_seconds)
+            return True
         writer.write(whole[: len(whole) // 2] if answer.drop == "halfway" else whole)
         await writer.drain()
         self.answered += 1

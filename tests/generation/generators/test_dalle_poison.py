@@ -1,13 +1,18 @@
 """Answers that nobody foresaw: each is one outcome, is stored without the key, and ends no run."""
 
+import gzip
 import json
+import tracemalloc
+import zlib
 from dataclasses import replace
 
 import pytest
 from images_server import USAGE, Answer, ImagesServer, error_answer, image_answer, picture
 
 from xraysynth.generation import pool
+from xraysynth.generation.generators import dalle as dalle_module
 from xraysynth.generation.generators.dalle import Dalle
+from xraysynth.generation.images_api import answer_limits
 from xraysynth.generation.images_api.outcomes import ApiError, classify_status
 from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import Exchange
@@ -165,6 +170,56 @@ def test_an_error_of_any_form_keeps_what_its_status_says(status, error):
     assert "cannot be understood" in failure.reason
 
 
+# Size and time
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_small_answer_that_becomes_a_large_one_is_not_read(status, tmp_path):
+    bomb = gzip.compress(b" " * 10**9, 1)
+    answer = Answer(status=status, body=bomb, headers={"content-encoding": "gzip"})
+    tracemalloc.start()
+    with ImagesServer(lambda *_: answer) as server:
+        _, (entry,) = fill(server, tmp_path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert entry.outcome == "possibly_billed"
+    assert "UnacceptableAnswerError" in entry.facts["reason"]
+    assert peak_bytes < 5 * answer_limits.MAX_ANSWER_BYTES
+
+
+def test_a_long_answer_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(answer_limits, "MAX_ANSWER_BYTES", 1000)
+    with ImagesServer(lambda *_: Answer(body=b" " * 1001)) as server:
+        _, (entry,) = fill(server, tmp_path)
+    assert "UnacceptableAnswerError" in entry.facts["reason"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP", "identity", ""])
+def test_answers_are_decompressed_as_asked_for(encoding, tmp_path):
+    content = image_answer(picture(1)).body
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)
+    answer = Answer(body=compress(content), headers={"content-encoding": encoding})
+    with ImagesServer(lambda *_: answer) as server:
+        _, (entry,) = fill(server, tmp_path)
+        assert server.images[0]["headers"]["accept-encoding"] == "gzip, deflate"
+    assert entry.outcome == "image"
+
+
+def test_an_encoding_that_was_not_asked_for_is_possibly_billed(tmp_path):
+    answer = Answer(body=b"x", headers={"content-encoding": "br"})
+    with ImagesServer(lambda *_: answer) as server:
+        _, (entry,) = fill(server, tmp_path)
+    assert entry.outcome == "possibly_billed"
+
+
+def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_of_a_call(tmp_path, monkeypatch):
+    monkeypatch.setattr(dalle_module, "CONNECT_SECONDS", 0.0)
+    with ImagesServer(lambda *_: image_answer(picture(1), drip_seconds=0.2)) as server:
+        _, (entry,) = fill(server, tmp_path, timeout_seconds=1.0)
+    assert entry.outcome == "possibly_billed"
+    assert "Timeout" in entry.facts["reason"]
+
+
 # The key
 
 
@@ -186,8 +241,6 @@ def bodies_with_the_key():
 
 
 def png_text(text):
-    import zlib
-
     chunk = b"tEXt" + b"key\0" + text.encode()
     return (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
 

@@ -11,7 +11,12 @@ from xraysynth.generation.generators._api_errors import budget_error, stop_error
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.images_api import background, batch, client
 from xraysynth.generation.images_api.catalogue import SIZE_RULE, Model, find_model, load_catalogue
-from xraysynth.generation.images_api.endpoint import URL_RULE, VARIABLE_RULE, Endpoint
+from xraysynth.generation.images_api.endpoint import (
+    CONNECT_SECONDS,
+    URL_RULE,
+    VARIABLE_RULE,
+    Endpoint,
+)
 from xraysynth.generation.images_api.estimate import (
     PROMPT_TOO_LONG,
     Estimate,
@@ -350,4 +355,5 @@ class Dalle:
             secret=endpoint.secret,
             attempts=self.attempts,
             give_up_after=self.give_up_after,
+            deadline_seconds=self.timeout_seconds + CONNECT_SECONDS,
         )

@@ -15,6 +15,7 @@ cost, and `endpoint` names the server and its key.
 """
 
 __all__ = [
+    "answer_limits",
     "background",
     "batch",
     "batch_notes",

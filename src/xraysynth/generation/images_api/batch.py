@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from xraysynth.generation.images_api import batch_notes
+from xraysynth.generation.images_api.answer_limits import MAX_ANSWER_BYTES
 from xraysynth.generation.images_api.batch_notes import SubmittedBatch
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import (
@@ -279,7 +280,7 @@ class BatchRunner:
             with retrying.files.with_streaming_response.content(file_id) as response:
                 file.writelines(response.iter_bytes())
             file.seek(0)
-            for text in file:
+            for text in iter(lambda: file.readline(MAX_ANSWER_BYTES), b""):
                 line = _parse_line(text)
                 image_id = line.get("custom_id")
                 if image_id in unanswered_ids:

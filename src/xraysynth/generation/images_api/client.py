@@ -283,7 +283,8 @@ class ApiRun:
 
         body = self.settings.build_body(request)
         try:
-            response = await client.post(IMAGES_PATH, cast_to=httpx2.Response, body=body)
+            async with asyncio.timeout(self.settings.deadline_seconds):
+                response = await client.post(IMAGES_PATH, cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
             headers = {name.lower(): value for name, value in error.response.headers.items()}
             failure = classify_status(error.status_code, headers, {"error": error.body})

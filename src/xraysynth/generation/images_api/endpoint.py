@@ -8,10 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
+from xraysynth.generation.images_api.answer_limits import ACCEPTED_ENCODINGS, limit_answer
 from xraysynth.options import Rule
 from xraysynth.privacy import is_loopback, require_encrypted
 
 OPENAI_URL = "https://api.openai.com/v1"
+CONNECT_SECONDS = 20.0
+"""Longest time in which a connection must be made."""
+
 MIN_KEY_CHARACTERS = 8
 """Shorter texts are no keys but placeholders such as EMPTY, which servers without a key are sent."""
 
@@ -126,13 +130,16 @@ class Endpoint:
         import openai
 
         http_client = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
-        timeout = httpx2.Timeout(self.timeout_seconds, connect=20.0, pool=None)
+        timeout = httpx2.Timeout(self.timeout_seconds, connect=CONNECT_SECONDS, pool=None)
+        event_hooks = {"response": [limit_answer]} if asynchronous else {}
         options: dict[str, Any] = {
             "api_key": self.require_key(),
             "max_retries": 0,
             "timeout": timeout,
             "http_client": http_client(
                 timeout=timeout,
+                headers={"accept-encoding": ACCEPTED_ENCODINGS},
+                event_hooks=event_hooks,
                 verify=_load_ssl_context(),
                 follow_redirects=False,
                 trust_env=not self.is_local,

@@ -38,6 +38,7 @@ class CallSettings:
         secret: The key, which must be stored nowhere, or None.
         attempts: Most calls for one request, not counting rate limits.
         give_up_after: Failures in a row after which the run stops.
+        deadline_seconds: Longest time of a whole call, also where its answer comes drop by drop.
     """
 
     make_client: Callable[[], Any]
@@ -47,6 +48,7 @@ class CallSettings:
     secret: str | None = field(repr=False)
     attempts: int
     give_up_after: int
+    deadline_seconds: float | None = None
 
 
 def fill_placeholders(parameters: JsonObject, request: Request) -> JsonObject:
