@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted(ROOT.glob("experiments/*/README.md")),
 ]
 
@@ -73,3 +74,12 @@ def test_the_lock_names_no_registry():
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text
     assert all("==" in line for line in text.splitlines() if line and line[0].isalnum())
+
+
+def test_the_readme_leads_to_how_a_vulnerability_is_reported():
+    assert "[SECURITY.md](SECURITY.md)" in (ROOT / "README.md").read_text()
+    text = (ROOT / "SECURITY.md").read_text()
+    for heading in ("What is trusted", "What is not trusted", "Secrets", "How to report"):
+        assert f"\n## {heading}\n" in text
+    for promise in ("tables and manifests", "answers of an images API", "in a CSV", "in a page"):
+        assert promise in text
