@@ -42,9 +42,9 @@ class Dalle:
     `model` is looked up in the dated catalogue models.yaml, which says what parameters it takes and what
     it costs; a model that is not listed takes prompt, size and `extra_body`, and needs
     `price_usd_per_image`. `size`, `quality`, `moderation` and `output_format` are sent if the model
-    takes them. `base_url` or `azure_endpoint` name a server other than OpenAI's. In `extra_body` the
-    texts "{seed}", "{seed32}" and "{negative_prompt}" stand for those of each request, and null leaves a
-    parameter out.
+    takes them. `base_url` or `azure_endpoint` name a server other than OpenAI's, by https unless it runs
+    on this machine. In `extra_body` the texts "{seed}", "{seed32}" and "{negative_prompt}" stand for
+    those of each request, and null leaves a parameter out.
 
     The key is read from the environment variable `api_key_env`. `budget_usd` limits what one pool may
     cost, over all runs that fill it: another model, size or set of prompts is another pool. For all
