@@ -360,7 +360,7 @@ def test_batches_in_flight_at_a_kill_count_when_other_images_are_requested(serve
     assert server.seen == []
 
 
-def test_a_batch_counts_when_its_images_are_requested_in_calls(server, tmp_path):
+def test_a_batch_counts_when_its_images_are_requested_in_calls(server, tmp_path, capsys):
     note = {"mark": "m", "ids": [request.image_id for request in requests(3)], "id": "batch-x"}
     (tmp_path / "api").mkdir()
     (tmp_path / "api" / "m.batch").write_text(json.dumps(note))  # as earlier versions wrote it
@@ -369,6 +369,7 @@ def test_a_batch_counts_when_its_images_are_requested_in_calls(server, tmp_path)
     with pytest.raises(BudgetError, match="2 requests"):
         results.extend(generator.generate(requests(3)))
     assert len(results) == len(server.images) == 1
+    assert "warning: 3 of the images are in a batch" in capsys.readouterr().err
 
 
 def test_a_call_whose_result_was_committed_before_the_kill_is_not_counted_twice(server, tmp_path):

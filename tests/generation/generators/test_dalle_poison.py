@@ -148,6 +148,23 @@ def test_a_damaged_mark_is_named(tmp_path, damage):
         assert entry.facts["cost_possible_usd"] == 0.25
 
 
+@pytest.mark.parametrize("damage", ["", "[]", '{"mark": 1}', "\x00" * 9])
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_damaged_note_of_a_batch_is_named(tmp_path, damage, batch):
+    with ImagesServer() as server:
+        generator = Dalle(base_url=server.address)
+        store = pool.pool_store(generator, PromptBank(), seed=0, parent=tmp_path)
+        note = store.folder / "api" / "m.batch"
+        note.parent.mkdir(parents=True)
+        note.write_text(damage)
+        with pytest.raises(ApiError, match=f"{note} is damaged(?s:.*)delete it"):
+            fill(server, tmp_path, batch=batch)
+        assert server.seen == []
+        note.unlink()
+        _, (entry,) = fill(server, tmp_path)
+        assert entry.outcome == "image"
+
+
 @pytest.mark.parametrize("status", [400, 429, 500])
 @pytest.mark.parametrize(
     "error",

@@ -1,5 +1,6 @@
 """Calls and batches whose results a pool does not have, and which may have been billed nevertheless."""
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def unsettled_usd_before(
         batch: Whether the next run uses batches.
     """
     requested_ids = {request.image_id for request in requests}
+    if not batch:
+        _warn_of_open_batches(folder, requested_ids)
     calls_usd = ResponseCache(str(folder)).unsettled_usd(except_ids=() if batch else requested_ids)
     batches_usd = batch_notes.open_batches_usd(
         folder,
@@ -44,6 +47,21 @@ def unsettled_usd_before(
         default_max_usd=max((pricing.max_usd(request.prompt) for request in requests), default=0.0),
     )
     return calls_usd + batches_usd
+
+
+def _warn_of_open_batches(folder: Path, requested_ids: Collection[str]) -> None:
+    """Warns that images in a batch will be paid for twice, as a run of calls collects no batch."""
+    batched_ids: set[str] = set()
+    for batch in batch_notes.load_batches(folder):
+        batched_ids.update(batch.ids)
+    count = len(batched_ids.intersection(requested_ids))
+    if count:
+        print(
+            f"warning: {count} of the images are in a batch that was submitted, and are now requested and "
+            "paid for once more; stop this and run it with the generator's option batch=true to use it",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def forget_committed_images(folder: Path, image_ids: Collection[str]) -> None:
