@@ -143,6 +143,19 @@ def test_an_image_of_an_odd_shape_is_refused_before_it_is_decoded(size, rule, mo
         images.decode_image(png(*size), "a.png")
 
 
+@pytest.mark.parametrize("file_format", ["WEBP", "JPEG2000"])
+def test_formats_whose_decoders_need_much_memory_have_a_lower_limit(file_format, monkeypatch):
+    monkeypatch.setattr(images, "MAX_MEGAPIXELS_OF_GREEDY_DECODERS", 1)
+    for height, is_allowed in ((1000, True), (1001, False)):
+        buffer = io.BytesIO()
+        Image.new("L", (1000, height), 100).save(buffer, format=file_format)
+        if is_allowed:
+            assert images.decode_image(buffer.getvalue(), "a").shape == (1000, 1000)
+        else:
+            with pytest.raises(ImageError, match="more than the 1 allowed"):
+                images.decode_image(buffer.getvalue(), "a")
+
+
 def test_a_long_image_within_the_limit_is_read():
     assert images.decode_image(png(100, 10), "a.png").shape == (10, 100)
 

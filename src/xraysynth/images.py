@@ -22,6 +22,9 @@ MAX_FILE_MB = 256
 MAX_MEGAPIXELS = 64
 """Larger images are rejected before they are decoded; no chest radiograph comes close."""
 
+MAX_MEGAPIXELS_OF_GREEDY_DECODERS = 32
+"""The limit for WebP, JPEG 2000 and DICOM, whose decoders need 20 bytes or more for each pixel."""
+
 MAX_SIDE_PX = 16_384
 """Images with a longer side are rejected before they are decoded, as they are padded to a square."""
 
@@ -33,6 +36,7 @@ MAX_JPEG_SCANS = 100
 
 _JPEG_SIGNATURE, _JPEG_START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 _PREFIX_BYTES = 16
+_GREEDY_FORMATS = ("WEBP", "JPEG2000")
 _COPY_AGAIN = "copy or download it again, or remove it"
 
 _REMEDY_BY_MODE = {
@@ -72,7 +76,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except UnidentifiedImageError:
         _require_not_another_format(data, name)
         raise
-    require_plausible_size(image.width, image.height, name)
+    require_plausible_size(*image.size, name, is_greedy=image.format in _GREEDY_FORMATS)
     _require_few_scans(data, name)
     return image
 
@@ -111,21 +115,28 @@ def _require_not_another_format(data: bytes, name: str) -> None:
                 )
 
 
-def require_plausible_size(width: int, height: int, name: str) -> None:
-    """Refuse an image that would need much memory, before it is decoded and padded to a square.
+def require_plausible_size(width: int, height: int, name: str, *, is_greedy: bool = False) -> None:
+    """Refuse an image that would need a gigabyte, before it is decoded and padded to a square.
+
+    Args:
+        width: Width in pixels.
+        height: Height in pixels.
+        name: Name of the file, for the messages.
+        is_greedy: Whether `MAX_MEGAPIXELS_OF_GREEDY_DECODERS` holds in place of `MAX_MEGAPIXELS`.
 
     Raises:
-        ImageError: The image has no pixels or exceeds `MAX_MEGAPIXELS`, `MAX_SIDE_PX` or
+        ImageError: The image has no pixels or exceeds the megapixels, `MAX_SIDE_PX` or
             `MAX_ASPECT_RATIO`.
     """
+    max_megapixels = MAX_MEGAPIXELS_OF_GREEDY_DECODERS if is_greedy else MAX_MEGAPIXELS
     megapixels = width * height / 1e6
     shorter, longer = sorted((width, height))
     problem = ""
     if shorter < 1:
         problem = f"has {width} x {height} pixels; {_COPY_AGAIN}"
-    elif megapixels > MAX_MEGAPIXELS:
+    elif megapixels > max_megapixels:
         problem = (
-            f"has {megapixels:.0f} megapixels, more than the {MAX_MEGAPIXELS} allowed; downscale it"
+            f"has {megapixels:.0f} megapixels, more than the {max_megapixels} allowed; downscale it"
         )
     elif longer > MAX_SIDE_PX:
         problem = f"has {width} x {height} pixels, but a side may have {MAX_SIDE_PX}; crop or downscale it"

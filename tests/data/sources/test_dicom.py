@@ -175,6 +175,7 @@ def test_a_deflated_file_is_read_unless_it_inflates_to_too_much(tmp_path, monkey
         ({"Rows": 1, "Columns": 4096}, "4096 x 1 pixels.*10 times"),
         ({"Rows": 0}, "64 x 0 pixels"),
         ({"Rows": [64, 64]}, "not a readable image"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "same value after windowing, or none"),
         ({"NumberOfFrames": "1\\\\2"}, "not a readable image"),
     ],
 )

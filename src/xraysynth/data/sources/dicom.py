@@ -250,7 +250,7 @@ def _require_single_grey_frame(dataset: "Dataset", photometric: str, name: str) 
         problem = f"the file has {frames} frames, but a radiograph has one; extract one frame"
     if problem:
         raise ImageError(f"{name}: {problem}")
-    require_plausible_size(int(dataset.Columns), int(dataset.Rows), name)
+    require_plausible_size(int(dataset.Columns), int(dataset.Rows), name, is_greedy=True)
 
 
 def _apply_window(dataset: "Dataset", name: str) -> np.ndarray:
@@ -275,10 +275,16 @@ def _apply_window(dataset: "Dataset", name: str) -> np.ndarray:
     # Without a VOI LUT, markers and dead pixels would set the scale: half a percent is clipped.
     tail_percent = 0.0 if has_voi else 0.5
     low, high = np.percentile(values, [tail_percent, 100 - tail_percent])
-    if high <= low:
-        raise ImageError(f"{name}: every pixel has the same value after windowing; remove the file")
-    scaled = np.asarray((values.clip(low, high) - low) / (high - low))
-    return np.asarray(np.rint(scaled * 255), np.uint8)
+    if not 0 < high - low < np.inf:  # nor is NaN a range, which a damaged rescale slope gives
+        raise ImageError(
+            f"{name}: every pixel has the same value after windowing, or none; remove the file"
+        )
+    # In place, as each copy of a large image takes a quarter of a gigabyte.
+    np.clip(values, low, high, out=values)
+    values -= low
+    values /= high - low
+    values *= 255
+    return np.asarray(np.rint(values, out=values), np.uint8)
 
 
 def _require_decoder(dataset: "Dataset", name: str) -> None:

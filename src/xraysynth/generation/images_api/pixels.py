@@ -108,7 +108,8 @@ def _to_luma(image: Any) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return (np.asarray(image) >> 8).astype(np.uint8)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        if image.mode != "RGBA":  # a conversion to the same mode would copy it
+            image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image)
     return np.asarray(image.convert("L"))
