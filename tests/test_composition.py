@@ -193,6 +193,12 @@ def test_what_may_be_a_secret_is_not_repeated():
 
 
 KEY = "sk-0123456789abcdefghijklmn"
+KEYS = [
+    KEY,
+    "sk-proj-aB_c-0123456789abcdefghij_K-x",
+    "hf_0123456789abcdefghijkl",
+    "of-a-plain-variable",
+]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,15 @@ def test_other_interpolations_work_before_and_after_a_refusal(monkeypatch):
         ("tracking.tags=[a,%s]", "tracking.tags"),
     ],
 )
-@pytest.mark.parametrize("key", [KEY, "hf_0123456789abcdefghijkl", "of-a-plain-variable"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEY,
+        "sk-proj-aB_c-0123456789abcdefghij_K-x",
+        "hf_0123456789abcdefghijkl",
+        "of-a-plain-variable",
+    ],
+)
 def test_no_option_holds_a_key(word, name, key, monkeypatch):
     monkeypatch.setenv("PLAIN", "of-a-plain-variable")
     with pytest.raises(
@@ -242,6 +256,13 @@ def test_no_option_holds_a_key(word, name, key, monkeypatch):
     ) as raised:
         compose(["generator=dalle", "generator.dalle.api_key_env=PLAIN", f"++{word % key}"])
     assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["/x/sk-cohort-2024-normal-vs-pneumonia", "hf_hub_of_our_department"]
+)
+def test_a_name_that_only_begins_as_a_key_is_none(text):
+    assert compose([f"paths.data={text}"]).paths.data == text
 
 
 @pytest.mark.parametrize("multirun", [[], ["-m"]])

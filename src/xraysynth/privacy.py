@@ -38,8 +38,8 @@ _ABSOLUTE_PATH = re.compile(
 )
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 _KEY_FORM = re.compile(
-    r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-    r"|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,})"
+    r"\b(sk-[A-Za-z0-9_-]*(?=[A-Za-z0-9]*\d)[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{20,}"
+    r"|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,})"
 )
 """Form of the keys of well-known services."""
 
