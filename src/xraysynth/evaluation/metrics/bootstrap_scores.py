@@ -1,4 +1,4 @@
-"""The scores of an arm under a bootstrap over patients and training seeds, and their intervals."""
+"""The scores of an arm with intervals from a bootstrap over patients and training seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,14 +30,14 @@ from xraysynth.evaluation.metrics.statistics import (
 from xraysynth.seeds import derive_seed
 
 PERCENTILE_SCORES = ("ece", "brier")
-"""Scores whose intervals are percentiles: they are errors, whose scale does not end at 1."""
+"""Scores with percentile intervals: these are errors, not proportions."""
 
 
 class MeanOverRuns(NamedTuple):
-    """A score averaged over the runs of an arm, under every draw; the first entry is the point value.
+    """The average of a score over the runs of an arm: the point value, then one value per draw.
 
-    `means` `(1 + R,)` are the averages; `deviations` `(1 + R,)` are random deviations of the average
-    that are due to the choice of training seeds.
+    `means` `(1 + R,)` are the averages. `deviations` `(1 + R,)` are random deviations from them, as
+    another choice of training seeds would cause.
     """
 
     means: np.ndarray
@@ -46,7 +46,7 @@ class MeanOverRuns(NamedTuple):
 
 @dataclass(frozen=True)
 class BootstrapScores:
-    """All scores of one arm under every draw of patients, for S runs that differ in training seed.
+    """All scores of one arm for every draw of patients and each of S runs with different seeds.
 
     Attributes:
         by_run: Scores `(S, 1 + R)` by name: for each run the point value, then one value per draw.
@@ -74,8 +74,8 @@ class BootstrapScores:
     ) -> "BootstrapScores":
         """Score the runs of an arm on the same test images.
 
-        Draws depend on the seed, the patients and the number of runs alone, so that arms are
-        comparable.
+        Draws depend on the seed, the patients and the number of runs alone, so that all arms are
+        scored on the same draws.
 
         Args:
             runs: Probabilities `(N, C)` of each run.
@@ -84,11 +84,11 @@ class BootstrapScores:
             classes: Names of the C classes.
             replicates: Number of draws, R.
             seed: Seed of all draws.
-            mix: Proportions `(C,)` to which the classes are weighted. Accuracy, precision and the
-                scores made of precision depend on how common each class is.
+            mix: Proportions `(C,)` of the classes after weighting; None for no weighting. Accuracy,
+                precision and the scores made of precision depend on how common each class is.
 
         Raises:
-            XraysynthError: If there is no run, or if the arguments do not belong together.
+            XraysynthError: If there is no run, or if the arguments do not match.
         """
         if not len(runs):
             raise XraysynthError("an arm without runs has no scores; train at least one run of it")
@@ -147,7 +147,7 @@ class BootstrapScores:
 
     @cached_property
     def scarce_classes(self) -> list[str]:
-        """Classes that occur, but with too few patients for a bootstrap to show how these differ."""
+        """Classes that have patients, but too few for a bootstrap to show how these differ."""
         return [
             label
             for label in self._present_classes
@@ -161,10 +161,10 @@ class BootstrapScores:
     def sd_beyond_bootstrap(self, name: str) -> float:
         """Return the standard deviation of a score that its replicates do not show.
 
-        Two kinds of class hide variance: one of few patients, and one whose score is exactly 0 or 1,
-        such as that of a classifier that never predicts the class, because no draw of patients
-        changes it. The variance of such a class is taken as that of `proportion_interval`, where this
-        is larger than the bootstrap's; a mean over C classes has 1 / C² of it.
+        The bootstrap misses variance of a class in two cases: if the class has few patients, or if
+        its score is exactly 0 or 1, so that no draw of patients changes it (for example if the
+        classifier never predicts the class). The variance of such a class is then taken from
+        `proportion_interval`, if this is larger; it enters a mean over C classes with factor 1 / C².
         """
         metric, _, label = name.partition("/")
         if metric in (*PERCENTILE_SCORES, "accuracy"):
@@ -180,7 +180,7 @@ class BootstrapScores:
         return float(np.sqrt(np.sum(variances)) / len(self._present_classes))
 
     def _variance_beyond_bootstrap(self, name: str) -> float:
-        """Return the variance of the score <score>/<class> that its replicates do not show."""
+        """Return the variance of a score of one class that its replicates do not show."""
         label = _class_of(name)
         means = self.means_and_deviations[name].means
         value, draws = means[0], means[1:]
@@ -192,7 +192,7 @@ class BootstrapScores:
         return max(0.0, variance - bootstrap_variance)
 
     def _deviations_beyond_bootstrap(self, sd: float) -> np.ndarray | float:
-        """Draw normal deviations `(R,)` of this `sd`, the same for every score and arm."""
+        """Draw normal deviations `(R,)` with this `sd`, from the same draws for all scores and arms."""
         if not sd:
             return 0.0
         rng = np.random.default_rng(derive_seed(self.seed, "few patients"))
@@ -200,12 +200,12 @@ class BootstrapScores:
         return deviations
 
     def intervals(self) -> dict[str, Interval]:
-        """Return every score with its interval about the expectation over training seeds and patients.
+        """Return every score with its interval over training seeds and patients.
 
-        With a single run the interval is over patients alone. It is a `score_interval`, except for
-        the calibration error and Brier's score, which have plain percentiles. A class of fewer than
-        `MIN_BOOTSTRAP_PATIENTS` patients gets a `proportion_interval` over its patients, which means
-        over classes take into account.
+        With a single run the interval is over patients alone. It is a `score_interval`; only the
+        calibration error and Brier's score have plain percentiles. A class of fewer than
+        `MIN_BOOTSTRAP_PATIENTS` patients gets a `proportion_interval` over its patients, and means
+        over classes include the variance of such a class.
         """
         return {name: self._interval(name) for name in self.by_run}
 
@@ -232,9 +232,9 @@ class BootstrapScores:
     def difference_to(self, reference: "BootstrapScores") -> dict[str, Interval]:
         """Return every score of this arm minus that of `reference`, with paired intervals.
 
-        Both arms are scored on the same drawn patients. Run k of both must be of one seed: an effect
-        of the seed on both arms is no difference. With one run each the interval is over patients
-        alone.
+        Both arms are scored on the same draws of patients. Run k of both arms must have the same seed,
+        so that an effect of the seed on both arms cancels. With one run each, the interval is over
+        patients alone.
 
         Raises:
             XraysynthError: If the numbers of runs differ.
@@ -264,15 +264,15 @@ class BootstrapScores:
     def _difference_sd_beyond_bootstrap(self, reference: "BootstrapScores", name: str) -> float:
         """Return the standard deviation of a difference that its replicates do not show.
 
-        The hidden variances of both arms are added as if they were independent, which is the least
-        favourable case.
+        The hidden variances of both arms are added as if they were independent, the most cautious
+        assumption.
         """
         return float(np.hypot(self.sd_beyond_bootstrap(name), reference.sd_beyond_bootstrap(name)))
 
     def p_value(self, reference: "BootstrapScores", name: str) -> float | None:
         """Return the two-sided p-value of `difference_to` for one score.
 
-        None for arms of one run each, which do not show how runs differ.
+        It is None for arms of one run each, because these do not show how runs differ.
 
         Raises:
             XraysynthError: If the numbers of runs differ.
@@ -309,7 +309,7 @@ def _class_of(score_name: str) -> str:
 
 
 def _t_mixture_weights(rng: np.random.Generator, replicates: int, runs: int) -> np.ndarray:
-    """Draw weights `(R, S)` that sum to 0, and turn S values x into t_(S-1) sd(x) / sqrt(S)."""
+    """Draw weights w `(R, S)` that sum to 0; w x is distributed as t_(S-1) sd(x) / sqrt(S)."""
     if runs == 1:
         return np.zeros((replicates, 1))
     normal = rng.normal(size=(replicates, runs))

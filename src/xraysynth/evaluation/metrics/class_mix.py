@@ -151,7 +151,7 @@ def macro_proportion(
 ) -> Interval:
     """Compute the mean over classes of the proportion of true `outcomes`, in [0, 1].
 
-    The interval draws images within classes, on the logit scale. A class whose outcomes are all alike,
+    The interval draws images within classes, on the logit scale. A class whose outcomes are all equal,
     or which has fewer than `MIN_BOOTSTRAP_PATIENTS` images, does not show how far its proportion
     varies: the part of the variance of `proportion_interval` that the draws lack is added.
 

@@ -58,7 +58,7 @@ class LabelledFeatures:
 
         Args:
             features: Features of the images.
-            labels: Class name of each image; None where classes are not told apart.
+            labels: Class name of each image; None where classes are not distinguished.
             patients: Patient id of each image; None where there are no patients.
             classes: The only labels that are allowed; None allows any.
             image_kind: Name of the images in an error, such as "held-out".

@@ -1,29 +1,29 @@
 """A set of synthetic images measured against real ones, each value with a real-vs-real baseline.
 
 A difference between the two sides must come from the images, not from how many there are, how
-independent they are, or which classes they show. Sets are therefore compared in splits, some twenty
-of them. For each split, one image of each real patient is picked at random, and the patients of each
-class are dealt at random to a reference half and a baseline half. The baseline half and as many
+independent they are, or which classes they show. Sets are therefore compared in about twenty random
+splits. For each split, one image of each real patient is picked at random, and the patients of each
+class are divided at random into a reference half and a baseline half. The baseline half and as many
 synthetic images, drawn without replacement, are measured against the same reference half. All three
-sets have n images in the class mix of the real patients, so that a pool with equally many images of
-each class is compared in the natural mix. No patient is in both halves, or twice in one half. A class
-that one side lacks is left out on both sides. So is a class of which there are so few images that n
-would be less than half of what the other classes allow.
+sets have n images in the class mix of the real patients, even if the pool has equally many images of
+each class. No patient is in both halves, or twice in one half. A class that one side lacks is left out
+on both sides. A class that has very few images is left out, too: if with it n would be less than half
+of what the other classes allow.
 
-At most half of the synthetic images of each class are drawn, too: the spread over random halves of a
-set is the spread over sets of its size, whereas a set that is drawn whole every time would show no
-spread at all. Values are means over the splits, and intervals are the central 95 % of the splits. They
+At most half of the synthetic images of each class are drawn for a split. If all were drawn every time,
+the splits would not differ in them; the spread over random halves of a set shows how much sets of this
+size vary. Values are means over the splits, and intervals are the central 95 % of the splits. They
 are not bootstrap intervals: drawing with replacement repeats images, which raises a Frechet distance
 and shrinks the distance to a neighbour.
 
 The excess is value minus baseline, paired by split: an interval around 0 means that no difference from
-real images is shown. Its p-value is that of Student's t, which is the mean of the splits' excesses over
-its standard error, with one degree of freedom less than there are splits. The standard error is the
+real images is shown. Its p-value is from a t-test: t is the mean of the splits' excesses divided by its
+standard error, with one degree of freedom less than there are splits. The standard error is the
 standard deviation of the excesses, not divided by the root of their number, because halves of one set
 overlap. That is exact for a measure that is linear in the images, and cautious for the others. Kernel
-distances are quadratic where nothing differs, so that their standard error is known (`measure_rows`);
-their p-value may be small although the interval holds 0. A Frechet distance is not quadratic there,
-least of all with heavy tails, and keeps the cautious standard error.
+distances are quadratic if the two sides do not differ, so that their standard error is known
+(`measure_rows`); their p-value may be small although the interval includes 0. A Frechet distance is not
+quadratic then, least of all with heavy tails, and keeps the cautious standard error.
 """
 
 from collections.abc import Sequence
@@ -72,8 +72,9 @@ def measure_sets(
 ) -> list[Measure]:
     """Measure fidelity and diversity of a synthetic set, over all classes and within each class.
 
-    FD, KD, precision, recall, density, coverage and Vendi; over all classes FD∞ and CMMD too, all in
-    the class mix of the real patients. The module's docstring says how sets are compared.
+    The measures are FD, KD, precision, recall, density, coverage and Vendi, and over all classes also
+    FD∞ and CMMD, in the class mix of the real patients. The module's docstring says how sets are
+    compared.
 
     Args:
         real: Features of real images, none of which the generator may have been trained on.
@@ -90,8 +91,8 @@ def measure_sets(
         class with too few images are NaN, and the row's note says what is missing.
 
     Raises:
-        XraysynthError: If features are of different encoders or not finite, if a label is not in
-            `classes`, if `splits` is below 2, or if all real images are of one patient.
+        XraysynthError: If features come from different encoders or are not finite, if a label is not
+            in `classes`, if `splits` is below 2, or if all real images are of one patient.
     """
     require_same_encoder(real, synthetic)
     require_comparable_features(real.values, synthetic.values)

@@ -1,9 +1,9 @@
 """Exact Euclidean nearest neighbours among features or pixels, in bounded memory.
 
-Squared distances from one matrix product, |a|^2 + |b|^2 - 2ab, are fast but lose the digits that
-tell near-identical rows apart. They serve here only as lower bounds, in single precision, which rule
-out most pairs; the pairs that remain are measured again by subtraction in float64. Duplicates
-therefore lie at distance exactly 0.
+Squared distances from one matrix product, |a|^2 + |b|^2 - 2ab, are fast, but lose the digits in which
+near-identical rows differ. They are computed in single precision, and used only as lower bounds that
+rule out most pairs. The distances of the remaining pairs are computed by subtraction in float64, so
+that duplicates lie at distance exactly 0.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _EXTRA_CANDIDATES = 8
 _MAX_ABSOLUTE_VALUE = 1e15
 
 _PAIR_BLOCK_VALUES = 2**17
-"""Values of a block of pairs that is subtracted at once: a megabyte, which stays in the CPU's cache."""
+"""Number of values that are subtracted at once: a megabyte, which stays in the CPU's cache."""
 
 _PROGRESS_MULTIPLICATIONS = 2e12
 """Number of multiplications above which a progress bar is shown: about 20 s on two cores."""
@@ -66,17 +66,17 @@ def nearest_neighbours(
         queries: Rows whose neighbours are looked for, `(N, d)`.
         references: Rows among which they are looked for, `(M, d)`.
         k: Number of neighbours per query.
-        exclude_self: Both arguments are one set, and row i is no neighbour of query i. A duplicate
-            of row i still is.
-        memory_bytes: Approximate memory beyond the inputs. Where many rows are near-identical, up to
-            a copy of the queries is needed as well.
+        exclude_self: Whether both arguments are the same set, in which row i is not counted as a
+            neighbour of query i. Duplicates of row i are.
+        memory_bytes: Approximate memory beyond the inputs. If many rows are near-identical, a copy of
+            these queries is needed in addition.
 
     Returns:
         Euclidean distances `(N, k)` float64 in ascending order, and rows of `references` `(N, k)`
         int64. Among equal distances the lowest row comes first.
 
     Raises:
-        XraysynthError: If `k` exceeds the number of references, if features are not finite, or if
+        XraysynthError: If there are fewer than `k` references, if features are not finite, or if
             `exclude_self` is set for sets of different sizes.
 
     >>> x = np.array([[0.0], [3.0], [3.0], [10.0]])
@@ -170,10 +170,10 @@ def iterate_distance_bounds(
 ) -> Iterator[DistanceBounds]:
     """Yield bounds of all squared distances, block by block.
 
-    All blocks of the same queries follow each other. With rows centred at the references' mean,
-    products in precision eps miss the squared distance by less than
+    All blocks of the same queries follow each other. Rows are centred at the references' mean. With
+    machine epsilon eps, the error of a squared distance is then taken to be less than
     eps (8 + sqrt(d)) (|a|^2 + |b|^2): rounding errors grow as sqrt(d) (Higham & Mary 2019), and in
-    practice stay below a third of this.
+    practice stay below a third of this bound.
 
     Args:
         queries: Rows `(N, d)`.
@@ -204,9 +204,11 @@ def iterate_distance_bounds(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The references that may be nearest to a block of q queries, c per query in no order.
+    """The references that may be nearest to a block of q queries: c per query, unsorted.
 
-    `lower_bounds` and `columns` are `(q, c)`: of the squared distances, and rows of the references.
+    Attributes:
+        lower_bounds: Lower bounds of the squared distances, `(q, c)`.
+        columns: Rows of the references, `(q, c)`.
     """
 
     lower_bounds: torch.Tensor
@@ -221,9 +223,10 @@ def _search(
     memory_bytes: int,
     dtype: DTypeLike,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return distances `(N, k)`, rows `(N, k)`, and for which queries both are certain, `(N,)`.
+    """Return distances `(N, k)`, rows `(N, k)`, and whether both are certain, bool `(N,)`.
 
-    `self_columns` `(N,)` is the row of `references` that each query is itself, which is left out.
+    `self_columns` `(N,)` holds, for each query, the row of `references` that is the query itself;
+    this row is left out.
     """
     n, n_others = len(queries), len(references) - (self_columns is not None)
     n_candidates = min(k + _EXTRA_CANDIDATES, n_others)
@@ -246,9 +249,9 @@ def _search(
         distances[block.rows] = exact[:, :k]
         rows[block.rows] = columns[:, :k]
         if n_candidates < n_others:
-            # No reference but the candidates lies nearer than the largest of their lower bounds.
-            reach = candidates.lower_bounds.numpy().max(1)
-            is_certain[block.rows] = exact[:, k - 1] ** 2 <= reach
+            # Every other reference has a lower bound at least as large as those of the candidates.
+            largest_bound = candidates.lower_bounds.numpy().max(1)
+            is_certain[block.rows] = exact[:, k - 1] ** 2 <= largest_bound
     return distances, rows, is_certain
 
 
@@ -279,7 +282,7 @@ def _keep_smallest(
 def _sort_candidates(
     queries: np.ndarray, references: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return exact distances of candidate `columns` `(q, c)`, ascending, and the columns alike.
+    """Return exact distances of the candidates `(q, c)`, ascending, and their columns `(q, c)`.
 
     Equal distances are in the order of their columns.
     """
@@ -300,7 +303,7 @@ def _centre_rows(
 
 
 def _block_side(d: int, memory_bytes: int) -> int:
-    """Rows of a square block: 32 bytes per entry and 32 bytes per feature of it fit the memory."""
+    """Return the number of rows s of a square block, so that 32 (s² + s d) bytes fit the memory."""
     return max(1, int((np.sqrt(d**2 + memory_bytes / 8) - d) / 2))
 
 

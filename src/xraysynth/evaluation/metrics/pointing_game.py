@@ -1,7 +1,7 @@
 """The pointing game: does a classifier look where the finding is?
 
-Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of the true class on the last feature map, beside
-the annotated boxes of findings (Zhang et al. 2018, arXiv:1608.00507).
+Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of the true class on the last feature map, compared
+with the annotated boxes of findings (Zhang et al. 2018, arXiv:1608.00507).
 """
 
 from collections.abc import Sequence

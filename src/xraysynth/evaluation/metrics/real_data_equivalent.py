@@ -49,7 +49,7 @@ class RealDataEquivalent(Interval):
     """A real-data equivalent with its 95 % interval.
 
     A number below the smallest size of the learning curve is -inf, and one above the largest size is
-    inf, because the curve tells no more. `censored` says so in words, and is empty otherwise.
+    inf, because the curve does not extend beyond. `censored` then says so in words; else it is empty.
     """
 
     censored: str = ""

@@ -1,4 +1,4 @@
-"""Scores of a classifier's predictions, each under many weights of the images at once.
+"""Scores of a classifier's predictions, computed for many weightings of the images at once.
 
 Notation as in `classification`: N images, C classes, R replicates; probabilities are `(N, C)`, targets
 are class indices `(N,)`, and weights are `(R, N)`.
@@ -33,7 +33,7 @@ def replicate_scores(
         Scores `(R,)` by name.
 
     Raises:
-        XraysynthError: If the arguments do not belong together.
+        XraysynthError: If shapes do not match, or if `check_predictions` raises an error.
     """
     probabilities, targets = np.asarray(probabilities, np.float64), np.asarray(targets)
     check_predictions(probabilities, targets, classes)
@@ -75,7 +75,7 @@ def pr_curve(
     """Compute the precision-recall curve of class `index` against the rest.
 
     Returns:
-        Precision `(T + 1,)`, recall `(T + 1,)` and thresholds `(T,)`, as scikit-learn does.
+        Precision `(T + 1,)`, recall `(T + 1,)` and thresholds `(T,)`, as scikit-learn defines them.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -95,7 +95,7 @@ def pr_band(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute the precision of class `index` at given recalls, with a pointwise 95 % band.
 
-    The precision at recall r is that of the highest threshold which reaches r, without interpolation.
+    The precision at recall r is the one at the highest threshold that reaches r, without interpolation.
 
     Args:
         probabilities: Probability of each class for each image, `(N, C)`.
@@ -198,8 +198,8 @@ def _calibration_error(
     """Expected calibration error of the top label `(R,)`, lower is better (Guo et al. 2017, eq. 3).
 
     ECE = sum_b |sum_{i in b} w_i (correct_i - confidence_i)| / sum_i w_i over 15 bins of equal
-    width, each open to the left: (0, 1/15], ... It grows when images repeat, so that its bootstrap
-    interval lies high around the point value.
+    width, each open to the left: (0, 1/15], ... Repeated images raise it, so that its bootstrap
+    interval lies too high in relation to the point value.
     """
     confidence = probabilities.max(1)
     gap = (probabilities.argmax(1) == targets) - confidence
@@ -218,14 +218,14 @@ def _brier(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) 
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divide, with 0 where the denominator is 0."""
+    """Return numerator / denominator, and 0 where the denominator is 0."""
     zeros = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
     ratio: np.ndarray = np.divide(numerator, denominator, out=zeros, where=denominator > 0)
     return ratio
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
-    """Mean over classes `(R,)` that leaves NaN out, and is NaN without a warning where all are."""
+    """Return the mean over classes `(R,)` without NaN; NaN, and no warning, where all are NaN."""
     with np.errstate(invalid="ignore"):
         mean: np.ndarray = np.nansum(values, 1) / np.sum(~np.isnan(values), 1)
     return mean
@@ -241,7 +241,7 @@ def count_images(targets: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 def check_predictions(
     probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str]
 ) -> None:
-    """Check that probabilities `(N, C)` and targets `(N,)` are of the same images and of `classes`.
+    """Check that probabilities `(N, C)` and targets `(N,)` match each other and `classes`.
 
     Raises:
         XraysynthError: If shapes differ, if probabilities do not sum to 1, or if targets are no
@@ -270,10 +270,11 @@ def sample_weights_for_targets(
 ) -> np.ndarray:
     """Compute weights `(N,)`, 1 on average, under which images have the class proportions `mix` `(C,)`.
 
-    The proportion of a class without images goes to the other classes, in proportion.
+    The proportion of a class without images is distributed over the other classes, in proportion to
+    theirs.
 
     Raises:
-        XraysynthError: If `mix` is not one proportion per class, or gives weight to no image.
+        XraysynthError: If `mix` is not one proportion per class, or is 0 for all classes with images.
     """
     proportions = np.asarray(mix, np.float64)
     is_valid = np.isfinite(proportions).all() and proportions.shape == (len(classes),)

@@ -139,9 +139,7 @@ def _largest_drawn_fraction(
     counts: Mapping[str, int], patients: Mapping[str, int], images: Mapping[str, int]
 ) -> float:
     """Return the largest sum, over classes, of the fractions of patients and of images drawn."""
-    sums = []
-    for label, count in counts.items():
-        sums.append(count / patients[label] + count / images[label])
+    sums = [count / patients[label] + count / images[label] for label, count in counts.items()]
     return max(sums)
 
 

@@ -27,8 +27,8 @@ to 91 % of test sets, and the class's AUROC in 74 to 87 % (`experiments/interval
 class Interval:
     """A measured value, the bounds of its 95 % interval, and the number of items it was measured on.
 
-    Records of a measurement inherit from this class: their fields stand beside these four in JSON and
-    tables, and a function that takes an interval takes them too. Bounds are NaN where there is no
+    Records of a measurement inherit from this class: JSON and tables show their fields together with
+    these four, and a function that takes an interval takes them too. Bounds are NaN where there is no
     interval.
     """
 
@@ -140,9 +140,8 @@ def proportion_interval(value: float, *, trials: int, n: int) -> Interval:
 def _wilson(proportion: float, trials: int) -> tuple[float, float]:
     """Return the bounds of Wilson's interval."""
     centre = proportion + _NORMAL_QUANTILE**2 / (2 * trials)
-    half = _NORMAL_QUANTILE * np.sqrt(
-        proportion * (1 - proportion) / trials + _NORMAL_QUANTILE**2 / (4 * trials**2)
-    )
+    variance = proportion * (1 - proportion) / trials + _NORMAL_QUANTILE**2 / (4 * trials**2)
+    half = _NORMAL_QUANTILE * np.sqrt(variance)
     scale = 1 + _NORMAL_QUANTILE**2 / trials
     return float((centre - half) / scale), float((centre + half) / scale)
 
