@@ -509,7 +509,7 @@ def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
     for mode in ("replace", "add", "pretrain"):
         assert f">{mode}<" in svg
     curve = figures.draw_learning_curve(arms, names, "macro_f1", "macro-F1")
-    assert "3 hybrid arms beside" in curve
+    assert "3 hybrid arms" in curve
 
 
 @pytest.mark.parametrize("dark", [False, True])

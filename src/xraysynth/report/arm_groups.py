@@ -55,7 +55,7 @@ def count_test_images(arm: Arm) -> int:
 
 
 def count_test_patients(arm: Arm) -> int:
-    """Returns the number of patients behind the test images, told apart by source and patient id."""
+    """Returns the number of patients behind the test images, distinguished by source and patient id."""
     if not arm.predictions:
         return 0
     return int(patient_keys(arm.predictions[0]).nunique())

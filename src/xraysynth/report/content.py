@@ -1,4 +1,4 @@
-"""The content of a report as plain values: stages collect it, views and templates turn it into a page."""
+"""The content of a report as plain values, which stages collect, and views and templates show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,10 +32,10 @@ class Comparison:
 
     Attributes:
         differences: The difference of each score with its interval, keyed as in `metrics.classification`.
-        seeds: The seeds that both arms have finished. With fewer than two, the spread between seeds is not
-            known: intervals are over patients alone and there is no p-value, so nothing is claimed.
+        seeds: The seeds that both arms have finished. With fewer than two, the spread between seeds is
+            unknown: intervals are over patients alone, there is no p-value, and no difference is claimed.
         p: p-value of the primary score.
-        p_holm: `p` adjusted after Holm over all comparisons of this kind on the page.
+        p_holm: `p`, adjusted by Holm's method over all comparisons of this kind on the page.
     """
 
     differences: Mapping[str, Interval] = field(default_factory=dict)
@@ -69,9 +69,9 @@ class Arm:
         real_fraction: Fraction of the real train split that is used.
         left_out_source: The data source that is not trained on; empty for none.
         real_repeats: Number of repeated real images in place of synthetic ones.
-        over_real: This arm minus real only of the same `real_fraction`.
+        over_real: This arm minus the real-only arm of the same `real_fraction`.
         over_duplicates: This arm minus its duplicate control.
-        over_permuted: This arm minus itself with permuted labels.
+        over_permuted: This arm minus its permuted control.
         errors_removed: Difference in macro-F1 to real only, divided by 1 - macro-F1 of real only.
         external: Scores by external test set.
         real_vs_synthetic_auroc: AUROC, one per seed, of a probe that separates synthetic from real
@@ -143,8 +143,8 @@ class PoolResults:
         measures: One row per encoder, metric (such as "FD(classifier)") and class.
         diversity: Similarity of pairs of images within a class.
         nearest_similarity: Similarity of images to their nearest training image.
-        not_assessable_reason: Why memorisation cannot be assessed; empty where the study's train split is
-            all that images could be copies of.
+        not_assessable_reason: Why memorisation cannot be assessed, such as an unknown training set;
+            empty where it can.
         closest: The closest pairs of a synthetic and a training image, nearest first.
         label_fidelity: One entry per class and one for all classes: the fraction of images in which the
             label-fidelity classifier sees the intended class.
@@ -190,7 +190,7 @@ class Evaluation:
         command: The command that creates it again.
         real: The images compared with.
         synthetic: The synthetic images.
-        train: The images that may have been memorised; None where they were not given.
+        train: The images that the generator was trained on; None if they were not given.
         limits: Sentences on the limits of the comparison.
     """
 
@@ -216,7 +216,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class JobRun:
-    """A job of a study under a readable name; numbers that its record lacks are None."""
+    """A job of a study with a readable name; numbers are None if its record lacks them."""
 
     stage: str
     name: str
@@ -235,7 +235,7 @@ class ArmEquivalent:
 
 @dataclass(frozen=True)
 class LeftOutSource:
-    """Balanced accuracy on the test images of one data source, of training with it and without it.
+    """Balanced accuracy on the test images of one data source, after training with and without it.
 
     All numbers are paired by patient and by the `seeds` that the compared arms have finished.
 
@@ -244,10 +244,10 @@ class LeftOutSource:
         n: Number of its test images.
         inside: Trained on all images.
         outside: Trained without the source.
-        drop_from_all: `outside` minus `inside`, which contains the effect of the smaller training set.
+        drop_from_all: `outside` minus `inside`, which includes the effect of the smaller training set.
         matched: Trained on as many images of each class as without the source, drawn from all sources;
             None where this arm has not been trained.
-        drop: `outside` minus `matched`: the cost of the source's absence at equal size.
+        drop: `outside` minus `matched`, the effect of the missing source at equal size.
         seeds: The seeds that the compared arms have finished.
     """
 
@@ -280,7 +280,7 @@ class Content:
         created: When the page was created.
         command: The command that creates it again.
         classes: The classes in order.
-        simulated: Whether the images called real are computed.
+        simulated: Whether the images called real are simulated.
         acknowledged_confounding: Sentences on a source confounding that was acknowledged.
         cohort: The real images.
         audit: The audit of the cohort; None where none was recorded.

@@ -14,14 +14,14 @@ _RECALL_GRID = np.linspace(0.01, 1, 100)
 _NAME_BOX = {"fc": BACKGROUND, "ec": "none", "pad": 0.6}
 
 LineEnd = tuple[float, float, str]
-"""Where a line ends, `(x, y)`, and the mode that it shows."""
+"""The end of a line, x and y, and the mode that the line shows."""
 
 
 def draw_differences(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
-    """Returns each arm minus real only with its interval as SVG; markers of controls are hollow.
+    """Returns an SVG of each arm's difference to real only with its interval; controls are hollow.
 
     Args:
-        arms: The arms, of which those without the difference are left out.
+        arms: The arms; those without this difference are left out.
         generators: All generators of the page, whose order gives their colours.
         metric: Key of the score.
         name: Name of the score.
@@ -47,7 +47,7 @@ def draw_differences(arms: Sequence[Arm], generators: Sequence[str], metric: str
 def draw_score_by_fraction(
     arms: Sequence[Arm], generator: str, generators: Sequence[str], metric: str, name: str
 ) -> str:
-    """Returns one generator's score against the synthetic fraction as SVG: band, mean and every seed.
+    """Returns an SVG of one generator's score by synthetic fraction: band, mean and every seed.
 
     There is one line per mode. Controls of the same fractions are grey dots without a line.
 
@@ -72,7 +72,7 @@ def draw_score_by_fraction(
         arms_of_mode.sort(key=lambda arm: arm.synthetic_fraction)
         ends.append(_draw_mode(axes, [*real_only, *arms_of_mode], mode, colour, metric))
     for arm in main_arms:
-        if arm.mode not in modes:  # synthetic only, beside hybrids of other modes
+        if arm.mode not in modes:  # synthetic only, while all hybrids have other modes
             _draw_seeds(axes, arm, colour, metric)
     for arm in controls:
         _draw_point(axes, arm.synthetic_fraction + 0.02, arm, MUTED, metric)
@@ -90,7 +90,7 @@ def draw_score_by_fraction(
 def _arms_of_fraction_figure(
     arms: Sequence[Arm], generator: str
 ) -> tuple[list[Arm], list[Arm], list[Arm]]:
-    """Returns the real-only arms, a generator's main arms, and the controls of these."""
+    """Returns the real-only arms, a generator's main arms, and the controls to draw with them."""
     real_only, main_arms, controls = [], [], []
     for arm in arms:
         if arm.synthetic_fraction == 0:
@@ -133,7 +133,7 @@ def _label_modes(axes: Any, ends: Sequence[LineEnd]) -> None:
 
 
 def _seed_scores(arm: Arm, metric: str) -> list[float]:
-    """Returns a score of every seed that has it."""
+    """Returns one score of every seed, without the seeds that lack it."""
     return [scores[metric] for scores in arm.scores_by_seed if metric in scores]
 
 
@@ -152,9 +152,9 @@ def _draw_point(axes: Any, x: float, arm: Arm, colour: str, metric: str) -> None
 
 
 def learning_curve_arms(arms: Sequence[Arm]) -> list[Arm]:
-    """Returns the arms of the learning curve, by their number of distinct real images.
+    """Returns the arms of the learning curve, sorted by their number of distinct real images.
 
-    Among arms with the same number, the one without repeats is taken.
+    Of several arms with the same number, the one without repeated images is taken.
     """
     by_real_images: dict[int, Arm] = {}
     for arm in sorted(arms, key=lambda arm: arm.synthetic_fraction):
@@ -167,7 +167,7 @@ def learning_curve_arms(arms: Sequence[Arm]) -> list[Arm]:
 def draw_learning_curve(
     arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str
 ) -> str:
-    """Returns the score against the number of real images as SVG, with the hybrid arms beside the curve.
+    """Returns an SVG of the score by number of real images: the learning curve, and the hybrid arms.
 
     Args:
         arms: All arms with the score.
@@ -191,7 +191,7 @@ def draw_learning_curve(
     axes.set_ylim(*_score_limits(curve + hybrids, metric))
     axes.set_xlabel("real training images (logarithmic)")
     axes.set_ylabel(name)
-    label = f"{name} against the number of real training images, {len(hybrids)} hybrid arms beside"
+    label = f"{name} against the number of real training images, with {len(hybrids)} hybrid arms"
     return render_svg(figure, "learning", label)
 
 
@@ -216,7 +216,7 @@ def _draw_curve(axes: Any, curve: Sequence[Arm], metric: str) -> None:
 
 
 def _score_limits(arms: Sequence[Arm], metric: str) -> tuple[float, float]:
-    """Returns the limits of an axis that hold the intervals and seeds of all arms."""
+    """Returns the limits of an axis, so that the intervals and seeds of all arms are inside."""
     values: list[float] = []
     for arm in arms:
         interval = arm.scores[metric]
@@ -227,7 +227,7 @@ def _score_limits(arms: Sequence[Arm], metric: str) -> tuple[float, float]:
 
 
 def draw_precision_recall(arms: Sequence[Arm], label: str, generators: Sequence[str]) -> str:
-    """Returns precision against recall of one class as SVG, one line per arm, mean over its seeds.
+    """Returns an SVG of precision against recall for one class: one line per arm, mean over seeds.
 
     Args:
         arms: The arms, with predictions.
@@ -261,9 +261,9 @@ def _draw_chance(axes: Any, arms: Sequence[Arm], label: str) -> None:
 
 
 def mean_precision_curve(arm: Arm, label: str) -> np.ndarray | None:
-    """Returns the precision `(100,)` at recall 0.01, 0.02, … 1, mean over seeds.
+    """Returns the precision `(100,)` at recall 0.01, 0.02, … 1, averaged over seeds.
 
-    The result is None if no test image is of the class.
+    It is None if no test image is of the class.
 
     Args:
         arm: The arm, with one table of predictions per seed.

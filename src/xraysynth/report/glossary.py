@@ -57,7 +57,7 @@ class PageTerms:
         self._names: set[str] = set()
 
     def mention(self, name: str, text: str = "") -> Markup:
-        """Returns a button that reads like text and opens the term's line beside it.
+        """Returns a button that reads like text and opens the term's line next to it.
 
         Args:
             name: A term of the glossary.

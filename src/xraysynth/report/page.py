@@ -1,4 +1,4 @@
-"""Pages of a study, of two folders of images and of a reader study: one self-contained HTML file each."""
+"""Renders the pages of a study, of an evaluation of folders and of a reader study as HTML."""
 
 import functools
 from pathlib import Path
@@ -16,7 +16,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(content: Content) -> str:
-    """Returns the page of a study as HTML that loads nothing: styles, figures and images are inside."""
+    """Returns the page of a study as one HTML file that contains its styles, figures and images."""
     return _render("study.html.j2", study_page(content))
 
 
@@ -31,7 +31,7 @@ def render_reading(reading: Reading) -> str:
 
 
 def _render(template: str, page: StudyPage | EvaluationPage | ReadingPage) -> str:
-    """Renders a view; templates also see `term`, which explains a term where it stands."""
+    """Renders a template with a view, and with `term`, which adds a term's line from the glossary."""
     terms = PageTerms()
     context = {"page": page, "term": terms.mention, "terms": terms}
     return _template_environment().get_template(template).render(context)

@@ -15,7 +15,7 @@ AXIS_LABELS: dict[Unit, str] = {
 }
 
 MAX_NAME_LENGTH = 24
-"""Letters of an arm's name beside a plot."""
+"""Number of letters of an arm's name next to a plot."""
 
 MAX_TICKS = 5
 

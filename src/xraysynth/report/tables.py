@@ -246,12 +246,12 @@ def _measure_rows(pool: PoolResults | Evaluation) -> Iterator[MeasureRow]:
         yield MeasureRow(generator=name, **asdict(measure))
     for similarity in pool.nearest_similarity:
         metric = f"{similarity.metric} to the nearest training image"
-        yield _row_beside_real(name, metric, similarity, similarity.real)
+        yield _row_with_real(name, metric, similarity, similarity.real)
     for pairs in pool.diversity:
-        row = _row_beside_real(name, f"{pairs.metric} within a class", pairs, pairs.real)
+        row = _row_with_real(name, f"{pairs.metric} within a class", pairs, pairs.real)
         yield replace(row, label=pairs.label)
     for appearance in pool.appearance:
-        yield _row_beside_real(name, appearance.measure, appearance, appearance.real)
+        yield _row_with_real(name, appearance.measure, appearance, appearance.real)
     if isinstance(pool, PoolResults):
         yield from _fidelity_rows(pool)
         yield from _real_classifier_rows(pool)
@@ -260,7 +260,7 @@ def _measure_rows(pool: PoolResults | Evaluation) -> Iterator[MeasureRow]:
 def _fidelity_rows(pool: PoolResults) -> Iterator[MeasureRow]:
     """Yields the label fidelity, under the name that earlier versions gave to it."""
     for fidelity in pool.label_fidelity:
-        row = _row_beside_real(pool.generator, "label faithfulness", fidelity, fidelity.real)
+        row = _row_with_real(pool.generator, "label faithfulness", fidelity, fidelity.real)
         yield replace(
             row,
             label=fidelity.label,
@@ -270,7 +270,7 @@ def _fidelity_rows(pool: PoolResults) -> Iterator[MeasureRow]:
         )
 
 
-def _row_beside_real(generator: str, metric: str, interval: Interval, real: float) -> MeasureRow:
+def _row_with_real(generator: str, metric: str, interval: Interval, real: float) -> MeasureRow:
     """Returns a number whose baseline is the same number of real images."""
     return MeasureRow(
         generator=generator,

@@ -73,7 +73,7 @@ def _encode_thumbnail(file: Path) -> str:
 
 @dataclass(frozen=True)
 class ThumbnailPair:
-    """A synthetic image beside the training image nearest to it.
+    """A synthetic image and the training image nearest to it.
 
     Attributes:
         synthetic: The synthetic image.

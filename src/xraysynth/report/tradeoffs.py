@@ -104,8 +104,7 @@ def units_with_costs(arm_costs: Sequence[ArmCost]) -> list[Unit]:
     """Returns the units in which the cost of some arm is known."""
     units = []
     for unit in UNITS:
-        values = [cost.all_images[unit].value for cost in arm_costs]
-        if values.count(None) < len(values):
+        if any(cost.all_images[unit].value is not None for cost in arm_costs):
             units.append(unit)
     return units
 

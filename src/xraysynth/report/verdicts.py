@@ -143,7 +143,7 @@ def _claim_sentence(
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance of synthetic from real images beside its real-vs-real baseline.
+    """A distance of synthetic from real images, with its real-vs-real baseline.
 
     Attributes:
         metric: Name of the distance, such as "KD(classifier)".

@@ -14,7 +14,7 @@ from xraysynth.report.views.measures import Pools
 
 @dataclass(frozen=True)
 class AppearanceRow:
-    """One property of one generator's images beside that of real ones.
+    """One property of one generator's images, and of real ones.
 
     Attributes:
         generator: Name of the generator.
@@ -39,7 +39,7 @@ class AppearanceRow:
 
 @dataclass(frozen=True)
 class DiversityCell:
-    """Mean similarity of pairs of synthetic images of one class, beside that of real pairs.
+    """Mean similarity of pairs of synthetic images of one class, and of real pairs.
 
     Attributes:
         value: Mean over pairs.
@@ -156,6 +156,5 @@ def _diversity_cell(row: Diversity | None) -> DiversityCell | None:
     if row is None:
         return None
     interval = format_bounds(row.low, row.high)
-    return DiversityCell(
-        format_number(row.value), interval, format_number(row.real), format_number(row.n, 0)
-    )
+    real, n = format_number(row.real), format_number(row.n, 0)
+    return DiversityCell(format_number(row.value), interval, real, n)

@@ -169,11 +169,10 @@ def cohort_section(content: Content) -> CohortSection:
 
 def _duplicate_facts(audit: CohortAudit) -> list[Fact]:
     """Returns the numbers of duplicates."""
-    across_sources = str(audit.near_duplicates_across_sources)
     return [
         Fact("Exact duplicates", str(audit.exact_duplicates)),
         Fact("Near-duplicates", str(audit.near_duplicates), term="near-duplicates"),
-        Fact("Near-duplicates across sources", across_sources),
+        Fact("Near-duplicates across sources", str(audit.near_duplicates_across_sources)),
     ]
 
 

@@ -58,9 +58,7 @@ def confusion_section(arms: Sequence[Arm], classes: Sequence[str]) -> ConfusionS
 
 def _arm_matrix(arm: Arm, classes: Sequence[str]) -> ArmMatrix:
     """Returns the confusion matrix of one arm."""
-    return ArmMatrix(
-        name=arm.name,
-        images=arm_groups.count_test_images(arm),
-        seeds=format_count(len(arm.predictions), "seed"),
-        counts=build_matrix(classes, arm_groups.confusion_matrix(arm, classes).tolist()),
-    )
+    images = arm_groups.count_test_images(arm)
+    seeds = format_count(len(arm.predictions), "seed")
+    counts = build_matrix(classes, arm_groups.confusion_matrix(arm, classes).tolist())
+    return ArmMatrix(arm.name, images, seeds, counts)

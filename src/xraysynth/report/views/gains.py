@@ -151,6 +151,5 @@ def _errors_removed_cell(removed: Interval | None) -> Cell:
     if removed is None or not is_finite(removed.value):
         return Cell()
     value = format_number(100 * removed.value, 0)
-    low = format_number(100 * removed.low, 0)
-    high = format_number(100 * removed.high, 0)
+    low, high = format_number(100 * removed.low, 0), format_number(100 * removed.high, 0)
     return Cell(f"{value}%", str(removed.value), f"[{low}%, {high}%]")

@@ -59,10 +59,7 @@ class ProbeTable:
 def probe_table(arms: Sequence[Arm]) -> ProbeTable:
     """Returns the probes of the arms that have any."""
     names = ("real-vs-synthetic AUROC", "N", "pointing game, hit rate", "elsewhere", "chance")
-    rows = []
-    for arm in arms:
-        if arm.real_vs_synthetic_auroc or arm.pointing_game:
-            rows.append(_probe_row(arm))
+    rows = [_probe_row(arm) for arm in arms if arm.real_vs_synthetic_auroc or arm.pointing_game]
     return ProbeTable(build_headings("arm", *names, "best fixed", "N"), rows)
 
 

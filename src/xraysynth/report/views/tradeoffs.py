@@ -1,4 +1,4 @@
-"""View of the trade-offs: generators side by side, cost of a gain, and requirements on small machines."""
+"""View of the trade-offs: generators compared, the cost of a gain, and needs on small machines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ROW_TITLES = {
     "usable": "usable images",
     "possibly billed besides": "possibly billed in addition",
 }
-"""Titles of rows on the page where those of tradeoffs.csv, which stay, are less plain."""
+"""Title of a row in tradeoffs.csv -> its plainer title on the page; other titles are the same in both."""
 
 
 ROW_TERMS = {
@@ -38,8 +38,8 @@ class QuantityCell:
     """A quantity as a cell.
 
     Attributes:
-        text: The number with its unit, or words in its place.
-        raw: The number for machines; empty where there are words.
+        text: The number with its unit, or words if there is no number.
+        raw: The number for machines; empty if there is none.
         interval: Its interval.
         n: Its number of images.
         is_estimated: Whether it was estimated and not measured.
@@ -86,7 +86,7 @@ class ComparisonTable:
 
     @property
     def columns(self) -> int:
-        """Number of columns, with that of the titles."""
+        """Number of columns, including that of the titles."""
         return len(self.headings)
 
 
@@ -96,7 +96,7 @@ class ArmCostRow:
 
     Attributes:
         arm: The arm.
-        gain: Its macro-F1 minus that of real only.
+        gain: Its macro-F1 minus the macro-F1 of real only.
         synthetic_images: Number of its synthetic images.
         costs: Their cost in each unit.
         per_f1_point: The cost per point of macro-F1 in each unit; empty where no gain is shown.
@@ -113,7 +113,7 @@ class ArmCostRow:
 
 @dataclass(frozen=True)
 class ArmCostTable:
-    """Costs of the arms in the `units` of which some cost is known."""
+    """Costs of the arms in all `units` in which at least one cost is known."""
 
     units: Sequence[str]
     rows: Sequence[ArmCostRow]
@@ -126,7 +126,7 @@ class ArmCostTable:
 
 @dataclass(frozen=True)
 class IncompletePlot:
-    """The generators that a plot against one unit lacks."""
+    """The generators that are missing from the plot of one unit."""
 
     unit: str
     generators: str
@@ -139,7 +139,7 @@ class CostPlots:
     Attributes:
         figures: The plots as SVG, one per unit that has one.
         units_without_plot: Units in which no cost is known.
-        incomplete: Generators that a plot lacks.
+        incomplete: Generators that are missing from a plot.
     """
 
     figures: Sequence[Markup]
@@ -250,7 +250,7 @@ def _format_interval(quantity: Quantity) -> str:
 
 
 def _arm_cost_table(arm_costs: Sequence[ArmCost]) -> ArmCostTable:
-    """Returns the costs of the arms in the units of which some cost is known."""
+    """Returns the costs of the arms in all units in which at least one cost is known."""
     units = tradeoffs.units_with_costs(arm_costs)
     rows = [_arm_cost_row(cost, units) for cost in arm_costs]
     return ArmCostTable([UNITS[unit] for unit in units], rows)
@@ -289,7 +289,7 @@ def _cost_plots(arm_costs: Sequence[ArmCost], generators: Sequence[str]) -> Cost
 
 
 def _generators_without_point(arm_costs: Sequence[ArmCost], unit: Unit) -> str:
-    """Returns the generators with an arm that the plot against a unit lacks."""
+    """Returns the generators with an arm that is missing from the plot of a unit."""
     plottable = pareto.plottable_costs(arm_costs, unit)
     missing = [cost.arm.generator for cost in arm_costs if cost not in plottable]
     return ", ".join(dict.fromkeys(missing))
