@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 MAX_PATHS_PER_FOLDER = 16
-"""The number of paths, by way of links, on which one folder may be listed."""
+"""Number of paths, through links, by which the files of one folder may be listed."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def file_stamp(path: Path) -> str:
         stat = os.stat(path)
     except OSError as error:
         raise DataNotFoundError(
-            f"{path}: {error.strerror}; mend or remove this file or link"
+            f"{path}: {error.strerror}; repair or remove this file or link"
         ) from error
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 

@@ -285,7 +285,7 @@ class RateLimiter:
         if retry_after is None:
             wait = min(60.0, 2.0 ** min(self._consecutive_429 - 1, 6))
         elif now + min(retry_after, MAX_PAUSE_SECONDS) <= self._resume_at:
-            return  # calls that were in flight together are told the same
+            return  # calls that were in flight together get the same answer, which counts once
         else:
             wait = grant_pause(retry_after)
         self.waits.append(wait)

@@ -15,7 +15,7 @@ MAX_MESSAGE_TOKENS = 64
 """Largest number of tokens that a call can add to its prompt."""
 
 MAX_TOKENS = 100_000
-"""Tokens of one image that are believed: ten times what the dearest image takes."""
+"""Largest number of tokens of one image that is plausible: ten times the largest known one."""
 
 
 @dataclass(frozen=True, kw_only=True)
