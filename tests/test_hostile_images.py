@@ -17,6 +17,7 @@ from mutated_images import FORMATS
 from PIL import EpsImagePlugin, Image
 
 from xraysynth import images
+from xraysynth.data.sources.dicom import DicomSource
 from xraysynth.data.sources.folder import FolderSource
 from xraysynth.data.sources.medmnist import MedMnistSource
 from xraysynth.data.sources.table import TableSource
@@ -164,6 +165,7 @@ def compressed_text(size):
     return chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * size))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize(
     "data",
     [
@@ -223,6 +225,24 @@ def test_an_array_that_inflates_without_measure_is_refused(tmp_path, monkeypatch
         ManifestError, match=r"toy\.npz.*train_labels\.npy inflates from \d+ to 2000128"
     ):
         MedMnistSource(name="toy", root=str(tmp_path), flag="toy").rows()
+
+
+@pytest.mark.parametrize("data", [b"", b"path,label\n\xff\xfe,\x00", b'path,label\n"open'])
+def test_a_table_that_cannot_be_read_is_named_by_all_who_read_one(tmp_path, data):
+    table = tmp_path / "manifest.csv"
+    table.write_bytes(data)
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal" / "a.dcm").write_bytes(b"")
+    dicom = DicomSource(name="mine", root=str(tmp_path / "normal"), table=str(table))
+    readers = {
+        "table": TableSource(name="mine", path=str(table)).rows,
+        "archive": lambda: Archive(str(tmp_path)).table,
+        "evaluated folder": lambda: from_folder(tmp_path),
+        "DICOM": dicom.rows,
+    }
+    for read in readers.values():
+        with pytest.raises(ManifestError, match=r"manifest\.csv: this is not a readable CSV"):
+            read()
 
 
 def require_harmless(folder, formats, count, images_expected=1):

@@ -13,7 +13,7 @@ import pandas as pd
 from xraysynth.data.sources.base import IMAGE_SUFFIXES, list_files
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.images import read_file, read_size
-from xraysynth.manifest import Manifest
+from xraysynth.manifest import Manifest, read_table_file
 from xraysynth.records import require_inside, sha256_bytes
 
 ONE_CLASS = "all"
@@ -56,7 +56,7 @@ def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
 def _list_images(folder: Path) -> pd.DataFrame:
     """Returns the columns path and label of a folder's images, from its manifest.csv if it has one."""
     csv_file = folder / "manifest.csv"
-    table = pd.read_csv(csv_file, dtype=str) if csv_file.is_file() else _scan_folder(folder)
+    table = read_table_file(csv_file) if csv_file.is_file() else _scan_folder(folder)
     if table.empty:
         raise DataNotFoundError(
             f"{folder.absolute()}: there are no images ({', '.join(IMAGE_SUFFIXES)}) below this folder; "

@@ -168,6 +168,7 @@ def test_a_deflated_file_is_read_unless_it_inflates_to_too_much(tmp_path, monkey
         load(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [

@@ -20,6 +20,7 @@ from xraysynth.data.sources.base import (
 )
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import name_decoder_errors, require_plain_file, require_plausible_size
+from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName, Rule, require_valid
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class DicomSource:
 
     def _read_labels(self) -> dict[str, str]:
         """Key of the file -> label, from the CSV `table`."""
-        table = pd.read_csv(resolve_path(self, "table"), dtype=str)
+        table = read_table_file(resolve_path(self, "table"))
         missing = [name for name in (self.key_column, self.label_column) if name not in table]
         if missing:
             raise ManifestError(

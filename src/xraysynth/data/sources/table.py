@@ -19,6 +19,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import ImageError, ManifestError, format_some
+from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName
 from xraysynth.records import require_inside, sha256_bytes
 
@@ -173,13 +174,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         ManifestError: The file cannot be read as a table.
     """
-    try:
-        is_parquet = path.suffix.lower() in (".parquet", ".pq")
-        table = pd.read_parquet(path) if is_parquet else pd.read_csv(path, dtype=str)
-    except (ValueError, OSError) as error:  # pandas' and Arrow's parsers raise ValueErrors
-        raise ManifestError(
-            f"{path}: this is not a readable CSV or Parquet table ({error}); save it again"
-        ) from error
+    table = read_table_file(path)
     return table.astype(object).where(table.notna(), "").map(lambda value: str(value).strip())
 
 

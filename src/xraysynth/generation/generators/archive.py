@@ -11,6 +11,7 @@ from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, forma
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.images import decode_image, require_plain_file
+from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
@@ -74,7 +75,7 @@ class Archive:
                 f"generator.{self.name}: there is no manifest {path}; write one with the columns path and "
                 f"label, or set generator.{self.name}.folder and generator.{self.name}.manifest"
             )
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        table = read_table_file(path)
         missing = {"path", "label"} - set(table.columns)
         if missing:
             raise ManifestError(
