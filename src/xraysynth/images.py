@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -96,8 +97,18 @@ def name_decoder_errors(name: str, remedy: str = _COPY_AGAIN) -> Iterator[None]:
             f"{name}: this is not a readable image (it is none of {', '.join(IMAGE_FORMATS)}); {remedy}"
         ) from error
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"{name}: this is not a readable image ({reason}); {remedy}") from error
+        raise ImageError(
+            f"{name}: this is not a readable image ({describe_error(error)}); {remedy}"
+        ) from error
+
+
+def describe_error(error: Exception) -> str:
+    """Return the text of a decoder's error without objects in memory, which name no file; or its type.
+
+    >>> describe_error(OSError("cannot identify image file <_io.BytesIO object at 0x7f81a6f63240>"))
+    'cannot identify image file'
+    """
+    return re.sub(r" ?<[^<>]* object at 0x\w+>", "", str(error)) or type(error).__name__
 
 
 def _require_not_another_format(data: bytes, name: str) -> None:

@@ -13,6 +13,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
 )
 
@@ -166,6 +167,13 @@ def test_a_deflated_file_is_read_unless_it_inflates_to_too_much(tmp_path, monkey
         ImageError, match=r"a\.dcm: the file inflates to more than the 1 MB allowed"
     ):
         load(tmp_path)
+
+
+def test_a_damaged_frame_is_refused_without_an_object_in_memory(tmp_path):
+    write(tmp_path / "normal/a.dcm", chest(), syntax=JPEGBaseline8Bit)
+    with pytest.raises(ImageError, match=r"a\.dcm: the pixels cannot be decoded") as error:
+        load(tmp_path)
+    assert "object at 0x" not in str(error.value)
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")

@@ -19,7 +19,12 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
-from xraysynth.images import name_decoder_errors, require_plain_file, require_plausible_size
+from xraysynth.images import (
+    describe_error,
+    name_decoder_errors,
+    require_plain_file,
+    require_plausible_size,
+)
 from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName, Rule, require_valid
 
@@ -198,7 +203,7 @@ def _read_dataset(path: Path) -> "Dataset":
         raise
     except Exception as error:  # pydicom raises nearly any type on foreign bytes
         raise ImageError(
-            f"{path}: this is not a readable DICOM file ({error}); copy it again"
+            f"{path}: this is not a readable DICOM file ({describe_error(error)}); copy it again"
         ) from error
     if not has_pixels:
         raise ImageError(f"{path}: this is not a DICOM image (no pixel data); remove or replace it")
@@ -267,8 +272,8 @@ def _apply_window(dataset: "Dataset", name: str) -> np.ndarray:
         values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset).astype(np.float64)
     except Exception as error:  # decoders raise their own types
         raise ImageError(
-            f"{name}: the pixels cannot be decoded ({error}); copy the file again, or decompress "
-            "it with gdcmconv --raw"
+            f"{name}: the pixels cannot be decoded ({describe_error(error)}); copy the file again, "
+            "or decompress it with gdcmconv --raw"
         ) from error
     has_voi = "WindowWidth" in dataset or "VOILUTSequence" in dataset
     if stored.dtype == np.uint8 and not has_voi:

@@ -91,7 +91,8 @@ class XrvSource:
         except Exception as error:  # every image reader raises errors of its own
             raise ImageError(
                 f"source {self.name}: image {int(locator)} of {self.dataset} in {self.imgpath} "
-                f"cannot be read ({error}); download it again, or remove its row from the table"
+                f"cannot be read ({images.describe_error(error)}); download it again, "
+                "or remove its row from the table"
             ) from error
         return LoadedImage(np.rint((image + 1024.0) / 2048.0 * 255.0).clip(0, 255).astype(np.uint8))
 
