@@ -1,5 +1,7 @@
 """What a killed writer leaves: the old file or folder whole, and leftovers that nobody takes for it."""
 
+import errno
+import fcntl
 import os
 import re
 import subprocess
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 
 from xraysynth import files
+from xraysynth.errors import XraysynthError
 from xraysynth.files import (
     atomic_path,
     neutralise_formula,
@@ -209,3 +212,41 @@ def test_nothing_of_this_package_writes_csv_in_another_way():
         if ways and name not in ("files.py", exports):
             found.add(name)
     assert found == set()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+@pytest.mark.parametrize("use", ["exclusive_lock", "is_locked"])
+def test_a_file_system_that_refuses_locks_is_named(tmp_path, monkeypatch, number, use):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / ".lock"
+    with pytest.raises(
+        XraysynthError, match=rf"{path}: the file system refuses locks .*paths\.output"
+    ):
+        files.is_locked(path) if use == "is_locked" else files.exclusive_lock(path).__enter__()
+
+
+def test_a_lock_that_another_holds_is_seen(tmp_path):
+    path = tmp_path / ".lock"
+    assert not files.is_locked(path)
+    with files.exclusive_lock(path):
+        assert files.is_locked(path)
+    assert not files.is_locked(path)
+
+
+def test_the_error_of_a_full_disk_names_the_file_whoever_writes_it(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    path = tmp_path / "weights"
+
+    def fill():
+        with atomic_path(path) as partial:
+            partial.symlink_to("/dev/full")
+            partial.write_bytes(b"x")
+
+    with pytest.raises(OSError, match="No space left") as full:
+        fill()
+    assert full.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

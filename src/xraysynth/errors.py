@@ -51,6 +51,14 @@ class PoolError(XraysynthError):
     """A pool of generated images is missing, incomplete or damaged."""
 
 
+class DamageError(XraysynthError):
+    """A file of finished work is altered, cut short or unreadable; the message says what to do."""
+
+
+class DamagedPoolError(PoolError, DamageError):
+    """Images of a pool or cohort differ from their SHA-256, or are missing."""
+
+
 class PrivacyError(XraysynthError):
     """Private data would leave this machine: images, identifiers, paths or secrets."""
 

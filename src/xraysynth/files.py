@@ -1,17 +1,23 @@
 """Atomic writing of files and folders, locks between processes, and files of JSON lines and CSV."""
 
+import errno
+import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from platform import node
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
+
+from xraysynth.errors import DamageError, XraysynthError
 
 if TYPE_CHECKING:  # help pages must not import pandas
     import pandas as pd
@@ -20,6 +26,10 @@ _FORMULA = r"(?='*[^\S\t\r\n]*[=+\-@＝＋－＠])"  # spreadsheets read wide fo
 _FORMULA_START = re.compile(rf"(^|[;\t\r\n]){_FORMULA}")
 _QUOTED_FORMULA_START = re.compile(rf"(^|[;\t\r\n])'{_FORMULA}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+_BLOCK_BYTES = 2**20
+"""How much of a file is read at a time."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -46,8 +56,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _replace_folder(partial, path)
         else:
             os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # so that the message names the file
         raise
 
 
@@ -87,17 +99,105 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; while another process holds it, say so on stderr and wait."""
+    """Hold the lock file at `path`; while another process holds it, say so on stderr and wait.
+
+    Raises:
+        XraysynthError: The file system refuses locks.
+    """
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not _try_to_lock(lock, path):
         print(f"waiting for another process that writes {path.parent}", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock file at `path`."""
+    lock = FileLock(path)
+    if not _try_to_lock(lock, path):
+        return True
+    lock.release()
+    return False
+
+
+_LOCKS_REFUSED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EIO)
+"""Errors by which a file system says that it has no locks, or that its lock server does not answer."""
+
+
+def _try_to_lock(lock: FileLock, path: Path) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError) as error:
+        number = getattr(error, "errno", errno.ENOTSUP)
+        if number not in _LOCKS_REFUSED:
+            raise
+        raise XraysynthError(
+            f"{path}: the file system refuses locks ({os.strerror(number)}), without which two processes "
+            "could write the same files; set paths.output to a folder on a local disk, or mount this "
+            "one with locks"
+        ) from error
+    return True
+
+
+@contextmanager
+def explain_unreadable(path: Path, remedy: str) -> Iterator[None]:
+    """Raise `DamageError` with file, reason and remedy where the block cannot read a file.
+
+    Libraries raise many kinds of errors on a file that is cut short or empty; few of them name it.
+    """
+    try:
+        yield
+    except XraysynthError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamageError(f"{path} cannot be read ({reason}); {remedy}") from error
+
+
+def file_fault(path: Path, digest: str) -> str:
+    """Return "missing", "unreadable" or "altered"; "" for a file that has a digest of `file_digest`."""
+    size, _, sha256 = digest.rpartition(":")
+    try:
+        return "" if sha256_file(path, int(size or -1)) == sha256 else "altered"
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "unreadable"
+
+
+def file_digest(path: Path, *, grows: bool = False) -> str:
+    """Return the SHA-256 of a file; of one that grows, with its size, so that bytes may be appended."""
+    if not grows:
+        return sha256_file(path)
+    size = path.stat().st_size
+    return f"{size}:{sha256_file(path, size)}"
+
+
+def sha256_file(path: Path, size: int = -1) -> str:
+    """Return the SHA-256 of a file, or of its first `size` bytes, as hex digits.
+
+    A process reads a file only once, unless the file changes.
+    """
+    stat = path.stat()
+    version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return _sha256_of_version(path.absolute(), size, version)
+
+
+@lru_cache(maxsize=4096)
+def _sha256_of_version(path: Path, size: int, version: tuple[int, ...]) -> str:
+    with path.open("rb") as file:
+        if size < 0:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hashlib.sha256()
+        while block := file.read(min(size, _BLOCK_BYTES)):
+            sha256.update(block)
+            size -= len(block)
+        return sha256.hexdigest()
 
 
 def copy_atomically(names: Iterable[str], *, source: Path, target: Path) -> None:
@@ -120,7 +220,25 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append a record to a file of JSON lines, after removing a partial last line."""
     truncate_partial_line(path)
     with path.open("ab") as file:
-        file.write(json.dumps(record, default=str).encode() + b"\n")
+        file.write(encode_json_line(record))
+
+
+_CHECKSUM = b', "checksum": "'
+"""What follows the entries of a JSON line; earlier versions wrote lines without a checksum."""
+
+
+def encode_json_line(record: Mapping[str, Any]) -> bytes:
+    """Return a record as a JSON line whose last entry is a checksum of the others.
+
+    >>> encode_json_line({"n": 1})
+    b'{"n": 1, "checksum": "706b303b9f8f"}\\n'
+    """
+    entries = json.dumps(record, default=str).encode().removesuffix(b"}")
+    return entries + _CHECKSUM + _line_checksum(entries) + b'"}\n'
+
+
+def _line_checksum(entries: bytes) -> bytes:
+    return hashlib.sha256(entries).hexdigest()[:12].encode()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -129,17 +247,57 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Iterate over the complete lines of a file of JSON lines, with one block of them in memory."""
+    """Iterate over the complete lines of a file of JSON lines, with one block of them in memory.
+
+    Raises:
+        DamageError: A line is no JSON object, or differs from its checksum; the message names it.
+    """
     if not path.exists():
         return
+    lines_before = 0
     with path.open("rb") as file:
-        while lines := file.readlines(2**20):
+        while lines := file.readlines(_BLOCK_BYTES):
             is_partial = not lines[-1].endswith(b"\n")  # the writer was killed or is still writing
             if is_partial:
                 lines.pop()
-            yield from json.loads(b"[" + b",".join(lines) + b"]")
+            yield from _decode_json_lines(lines, path, lines_before)
             if is_partial:
                 return
+            lines_before += len(lines)
+
+
+def _decode_json_lines(lines: list[bytes], path: Path, lines_before: int) -> list[dict[str, Any]]:
+    for number, line in enumerate(lines, lines_before + 1):
+        entries, separator, checksum = line.rpartition(_CHECKSUM)
+        if separator and checksum != _line_checksum(entries) + b'"}\n':
+            raise _damaged_line(path, number, "it differs from its checksum")
+    records: list[dict[str, Any]]
+    try:
+        records = json.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        records = [
+            _decode_json_line(line, path, n) for n, line in enumerate(lines, lines_before + 1)
+        ]
+    for number, record in enumerate(records, lines_before + 1):
+        if not isinstance(record, dict):
+            raise _damaged_line(path, number, "it is no JSON object")
+        record.pop("checksum", None)
+    return records
+
+
+def _decode_json_line(line: bytes, path: Path, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise _damaged_line(path, number, str(error)) from None
+
+
+def _damaged_line(path: Path, number: int, reason: str) -> DamageError:
+    return DamageError(
+        f"{path}: line {number} is damaged ({reason}); restore the file from a copy, or remove the line "
+        f"with: sed -i {number}d {shlex.quote(str(path))}; an image that it recorded is then made, and where "
+        "images cost money paid for, again; a cost that it recorded is lost"
+    )
 
 
 def truncate_partial_line(path: Path) -> None:

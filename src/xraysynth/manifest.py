@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.errors import ManifestError, format_some
-from xraysynth.files import atomic_path
+from xraysynth.files import atomic_path, explain_unreadable
 from xraysynth.records import SPLITS, require_inside
 
 _TEXT_COLUMNS = (
@@ -158,7 +158,9 @@ class Manifest:
     @classmethod
     def read(cls, path: Path, *, classes: Sequence[str]) -> "Manifest":
         """Read a manifest that `write` has written; its folder is the folder of the file."""
-        return cls(pd.read_parquet(path), Path(path).parent, tuple(classes))
+        with explain_unreadable(path, "delete it and run again what wrote it"):
+            table = pd.read_parquet(path)
+        return cls(table, Path(path).parent, tuple(classes))
 
 
 def _compact_json(value: Any) -> str:

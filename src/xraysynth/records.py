@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from xraysynth.errors import ConfigError, ManifestError
+from xraysynth.errors import ConfigError, DamageError, ManifestError
 from xraysynth.files import write_atomically
+from xraysynth.seeds import digest
 
 if TYPE_CHECKING:  # help pages must not import numpy
     import numpy as np
@@ -222,13 +223,34 @@ class LearningRecord:
         """Read the record in a file; None if there is no file.
 
         Raises:
+            DamageError: The file is cut short, empty or altered, or names no image and no patient.
             ManifestError: The file holds something else.
         """
-        return from_json(cls, json.loads(path.read_text())) if path.is_file() else None
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text())
+            checksum = values.pop("checksum", None)
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise _damaged_learning_record(path, f"cannot be read ({error})") from None
+        record = from_json(cls, values)
+        if checksum is not None and checksum != digest(values):
+            raise _damaged_learning_record(path, "differs from its checksum")
+        if not record.patients and not record.sha256:
+            raise _damaged_learning_record(path, "names no image and no patient")
+        return record
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""
-        write_atomically(path, json.dumps(to_json(self)).encode())
+        values = to_json(self)
+        write_atomically(path, json.dumps({**values, "checksum": digest(values)}).encode())
+
+
+def _damaged_learning_record(path: Path, fault: str) -> DamageError:
+    return DamageError(
+        f"{path} {fault}; without it nobody can tell whether a generator has learned from test images. "
+        "Restore it from a copy, or delete it: fine-tuning and generating again write it anew"
+    )
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,25 @@ def test_a_flipped_byte_is_found_on_reading(tmp_path):
         read(store, 10)
 
 
+@pytest.mark.parametrize("left", ["folder", "journal", "manifest", "refusals"])
+def test_a_pool_without_an_image_has_too_few_and_can_be_filled(tmp_path, left):
+    generator = Noise(outcomes={request.image_id: "failed" for request in wanted(2)})
+    store = place(generator, tmp_path)
+    store.folder.mkdir()
+    if left in ("journal", "manifest"):
+        with store.writer("shard-0-of-1"):
+            pass
+    if left == "manifest":
+        store.write_manifest()
+    if left == "refusals":
+        pool.fill(store, generator, wanted(2))
+    with pytest.raises(PoolError, match=r"too few images: .*0 of 2.*make it"):
+        read(store, 2)
+    assert list(store.table().columns) == ["image_id", "path", "sha256"]
+    pool.fill(store, Noise(), wanted(2))
+    assert len(read(store, 2)) == 2 * len(CLASSES)
+
+
 def test_the_recipe_names_the_pool(tmp_path):
     one, other = place(Noise(), tmp_path), place(Noise(outcomes={"a": "b"}), tmp_path)
     assert one.key != other.key

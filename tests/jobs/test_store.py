@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from xraysynth.errors import ConfigError, PoolError, XraysynthError
+from xraysynth.errors import ConfigError, DamageError, PoolError, XraysynthError
 from xraysynth.files import (
     iter_json_lines,
     read_json_lines,
@@ -284,3 +285,71 @@ def test_every_damaged_image_is_found_whichever_thread_has_it(store, monkeypatch
         (store.folder / "images" / f"{name}.png").write_bytes(b"other")
     with pytest.raises(PoolError, match=r"2 of 5 images.*a\.png \(changed\).*e\.png \(changed\)"):
         verify_checksums(store.manifest(), remedy="make it again")
+
+
+def damaged_line(store, change):
+    """Changes the second line of a journal of three."""
+    add(store, "a", "b", "c")
+    path = store.folder / "journal" / "all.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = change(lines[1])
+    path.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b"normal", b"abnorm"),
+        lambda line: line.replace(b'"image_id": "b"', b'"image_id": "x"'),
+        lambda line: line.replace(b"{", b"[", 1),
+        lambda line: line[:40] + b"\n",
+        lambda line: b"\0" * (len(line) - 1) + b"\n",
+        lambda line: b"null\n",
+        lambda line: b"\n",
+    ],
+)
+def test_a_damaged_line_of_a_journal_is_named_and_its_removal_mends_the_store(store, change):
+    damaged_line(store, change)
+    for use in (store.entries, store.manifest, store.write_manifest):
+        with pytest.raises(DamageError, match="line 2 is damaged") as refused:
+            use()
+    remedy = re.search(r"sed -i 2d \S+(?=;)", str(refused.value)).group()
+    subprocess.run(remedy, shell=True, check=True)
+    assert set(store.entries()) == {"a", "c"}
+    add(store, "b")
+    assert store.manifest().table["image_id"].tolist() == ["a", "b", "c"]
+
+
+def test_lines_without_a_checksum_are_those_of_earlier_versions(store):
+    add(store, "a")
+    path = store.folder / "journal" / "all.jsonl"
+    line = json.loads(path.read_text())
+    del line["checksum"]
+    path.write_text(json.dumps(line) + "\n")
+    assert store.entries()["a"].columns == COLUMNS
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "journal/sealed.json"])
+@pytest.mark.parametrize("data", [b"", b"\0" * 900, b"[1]", b"null", None])
+def test_a_damaged_manifest_is_read_from_the_journal_and_written_again(store, name, data):
+    add(store, "a", "b")
+    store.write_manifest()
+    path = store.folder / name
+    original = path.read_bytes()
+    flipped = bytearray(original)
+    flipped[len(original) // 2] ^= 1
+    path.write_bytes(flipped if data is None else data)
+    assert store.manifest().table["image_id"].tolist() == ["a", "b"]
+    store.write_manifest()
+    assert path.read_bytes() == original
+
+
+def test_a_manifest_of_an_earlier_version_is_current_without_a_digest(store, monkeypatch):
+    add(store, "a")
+    store.write_manifest()
+    path = store.folder / "journal" / "sealed.json"
+    state = json.loads(path.read_text())
+    del state["manifest.parquet"]
+    path.write_text(json.dumps(state))
+    monkeypatch.setattr(module, "iter_json_lines", None)
+    assert len(store.manifest()) == 1

@@ -14,7 +14,7 @@ from xraysynth.files import read_json_lines
 from xraysynth.generation import pool
 from xraysynth.jobs.record import RunRecord
 from xraysynth.manifest import Manifest
-from xraysynth.records import LEARNING_RECORD_FILE
+from xraysynth.records import LEARNING_RECORD_FILE, LearningRecord
 from xraysynth.stages import Workspace, evaluate, finetune, generate, study, train
 from xraysynth.stages._study import forecast
 
@@ -115,9 +115,9 @@ def spoil(config, overrides):
     test = workspace.cohort.split("test").table.iloc[0]
     (name,) = workspace.generators
     path = workspace.pool_store(name).folder / LEARNING_RECORD_FILE
-    record = json.loads(path.read_text())
-    record["patients"].append(f"{test['source']}/{test['patient_id']}")
-    path.write_text(json.dumps(record))
+    record = LearningRecord.read(path)
+    patients = [*record.patients, f"{test['source']}/{test['patient_id']}"]
+    replace(record, patients=patients).write(path)
     return test["image_id"]
 
 

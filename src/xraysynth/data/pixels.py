@@ -1,17 +1,24 @@
-"""The pixel cache: the images of a manifest, decoded once and stored as one array."""
+"""The pixel cache: the images of a manifest, decoded once and stored as one array.
 
+The SHA-256 of the array's file follows it, where numpy does not look, so that a file which was altered
+or cut is made again.
+"""
+
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from xraysynth.errors import ImageError, format_some
-from xraysynth.files import atomic_path, exclusive_lock, remove_leftovers
+from xraysynth.files import atomic_path, exclusive_lock, remove_leftovers, sha256_file
 from xraysynth.images import decode_image, pad_and_resize
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress_bar
 from xraysynth.records import sha256_bytes
 from xraysynth.seeds import short_digest
+
+_DIGEST_BYTES = 32
 
 
 def load_cached_pixels(
@@ -65,21 +72,44 @@ def _cache_key(manifest: Manifest) -> str:
 
 def _open_cached(path: Path, shape: tuple[int, int, int], memory_mapped: bool) -> np.ndarray | None:
     try:
+        if not _has_its_digest(path):
+            return None
         array: np.ndarray = np.load(path, mmap_mode="r" if memory_mapped else None)
-    except (OSError, ValueError, EOFError):  # the file does not exist yet, or is truncated
+    except (OSError, ValueError, EOFError):  # the file does not exist yet, or is no array
         return None
     return array if array.shape == shape and array.dtype == np.uint8 else None
+
+
+def _has_its_digest(path: Path) -> bool:
+    """Whether the bytes before the last 32 have the SHA-256 that these are."""
+    size = path.stat().st_size - _DIGEST_BYTES
+    if size < 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(size)
+        return file.read().hex() == sha256_file(path, size)
 
 
 def _build_cache(manifest: Manifest, path: Path, shape: tuple[int, int, int]) -> None:
     with atomic_path(path) as partial:
         array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        _reserve_space(partial)
         damaged = _decode_into(array, manifest)
         if damaged:
             raise ImageError(
                 f"{len(damaged)} of {len(manifest)} images cannot be used: {format_some(damaged)}"
             )
         array.flush()
+        sha256 = sha256_file(partial)
+        with partial.open("ab") as file:
+            file.write(bytes.fromhex(sha256))
+
+
+def _reserve_space(path: Path) -> None:
+    """Raise OSError if the disk has no space for a file: writing to its memory map would kill us."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _decode_into(array: np.ndarray, manifest: Manifest) -> list[str]:
@@ -98,7 +128,7 @@ def _decode_file(row: np.ndarray, path: Path, sha256: str) -> str:
     try:
         data = path.read_bytes()
         if sha256 and sha256_bytes(data) != sha256:
-            return f"{path}: SHA-256 differs from the manifest; restore it or prepare again"
+            return f"{path}: SHA-256 differs from the manifest; to read it again run: xraysynth prepare …"
         row[:] = pad_and_resize(decode_image(data, str(path)), len(row))
         return ""
     except OSError as error:

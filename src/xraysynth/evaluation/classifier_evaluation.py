@@ -12,6 +12,7 @@ import pandas as pd
 from xraysynth.data.persons import person_keys
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes, probe_arm
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.files import atomic_path
 from xraysynth.manifest import Manifest
 from xraysynth.training.run import FitSummary, ImageCounts
 
@@ -109,7 +110,7 @@ class ClassifierTest:
     ) -> TestResult:
         """Scores class probabilities `(N, C)` against `targets` `(N,)`, and writes them to `path`."""
         table = predictions_table(images, probabilities)
-        table.to_parquet(path, index=False)
+        _write_parquet(table, path)
         scores = self._compute_scores(table, probabilities, targets, self.linked)
         return TestResult(
             accuracy=scores["accuracy"].value,
@@ -131,7 +132,7 @@ class ClassifierTest:
         """
         probabilities = self.predict(external, module)
         table = predictions_table(external, probabilities)
-        table.to_parquet(path, index=False)
+        _write_parquet(table, path)
         scores_by_source = {}
         for source, images in table.groupby("source"):
             rows = images.index.to_numpy()
@@ -183,6 +184,11 @@ class ClassifierTest:
             replicates=self.replicates,
             seed=seed,
         )
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    with atomic_path(path) as partial:
+        table.to_parquet(partial, index=False)
 
 
 def _parse_boxes(boxes: str) -> Any:

@@ -161,6 +161,11 @@ def read_learning_record(store: ImageStore) -> LearningRecord | None:
     return LearningRecord.read(store.folder / LEARNING_RECORD_FILE)
 
 
+def record_paths(store: ImageStore) -> tuple[Path, ...]:
+    """Returns the files beside the images: the costs of sessions, and what the generator learned from."""
+    return store.folder / SESSIONS_FILE, store.folder / LEARNING_RECORD_FILE
+
+
 def original_files(manifest: Manifest) -> list[Path]:
     """Returns one file per image: the service's original if the archive holds it, else the pool's PNG.
 
@@ -325,7 +330,8 @@ def list_images(
         raise PoolError(f"there is no pool {store.folder}; make it with: {command}")
     pool = store.manifest()
     position_in_class = pool.table.groupby("label").cumcount()
-    requested = pool.table["label"].map(per_class).fillna(0)
+    # As numbers: of an empty pool, whose folder a killed process left, the labels map to text.
+    requested = pool.table["label"].map(per_class).fillna(0).astype(int)
     manifest = pool.where(position_in_class < requested).with_classes(classes)
     available = manifest.class_counts()
     missing: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """A job: one unit of work with an identity, a folder that is named by it, and its run.json."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xraysynth.errors import XraysynthError
-from xraysynth.files import exclusive_lock
+from xraysynth.errors import DamageError, XraysynthError
+from xraysynth.files import exclusive_lock, file_digest, file_fault
 from xraysynth.jobs.distributed import broadcast, is_main, receive_broadcast
 from xraysynth.jobs.provenance import collect_environment, peak_memory_mb
-from xraysynth.jobs.record import RunRecord
+from xraysynth.jobs.record import RECORD_FILE, RunRecord
 from xraysynth.records import JsonObject, Record, to_json
 from xraysynth.seeds import digest
 
@@ -33,6 +34,10 @@ class Job:
             relative to the folder of the job.
         input_digests: Entries of the result that say what the inputs held. The job does not count
             as done if its run.json records other values; an entry that it lacks does not matter.
+        further_outputs: Further files whose digests run.json records, although the job counts as
+            done without them; text is a pattern in the folder of the job.
+        outputs_grow: Whether something may be appended to the outputs after the job, as it is to the
+            journal of a pool; what they held at its end must stay.
     """
 
     stage: str
@@ -40,6 +45,8 @@ class Job:
     output_root: Path
     outputs: tuple[str | Path, ...] = ()
     input_digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    further_outputs: tuple[str | Path, ...] = ()
+    outputs_grow: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -52,23 +59,62 @@ class Job:
         return self.output_root / self.stage / self.key
 
     def record(self) -> RunRecord:
-        """Reads run.json."""
-        return RunRecord.read(self.folder)
+        """Reads run.json; paths in the result follow a folder of outputs that was moved."""
+        return RunRecord.read(self.folder).moved_to(self.output_root)
 
     @property
     def done(self) -> bool:
         """Whether the job has finished without error, and its outputs still exist."""
         return self._is_done(self.record())
 
+    @property
+    def intact(self) -> bool:
+        """Whether the job is done, and no output was altered; all outputs are read once."""
+        record = self.record()
+        return self._is_done(record) and not self._damage(record)
+
+    def require_intact(self, command: str) -> None:
+        """Raises `DamageError` naming file and command if run.json or an output was altered.
+
+        Call it before outputs are used. Outputs of earlier versions, which recorded no digests, pass.
+        """
+        damage = self._damage(self.record())
+        if damage:
+            raise DamageError(f"{damage}; it is made again by: {command}")
+
+    def _damage(self, record: RunRecord) -> str:
+        """Says which file was altered since the job ended; "" if none was."""
+        if record.state == "damaged":
+            return record.error
+        for name, recorded_digest in record.output_digests.items():
+            fault = file_fault(self.output_root / name, recorded_digest)
+            # A missing output leaves the job undone; further files may be deleted.
+            if fault and fault != "missing":
+                return f"{self.output_root / name} is {fault}: its SHA-256 is not that in run.json"
+        return ""
+
+    def _output_digests(self) -> dict[str, str]:
+        """Returns the digests of the output files, by path relative to the folder of all jobs."""
+        digests = {}
+        for path in self._output_files():
+            name = path.absolute().relative_to(self.output_root.absolute())
+            digests[name.as_posix()] = file_digest(path, grows=self.outputs_grow)
+        return digests
+
+    def _output_files(self) -> list[Path]:
+        files = {self._output_path(output) for output in self.outputs}
+        for output in self.further_outputs:
+            files.update(self.folder.glob(output) if isinstance(output, str) else [output])
+        return sorted(path for path in files if path.is_file() and not _is_working_file(path))
+
+    def _output_path(self, output: str | Path) -> Path:
+        return self.folder / output if isinstance(output, str) else output
+
     def _is_done(self, record: RunRecord) -> bool:
         return record.state == "done" and self._outputs_exist() and self._inputs_match(record)
 
     def _outputs_exist(self) -> bool:
-        for output in self.outputs:
-            path = self.folder / output if isinstance(output, str) else output.absolute()
-            if not path.exists():
-                return False
-        return True
+        return all(self._output_path(output).exists() for output in self.outputs)
 
     def _inputs_match(self, record: RunRecord) -> bool:
         for name, digests in self.input_digests.items():
@@ -83,7 +129,8 @@ class Job:
         return self.record().result_as(record_type)
 
     def require_done(self, command: str) -> None:
-        """Raises `XraysynthError` naming the command that does the job, unless the job is done."""
+        """Raises `XraysynthError` naming the command that does the job, unless the job is intact."""
+        self.require_intact(command)
         record = self.record()
         if self._is_done(record):
             return
@@ -118,7 +165,10 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.folder / ".lock"):
             record = self.record()
-            is_done = self._is_done(record)
+            damage = self._damage(record)
+            is_done = self._is_done(record) and not damage
+            if damage:
+                print(f"{damage}; the job is done again", file=sys.stderr, flush=True)
             if on_other_ranks is not None:
                 broadcast(self._topic, "done" if is_done else "work")
             if is_done:
@@ -155,6 +205,7 @@ class Job:
         start = time.perf_counter()
         try:
             record = replace(record, result=to_json(work()), state="done")
+            record = replace(record, output_digests=self._output_digests())
         except BaseException as error:
             record = replace(record, state="failed", error=f"{type(error).__name__}: {error}")
             if not isinstance(error, XraysynthError):
@@ -180,3 +231,8 @@ class Job:
             "seconds": record.seconds,
             **record.result,
         }
+
+
+def _is_working_file(path: Path) -> bool:
+    """Whether a file is run.json, or only there to resume from."""
+    return path.name == RECORD_FILE or path.name.startswith("checkpoint.")

@@ -4,9 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
-
 from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.files import is_locked
 from xraysynth.jobs.distributed import rank, world_size
 from xraysynth.jobs.job import Job
 from xraysynth.options import require_valid
@@ -89,10 +88,4 @@ def _unfinished_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 def _is_running(job: Job) -> bool:
     """Returns whether a process holds the lock of the job."""
-    if not job.folder.exists():
-        return False
-    try:
-        with FileLock(job.folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
+    return job.folder.exists() and is_locked(job.folder / ".lock")

@@ -8,8 +8,11 @@
         manifest.parquet    the journal as a manifest, sorted by id
 
 An image is committed by its line in the journal: an image without a line is made again, byte for
-byte, and a line that was written by half is cut off. Each shard of the work has its own journal and
-lock, so that processes on one store either work on different shards or wait for each other.
+byte, and a line that was written by half is cut off. Each line ends with a checksum, and the state of
+the manifest (journal/sealed.json) has its SHA-256, so that a damaged manifest is read from the journal.
+
+Each shard of the work has its own journal and lock, so that processes on one store either work on
+different shards or wait for each other.
 """
 
 import json
@@ -18,14 +21,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 
-from xraysynth.errors import PoolError, XraysynthError, format_some
-from xraysynth.files import exclusive_lock, iter_json_lines, truncate_partial_line, write_atomically
+from xraysynth.errors import DamagedPoolError, XraysynthError, format_some
+from xraysynth.files import (
+    encode_json_line,
+    exclusive_lock,
+    file_fault,
+    iter_json_lines,
+    sha256_file,
+    truncate_partial_line,
+    write_atomically,
+)
 from xraysynth.manifest import Manifest
 from xraysynth.options import require_folder_name
 from xraysynth.records import JsonObject, sha256_bytes
@@ -139,7 +150,7 @@ class ImageStore:
             frames.append(pd.DataFrame(block))
             block = list(islice(rows, ROWS_PER_BLOCK))
         if not frames:
-            return pd.DataFrame()
+            return pd.DataFrame({"image_id": [], "path": [], "sha256": []}, dtype="str")
         table = pd.concat(frames, ignore_index=True)
         return table.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
 
@@ -169,7 +180,8 @@ class ImageStore:
             # Read first: a journal that grows meanwhile makes the manifest outdated.
             sizes = self._journal_sizes()
             self.manifest().write(self._manifest_path)
-            write_atomically(self._manifest_state_path, json.dumps(sizes).encode())
+            state = {**sizes, self._manifest_path.name: sha256_file(self._manifest_path)}
+            write_atomically(self._manifest_state_path, json.dumps(state).encode())
 
     def _journal_paths(self) -> list[Path]:
         return sorted((self.folder / "journal").glob("*.jsonl"))
@@ -186,10 +198,16 @@ class ImageStore:
         return self.folder / "journal" / "sealed.json"
 
     def _is_manifest_current(self) -> bool:
-        if not (self._manifest_path.is_file() and self._manifest_state_path.is_file()):
+        """Whether the manifest is that of the journals as they are; a damaged one is not."""
+        try:
+            state = dict(json.loads(self._manifest_state_path.read_text()))
+        except (OSError, ValueError, TypeError):
             return False
-        recorded_sizes = json.loads(self._manifest_state_path.read_text())
-        return bool(recorded_sizes == self._journal_sizes())
+        # Earlier versions recorded no digest of the manifest.
+        sha256 = state.pop(self._manifest_path.name, None)
+        if sha256 is None:
+            return self._manifest_path.is_file() and state == self._journal_sizes()
+        return state == self._journal_sizes() and not file_fault(self._manifest_path, sha256)
 
 
 class StoreWriter:
@@ -238,7 +256,7 @@ class StoreWriter:
             write_atomically(self._folder / "images" / f"{image_id}.png", png)
         sha256 = sha256_bytes(png) if png is not None else ""
         entry = JournalEntry(image_id, outcome, sha256, dict(columns or {}), dict(facts or {}))
-        self._journal.write(json.dumps(asdict(entry), default=str).encode() + b"\n")
+        self._journal.write(encode_json_line(asdict(entry)))
         self._journal.flush()
 
 
@@ -262,26 +280,34 @@ def verify_checksums(manifest: Manifest, *, remedy: str) -> None:
         remedy: Last words of the error: what the user can do.
 
     Raises:
-        PoolError: Files are changed or missing; it names them.
+        DamagedPoolError: Files are changed or missing; it names them.
     """
-    rows = list(zip(manifest.table["path"], manifest.table["sha256"], strict=True))
+    faults = find_damaged_images(manifest.table, folder=manifest.folder)
+    if faults:
+        listed = format_some(f"{path} ({fault})" for path, fault in faults.items())
+        raise DamagedPoolError(
+            f"{len(faults)} of {len(manifest)} images differ from the SHA-256 in their manifest: "
+            f"{listed}; {remedy}"
+        )
 
-    def check_chunk(start: int) -> list[str]:
-        faults = []
+
+def find_damaged_images(table: pd.DataFrame, *, folder: Path) -> dict[str, str]:
+    """Returns path -> "changed" or "missing" for every file of a table that has not its SHA-256."""
+    rows = list(zip(table["path"], table["sha256"], strict=True))
+
+    def check_chunk(start: int) -> dict[str, str]:
+        faults = {}
         for path, sha256 in rows[start : start + FILES_PER_CHUNK]:
-            fault = _file_fault(manifest.folder / path, sha256)
+            fault = _file_fault(folder / path, sha256)
             if fault:
-                faults.append(f"{path} ({fault})")
+                faults[path] = fault
         return faults
 
+    damaged: dict[str, str] = {}
     with ThreadPoolExecutor() as executor:
-        chunks = executor.map(check_chunk, range(0, len(rows), FILES_PER_CHUNK))
-        faults = list(chain.from_iterable(chunks))
-    if faults:
-        raise PoolError(
-            f"{len(faults)} of {len(manifest)} images differ from the SHA-256 in their manifest: "
-            f"{format_some(faults)}; {remedy}"
-        )
+        for faults in executor.map(check_chunk, range(0, len(rows), FILES_PER_CHUNK)):
+            damaged |= faults
+    return damaged
 
 
 def _file_fault(path: Path, sha256: str) -> str:

@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 import yaml
 
-from xraysynth.files import write_atomically
+from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.records import JsonObject
 
 RESULT_FILE = "result.json"
@@ -84,7 +84,8 @@ class SweepMonitor:
     def _print_new(self) -> None:
         for path in sorted(set(self.folder.rglob(RESULT_FILE)) - self._printed):
             self._printed.add(path)
-            line = json.loads(path.read_text())
+            with explain_unreadable(path, "delete it and run its job again; finished work is kept"):
+                line = json.loads(path.read_text())
             is_shared = self._shared_overrides.__contains__
             overrides = list(filterfalse(is_shared, line["overrides"]))
             self.lines.append(line | {"overrides": overrides})

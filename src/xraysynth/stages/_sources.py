@@ -10,7 +10,7 @@ from xraysynth.data.cohort import SourceCollection
 from xraysynth.data.sources.base import Source
 from xraysynth.data.sources.parallel import load_images
 from xraysynth.errors import ImageError
-from xraysynth.jobs.store import ImageStore
+from xraysynth.jobs.store import ImageStore, find_damaged_images
 from xraysynth.manifest import COLUMNS, patient_keys
 from xraysynth.progress import progress_bar
 from xraysynth.seeds import digest, identity
@@ -100,11 +100,13 @@ def _stored_names(rows: pd.DataFrame) -> list[str]:
 def _store_missing_images(
     source: Source, store: ImageStore, rows: pd.DataFrame, size_px: int
 ) -> list[str]:
-    """Add the images that the store lacks; return a message for each that cannot be read."""
+    """Add the images that the store lacks or holds damaged; return a message for each unreadable one."""
     errors = []
     with store.writer() as writer:
-        stored = store.map_entries(lambda entry: True)
-        missing = rows.loc[~rows["name"].isin(stored.keys())]
+        stored = store.table()
+        damaged = find_damaged_images(stored, folder=store.folder)
+        intact = stored.loc[~stored["path"].isin(damaged.keys()), "image_id"]
+        missing = rows.loc[~rows["name"].isin(intact)]
         images = load_images(source, list(missing["locator"]), size_px)
         with progress_bar(f"read {source.name}", len(missing)) as bar:
             for name, image in zip(missing["name"], images, strict=True):

@@ -15,6 +15,7 @@ from xraysynth.generation.generators.base import FinetunableGenerator, Generator
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.jobs.store import ImageStore
 from xraysynth.manifest import Manifest
+from xraysynth.records import LearningRecord
 from xraysynth.training.mixing import required_per_class
 from xraysynth.training.recipe import MixMode
 
@@ -208,6 +209,14 @@ class Workspace:
             seed=config.generate.seed,
             parent=self.output / "pools",
         )
+
+    def learning_record(self, name: str) -> LearningRecord | None:
+        """Load the images and patients that a selected generator has learned from; None for none.
+
+        The record of its pool counts, and if that was deleted the one beside the generator's weights.
+        """
+        in_pool = pool.read_learning_record(self.pool_store(name))
+        return in_pool or self.generators[name].learning_record()
 
     def pools(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xraysynth.config import TrackingMode
-from xraysynth.files import write_atomically
+from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.jobs.job import ResultLine
 from xraysynth.records import from_json, to_json
 from xraysynth.stages._workspace import Workspace
@@ -40,13 +40,18 @@ def run(workspace: Workspace) -> ResultLine:
     if config.tracking.mode is not TrackingMode.online:
         return result
     saved_path = folder / SAVED_VIEWS_FILE
-    earlier_views = json.loads(saved_path.read_text()) if saved_path.exists() else {}
+    earlier_views = _read_saved_views(saved_path) if saved_path.exists() else {}
     saved_views = dashboard.save_views(config, from_json(SavedViews, earlier_views))
     _write_json(saved_path, to_json(saved_views))
     return result | {
         "workspace_url": saved_views.workspace_url,
         "report_url": saved_views.report_url,
     }
+
+
+def _read_saved_views(path: Path) -> Any:
+    with explain_unreadable(path, "delete it; the views are then saved at W&B once more"):
+        return json.loads(path.read_text())
 
 
 def _write_json(path: Path, value: Any) -> None:

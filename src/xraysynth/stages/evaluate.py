@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from xraysynth import tracking
 from xraysynth.data.leakage import require_no_contamination
-from xraysynth.evaluation.classifier_evaluation import FidelityClassifierResult, TrainResult
+from xraysynth.evaluation.classifier_evaluation import FidelityClassifierResult
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, PaidGenerator
 from xraysynth.jobs.job import Job, ResultLine
@@ -29,6 +29,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
 from xraysynth.stages import _folder_comparison, _label_fidelity, _measuring, train
 from xraysynth.stages._workspace import Workspace
+from xraysynth.training.run import WEIGHTS_FILE
 
 if TYPE_CHECKING:  # A wrong option must be refused before torch is imported.
     from xraysynth.evaluation.encoders.base import Encoder
@@ -67,7 +68,7 @@ def run(workspace: Workspace) -> ResultLine:
     results = {}
     for name, images in workspace.pools().items():
         store = workspace.pool_store(name)
-        learning_record = pool.read_learning_record(store)
+        learning_record = workspace.learning_record(name)
         require_no_contamination(workspace.cohort, {name: images}, {name: learning_record})
         job = build_job(workspace, images)
         inputs = _PoolInputs(workspace, name, images, classifiers, fidelity_classifier)
@@ -118,8 +119,10 @@ def _real_only_jobs(workspace: Workspace) -> list[Job]:
 def _real_only_weights(workspace: Workspace) -> list[Path]:
     """Return the weights files of the real-only classifiers; an error says how to train them."""
     command = workspace.command("train", "data.synthetic_fraction=0")
-    results = [job.result(TrainResult, command) for job in _real_only_jobs(workspace)]
-    return [Path(result.weights) for result in results]
+    real_only_jobs = _real_only_jobs(workspace)
+    for job in real_only_jobs:
+        job.require_done(command)
+    return [job.folder / WEIGHTS_FILE for job in real_only_jobs]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ from xraysynth.stages._workspace import Workspace
 SESSIONS_FILE = "ledger.jsonl"
 """File next to the weights, with the time and energy of each session of the fine-tuning."""
 
+OUTPUT_PATTERNS = ("*.safetensors", "*/*.safetensors", "*.json", SESSIONS_FILE)
+"""Files of a fine-tuned model, with a folder per class if each class has its own."""
+
 CHECKPOINT_PATTERN = "checkpoint.*"
 
 SECTIONS = ("classes", "generator", "lora", "prompts", "tracking")
@@ -80,7 +83,13 @@ def build_job(workspace: Workspace, name: str) -> Job:
         "val": cohort.split("val").digest(),
         "prompts": config.prompts.digest(config.classes),
     }
-    return Job("finetune", identity, config.output, outputs=(LEARNING_RECORD_FILE,))
+    return Job(
+        "finetune",
+        identity,
+        config.output,
+        outputs=(LEARNING_RECORD_FILE,),
+        further_outputs=OUTPUT_PATTERNS,
+    )
 
 
 def require_finetuned(workspace: Workspace) -> None:

@@ -92,8 +92,15 @@ def build_job(
         "per_class": dict(workspace.images_per_class),
         "shard": list(shard),
     }
-    journal = pool.journal_path(workspace.pool_store(name), shard)
-    return Job("generate", job_identity, config.output, outputs=(journal,))
+    store = workspace.pool_store(name)
+    return Job(
+        "generate",
+        job_identity,
+        config.output,
+        outputs=(pool.journal_path(store, shard),),
+        further_outputs=pool.record_paths(store),
+        outputs_grow=True,
+    )
 
 
 def build_requests(workspace: Workspace) -> list[Request]:
@@ -161,7 +168,7 @@ class _PoolFiller:
         shard_jobs = [self._build_job(part) for part in shards.job_shards(shard)]
         shards.wait_for_jobs(shard_jobs)
         all_jobs = map(self._build_job, shards.all_shards(shard))
-        if all(job.done for job in all_jobs):
+        if all(job.intact for job in all_jobs):
             return self.fill(shards.WHOLE_SHARD)
         results = [job.record().result_as(PoolShard) for job in shard_jobs]
         return {

@@ -35,7 +35,7 @@ from xraysynth.data.duplicates import Pairs, find_near_duplicates, fingerprint_f
 from xraysynth.data.leakage import require_no_leakage
 from xraysynth.data.persons import find_linked_patients
 from xraysynth.data.splits import require_classes_in_splits, require_enough_images
-from xraysynth.files import write_atomically
+from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest
 from xraysynth.records import SPLITS, from_json, to_json
@@ -66,14 +66,25 @@ SECTIONS = (
 def run(workspace: Workspace) -> ResultLine:
     """Prepare the cohort and the external test sets, unless this is done already.
 
+    Stored images that were damaged since are read again.
+
     Returns:
         The result of the cohort's job; if there are external test sets, that of their job is its entry
         "external".
     """
     result = _run(workspace)
+    if result["skipped"]:
+        _restore_damaged_images(workspace)
     if workspace.external_collection is None:
         return result
     return result | {"external": _external_test_sets.run(workspace)}
+
+
+def _restore_damaged_images(workspace: Workspace) -> None:
+    """Read the images of all sources again whose stored file was altered or deleted."""
+    read_sources(workspace, workspace.collection)
+    if workspace.external_collection is not None:
+        read_sources(workspace, workspace.external_collection)
 
 
 def jobs(workspace: Workspace) -> list[Job]:
@@ -124,7 +135,8 @@ def audit_digest(workspace: Workspace) -> str:
 def _read_audit(workspace: Workspace) -> Any:
     """Read the audit file as JSON."""
     _, audit_path = build_job(workspace).outputs
-    return json.loads(Path(audit_path).read_text())
+    with explain_unreadable(Path(audit_path), f"delete it and run: {workspace.command('prepare')}"):
+        return json.loads(Path(audit_path).read_text())
 
 
 def prepare_external_test_set(workspace: Workspace) -> Manifest | None:

@@ -62,14 +62,18 @@ def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> ResultLine:
         failures: Messages of the steps that failed; by default the jobs that are not done are named.
 
     Returns:
-        The job's result, with the paths of the page ("report") and of the table ("results").
+        The job's result, with the paths of the page ("report") and of the table ("results"). Its state
+        is "failed", with the messages in "failures", if finished work is damaged and left out.
     """
     workspace = plan.with_images_per_class(workspace)
     jobs = collect_finished_jobs(workspace)
     failures = failures or jobs.missing
     job = _build_job(workspace, jobs, failures)
     result = workspace.run_job(job, partial(work, workspace, jobs, failures, job))
-    return result | _publish(workspace.config, job)
+    result |= _publish(workspace.config, job)
+    if jobs.damaged:
+        return result | {"state": "failed", "failures": list(jobs.damaged)}
+    return result
 
 
 def _build_job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Job:

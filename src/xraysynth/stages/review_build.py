@@ -21,7 +21,6 @@ from xraysynth.data.leakage import require_no_contamination
 from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
 from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.files import exclusive_lock
-from xraysynth.generation import pool
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest
 from xraysynth.records import from_json
@@ -113,7 +112,7 @@ def _require_acknowledged_terms(config: Config) -> None:
 def _load_pools(workspace: Workspace) -> dict[str, Manifest]:
     """Load the study's pools; refuse those whose generators were fine-tuned on test images."""
     pools = workspace.pools(plan.with_images_per_class(workspace).images_per_class)
-    records = {name: pool.read_learning_record(workspace.pool_store(name)) for name in pools}
+    records = {name: workspace.learning_record(name) for name in pools}
     require_no_contamination(workspace.cohort, pools, records)
     return pools
 

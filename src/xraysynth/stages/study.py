@@ -53,7 +53,8 @@ def run(workspace: Workspace) -> ResultLine:
     steps = forecast.missing_steps(plan.build_steps(workspace))
     failures = _run_steps(steps, config.study.workers)
     result = report.run(workspace, failures=failures)
-    state = "failed" if failures else "done"
+    state = "failed" if failures else result["state"]
+    failures = failures or result.get("failures", [])
     return result | {"stage": "study", "state": state, "failures": failures}
 
 

@@ -64,9 +64,8 @@ def run(workspace: Workspace) -> ResultLine:
     """
     _require_divisible_batch(workspace.config)
     job = build_job(workspace)
-    if (
-        job.done
-    ):  # The job prints its recorded result, and tells the other processes that it is done.
+    # The job prints its recorded result, and tells the other processes that it is done.
+    if job.intact:
         return workspace.run_job(job, dict, on_other_ranks=dict)
     if is_main():
         _report_retraining(job)
@@ -93,7 +92,7 @@ def _require_divisible_batch(config: Config) -> None:
 
 def _report_retraining(job: Job) -> None:
     """Say on stderr why a classifier that was trained before is trained again."""
-    if replace(job, input_digests={}).done:
+    if replace(job, input_digests={}).intact:
         print(
             f"train job {job.key} is trained again, because its pools hold other images now than when "
             "it was trained",
@@ -270,7 +269,7 @@ def _load_learning_records(
     workspace: Workspace, pools: Mapping[str, Manifest]
 ) -> dict[str, LearningRecord | None]:
     """Load the records of the images and patients that each pool's generator was fine-tuned on."""
-    return {name: pool.read_learning_record(workspace.pool_store(name)) for name in pools}
+    return {name: workspace.learning_record(name) for name in pools}
 
 
 def _fit(

@@ -121,13 +121,12 @@ def _load_records(output: Path) -> list[RunRecord]:
 
 
 def _load_record(path: Path) -> RunRecord:
-    try:
-        return RunRecord.read(path.parent)
-    except ValueError:
+    record = RunRecord.read(path.parent)
+    if record.state == "damaged":
         raise XraysynthError(
-            f"{path} is damaged and cannot be read; copy it again, or delete its folder and run the "
-            "job again"
-        ) from None
+            f"{record.error}; copy it again, or delete its folder and run the job again"
+        )
+    return record
 
 
 def _table_rows(output: Path) -> list[JsonObject]:

@@ -1,5 +1,6 @@
 """Lightning callbacks of a training: its record, its checkpoints, and early stopping."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
-from xraysynth.files import atomic_path, remove_leftovers
+from xraysynth.errors import DamageError
+from xraysynth.files import atomic_path, remove_leftovers, sha256_file, write_atomically
 
 CHECKPOINT_FILE = "last.ckpt"
 """File that a killed training resumes from."""
+
+CHECKPOINT_DIGESTS_FILE = "last.ckpt.sha256"
+"""File with the SHA-256 of the checkpoint, and of the one that it replaces, one per line."""
 
 BEST_WEIGHTS_FILE = "best.safetensors"
 """File of the weights with the best validation score so far."""
@@ -47,6 +52,7 @@ class FitRecorder(Callback):
         self._start_time = time.monotonic()
         self._seconds_before: float | None = 0.0
         self._losses: list[torch.Tensor] = []
+        self._best_sha256 = ""
         self.history: list[dict[str, float]] = []
         self.first_real_step = 0
 
@@ -82,12 +88,14 @@ class FitRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the checkpoint holds of the record."""
-        return {"history": self.history, "seconds": self.seconds}
+        state = {"history": self.history, "seconds": self.seconds}
+        return state | {"best_sha256": self._best_sha256}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the record of a checkpoint."""
         self.history = list(state_dict["history"])
         self._seconds_before = state_dict.get("seconds")  # earlier versions kept none
+        self._best_sha256 = state_dict.get("best_sha256", "")  # likewise
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         """Collects the training loss."""
@@ -107,8 +115,16 @@ class FitRecorder(Callback):
         self.history.append(entry)
         if self.best_validation is entry and trainer.is_global_zero:
             module.save(self._folder / BEST_WEIGHTS_FILE)
+            self._best_sha256 = sha256_file(self._folder / BEST_WEIGHTS_FILE)
         if trainer.state.fn == "fit":
             self._save_checkpoint(trainer)
+
+    def best_weights(self) -> Path:
+        """Returns the file of the best weights; `DamageError` if it was altered."""
+        path = self._folder / BEST_WEIGHTS_FILE
+        if not path.is_file() or self._best_sha256 not in ("", sha256_file(path)):
+            raise _damaged_checkpoint(path)
+        return path
 
     def _save_checkpoint(self, trainer: pl.Trainer) -> None:
         path = self._folder / CHECKPOINT_FILE
@@ -116,8 +132,48 @@ class FitRecorder(Callback):
             remove_leftovers(path)
             with atomic_path(path) as partial:
                 trainer.save_checkpoint(partial)
+                # Before the file is replaced: killed in between, either of the two is there.
+                self._write_digests(sha256_file(partial))
         else:
             trainer.save_checkpoint(path)  # writes nothing, and waits for the first process
+
+    def _write_digests(self, sha256: str) -> None:
+        """Records the SHA-256 of the next checkpoint before that of the present one."""
+        path = self._folder / CHECKPOINT_DIGESTS_FILE
+        digests = [sha256]
+        if path.exists():
+            digests.append(path.read_text().split("\n")[0])
+        write_atomically(path, "\n".join(digests).encode())
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """Returns the checkpoint that a training resumes from; None if there is none yet.
+
+    Raises:
+        DamageError: The checkpoint was altered or cut short; the message has the remedy.
+    """
+    path, digests_path = folder / CHECKPOINT_FILE, folder / CHECKPOINT_DIGESTS_FILE
+    if not path.exists():
+        return None
+    try:
+        if digests_path.exists():
+            is_intact = sha256_file(path) in digests_path.read_text().split("\n")
+        else:  # an earlier version wrote it
+            torch.load(path, map_location="cpu", weights_only=True)
+            is_intact = True
+    except Exception:  # torch and pickle raise different kinds
+        is_intact = False
+    if not is_intact:
+        raise _damaged_checkpoint(path)
+    return path
+
+
+def _damaged_checkpoint(path: Path) -> DamageError:
+    checkpoint = shlex.quote(str(path.with_name(CHECKPOINT_FILE)))
+    return DamageError(
+        f"{path} is damaged: it is not what the training has written. To train from the start, remove "
+        f"the checkpoint (rm {checkpoint}) and run it again"
+    )
 
 
 def _first_real_step(trainer: pl.Trainer) -> int:

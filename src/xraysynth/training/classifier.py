@@ -11,18 +11,20 @@ import pytorch_lightning as pl
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from xraysynth.errors import ConfigError, DataNotFoundError
-from xraysynth.files import atomic_path
+from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.records import to_json
 from xraysynth.seeds import derive_seed
 from xraysynth.training.data_parallel import shard_loss_scale
 from xraysynth.training.recipe import ClassifierRecipe
+
+_RETRAIN = "delete it and run again the training that wrote it"
 
 
 class XrayClassifier(pl.LightningModule):
@@ -120,8 +122,8 @@ class XrayClassifier(pl.LightningModule):
         weights = {}
         for name, tensor in self.state_dict().items():
             weights[name] = tensor.detach().cpu().contiguous()
-        with atomic_path(path) as partial:
-            save_file(weights, partial, {"hparams": json.dumps(dict(self.hparams))})
+        # To memory first: safetensors' own error on a full disk is no OSError.
+        write_atomically(path, save(weights, {"hparams": json.dumps(dict(self.hparams))}))
 
     @classmethod
     def load(cls, path: Path, classes: Sequence[str] | None = None) -> "XrayClassifier":
@@ -133,11 +135,12 @@ class XrayClassifier(pl.LightningModule):
 
         Raises:
             DataNotFoundError: There is no such file.
+            DamageError: The file is cut short or empty.
             ConfigError: The file is not a classifier, or its classes differ from `classes`.
         """
         if not Path(path).exists():
             raise DataNotFoundError(f"there is no classifier {path}; train it first")
-        with safe_open(path, "pt") as file:
+        with explain_unreadable(path, _RETRAIN), safe_open(path, "pt") as file:
             hparams = json.loads((file.metadata() or {}).get("hparams", "null"))
         if hparams is None:
             raise ConfigError(
@@ -151,7 +154,8 @@ class XrayClassifier(pl.LightningModule):
             )
         hparams["recipe"] = hparams["recipe"] | {"pretrained": False}  # the file has all weights
         module = cls(**hparams)
-        module.load_state_dict(load_file(path))
+        with explain_unreadable(path, _RETRAIN):
+            module.load_state_dict(load_file(path))
         return module.eval()
 
     def _preprocess(self, images: torch.Tensor) -> torch.Tensor:

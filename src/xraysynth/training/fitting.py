@@ -10,11 +10,10 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file
 
 from xraysynth.training.callbacks import (
-    BEST_WEIGHTS_FILE,
-    CHECKPOINT_FILE,
     MONITOR,
     FitRecorder,
     RealImageEarlyStopping,
+    find_checkpoint,
 )
 from xraysynth.training.classifier import XrayClassifier
 from xraysynth.training.data_parallel import (
@@ -77,6 +76,7 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     recorder = FitRecorder(folder)
+    checkpoint = find_checkpoint(folder)
     if process_count() > 1 and not runs_on_cpu(recipe):
         module.backbone = synchronize_batchnorm(module.backbone)
     with (
@@ -86,9 +86,7 @@ def fit(
     ):
         callbacks = [*progress, *_early_stopping(recipe), recorder]
         trainer = _create_trainer(recipe, callbacks, logger)
-        checkpoint = folder / CHECKPOINT_FILE
-        resume_from = str(checkpoint) if checkpoint.exists() else None
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         if not recorder.history or recorder.history[-1]["step"] < trainer.global_step:
             trainer.validate(module, datamodule=datamodule, verbose=False)
     validation = recorder.history[-1]
@@ -96,7 +94,7 @@ def fit(
     if recipe.keep is KeptWeights.best and recorder.best_validation is not None:
         validation = recorder.best_validation
         if trainer.is_global_zero:
-            module.load_state_dict(load_file(folder / BEST_WEIGHTS_FILE))
+            module.load_state_dict(load_file(recorder.best_weights()))
     return FitResult(
         score=validation[MONITOR],
         step=int(validation["step"]),

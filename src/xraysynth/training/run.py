@@ -251,18 +251,26 @@ def compute_pool_digests(pools: Mapping[str, Manifest]) -> dict[str, str]:
 def restart_if_pools_changed(folder: Path, pool_digests: Mapping[str, str]) -> None:
     """Deletes the checkpoint of a training that has seen other images of its pools, and records these.
 
-    A checkpoint without a record of its pools stays. `pool_digests` come from
-    `compute_pool_digests`.
+    A checkpoint without a record of its pools stays; one with a damaged record is deleted.
+    `pool_digests` come from `compute_pool_digests`.
     """
     path = folder / POOL_DIGESTS_FILE
-    if path.exists() and json.loads(path.read_text()) != pool_digests:
+    if path.exists() and _read_pool_digests(path) != pool_digests:
         delete_checkpoints(folder)
     write_atomically(path, json.dumps(pool_digests).encode())
 
 
+def _read_pool_digests(path: Path) -> Any:
+    """Reads the record of `restart_if_pools_changed`; None if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
 def delete_checkpoints(folder: Path) -> None:
     """Deletes the files of a training that only resuming needs."""
-    for name in ("last.ckpt", "best.safetensors", POOL_DIGESTS_FILE):
+    for name in ("last.ckpt", "last.ckpt.sha256", "best.safetensors", POOL_DIGESTS_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

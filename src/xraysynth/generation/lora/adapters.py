@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
 
-from xraysynth.errors import ConfigError, format_some
+from xraysynth.errors import ConfigError, XraysynthError, format_some
 from xraysynth.files import write_atomically
 from xraysynth.generation.lora.embeddings import text_encoders
 from xraysynth.generation.lora.folder import LORA_WEIGHT_NAME
@@ -122,7 +123,13 @@ def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
         options[f"{name}_lora_layers"] = layers
         options[f"{name}_lora_adapter_metadata"] = settings
     with tempfile.TemporaryDirectory() as temporary_folder:
-        pipeline.save_lora_weights(temporary_folder, **options)
+        try:
+            pipeline.save_lora_weights(temporary_folder, **options)
+        except SafetensorError as error:  # its error on a full disk is no OSError
+            raise XraysynthError(
+                f"{temporary_folder}: the LoRA cannot be written ({error}); free some space there, or "
+                "set TMPDIR to another folder, and run it again: it resumes from its last step"
+            ) from error
         data = (Path(temporary_folder) / LORA_WEIGHT_NAME).read_bytes()
     write_atomically(folder / LORA_WEIGHT_NAME, _sort_header(data))
     return folder / LORA_WEIGHT_NAME

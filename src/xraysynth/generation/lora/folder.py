@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.files import explain_unreadable
 from xraysynth.records import JsonObject
 
 LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors"
@@ -73,4 +74,7 @@ class LoraFolder:
     def finetune_identity(self) -> JsonObject:
         """Record of base model and recipe (`SdLora.finetune_identity`); empty if there is none."""
         path = self.find_file(FINETUNE_IDENTITY_FILE)
-        return {} if path is None else dict(json.loads(path.read_text()))
+        if path is None:
+            return {}
+        with explain_unreadable(path, "delete it and run: xraysynth finetune …"):
+            return dict(json.loads(path.read_text()))

@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from xraysynth.errors import XraysynthError
+from xraysynth.errors import DamageError
 from xraysynth.files import write_atomically
+from xraysynth.seeds import digest
 
 CACHE_FORMAT = 1
 """Part of the name of every cache file; to be raised when equal inputs would give other tensors."""
@@ -49,6 +50,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Any = Non
         cpu_tensors[name] = tensor.detach().cpu().contiguous()
     # A single key, since safetensors writes several keys in random order.
     header = {"digest": tensors_digest(cpu_tensors), "facts": metadata}
+    if metadata is not None:
+        header["facts_digest"] = digest(json.loads(json.dumps(metadata)))  # as it will be read
     data = safetensors.torch.save(cpu_tensors, {"xraysynth": json.dumps(header)})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
@@ -64,17 +67,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         The tensors by name, on the CPU, and the metadata.
 
     Raises:
-        XraysynthError: If the file is cut short, or its tensors differ from their digest.
+        DamageError: If the file is cut short, or tensors or metadata differ from their digest.
     """
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("xraysynth", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise XraysynthError(f"{path} is damaged ({error})") from error
-    if header.get("digest") != tensors_digest(tensors):
-        raise XraysynthError(f"{path} is damaged: its content differs from its digest")
-    return tensors, header["facts"]
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamageError(f"{path} is damaged ({error})") from error
+    facts = header.get("facts")
+    # Earlier versions wrote no digest of the facts.
+    facts_digest = header.get("facts_digest", digest(facts))
+    if header.get("digest") != tensors_digest(tensors) or facts_digest != digest(facts):
+        raise DamageError(f"{path} is damaged: its content differs from its digest")
+    return tensors, facts
 
 
 def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -90,7 +96,7 @@ def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dic
     if path.exists():
         try:
             return read_tensors(path)[0]
-        except XraysynthError:
+        except DamageError:
             pass  # the file is computed again, whatever damaged it
     tensors = compute()
     write_tensors(path, tensors)

@@ -1,9 +1,9 @@
 """Finds the finished jobs of a study, and reads their records."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from xraysynth.errors import XraysynthError
+from xraysynth.errors import DamageError, XraysynthError
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator
@@ -58,6 +58,7 @@ class FinishedJobs:
         pools: The pools that are filled and measured.
         probe_job: The search for shortcuts in the cohort; None if it is not done.
         missing: One message per job that is not done or cannot be used.
+        damaged: Those of the messages on work that was done and cannot be used any more.
     """
 
     prepare_job: Job
@@ -65,6 +66,7 @@ class FinishedJobs:
     pools: Sequence[FinishedPool]
     probe_job: Job | None
     missing: Sequence[str]
+    damaged: Sequence[str] = ()
 
     def named_jobs(self) -> list[tuple[str, Job]]:
         """List the finished jobs with their names in the report, in the order in which they run."""
@@ -99,9 +101,9 @@ def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
     Raises:
         XraysynthError: If no training of the real-only arm is done; all arms are compared with it.
     """
-    arms, missing_trainings = _collect_trainings(workspace)
-    pools, missing_pools = _collect_pools(workspace)
-    missing = [*missing_trainings, *missing_pools]
+    gaps = _Gaps()
+    arms = _collect_trainings(workspace, gaps)
+    pools = _collect_pools(workspace, gaps)
     # Real-only arms come first: if one has finished, the first finished arm is real-only.
     finished_arms = [arm for arm, _ in arms]
     if not finished_arms or finished_arms[0].config.data.synthetic_fraction:
@@ -110,47 +112,70 @@ def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
             f"run: {workspace.command('study')}"
         )
     probe_job = probe.build_job(workspace)
-    if not probe_job.done:
-        missing.append("probe: not done")
+    probe_is_done = gaps.check(probe_job, "probe", workspace.command("probe"))
     return FinishedJobs(
         prepare_job=prepare.build_job(workspace),
         arms=arms,
         pools=pools,
-        probe_job=probe_job if probe_job.done else None,
-        missing=missing,
+        probe_job=probe_job if probe_is_done else None,
+        missing=gaps.missing,
+        damaged=gaps.damaged,
     )
 
 
+@dataclass
+class _Gaps:
+    """The sentences on jobs that are not done or cannot be used, as they are found."""
+
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    def check(self, job: Job, title: str, command: str) -> bool:
+        """Return whether the job is done and intact; else note it under its title."""
+        try:
+            job.require_intact(command)
+        except DamageError as error:
+            self.add(title, error)
+            return False
+        if not job.done:
+            self.missing.append(f"{title}: not done")
+        return job.done
+
+    def add(self, title: str, error: XraysynthError) -> None:
+        """Note the error by which the job under this title cannot be used."""
+        self.missing.append(f"{title}: {error}")
+        if isinstance(error, DamageError):
+            self.damaged.append(f"{title}: {error}")
+
+
 def _collect_trainings(
-    workspace: Workspace,
-) -> tuple[list[tuple[ArmConfig, Mapping[int, Job]]], list[str]]:
-    """Return the arms with their finished trainings by seed, and a message per missing training."""
+    workspace: Workspace, gaps: _Gaps
+) -> list[tuple[ArmConfig, Mapping[int, Job]]]:
+    """Return the arms with their finished trainings by seed; note the others."""
     config = workspace.config
     arms: list[tuple[ArmConfig, Mapping[int, Job]]] = []
-    missing = []
     for arm in build_arms(config, workspace.cohort):
         finished_jobs = {}
         for seed in config.study.seeds:
             training_workspace = workspace.with_config(replace(arm.config, seed=seed))
             job = train.build_unchecked_job(training_workspace)
-            if job.done:
+            title = f"train {arm.title}, seed {seed}"
+            if gaps.check(job, title, workspace.command("study")):
                 finished_jobs[seed] = job
-            else:
-                missing.append(f"train {arm.title}, seed {seed}: not done")
         if finished_jobs:
             arms.append((arm, finished_jobs))
-    return arms, missing
+    return arms
 
 
-def _collect_pools(workspace: Workspace) -> tuple[list[FinishedPool], list[str]]:
-    """Return the measured pools, and the error message of each pool that is not."""
-    pools, missing = [], []
+def _collect_pools(workspace: Workspace, gaps: _Gaps) -> list[FinishedPool]:
+    """Return the measured pools; note the others."""
+    pools = []
     for key in workspace.config.generator:
         try:
             pools.append(_load_finished_pool(plan.evaluation_workspace(workspace, key)))
         except XraysynthError as error:
-            missing.append(f"{key}: {error}")
-    return pools, missing
+            gaps.add(key, error)
+    return pools
 
 
 def _load_finished_pool(workspace: Workspace) -> FinishedPool:
@@ -161,6 +186,9 @@ def _load_finished_pool(workspace: Workspace) -> FinishedPool:
     finetune_job = None
     if name in workspace.generators_to_finetune:
         finetune_job = finetune.build_job(workspace, name)
+        finetune_job.require_intact(workspace.command("finetune"))
+    generate_job = generate.build_job(workspace, name)
+    generate_job.require_intact(workspace.command("generate"))
     store = workspace.pool_store(name)
     return FinishedPool(
         generator=workspace.generators[name],
@@ -169,7 +197,7 @@ def _load_finished_pool(workspace: Workspace) -> FinishedPool:
         refusals=pool.count_refusals(store),
         ledger=pool.compute_ledger(store),
         finetune_job=finetune_job,
-        generate_job=generate.build_job(workspace, name),
+        generate_job=generate_job,
         evaluate_job=evaluate_job,
     )
 

@@ -80,10 +80,10 @@ def run(workspace: Workspace) -> ResultLine:
 
 
 def is_done(step: plan.Step) -> bool:
-    """Return whether all jobs of the step are done; the cohort must be prepared."""
+    """Return whether all jobs of the step are done, and intact; the cohort must be prepared."""
     stage = importlib.import_module(f"xraysynth.stages.{step.stage}")
     try:
-        return all(job.done for job in stage.jobs(step.workspace))
+        return all(job.intact for job in stage.jobs(step.workspace))
     except XraysynthError:  # A pool is missing or damaged; running the step says which.
         return False
 
@@ -116,7 +116,7 @@ def _estimate_steps(workspace: Workspace) -> list[StepEstimate]:
     for step in plan.build_steps(workspace):
         if step.stage == "evaluate" and not trains_fidelity_classifier:
             trains_fidelity_classifier = True
-            done = is_prepared and _label_fidelity.build_job(workspace).done
+            done = is_prepared and _label_fidelity.build_job(workspace).intact
             seconds = _median_seconds(history, "judge")
             estimates.append(StepEstimate("train the label-fidelity classifier", done, seconds))
         estimates.append(_estimate_step(step, history, is_prepared=is_prepared))
@@ -216,9 +216,9 @@ def _seconds_per_image(history: _History, generator: Generator) -> float | None:
 def _is_prepared(workspace: Workspace) -> bool:
     """Return whether the cohort and the external test sets are prepared."""
     # The cohort must be prepared first, because the key of the external job depends on it.
-    if not prepare.build_job(workspace).done:
+    if not prepare.build_job(workspace).intact:
         return False
-    return all(job.done for job in prepare.jobs(workspace))
+    return all(job.intact for job in prepare.jobs(workspace))
 
 
 def _provisional_cohort(config: Config) -> Manifest:

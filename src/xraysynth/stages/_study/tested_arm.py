@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from xraysynth.evaluation.classifier_evaluation import TrainResult
+from xraysynth.files import explain_unreadable
 from xraysynth.jobs.job import Job
 from xraysynth.stages import train
 from xraysynth.stages._study.arm_configs import ArmConfig
@@ -23,7 +24,9 @@ def load_predictions(job: Job, name: str = train.PREDICTIONS) -> pd.DataFrame:
     Returns:
         One row per image with its label, source, patient_id and a probability `p_<class>` per class.
     """
-    return pd.read_parquet(job.folder / name)
+    path = job.folder / name
+    with explain_unreadable(path, "delete it and run the study again, which trains this arm again"):
+        return pd.read_parquet(path)
 
 
 @dataclass(frozen=True)
