@@ -264,7 +264,7 @@ def require_harmless(folder, formats, count, images_expected=1):
 
 
 def test_mutated_images_are_decoded_or_refused_by_name(tmp_path):
-    require_harmless(tmp_path, FORMATS, 150)
+    require_harmless(tmp_path, FORMATS, 300)
 
 
 @pytest.mark.slow
