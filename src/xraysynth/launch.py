@@ -258,7 +258,8 @@ def _print_error(error: XraysynthError) -> int:
 def _explain_os_error(error: OSError) -> XraysynthError:
     remedies = {
         errno.ENOSPC: "the disk is full; free some space and run it again: finished work is kept",
-        errno.EACCES: "you may not write there; set paths.output to a folder that you can write to",
+        errno.EACCES: "you may not read or write it; change its permissions, or set paths.output to a "
+        "folder that you can write to",
         errno.EROFS: "the file system is read-only; set paths.output to a folder that you can write to",
     }
     remedy = remedies.get(error.errno or 0, "fix it and run it again: finished work is kept")

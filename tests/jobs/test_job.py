@@ -121,6 +121,23 @@ def test_an_altered_output_is_refused_where_it_is_used_and_made_again_by_the_job
     assert name == "run.json" or path.read_bytes() == data
 
 
+def test_further_outputs_may_be_deleted_and_come_back_when_the_job_is_run(tmp_path):
+    job = Job("finetune", {}, tmp_path, further_outputs=("*/*.safetensors",))
+
+    def work():
+        (job.folder / "normal").mkdir(exist_ok=True)
+        write_atomically(job.folder / "normal" / "lora.safetensors", b"w" * 1000)
+        return {"steps": 2}
+
+    run(job, work)
+    weights = job.folder / "normal" / "lora.safetensors"
+    weights.unlink()
+    assert job.intact
+    assert not run(job, work)["skipped"]
+    weights.write_bytes(b"others")
+    assert not job.intact
+
+
 def test_outputs_of_earlier_versions_are_taken_as_they_are(tmp_path):
     job, work = with_outputs(tmp_path)
     run(job, work)

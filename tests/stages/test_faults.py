@@ -16,6 +16,7 @@ from small_study import overrides_for, write_cohort
 
 from xraysynth import compose
 from xraysynth.errors import XraysynthError
+from xraysynth.launch import _explain_os_error
 from xraysynth.stages import Workspace, study
 
 pytestmark = pytest.mark.slow
@@ -110,8 +111,10 @@ def outcome(workspace: Workspace) -> tuple[bool, str]:
     """Whether the study ended well, and what it said otherwise."""
     try:
         result = study.run(workspace)
-    except (XraysynthError, OSError) as error:
+    except XraysynthError as error:
         return False, str(error)
+    except OSError as error:  # as the command line says it
+        return False, str(_explain_os_error(error))
     return result["state"] == "done", "\n".join(result["failures"])
 
 

@@ -82,15 +82,16 @@ class Job:
         if damage:
             raise DamageError(f"{damage}; it is made again by: {command}")
 
-    def _damage(self, record: RunRecord) -> str:
-        """Says which file was altered since the job ended; "" if none was."""
+    def _damage(self, record: RunRecord, *, or_missing: bool = False) -> str:
+        """Says which file was altered (or is missing) since the job ended; "" if none was."""
         if record.state == "damaged":
             return record.error
         for name, recorded_digest in record.output_digests.items():
             fault = file_fault(self.output_root / name, recorded_digest)
-            # A missing output leaves the job undone; further files may be deleted.
-            if fault and fault != "missing":
-                return f"{self.output_root / name} is {fault}: its SHA-256 is not that in run.json"
+            # Further outputs may be deleted; whoever runs the job again gets them back.
+            if fault and (or_missing or fault != "missing"):
+                reason = ": its SHA-256 is not that in run.json" if fault == "altered" else ""
+                return f"{self.output_root / name} is {fault}{reason}"
         return ""
 
     def _output_digests(self) -> dict[str, str]:
@@ -165,7 +166,7 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.folder / ".lock"):
             record = self.record()
-            damage = self._damage(record)
+            damage = self._damage(record, or_missing=True)
             is_done = self._is_done(record) and not damage
             if damage:
                 print(f"{damage}; the job is done again", file=sys.stderr, flush=True)
