@@ -250,12 +250,13 @@ def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Iterate over the complete lines of a file of JSON lines, with one block of them in memory.
 
     Raises:
-        DamageError: A line is no JSON object, or differs from its checksum; the message names it.
+        DamageError: The file cannot be read, or a line is no JSON object or differs from its checksum;
+            the message names it.
     """
     if not path.exists():
         return
     lines_before = 0
-    with path.open("rb") as file:
+    with _open_lines(path, "rb") as file:
         while lines := file.readlines(_BLOCK_BYTES):
             is_partial = not lines[-1].endswith(b"\n")  # the writer was killed or is still writing
             if is_partial:
@@ -264,6 +265,13 @@ def iter_json_lines(path: Path) -> Iterator[dict[str, Any]]:
             if is_partial:
                 return
             lines_before += len(lines)
+
+
+def _open_lines(path: Path, mode: str) -> Any:
+    with explain_unreadable(
+        path, "change its permissions, or restore it from a copy, and run it again"
+    ):
+        return path.open(mode)
 
 
 def _decode_json_lines(lines: list[bytes], path: Path, lines_before: int) -> list[dict[str, Any]]:
@@ -304,7 +312,7 @@ def truncate_partial_line(path: Path) -> None:
     """Remove a partial last line, which a killed process has left; reads only the end of the file."""
     if not path.exists():
         return
-    with path.open("rb+") as file:
+    with _open_lines(path, "rb+") as file:
         size = file.seek(0, os.SEEK_END)
         complete_size = _complete_lines_size(file, size)
         if complete_size < size:

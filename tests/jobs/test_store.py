@@ -353,3 +353,14 @@ def test_a_manifest_of_an_earlier_version_is_current_without_a_digest(store, mon
     path.write_text(json.dumps(state))
     monkeypatch.setattr(module, "iter_json_lines", None)
     assert len(store.manifest()) == 1
+
+
+def test_a_journal_that_cannot_be_read_is_named(store):
+    add(store, "a")
+    path = store.folder / "journal" / "all.jsonl"
+    path.unlink()
+    path.mkdir()  # root may read every file
+    with pytest.raises(DamageError, match=rf"{path} cannot be read .*restore it"):
+        store.entries()
+    with pytest.raises(DamageError, match=rf"{path} cannot be read .*restore it"):
+        add(store, "b")
