@@ -18,7 +18,7 @@ from xraysynth.data.audit import Audit
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.reader_study import reading
 from xraysynth.evaluation.results import PoolEvaluation
-from xraysynth.files import copy_atomically, write_csv
+from xraysynth.files import atomic_path, copy_atomically, write_atomically, write_csv
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.report.audit import CohortAudit, SourceConfounding, SourceCount, SplitCount
@@ -122,9 +122,10 @@ def work(
     results = tables.results_table(content)
     measures = tables.measures_table(content)
     folder = job.folder
-    (folder / "report.html").write_text(page.render(content), encoding="utf-8")
+    write_atomically(folder / "report.html", page.render(content).encode())
     write_csv(results, folder / "results.csv")
-    results.to_parquet(folder / "results.parquet", index=False)
+    with atomic_path(folder / "results.parquet") as partial:
+        results.to_parquet(partial, index=False)
     write_csv(measures, folder / "measures.csv")
     write_csv(tradeoffs.tradeoffs_table(content), folder / "tradeoffs.csv")
     with tracking.open_run(workspace.config, job) as run:
