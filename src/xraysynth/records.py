@@ -248,8 +248,8 @@ class LearningRecord:
 
 def _damaged_learning_record(path: Path, fault: str) -> DamageError:
     return DamageError(
-        f"{path} {fault}; without it nobody can tell whether a generator has learned from test images. "
-        "Restore it from a copy, or delete it: fine-tuning and generating again write it anew"
+        f"{path} {fault}; without it nobody can tell whether a generator was trained on test images. "
+        "Restore it from a copy, or delete it: fine-tuning and generating again write a new one"
     )
 
 

@@ -185,6 +185,13 @@ def test_compiled_it_learns_the_same(trained):
     assert np.allclose(*curves, atol=1e-4)
 
 
+def test_the_file_names_no_folder_of_this_machine(tiny_sd, tmp_path):
+    pipeline, options = load(tiny_sd), recipe(text_encoder=True)
+    add_adapters(pipeline, options)
+    path = save_adapters(pipeline, options, tmp_path)
+    assert str(tiny_sd).encode() not in path.read_bytes()
+
+
 def test_every_layer_of_the_embedded_model_comes_back(tmp_path):
     folder = Path(xraysynth.__file__).parent / "assets" / "tiny-sd"
     pipeline, fresh = load(folder), load(folder)

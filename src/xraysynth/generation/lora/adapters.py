@@ -120,6 +120,7 @@ def save_adapters(pipeline: Any, recipe: LoraRecipe, folder: Path) -> Path:
         layers = get_peft_model_state_dict(module)
         settings = module.peft_config["default"].to_dict()
         settings["target_modules"] = sorted(settings["target_modules"])
+        settings["base_model_name_or_path"] = None  # peft writes a folder of this machine there
         options[f"{name}_lora_layers"] = layers
         options[f"{name}_lora_adapter_metadata"] = settings
     with tempfile.TemporaryDirectory() as temporary_folder:
