@@ -21,6 +21,7 @@ from typing import Any
 from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
 from xraysynth.jobs.job import ResultLine
+from xraysynth.processes import exit_with_parent
 from xraysynth.stages import report
 from xraysynth.stages._study import arm_configs, forecast, plan
 from xraysynth.stages._workspace import Workspace
@@ -174,7 +175,8 @@ def _build_executor(workers: int) -> Executor:
     if workers == 1:
         return _InlineExecutor()
     # Forking a process that has used torch can hang; spawning workers costs seconds once.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent)
 
 
 class _InlineExecutor(Executor):

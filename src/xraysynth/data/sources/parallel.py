@@ -12,6 +12,7 @@ from typing import Any
 from xraysynth.data.sources.base import Source
 from xraysynth.errors import XraysynthError
 from xraysynth.images import encode_png, pad_and_resize
+from xraysynth.processes import exit_with_parent
 
 SAMPLE_SIZE = 8
 """Number of images that are timed to estimate how long the others will take."""
@@ -48,9 +49,7 @@ def load_images(source: Source, locators: Sequence[str], size_px: int) -> Iterat
         return
     # Forking a process that has used torch can hang; spawned workers cost seconds, once.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_limit_to_one_thread
-    ) as executor:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as executor:
         yield from executor.map(load, remaining, chunksize=8)
 
 
@@ -60,8 +59,10 @@ def _count_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _limit_to_one_thread() -> None:
+def _prepare_worker() -> None:
+    """Limit a worker process to one thread, and to the life of the process that started it."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    exit_with_parent()
 
 
 def _load_image(source: Source, size_px: int, locator: str) -> DecodedImage:
