@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from xraysynth.data.recipe import MissingPatientId, Splits
+from xraysynth.data.recipe import MissingPatientId, Screening, Splits
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.evaluation.recipe import Evaluate
@@ -148,6 +148,7 @@ class Config:
     test_source: Plugins = field(default_factory=dict)
     generator: Plugins = field(default_factory=dict)
     prompts: PromptBank = field(default_factory=PromptBank)
+    screening: Screening = field(default_factory=Screening)
     splits: Splits = field(default_factory=Splits)
     generate: GenerateRecipe = field(default_factory=GenerateRecipe)
     shard: Shard = field(default_factory=Shard)

@@ -35,6 +35,16 @@ MAX_ASPECT_RATIO = 10
 MAX_JPEG_SCANS = 100
 """JPEGs with more scans are rejected: each scan costs the time of decoding the whole image."""
 
+REPAIRS = (
+    "opaque alpha removed",
+    "palette resolved",
+    "1 bit widened",
+    "16 bits scaled to their range",
+    "turned upright",
+    "borders cropped",
+)
+"""What reading may change to make a file usable; "colour to grey" is no repair."""
+
 _JPEG_SIGNATURE, _JPEG_START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 _PREFIX_BYTES = 16
 _GREEDY_FORMATS = ("WEBP", "JPEG2000")

@@ -198,22 +198,6 @@ def _patients_in_several_splits(table: pd.DataFrame) -> pd.Series:
     return is_in_several
 
 
-def read_table_file(path: Path) -> pd.DataFrame:
-    """Read a table that a user gives: Parquet, or CSV with every value as text.
-
-    Raises:
-        ManifestError: The file cannot be read as a table.
-    """
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str)
-    except (ValueError, OSError) as error:  # pandas' and Arrow's parsers raise ValueErrors
-        raise ManifestError(
-            f"{path}: this is not a readable CSV or Parquet table ({error}); save it again"
-        ) from error
-
-
 def patient_keys(table: pd.DataFrame) -> pd.Series:
     """Return patient ids that are unique across data sets, as `source/patient_id`.
 

@@ -1,10 +1,10 @@
-"""The options of the splits, and of images whose patient is unknown."""
+"""The options of the splits, of screening, and of images whose patient is unknown."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 from xraysynth.errors import ConfigError
-from xraysynth.options import Positive, require_valid
+from xraysynth.options import Fraction, Positive, require_valid
 
 
 class MissingPatientId(Enum):
@@ -12,6 +12,28 @@ class MissingPatientId(Enum):
 
     error = "error"
     cluster = "cluster"
+
+
+class UnusableImages(Enum):
+    """What to do with images that cannot be used: stop, or leave them out and count them."""
+
+    stop = "stop"
+    leave_out = "leave_out"
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What happens to images that cannot be used, such as damaged or missing files.
+
+    With `unusable` "leave_out" they are left out and counted, and more than the fraction
+    `most_left_out` of a source stops the run; with "stop" the first does.
+    """
+
+    unusable: UnusableImages = UnusableImages.leave_out
+    most_left_out: Fraction = 0.05
+
+    def __post_init__(self) -> None:
+        require_valid(self, "screening")
 
 
 @dataclass(frozen=True)

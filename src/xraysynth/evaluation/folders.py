@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xraysynth.data.sources.base import IMAGE_SUFFIXES, list_files
+from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
+from xraysynth.data.reading.tables import read_table_file
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.images import read_file, read_size
-from xraysynth.manifest import Manifest, read_table_file
+from xraysynth.manifest import Manifest
 from xraysynth.records import require_inside, sha256_bytes
 
 ONE_CLASS = "all"

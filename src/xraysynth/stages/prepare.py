@@ -58,6 +58,7 @@ SECTIONS = (
     "acknowledge_confounding",
     "source",
     "test_source",
+    "screening",
     "splits",
 )
 """The options that this stage reads."""

@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 
+from xraysynth.data.reading import folders
 from xraysynth.data.sources import base
 from xraysynth.data.sources.folder import FolderSource
 from xraysynth.errors import DataNotFoundError, ManifestError
@@ -67,7 +68,7 @@ def test_links_to_a_folder_around_them_are_not_followed(tmp_path):
     (tmp_path / "data" / "normal" / "back").symlink_to(tmp_path / "data")
     plant(tmp_path / "elsewhere")
     (tmp_path / "data" / "covid19").symlink_to(tmp_path / "elsewhere")
-    assert base.list_files(tmp_path / "data", [".png"]) == ["covid19/1.png", "normal/1.png"]
+    assert folders.list_files(tmp_path / "data", [".png"]) == ["covid19/1.png", "normal/1.png"]
 
 
 def test_folders_that_link_to_each_other_end(tmp_path):
@@ -75,7 +76,7 @@ def test_folders_that_link_to_each_other_end(tmp_path):
         plant(tmp_path / name)
         (tmp_path / name / "other").symlink_to(tmp_path / other)
     files = ["a/1.png", "a/other/1.png", "b/1.png", "b/other/1.png"]
-    assert base.list_files(tmp_path, [".png"]) == files
+    assert folders.list_files(tmp_path, [".png"]) == files
 
 
 def test_links_that_multiply_are_refused_with_the_folder(tmp_path):
@@ -87,15 +88,15 @@ def test_links_that_multiply_are_refused_with_the_folder(tmp_path):
     with pytest.raises(
         DataNotFoundError, match=r"in more than 16 ways, the last is .*remove links"
     ):
-        base.list_files(tmp_path / "0", [".png"])
+        folders.list_files(tmp_path / "0", [".png"])
 
 
 def test_pipes_are_no_images_and_a_link_to_nothing_is_named(tmp_path):
     plant(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    assert base.list_files(tmp_path, [".png"]) == ["1.png"]
+    assert folders.list_files(tmp_path, [".png"]) == ["1.png"]
     (tmp_path / "lost.png").symlink_to("nowhere")
-    assert base.list_files(tmp_path, [".png"]) == ["1.png", "lost.png"]
+    assert folders.list_files(tmp_path, [".png"]) == ["1.png", "lost.png"]
     with pytest.raises(
         DataNotFoundError, match=r"lost\.png: No such file.*remove this file or link"
     ):
@@ -114,7 +115,7 @@ def test_hidden_files_and_archive_debris_are_not_listed(tmp_path):
     for path in ("b/2.PNG", "b/1.png", "b/._1.png", "__MACOSX/3.png", ".git/4.png", "b/n.txt"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
-    assert base.list_files(tmp_path, base.IMAGE_SUFFIXES) == ["b/1.png", "b/2.PNG"]
+    assert folders.list_files(tmp_path, folders.IMAGE_SUFFIXES) == ["b/1.png", "b/2.PNG"]
 
 
 def test_data_that_is_not_there_names_path_and_steps(tmp_path):

@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,11 +15,6 @@ if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     import numpy as np
     import pandas as pd
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-MAX_PATHS_PER_FOLDER = 16
-"""Number of paths, through links, by which the files of one folder may be listed."""
-
 
 @dataclass(frozen=True)
 class LoadedImage:
@@ -29,10 +23,14 @@ class LoadedImage:
     Attributes:
         pixels: `(H, W)` uint8, grey.
         columns: Columns of the manifest that are known only after reading, such as `boxes`.
+        repairs: What was changed to make the file usable (`images.REPAIRS`).
+        flags: What a reader of the audit should look at, such as "colour photograph".
     """
 
     pixels: "np.ndarray"
     columns: Mapping[str, Any] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -65,7 +63,9 @@ class Source(Protocol):
             A table with the columns `locator` (the argument of `load`), `stamp` (text that changes
             with the image, such as size and mtime), `image_id`, `label` (as the source names it),
             `patient_id` ("" if unknown), `source`, and where known `split`, `view`, `sex`, `age`,
-            `license` and `seed`.
+            `license` and `seed`. Two more say why a row is not used, "" if it is: `left_out` of what is
+            no frontal radiograph of the study, such as a lateral view, `unusable` of what should be one
+            and cannot be used, such as a missing file. They are there only if a row is not used.
 
         Raises:
             DataNotFoundError: The data is missing; the message names the path and how to get it.
@@ -138,64 +138,6 @@ def resolve_path(source: Any, option: str) -> Path:
         f"source {source.name}: there is nothing at {path.absolute()}; point "
         f"source.{source.name}.{option} at the data.{steps}{home}"
     )
-
-
-def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
-    """List the files with one of the suffixes below a folder, without hidden files and folders.
-
-    Args:
-        folder: The folder; links are followed, except those to a folder that they lie in.
-        suffixes: Lower-case suffixes such as ".png"; "" is for files without one.
-
-    Returns:
-        Sorted POSIX paths relative to the folder, without pipes and devices.
-
-    Raises:
-        DataNotFoundError: Links lead to one folder in more than `MAX_PATHS_PER_FOLDER` ways.
-    """
-    allowed_suffixes = frozenset(suffixes)
-    paths = []
-    for parent, names in _walk(Path(folder)):
-        for name in filter(_is_visible, names):
-            file = parent / name
-            if file.suffix.lower() in allowed_suffixes and not _is_pipe_or_device(file):
-                paths.append(file.relative_to(folder).as_posix())
-    return sorted(paths)
-
-
-def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each visible folder below a folder, itself included, with the names of its files.
-
-    `os.walk` would follow two links to the parent for ever, from one into the other.
-    """
-    n_paths: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real_parent = os.path.realpath(parent)
-        n_paths[real_parent] += 1
-        if n_paths[real_parent] > MAX_PATHS_PER_FOLDER:
-            raise DataNotFoundError(
-                f"{folder}: links lead to {real_parent} in more than {MAX_PATHS_PER_FOLDER} ways, the "
-                f"last is {parent}; remove links until each image is there once"
-            )
-        folders[:] = [name for name in folders if _is_visible(name)]
-        folders[:] = [name for name in folders if not _leads_back(Path(parent, name))]
-        yield Path(parent), names
-
-
-def _leads_back(folder: Path) -> bool:
-    """Whether a folder is a link to a folder that its path leads through."""
-    if not folder.is_symlink():
-        return False
-    target = os.path.realpath(folder)
-    return any(Path(os.path.realpath(parent)).is_relative_to(target) for parent in folder.parents)
-
-
-def _is_pipe_or_device(path: Path) -> bool:
-    return path.exists() and not path.is_file()
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
 
 
 def file_stamp(path: Path) -> str:

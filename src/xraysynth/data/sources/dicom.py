@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from xraysynth.data.reading.folders import list_files
+from xraysynth.data.reading.tables import read_table_file
 from xraysynth.data.sources._inflation import require_limited_inflation
 from xraysynth.data.sources.base import (
     LoadedImage,
     build_image_id,
     file_stamp,
-    list_files,
     resolve_path,
 )
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
@@ -25,7 +26,6 @@ from xraysynth.images import (
     require_plain_file,
     require_plausible_size,
 )
-from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName, Rule, require_valid
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ from typing import ClassVar
 import pandas as pd
 
 from xraysynth import images
+from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
 from xraysynth.data.sources._patterns import Match, compile_pattern, match_all
 from xraysynth.data.sources.base import (
-    IMAGE_SUFFIXES,
     LoadedImage,
     build_image_id,
     file_stamp,
-    list_files,
     resolve_path,
 )
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some

@@ -10,16 +10,10 @@ from typing import ClassVar
 import pandas as pd
 
 from xraysynth import images
-from xraysynth.data.sources.base import (
-    IMAGE_SUFFIXES,
-    LoadedImage,
-    build_image_id,
-    file_stamp,
-    list_files,
-    resolve_path,
-)
+from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
+from xraysynth.data.reading.tables import read_table
+from xraysynth.data.sources.base import LoadedImage, build_image_id, file_stamp, resolve_path
 from xraysynth.errors import ImageError, ManifestError, format_some
-from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName
 from xraysynth.records import require_inside, sha256_bytes
 
@@ -166,16 +160,6 @@ class TableSource:
                 f"rows of {self.path}: {format_some(described)}; "
                 f"correct or remove these rows, or set source.{self.name}.root. {self.how_to_get}"
             )
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file with every value as text without outer spaces, "" if missing.
-
-    Raises:
-        ManifestError: The file cannot be read as a table.
-    """
-    table = read_table_file(path)
-    return table.astype(object).where(table.notna(), "").map(lambda value: str(value).strip())
 
 
 def _leaves_folder(root: Path, path: str) -> bool:

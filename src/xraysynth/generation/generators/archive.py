@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from xraysynth.data.reading.tables import read_table_file
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.images import decode_image, require_plain_file
-from xraysynth.manifest import read_table_file
 from xraysynth.options import FolderName
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
