@@ -107,7 +107,11 @@ def first_path(table, value):
             ManifestError,
             "unknown label 'nromal'",
         ),
-        (lambda t: t.assign(label=t["label"].where(t.index > 2)), ManifestError, "label"),
+        (
+            lambda t: t.assign(label=t["label"].where(t.index > 7)),
+            ImageError,
+            "8 of 96 images cannot be used",
+        ),
         (lambda t: t[t["label"] != "covid19"], ManifestError, "covid19 has 0 images"),
         (lambda t: t.drop(columns="label"), XraysynthError, "label"),
         (lambda t: t.assign(patient_id=""), ManifestError, "missing_patient_id=cluster"),

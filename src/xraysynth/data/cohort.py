@@ -10,7 +10,8 @@ from xraysynth.data.audit import SPLIT_RANK
 from xraysynth.data.duplicates import Pairs, cluster_pairs
 from xraysynth.data.persons import assign_persons
 from xraysynth.data.recipe import Splits
-from xraysynth.data.sources.base import Source, map_labels
+from xraysynth.data.screening import ScreenedImage, list_not_used, split_rows
+from xraysynth.data.sources.base import Source, screen_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import ConfigError, ManifestError, format_some
 from xraysynth.manifest import patient_keys
@@ -79,11 +80,15 @@ class SourceCollection:
 
     Attributes:
         sources: The sources, with unique names.
-        rows: Name of the source -> its rows (`Source.rows`), labels mapped to the study's classes.
+        rows: Name of the source -> its rows that are used (`Source.rows`), labels mapped to the study's
+            classes.
+        not_used_rows: Name of the source -> its other rows, whose columns `left_out` and `unusable` say
+            why they are not used.
     """
 
     sources: Sequence[Source]
     rows: Mapping[str, pd.DataFrame]
+    not_used_rows: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @classmethod
     def from_sources(cls, sources: Sequence[Source], classes: Sequence[str]) -> "SourceCollection":
@@ -102,8 +107,10 @@ class SourceCollection:
                 f"every source needs a different name; got {', '.join(names)} "
                 "(set source.<key>.name)"
             )
-        rows = [_read_source_rows(source, classes) for source in sources]
-        return cls(sources, dict(zip(names, rows, strict=True)))
+        rows, not_used_rows = {}, {}
+        for source in sources:
+            rows[source.name], not_used_rows[source.name] = _read_source_rows(source, classes)
+        return cls(sources, rows, not_used_rows)
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the pixels and labels of a cohort, as part of the job's identity."""
@@ -111,6 +118,11 @@ class SourceCollection:
         for name, table in self.rows.items():
             row_digests[name] = digest(table.astype(str).to_numpy().tolist())
         return {"sources": list(map(identity, self.sources)), "rows": row_digests}
+
+    def not_used(self, name: str) -> list[ScreenedImage]:
+        """List the images of a source that are left out or unusable by what the source says of them."""
+        rows = self.not_used_rows.get(name)
+        return [] if rows is None else list_not_used(rows, name)
 
     @property
     def simulated_sources(self) -> list[str]:
@@ -148,8 +160,10 @@ def _has_value(tables: Iterable[pd.DataFrame], column: str) -> pd.Series:
     return pd.concat(values, ignore_index=True).fillna("").astype(str) != ""
 
 
-def _read_source_rows(source: Source, classes: Sequence[str]) -> pd.DataFrame:
-    rows = map_labels(source.rows(), source.labels, classes, name=source.name)
+def _read_source_rows(source: Source, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """List the rows of a source that are used, and those that are not."""
+    screened = screen_labels(source.rows(), source.labels, classes, name=source.name)
+    rows, not_used = split_rows(screened)
     is_duplicated = rows["image_id"].duplicated(keep=False)
     if is_duplicated.any():
         duplicated_ids = rows.loc[is_duplicated, "image_id"].unique()
@@ -157,7 +171,7 @@ def _read_source_rows(source: Source, classes: Sequence[str]) -> pd.DataFrame:
             f"source {source.name}: image ids must be unique, but {int(is_duplicated.sum())} rows "
             f"have the id of another row: {format_some(duplicated_ids)}"
         )
-    return rows
+    return rows, not_used
 
 
 def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: str) -> pd.Series:

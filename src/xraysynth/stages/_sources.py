@@ -7,6 +7,7 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.data.cohort import SourceCollection
+from xraysynth.data.screening import count_unusable, require_few_unusable
 from xraysynth.data.sources.base import Source
 from xraysynth.data.sources.parallel import load_images
 from xraysynth.errors import ImageError
@@ -70,7 +71,14 @@ def read_sources(workspace: Workspace, collection: SourceCollection) -> pd.DataF
     size_px, folder = workspace.config.size_px, cohorts_folder(workspace)
     tables = []
     for source in collection.sources:
-        tables.append(_read_source(source, collection.rows[source.name], size_px, folder))
+        rows, not_used = collection.rows[source.name], collection.not_used(source.name)
+        require_few_unusable(
+            not_used,
+            source=source.name,
+            listed=len(rows) + count_unusable(not_used),
+            policy=workspace.config.screening,
+        )
+        tables.append(_read_source(source, rows, size_px, folder))
     return pd.concat(tables, ignore_index=True)
 
 

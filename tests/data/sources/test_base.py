@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 
+from xraysynth.data import screening
 from xraysynth.data.reading import folders
 from xraysynth.data.sources import base
 from xraysynth.data.sources.folder import FolderSource
@@ -39,9 +40,23 @@ def test_an_unknown_label_is_refused_with_the_override_that_maps_it():
 
 
 @pytest.mark.parametrize("blank", [None, "", "  ", float("nan"), "nan"])
-def test_a_missing_label_is_refused_with_its_image(blank):
-    with pytest.raises(ManifestError, match="1 of 2 have none: i1"):
-        mapped("normal", blank)
+def test_an_image_without_a_label_is_unusable(blank):
+    assert mapped("normal", blank)["image_id"].tolist() == ["i0"]
+    rows = base.screen_labels(table("normal", blank), {}, CLASSES, name="site")
+    assert rows["unusable"].tolist() == ["", "no label"]
+
+
+def test_a_row_that_is_left_out_needs_no_known_label():
+    rows = table("normal", "effusion").assign(left_out=["", "lateral view"])
+    rows = base.screen_labels(rows, {}, CLASSES, name="site")
+    assert rows["left_out"].tolist() == ["", "lateral view"]
+
+
+def test_a_missing_file_of_another_class_is_left_out_and_not_unusable():
+    rows = table("covid19", "normal").assign(unusable="no such file")
+    rows = base.screen_labels(rows, {}, CLASSES, name="site")
+    assert rows["left_out"].tolist() == ["label of no class: covid19", ""]
+    assert screening.count_unusable(screening.list_not_used(rows, "site")) == 1
 
 
 def test_a_stamp_changes_with_the_file(tmp_path):

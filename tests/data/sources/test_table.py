@@ -165,10 +165,9 @@ def test_a_missing_column_names_the_nearest(tmp_path):
         named.rows()
 
 
-def test_a_missing_label_is_an_error_of_the_mapping(tmp_path):
+def test_an_image_without_a_label_is_not_used(tmp_path):
     rows = source_of(tmp_path, {"path": ["1.png", "2.png"], "label": ["normal", None]}).rows()
-    with pytest.raises(ManifestError, match="every image needs a label"):
-        map_labels(rows, {}, ("normal",), name="mine")
+    assert len(map_labels(rows, {}, ("normal",), name="mine")) == 1
 
 
 def test_a_table_with_no_row_left_is_refused(tmp_path):

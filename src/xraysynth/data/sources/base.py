@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from xraysynth.data.screening import split_rows, text_column
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
@@ -86,7 +87,7 @@ class Source(Protocol):
 def map_labels(
     rows: "pd.DataFrame", labels: Mapping[str, str | None], classes: Sequence[str], *, name: str
 ) -> "pd.DataFrame":
-    """Map the labels of a source to the classes of the study, and drop the images of other classes.
+    """Map the labels of a source to the classes of the study, and keep the rows that are used.
 
     Args:
         rows: The rows of the source (`Source.rows`).
@@ -96,19 +97,34 @@ def map_labels(
         name: Name of the source, for the messages.
 
     Raises:
-        ManifestError: An image has no label, or a label that belongs to no class.
+        ManifestError: A label belongs to no class.
     """
-    row_labels = rows["label"].astype(str)
-    is_missing = rows["label"].isna() | row_labels.str.strip().isin(["", "nan"])
-    if is_missing.any():
-        raise ManifestError(
-            f"source {name}: every image needs a label, but {int(is_missing.sum())} of {len(rows)} "
-            f"have none: {format_some(rows.loc[is_missing, 'image_id'])}; fill them in or remove the rows"
-        )
+    return split_rows(screen_labels(rows, labels, classes, name=name))[0]
+
+
+def screen_labels(
+    rows: "pd.DataFrame", labels: Mapping[str, str | None], classes: Sequence[str], *, name: str
+) -> "pd.DataFrame":
+    """Map the labels of a source, and mark the rows that are not used.
+
+    A row without a label is unusable, and one whose label is of no class of the study is left out.
+    The arguments are those of `map_labels`.
+
+    Returns:
+        All rows with the columns `left_out` and `unusable`, the label mapped where the row is used.
+
+    Raises:
+        ManifestError: A row that is not left out has a label that belongs to no class.
+    """
+    row_labels = rows["label"].astype(object).where(rows["label"].notna(), "").astype(str)
+    row_labels = row_labels.where(row_labels != "nan", "")
+    left_out, unusable = text_column(rows, "left_out"), text_column(rows, "unusable")
+    has_label = row_labels.str.strip() != ""
     known_classes = (*CLASSES, *classes)
     class_of_label: dict[str, str | None] = dict(zip(known_classes, known_classes, strict=True))
     class_of_label.update(zip(map(str, labels), labels.values(), strict=True))
-    unknown = sorted(set(row_labels) - set(class_of_label))
+    is_known = row_labels.isin(list(class_of_label)) | ~has_label
+    unknown = sorted(set(row_labels[~is_known & (left_out == "")]))
     if unknown:
         raise ManifestError(
             f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
@@ -116,7 +132,12 @@ def map_labels(
             f"'source.{name}.labels={{{unknown[0]}: {classes[0]}}}', or to null to drop its images"
         )
     mapped = row_labels.map(class_of_label)
-    return rows.assign(label=mapped).loc[mapped.isin(list(classes)).to_numpy()]
+    is_outside = has_label & ~mapped.isin(list(classes))
+    left_out = left_out.where((left_out != "") | ~is_outside, "label of no class: " + row_labels)
+    unusable = unusable.where((unusable != "") | has_label, "no label")
+    is_used = (left_out == "") & (unusable == "")
+    label = mapped.where(is_used, row_labels)
+    return rows.assign(label=label, left_out=left_out, unusable=unusable)
 
 
 def resolve_path(source: Any, option: str) -> Path:
