@@ -72,21 +72,6 @@ def test_damaged_files_are_refused_by_name(grey):
             images.decode_image(data, "x/bad.jpg")
 
 
-@pytest.mark.parametrize(
-    ("data", "kind"),
-    [
-        (encoded(np.full((4, 4), 40000, np.uint16)), "16-bit"),
-        (encoded(np.zeros((4, 4, 4), np.uint8)), "RGBA"),
-        (encoded(np.zeros((4, 4), np.uint8), "LA"), "LA"),
-        (encoded(np.zeros((4, 4, 3), np.uint8), "CMYK", "JPEG"), "CMYK"),
-        (encoded(np.zeros((4, 4), np.float32), file_format="TIFF"), "F"),
-    ],
-)
-def test_other_pixel_kinds_are_refused_with_a_remedy(data, kind):
-    with pytest.raises(ImageError, match=rf"a\.png: this is a {kind} image.*; \w+ it"):
-        images.decode_image(data, "a.png")
-
-
 @pytest.mark.parametrize(("width", "height"), [(10000, 10000), (30000, 30000)])
 def test_a_huge_image_is_refused_before_it_is_decoded(width, height, monkeypatch):
     data = white_png(width, 1).replace(

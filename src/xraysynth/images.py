@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from xraysynth.decoding import DecodedImage, decode_grey, decode_upright
 from xraysynth.errors import ImageError, XraysynthError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
@@ -35,30 +36,10 @@ MAX_ASPECT_RATIO = 10
 MAX_JPEG_SCANS = 100
 """JPEGs with more scans are rejected: each scan costs the time of decoding the whole image."""
 
-REPAIRS = (
-    "opaque alpha removed",
-    "palette resolved",
-    "1 bit widened",
-    "16 bits scaled to their range",
-    "turned upright",
-    "borders cropped",
-)
-"""What reading may change to make a file usable; "colour to grey" is no repair."""
-
 _JPEG_SIGNATURE, _JPEG_START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 _PREFIX_BYTES = 16
 _GREEDY_FORMATS = ("WEBP", "JPEG2000")
 _COPY_AGAIN = "copy or download it again, or remove it"
-
-_REMEDY_BY_MODE = {
-    "RGBA": "flatten its alpha channel and save it as 8-bit grey",
-    "LA": "flatten its alpha channel and save it as 8-bit grey",
-    "PA": "flatten its alpha channel and save it as 8-bit grey",
-    "CMYK": "convert it to 8-bit grey",
-    "I;16": "window it to 8-bit grey, or read the original with source=dicom",
-    "I": "window it to 8-bit grey, or read the original with source=dicom",
-    "F": "window it to 8-bit grey",
-}
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -181,38 +162,39 @@ def _require_few_scans(data: bytes, name: str) -> None:
         )
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode an 8-bit image to grey.
+def decode_radiograph(data: bytes, name: str) -> DecodedImage:
+    """Decode an image file to 8-bit grey, with what was repaired and what a reader should look at.
 
-    Colour is converted to luma (ITU-R 601-2); orientation tags are ignored, as radiographs are stored
-    upright.
+    Repaired is what the file says for certain (`decoding.decode_upright`).
 
     Args:
         data: The bytes of the file.
         name: Name of the file, for the messages.
 
-    Returns:
-        `(H, W)` uint8.
-
     Raises:
         ImageError: The file is empty, damaged, in none of the `IMAGE_FORMATS`, of no plausible size,
-            or neither 8-bit grey nor 8-bit colour.
+            or what it shows is not certain, as with several frames or transparent parts.
     """
+    with _open_checked(data, name) as image:
+        return decode_grey(image, name)
+
+
+@contextlib.contextmanager
+def _open_checked(data: bytes, name: str) -> Iterator[Image.Image]:
+    """Open an image whose file is not empty, and name the file in errors of its decoder."""
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again")
     with name_decoder_errors(name):
-        image = open_image(data, name)
-        _require_plain_8bit(image, name)
-        return np.asarray(image.convert("L"))
+        yield open_image(data, name)
 
 
-def _require_plain_8bit(image: Image.Image, name: str) -> None:
-    if image.mode not in ("1", "L", "P", "RGB"):
-        kind = "16-bit" if image.mode.startswith("I") else image.mode
-        remedy = _REMEDY_BY_MODE.get(image.mode, "convert it to 8-bit grey")
-        raise ImageError(
-            f"{name}: this is a {kind} image, but 8-bit grey or RGB is needed; {remedy}"
-        )
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode an image file to grey, `(H, W)` uint8 (`decode_radiograph`).
+
+    Raises:
+        ImageError: The image cannot be used.
+    """
+    return decode_radiograph(data, name).pixels
 
 
 def read_file(path: Path) -> bytes:
@@ -265,9 +247,8 @@ def read_colour(path: Path) -> np.ndarray:
     Raises:
         ImageError: There is no such file, or it is no readable image.
     """
-    with name_decoder_errors(str(path)):
-        image = open_image(read_file(path), str(path))
-        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    with _open_checked(read_file(path), str(path)) as image:
+        return np.asarray(decode_upright(image, str(path))[0])
 
 
 def read_size(path: Path) -> tuple[int, int]:

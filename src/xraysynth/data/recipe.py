@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from xraysynth.errors import ConfigError
 from xraysynth.options import Fraction, Positive, require_valid
@@ -26,14 +27,20 @@ class Screening:
     """What happens to images that cannot be used, such as damaged or missing files.
 
     With `unusable` "leave_out" they are left out and counted, and more than the fraction
-    `most_left_out` of a source stops the run; with "stop" the first does.
+    `most_left_out` of a source stops the run; with "stop" the first does. With `crop_borders`, edges of
+    one grey level, such as a scanner's frame, are cut off each image.
     """
 
     unusable: UnusableImages = UnusableImages.leave_out
     most_left_out: Fraction = 0.05
+    crop_borders: bool = False
 
     def __post_init__(self) -> None:
         require_valid(self, "screening")
+
+    def pixel_identity(self) -> dict[str, Any]:
+        """Return what changes the pixels of images; empty at the defaults, so that keys stay."""
+        return {"crop_borders": True} if self.crop_borders else {}
 
 
 @dataclass(frozen=True)

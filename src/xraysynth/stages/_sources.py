@@ -39,6 +39,7 @@ def sources_identity(config: Config, collection: SourceCollection) -> dict[str, 
         "classes": config.classes,
         "size_px": config.size_px,
         "missing_patient_id": config.missing_patient_id.value,
+        **config.screening.pixel_identity(),
         **collection.identity(),
     }
 
@@ -68,7 +69,7 @@ def read_sources(workspace: Workspace, collection: SourceCollection) -> pd.DataF
     Raises:
         ImageError: If images of a source cannot be used; the others are kept.
     """
-    size_px, folder = workspace.config.size_px, cohorts_folder(workspace)
+    config, folder = workspace.config, cohorts_folder(workspace)
     tables = []
     for source in collection.sources:
         rows, not_used = collection.rows[source.name], collection.not_used(source.name)
@@ -76,17 +77,18 @@ def read_sources(workspace: Workspace, collection: SourceCollection) -> pd.DataF
             not_used,
             source=source.name,
             listed=len(rows) + count_unusable(not_used),
-            policy=workspace.config.screening,
+            policy=config.screening,
         )
-        tables.append(_read_source(source, rows, size_px, folder))
+        tables.append(_read_source(source, rows, config, folder))
     return pd.concat(tables, ignore_index=True)
 
 
-def _read_source(source: Source, rows: pd.DataFrame, size_px: int, folder: Path) -> pd.DataFrame:
+def _read_source(source: Source, rows: pd.DataFrame, config: Config, folder: Path) -> pd.DataFrame:
     """Read the images of one source that its store lacks, and return the table of all of them."""
-    store = ImageStore(folder, source.name, {"source": identity(source), "size_px": size_px})
+    pixel_identity = {"size_px": config.size_px, **config.screening.pixel_identity()}
+    store = ImageStore(folder, source.name, {"source": identity(source), **pixel_identity})
     rows = rows.assign(name=_stored_names(rows))
-    errors = _store_missing_images(source, store, rows, size_px)
+    errors = _store_missing_images(source, store, rows, config)
     if errors:
         listed_errors = "\n  ".join(errors[:MAX_LISTED_IMAGES])
         raise ImageError(
@@ -106,7 +108,7 @@ def _stored_names(rows: pd.DataFrame) -> list[str]:
 
 
 def _store_missing_images(
-    source: Source, store: ImageStore, rows: pd.DataFrame, size_px: int
+    source: Source, store: ImageStore, rows: pd.DataFrame, config: Config
 ) -> list[str]:
     """Add the images that the store lacks or holds damaged; return a message for each unreadable one."""
     errors = []
@@ -115,7 +117,8 @@ def _store_missing_images(
         damaged = find_damaged_images(stored, folder=store.folder)
         intact = stored.loc[~stored["path"].isin(damaged.keys()), "image_id"]
         missing = rows.loc[~rows["name"].isin(intact)]
-        images = load_images(source, list(missing["locator"]), size_px)
+        locators, crop_borders = list(missing["locator"]), config.screening.crop_borders
+        images = load_images(source, locators, config.size_px, crop_borders=crop_borders)
         with progress_bar(f"read {source.name}", len(missing)) as bar:
             for name, image in zip(missing["name"], images, strict=True):
                 if isinstance(image, str):

@@ -24,8 +24,9 @@ class LoadedImage:
     Attributes:
         pixels: `(H, W)` uint8, grey.
         columns: Columns of the manifest that are known only after reading, such as `boxes`.
-        repairs: What was changed to make the file usable (`images.REPAIRS`).
-        flags: What a reader of the audit should look at, such as "colour photograph".
+        repairs: What was changed to make the file usable (`decoding.REPAIRS`).
+        flags: What a reader of the audit should look at, such as "inverted"
+            (`pixel_flags.FLAGS`) or "colour photograph".
     """
 
     pixels: "np.ndarray"
@@ -159,6 +160,24 @@ def resolve_path(source: Any, option: str) -> Path:
         f"source {source.name}: there is nothing at {path.absolute()}; point "
         f"source.{source.name}.{option} at the data.{steps}{home}"
     )
+
+
+def load_radiograph(data: bytes, name: str) -> LoadedImage:
+    """Decode an image file of any kind, with its repairs and flags.
+
+    Args:
+        data: The bytes of the file.
+        name: Name of the file, for the messages.
+
+    Raises:
+        ImageError: The image cannot be used (`images.decode_radiograph`).
+    """
+    from xraysynth.data.pixel_flags import flag_pixels
+    from xraysynth.images import decode_radiograph
+
+    decoded = decode_radiograph(data, name)
+    flags = (*decoded.flags, *flag_pixels(decoded.pixels))
+    return LoadedImage(decoded.pixels, repairs=decoded.repairs, flags=flags)
 
 
 def file_stamp(path: Path) -> str:

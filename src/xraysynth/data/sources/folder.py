@@ -13,6 +13,7 @@ from xraysynth.data.sources.base import (
     LoadedImage,
     build_image_id,
     file_stamp,
+    load_radiograph,
     resolve_path,
 )
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
@@ -80,7 +81,8 @@ class FolderSource:
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size."""
-        return LoadedImage(images.read_image(Path(self.root).expanduser() / locator))
+        path = Path(self.root).expanduser() / locator
+        return load_radiograph(images.read_file(path), str(path))
 
     def _match_paths(self, files: list[str]) -> dict[str, Match]:
         """The match of each file whose path matches `pattern`."""

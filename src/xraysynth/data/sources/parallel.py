@@ -4,12 +4,14 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from xraysynth.data.sources.base import Source
+from xraysynth.data.sources.base import LoadedImage, Source
+from xraysynth.decoding import CROPPED, crop_borders
 from xraysynth.errors import XraysynthError
 from xraysynth.images import encode_png, pad_and_resize
 from xraysynth.processes import exit_with_parent
@@ -24,18 +26,21 @@ DecodedImage = str | tuple[bytes, dict[str, Any]]
 """PNG bytes and columns (`LoadedImage.columns`) of an image, or an error message."""
 
 
-def load_images(source: Source, locators: Sequence[str], size_px: int) -> Iterator[DecodedImage]:
+def load_images(
+    source: Source, locators: Sequence[str], size_px: int, *, crop_borders: bool = False
+) -> Iterator[DecodedImage]:
     """Read images of a source, pad and resize them.
 
     Args:
         source: The source.
         locators: Locators of the images (`Source.rows`).
         size_px: Width and height of the study's images.
+        crop_borders: Whether edges of one grey level are cut off (`decoding.crop_borders`).
 
     Yields:
         PNG bytes and columns of each image in order, or the message of its error.
     """
-    load = partial(_load_image, source, size_px)
+    load = partial(_load_image, source, size_px, crop_borders)
     seconds = []
     for locator in locators[:SAMPLE_SIZE]:
         start = perf_counter()
@@ -65,9 +70,19 @@ def _prepare_worker() -> None:
     exit_with_parent()
 
 
-def _load_image(source: Source, size_px: int, locator: str) -> DecodedImage:
+def _load_image(source: Source, size_px: int, has_crop: bool, locator: str) -> DecodedImage:
     try:
         loaded = source.load(locator, size_px)
     except XraysynthError as error:
         return str(error)
+    if has_crop:
+        loaded = _crop(loaded)
     return encode_png(pad_and_resize(loaded.pixels, size_px)), dict(loaded.columns)
+
+
+def _crop(loaded: LoadedImage) -> LoadedImage:
+    """Cut borders of one grey level off an image, if it has any."""
+    pixels = crop_borders(loaded.pixels)
+    if pixels.shape == loaded.pixels.shape:
+        return loaded
+    return replace(loaded, pixels=pixels, repairs=(*loaded.repairs, CROPPED))

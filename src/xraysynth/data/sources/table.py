@@ -12,7 +12,13 @@ import pandas as pd
 from xraysynth import images
 from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
 from xraysynth.data.reading.tables import read_table
-from xraysynth.data.sources.base import LoadedImage, build_image_id, file_stamp, resolve_path
+from xraysynth.data.sources.base import (
+    LoadedImage,
+    build_image_id,
+    file_stamp,
+    load_radiograph,
+    resolve_path,
+)
 from xraysynth.errors import ImageError, ManifestError, format_some
 from xraysynth.options import FolderName
 from xraysynth.records import require_inside, sha256_bytes
@@ -96,7 +102,7 @@ class TableSource:
                 f"{file}: the SHA-256 is {actual}, but {self.path} says {expected}; the file was "
                 "changed or damaged: copy or download it again"
             )
-        return LoadedImage(images.decode_image(data, str(file)))
+        return load_radiograph(data, str(file))
 
     def _root_folder(self) -> Path:
         return Path(self.root).expanduser() if self.root else Path(self.path).expanduser().parent
