@@ -31,6 +31,10 @@ class DataNotFoundError(XraysynthError):
     """Data, weights or an optional package is missing; the message says where it was looked for."""
 
 
+class ArchiveError(XraysynthError):
+    """An archive is damaged, or would write where it must not, or more than it may."""
+
+
 class ImageError(XraysynthError):
     """A file cannot be used as a radiograph."""
 
