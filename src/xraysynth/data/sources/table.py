@@ -11,6 +11,7 @@ import pandas as pd
 
 from xraysynth import images
 from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
+from xraysynth.data.reading.names import MISSING_WORDS
 from xraysynth.data.reading.tables import read_table
 from xraysynth.data.sources.base import (
     LoadedImage,
@@ -119,6 +120,8 @@ class TableSource:
         for name, column in columns.items():
             if column in table:
                 rows[name] = table[column]
+            if name in rows and name not in ("path", "label"):
+                rows[name] = rows[name].where(~rows[name].isin(MISSING_WORDS), "")
         if self.drop_unmapped:
             rows = rows[rows["label"].isin(list(map(str, self.labels)))]
         if rows.empty:

@@ -1,0 +1,106 @@
+"""Finding the names of the columns in a grid of cells, above which people write titles and comments."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+
+from xraysynth.data.reading._content import TableContent, TableError, build_content
+from xraysynth.data.reading.labels import holds_finding
+from xraysynth.data.reading.names import IMAGE_NAME, is_column_name
+
+Row = tuple[int, Sequence[str]]
+"""The line of a row in its file, and its cells."""
+
+HEAD_ROWS = 200
+"""The number of rows by which a table's form is judged."""
+
+_MAX_ROWS_ABOVE = 20
+
+
+def read_grid(rows: Iterable[Row], notes: Sequence[str] = ()) -> TableContent:
+    """Read the rows of a grid as a table whose columns are named by its first full row.
+
+    Titles and comments above are skipped; a grid that begins with an image has no names, and its columns
+    are then called "column 1", "column 2" and so on.
+
+    Args:
+        rows: The rows that are not empty.
+        notes: Notes on how the grid was read.
+
+    Raises:
+        TableError: There are no rows or columns.
+    """
+    remaining = iter(rows)
+    head = [(line, trimmed(cells)) for line, cells in islice(remaining, HEAD_ROWS)]
+    head = [row for row in head if row[1]]
+    if not head:
+        raise TableError("it has no rows", "add a row per image, or remove the file")
+    start = find_start(head)
+    all_notes = [*notes, *_note_rows_above(head[:start])]
+    header, body, header_notes = _split_header(head[start:])
+    return build_content(header, chain(body, remaining), [*all_notes, *header_notes])
+
+
+def trimmed(cells: Sequence[str]) -> list[str]:
+    """Return cells without outer spaces, and without the empty ones at the end."""
+    texts = [cell.strip(" \t\r\n\ufeff\xa0") for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return texts
+
+
+def typical_width(head: Sequence[Row]) -> int:
+    """Return the most frequent number of cells of the rows at the start of a table."""
+    widths = Counter(len(cells) for _, cells in head)
+    return max(widths, key=lambda width: (widths[width], width))
+
+
+def find_start(head: Sequence[Row]) -> int:
+    """Return the position of the first row of a table, its names; titles and comments come before.
+
+    It is the first row that is nearly as wide as most. An R table has one name less than cells.
+    """
+    width = typical_width(head)
+    for position, (_, cells) in enumerate(head[:_MAX_ROWS_ABOVE]):
+        is_comment = cells[0].startswith("#") and len(cells) < width
+        n_named = sum(map(is_column_name, cells))
+        if not is_comment and (len(cells) >= width - 1 or n_named >= 2):
+            return position if len(cells) > 1 or width <= 2 or n_named else position + 1
+    return 0
+
+
+def _note_rows_above(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    return [f"{len(rows)} lines above the names of the columns are skipped: {rows[0][1][0]!r}"]
+
+
+def _split_header(head: Sequence[Row]) -> tuple[list[str], list[Row], list[str]]:
+    """The names of the columns, the rows below them, and a note where the names are not there."""
+    cells = list(head[0][1])
+    body = list(head[1:])
+    if not _is_header(cells, body):
+        names = [f"column {position}" for position in range(1, typical_width(head) + 1)]
+        return (
+            names,
+            list(head),
+            ["the columns have no names; they are called column 1, column 2, …"],
+        )
+    cells[0] = cells[0].lstrip("# ") if is_column_name(cells[0].lstrip("# ")) else cells[0]
+    widths = {len(row) for _, row in body}
+    if (
+        widths and min(widths) == max(widths) == len(cells) + 1
+    ):  # R names the rows, not their column
+        return ["row name", *cells], body, []
+    return cells, body, []
+
+
+def _is_header(cells: Sequence[str], body: Sequence[Row]) -> bool:
+    """Whether the first row names the columns: it holds no image, and no class as the rows below do."""
+    if any(map(IMAGE_NAME.fullmatch, cells)):
+        return False
+    for position, cell in enumerate(cells):
+        below = [row[position] for _, row in body if position < len(row)]
+        if holds_finding(cell) and any(map(holds_finding, below)):
+            return False
+    return True
