@@ -53,9 +53,8 @@ def write(kind: str, path: Path) -> None:
     elif kind == "zero-byte":
         path.write_bytes(b"")
     elif kind == "half-transparent":
-        alpha = Image.fromarray((grey // 16).astype(np.uint8))
-        picture = Image.open(path)
-        picture.putalpha(alpha)
+        picture = Image.fromarray((grey % 251).astype(np.uint8))
+        picture.putalpha(Image.fromarray((grey // 16).astype(np.uint8)))
         picture.save(path)
     else:
         Image.new("L", (10000, 10000)).save(path)
