@@ -9,6 +9,7 @@ import pandas as pd
 from xraysynth.data.audit import SPLIT_RANK
 from xraysynth.data.duplicates import Pairs, cluster_pairs
 from xraysynth.data.persons import assign_persons
+from xraysynth.data.reading.splits import split_of_word
 from xraysynth.data.recipe import Splits
 from xraysynth.data.screening import ScreenedImage, list_not_used, split_rows
 from xraysynth.data.sources.base import Source, screen_labels
@@ -255,9 +256,34 @@ def split_by_person(table: pd.DataFrame, pairs: Pairs, splits: Splits) -> pd.Ser
 
 def _official_splits(table: pd.DataFrame, splits: Splits) -> pd.Series:
     """Return each image's split as its source defines it; "" if undefined or not `splits.official`."""
-    if "split" in table and splits.official:
-        return table["split"].fillna("")
-    return pd.Series("", table.index)
+    if "split" not in table or not splits.official:
+        return pd.Series("", table.index)
+    require_known_splits([table], splits)
+    words = table["split"].fillna("").astype(str).str.strip()
+    return words.map(lambda word: split_of_word(word) or "").astype(object)
+
+
+def require_known_splits(tables: Iterable[pd.DataFrame], splits: Splits) -> None:
+    """Require that sources name their splits by words that are known, unless these are not used.
+
+    Args:
+        tables: The rows of each source, with or without a column `split`.
+        splits: The options of the splits.
+
+    Raises:
+        ManifestError: A word names no split (`split_of_word`).
+    """
+    words: set[str] = set()
+    for table in tables:
+        if "split" in table and splits.official:
+            words.update(table["split"].fillna("").astype(str).str.strip())
+    unknown = sorted(word for word in words if word and split_of_word(word) is None)
+    if unknown:
+        raise ManifestError(
+            f"the sources name splits {format_some(map(repr, unknown))}, but a split is train, val or test, "
+            "or a usual word for one such as valid; rename them, or split the images anew by patient with "
+            "splits.official=false"
+        )
 
 
 def format_person_notes(

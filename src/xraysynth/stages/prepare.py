@@ -29,6 +29,7 @@ from xraysynth.data.cohort import (
     SourceCollection,
     assign_patients,
     format_person_notes,
+    require_known_splits,
     split_by_person,
 )
 from xraysynth.data.duplicates import Pairs, find_near_duplicates, fingerprint_files
@@ -201,6 +202,7 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
     """
     config, collection = workspace.config, workspace.collection
     _require_enough_images(config, collection)
+    require_known_splits(collection.rows.values(), config.splits)
     images = read_sources(workspace, collection)
     pairs = find_near_duplicates(fingerprint_files(image_files(workspace, images)))
     images["patient_id"] = assign_patients(
