@@ -190,7 +190,7 @@ def _require_multirun(stage: str, launcher: str) -> None:
     if launcher != "basic" and stage != "study":
         raise ConfigError(
             f"hydra/launcher={launcher} runs the jobs of a multirun, and the steps of a study; "
-            f"for several jobs add -m: xraysynth {stage} -m …"
+            f"for several jobs add -m after xraysynth {stage}"
         )
 
 
