@@ -14,15 +14,15 @@ from typing import Any, TextIO
 from xraysynth.composition import (
     compose,
     explain_hydra_error,
+    register_schema,
     require_no_key,
+    to_hydra_overrides,
     validate_config,
 )
-from xraysynth.config_store import register_schema
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
 from xraysynth.jobs.job import ResultLine
 from xraysynth.jobs.sweeps import JobOutcome, print_summary, validation_score
-from xraysynth.overrides import to_hydra_overrides, to_typed_overrides
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     try:
         require_no_key(arguments)
         _require_single_process(stage, arguments)
-        overrides = _require_right_words(arguments)
+        overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments))
         sys.argv = [f"xraysynth {stage}", *overrides]
         main(task)()
     except KeyboardInterrupt:
@@ -75,15 +75,6 @@ def _show_warning(
     if not issubclass(category, FutureWarning):
         text = warnings.formatwarning(message, category, filename, lineno, line)
     print(text, file=file or sys.stderr, end="")
-
-
-def _require_right_words(arguments: Sequence[str]) -> list[str]:
-    """Hydra's overrides; an override that is wrong by itself is reported with all other wrong options."""
-    errors: list[str] = []
-    overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments), errors=errors)
-    if errors:
-        raise _collect_option_errors(arguments) or ConfigError(*errors)
-    return overrides
 
 
 def _is_multirun(arguments: Sequence[str]) -> bool:
@@ -125,7 +116,7 @@ class Task:
         from hydra.types import RunMode
 
         hydra = HydraConfig.get()
-        overrides = to_typed_overrides(hydra.overrides.task)
+        overrides = [override.removeprefix("++") for override in hydra.overrides.task]
         if hydra.mode is RunMode.RUN:
             return self._run_single(dict_config, overrides, hydra)
         return self._run_in_multirun(dict_config, overrides, hydra)

@@ -46,7 +46,7 @@ def test_several_processes_decode_what_one_does(decoded, monkeypatch):
     together, started = decoded()
     assert started == 1
     for found in (alone, together):
-        assert "20.png: this is not a readable image" in found.pop(20)
+        assert "20.png: this is not a readable image" in found.pop(20).reason
     assert together == alone
 
 

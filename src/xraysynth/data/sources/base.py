@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xraysynth.data.reading.label_classes import LabelClass, choose_classes
 from xraysynth.data.screening import split_rows, text_column
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.records import CLASSES
@@ -109,45 +108,36 @@ def screen_labels(
 ) -> "pd.DataFrame":
     """Map the labels of a source, and mark the rows that are not used.
 
-    A row without a label is unusable, and one whose label is of no class of the study is left out, or
-    lists findings of several classes or uncertain ones (`choose_classes`).
+    A row without a label is unusable, and one whose label is of no class of the study is left out.
     The arguments are those of `map_labels`.
 
     Returns:
-        All rows with the columns `left_out` and `unusable`, the label mapped where the row is used.
+        All rows with the columns `left_out` and `unusable`, the label mapped where it is of a class.
 
     Raises:
         ManifestError: A row that is not left out has a label that belongs to no class.
     """
-    row_labels = text_column(rows, "label").str.strip()
+    row_labels = rows["label"].astype(object).where(rows["label"].notna(), "").astype(str)
+    row_labels = row_labels.where(row_labels != "nan", "")
     left_out, unusable = text_column(rows, "left_out"), text_column(rows, "unusable")
-    chosen = choose_classes(
-        row_labels[row_labels != ""].unique(), _map_to_classes(labels, classes), classes
-    )
-    choices = row_labels.map(lambda label: chosen.get(label, LabelClass(left_out="")))
-    is_unknown = choices.map(lambda choice: choice.is_unknown) & (row_labels != "")
-    unknown = sorted(set(row_labels[is_unknown & (left_out == "")]))
+    has_label = row_labels.str.strip() != ""
+    known_classes = (*CLASSES, *classes)
+    class_of_label: dict[str, str | None] = dict(zip(known_classes, known_classes, strict=True))
+    class_of_label.update(zip(map(str, labels), labels.values(), strict=True))
+    is_known = row_labels.isin(list(class_of_label)) | ~has_label
+    unknown = sorted(set(row_labels[~is_known & (left_out == "")]))
     if unknown:
         raise ManifestError(
             f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
             f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
             f"'source.{name}.labels={{{unknown[0]}: {classes[0]}}}', or to null to drop its images"
         )
-    left_out = left_out.where(left_out != "", choices.map(lambda choice: choice.left_out))
-    unusable = unusable.where((unusable != "") | (row_labels != ""), "no label")
-    is_used = (left_out == "") & (unusable == "")
-    label = choices.map(lambda choice: choice.name).where(is_used, row_labels)
+    mapped = row_labels.map(class_of_label)
+    is_outside = has_label & ~mapped.isin(list(classes))
+    left_out = left_out.where((left_out != "") | ~is_outside, "label of no class: " + row_labels)
+    unusable = unusable.where((unusable != "") | has_label, "no label")
+    label = mapped.where(mapped.isin(list(classes)), row_labels)
     return rows.assign(label=label, left_out=left_out, unusable=unusable)
-
-
-def _map_to_classes(
-    labels: Mapping[str, str | None], classes: Sequence[str]
-) -> dict[str, str | None]:
-    """The class of each label of a source; the names of classes map to themselves."""
-    known_classes = (*CLASSES, *classes)
-    class_of_label: dict[str, str | None] = dict(zip(known_classes, known_classes, strict=True))
-    class_of_label.update(zip(map(str, labels), labels.values(), strict=True))
-    return class_of_label
 
 
 def resolve_path(source: Any, option: str) -> Path:
