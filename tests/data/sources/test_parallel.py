@@ -28,7 +28,7 @@ def decoded(tmp_path, monkeypatch):
     (tmp_path / "normal" / "20.png").write_bytes(b"no image")
     source = FolderSource(name="small", root=str(tmp_path))
     locators = list(source.rows()["locator"])
-    monkeypatch.setattr(parallel, "_count_processors", lambda: 2)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", Recorded)
 
     def run():

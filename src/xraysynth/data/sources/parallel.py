@@ -16,6 +16,7 @@ from xraysynth.decoding import CROPPED, crop_borders
 from xraysynth.errors import ImageError, XraysynthError
 from xraysynth.images import encode_png, pad_and_resize
 from xraysynth.processes import exit_with_parent
+from xraysynth.threads import available_cores
 
 SAMPLE_SIZE = 8
 """Number of images that are timed to estimate how long the others will take."""
@@ -75,7 +76,7 @@ def load_images(
         decoded = load(locator)
         seconds.append(perf_counter() - start)
         yield decoded
-    remaining, workers = locators[SAMPLE_SIZE:], _count_processors()
+    remaining, workers = locators[SAMPLE_SIZE:], available_cores()
     # The median, because the first image also waits until its source has opened its files.
     if not remaining or len(remaining) * median(seconds) * (1 - 1 / workers) <= STARTUP_SECONDS:
         yield from map(load, remaining)
@@ -84,12 +85,6 @@ def load_images(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as executor:
         yield from executor.map(load, remaining, chunksize=8)
-
-
-def _count_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _prepare_worker() -> None:
