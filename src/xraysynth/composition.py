@@ -8,21 +8,19 @@ from typing import Any
 
 from xraysynth.config import (
     CONFIG_GROUPS,
-    DEPRECATED_NAMES,
     PLUGIN_GROUPS,
     TEST_SOURCE,
     Config,
     build_plugin,
-    current_name,
-    list_group_options,
-    option_given_twice_error,
-    warn_of_rename,
+    unknown_selection_error,
     with_current_names,
 )
-from xraysynth.errors import ConfigError, did_you_mean, format_unknown_option
+from xraysynth.config_store import register_schema
+from xraysynth.errors import ConfigError, format_unknown_option
+from xraysynth.hydra_values import decode_keys
 from xraysynth.options import from_options
+from xraysynth.overrides import to_hydra_overrides
 from xraysynth.privacy import MIN_SECRET_LENGTH, has_key, iterate_texts, key_variables
-from xraysynth.records import to_json
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -38,70 +36,10 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 
     register_schema()
     errors: list[str] = []
+    hydra_overrides = to_hydra_overrides(overrides, errors=errors)
     with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
-        dict_config = _compose_with_hydra(to_hydra_overrides(overrides), errors)
+        dict_config = _compose_with_hydra(hydra_overrides, errors)
         return validate_config(dict_config, errors)
-
-
-def register_schema() -> None:
-    """Register the default options with Hydra under the name that conf/config.yaml refers to."""
-    from hydra.core.config_store import ConfigStore
-
-    defaults = to_json(Config())
-    # Without a default, an option under a present name is one that the user has set: only then is the
-    # deprecated name a second value for it.
-    for current in DEPRECATED_NAMES.values():
-        section, _, name = current.rpartition(".")
-        options = defaults.get(section, {}) if section else defaults
-        options.pop(name, None)
-    ConfigStore.instance().store(name="schema", node=defaults)
-
-
-def to_hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """Convert overrides to the form in which Hydra accepts them.
-
-    Hydra accepts an option that its yaml files do not mention only with "++" in front. In a single
-    run all options get it, as `validate_config` reports unknown ones together; in a multirun, where
-    Hydra has to reject them before the first job starts, only options that no yaml file mentions.
-    `test_source=…` selects from the group of sources.
-    """
-    pattern = _unmentioned_option() if multirun else _any_option()
-    hydra_overrides = []
-    for override in _with_current_names(overrides):
-        override = re.sub(rf"^{TEST_SOURCE}=", f"source@{TEST_SOURCE}=", override)
-        hydra_overrides.append(f"++{override}" if pattern.match(override) else override)
-    return hydra_overrides
-
-
-def _any_option() -> re.Pattern[str]:
-    """Pattern of an override that sets an option, instead of selecting from a group."""
-    return re.compile(rf"(?!({'|'.join(CONFIG_GROUPS)})=|hydra\.)[\w.-]+=")
-
-
-def _unmentioned_option() -> re.Pattern[str]:
-    """Pattern of an override of an option that may be missing from the yaml files."""
-    sections = "|".join([*PLUGIN_GROUPS, TEST_SOURCE, "prompts"])
-    mappings = "|".join(
-        ["evaluate.weights", "review.own_questions", *DEPRECATED_NAMES, *DEPRECATED_NAMES.values()]
-    )
-    return re.compile(rf"({sections})\.[\w.-]+=|({mappings})(\.[\w.-]+)?=")
-
-
-def _with_current_names(overrides: Sequence[str]) -> list[str]:
-    """The overrides with options under their present names; deprecated names warn."""
-    names = {override.partition("=")[0].lstrip("+~") for override in overrides}
-    renamed = []
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        bare_name = name.lstrip("+~")
-        prefix = name.removesuffix(bare_name)
-        current = current_name(bare_name, warn=False) if equals else bare_name
-        if current != bare_name and current in names:
-            raise option_given_twice_error(bare_name, current)
-        renamed.append(f"{prefix}{current}{equals}{value}")
-        if current != bare_name:
-            warn_of_rename(override, renamed[-1])
-    return renamed
 
 
 def _compose_with_hydra(overrides: Sequence[str], errors: list[str]) -> Any:
@@ -146,7 +84,8 @@ def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Con
     try:
         missing = sorted(OmegaConf.missing_keys(dict_config))
         with _environment_refused():
-            values = _drop_unselected(OmegaConf.to_container(dict_config, resolve=True))
+            values = decode_keys(OmegaConf.to_container(dict_config, resolve=True))
+        values = _drop_unselected(values)
     except Exception as error:
         raise explain_hydra_error(error) from error
     errors = list(earlier_errors)
@@ -253,7 +192,7 @@ def explain_hydra_error(error: BaseException) -> ConfigError:
     if isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").partition("/")
         if group in CONFIG_GROUPS:
-            return _unknown_selection(group, option)
+            return unknown_selection_error(group, option)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -266,11 +205,3 @@ def explain_hydra_error(error: BaseException) -> ConfigError:
     message = str(cause.msg or cause).splitlines()[0]
     message = message.removeprefix("ConfigError raised while resolving interpolation: ")
     return ConfigError(f"{name}: {message}")
-
-
-def _unknown_selection(group: str, option: str) -> ConfigError:
-    options = list_group_options(group)
-    return ConfigError(
-        f"{group}={option}: there is no such option{did_you_mean(option, options)}; "
-        f"choose one of {', '.join(options)}"
-    )

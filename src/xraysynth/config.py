@@ -27,9 +27,11 @@ from xraysynth.options import (
     Count,
     FolderName,
     Fraction,
+    PathText,
     PositiveFraction,
     Rule,
     at_least,
+    expand_path,
     from_options,
     one_of,
     require_valid,
@@ -70,8 +72,8 @@ class TrackingMode(Enum):
 class Paths:
     """Folders: all results are written to `output`; presets look for data sets in `data`."""
 
-    output: str = "outputs"
-    data: str = "data"
+    output: PathText = "outputs"
+    data: PathText = "data"
 
 
 CLASS_NAME = Rule(
@@ -162,23 +164,17 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
     paths: Paths = field(default_factory=Paths)
     plan: bool = False
-    real: str | None = None
-    synthetic: str | None = None
-    trained_on: str | None = None
+    real: PathText | None = None
+    synthetic: PathText | None = None
+    trained_on: PathText | None = None
 
     def __post_init__(self) -> None:
         require_valid(self, "")
-        for label in self.screening.label_precedence:
-            if label not in self.classes:
-                raise ConfigError(
-                    f"screening.label_precedence must name classes of the study; got {label!r}"
-                    f"{did_you_mean(label, self.classes)}; the classes are {', '.join(self.classes)}"
-                )
 
     @property
     def output(self) -> Path:
         """The folder that all results are written to."""
-        return Path(self.paths.output)
+        return expand_path(self.paths.output)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-serialisable values."""
@@ -337,3 +333,12 @@ def list_group_options(group: str) -> list[str]:
     """List the names of the options of a config group, sorted."""
     file_names = [file.name for file in (files("xraysynth.conf") / group).iterdir()]
     return sorted(name.removesuffix(".yaml") for name in file_names if name.endswith(".yaml"))
+
+
+def unknown_selection_error(group: str, option: str) -> ConfigError:
+    """Return the error on a selection that its group does not have, with the nearest that it has."""
+    options = list_group_options("source" if group == TEST_SOURCE else group)
+    return ConfigError(
+        f"{group}={option}: there is no such option{did_you_mean(option, options)}; "
+        f"choose one of {', '.join(options)}"
+    )

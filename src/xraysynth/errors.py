@@ -35,6 +35,10 @@ class ArchiveError(XraysynthError):
     """An archive is damaged, or would write where it must not, or more than it may."""
 
 
+class DownloadError(DataNotFoundError):
+    """Data could not be downloaded; the message names the reason of each server."""
+
+
 class ImageError(XraysynthError):
     """A file cannot be used as a radiograph."""
 

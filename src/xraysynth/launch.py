@@ -14,15 +14,15 @@ from typing import Any, TextIO
 from xraysynth.composition import (
     compose,
     explain_hydra_error,
-    register_schema,
     require_no_key,
-    to_hydra_overrides,
     validate_config,
 )
+from xraysynth.config_store import register_schema
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs import distributed
 from xraysynth.jobs.job import ResultLine
 from xraysynth.jobs.sweeps import JobOutcome, print_summary, validation_score
+from xraysynth.overrides import to_hydra_overrides, to_typed_overrides
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     try:
         require_no_key(arguments)
         _require_single_process(stage, arguments)
-        overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments))
+        overrides = _require_right_words(arguments)
         sys.argv = [f"xraysynth {stage}", *overrides]
         main(task)()
     except KeyboardInterrupt:
@@ -77,27 +77,27 @@ def _show_warning(
     print(text, file=file or sys.stderr, end="")
 
 
+def _require_right_words(arguments: Sequence[str]) -> list[str]:
+    """Hydra's overrides; an override that is wrong by itself is reported with all other wrong options."""
+    errors: list[str] = []
+    overrides = to_hydra_overrides(arguments, multirun=_is_multirun(arguments), errors=errors)
+    if errors:
+        raise _collect_option_errors(arguments) or ConfigError(*errors)
+    return overrides
+
+
 def _is_multirun(arguments: Sequence[str]) -> bool:
     return bool({"-m", "--multirun"} & set(arguments))
 
 
 def _require_single_process(stage: str, arguments: Sequence[str]) -> None:
     process_count = distributed.world_size()
-    if not _has_several_shards(arguments):
-        distributed.require_one_copy()
     if process_count > 1 and (stage == "study" or _is_multirun(arguments)):
         command = "xraysynth study" if stage == "study" else "-m"
         raise ConfigError(
             f"{command} starts jobs from one process, and torchrun has started {process_count}; give "
             "each job a torchrun of its own, without -m"
         )
-    distributed.meet()
-
-
-def _has_several_shards(arguments: Sequence[str]) -> bool:
-    """Whether this is one shard of several, so that other processes have other work."""
-    counts = [word.partition("=")[2] for word in arguments if word.startswith("shard.count=")]
-    return bool(counts) and counts[-1] != "1"
 
 
 SHARDED_STAGES = ("generate", "features")
@@ -125,7 +125,7 @@ class Task:
         from hydra.types import RunMode
 
         hydra = HydraConfig.get()
-        overrides = [override.removeprefix("++") for override in hydra.overrides.task]
+        overrides = to_typed_overrides(hydra.overrides.task)
         if hydra.mode is RunMode.RUN:
             return self._run_single(dict_config, overrides, hydra)
         return self._run_in_multirun(dict_config, overrides, hydra)
@@ -190,7 +190,7 @@ def _require_multirun(stage: str, launcher: str) -> None:
     if launcher != "basic" and stage != "study":
         raise ConfigError(
             f"hydra/launcher={launcher} runs the jobs of a multirun, and the steps of a study; "
-            f"for several jobs add -m after xraysynth {stage}"
+            f"for several jobs add -m: xraysynth {stage} -m …"
         )
 
 

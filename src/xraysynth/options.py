@@ -4,11 +4,13 @@ A field names its rule in its annotation, such as `Annotated[int, at_least(1)]`;
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -70,6 +72,11 @@ FOLDER_NAME = match_pattern(
 FolderName = Annotated[str, FOLDER_NAME]
 """A name that becomes a folder, or a part of its name, below paths.output."""
 
+IS_PATH = "path"
+FROM_FILE = "from file"
+PathText = Annotated[str, IS_PATH]
+"""A path of a file or folder; a leading ~ is the home folder (`expand_path`)."""
+
 NOT_EMPTY = Rule("hold at least one value", len)
 Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, Rule("be above 0", lambda value: value > 0)]
@@ -78,6 +85,15 @@ FinitePositive = Annotated[Positive, Rule("be a finite number", math.isfinite)]
 Dollars = Annotated[NonNegative, Rule("be at most 1,000,000 dollars", lambda value: value <= 1e6)]
 Fraction = Annotated[float, between(0, 1)]
 PositiveFraction = Annotated[float, Rule("lie in (0, 1]", lambda value: 0 < value <= 1)]
+
+
+def expand_path(text: str) -> Path:
+    """Return the path that an option names: a leading ~ is the home folder, ~name that of a user.
+
+    A path stays as it is where there is no such user. Relative paths start in the working folder.
+    """
+    return Path(os.path.expanduser(text))
+
 
 _is_validating: ContextVar[bool] = ContextVar("_is_validating", default=False)
 """Whether `from_options` is building a class, so that `require_valid` need not check it again."""

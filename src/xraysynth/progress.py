@@ -9,20 +9,23 @@ DELAY_SECONDS = 3.0
 """Delay of a progress bar for work that usually takes less time than this."""
 
 
-def progress_bar(description: str, total: int, unit: str = "image", *, delay: float = 0.0) -> Any:
+def progress_bar(
+    description: str, total: int | None, unit: str = "image", *, delay: float = 0.0
+) -> Any:
     """Create a tqdm progress bar; if stderr is a file, it prints a line every 10 seconds.
 
     Args:
         description: Text in front of the bar.
-        total: Number of items.
-        unit: Name of an item, in the singular.
+        total: Number of items, None if it is not known.
+        unit: Name of an item, in the singular; "byte" for numbers such as 617MB.
         delay: Seconds before the bar appears.
     """
     interactive = sys.stderr.isatty()
     return tqdm(
         desc=description,
         total=total,
-        unit=f" {unit}s",
+        unit="B" if unit == "byte" else f" {unit}s",
+        unit_scale=unit == "byte",
         file=sys.stderr,
         mininterval=0.2 if interactive else 10,
         dynamic_ncols=interactive,

@@ -4,13 +4,11 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
-    LightningEnvironment,
     TorchElasticEnvironment,
 )
-from pytorch_lightning.utilities import rank_zero_only
 from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
-from xraysynth.jobs.distributed import local_world_size, rank
+from xraysynth.jobs.distributed import local_world_size
 
 
 def process_count() -> int:
@@ -45,15 +43,9 @@ def synchronize_batchnorm(backbone: Any) -> Any:
 
 
 def trainer_options() -> dict[str, Any]:
-    """Returns the options with which Lightning uses the processes and the group that exist already.
-
-    Lightning is told where it runs, as it would take the tasks of an allocation of Slurm, or the
-    processes of MPI, for its own.
-    """
-    first_process_only: Any = rank_zero_only
-    first_process_only.rank = rank()  # Lightning takes the number that Slurm gives a task
+    """Returns the options with which Lightning uses the processes and the group that exist already."""
     if process_count() == 1:
-        return {"devices": 1, "plugins": [LightningEnvironment()]}
+        return {"devices": 1}
     return {
         "devices": local_world_size(),
         "num_nodes": process_count() // local_world_size(),

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_named_columns_filters_and_file_names(tmp_path):
     assert (source.load(table["locator"][0], 64).pixels == 9).all()
 
 
-@pytest.mark.parametrize("path", ["../out.png", "/etc/passwd", "a/../../out.png", "..\\o.png", ""])
+@pytest.mark.parametrize("path", ["../out.png", "/etc/passwd", "a/../../out.png", "..\\o.png"])
 def test_a_path_that_leaves_the_root_is_refused_with_its_line(tmp_path, path):
     source = source_of(tmp_path, {"path": ["1.png", path], "label": ["normal", "normal"]})
     with pytest.raises(ManifestError, match=r"must stay inside the root.*1 of 2.*line 3"):
@@ -139,6 +140,12 @@ def test_a_path_listed_twice_is_refused(tmp_path, twin):
         source.rows()
 
 
+def test_a_row_that_repeats_another_is_left_out(tmp_path):
+    rows = source_of(tmp_path, {"path": ["1.png", "1.png"], "label": ["normal"] * 2}).rows()
+    assert rows["left_out"].tolist() == ["", "listed before"]
+    assert rows["image_id"].is_unique
+
+
 def test_a_file_name_that_is_there_twice_is_refused(tmp_path):
     source = source_of(tmp_path, {"path": ["1.png"], "label": ["normal"]}, by_name=True)
     (tmp_path / "b").mkdir()
@@ -147,22 +154,60 @@ def test_a_file_name_that_is_there_twice_is_refused(tmp_path):
         source.rows()
 
 
-def test_a_missing_file_is_named(tmp_path):
-    source = source_of(tmp_path, {"path": ["1.png", "2.png"], "label": ["normal", "normal"]})
+def test_a_missing_file_and_a_blank_path_are_unusable_and_stop_nothing(tmp_path):
+    labels = ["normal"] * 3
+    source = source_of(tmp_path, {"path": ["1.png", "2.png", ""], "label": labels})
     (tmp_path / "2.png").unlink()
-    with pytest.raises(ManifestError, match=r"must be a file below.*line 3 '2\.png'"):
-        source.rows()
+    rows = source.rows()
+    assert rows["unusable"].tolist() == ["", "the file is missing", "no path"]
+    assert rows["image_id"].is_unique
+    assert len(map_labels(rows, {}, ("normal",), name="mine")) == 1
 
 
-def test_a_missing_column_names_the_nearest(tmp_path):
-    source = source_of(tmp_path, {"path": ["1.png"], "lable": ["normal"]})
-    with pytest.raises(ManifestError, match=r"no column 'label'; the nearest are lable"):
-        source.rows()
-    named = source_of(
-        tmp_path, {"path": ["1.png"], "label": ["normal"]}, columns={"patient_id": "subject"}
+def test_without_any_file_the_source_says_how_to_get_them(tmp_path):
+    source = source_of(
+        tmp_path, {"path": ["a/1.png"], "label": ["normal"]}, how_to_get="Ask the archive."
     )
+    (tmp_path / "a" / "1.png").unlink()
+    with pytest.raises(
+        DataNotFoundError, match=r"none of the 1 files .*'a/1\.png'.*Ask the archive"
+    ):
+        source.rows()
+
+
+def test_the_remedy_by_name_is_offered_where_it_works_and_works(tmp_path):
+    source = source_of(tmp_path, {"path": ["a/1.png", "b/2.png"], "label": ["normal", "normal"]})
+    (tmp_path / "a" / "1.png").rename(tmp_path / "1.png")
+    (tmp_path / "b" / "2.png").rename(tmp_path / "a" / "2.png")
+    with pytest.raises(DataNotFoundError, match=r"source\.mine\.by_name=true"):
+        source.rows()
+    assert len(replace(source, by_name=True).rows()) == 2
+
+
+def test_a_misspelt_column_is_told_by_its_values(tmp_path):
+    source = source_of(tmp_path, {"path": ["1.png"], "lable": ["normal"]})
+    assert source.rows()["label"].tolist() == ["normal"]
+    assert "'lable' is read as label" in source.note
+
+
+def test_a_column_that_nothing_tells_is_asked_for_with_an_option_that_works(tmp_path):
+    rows = {"path": ["1.png"], "Result of scan": ["A"], "who": ["7"]}
+    source = source_of(tmp_path, rows)
+    with pytest.raises(ManifestError) as error:
+        source.rows()
+    options = re.findall(r"'source\.mine\.columns\.label=(Result of scan)'", str(error.value))
+    named = replace(source, columns={"label": options[0]})
+    assert named.rows()["label"].tolist() == ["A"]
     with pytest.raises(ManifestError, match="no column 'subject'"):
-        named.rows()
+        replace(source, columns={"label": "who", "patient_id": "subject"}).rows()
+
+
+def test_two_columns_of_labels_are_refused_with_both(tmp_path):
+    rows = {"path": ["1.png"], "finding": ["normal"], "diagnosis": ["pneumonia"]}
+    source = source_of(tmp_path, rows)
+    with pytest.raises(ManifestError, match=r"several columns .*'finding', 'diagnosis'"):
+        source.rows()
+    assert replace(source, columns={"label": "finding"}).rows()["label"].tolist() == ["normal"]
 
 
 def test_an_image_without_a_label_is_not_used(tmp_path):

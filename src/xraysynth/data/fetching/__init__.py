@@ -1,11 +1,13 @@
 """Fetching public collections: downloads that go on where they stopped, and safe unpacking.
 
-`unpacking` unpacks archives of strangers.
+`recipe` holds the options, `collections` downloads a whole collection, `http` one file over https,
+`checksums` checks it, `hub`, `kaggle` and `idc` ask the libraries of three archives, and `unpacking` unpacks
+archives of strangers.
 
-    >>> from xraysynth.data.fetching.unpacking import is_archive
-    >>> from pathlib import Path
-    >>> is_archive(Path("no such file.zip"))
-    False
+    >>> from xraysynth.data.fetching.collections import describe_download
+    >>> from xraysynth.data.fetching.recipe import Fetch
+    >>> describe_download("tb", Fetch(folder="data/tb", kaggle="owner/tb", size_bytes=10**9))
+    'Add source.tb.download=true to download it from Kaggle (owner/tb), about 1 GB.'
 """
 
-__all__ = ["unpacking"]
+__all__ = ["checksums", "collections", "http", "hub", "idc", "kaggle", "recipe", "unpacking"]

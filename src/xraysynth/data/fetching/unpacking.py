@@ -218,7 +218,7 @@ class _Unpacking:
 
 
 def _write_entries(archive: Path, folder: Path, *, max_bytes: int, max_files: int) -> None:
-    with progress_bar(f"unpack {archive.name}", 0, "byte", delay=DELAY_SECONDS) as bar:
+    with progress_bar(f"unpack {archive.name}", None, "byte", delay=DELAY_SECONDS) as bar:
         free_bytes = shutil.disk_usage(folder).free
         max_by_ratio = max(_RATIO_FREE_BYTES, MAX_RATIO * archive.stat().st_size)
         limit = min(max_bytes, max_by_ratio)

@@ -1,12 +1,12 @@
 """What the values of a column show of its role; a sample of them is looked at."""
 
-import re
 from typing import TYPE_CHECKING
 
 from xraysynth.data.reading.ages import parse_age_years
 from xraysynth.data.reading.labels import holds_finding, is_finding
 from xraysynth.data.reading.names import IMAGE_NAME, MISSING_WORDS
 from xraysynth.data.reading.splits import split_of_word
+from xraysynth.data.reading.views import is_frontal_word, is_lateral_word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +20,6 @@ _FINDING_VALUES = frozenset(
 )
 _SEX_VALUES = frozenset(
     ["m", "f", "o", "u", "male", "female", "other", "unknown", "man", "woman", "w", "mann", "frau"]
-)
-_VIEW = re.compile(
-    r"pa|ap|ll|l|lat|lateral|frontal|ap[ _-].*|pa[ _-].*|.*lateral.*|.*frontal.*|postero.*|antero.*",
-    re.I,
 )
 
 
@@ -88,7 +84,7 @@ def fits_role(role: str, column: "pd.Series") -> bool:
         return len(texts) > 1 or len(column) == 1
     if role == "sex":
         return all(text.casefold() in _SEX_VALUES for text in texts)
-    fitting = [_VIEW.fullmatch(text) for text in texts]
+    fitting = [is_frontal_word(text) or is_lateral_word(text) for text in texts]
     if role == "age":
         return sum(parse_age_years(text) is not None for text in texts) >= 0.5 * len(texts)
-    return sum(map(bool, fitting)) >= 0.5 * len(texts)
+    return sum(fitting) >= 0.5 * len(texts)

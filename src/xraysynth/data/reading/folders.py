@@ -13,12 +13,12 @@ MAX_PATHS_PER_FOLDER = 16
 """Number of paths, through links, by which the files of one folder may be listed."""
 
 
-def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
+def list_files(folder: Path, suffixes: Iterable[str] | None) -> list[str]:
     """List the files with one of the suffixes below a folder, without hidden files and folders.
 
     Args:
         folder: The folder; links are followed, except those to a folder that they lie in.
-        suffixes: Lower-case suffixes such as ".png"; "" is for files without one.
+        suffixes: Lower-case suffixes such as ".png"; "" is for files without one, None for all files.
 
     Returns:
         Sorted POSIX paths relative to the folder, without pipes and devices.
@@ -26,12 +26,13 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
     Raises:
         DataNotFoundError: Links lead to one folder in more than `MAX_PATHS_PER_FOLDER` ways.
     """
-    allowed_suffixes = frozenset(suffixes)
+    allowed_suffixes = None if suffixes is None else frozenset(suffixes)
     paths = []
     for parent, names in _walk(Path(folder)):
         for name in filter(_is_visible, names):
             file = parent / name
-            if file.suffix.lower() in allowed_suffixes and not _is_pipe_or_device(file):
+            is_wanted = allowed_suffixes is None or file.suffix.lower() in allowed_suffixes
+            if is_wanted and not _is_pipe_or_device(file):
                 paths.append(file.relative_to(folder).as_posix())
     return sorted(paths)
 

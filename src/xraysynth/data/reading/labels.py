@@ -4,9 +4,14 @@
 (['Infiltration', 'Pneumonia'], ['No Finding'])
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CLASS_WORDS = {
     "normal": "normal nofinding nofindings healthy unremarkable unauffällig gesund",
@@ -64,6 +69,9 @@ def _simplify(text: str) -> str:
 
 
 _LISTED = re.compile(r"\s*\[(.*)\]\s*", re.DOTALL)
+NO_FINDING_AT_ALL = "none"
+"""The label of a row in which no column of findings is 1 or -1."""
+
 _UNCERTAIN = "?"
 """What a finding ends with that its table calls uncertain (-1 in CheXpert)."""
 
@@ -80,9 +88,50 @@ def findings_of_cell(cell: str) -> list[str]:
     return [finding for finding in findings if finding]
 
 
+def is_list(cell: str) -> bool:
+    """Return whether a cell is a list as Python or JSON writes it."""
+    return _LISTED.fullmatch(cell) is not None
+
+
+def without_uncertainty(finding: str) -> str:
+    """Return a finding without the mark that its table calls it uncertain.
+
+    >>> without_uncertainty("Pneumonia?")
+    'Pneumonia'
+    """
+    return finding.removesuffix(_UNCERTAIN)
+
+
 def _items_of_list(inner: str) -> Sequence[str]:
     """The items between the brackets of a list, quoted or not."""
     quoted = re.findall(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")\s*(?:,|$)""", inner)
     if quoted:
         return [single or double for single, double in quoted]
     return inner.split(",")
+
+
+_TRUE = frozenset(["1", "1.0", "True", "true"])
+_UNCERTAIN_VALUES = frozenset(["-1", "-1.0"])
+
+
+def join_findings(table: "pd.DataFrame") -> "pd.Series":
+    """Return one cell of labels per row of a table with one column of 1, 0, -1 or nothing per finding.
+
+    A finding with -1 is uncertain and ends with "?". A row without any finding is called "none".
+
+    >>> import pandas as pd
+    >>> join_findings(pd.DataFrame({"Edema": ["1", "0"], "Pneumonia": ["-1.0", ""]})).tolist()
+    ['["Edema", "Pneumonia?"]', '["none"]']
+    """
+    import pandas as pd
+
+    cells = []
+    for values in table.itertuples(index=False, name=None):
+        findings = []
+        for name, value in zip(table.columns, values, strict=True):
+            if value in _TRUE:
+                findings.append(name)
+            elif value in _UNCERTAIN_VALUES:
+                findings.append(name + _UNCERTAIN)
+        cells.append(json.dumps(findings or [NO_FINDING_AT_ALL], ensure_ascii=False))
+    return pd.Series(cells, table.index, dtype=object)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from xraysynth.data.reading.label_classes import LabelClass, choose_classes
 from xraysynth.data.screening import split_rows, text_column
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.records import CLASSES
@@ -108,57 +109,94 @@ def screen_labels(
 ) -> "pd.DataFrame":
     """Map the labels of a source, and mark the rows that are not used.
 
-    A row without a label is unusable, and one whose label is of no class of the study is left out.
+    A row without a label is unusable, and one whose label is of no class of the study is left out, or
+    lists findings of several classes or uncertain ones (`choose_classes`).
     The arguments are those of `map_labels`.
 
     Returns:
-        All rows with the columns `left_out` and `unusable`, the label mapped where it is of a class.
+        All rows with the columns `left_out` and `unusable`, the label mapped where the row is used.
 
     Raises:
         ManifestError: A row that is not left out has a label that belongs to no class.
     """
-    row_labels = rows["label"].astype(object).where(rows["label"].notna(), "").astype(str)
-    row_labels = row_labels.where(row_labels != "nan", "")
+    row_labels = text_column(rows, "label").str.strip()
     left_out, unusable = text_column(rows, "left_out"), text_column(rows, "unusable")
-    has_label = row_labels.str.strip() != ""
-    known_classes = (*CLASSES, *classes)
-    class_of_label: dict[str, str | None] = dict(zip(known_classes, known_classes, strict=True))
-    class_of_label.update(zip(map(str, labels), labels.values(), strict=True))
-    is_known = row_labels.isin(list(class_of_label)) | ~has_label
-    unknown = sorted(set(row_labels[~is_known & (left_out == "")]))
+    chosen = choose_classes(
+        row_labels[row_labels != ""].unique(), _map_to_classes(labels, classes), classes
+    )
+    choices = row_labels.map(lambda label: chosen.get(label, LabelClass(left_out="")))
+    is_unknown = choices.map(lambda choice: choice.is_unknown) & (row_labels != "")
+    unknown = sorted(set(row_labels[is_unknown & (left_out == "")]))
     if unknown:
         raise ManifestError(
             f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
             f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
             f"'source.{name}.labels={{{unknown[0]}: {classes[0]}}}', or to null to drop its images"
         )
-    mapped = row_labels.map(class_of_label)
-    is_outside = has_label & ~mapped.isin(list(classes))
-    left_out = left_out.where((left_out != "") | ~is_outside, "label of no class: " + row_labels)
-    unusable = unusable.where((unusable != "") | has_label, "no label")
-    label = mapped.where(mapped.isin(list(classes)), row_labels)
+    left_out = left_out.where(left_out != "", choices.map(lambda choice: choice.left_out))
+    unusable = unusable.where((unusable != "") | (row_labels != ""), "no label")
+    is_used = (left_out == "") & (unusable == "")
+    label = choices.map(lambda choice: choice.name).where(is_used, row_labels)
     return rows.assign(label=label, left_out=left_out, unusable=unusable)
 
 
+def _map_to_classes(
+    labels: Mapping[str, str | None], classes: Sequence[str]
+) -> dict[str, str | None]:
+    """The class of each label of a source; the names of classes map to themselves."""
+    known_classes = (*CLASSES, *classes)
+    class_of_label: dict[str, str | None] = dict(zip(known_classes, known_classes, strict=True))
+    class_of_label.update(zip(map(str, labels), labels.values(), strict=True))
+    return class_of_label
+
+
 def resolve_path(source: Any, option: str) -> Path:
-    """Return the path in an option of a source.
+    """Return the path in an option of a source, after downloading the data if that is asked for.
 
     Args:
-        source: A source with the attributes `name`, `how_to_get` and `homepage`.
+        source: A source with the attributes `name`, `license`, `how_to_get` and `homepage`, and where it
+            can be downloaded `download` and `fetch`.
         option: Name of the attribute that holds the path.
 
     Raises:
-        DataNotFoundError: There is nothing at the path; the message says how to get the data.
+        DataNotFoundError: There is nothing at the path, or it cannot be downloaded; the message says how
+            to get the data.
     """
+    if getattr(source, "download", False):
+        _download(source)
     path = Path(getattr(source, option)).expanduser()
     if path.exists():
         return path
-    steps = f" To get the data: {source.how_to_get.strip()}" if source.how_to_get else ""
+    steps = _steps_to_get(source)
     home = f" Home page: {source.homepage}" if source.homepage else ""
     raise DataNotFoundError(
         f"source {source.name}: there is nothing at {path.absolute()}; point "
         f"source.{source.name}.{option} at the data.{steps}{home}"
     )
+
+
+def _download(source: Any) -> None:
+    from xraysynth.data.fetching.collections import Collection, fetch_collection
+
+    if source.fetch is None:
+        raise DataNotFoundError(
+            f"source.{source.name}.download=true: it is not known where {source.name} can be downloaded; "
+            "leave the option out, and point the source at data on this machine"
+        )
+    collection = Collection(name=source.name, license=source.license, homepage=source.homepage)
+    fetch_collection(collection, source.fetch)
+
+
+def _steps_to_get(source: Any) -> str:
+    """Sentences on how to get the data of a source, beginning with a space; "" if that is not known."""
+    from xraysynth.data.fetching.collections import describe_download
+
+    steps = f" To get the data: {source.how_to_get.strip()}" if source.how_to_get else ""
+    if getattr(source, "fetch", None) is not None and not source.download:
+        steps = (
+            f" {describe_download(source.name, source.fetch)}{steps.replace('To get', 'Or get')}"
+        )
+    return steps
 
 
 def load_radiograph(data: bytes, name: str) -> LoadedImage:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from xraysynth.data.fetching.recipe import Fetch
 from xraysynth.data.pixel_flags import looks_inverted
 from xraysynth.data.reading.folders import list_files
 from xraysynth.data.reading.tables import read_table_file
@@ -47,7 +48,8 @@ class DicomSource:
     The label is the name of the topmost folder, or is read from the CSV `table`: its `key_column`
     holds file names (with or without extension) or relative paths, its `label_column` the labels; a
     row may be repeated with the same label. `photometric` overrides the Photometric Interpretation of
-    all files, and turns off the check that each image agrees with it (`looks_inverted`).
+    all files, and turns off the check that each image agrees with it (`looks_inverted`). With `download`,
+    missing data is downloaded as `fetch` says.
     """
 
     name: FolderName
@@ -66,6 +68,8 @@ class DicomSource:
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
+    download: bool = field(default=False, metadata={"identity": False})
+    fetch: Fetch | None = field(default=None, metadata={"identity": False})
     credentialed: bool = field(default=False, metadata={"identity": False})
     is_simulated: ClassVar[bool] = False
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pandas as pd
 
 from xraysynth import images
+from xraysynth.data.fetching.recipe import Fetch
 from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
 from xraysynth.data.sources._patterns import Match, compile_pattern, match_all
 from xraysynth.data.sources.base import (
@@ -28,7 +29,8 @@ class FolderSource:
     optionally `split` and `view`; other files are ignored. The default expects one folder per class
     with images in it or in its `images/`, so lung masks in other subfolders are ignored. `patient` is a
     regular expression that is searched in each path; its group `patient`, or else the whole match, is
-    the patient. Without it patients are unknown.
+    the patient. Without it patients are unknown. With `download`, a missing folder is downloaded as
+    `fetch` says.
     """
 
     name: FolderName
@@ -39,6 +41,8 @@ class FolderSource:
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
+    download: bool = field(default=False, metadata={"identity": False})
+    fetch: Fetch | None = field(default=None, metadata={"identity": False})
     credentialed: bool = field(default=False, metadata={"identity": False})
     is_simulated: ClassVar[bool] = False
 

@@ -8,6 +8,8 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from xraysynth.data.fetching.collections import Collection, fetch_file
+from xraysynth.data.fetching.recipe import RemoteFile
 from xraysynth.data.sources._inflation import require_plausible_arrays
 from xraysynth.data.sources.base import LoadedImage, file_stamp
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
@@ -22,7 +24,7 @@ class MedMnistSource:
     MedMNIST publishes no patients, so each image counts as a patient of its own, `<split>-<index>`,
     and the images of one person may lie in more than one split. `flag` is MedMNIST's name of the set,
     such as `pneumoniamnist`; `size_px` is the size of its images: 28, 64, 128 or 224. With `download`
-    a missing file is downloaded into `root` by the package medmnist.
+    a missing file is downloaded into `root`.
     """
 
     name: FolderName
@@ -90,11 +92,27 @@ class MedMnistSource:
         )
 
     def _download(self) -> None:
-        import medmnist
-
-        self._file_path().parent.mkdir(parents=True, exist_ok=True)
-        dataset = getattr(medmnist, medmnist.INFO[self.flag]["python_class"])
-        dataset(split="train", root=str(self._file_path().parent), size=self.size_px, download=True)
+        """Download the file; the package medmnist knows its address and MD5."""
+        try:
+            from medmnist import INFO
+        except ImportError as error:
+            raise DataNotFoundError(
+                f"source.{self.name}.download=true needs the package medmnist ({error}); install it with: "
+                "pip install 'xraysynth[medmnist]'"
+            ) from error
+        file = self._file_path()
+        size = file.stem.removeprefix(self.flag)
+        info = INFO.get(self.flag, {})
+        if f"url{size}" not in info:
+            raise DataNotFoundError(
+                f"source {self.name}: MedMNIST has no set {file.stem}; correct source.{self.name}.flag or "
+                f"source.{self.name}.size_px"
+            )
+        remote = RemoteFile(
+            name=file.name, urls=[info[f"url{size}"]], checksum=f"md5:{info[f'MD5{size}']}"
+        )
+        collection = Collection(name=self.name, license=self.license, homepage=self.homepage)
+        fetch_file(collection, remote, file.parent)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,17 +1,18 @@
-"""What the tests of sources share."""
+"""What the tests of data share."""
 
 from pathlib import Path
 
 import pytest
 
-CONF = Path(__file__).resolve().parents[3] / "conf" / "source"
+CONF = Path(__file__).resolve().parents[2] / "conf" / "source"
 
 
 @pytest.fixture
 def preset(tmp_path):
     """A function from the name of a preset to its source, with `paths.data` a temporary folder."""
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
+
+    from xraysynth.config import build_plugin
 
     def build(name, **overrides):
         config = OmegaConf.merge(
@@ -19,7 +20,8 @@ def preset(tmp_path):
             OmegaConf.load(CONF / f"{name}.yaml"),
             {name: overrides},
         )
-        source = instantiate(config[name], _convert_="all")
+        node = OmegaConf.to_container(config[name], resolve=True)
+        source = build_plugin("source", name, node)
         assert source.name == name
         return source
 
