@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -127,7 +128,8 @@ def require_inside(folder: Path, path: str) -> Path:
         ManifestError: The path is absolute or would leave the folder, itself or by a link.
     """
     parts = PurePosixPath(path.replace("\\", "/")).parts
-    is_relative = parts and not PurePosixPath(path).is_absolute() and ":" not in parts[0]
+    is_drive = bool(parts) and re.match(r"[A-Za-z]:($|[/\\])", path) is not None  # of Windows
+    is_relative = parts and not PurePosixPath(path).is_absolute() and not is_drive
     if not is_relative or ".." in parts or "\0" in path:
         raise ManifestError(
             f"path {path!r} in the manifest of {folder} must be relative and stay inside that "

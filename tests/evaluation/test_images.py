@@ -213,7 +213,7 @@ def test_a_link_out_of_a_folder_with_a_table_is_not_read(tmp_path):
     (tmp_path / "real" / "1.png").symlink_to(tmp_path / "outside.png")
     table = pd.DataFrame({"path": ["1.png"], "label": ["normal"]})
     table.to_csv(tmp_path / "real" / "manifest.csv", index=False)
-    with pytest.raises(ManifestError, match=r"'1\.png'.* is a link to .*outside\.png, outside"):
+    with pytest.raises(ManifestError, match=r"is a link to .*outside\.png, outside.*'1\.png'"):
         from_folder(tmp_path / "real")
 
 

@@ -1,7 +1,7 @@
 """Measuring any folder of synthetic images against a folder of real ones, without a study."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from xraysynth.stages._workspace import Workspace
 
 if TYPE_CHECKING:  # A wrong option must be refused before torch is imported.
     from xraysynth.evaluation.encoders.base import Encoder
+    from xraysynth.evaluation.folders import ImageFolder
     from xraysynth.evaluation.results import Evaluation, FolderEvaluation
 
 PAGE_FILE = "evaluation.html"
@@ -37,12 +38,14 @@ class _FolderInputs:
         synthetic: The images that are measured.
         train: Images that may have been copied; None if trained_on names no folder.
         size_px: Side in pixels to which all images are brought.
+        folders: What was read, in the order of `manifests`, with the images that are not used.
     """
 
     real: Manifest
     synthetic: Manifest
     train: Manifest | None
     size_px: int
+    folders: "Sequence[ImageFolder]"
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -81,24 +84,38 @@ def run(workspace: Workspace) -> ResultLine:
 
 def _load_folders(config: Config) -> _FolderInputs:
     """Read the folders of the configuration, and bring them to the same classes and size."""
-    from xraysynth.evaluation.folders import choose_common_size, from_folder, unify_classes
+    from xraysynth.evaluation.folders import read_image_folder
 
     if config.real is None or config.synthetic is None:
         raise ConfigError(
             "real and synthetic must both be given: xraysynth evaluate real=DIR synthetic=DIR"
         )
-    manifests = [
-        from_folder(Path(config.real)),
-        from_folder(Path(config.synthetic), is_synthetic=True),
+    folders = [
+        read_image_folder(Path(config.real)),
+        read_image_folder(Path(config.synthetic), is_synthetic=True),
     ]
     if config.trained_on is not None:
-        manifests.append(from_folder(Path(config.trained_on)))
-    manifests = unify_classes(*manifests)
+        folders.append(read_image_folder(Path(config.trained_on)))
+    return _build_inputs(config, folders)
+
+
+def _build_inputs(config: Config, folders: "Sequence[ImageFolder]") -> _FolderInputs:
+    """Bring folders to the same classes and size.
+
+    Raises:
+        ImageError: More images of a folder cannot be used than screening allows.
+    """
+    from xraysynth.evaluation.folders import choose_common_size, unify_classes
+
+    for folder in folders:
+        folder.require_few_unusable(config.screening)
+    manifests = unify_classes(*(folder.manifest for folder in folders))
     return _FolderInputs(
         real=manifests[0],
         synthetic=manifests[1],
         train=manifests[2] if len(manifests) > 2 else None,
         size_px=config.evaluate.size_px or choose_common_size(*manifests),
+        folders=folders,
     )
 
 
@@ -113,12 +130,16 @@ def work(
         encoders: The encoders whose features are compared.
         job: The job whose folder takes page and table.
 
+    Images that cannot be decoded are left out, and said to be in the page.
+
     Returns:
         All measures, the paths of page and table, and the measures over all classes as a headline.
     """
     from xraysynth.evaluation.images import evaluate
     from xraysynth.evaluation.results import FolderEvaluation, format_headline
 
+    intact = [folder.without_damaged() for folder in inputs.folders]
+    inputs = replace(_build_inputs(workspace.config, intact), size_px=inputs.size_px)
     evaluation = evaluate(
         real=inputs.real,
         synthetic=inputs.synthetic,
@@ -169,7 +190,12 @@ def _write_page_and_table(
         not_assessable_reason=not_assessable_reason,
         closest=evaluation.closest,
         appearance=evaluation.appearance,
-        limits=comparison_limitations(inputs.manifests, encoder_names, inputs.size_px),
+        limits=comparison_limitations(
+            inputs.manifests,
+            encoder_names,
+            inputs.size_px,
+            [folder.note() for folder in inputs.folders],
+        ),
     )
     (folder / PAGE_FILE).write_text(page.render_evaluation(content), encoding="utf-8")
     write_csv(tables.measures_table(content), folder / TABLE_FILE)

@@ -6,7 +6,7 @@ from xraysynth.data.reading.ages import parse_age_years
 from xraysynth.data.reading.labels import holds_finding, is_finding
 from xraysynth.data.reading.names import IMAGE_NAME, MISSING_WORDS
 from xraysynth.data.reading.splits import split_of_word
-from xraysynth.data.reading.views import is_frontal_word, is_lateral_word
+from xraysynth.data.reading.views import view_of_word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,6 @@ def fits_role(role: str, column: "pd.Series") -> bool:
         return len(texts) > 1 or len(column) == 1
     if role == "sex":
         return all(text.casefold() in _SEX_VALUES for text in texts)
-    fitting = [is_frontal_word(text) or is_lateral_word(text) for text in texts]
     if role == "age":
         return sum(parse_age_years(text) is not None for text in texts) >= 0.5 * len(texts)
-    return sum(fitting) >= 0.5 * len(texts)
+    return sum(map(bool, map(view_of_word, texts))) >= 0.5 * len(texts)

@@ -1,6 +1,5 @@
 """Reading a table of images: what its columns hold, where the files are, and which rows are not used."""
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,9 @@ from xraysynth.data.reading.labels import findings_of_cell, join_findings
 from xraysynth.data.reading.names import MISSING_WORDS
 from xraysynth.data.reading.paths import FileFinder, FoundFile
 from xraysynth.data.reading.tables import read_table_content
-from xraysynth.data.reading.views import is_lateral_word
+from xraysynth.data.reading.views import reason_to_leave_out
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
+from xraysynth.quoting import quote_override
 
 ROLE_ORDER = (
     *("path", "image_id", "label", "patient_id", "split", "view", "sex", "age"),
@@ -34,6 +34,7 @@ class TableReader:
         where: Column -> values; the other rows are not of the study.
         labels: Labels of the study, of which one must be a row's only label; None keeps all rows.
         by_name: Whether paths are names of files, which may lie anywhere below the root.
+        frontal_only: Whether rows of other views are left out.
         owner: Who reads it, for messages: "source mine".
         option: Name of the owner's options, for remedies: "source.mine"; "" if it has none.
         how_to_get: How the images can be got, for the message that there are none.
@@ -46,6 +47,7 @@ class TableReader:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     labels: Collection[str] | None = None
     by_name: bool = False
+    frontal_only: bool = False
     owner: str = "table"
     option: str = ""
     how_to_get: str = ""
@@ -77,7 +79,9 @@ class TableReader:
         rows["unusable"] = _unusable_reasons(rows, found)
         self._require_any_file(rows)
         rows["left_out"] = self._left_out_reasons(rows, roles)
-        return ImageTable(rows, (*content.notes, *roles.notes, *finder.notes))
+        label_column = roles.columns.get("label", "")
+        notes = (*content.notes, *roles.notes, *finder.notes)
+        return ImageTable(rows, table.loc[rows.index], label_column, notes)
 
     def _require_roles(self, roles: ColumnRoles, table: pd.DataFrame) -> None:
         for problem in roles.problems:
@@ -92,10 +96,10 @@ class TableReader:
         nearest = _nearest(problem)
         listed = format_some(map(repr, nearest), 8)
         if not self.option:
-            return f"{problem.reason} ({listed}); rename the column to {problem.role!r}"
+            return f"{problem.reason} ({listed}); call the right one {problem.role!r}, or add it"
         remedies = []
         for name in nearest[:3]:
-            remedies.append(shlex.quote(f"{self.option}.columns.{problem.role}={name}"))
+            remedies.append(quote_override(f"{self.option}.columns.{problem.role}", name))
         return f"{problem.reason}: {listed}; name it with {' or '.join(remedies)}"
 
     def _select(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -171,12 +175,13 @@ class TableReader:
 
     def _left_out_reasons(self, rows: pd.DataFrame, roles: ColumnRoles) -> list[str]:
         is_chosen_view = roles.columns.get("view") in [name.strip() for name in self.where]
-        views = rows["view"] if "view" in rows and not is_chosen_view else [""] * len(rows)
+        is_asked = self.frontal_only and "view" in rows and not is_chosen_view
+        views = rows["view"] if is_asked else [""] * len(rows)
         is_repeated = rows["file"].duplicated() & (rows["file"] != "")
+        reason_of_view = {view: reason_to_leave_out(view) for view in set(views)}
         reasons = []
         for view, repeated in zip(views, is_repeated, strict=True):
-            lateral = "lateral view" if is_lateral_word(view) else ""
-            reasons.append(lateral or ("listed before" if repeated else ""))
+            reasons.append(reason_of_view[view] or ("listed before" if repeated else ""))
         return reasons
 
 
@@ -188,16 +193,26 @@ class ImageTable:
         rows: One row per selected row of the table, by its line in the file, with the `ROLE_ORDER`
             columns that the table has (`path` as it is written there), and `file` (relative to the root,
             "" if there is none), `left_out` and `unusable` (why a row is not used, "" if it is).
+        table: The same rows with all columns of the table, as text.
+        label_column: The column of `table` that holds the labels; "" if several say it together.
         notes: How the table was read.
     """
 
     rows: pd.DataFrame
+    table: pd.DataFrame
+    label_column: str = ""
     notes: tuple[str, ...] = ()
 
     @property
     def used(self) -> pd.DataFrame:
         """The rows that are used."""
         return self.rows[(self.rows["left_out"] == "") & (self.rows["unusable"] == "")]
+
+    def count_not_used(self) -> dict[str, int]:
+        """Count the rows that are not used by reason, the most frequent first."""
+        reasons = self.rows["left_out"].where(self.rows["left_out"] != "", self.rows["unusable"])
+        counts = reasons[reasons != ""].value_counts()
+        return dict(zip(counts.index, map(int, counts), strict=True))
 
 
 def _only_label(cell: str) -> str:

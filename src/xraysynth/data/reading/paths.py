@@ -189,7 +189,8 @@ class FileFinder:
         matches: dict[int, FoundFile] = {}
         prefixes: set[tuple[str, ...]] = set()
         for position, path in enumerate(paths):
-            for n_dropped in range(1, len(path.parts)):
+            n_kept = 0 if ".." in path.parts else len(path.parts)
+            for n_dropped in range(1, n_kept):
                 match = self._find_at(path.parts[n_dropped:])
                 if match:
                     matches[position] = match
@@ -215,7 +216,10 @@ class FileFinder:
         is_inside = self._is_inside_of_folder[folder]
         if is_inside and file.is_symlink():
             is_inside = self._is_inside(str(file))
-        return FoundFile(path) if is_inside else OUTSIDE
+        if is_inside:
+            return FoundFile(path)
+        target = os.path.realpath(file)
+        return FoundFile(fault=f"{OUTSIDE.fault}: the first is a link to {target}, outside it")
 
     def _is_inside(self, path: str) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self._real_root)

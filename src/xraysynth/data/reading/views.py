@@ -1,29 +1,25 @@
-"""The words by which tables and DICOM files name the view of a radiograph."""
+"""The words by which tables name the view of a radiograph."""
 
-import re
+from xraysynth.data.dicom.views import FRONTAL_VIEWS, parse_view
 
-_LATERAL = re.compile(
-    r"(l|ll|rl|lat|lateral|llat|rlat|xtable ?lat.*|.*\blateral\b.*)", re.IGNORECASE
-)
-_FRONTAL = re.compile(
-    r"(pa|ap|frontal|(ap|pa)[ _-].*|.*\bfrontal\b.*|postero-?anterior.*|antero-?posterior.*)",
-    re.IGNORECASE,
-)
+_SHORT_WORDS = {"l": "lateral view", "rl": "lateral view", "f": "frontal"}
+"""Words that mean a view in a column of views alone."""
 
 
-def is_lateral_word(text: str) -> bool:
-    """Return whether a word names a lateral view.
+def view_of_word(text: str) -> str:
+    """Return the view that a word in a column of views names; "" if it names none.
 
-    >>> is_lateral_word("LL"), is_lateral_word("Left lateral"), is_lateral_word("AP Supine")
-    (True, True, False)
+    >>> view_of_word("AP Supine"), view_of_word("L"), view_of_word("Left lateral"), view_of_word("?")
+    ('AP', 'lateral view', 'lateral view', '')
     """
-    return _LATERAL.fullmatch(text.strip()) is not None and not is_frontal_word(text)
+    return _SHORT_WORDS.get(text.strip().casefold()) or parse_view(text)
 
 
-def is_frontal_word(text: str) -> bool:
-    """Return whether a word names a frontal view.
+def reason_to_leave_out(text: str) -> str:
+    """Return the view that a word names, if it is not frontal; "" if it is, or is not known.
 
-    >>> is_frontal_word("PA"), is_frontal_word("AP semi erect"), is_frontal_word("L")
-    (True, True, False)
+    >>> reason_to_leave_out("LL"), reason_to_leave_out("PA")
+    ('lateral view', '')
     """
-    return _FRONTAL.fullmatch(text.strip()) is not None
+    view = view_of_word(text)
+    return "" if view in FRONTAL_VIEWS else view

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xraysynth.data.reading.label_classes import LabelClass, choose_classes
 from xraysynth.data.screening import split_rows, text_column
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
+from xraysynth.quoting import quote_override
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
 
@@ -131,7 +132,8 @@ def screen_labels(
         raise ManifestError(
             f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
             f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
-            f"'source.{name}.labels={{{unknown[0]}: {classes[0]}}}', or to null to drop its images"
+            f"{quote_override(f'source.{name}.labels', {unknown[0]: classes[0]})}, or to null to drop its "
+            "images"
         )
     left_out = left_out.where(left_out != "", choices.map(lambda choice: choice.left_out))
     unusable = unusable.where((unusable != "") | (row_labels != ""), "no label")
