@@ -6,12 +6,14 @@ import re
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from xraysynth.data import screening
 from xraysynth.data.reading import folders
 from xraysynth.data.sources import base
 from xraysynth.data.sources.folder import FolderSource
 from xraysynth.errors import DataNotFoundError, ManifestError
+from xraysynth.images import IMAGE_FORMATS
 
 CLASSES = ("normal", "pneumonia")
 
@@ -124,6 +126,41 @@ def test_file_ids_are_unique_and_safe():
     assert len(set(ids)) == len(paths)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", image) for image in ids)
     assert base.build_image_id("site", "a") != base.build_image_id("other", "a")
+
+
+def test_the_suffixes_of_images_are_those_of_the_formats_that_are_read():
+    Image.init()
+    known = {
+        suffix for suffix, name in Image.registered_extensions().items() if name in IMAGE_FORMATS
+    }
+    assert set(folders.IMAGE_SUFFIXES) == known
+
+
+@pytest.mark.parametrize("file_format", IMAGE_FORMATS)
+def test_every_format_is_told_by_its_first_bytes(tmp_path, file_format):
+    Image.new("L", (30, 20), 100).save(tmp_path / "IM0", format=file_format)
+    assert folders.sniff_kind(tmp_path / "IM0") == "image"
+
+
+def test_other_files_are_counted_by_kind_within_bounds(tmp_path, monkeypatch):
+    for name in (
+        "a/1.png",
+        "a/x.txt",
+        "a/Thumbs.db",
+        "a/IM1",
+        ".DS_Store",
+        "a/._1.png",
+        "@eaDir/1.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"P5 is no grey map, P5 9 9" if name == "a/x.txt" else b"1")
+    (tmp_path / "a/IM1").write_bytes(bytes(128) + b"DICM")
+    listing = folders.list_images(tmp_path)
+    assert listing.images == ["a/1.png"]
+    assert listing.other_files == {".db": 1, ".txt": 1, "DICOM": 1}
+    assert listing.hidden == 3
+    monkeypatch.setattr(folders, "MAX_SNIFFED_FILES", 0)
+    assert folders.list_images(tmp_path).other_files == {".db": 1, ".txt": 1, "no suffix": 1}
 
 
 def test_hidden_files_and_archive_debris_are_not_listed(tmp_path):

@@ -10,6 +10,7 @@ from xraysynth.data.sources._patterns import match_all
 from xraysynth.data.sources.base import map_labels
 from xraysynth.data.sources.folder import FolderSource
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError
+from xraysynth.seeds import identity
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 
@@ -20,16 +21,169 @@ def plant(root, *paths, value=100):
         Image.fromarray(np.full((6, 4), value, np.uint8)).save(root / path)
 
 
+def used(rows):
+    """Locator -> label of the rows that are used."""
+    if "left_out" in rows:
+        rows = rows[rows["left_out"] == ""]
+    return dict(zip(rows["locator"], rows["label"], strict=True))
+
+
+def left_out(rows):
+    """Locator -> reason of the rows that are left out."""
+    return dict(rows.loc[rows["left_out"] != "", ["locator", "left_out"]].to_numpy().tolist())
+
+
 def test_one_folder_a_class_without_its_masks(tmp_path):
     plant(tmp_path, "normal/1.png", "normal/masks/1.png", "covid19/images/1.png", "loose.png")
     rows = FolderSource(name="mine", root=str(tmp_path)).rows()
-    assert dict(zip(rows["locator"], rows["label"], strict=True)) == {
-        "covid19/images/1.png": "covid19",
-        "normal/1.png": "normal",
+    assert used(rows) == {"covid19/images/1.png": "covid19", "normal/1.png": "normal"}
+    assert left_out(rows) == {
+        "normal/masks/1.png": "mask, no radiograph",
+        "loose.png": "in no folder of a class",
     }
     assert set(rows["source"]) == {"mine"}
     assert set(rows["patient_id"]) == {""}
     assert rows["image_id"].is_unique
+
+
+def test_a_plain_tree_has_the_rows_that_keys_of_finished_work_were_made_of(tmp_path):
+    plant(tmp_path, "normal/1.png", "sick/images/2.png")
+    rows = FolderSource(name="mine", root=str(tmp_path), license="x").rows()
+    assert list(rows) == [
+        *("label", "locator", "stamp", "image_id", "patient_id", "source", "license"),
+    ]
+    assert identity(FolderSource(name="mine", root="here"))["pattern"] == (
+        "(?P<label>[^/]+)/(?:images/)?[^/]+"
+    )
+    pattern = r"(?P<split>[^/]+)/(?P<label>[^/]+)/(?P<sex>[FM])?[^/]+"
+    plant(tmp_path / "more", "train/normal/F1.png")
+    rows = FolderSource(name="mine", root=str(tmp_path / "more"), pattern=pattern).rows()
+    assert list(rows)[:4] == ["split", "label", "sex", "locator"]
+
+
+def test_folders_within_a_class_are_of_the_class_unless_they_hold_lateral_views(tmp_path):
+    plant(tmp_path, "pneumonia/bacterial/1.png", "pneumonia/P2_lateral/2.png", "normal/3.webp")
+    plant(tmp_path, "normal/deep/er/4.png", "normal/Seitl. Aufnahmen/5.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert used(rows) == {
+        "normal/3.webp": "normal",
+        "normal/deep/er/4.png": "normal",
+        "pneumonia/bacterial/1.png": "pneumonia",
+    }
+    assert left_out(rows) == {
+        "normal/Seitl. Aufnahmen/5.png": "lateral view",
+        "pneumonia/P2_lateral/2.png": "lateral view",
+    }
+
+
+@pytest.mark.parametrize(
+    "folder", ["{split}/{label}", "{label}/{split}", "set/{split}/{label}/png"]
+)
+def test_folders_of_splits_lie_above_or_below_the_classes(tmp_path, folder):
+    splits = {"Train": "train", "valid": "val", "TEST": "test"}
+    for word in splits:
+        for label in ("normal", "pneumonia"):
+            plant(tmp_path, f"{folder.format(split=word, label=label)}/{word}-{label}.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert "left_out" not in rows
+    for locator, split, label in rows[["locator", "split", "label"]].to_numpy():
+        word, _, rest = locator.rpartition("/")[2].partition("-")
+        assert (splits[word], f"{label}.png") == (split, rest)
+
+
+def test_one_folder_of_a_split_is_no_split(tmp_path):
+    plant(tmp_path, "train/normal/1.png", "train/sick/2.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert "split" not in rows
+    assert set(rows["label"]) == {"normal", "sick"}
+
+
+def test_folders_of_patients_and_of_frontal_views_are_read(tmp_path):
+    plant(tmp_path, "normal/P0001/PA/1.png", "normal/P0001/AP_supine/2.png")
+    plant(tmp_path, "sick/patient-7/lateral/3.png", "sick/00012345/4.png", "sick/other/5.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows().set_index("locator")
+    assert rows["patient_id"].to_dict() == {
+        "normal/P0001/AP_supine/2.png": "P0001",
+        "normal/P0001/PA/1.png": "P0001",
+        "sick/00012345/4.png": "00012345",
+        "sick/other/5.png": "",
+        "sick/patient-7/lateral/3.png": "",
+    }
+    assert rows.loc["normal/P0001/AP_supine/2.png", "view"] == "AP"
+    assert rows.loc["sick/patient-7/lateral/3.png", "left_out"] == "lateral view"
+
+
+def test_names_of_classes_may_have_umlauts_in_either_form_and_spaces(tmp_path):
+    plant(tmp_path, "Lungenentzu\u0308ndung (links)/1.png", "unauffällig/2.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert set(rows["label"]) == {"Lungenentz\u00fcndung (links)", "unauffällig"}
+    source = FolderSource(name="mine", root=str(tmp_path))
+    assert source.load(rows["locator"][0], 64).pixels.shape == (6, 4)
+
+
+def test_a_label_that_is_mapped_is_a_class_whatever_it_is_called(tmp_path):
+    plant(tmp_path, "test/1.png", "masks/2.png", "normal/3.png")
+    labels = {"test": "pneumonia", "masks": "covid19"}
+    rows = FolderSource(name="mine", root=str(tmp_path), labels=labels).rows()
+    assert sorted(rows["label"]) == ["masks", "normal", "test"]
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert used(rows) == {"normal/3.png": "normal"}
+
+
+def test_trees_without_any_class_name_are_read_by_their_first_folder(tmp_path):
+    plant(tmp_path, "train/1.png", "P0001/2.png", "images/3.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert sorted(rows["label"]) == ["P0001", "images", "train"]
+
+
+def test_images_are_told_by_any_suffix_or_their_content(tmp_path):
+    plant(
+        tmp_path, "normal/1.JPEG", "normal/2.gif", "normal/3.jp2", "normal/4.jfif", "normal/5.PGM"
+    )
+    plant(tmp_path, "normal/6.png", "normal/7.tif")
+    (tmp_path / "normal/6.png").rename(tmp_path / "normal/IM000001")
+    (tmp_path / "normal/7.tif").rename(tmp_path / "normal/7.png_old")
+    (tmp_path / "normal/readme.txt").write_text("viewer 1.0")
+    (tmp_path / "normal/Thumbs.db").write_bytes(bytes(600))
+    plant(tmp_path, "normal/@eaDir/1.jpg", "__MACOSX/normal/2.png", "normal/._3.png")
+    source = FolderSource(name="mine", root=str(tmp_path))
+    rows = source.rows()
+    assert "left_out" not in rows
+    assert len(rows) == 7
+    for locator in rows["locator"]:
+        assert source.load(locator, 64).pixels.shape == (6, 4)
+
+
+def test_a_link_to_nothing_is_one_unusable_image(tmp_path):
+    plant(tmp_path, "normal/1.png")
+    (tmp_path / "normal/2.png").symlink_to("nowhere.png")
+    rows = FolderSource(name="mine", root=str(tmp_path)).rows()
+    assert rows["unusable"].map(bool).tolist() == [False, True]
+    assert "2.png: No such file" in rows["unusable"][1]
+
+
+def test_a_folder_of_dicom_files_names_the_source_that_reads_them(tmp_path):
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal/IM1").write_bytes(bytes(128) + b"DICM" + bytes(90))
+    with pytest.raises(
+        DataNotFoundError,
+        match=r"found 1 DICOM files; read them with source=dicom source\.dicom\.root=/",
+    ):
+        FolderSource(name="mine", root=str(tmp_path)).rows()
+    (tmp_path / "normal/IM1").write_bytes(b"notes")
+    with pytest.raises(DataNotFoundError, match=r"found no images, but 1 no suffix"):
+        FolderSource(name="mine", root=str(tmp_path)).rows()
+
+
+def test_a_lateral_view_and_a_word_for_a_split_of_a_pattern_are_taken_as_meant(tmp_path):
+    plant(tmp_path, "valid/normal/1_PA.png", "valid/normal/2_LAT.png", "x/normal/3_PA.png", "4.png")
+    pattern = r"(?P<split>[^/]+)/(?P<label>[^/]+)/\d_(?P<view>[A-Z]+)\.png"
+    rows = FolderSource(name="mine", root=str(tmp_path), pattern=pattern).rows()
+    assert rows["split"].tolist() == ["val", "x", "", "val"]
+    assert left_out(rows) == {
+        "4.png": "path does not match the pattern",
+        "valid/normal/2_LAT.png": "lateral view",
+    }
 
 
 def test_split_patient_and_label_come_from_the_path(tmp_path):
@@ -75,8 +229,14 @@ def test_a_path_without_patient_is_refused(tmp_path):
 
 def test_nothing_that_matches_names_what_is_there(tmp_path):
     plant(tmp_path, "deep/er/1.png")
-    with pytest.raises(DataNotFoundError, match=r"found deep/er/1\.png"):
-        FolderSource(name="mine", root=str(tmp_path)).rows()
+    pattern = "(?P<label>[^/]+)/[^/]+"
+    with pytest.raises(DataNotFoundError, match=r"found deep/er/1\.png \(1 path does not match"):
+        FolderSource(name="mine", root=str(tmp_path), pattern=pattern).rows()
+    plant(tmp_path / "flat", "1.png")
+    with pytest.raises(
+        DataNotFoundError, match=r"1 in no folder of a class\); put each image into a"
+    ):
+        FolderSource(name="mine", root=str(tmp_path / "flat")).rows()
 
 
 @pytest.mark.parametrize("pattern", ["(?P<label>", "[^/]+/.+"])

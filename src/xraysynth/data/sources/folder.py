@@ -1,14 +1,19 @@
 """The source of image files in a tree of folders, as most public collections unpack."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from xraysynth import images
+from xraysynth.data.dicom.views import FRONTAL_VIEWS, parse_view
 from xraysynth.data.fetching.recipe import Fetch
-from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
+from xraysynth.data.reading.class_folders import read_class_folders
+from xraysynth.data.reading.folders import FolderListing, list_images
+from xraysynth.data.reading.splits import split_of_word
 from xraysynth.data.sources._patterns import Match, compile_pattern, match_all
 from xraysynth.data.sources.base import (
     LoadedImage,
@@ -20,22 +25,40 @@ from xraysynth.data.sources.base import (
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
 from xraysynth.options import FolderName, require_valid
 
+CLASS_FOLDERS = r"(?P<label>[^/]+)/(?:images/)?[^/]+"
+"""The default of `pattern`, with which `class_folders` tells the class of an image.
+
+It is a pattern and no word, as earlier versions matched it: keys of finished work contain it.
+"""
+
+
+@dataclass(frozen=True)
+class _File:
+    """One image file, and the columns of its row that its path tells."""
+
+    path: str
+    columns: Mapping[str, Any]
+    patient_id: str = ""
+    left_out: str = ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource:
-    """Images below `root` whose relative path matches `pattern`, which also yields the label.
+    """Images below `root`, one folder per class, or as `pattern` says.
 
-    `pattern` is a regular expression for the whole relative path, with the named group `label` and
-    optionally `split` and `view`; other files are ignored. The default expects one folder per class
-    with images in it or in its `images/`, so lung masks in other subfolders are ignored. `patient` is a
-    regular expression that is searched in each path; its group `patient`, or else the whole match, is
-    the patient. Without it patients are unknown. With `download`, a missing folder is downloaded as
-    `fetch` says.
+    The folder of the class may hold further folders, such as patients or bacterial, and folders of splits
+    (train, valid …) may lie above or below it. Masks, lateral views and images outside a class are left
+    out and counted; docs/data.md has the rules. `pattern`, unless it is the default, is a regular expression
+    for the whole relative path with the named group `label` and optionally `split` and `view`; images that
+    it does not match are left out. `patient` is a regular expression that is searched in each path; its
+    group `patient`, or else the whole match, is the patient. Without it a folder such as P0001 is the
+    patient, and where there is none the patient is unknown. With `download`, a missing folder is
+    downloaded as `fetch` says.
     """
 
     name: FolderName
     root: str
-    pattern: str = r"(?P<label>[^/]+)/(?:images/)?[^/]+"
+    pattern: str = CLASS_FOLDERS
     patient: str = ""
     labels: dict[str, str | None] = field(default_factory=dict)
     license: str = ""
@@ -57,45 +80,81 @@ class FolderSource:
             )
 
     def rows(self) -> pd.DataFrame:
-        """List the files that match `pattern`, one row per file, in the order of their paths.
+        """List the images, one row per file, in the order of their paths, those that are left out last.
 
         Raises:
-            DataNotFoundError: No file below `root` matches.
+            DataNotFoundError: There is no image of a class below `root`.
             ManifestError: `patient` does not match every path.
             ConfigError: A pattern takes longer than `_patterns.TIME_LIMIT_SECONDS`.
         """
         root = resolve_path(self, "root")
-        files = list_files(root, IMAGE_SUFFIXES)
-        match_of_file = self._match_paths(files)
-        if not match_of_file:
-            examples = format_some(files, 3) if files else "no image files"
-            raise DataNotFoundError(
-                f"source {self.name}: no image below {root.absolute()} matches pattern "
-                f"{self.pattern!r}; found {examples}. Check source.{self.name}.root. {self.how_to_get}"
-            )
-        paths = list(match_of_file)
-        return pd.DataFrame([groups for _, groups in match_of_file.values()]).assign(
+        listing = list_images(root)
+        placed = self._place(listing.images)
+        used = [file for file in placed if not file.left_out]
+        if not used:
+            raise DataNotFoundError(self._describe_nothing(root, listing, placed))
+        left_out = [file for file in placed if file.left_out]
+        return self._build_rows(root, used, left_out)
+
+    def _build_rows(
+        self, root: Path, used: Sequence[_File], left_out: Sequence[_File]
+    ) -> pd.DataFrame:
+        files = [*used, *left_out]
+        paths = [file.path for file in files]
+        stamps, problems = _stamp_files(root, paths)
+        rows = pd.DataFrame([file.columns for file in files]).assign(
             locator=paths,
-            stamp=[file_stamp(root / path) for path in paths],
+            stamp=stamps,
             image_id=[build_image_id(self.name, path) for path in paths],
-            patient_id=self._parse_patients(paths),
+            patient_id=self._parse_patients(used) + [""] * len(left_out),
             source=self.name,
             license=self.license,
         )
+        if left_out:
+            rows["left_out"] = [file.left_out for file in files]
+        return rows.assign(unusable=problems) if any(problems) else rows
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size."""
         path = Path(self.root).expanduser() / locator
         return load_radiograph(images.read_file(path), str(path))
 
-    def _match_paths(self, files: list[str]) -> dict[str, Match]:
-        """The match of each file whose path matches `pattern`."""
-        matches = match_all(self.pattern, "fullmatch", files, f"source.{self.name}.pattern")
-        return {file: match for file, match in zip(files, matches, strict=True) if match}
+    def _place(self, paths: Sequence[str]) -> list[_File]:
+        """Tell label, split, view and patient of each file, by its folders or by `pattern`."""
+        if self.pattern == CLASS_FOLDERS:
+            return _place_by_folders(paths, self.labels)
+        matches = match_all(self.pattern, "fullmatch", paths, f"source.{self.name}.pattern")
+        columns = list(compile_pattern(self.pattern, "").groupindex)
+        placed = []
+        for path, match in zip(paths, matches, strict=True):
+            placed.append(_place_by_match(path, match, columns))
+        return placed
 
-    def _parse_patients(self, paths: list[str]) -> list[str]:
+    def _describe_nothing(self, root: Path, listing: FolderListing, placed: Sequence[_File]) -> str:
+        """The words on why there is no image of a class, and what to do."""
+        found = "no image files"
+        remedy = f"check source.{self.name}.root"
+        if placed:
+            reasons = Counter(file.left_out for file in placed)
+            counts = format_some(f"{count} {reason}" for reason, count in reasons.most_common())
+            found = f"{format_some(listing.images, 3)} ({counts})"
+            remedy = f"put each image into a folder named after its class, or correct {remedy[6:]}"
+        elif listing.other_files.get("DICOM"):
+            found = f"{listing.other_files['DICOM']} DICOM files"
+            remedy = f"read them with source=dicom source.dicom.root={root.absolute()}"
+        elif listing.other_files:
+            kinds = Counter(listing.other_files).most_common()
+            found = f"no images, but {format_some(f'{count} {kind}' for kind, count in kinds)}"
+        pattern = "" if self.pattern == CLASS_FOLDERS else f" that matches pattern {self.pattern!r}"
+        return (
+            f"source {self.name}: there is no image of a class below {root.absolute()}{pattern}; found "
+            f"{found}; {remedy}. {self.how_to_get}"
+        )
+
+    def _parse_patients(self, used: Sequence[_File]) -> list[str]:
         if not self.patient:
-            return [""] * len(paths)
+            return [file.patient_id for file in used]
+        paths = [file.path for file in used]
         option = f"source.{self.name}.patient"
         patients, unmatched = [], []
         matches = match_all(self.patient, "search", paths, option)
@@ -111,3 +170,40 @@ class FolderSource:
                 f"of {len(paths)} paths: {format_some(unmatched)}; adapt source.{self.name}.patient"
             )
         return patients
+
+
+def _place_by_folders(paths: Sequence[str], known_labels: Iterable[str]) -> list[_File]:
+    """What the folders of the files say; split and view only if they say it of any."""
+    images = read_class_folders(paths, known_labels)
+    names = ["label"]
+    names += [name for name in ("split", "view") if any(getattr(image, name) for image in images)]
+    files = []
+    for image in images:
+        columns = {name: getattr(image, name) for name in names}
+        files.append(_File(image.path, columns, image.patient_id, image.left_out))
+    return files
+
+
+def _place_by_match(path: str, match: Match | None, names: Sequence[str]) -> _File:
+    """What the named groups of a pattern say of a file; words for splits are taken as they are meant."""
+    if match is None:
+        return _File(path, dict.fromkeys(names, ""), left_out="path does not match the pattern")
+    columns = dict(match[1])
+    if columns.get("split"):
+        columns["split"] = split_of_word(columns["split"]) or columns["split"]
+    view = parse_view(columns.get("view") or "")
+    return _File(path, columns, left_out="" if view in ("", *FRONTAL_VIEWS) else view)
+
+
+def _stamp_files(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The stamp of each file, and why it cannot be used, "" if it can: a link may lead to nothing."""
+    stamps, problems = [], []
+    for path in paths:
+        stamp = problem = ""
+        try:
+            stamp = file_stamp(root / path)
+        except DataNotFoundError as error:
+            problem = str(error)
+        stamps.append(stamp)
+        problems.append(problem)
+    return stamps, problems
