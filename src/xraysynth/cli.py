@@ -67,6 +67,9 @@ def main() -> None:
 
         print(stage_help(stage), end="")
         return
+    from xraysynth.environment import prepare_process
+
+    prepare_process()
     from xraysynth.launch import launch
 
     sys.exit(launch(stage.replace(" ", "_"), overrides))

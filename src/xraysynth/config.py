@@ -170,6 +170,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require_valid(self, "")
+        for label in self.screening.label_precedence:
+            if label not in self.classes:
+                raise ConfigError(
+                    f"screening.label_precedence must name classes of the study; got {label!r}"
+                    f"{did_you_mean(label, self.classes)}; the classes are {', '.join(self.classes)}"
+                )
 
     @property
     def output(self) -> Path:

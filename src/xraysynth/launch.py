@@ -92,12 +92,21 @@ def _is_multirun(arguments: Sequence[str]) -> bool:
 
 def _require_single_process(stage: str, arguments: Sequence[str]) -> None:
     process_count = distributed.world_size()
+    if not _has_several_shards(arguments):
+        distributed.require_one_copy()
     if process_count > 1 and (stage == "study" or _is_multirun(arguments)):
         command = "xraysynth study" if stage == "study" else "-m"
         raise ConfigError(
             f"{command} starts jobs from one process, and torchrun has started {process_count}; give "
             "each job a torchrun of its own, without -m"
         )
+    distributed.meet()
+
+
+def _has_several_shards(arguments: Sequence[str]) -> bool:
+    """Whether this is one shard of several, so that other processes have other work."""
+    counts = [word.partition("=")[2] for word in arguments if word.startswith("shard.count=")]
+    return bool(counts) and counts[-1] != "1"
 
 
 SHARDED_STAGES = ("generate", "features")
@@ -190,7 +199,7 @@ def _require_multirun(stage: str, launcher: str) -> None:
     if launcher != "basic" and stage != "study":
         raise ConfigError(
             f"hydra/launcher={launcher} runs the jobs of a multirun, and the steps of a study; "
-            f"for several jobs add -m: xraysynth {stage} -m …"
+            f"for several jobs add -m after xraysynth {stage}"
         )
 
 

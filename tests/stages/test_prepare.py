@@ -74,7 +74,7 @@ def test_an_unusable_image_is_named_and_the_others_are_kept(cohort, monkeypatch,
     bad = folder / "covid19" / "003.png"
     write(kind, bad)
     with pytest.raises(ImageError, match=message) as error:
-        run()
+        run("screening.unusable=stop")
     assert "covid19/003.png" in str(error.value)
     assert "1 of 96" in str(error.value)
     write_image(bad, label="covid19", seed=999)

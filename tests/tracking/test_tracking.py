@@ -299,6 +299,7 @@ def test_disabled_tracking_writes_nothing(tmp_path):
 
 
 def test_wandb_gets_no_key_by_plain_http(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")  # which keeps runs offline
     monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.example.org")
     config = compose(["tracking=wandb", f"paths.output={tmp_path}"])
     with (

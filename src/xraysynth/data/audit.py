@@ -7,6 +7,7 @@ import pandas as pd
 
 from xraysynth.data.duplicates import Pairs, pair_indices
 from xraysynth.data.persons import assign_persons
+from xraysynth.data.screening import ScreeningSummary
 from xraysynth.errors import ConfoundingError
 from xraysynth.manifest import Manifest
 from xraysynth.records import formerly
@@ -107,6 +108,7 @@ class Audit:
             versions that did not record them.
         notes: Sentences for the reader, from the sources and on persons.
         acknowledged: Sentences on source confounding that the user has acknowledged.
+        screening: What became of the images of the sources; None in audits of earlier versions.
     """
 
     counts: list[dict[str, str | int]] = field(default_factory=list)
@@ -122,6 +124,7 @@ class Audit:
     linked_patients: list[list[str]] | None = None
     notes: list[str] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
+    screening: ScreeningSummary | None = None
 
     @property
     def has_linked_patients(self) -> bool:
@@ -138,7 +141,7 @@ def audit_cohort(manifest: Manifest, pairs: Pairs) -> Audit:
         pairs: Near-duplicates as row numbers (i, j) of the manifest.
 
     Returns:
-        The audit without `simulated`, `linked_patients`, `notes` and `acknowledged`.
+        The audit without `simulated`, `linked_patients`, `notes`, `acknowledged` and `screening`.
     """
     table = manifest.table
     ids = table["image_id"]

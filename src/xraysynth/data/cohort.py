@@ -11,7 +11,7 @@ from xraysynth.data.duplicates import Pairs, cluster_pairs
 from xraysynth.data.persons import assign_persons
 from xraysynth.data.reading.splits import split_of_word
 from xraysynth.data.recipe import Splits
-from xraysynth.data.screening import ScreenedImage, list_not_used, split_rows
+from xraysynth.data.screening import ScreenedImage, ScreeningCounts, list_not_used, split_rows
 from xraysynth.data.sources.base import Source, screen_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import ConfigError, ManifestError, format_some
@@ -35,6 +35,10 @@ class PreparedCohort:
         dropped_patients: Number of patients of the dropped images.
         simulated: Names of the sources whose images are simulated.
         confounding: Sentences on the source confounding that the user has acknowledged.
+        screening: Name of the source -> its numbers of images that are used, repaired, flagged, left out
+            and unusable.
+        screening_table: Path of the table of all images that are not simply used; "" without any.
+        not_used: Name of the source -> digest of the rows that it lists and that are not used.
     """
 
     manifest: str
@@ -48,6 +52,9 @@ class PreparedCohort:
     dropped_patients: int = 0
     simulated: list[str] = field(default_factory=list)
     confounding: list[str] = field(default_factory=list)
+    screening: dict[str, ScreeningCounts] = field(default_factory=dict)
+    screening_table: str = ""
+    not_used: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ class PreparedExternalSets:
         dropped: Number of images dropped because their person is in the cohort.
         dropped_patients: Number of patients of the dropped images.
         simulated: Names of the sources whose images are simulated.
+        screening: As in `PreparedCohort`.
+        screening_table: As in `PreparedCohort`.
+        not_used: As in `PreparedCohort`.
     """
 
     manifest: str
@@ -73,6 +83,9 @@ class PreparedExternalSets:
     dropped: int = 0
     dropped_patients: int = 0
     simulated: list[str] = field(default_factory=list)
+    screening: dict[str, ScreeningCounts] = field(default_factory=dict)
+    screening_table: str = ""
+    not_used: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,23 @@ class SourceCollection:
         """List the images of a source that are left out or unusable by what the source says of them."""
         rows = self.not_used_rows.get(name)
         return [] if rows is None else list_not_used(rows, name)
+
+    def locators_not_used(self) -> dict[tuple[str, str], str]:
+        """Return source and image id -> locator of every image that is not used."""
+        locators = {}
+        for name, rows in self.not_used_rows.items():
+            for image_id, locator in zip(rows["image_id"], rows["locator"], strict=True):
+                locators[name, str(image_id)] = str(locator)
+        return locators
+
+    def digests_not_used(self) -> dict[str, str]:
+        """Return a digest of the rows that are not used, by source; without them, a source has none."""
+        digests = {}
+        for name, rows in self.not_used_rows.items():
+            if len(rows):
+                columns = rows[["image_id", "label", "left_out", "unusable"]]
+                digests[name] = digest(columns.astype(str).to_numpy().tolist())
+        return digests
 
     @property
     def simulated_sources(self) -> list[str]:

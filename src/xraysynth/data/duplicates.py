@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xraysynth.images import read_image
+from xraysynth.threads import available_cores
 
 Pairs = np.ndarray | Sequence[tuple[int, int]]
 """Near-duplicates as row numbers (i, j) with i < j: `(P, 2)` integers."""
@@ -44,7 +45,7 @@ def fingerprint_files(paths: Iterable[Path]) -> Fingerprints:
     """
     hashes, thumbnails = bytearray(), bytearray()
     remaining_paths = iter(paths)
-    with ThreadPoolExecutor() as executor:
+    with ThreadPoolExecutor(available_cores()) as executor:
         while block := list(islice(remaining_paths, BLOCK_SIZE)):
             for image_hash, thumbnail in executor.map(_fingerprint_file, block):
                 hashes += image_hash.tobytes()

@@ -17,6 +17,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.progress import progress_bar
 from xraysynth.records import sha256_bytes
 from xraysynth.seeds import short_digest
+from xraysynth.threads import available_cores
 
 _DIGEST_BYTES = 32
 
@@ -115,7 +116,10 @@ def _reserve_space(path: Path) -> None:
 def _decode_into(array: np.ndarray, manifest: Manifest) -> list[str]:
     """Fill the array in threads (decoding releases the GIL); return the messages of failed files."""
     messages = []
-    with ThreadPoolExecutor() as executor, progress_bar("decode", len(manifest)) as bar:
+    with (
+        ThreadPoolExecutor(available_cores()) as executor,
+        progress_bar("decode", len(manifest)) as bar,
+    ):
         for message in executor.map(_decode_file, array, manifest.files, manifest.table["sha256"]):
             bar.update()
             if message:

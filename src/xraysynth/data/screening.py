@@ -11,12 +11,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from xraysynth.data.recipe import Screening, UnusableImages
 from xraysynth.errors import ImageError
+from xraysynth.seeds import short_digest
 
 if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     import pandas as pd
@@ -87,6 +91,28 @@ class ScreeningCounts:
         return bool(self.repaired or self.flagged or self.left_out or self.unusable)
 
 
+@dataclass(frozen=True)
+class ScreeningSummary:
+    """What screening has found in a cohort, for the audit.
+
+    Attributes:
+        counts: Name of the source -> its numbers of images.
+        examples: The first images of each source, status and reason (`choose_examples`).
+        near_duplicates_with_two_labels: Number of pairs of near-duplicates with different labels.
+        two_label_examples: Up to 20 of these pairs as "image id ~ image id".
+    """
+
+    counts: dict[str, ScreeningCounts] = field(default_factory=dict)
+    examples: list[ScreenedImage] = field(default_factory=list)
+    near_duplicates_with_two_labels: int = 0
+    two_label_examples: list[str] = field(default_factory=list)
+
+    @property
+    def is_eventful(self) -> bool:
+        """Whether there is anything to show."""
+        return any(counts.is_eventful or counts.unknown for counts in self.counts.values())
+
+
 def split_rows(rows: "pd.DataFrame") -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Split the rows of a source into those that are used and those that are not.
 
@@ -137,6 +163,28 @@ def file_of_locator(locator: str) -> str:
     ('normal/1.png', 'normal/a#1.png')
     """
     return re.sub(r"#([0-9a-fA-F]{64})?$", "", locator)
+
+
+DECODERS = (
+    *("numpy", "pillow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"),
+    *("pylibjpeg-rle", "python-gdcm", "torchxrayvision"),
+)
+"""Packages that decide which files can be read."""
+
+
+@cache
+def reader_versions() -> str:
+    """Return a digest of the versions of this package and of the decoders that are installed.
+
+    A file that could not be used is read again by other ones.
+    """
+    from xraysynth import __version__
+
+    versions = {"xraysynth": __version__}
+    for name in DECODERS:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return short_digest(versions)
 
 
 def count_unusable(images: Iterable[ScreenedImage]) -> int:
@@ -284,3 +332,14 @@ def choose_examples(images: Iterable[ScreenedImage], *, per_reason: int = 6) -> 
                 n_chosen[key] += 1
                 chosen.append(replace(image, reasons=[summary]))
     return chosen
+
+
+def format_two_label_notes(summary: ScreeningSummary) -> list[str]:
+    """Write the note of an audit on near-duplicates with different labels."""
+    count = summary.near_duplicates_with_two_labels
+    if not count:
+        return []
+    return [
+        f"{count} pairs of near-duplicates have different labels: either one film has two diagnoses, or the "
+        "films are two of one patient (the audit names them as two_label_examples)"
+    ]

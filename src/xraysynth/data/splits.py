@@ -1,11 +1,13 @@
 """Splits into train, val and test, grouped by patient and stratified by class."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from xraysynth.errors import ManifestError
+from xraysynth.data.screening import ScreenedImage, summarize_reason
+from xraysynth.errors import ManifestError, format_some
 from xraysynth.records import SPLITS
 from xraysynth.seeds import derive_seed
 
@@ -61,13 +63,20 @@ def _cut_into_splits(positions: np.ndarray, fractions: Mapping[str, float]) -> n
     return names[np.where(positions < test, 0, np.where(positions < test + val, 1, 2))]
 
 
-def require_enough_images(labels: pd.Series, classes: Sequence[str], *, minimum: int) -> None:
+def require_enough_images(
+    labels: pd.Series,
+    classes: Sequence[str],
+    *,
+    minimum: int,
+    not_used: Iterable[ScreenedImage] = (),
+) -> None:
     """Require that every class has enough images to be split.
 
     Args:
         labels: Class per image.
         classes: The study's classes.
         minimum: Number of images that each class needs.
+        not_used: Images that are not used, for the message.
 
     Raises:
         ManifestError: A class has fewer; the message names each with its number of images.
@@ -76,13 +85,34 @@ def require_enough_images(labels: pd.Series, classes: Sequence[str], *, minimum:
     rare = counts[counts < minimum]
     if rare.empty:
         return
-    listed = map(_format_count, rare.index, rare)
+    reasons = _count_reasons(not_used)
+    listed = []
+    for label, count in rare.items():
+        listed.append(_format_count(str(label), count) + _format_not_used(reasons[str(label)]))
+    unlabelled = f"; {reasons[''].total()} images have no label" if reasons[""] else ""
     common_classes = ",".join(counts.index.difference(rare.index, sort=False))
     raise ManifestError(
         f"{', '.join(listed)}, but at least {minimum} per class are needed for train, val and test "
-        f"(splits.minimum_per_class); leave the class out with 'classes=[{common_classes}]' or add a "
-        "source that has more"
+        f"(splits.minimum_per_class){unlabelled}; leave the class out with "
+        f"'classes=[{common_classes}]' or add a source that has more"
     )
+
+
+def _count_reasons(images: Iterable[ScreenedImage]) -> defaultdict[str, Counter[str]]:
+    """Label -> why images with it are not used -> number of images."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for image in images:
+        for reason in image.reasons:
+            counts[image.label][summarize_reason(reason, image.file)] += 1
+    return counts
+
+
+def _format_not_used(reasons: Counter[str]) -> str:
+    """The images of a class that are not used, in brackets; "" if there are none."""
+    if not reasons:
+        return ""
+    listed = [f"{count} {reason}" for reason, count in reasons.most_common()]
+    return f" ({reasons.total()} more are not used: {format_some(listed)})"
 
 
 def _format_count(label: str, count: int) -> str:

@@ -6,6 +6,8 @@ the first would find the addresses of the first, which has ended.
 """
 
 import os
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,17 @@ from xraysynth.errors import ConfigError
 
 RENDEZVOUS_TIMEOUT = timedelta(days=30)
 """How long processes wait for a message of the first one, which may itself wait for a lock."""
+
+JOIN_TIMEOUT = timedelta(minutes=10)
+"""How long processes wait for each other at their start; torchrun has brought them together before."""
+
+COPIES = {
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "MV2_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpirun",
+}
+"""Variables that count the processes in which a program was started, and the command that starts them."""
 
 _topic_counts: Counter[str] = Counter()
 
@@ -39,6 +52,41 @@ def rank() -> int:
 def world_size() -> int:
     """Returns how many processes were started together; 1 for a process on its own."""
     return _read_env_int("WORLD_SIZE", 1)
+
+
+def require_one_copy() -> None:
+    """Refuses to be one of several processes that srun or mpirun started, which would all do the same.
+
+    An allocation with several tasks is no such case, as long as this is not one of its tasks.
+
+    Raises:
+        ConfigError: There are several, and torchrun has not told them apart.
+    """
+    if world_size() > 1 or (
+        sys.stdin is not None and sys.stdin.isatty()
+    ):  # a shell in one of the tasks
+        return
+    for variable, command in COPIES.items():
+        count = os.environ.get(variable, "1")
+        if count.isdigit() and int(count) > 1:
+            one = f"{command} {'--ntasks=1' if command == 'srun' else '-n 1'}"
+            own = shlex.join(["xraysynth", *sys.argv[1:]])
+            raise ConfigError(
+                f"{command} has started this command {count} times ({variable}={count}), and all would do "
+                f"the same work; start it once: {one} {own} (or divide a training or a generation: {one} "
+                f"torchrun --nproc_per_node {count} --no-python {own}); where every task has options of "
+                f"its own, say so by: env -u {variable} {own}"
+            )
+
+
+def meet() -> None:
+    """Waits for the other processes that were started together, if there are any.
+
+    Raises:
+        ConfigError: They do not come, or nothing says where to meet them.
+    """
+    if world_size() > 1:
+        _rendezvous_store()
 
 
 def local_rank() -> int:
@@ -167,5 +215,16 @@ def _unique_name(topic: str) -> str:
 def _rendezvous_store() -> Any:
     from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(rendezvous("env://", rank(), world_size(), timeout=RENDEZVOUS_TIMEOUT))
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        text = f"waiting for the other {world_size() - 1} processes (WORLD_SIZE={world_size()})"
+        print(text, file=sys.stderr, flush=True)
+    try:
+        store, _, _ = next(rendezvous("env://", rank(), world_size(), timeout=JOIN_TIMEOUT))
+    except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
+        raise ConfigError(
+            f"WORLD_SIZE={world_size()} says that {world_size()} processes were started together, but "
+            f"they have not met ({str(error).splitlines()[0]}); start them with torchrun, or, to run one "
+            "process, run: unset WORLD_SIZE RANK LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT"
+        ) from error
+    store.set_timeout(RENDEZVOUS_TIMEOUT)
     return store

@@ -41,6 +41,7 @@ from xraysynth.manifest import Manifest
 from xraysynth.options import require_folder_name
 from xraysynth.records import JsonObject, sha256_bytes
 from xraysynth.seeds import digest
+from xraysynth.threads import available_cores
 
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -304,7 +305,7 @@ def find_damaged_images(table: pd.DataFrame, *, folder: Path) -> dict[str, str]:
         return faults
 
     damaged: dict[str, str] = {}
-    with ThreadPoolExecutor() as executor:
+    with ThreadPoolExecutor(available_cores()) as executor:
         for faults in executor.map(check_chunk, range(0, len(rows), FILES_PER_CHUNK)):
             damaged |= faults
     return damaged

@@ -13,6 +13,12 @@ from xraysynth.data.leakage import format_cohort_overlap, is_person_in_cohort
 from xraysynth.errors import LeakageError
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest
+from xraysynth.stages._screening import (
+    is_within_policy,
+    print_screening,
+    screening_table_path,
+    write_screening_table,
+)
 from xraysynth.stages._sources import (
     PERSON_LINKING,
     cohorts_folder,
@@ -41,13 +47,23 @@ def build_job(workspace: Workspace) -> Job:
     if config.splits.drop_duplicates or infers_patients:
         identity |= PERSON_LINKING
     job = Job("prepare", identity, config.output)
-    manifest_path = cohorts_folder(workspace) / f"external-{job.key}.parquet"
-    return replace(job, outputs=(manifest_path,))
+    folder = cohorts_folder(workspace)
+    return replace(
+        job,
+        outputs=(folder / f"external-{job.key}.parquet",),
+        further_outputs=(screening_table_path(folder, job.key),),
+        input_digests={"not_used": collection.digests_not_used()},
+    )
 
 
 def run(workspace: Workspace) -> ResultLine:
     """Prepare the external test sets, unless they are prepared."""
     job = build_job(workspace)
+    if job.done and not is_within_policy(job, workspace.config.screening):
+        assert workspace.external_collection is not None
+        read_sources(
+            workspace, workspace.external_collection
+        )  # raises the error that names the images
     return workspace.run_job(job, partial(work, workspace, job))
 
 
@@ -64,14 +80,16 @@ def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
         The manifest's path, and the numbers of images and patients that were taken and dropped.
 
     Raises:
-        ImageError: If images cannot be used.
+        ImageError: If more images cannot be used than screening.most_left_out allows.
         LeakageError: If persons are in the cohort too and splits.drop_duplicates is false, or if
             dropping their images leaves none.
     """
     config, cohort = workspace.config, workspace.cohort
     collection = workspace.external_collection
     assert collection is not None
-    images = read_sources(workspace, collection)
+    screened = read_sources(workspace, collection)
+    print_screening(screened.counts())
+    images = screened.table.copy()
     # Files of one name may lie in several collections, whose images must stay apart.
     images["image_id"] = "external-" + images["image_id"]
     pairs = _find_near_duplicates(workspace, images)
@@ -103,6 +121,11 @@ def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
         dropped=len(dropped),
         dropped_patients=count_patients(dropped),
         simulated=collection.simulated_sources,
+        screening=screened.counts(),
+        screening_table=write_screening_table(
+            screened, screening_table_path(cohorts_folder(workspace), job.key)
+        ),
+        not_used=collection.digests_not_used(),
     )
 
 

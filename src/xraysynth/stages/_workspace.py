@@ -1,5 +1,6 @@
 """The cohort, external test sets, generators and pools that a configuration names, each resolved once."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,8 +90,8 @@ class Workspace:
         return workspace
 
     def command(self, stage: str, *extra_overrides: str) -> str:
-        """Return the command line that runs a stage with this configuration."""
-        return " ".join([f"xraysynth {stage}", *self.overrides, *extra_overrides])
+        """Return the command line that runs a stage with this configuration, for a POSIX shell."""
+        return shlex.join(["xraysynth", *stage.split(), *self.overrides, *extra_overrides])
 
     def run_job(
         self,

@@ -203,7 +203,7 @@ def build_captions(
         if column not in table or table[column].fillna("").eq("").any():
             raise ConfigError(
                 f"generator.{generator.name}.lora.captions={column}: the cohort has no such column, or not "
-                f"for every image; name it with source.table.columns.{column}=…, or use "
+                f"for every image; name it in source.table.columns.{column}, or set "
                 f"generator.{generator.name}.lora.captions=prompts"
             )
         return [[text] for text in table[column]]

@@ -35,6 +35,8 @@ from xraysynth.data.cohort import (
 from xraysynth.data.duplicates import Pairs, find_near_duplicates, fingerprint_files
 from xraysynth.data.leakage import require_no_leakage
 from xraysynth.data.persons import find_linked_patients
+from xraysynth.data.screening import ScreenedImage, ScreeningSummary, format_two_label_notes
+from xraysynth.data.source_images import SourceImages
 from xraysynth.data.splits import require_classes_in_splits, require_enough_images
 from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.jobs.job import Job, ResultLine
@@ -42,6 +44,13 @@ from xraysynth.manifest import Manifest
 from xraysynth.records import SPLITS, from_json, to_json
 from xraysynth.seeds import digest
 from xraysynth.stages import _external_test_sets
+from xraysynth.stages._screening import (
+    is_within_policy,
+    print_screening,
+    screening_table_path,
+    summarize_screening,
+    write_screening_table,
+)
 from xraysynth.stages._sources import (
     PERSON_LINKING,
     cohorts_folder,
@@ -101,7 +110,8 @@ def build_job(workspace: Workspace) -> Job:
     """Build the job that prepares the cohort; its outputs are the manifest and the audit.
 
     Its identity includes the rows that the sources list. When an image is added, removed or changed,
-    a new cohort is prepared therefore, and the earlier one is kept.
+    a new cohort is prepared therefore, and the earlier one is kept. When images that are not used change,
+    the same cohort is prepared again, because its audit counts them.
     """
     config, collection = workspace.config, workspace.collection
     identity = {
@@ -113,8 +123,12 @@ def build_job(workspace: Workspace) -> Job:
         identity |= PERSON_LINKING
     job = Job("prepare", identity, config.output)
     folder = cohorts_folder(workspace)
-    outputs = (folder / f"cohort-{job.key}.parquet", folder / f"audit-{job.key}.json")
-    return replace(job, outputs=outputs)
+    return replace(
+        job,
+        outputs=(folder / f"cohort-{job.key}.parquet", folder / f"audit-{job.key}.json"),
+        further_outputs=(screening_table_path(folder, job.key),),
+        input_digests={"not_used": collection.digests_not_used()},
+    )
 
 
 def prepare_cohort(workspace: Workspace) -> Manifest:
@@ -172,6 +186,8 @@ def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[S
 def _run(workspace: Workspace) -> ResultLine:
     """Prepare the cohort, unless this is done already."""
     job = build_job(workspace)
+    if job.done and not is_within_policy(job, workspace.config.screening):
+        read_sources(workspace, workspace.collection)  # raises the error that names the images
     return workspace.run_job(job, partial(work, workspace, job))
 
 
@@ -195,20 +211,26 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
         The paths and the digest of the cohort, and its numbers of images, patients and near-duplicates.
 
     Raises:
-        ImageError: If images cannot be read, or are not usable.
-        ManifestError: If images have no patient and missing_patient_id is "error".
+        ImageError: If more images cannot be used than screening.most_left_out allows.
+        ManifestError: If images have no patient and missing_patient_id is "error", a picture is there
+            under two labels, or a class has too few images.
         LeakageError: If near-duplicates lie in different splits and are not to be dropped.
         ConfoundingError: If the source predicts a class and this is not acknowledged.
     """
     config, collection = workspace.config, workspace.collection
     _require_enough_images(config, collection)
     require_known_splits(collection.rows.values(), config.splits)
-    images = read_sources(workspace, collection)
+    screened = read_sources(workspace, collection)
+    images = screened.table
+    _require_enough_usable_images(config, screened)
     pairs = find_near_duplicates(fingerprint_files(image_files(workspace, images)))
     images["patient_id"] = assign_patients(
         images, pairs, missing_patient_id=config.missing_patient_id.value
     )
     images["split"] = split_by_person(images, pairs, config.splits)
+    pictures = cohorts_folder(workspace) / f"screening-{job.key}"
+    screening = summarize_screening(collection, screened, pairs, pictures=pictures)
+    print_screening(screening.counts)
 
     table = images
     if config.splits.drop_duplicates:
@@ -217,11 +239,12 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
     require_classes_in_splits(table, config.classes)
     cohort = Manifest(table, cohorts_folder(workspace), tuple(config.classes))
     require_no_leakage(cohort, pairs)
-    audit = _audit(workspace, cohort, pairs, dropped)
+    audit = _audit(workspace, cohort, pairs, dropped, screening)
 
     manifest_path, audit_path = map(Path, job.outputs)
     cohort.write(manifest_path)
     write_atomically(audit_path, json.dumps(to_json(audit), indent=1).encode())
+    table_path = screening_table_path(cohorts_folder(workspace), job.key)
     result = PreparedCohort(
         manifest=str(manifest_path),
         audit=str(audit_path),
@@ -234,6 +257,9 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
         dropped_patients=count_patients(dropped),
         simulated=audit.simulated,
         confounding=audit.acknowledged,
+        screening=screening.counts,
+        screening_table=write_screening_table(screened, table_path),
+        not_used=collection.digests_not_used(),
     )
     with tracking.open_run(config, job) as run:
         tracking.log_cohort(run, cohort, patients=result.patients, near_duplicates=len(pairs))
@@ -243,19 +269,41 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
 def _require_enough_images(config: Config, collection: SourceCollection) -> None:
     """Raise an error before any image is read if a class has too few of them to be split."""
     labels = [table["label"] for table in collection.rows.values()]
+    not_used: list[ScreenedImage] = []
+    for name in collection.rows:
+        not_used += collection.not_used(name)
     minimum = config.splits.minimum_per_class
-    require_enough_images(pd.concat(labels), config.classes, minimum=minimum)
+    require_enough_images(pd.concat(labels), config.classes, minimum=minimum, not_used=not_used)
 
 
-def _audit(workspace: Workspace, cohort: Manifest, pairs: Pairs, dropped: pd.DataFrame) -> Audit:
+def _require_enough_usable_images(config: Config, images: SourceImages) -> None:
+    """Raise an error if a class has too few images that could be read."""
+    not_used = [image for image in images.screened if image.status in ("left out", "unusable")]
+    require_enough_images(
+        images.table["label"],
+        config.classes,
+        minimum=config.splits.minimum_per_class,
+        not_used=not_used,
+    )
+
+
+def _audit(
+    workspace: Workspace,
+    cohort: Manifest,
+    pairs: Pairs,
+    dropped: pd.DataFrame,
+    screening: ScreeningSummary,
+) -> Audit:
     """Audit the cohort; refuse source confounding that the user has not acknowledged."""
     collection = workspace.collection
     linked_patients = find_linked_patients(cohort.table, pairs)
+    notes = [*collection.notes, *format_person_notes(linked_patients, dropped)]
     audit = replace(
         audit_cohort(cohort, pairs),
         simulated=collection.simulated_sources,
         linked_patients=linked_patients,
-        notes=[*collection.notes, *format_person_notes(linked_patients, dropped)],
+        notes=[*notes, *format_two_label_notes(screening)],
+        screening=screening,
     )
     acknowledged = require_no_confounding(
         audit, acknowledged=workspace.config.acknowledge_confounding

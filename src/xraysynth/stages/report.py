@@ -37,6 +37,7 @@ from xraysynth.stages._study.finished import (
 from xraysynth.stages._study.limits import study_limits
 from xraysynth.stages._study.tested_arm import TestedArm
 from xraysynth.stages._workspace import Workspace
+from xraysynth.threads import one_thread
 
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
@@ -118,16 +119,18 @@ def work(
     """
     from xraysynth.report import page, tables, tradeoffs
 
-    content = _build_content(workspace, jobs, failures)
-    results = tables.results_table(content)
-    measures = tables.measures_table(content)
+    with one_thread():
+        content = _build_content(workspace, jobs, failures)
+        results = tables.results_table(content)
+        measures = tables.measures_table(content)
+        trade_offs = tradeoffs.tradeoffs_table(content)
     folder = job.folder
     write_atomically(folder / "report.html", page.render(content).encode())
     write_csv(results, folder / "results.csv")
     with atomic_path(folder / "results.parquet") as partial:
         results.to_parquet(partial, index=False)
     write_csv(measures, folder / "measures.csv")
-    write_csv(tradeoffs.tradeoffs_table(content), folder / "tradeoffs.csv")
+    write_csv(trade_offs, folder / "tradeoffs.csv")
     with tracking.open_run(workspace.config, job) as run:
         tracking.log_report(run, results, measures)
     return ReportResult({arm.name: arm.scores["macro_f1"] for arm in content.arms})

@@ -25,6 +25,7 @@ from xraysynth.processes import exit_with_parent
 from xraysynth.stages import report
 from xraysynth.stages._study import arm_configs, forecast, plan
 from xraysynth.stages._workspace import Workspace
+from xraysynth.threads import share_cores
 
 SECTIONS = (
     "plan",
@@ -176,7 +177,14 @@ def _build_executor(workers: int) -> Executor:
         return _InlineExecutor()
     # Forking a process that has used torch can hang; spawning workers costs seconds once.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent)
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=partial(_start_worker, workers)
+    )
+
+
+def _start_worker(workers: int) -> None:
+    exit_with_parent()
+    share_cores(workers)
 
 
 class _InlineExecutor(Executor):

@@ -2,13 +2,16 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from xraysynth.config import Config, TrackingMode, with_current_names
+from xraysynth.environment import hidden_variables
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.provenance import collect_environment
 from xraysynth.privacy import (
@@ -23,6 +26,18 @@ from xraysynth.training.recipe import Control, DataRecipe, MixMode
 
 WANDB_URL = "https://api.wandb.ai"
 
+WANDB_VARIABLES = (
+    *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_IDENTITY_TOKEN_FILE"),
+    *("WANDB_CREDENTIALS_FILE", "WANDB_INSECURE_DISABLE_SSL", "WANDB_HTTP_TIMEOUT"),
+    *("WANDB_INIT_TIMEOUT", "WANDB__SERVICE_WAIT", "WANDB_X_SERVICE_WAIT"),
+    *("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"),
+    *("WANDB_SILENT", "WANDB_ERROR_REPORTING", "WANDB_DEBUG", "WANDB_CORE_DEBUG"),
+)
+"""Variables that W&B reads here: who sends, to which server, how long to wait, and where files go.
+
+All others belong to somebody's run, sweep or project: WANDB_RUN_ID would make every job the same run.
+"""
+
 
 @contextmanager
 def open_run(config: Config, job: Job) -> Iterator[Any]:
@@ -35,12 +50,46 @@ def open_run(config: Config, job: Job) -> Iterator[Any]:
         yield None
         return
     redirect_wandb_files(job.folder / "wandb")
-    if config.tracking.mode is TrackingMode.online:
+    mode = resolve_mode(config.tracking.mode)
+    if mode is TrackingMode.online:
         require_encrypted_server()
+    with hidden_variables("WANDB_", keep=WANDB_VARIABLES):
+        run = _start_run(config, job, mode)
+    if run.offline:
+        _make_portable(run, config.output)
+    failed = True
+    try:
+        yield run
+        failed = False
+    finally:
+        run.finish(exit_code=int(failed))
+
+
+def resolve_mode(mode: TrackingMode) -> TrackingMode:
+    """Returns the mode of a run: offline instead of online where a variable of W&B's forbids to send."""
+    is_off = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on")
+    variable = "WANDB_DISABLED" if is_off else "WANDB_MODE"
+    value = os.environ.get(variable, "")
+    if mode is not TrackingMode.online or not (
+        is_off or value in ("offline", "dryrun", "disabled")
+    ):
+        return mode
+    print(
+        f"tracking: {variable}={value} is set, so this run is kept offline; unset {variable} to send it",
+        file=sys.stderr,
+        flush=True,
+    )
+    return TrackingMode.offline
+
+
+def _start_run(config: Config, job: Job, mode: TrackingMode) -> Any:
+    """Starts a run of its own, also inside the run of another program or in a notebook that has one."""
     import wandb
 
-    run = wandb.init(
-        mode=config.tracking.mode.value,
+    return wandb.init(
+        mode=mode.value,
+        id=uuid4().hex[:12],
+        reinit="create_new",
         project=config.tracking.project,
         entity=config.tracking.entity,
         group=config.study.name,
@@ -51,14 +100,6 @@ def open_run(config: Config, job: Job) -> Iterator[Any]:
         dir=str(job.folder),
         settings=_wandb_settings(),
     )
-    if run.offline:
-        _make_portable(run, config.output)
-    failed = True
-    try:
-        yield run
-        failed = False
-    finally:
-        run.finish(exit_code=int(failed))
 
 
 def redirect_wandb_files(folder: Path) -> None:

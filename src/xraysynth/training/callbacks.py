@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from xraysynth.errors import DamageError
 from xraysynth.files import atomic_path, remove_leftovers, sha256_file, write_atomically
+from xraysynth.training.classifier import threads_for_batch
 
 CHECKPOINT_FILE = "last.ckpt"
 """File that a killed training resumes from."""
@@ -37,6 +38,15 @@ class RealImageEarlyStopping(EarlyStopping):
         """Counts the validation, if real images were trained on before it."""
         if trainer.global_step > _first_real_step(trainer):
             super().on_validation_end(trainer, pl_module)
+
+
+class ThreadChooser(Callback):
+    """Sets the number of threads by the size of the network and its batches, at the first step."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        """Chooses the number, once."""
+        if batch_idx == 0:
+            torch.set_num_threads(threads_for_batch(module, batch["image"]))
 
 
 class FitRecorder(Callback):

@@ -21,6 +21,7 @@ from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.records import to_json
 from xraysynth.seeds import derive_seed
+from xraysynth.threads import LARGE_FLOPS, choose_threads, count_flops, torch_threads
 from xraysynth.training.data_parallel import shard_loss_scale
 from xraysynth.training.recipe import ClassifierRecipe
 
@@ -210,6 +211,17 @@ def warmup_cosine(step: int, warmup_steps: int, max_steps: int) -> float:
     return float(0.5 * (1 + math.cos(math.pi * min(progress, 1))))
 
 
+def threads_for_batch(module: XrayClassifier, images: torch.Tensor) -> int:
+    """Returns in how many threads batches like `images` `(B, 1, H, W)` go through the classifier."""
+    if images.device.type != "cpu":
+        return choose_threads(is_large=True)
+    was_training = module.training
+    module.eval()  # counting must not change the statistics of BatchNorm
+    flops = count_flops(module, images[:1]) * len(images)
+    module.train(was_training)
+    return choose_threads(is_large=flops > LARGE_FLOPS)
+
+
 def predict(
     module: XrayClassifier, loader: Iterable[Mapping[str, torch.Tensor]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -220,9 +232,13 @@ def predict(
         order of the loader.
     """
     module.eval()
-    probabilities, targets, indices = [], [], []
-    with torch.inference_mode():
+    probabilities: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    indices: list[np.ndarray] = []
+    with torch.inference_mode(), torch_threads(torch.get_num_threads()):
         for batch in loader:
+            if not targets:
+                torch.set_num_threads(threads_for_batch(module, batch["image"].to(module.device)))
             logits = module(batch["image"].to(module.device))
             probabilities.append(logits.float().softmax(1).cpu().numpy())
             targets.append(batch["target"].numpy())

@@ -4,11 +4,13 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+    LightningEnvironment,
     TorchElasticEnvironment,
 )
+from pytorch_lightning.utilities import rank_zero_only
 from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
-from xraysynth.jobs.distributed import local_world_size
+from xraysynth.jobs.distributed import local_world_size, rank
 
 
 def process_count() -> int:
@@ -43,9 +45,15 @@ def synchronize_batchnorm(backbone: Any) -> Any:
 
 
 def trainer_options() -> dict[str, Any]:
-    """Returns the options with which Lightning uses the processes and the group that exist already."""
+    """Returns the options with which Lightning uses the processes and the group that exist already.
+
+    Lightning is told where it runs, as it would take the tasks of an allocation of Slurm, or the
+    processes of MPI, for its own.
+    """
+    first_process_only: Any = rank_zero_only
+    first_process_only.rank = rank()  # Lightning takes the number that Slurm gives a task
     if process_count() == 1:
-        return {"devices": 1}
+        return {"devices": 1, "plugins": [LightningEnvironment()]}
     return {
         "devices": local_world_size(),
         "num_nodes": process_count() // local_world_size(),

@@ -9,10 +9,13 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file
 
+from xraysynth.environment import hidden_variables
+from xraysynth.threads import torch_threads
 from xraysynth.training.callbacks import (
     MONITOR,
     FitRecorder,
     RealImageEarlyStopping,
+    ThreadChooser,
     find_checkpoint,
 )
 from xraysynth.training.classifier import XrayClassifier
@@ -82,9 +85,10 @@ def fit(
     with (
         silence_lightning(),
         torch.random.fork_rng(),
+        torch_threads(torch.get_num_threads()),
         progress_callbacks(recipe.max_steps) as progress,
     ):
-        callbacks = [*progress, *_early_stopping(recipe), recorder]
+        callbacks = [ThreadChooser(), *progress, *_early_stopping(recipe), recorder]
         trainer = _create_trainer(recipe, callbacks, logger)
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         if not recorder.history or recorder.history[-1]["step"] < trainer.global_step:
@@ -115,22 +119,23 @@ def _create_trainer(
 ) -> pl.Trainer:
     default_precision = "32-true" if runs_on_cpu(recipe) else "bf16-mixed"
     precision = default_precision if recipe.precision == "auto" else recipe.precision
-    return pl.Trainer(
-        max_steps=recipe.max_steps,
-        val_check_interval=min(recipe.val_every_steps, recipe.max_steps),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        precision=precision,  # type: ignore[arg-type]  # the recipe allows no other
-        accelerator=recipe.accelerator,
-        deterministic="warn",
-        callbacks=callbacks,
-        logger=logger or False,
-        use_distributed_sampler=False,  # the data module shards its own batches
-        enable_checkpointing=False,  # `FitRecorder` writes atomically
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **trainer_options(),
-    )
+    with hidden_variables("PL_TRAINER_"):  # by which Lightning would fill in what is not given here
+        return pl.Trainer(
+            max_steps=recipe.max_steps,
+            val_check_interval=min(recipe.val_every_steps, recipe.max_steps),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            precision=precision,  # type: ignore[arg-type]  # the recipe allows no other
+            accelerator=recipe.accelerator,
+            deterministic="warn",
+            callbacks=callbacks,
+            logger=logger or False,
+            use_distributed_sampler=False,  # the data module shards its own batches
+            enable_checkpointing=False,  # `FitRecorder` writes atomically
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **trainer_options(),
+        )
 
 
 def _early_stopping(recipe: TrainerRecipe) -> list[Callback]:

@@ -83,8 +83,8 @@ def mix(
         return [real_rows, _repeat_rows(real_rows, per_class, seed)]
     if any(per_class.values()) and not synthetic:
         raise ConfigError(
-            f"data.synthetic_fraction={synthetic_fraction} needs a pool; name a generator or set "
-            "data.synthetic_fraction=0"
+            f"data.synthetic_fraction={synthetic_fraction} needs a pool; name a generator, for example "
+            "generator=stable_diffusion, or set data.synthetic_fraction=0"
         )
     pool_rows = []
     for pool_index, (name, pool) in enumerate(synthetic.items()):
@@ -115,7 +115,7 @@ def synthetic_per_class(
     if synthetic_fraction == 1:
         raise ConfigError(
             f"data.synthetic_fraction=1 leaves no real image with data.mode={mode.value}; set "
-            "data.mode=replace, or a fraction below 1"
+            "data.mode=replace, or a fraction below 1, for example data.synthetic_fraction=0.5"
         )
     synthetic_per_real = synthetic_fraction / (1 - synthetic_fraction)
     return _apportion(counts, round(synthetic_per_real * len(real_train)))
@@ -152,7 +152,7 @@ def _leave_out_source(real: Manifest, source: str) -> Manifest:
     if source not in sources:
         raise ConfigError(
             f"data.leave_out={source!r} is no data set of this cohort; choose one of "
-            f"{', '.join(sources)}"
+            f"{', '.join(sources)}, or leave none out with data.leave_out="
         )
     missing = classes_missing_without(real, source)
     if missing:

@@ -131,7 +131,7 @@ class DataRecipe:
         if self.synthetic_fraction == 0:
             raise ConfigError(
                 f"data.control={name} is a control of synthetic images, but data.synthetic_fraction=0 "
-                "has none; set data.synthetic_fraction above 0, or data.control=none"
+                "has none; set it above 0, for example data.synthetic_fraction=0.5, or data.control=none"
             )
         if self.control is Control.duplicate and self.mode is MixMode.pretrain:
             raise ConfigError(
@@ -141,14 +141,14 @@ class DataRecipe:
         if self.control is Control.duplicate and self.synthetic_fraction == 1:
             raise ConfigError(
                 "data.control=duplicate repeats real images, but data.synthetic_fraction=1 has none; "
-                "set a fraction below 1"
+                "set it below 1, for example data.synthetic_fraction=0.5"
             )
 
     def _require_size_matched_options(self) -> None:
         if not self.leave_out:
             raise ConfigError(
                 "data.control=size_matched takes out as many images as leaving a data set out would, but "
-                "data.leave_out names none; set data.leave_out=…, or data.control=none"
+                "data.leave_out names none; name a data set of the cohort there, or set data.control=none"
             )
         if self.synthetic_fraction:
             raise ConfigError(
@@ -210,5 +210,5 @@ class TrainerRecipe:
         if self.devices not in (1, local_world_size()):
             raise ConfigError(
                 f"trainer.devices={self.devices} needs as many processes, which torchrun starts: run "
-                f"torchrun --nproc_per_node {self.devices} --no-python xraysynth train …"
+                f"torchrun --nproc_per_node {self.devices} --no-python xraysynth train with your options"
             )

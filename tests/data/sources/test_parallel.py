@@ -28,7 +28,7 @@ def decoded(tmp_path, monkeypatch):
     (tmp_path / "normal" / "20.png").write_bytes(b"no image")
     source = FolderSource(name="small", root=str(tmp_path))
     locators = list(source.rows()["locator"])
-    monkeypatch.setattr(parallel, "_count_processors", lambda: 2)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", Recorded)
 
     def run():
@@ -46,7 +46,7 @@ def test_several_processes_decode_what_one_does(decoded, monkeypatch):
     together, started = decoded()
     assert started == 1
     for found in (alone, together):
-        assert "20.png: this is not a readable image" in found.pop(20)
+        assert "20.png: this is not a readable image" in found.pop(20).reason
     assert together == alone
 
 

@@ -115,7 +115,7 @@ def screen_labels(
     The arguments are those of `map_labels`.
 
     Returns:
-        All rows with the columns `left_out` and `unusable`, the label mapped where the row is used.
+        All rows with the columns `left_out` and `unusable`, the label mapped where it is of a class.
 
     Raises:
         ManifestError: A row that is not left out has a label that belongs to no class.
@@ -137,8 +137,8 @@ def screen_labels(
         )
     left_out = left_out.where(left_out != "", choices.map(lambda choice: choice.left_out))
     unusable = unusable.where((unusable != "") | (row_labels != ""), "no label")
-    is_used = (left_out == "") & (unusable == "")
-    label = choices.map(lambda choice: choice.name).where(is_used, row_labels)
+    names = choices.map(lambda choice: choice.name)
+    label = names.where(names.isin(list(classes)), row_labels)
     return rows.assign(label=label, left_out=left_out, unusable=unusable)
 
 

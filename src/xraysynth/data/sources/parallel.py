@@ -4,17 +4,19 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
 
+from xraysynth.data.pixel_flags import flag_pixels
 from xraysynth.data.sources.base import LoadedImage, Source
 from xraysynth.decoding import CROPPED, crop_borders
-from xraysynth.errors import XraysynthError
+from xraysynth.errors import ImageError, XraysynthError
 from xraysynth.images import encode_png, pad_and_resize
 from xraysynth.processes import exit_with_parent
+from xraysynth.threads import available_cores
 
 SAMPLE_SIZE = 8
 """Number of images that are timed to estimate how long the others will take."""
@@ -22,13 +24,40 @@ SAMPLE_SIZE = 8
 STARTUP_SECONDS = 3.0
 """About the time it takes to start processes; they are started if they save more than that."""
 
-DecodedImage = str | tuple[bytes, dict[str, Any]]
-"""PNG bytes and columns (`LoadedImage.columns`) of an image, or an error message."""
+
+@dataclass(frozen=True)
+class ReadImage:
+    """An image in the study's format.
+
+    Attributes:
+        png: The bytes of the PNG.
+        columns: Columns of the manifest that are known only after reading.
+        repairs: What was changed to make the file usable.
+        flags: What a reader of the audit should look at.
+    """
+
+    png: bytes
+    columns: dict[str, Any]
+    repairs: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image that cannot be used.
+
+    Attributes:
+        reason: The message of the error.
+        is_final: Whether the file is the reason, so that reading it again would give the same error.
+    """
+
+    reason: str
+    is_final: bool
 
 
 def load_images(
     source: Source, locators: Sequence[str], size_px: int, *, crop_borders: bool = False
-) -> Iterator[DecodedImage]:
+) -> Iterator[ReadImage | UnreadableImage]:
     """Read images of a source, pad and resize them.
 
     Args:
@@ -38,7 +67,7 @@ def load_images(
         crop_borders: Whether edges of one grey level are cut off (`decoding.crop_borders`).
 
     Yields:
-        PNG bytes and columns of each image in order, or the message of its error.
+        Each image in order, or why it cannot be used.
     """
     load = partial(_load_image, source, size_px, crop_borders)
     seconds = []
@@ -47,7 +76,7 @@ def load_images(
         decoded = load(locator)
         seconds.append(perf_counter() - start)
         yield decoded
-    remaining, workers = locators[SAMPLE_SIZE:], _count_processors()
+    remaining, workers = locators[SAMPLE_SIZE:], available_cores()
     # The median, because the first image also waits until its source has opened its files.
     if not remaining or len(remaining) * median(seconds) * (1 - 1 / workers) <= STARTUP_SECONDS:
         yield from map(load, remaining)
@@ -58,26 +87,30 @@ def load_images(
         yield from executor.map(load, remaining, chunksize=8)
 
 
-def _count_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _prepare_worker() -> None:
     """Limit a worker process to one thread, and to the life of the process that started it."""
     os.environ["OMP_NUM_THREADS"] = "1"
     exit_with_parent()
 
 
-def _load_image(source: Source, size_px: int, has_crop: bool, locator: str) -> DecodedImage:
+def _load_image(
+    source: Source, size_px: int, has_crop: bool, locator: str
+) -> ReadImage | UnreadableImage:
     try:
         loaded = source.load(locator, size_px)
     except XraysynthError as error:
-        return str(error)
+        return UnreadableImage(str(error), is_final=isinstance(error, ImageError))
+    flags = dict.fromkeys(loaded.flags)
+    if not source.is_simulated:
+        flags |= dict.fromkeys(flag_pixels(loaded.pixels))
     if has_crop:
         loaded = _crop(loaded)
-    return encode_png(pad_and_resize(loaded.pixels, size_px)), dict(loaded.columns)
+    return ReadImage(
+        png=encode_png(pad_and_resize(loaded.pixels, size_px)),
+        columns=dict(loaded.columns),
+        repairs=loaded.repairs,
+        flags=tuple(flags),
+    )
 
 
 def _crop(loaded: LoadedImage) -> LoadedImage:

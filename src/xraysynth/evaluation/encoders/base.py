@@ -11,6 +11,7 @@ import torch
 from xraysynth.errors import DataNotFoundError, ImageError, XraysynthError
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.progress import DELAY_SECONDS, progress_bar
+from xraysynth.threads import LARGE_FLOPS, choose_threads, count_flops, torch_threads
 
 BATCH_SIZE = 32
 
@@ -72,10 +73,13 @@ def encode_in_batches(
     require_grey_images(images)
     network.eval()
     device = _device_of(network)
-    features = []
-    with torch.inference_mode():
+    features: list[np.ndarray] = []
+    with torch.inference_mode(), torch_threads(torch.get_num_threads()):
         for batch in _batches(name, images):
-            output = forward(preprocessing(batch).to(device))
+            pixels = preprocessing(batch).to(device)
+            if not features:
+                torch.set_num_threads(_threads_for(forward, pixels))
+            output = forward(pixels)
             features.append(output.double().cpu().numpy())
     values = np.concatenate(features)
     if values.ndim != 2 or not np.isfinite(values).all():
@@ -84,6 +88,13 @@ def encode_in_batches(
             "features must be (N, d) and finite, so check its weights"
         )
     return values
+
+
+def _threads_for(forward: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> int:
+    """Return in how many threads batches like `pixels` are encoded."""
+    if pixels.device.type != "cpu":
+        return choose_threads(is_large=True)
+    return choose_threads(is_large=count_flops(forward, pixels[:1]) * len(pixels) > LARGE_FLOPS)
 
 
 def _device_of(network: torch.nn.Module) -> torch.device:

@@ -34,17 +34,21 @@ def resolve_device(option: str, *, device: str, engine: str, memory: str) -> str
     import torch
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"{option}.device={device}, but torch sees no GPU; use auto or cpu")
+        raise ConfigError(
+            f"{option}.device={device}, but torch sees no GPU; set {option}.device=auto or "
+            f"{option}.device=cpu"
+        )
     if device == "auto":
         device = select_gpu() if torch.cuda.is_available() and engine != "openvino" else "cpu"
     if engine == "openvino" and device != "cpu":
         raise ConfigError(
-            f"{option}.engine=openvino runs on the CPU; got {option}.device={device}; use auto or cpu"
+            f"{option}.engine=openvino runs on the CPU; got {option}.device={device}; set "
+            f"{option}.device=auto or {option}.device=cpu"
         )
     if memory in ("offload", "sequential") and not device.startswith("cuda"):
         raise ConfigError(
             f"{option}.memory={memory} moves weights between CPU and GPU, but the device is {device}; "
-            f"use none or slicing, and a smaller {option}.batch_size"
+            f"set {option}.memory=none or {option}.memory=slicing, and a smaller {option}.batch_size"
         )
     return device
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from xraysynth.generation.generators._batches import AdaptiveBatches, CancelledSampling, prefetch
 from xraysynth.records import Request
+from xraysynth.threads import torch_threads
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Sampler:
         batch_size: int,
         pad_batches: bool,
         serial_decoding: bool,
+        threads: int,
         remedy: str,
     ) -> None:
         """Set the sampler up.
@@ -60,6 +62,7 @@ class Sampler:
             batch_size: Number of images per batch; halved when memory runs out.
             pad_batches: Repeat the last request of a batch until the batch is full.
             serial_decoding: Decode a batch before the next is denoised, instead of at the same time.
+            threads: Number of threads of torch while images are sampled.
             remedy: What an error tells the user to do if a single image does not fit into memory.
         """
         import torch
@@ -70,6 +73,7 @@ class Sampler:
         self.side_px = side_px
         self.pad_batches = pad_batches
         self.serial_decoding = serial_decoding
+        self.threads = threads
         self.denoise_batches = AdaptiveBatches(batch_size, remedy=remedy)
         self.decode_batches = AdaptiveBatches(batch_size, remedy=remedy)
         self.uses_guidance = guidance > 1 and pipeline.unet.config.time_cond_proj_dim is None
@@ -97,7 +101,10 @@ class Sampler:
         batches: Iterator[SampleBatch] = self.denoise_batches.run(denoise, requests)
         if self.serial_decoding:
             batches = map(self._decode_batch, batches)
-        with closing(prefetch(batches, stop)) as ready_batches:  # type: ignore[type-var]
+        with (
+            torch_threads(self.threads),
+            closing(prefetch(batches, stop)) as ready_batches,  # type: ignore[type-var]
+        ):
             for batch in ready_batches:
                 yield batch if self.serial_decoding else self._decode_batch(batch)
 

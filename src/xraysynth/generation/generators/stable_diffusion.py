@@ -33,6 +33,7 @@ from xraysynth.generation.schedulers import ZERO_TERMINAL_SNR, accepts_options, 
 from xraysynth.options import Count, FolderName, Rule, one_of, require_valid
 from xraysynth.records import GenerationResult, JsonObject, LearningRecord, Request
 from xraysynth.seeds import digest
+from xraysynth.threads import choose_threads
 
 EMBEDDED = "embedded"
 """Name of the tiny model that ships with the package."""
@@ -262,14 +263,13 @@ class StableDiffusion:
 
     @cached_property
     def _sampler(self) -> Sampler:
-        import torch
-
         pipeline, ledger = self._loaded_pipeline
         on_cpu = ledger.device == "cpu"
         is_small = count_parameters(pipeline.unet) < SMALL_UNET_PARAMETERS
         is_offloaded = self.memory in ("offload", "sequential")
+        threads = choose_threads(is_large=not (on_cpu and is_small))
         # Two threads of several kernels each would only wait for one another on a CPU.
-        shares_cores = on_cpu and torch.get_num_threads() > 1
+        shares_cores = on_cpu and threads > 1
         return Sampler(
             pipeline,
             steps=self.steps,
@@ -278,6 +278,7 @@ class StableDiffusion:
             batch_size=self.batch_size if is_small or not on_cpu else 1,
             pad_batches=on_cpu or self.engine != "torch",
             serial_decoding=is_offloaded or shares_cores,
+            threads=threads,
             remedy=f"set {self._option_prefix}.memory, or a smaller {self._option_prefix}.size_px",
         )
 

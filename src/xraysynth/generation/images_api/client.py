@@ -1,7 +1,6 @@
 """Many calls at once in an event loop: within the budget and the rate limits, with retries."""
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -28,6 +27,7 @@ from xraysynth.generation.images_api.results import (
     result_without_image,
 )
 from xraysynth.records import GenerationResult, Request
+from xraysynth.threads import available_cores
 
 IMAGES_PATH = "/images/generations"
 MAX_RATE_LIMITED_ATTEMPTS = 50
@@ -83,7 +83,7 @@ class ApiRun:
     _consecutive_failures: int = 0
     _cached_reservations: dict[str, Reservation] = field(default_factory=dict)
     _workers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
+        default_factory=lambda: ThreadPoolExecutor(min(4, available_cores()), "decode")
     )
 
     def stop(self, reason: str) -> None:

@@ -1,14 +1,16 @@
 """Sets up the processes, the device and the number format of a fine-tuning, with accelerate."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from xraysynth.environment import MPI, STARTED_TOGETHER, hidden_variables
 from xraysynth.errors import ConfigError
 from xraysynth.generation.lora.recipe import LoraRecipe
+from xraysynth.jobs.distributed import world_size
 
 
 @contextmanager
@@ -31,9 +33,10 @@ def prepare_accelerator(recipe: LoraRecipe) -> Iterator[Accelerator]:
     had_process_group = torch.distributed.is_initialized()
     had_process_state = bool(PartialState._shared_state)
     had_settings = bool(AcceleratorState._shared_state)
-    accelerator = Accelerator(
-        mixed_precision=_resolve_precision(recipe.precision), cpu=not torch.cuda.is_available()
-    )
+    with _own_variables():
+        accelerator = Accelerator(
+            mixed_precision=_resolve_precision(recipe.precision), cpu=not torch.cuda.is_available()
+        )
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     try:
         _require_divisible_batch(recipe, accelerator.num_processes)
@@ -45,6 +48,12 @@ def prepare_accelerator(recipe: LoraRecipe) -> Iterator[Accelerator]:
         if not had_settings:  # else a later run in this process could not choose another precision
             GradientState._reset_state()
             AcceleratorState._reset_state(reset_partial_state=not had_process_state)
+
+
+def _own_variables() -> AbstractContextManager[None]:
+    """Hides what would make accelerate wait for processes that are not there, or train otherwise."""
+    started_together = () if world_size() > 1 else STARTED_TOGETHER
+    return hidden_variables("ACCELERATE_", "FSDP_", "FORK_LAUNCHED", *MPI, *started_together)
 
 
 def _require_divisible_batch(recipe: LoraRecipe, num_processes: int) -> None:

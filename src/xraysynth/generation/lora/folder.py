@@ -76,5 +76,5 @@ class LoraFolder:
         path = self.find_file(FINETUNE_IDENTITY_FILE)
         if path is None:
             return {}
-        with explain_unreadable(path, "delete it and run: xraysynth finetune …"):
+        with explain_unreadable(path, "delete it and run again what was run, or fine-tune again"):
             return dict(json.loads(path.read_text()))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from xraysynth.errors import ConfigError
+from xraysynth.generation.generators._engines import SMALL_UNET_PARAMETERS
 from xraysynth.generation.lora.acceleration import prepare_accelerator
 from xraysynth.generation.lora.adapters import check_targets
 from xraysynth.generation.lora.denoising import noise_schedule
@@ -28,6 +29,7 @@ from xraysynth.generation.lora.training_loop import LoraResult, OnLog, OnValidat
 from xraysynth.generation.schedulers import rescale_to_zero_terminal_snr
 from xraysynth.records import CaptionedImages, to_json
 from xraysynth.seeds import digest
+from xraysynth.threads import choose_threads, torch_threads
 
 MIN_IMAGES = 8
 """Fewest training images that a LoRA is trained on."""
@@ -70,7 +72,7 @@ def train(
     _freeze(pipeline)
     _require_trainable(pipeline, training, validation, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    with prepare_accelerator(recipe) as accelerator:
+    with prepare_accelerator(recipe) as accelerator, torch_threads(_threads(pipeline, accelerator)):
         with accelerator.main_process_first():  # the other processes find everything in the cache
             data = prepare_training_data(
                 pipeline, training, validation, recipe, device=accelerator.device, cache=cache
@@ -82,6 +84,13 @@ def train(
             pipeline.scheduler = rescale_to_zero_terminal_snr(pipeline.scheduler)
         learner = Learner(accelerator, pipeline, data, recipe)
         return TrainingLoop(learner, folder, identity).fit(on_log, on_validation)
+
+
+def _threads(pipeline: Any, accelerator: Any) -> int:
+    """Return the number of threads by the size of the UNet; all cores beside a GPU."""
+    parameters = sum(map(torch.numel, pipeline.unet.parameters()))
+    on_cpu = accelerator.device.type == "cpu"
+    return choose_threads(is_large=not on_cpu or parameters >= SMALL_UNET_PARAMETERS)
 
 
 def _freeze(pipeline: Any) -> None:

@@ -1,0 +1,349 @@
+"""What prepare does with images that are not simply used: counts, examples, what stops, what does not."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_study import write_image
+
+from xraysynth import compose
+from xraysynth.data import screening
+from xraysynth.data.sources import parallel
+from xraysynth.errors import ConfigError, ImageError, ManifestError
+from xraysynth.files import encode_json_line, iter_json_lines
+from xraysynth.jobs.store import JournalEntry
+from xraysynth.records import from_json
+from xraysynth.stages import Workspace, prepare
+
+PER_CLASS = 20
+LABELS = ("normal", "pneumonia")
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder with 20 images of two classes, one patient each, and a table of them."""
+    folder = tmp_path / "images"
+    rows = []
+    for label in LABELS:
+        for number in range(PER_CLASS):
+            path = f"{label}/{number:03d}.png"
+            write_image(folder / path, label=label, seed=len(rows), size_px=80)
+            rows.append({"path": path, "label": label, "patient_id": f"{label}{number}"})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def run(images, tmp_path):
+    """A function that prepares the images of the table."""
+
+    def prepare_table(*more: str):
+        return prepare_with(
+            tmp_path, "source=table", f"source.table.path={images / 'manifest.csv'}", *more
+        )
+
+    return prepare_table
+
+
+@pytest.fixture
+def run_folders(images, tmp_path):
+    """A function that prepares the images of the folders."""
+
+    def prepare_folders(*more: str):
+        options = (f"source.folder.root={images}", r"source.folder.patient='[a-z]+/\d+'")
+        return prepare_with(tmp_path, "source=folder", *options, *more)
+
+    return prepare_folders
+
+
+def prepare_with(folder: Path, *options: str):
+    overrides = [*options, "classes=[normal,pneumonia]", "size_px=32"]
+    overrides = [*overrides, f"paths.output={folder / 'outputs'}"]
+    return prepare.run(Workspace(compose(overrides), overrides))
+
+
+def add_rows(folder: Path, *rows: dict[str, str]) -> None:
+    table = pd.read_csv(folder / "manifest.csv")
+    table = pd.concat([table, pd.DataFrame(rows)])
+    table.to_csv(folder / "manifest.csv", index=False)
+
+
+def audit_of(result) -> screening.ScreeningSummary:
+    values = json.loads(Path(result["audit"]).read_text())["screening"]
+    return from_json(screening.ScreeningSummary, values)
+
+
+def offered_options(message: str) -> list[str]:
+    """The options that an error offers, as a shell would pass them on."""
+    return re.findall(r"'?(screening\.\w+=(?:\[[^\]]*\]|[\w.]+))'?", message)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def test_images_that_are_all_usable_leave_no_trace(run, capfd):
+    result = run()
+    counts = {"used": 40, "unknown": 0}
+    counts |= {"repaired": {}, "flagged": {}, "left_out": {}, "unusable": {}}
+    assert result["screening"] == {"table": counts}
+    assert result["screening_table"] == ""
+    assert result["not_used"] == {}
+    assert "screening" not in capfd.readouterr().err
+    assert not audit_of(result).is_eventful
+
+
+def test_a_damaged_image_is_left_out_counted_and_named(images, run, capfd):
+    damage(images / "normal" / "004.png")
+    result = run()
+    assert result["images"] == 39
+    (reason,) = result["screening"]["table"]["unusable"]
+    assert result["screening"]["table"]["unusable"] == {reason: 1}
+    assert "not a readable image" in reason
+    assert "004" not in reason
+    assert "screening of table: 39 images used; unusable and left out: 1" in capfd.readouterr().err
+    table = pd.read_csv(result["screening_table"])
+    assert table["file"].tolist() == ["normal/004.png"]
+    assert table["status"].tolist() == ["unusable"]
+    (example,) = audit_of(result).examples
+    assert (example.file, example.label, example.thumbnail) == ("normal/004.png", "normal", "")
+
+
+def reading(monkeypatch) -> list[str]:
+    """The locators that are read from now on."""
+    read: list[str] = []
+    original = parallel._load_image
+    monkeypatch.setattr(
+        parallel, "_load_image", lambda *work: read.append(work[-1]) or original(*work)
+    )
+    return read
+
+
+def test_a_file_that_cannot_be_used_is_read_again_only_when_it_has_changed(
+    images, run, monkeypatch
+):
+    bad = images / "normal" / "004.png"
+    damage(bad)
+    run()
+    read = reading(monkeypatch)
+    assert run("splits.seed=1")["images"] == 39
+    assert read == []
+    write_image(bad, label="normal", seed=999, size_px=80)
+    assert run()["images"] == 40
+    assert read == ["normal/004.png#"]
+
+
+def test_a_file_that_cannot_be_used_is_read_again_by_another_reader(images, run, monkeypatch):
+    damage(images / "normal" / "004.png")
+    run()
+    read = reading(monkeypatch)
+    monkeypatch.setattr("xraysynth.stages._source_reader.reader_versions", lambda: "later")
+    assert run("splits.seed=1")["images"] == 39
+    assert read == ["normal/004.png#"]
+
+
+def test_more_unusable_files_than_the_limit_stop_and_the_offered_option_helps(images, run):
+    for number in range(4):
+        damage(images / "pneumonia" / f"{number:03d}.png")
+    with pytest.raises(ImageError, match="4 of 40 images cannot be used") as error:
+        run()
+    assert "pneumonia/003.png" in str(error.value)
+    (option,) = offered_options(str(error.value).split("leave them out with")[1])
+    assert option == "screening.most_left_out=0.1"
+    assert run(option)["images"] == 36
+
+
+def test_the_policy_holds_for_finished_work_too(images, run):
+    damage(images / "normal" / "004.png")
+    done = run()
+    with pytest.raises(ImageError, match=r"screening\.unusable=stop") as error:
+        run("screening.unusable=stop")
+    assert run(*offered_options(str(error.value).split("leave them out with")[1])) == {
+        **done,
+        "skipped": True,
+    }
+    with pytest.raises(ImageError, match=r"most_left_out=0\.01 allows"):
+        run("screening.most_left_out=0.01")
+
+
+def test_a_blank_label_is_unusable_and_one_of_no_class_left_out(images, run):
+    extra = []
+    for number, label in enumerate(("", "effusion", "effusion", "covid19")):
+        write_image(images / f"{number}.png", label="normal", seed=500 + number, size_px=80)
+        extra.append({"path": f"{number}.png", "label": label, "patient_id": f"X{number}"})
+    add_rows(images, *extra)
+    with pytest.raises(ManifestError, match="unknown label 'effusion'"):
+        run()
+    result = run("source.table.labels.effusion=null")
+    assert result["images"] == 40
+    counts = result["screening"]["table"]
+    assert counts["left_out"] == {"label of no class: effusion": 2, "label of no class: covid19": 1}
+    assert counts["unusable"] == {"no label": 1}
+    examples = {example.file: example for example in audit_of(result).examples}
+    assert set(examples) == {"0.png", "1.png", "2.png", "3.png"}
+    cohorts = Path(result["manifest"]).parent
+    for example in examples.values():
+        with Image.open(cohorts / example.thumbnail) as picture:
+            assert picture.size == (112, 112)
+
+
+def test_images_that_are_not_used_change_no_key_and_are_counted_again(images, run):
+    before = run()
+    write_image(images / "9.png", label="normal", seed=900, size_px=80)
+    add_rows(images, {"path": "9.png", "label": "covid19", "patient_id": "X"})
+    after = run()
+    assert (after["key"], after["digest"]) == (before["key"], before["digest"])
+    assert not after["skipped"]
+    assert after["screening"]["table"]["left_out"] == {"label of no class: covid19": 1}
+    assert run()["skipped"]
+
+
+def test_a_class_that_loses_too_many_images_says_why(images, run):
+    table = pd.read_csv(images / "manifest.csv")
+    is_lost = (table["label"] == "pneumonia") & (table.index % 2 == 0)
+    table.assign(label=table["label"].mask(is_lost, "")).to_csv(
+        images / "manifest.csv", index=False
+    )
+    with pytest.raises(ManifestError, match=r"pneumonia has 10 images.*10 images have no label"):
+        run("screening.most_left_out=0.5")
+
+
+def test_a_class_that_loses_too_many_damaged_images_says_why(images, run):
+    for number in range(8):
+        damage(images / "pneumonia" / f"{number:03d}.png")
+    with pytest.raises(ManifestError, match=r"pneumonia has 12 images \(8 more are not used: 8 "):
+        run("screening.most_left_out=0.5")
+
+
+# --- one picture under two labels ------------------------------------------------------------------
+
+
+def copy_picture(images: Path, number: int) -> None:
+    """Put a picture of a normal chest among those with pneumonia."""
+    target = images / "pneumonia" / f"{500 + number}.png"
+    shutil.copy(images / "normal" / f"{number:03d}.png", target)
+
+
+def test_one_picture_under_two_labels_stops_and_each_offered_option_helps(images, run_folders):
+    for number in range(3):
+        copy_picture(images, number)
+    with pytest.raises(ManifestError, match=r"two labels.*3 pictures") as error:
+        run_folders()
+    message = str(error.value)
+    assert "normal/000.png (normal) = pneumonia/500.png (pneumonia)" in message
+    leave_out, precedence = offered_options(message)
+    assert (leave_out, precedence) == (
+        "screening.two_labels=leave_out",
+        "screening.label_precedence=[normal,pneumonia]",
+    )
+    without = run_folders(leave_out)
+    assert without["images"] == 37
+    assert without["screening"]["folder"]["left_out"] == {
+        "one picture under two labels: normal and pneumonia": 6
+    }
+    resolved = run_folders(precedence)
+    assert resolved["images"] == 40
+    assert resolved["screening"]["folder"]["left_out"] == {
+        "one picture under two labels, of which normal holds": 3
+    }
+    assert resolved["key"] != without["key"]
+    examples = audit_of(without).examples
+    cohorts = Path(without["manifest"]).parent
+    assert all((cohorts / example.thumbnail).is_file() for example in examples)
+
+
+def test_the_first_of_the_listed_labels_holds(images, run_folders):
+    copy_picture(images, 1)
+    result = run_folders("screening.label_precedence=[pneumonia]")
+    table = pd.read_parquet(result["manifest"])
+    assert table["label"].value_counts().to_dict() == {"normal": 19, "pneumonia": 21}
+
+
+def test_the_same_picture_in_another_format_has_two_labels_too(images, run_folders):
+    with Image.open(images / "normal" / "002.png") as picture:
+        picture.convert("RGB").save(images / "pneumonia" / "900.bmp")
+    with pytest.raises(ManifestError, match=r"normal/002.png \(normal\) = pneumonia/900.bmp"):
+        run_folders()
+
+
+def test_one_picture_under_two_labels_in_two_sources_stops(images, run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(images / "normal", other / "normal")
+    rows = []
+    for number in range(3):
+        rows.append(
+            {"path": f"normal/{number:03d}.png", "label": "pneumonia", "patient_id": number}
+        )
+    pd.DataFrame(rows).to_csv(other / "manifest.csv", index=False)
+    second = [
+        "+source.second._target_=xraysynth.data.sources.table.TableSource",
+        "source.second.name=second",
+        f"source.second.path={other / 'manifest.csv'}",
+    ]
+    with pytest.raises(ManifestError, match=r"two labels.*3 pictures"):
+        run(*second)
+
+
+def test_blank_pictures_are_not_one_picture_under_two_labels(images, run_folders):
+    for label in LABELS:
+        Image.new("L", (80, 80)).save(images / label / "700.png")
+    result = run_folders("missing_patient_id=cluster", "source.folder.patient=")
+    assert result["images"] == 42
+    assert result["screening"]["folder"]["flagged"] == {"blank": 2}
+
+
+def test_near_duplicates_with_two_labels_are_noted_and_do_not_stop(images, run_folders):
+    with Image.open(images / "normal" / "002.png") as picture:
+        pixels = np.asarray(picture).copy()
+    pixels[0, :] += 40
+    Image.fromarray(pixels).save(images / "pneumonia" / "900.png")
+    result = run_folders()
+    assert result["images"] == 41
+    summary = audit_of(result)
+    assert summary.near_duplicates_with_two_labels == 1
+    audit = json.loads(Path(result["audit"]).read_text())
+    (note,) = audit["notes"][-1:]
+    assert "1 pairs of near-duplicates have different labels" in note
+
+
+def test_a_label_that_is_no_class_cannot_hold(run):
+    with pytest.raises(ConfigError, match="did you mean 'pneumonia'"):
+        run("screening.label_precedence=[pneumona]")
+
+
+# --- what reading records ---------------------------------------------------------------------------
+
+
+def test_flags_and_repairs_are_counted_and_kept_in_the_store(images, run_folders, monkeypatch):
+    for number in range(2):
+        path = images / "normal" / f"{number:03d}.png"
+        Image.open(path).convert("RGBA").save(path)
+    Image.new("L", (80, 80), 9).save(images / "normal" / "800.png")
+    result = run_folders()
+    counts = result["screening"]["folder"]
+    assert counts["repaired"] == {"opaque alpha removed": 2}
+    assert counts["flagged"] == {"blank": 1}
+    read = reading(monkeypatch)
+    assert run_folders("splits.seed=1")["screening"]["folder"] == counts
+    assert read == []
+    cohorts = Path(result["manifest"]).parent
+    for example in audit_of(result).examples:
+        assert (cohorts / example.thumbnail).is_file()
+
+
+def test_what_an_earlier_version_read_is_unknown_and_not_read_again(images, run, monkeypatch):
+    first = run()
+    (journal,) = Path(first["manifest"]).parent.glob("table-*/journal/all.jsonl")
+    lines = list(iter_json_lines(journal))
+    assert all(JournalEntry.from_line(line).facts for line in lines)
+    journal.write_bytes(b"".join(encode_json_line({**line, "facts": {}}) for line in lines))
+    read = reading(monkeypatch)
+    result = run("splits.seed=1")
+    assert read == []
+    assert result["screening"]["table"]["unknown"] == 40
+    assert result["screening"]["table"]["flagged"] == {}
