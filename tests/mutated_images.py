@@ -28,6 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from xraysynth.data.dicom.listing import list_dicom_files
 from xraysynth.data.sources.dicom import DicomSource
 from xraysynth.errors import ImageError
 from xraysynth.generation.images_api.pixels import decode_grey_pixels
@@ -186,7 +187,10 @@ def ways_to_decode(file_format, data, folder):
     path.write_bytes(data)
     if file_format == "DICOM":
         source = DicomSource(name="mutants", root=str(folder))
-        return {"rows": source.rows, "load": lambda: source.load("normal/mutant", 64)}
+        return {
+            "headers": lambda: list_dicom_files(folder),
+            "load": lambda: source.load("normal/mutant", 64),
+        }
     return {
         "grey": lambda: pad_and_resize(decode_image(data, "normal/mutant"), 64),
         "colour": lambda: read_colour(path),

@@ -1,7 +1,10 @@
-"""DICOM as hospitals export it: which files are images of it, and what their headers say.
+"""DICOM as hospitals export it: which files are chest radiographs, whose they are, and how they are shown.
 
 `files` tells DICOM by its content, `headers` reads what selection, patients and labels need, `selection` and
 `views` say which files are no frontal chest radiograph and why, and `listing` does so for a folder.
+`patients` tells ids of patients from placeholders, `labels` and `label_tables` find what an image shows.
+`rendering` shows one: `decoding` reads its stored values, `lookup` and `windows` turn them into displayed
+ones, `grey` scales these, and `masks` blackens padding and shutters.
 
     >>> from xraysynth.data.dicom.headers import Header
     >>> from xraysynth.data.dicom.selection import explain_left_out
@@ -9,4 +12,19 @@
     'lateral view'
 """
 
-__all__ = ["files", "headers", "listing", "selection", "views"]
+__all__ = [
+    "decoding",
+    "files",
+    "grey",
+    "headers",
+    "label_tables",
+    "labels",
+    "listing",
+    "lookup",
+    "masks",
+    "patients",
+    "rendering",
+    "selection",
+    "views",
+    "windows",
+]

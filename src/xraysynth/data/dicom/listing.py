@@ -26,12 +26,14 @@ class ListedFile:
         header: Its header, empty if it is not DICOM.
         left_out: Why it is no frontal radiograph of the chest; "" if it is one.
         unusable: Why it cannot be used although it should be one; "" if it can.
+        stamp: Text that changes with the file, "" if there is none.
     """
 
     file: str
     header: Header
     left_out: str = ""
     unusable: str = ""
+    stamp: str = ""
 
     @property
     def is_used(self) -> bool:
@@ -55,22 +57,26 @@ def list_dicom_files(root: Path) -> list[ListedFile]:
 def _list_file(root: Path, file: str) -> ListedFile:
     path = root / file
     try:
+        stat = path.stat()
+        stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
         if not is_dicom(path):
-            return _list_other_file(path, file)
+            return _list_other_file(path, file, stamp)
     except OSError as error:
         reason = f"{path}: {error.strerror}; repair or remove this file or link"
         return ListedFile(file, Header(error=reason), unusable=reason)
     header = read_header(path)
     left_out = explain_left_out(header)
-    return ListedFile(file, header, left_out, "" if left_out else explain_unusable(header, path))
+    unusable = "" if left_out else explain_unusable(header, path)
+    return ListedFile(file, header, left_out, unusable, stamp)
 
 
-def _list_other_file(path: Path, file: str) -> ListedFile:
+def _list_other_file(path: Path, file: str, stamp: str) -> ListedFile:
     """A file that is not DICOM: left out, unless its name promises a radiograph."""
     if not is_named_like_dicom(file):
-        return ListedFile(file, Header(), left_out=NOT_DICOM)
-    what = "is not DICOM" if path.stat().st_size else "is empty (0 bytes)"
-    return ListedFile(file, Header(), unusable=f"{path}: the file {what}; copy or export it again")
+        return ListedFile(file, Header(), left_out=NOT_DICOM, stamp=stamp)
+    what = "is empty (0 bytes)" if stamp.startswith("0:") else "is not DICOM"
+    reason = f"{path}: the file {what}; copy or export it again"
+    return ListedFile(file, Header(), unusable=reason, stamp=stamp)
 
 
 def _leave_out_raw_images(listed: Sequence[ListedFile]) -> list[ListedFile]:
