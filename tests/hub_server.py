@@ -5,8 +5,9 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class Hub:
@@ -18,6 +19,31 @@ class Hub:
         self.tokens: set[str | None] = set()
         self.sent: list[str] = []
         self.refuse = False
+        self.versions: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.heads: dict[str, str] = {}
+        self.gated: set[str] = set()
+        self.licenses: dict[str, str] = {}
+        self.reads: list[str] = []
+        self.alter: Callable[[str, bytes], bytes] = lambda path, data: data
+        self.cuts: dict[str, int] = {}
+
+    def publish(self, name: str, files: dict[str, bytes]) -> str:
+        """Give a data set a new commit on its main branch, and return the commit."""
+        stamp = repr(
+            sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())
+        )
+        commit = hashlib.sha1(stamp.encode()).hexdigest()
+        self.versions[name, commit] = dict(files)
+        self.heads[name] = commit
+        return commit
+
+    def info(self, name: str, revision: str) -> tuple[int, dict]:
+        commit = self.heads.get(name, "") if revision in ("", "main") else revision
+        if (name, commit) not in self.versions:
+            return 404, {"error": "Repository not found"}
+        siblings = [describe(path, data) for path, data in self.versions[name, commit].items()]
+        card = {"license": self.licenses.get(name)}
+        return 200, {"id": name, "sha": commit, "siblings": siblings, "cardData": card}
 
     def create(self, asked: dict) -> tuple[int, dict]:
         name = f"{asked['organization']}/{asked['name']}"
@@ -61,6 +87,19 @@ class Hub:
         self._server.server_close()
 
 
+def describe(path: str, data: bytes) -> dict:
+    """A file as the API lists it; tables and images are in Git LFS."""
+    entry = {"rfilename": path, "size": len(data), "blobId": git_sha1(data)}
+    if is_lfs(path):
+        sha256 = hashlib.sha256(data).hexdigest()
+        entry["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
+    return entry
+
+
+def is_lfs(path: str) -> bool:
+    return path.endswith((".parquet", ".png", ".zip"))
+
+
 def git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -71,6 +110,19 @@ def handler(hub: Hub) -> type:
             pass
 
         def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            hub.tokens.add(self.headers.get("Authorization"))
+            api = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/([^/]+))?", path)
+            resolve = re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+            if resolve:
+                self._send_file(*resolve.groups())
+                return
+            if api and (api[1] in hub.heads or not hub.files):
+                status, body = hub.info(api[1], api[2] or "")
+                self._answer(
+                    status, body, {} if status == 200 else {"X-Error-Code": "RepoNotFound"}
+                )
+                return
             self._answer(200, {"sha": "0" * 40, "siblings": [], "xetEnabled": False, "id": "a/b"})
 
         def do_POST(self) -> None:
@@ -89,9 +141,33 @@ def handler(hub: Hub) -> type:
             else:
                 self._answer(404, {"error": path})
 
-        def _answer(self, status: int, body: dict) -> None:
+        do_HEAD = do_GET
+
+        def _send_file(self, name: str, commit: str, path: str) -> None:
+            if name in hub.gated and not self.headers.get("Authorization"):
+                self._answer(401, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+                return
+            data = hub.versions[name, commit][path]
+            tag = hashlib.sha256(data).hexdigest() if is_lfs(path) else git_sha1(data)
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            start, data = int(asked[1]) if asked else 0, hub.alter(path, data)
+            if self.command == "GET":
+                hub.reads.append(f"{path}@{start}")
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            if asked:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("X-Repo-Commit", commit)
+            self.send_header("ETag", f'"{tag}"')
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data[start : hub.cuts.pop(path, None)])
+
+        def _answer(self, status: int, body: dict, headers: dict[str, str] | None = None) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -1,8 +1,8 @@
 """Fetching public collections: downloads that go on where they stopped, and safe unpacking.
 
 `recipe` holds the options, `collections` downloads a whole collection, `http` one file over https,
-`checksums` checks it, `hub`, `kaggle` and `idc` ask the libraries of three archives, and `unpacking` unpacks
-archives of strangers.
+`checksums` checks it, `hub`, `kaggle` and `idc` ask the libraries of three archives, `hub_snapshots` keeps
+data sets of the Hub, and `unpacking` unpacks archives of strangers.
 
     >>> from xraysynth.data.fetching.collections import describe_download
     >>> from xraysynth.data.fetching.recipe import Fetch
@@ -10,4 +10,14 @@ archives of strangers.
     'Add source.tb.download=true to download it from Kaggle (owner/tb), about 1 GB.'
 """
 
-__all__ = ["checksums", "collections", "http", "hub", "idc", "kaggle", "recipe", "unpacking"]
+__all__ = [
+    "checksums",
+    "collections",
+    "http",
+    "hub",
+    "hub_snapshots",
+    "idc",
+    "kaggle",
+    "recipe",
+    "unpacking",
+]

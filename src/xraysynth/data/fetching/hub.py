@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face Hub, at a commit, with their sizes and checksums checked."""
 
 import fnmatch
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from xraysynth.data.fetching.recipe import Fetch
 from xraysynth.data.fetching.unpacking import unpack
 from xraysynth.errors import DownloadError
 from xraysynth.privacy import public_address, require_encrypted
+from xraysynth.records import require_inside
 
 HUB_URL = "https://huggingface.co"
 TOKEN_VARIABLE = "HF_TOKEN"
@@ -20,11 +22,12 @@ TOKEN_VARIABLE = "HF_TOKEN"
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a data set; `sha256` is "" for small files, which git keeps."""
+    """A file of a data set; `sha256` is "" for small files, which git keeps under the SHA-1 `blob_id`."""
 
     path: str
     size_bytes: int
     sha256: str = ""
+    blob_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,31 +71,25 @@ def open_dataset(repo: str, revision: str = "") -> HubDataset:
         info = _api().dataset_info(repo, revision=revision or None, files_metadata=True)
     files = []
     for sibling in info.siblings or []:
-        lfs = sibling.lfs
-        files.append(HubFile(sibling.rfilename, sibling.size or 0, lfs.sha256 if lfs else ""))
+        sha256 = sibling.lfs.sha256 if sibling.lfs else ""
+        files.append(HubFile(sibling.rfilename, sibling.size or 0, sha256, sibling.blob_id or ""))
     return HubDataset(repo, info.sha, tuple(files), _license(info))
 
 
-def download_file(
-    dataset: HubDataset,
-    file: HubFile,
-    *,
-    cache_dir: Path | None = None,
-    local_dir: Path | None = None,
-) -> Path:
+def download_file(dataset: HubDataset, file: HubFile, *, local_dir: Path) -> Path:
     """Download a file of a data set, and check its size and SHA-256; a broken download is continued.
 
     Args:
         dataset: The data set.
         file: The file.
-        cache_dir: The cache of the Hub's library, which it is stored in; or
-        local_dir: A folder of plain files.
+        local_dir: Folder in which it gets its path in the data set.
 
     Raises:
         DownloadError: It cannot be downloaded, or it is not what the Hub lists.
     """
     from huggingface_hub import hf_hub_download
 
+    require_inside(local_dir, file.path)
     with explain_hub_errors(dataset.repo):
         downloaded = hf_hub_download(
             dataset.repo,
@@ -101,20 +98,28 @@ def download_file(
             revision=dataset.commit,
             token=_token(),
             endpoint=_endpoint(),
-            cache_dir=cache_dir,
             local_dir=local_dir,
         )
     path = Path(downloaded)
-    fault = checksum_fault(path, f"sha256:{file.sha256}") if file.sha256 else ""
+    fault = (
+        checksum_fault(path, f"sha256:{file.sha256}") if file.sha256 else _blob_fault(path, file)
+    )
     if path.stat().st_size != file.size_bytes:
         fault = f"it has {path.stat().st_size:,} bytes instead of {file.size_bytes:,}"
     if fault:
-        path.resolve().unlink()
+        path.unlink()
         raise DownloadError(
             f"Hugging Face Hub ({dataset.repo}): {file.path} is damaged: {fault}; run the same command "
             "again to download it once more"
         )
     return path
+
+
+def _blob_fault(path: Path, file: HubFile) -> str:
+    """How a small file differs from what git keeps; "" if it does not."""
+    data = path.read_bytes()
+    actual = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return "" if actual == file.blob_id else f"its git id is {actual} instead of {file.blob_id}"
 
 
 def fetch_files(fetch: Fetch, work: Path) -> Path:

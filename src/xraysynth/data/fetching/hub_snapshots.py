@@ -1,0 +1,120 @@
+"""Data sets of the Hugging Face Hub on this machine: a folder of plain files per commit, complete or not."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import lru_cache, partial
+from pathlib import Path
+
+from xraysynth.data.fetching.collections import (
+    WORK_FOLDER,
+    Collection,
+    announce,
+    require_space,
+)
+from xraysynth.data.fetching.hub import HubDataset, HubFile, download_file, open_dataset
+from xraysynth.files import exclusive_lock, explain_unreadable, write_atomically
+from xraysynth.progress import progress_bar
+
+CONNECTIONS = 8
+"""How many files are downloaded at once."""
+
+_MAIN = "main"
+
+
+def find_snapshot(root: Path, repo: str, revision: str) -> HubDataset | None:
+    """Return the complete data set of a commit on this machine; None if it is not there.
+
+    Args:
+        root: Folder of all data sets.
+        repo: Name of the data set, `owner/name`.
+        revision: The commit; "" for the one that was downloaded first.
+    """
+    folder = _folder(root, repo)
+    commit = revision
+    if not commit and (folder / _MAIN).exists():
+        commit = (folder / _MAIN).read_text().strip()
+    listing = folder / f"{commit}.json"
+    if not commit or not listing.exists():
+        return None
+    return _read_listing(listing, listing.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_listing(path: Path, version: int) -> HubDataset:
+    """Read a version of a listing once: a data set may have 100,000 files."""
+    with explain_unreadable(path, f"remove it to download the data set again: rm '{path}'"):
+        known = json.loads(path.read_text())
+        files = tuple(HubFile(**file) for file in known["files"])
+        return HubDataset(known["repo"], known["commit"], files, known["license"])
+
+
+def snapshot_folder(root: Path, dataset: HubDataset) -> Path:
+    """Return the folder of the files of a data set."""
+    return _folder(root, dataset.repo) / dataset.commit
+
+
+def download_snapshot(
+    root: Path,
+    repo: str,
+    revision: str,
+    *,
+    name: str,
+    select: Callable[[HubDataset], list[HubFile]],
+) -> HubDataset:
+    """Download the files of a data set that a source needs; a broken download is continued.
+
+    Args:
+        root: Folder of all data sets.
+        repo: Name of the data set, `owner/name`.
+        revision: A commit; "" for the present one of the main branch, which is kept from then on.
+        name: Name of the source, for the announcement.
+        select: Selects the files that are needed.
+
+    Raises:
+        DownloadError: The Hub does not give it; what has come so far is kept.
+        DataNotFoundError: There is no room for it.
+    """
+    folder = _folder(root, repo)
+    (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder / WORK_FOLDER / "lock"):
+        complete = find_snapshot(root, repo, revision)
+        if complete is not None:  # another process has downloaded it meanwhile
+            return complete
+        listed = open_dataset(repo, revision)
+        dataset = HubDataset(repo, listed.commit, tuple(select(listed)), listed.license)
+        _announce(dataset, name, folder)
+        _download_all(dataset, folder / dataset.commit)
+        known = asdict(dataset)
+        write_atomically(folder / f"{dataset.commit}.json", json.dumps(known).encode())
+        if not revision:
+            write_atomically(folder / _MAIN, dataset.commit.encode())
+        return dataset
+
+
+def _folder(root: Path, repo: str) -> Path:
+    return root / repo.replace("/", "--")
+
+
+def _announce(dataset: HubDataset, name: str, folder: Path) -> None:
+    size_bytes = sum(file.size_bytes for file in dataset.files)
+    collection = Collection(name=name, license=dataset.license, homepage=dataset.url)
+    source = f"Hugging Face Hub ({dataset.repo} at {dataset.commit})"
+    announce(collection, folder / dataset.commit, source, size_bytes, 0)
+    missing = [file for file in dataset.files if not (folder / dataset.commit / file.path).exists()]
+    require_space(folder, sum(file.size_bytes for file in missing))
+
+
+def _download_all(dataset: HubDataset, folder: Path) -> None:
+    total = sum(file.size_bytes for file in dataset.files)
+    executor = ThreadPoolExecutor(CONNECTIONS)
+    try:
+        with progress_bar(dataset.repo, total, "byte") as bar:
+            downloads = executor.map(
+                partial(download_file, dataset, local_dir=folder), dataset.files
+            )
+            for path in downloads:
+                bar.update(path.stat().st_size)
+    finally:
+        executor.shutdown(cancel_futures=True)  # after an error or Ctrl-C no further file is begun
