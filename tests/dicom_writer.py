@@ -55,7 +55,14 @@ def new_dataset(syntax: UID) -> FileDataset:
     """A data set without pixels, with the elements that every DX image has."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
-    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset = FileDataset(
+        "",
+        {},
+        file_meta=meta,
+        preamble=bytes(128),
+        is_implicit_VR=syntax.is_implicit_VR,
+        is_little_endian=syntax.is_little_endian,
+    )
     dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = DX, generate_uid(), "DX"
     dataset.StudyInstanceUID, dataset.BodyPartExamined = generate_uid(), "CHEST"
     dataset.PatientID, dataset.PatientSex, dataset.PatientAge = "P1", "F", "050Y"
@@ -76,7 +83,7 @@ def set_pixels(dataset: FileDataset, stored: np.ndarray) -> None:
     dataset.PixelRepresentation = int(stored.dtype.kind == "i")
     order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
-    dataset["PixelData"].VR = "OW"
+    dataset["PixelData"].VR = "OW" if stored.itemsize == 2 else "OB"
 
 
 def code_sequence(*meanings: str) -> Sequence:

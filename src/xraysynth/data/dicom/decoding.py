@@ -107,14 +107,16 @@ def decode_pixels(dataset: "Dataset", name: str) -> np.ndarray:
         ImageError: There is no decoder for the transfer syntax, or the pixels are damaged.
     """
     first_error: Exception | None = None
-    for decoder in _list_decoders(dataset, name):
+    decoders = _list_decoders(dataset, name)
+    for decoder in decoders:
         try:
             return _decode_with(dataset, decoder)
         except Exception as error:  # decoders raise their own types
             first_error = first_error or error
     reason = " ".join(describe_error(first_error or ValueError()).split())
+    more_decoders = f", {INSTALL_DECODERS}" if decoders == [_FIRST_DECODER] else ""
     raise ImageError(
-        f"{name}: the pixels cannot be decoded ({reason}); copy the file again, {INSTALL_DECODERS}, or "
+        f"{name}: the pixels cannot be decoded ({reason}); copy the file again{more_decoders}, or "
         "decompress it with gdcmconv --raw"
     ) from first_error
 
