@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from xraysynth.data import screening
+from xraysynth.data import unusable as unusable_images
 from xraysynth.data.recipe import Screening, UnusableImages
 from xraysynth.data.screening import ScreenedImage
 from xraysynth.errors import ImageError
@@ -26,7 +27,9 @@ def left_out(number):
 
 def require(n_unusable, listed, policy, *more):
     images = [unusable(number) for number in range(n_unusable)]
-    screening.require_few_unusable([*images, *more], source="site", listed=listed, policy=policy)
+    unusable_images.require_few_unusable(
+        [*images, *more], source="site", listed=listed, policy=policy
+    )
 
 
 def test_rows_without_the_columns_are_all_used():

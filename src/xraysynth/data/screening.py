@@ -7,20 +7,12 @@
 (['1'], ['no label'])
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
-
-from xraysynth.data.recipe import Screening, UnusableImages
-from xraysynth.errors import ImageError
-from xraysynth.seeds import short_digest
 
 if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     import pandas as pd
@@ -32,9 +24,6 @@ STATUSES: tuple[Status, ...] = ("repaired", "flagged", "left out", "unusable")
 
 NOT_USED_COLUMNS = ("left_out", "unusable")
 """Columns of `Source.rows` that say why a row is not used; "" if it is."""
-
-MAX_LISTED_IMAGES = 20
-"""Number of unusable images that an error lists."""
 
 MAX_REASONS = 20
 """Number of reasons of one status that are counted apart; the rarest others are counted together."""
@@ -165,87 +154,6 @@ def file_of_locator(locator: str) -> str:
     return re.sub(r"#([0-9a-fA-F]{64})?$", "", locator)
 
 
-DECODERS = (
-    *("numpy", "pillow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"),
-    *("pylibjpeg-rle", "python-gdcm", "torchxrayvision"),
-)
-"""Packages that decide which files can be read."""
-
-
-@cache
-def reader_versions() -> str:
-    """Return a digest of the versions of this package and of the decoders that are installed.
-
-    A file that could not be used is read again by other ones.
-    """
-    from xraysynth import __version__
-
-    versions = {"xraysynth": __version__}
-    for name in DECODERS:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return short_digest(versions)
-
-
-def count_unusable(images: Iterable[ScreenedImage]) -> int:
-    """Count the images that should be used and cannot be."""
-    return sum(image.status == "unusable" for image in images)
-
-
-def require_few_unusable(
-    images: Iterable[ScreenedImage], *, source: str, listed: int, policy: Screening
-) -> None:
-    """Require that not too many images of a source are unusable.
-
-    Args:
-        images: Images of the source that are not simply used; only unusable ones count.
-        source: Name of the source.
-        listed: Number of images of the source that should be used, the unusable ones included.
-        policy: What is allowed.
-
-    Raises:
-        ImageError: More images are unusable than the policy allows; the message names the first and
-            what to do.
-    """
-    unusable = [image for image in images if image.status == "unusable"]
-    if not unusable:
-        return
-    stops_at_first = policy.unusable is UnusableImages.stop
-    if not stops_at_first and len(unusable) <= policy.most_left_out * listed:
-        return
-    rule = f"more than screening.most_left_out={policy.most_left_out:g} allows"
-    if stops_at_first:
-        rule = "and with screening.unusable=stop the first one stops"
-    lines = [_describe(image) for image in unusable[:MAX_LISTED_IMAGES]]
-    if len(unusable) > MAX_LISTED_IMAGES:
-        lines.append(f"and {len(unusable) - MAX_LISTED_IMAGES} more")
-    listing = "\n  ".join(lines)
-    raise ImageError(
-        f"source {source}: {len(unusable)} of {listed} images cannot be used, {rule}; "
-        f"{_format_remedies(len(unusable), listed, policy)}:\n  {listing}"
-    )
-
-
-def _describe(image: ScreenedImage) -> str:
-    """The file of an image and its reasons, which may name the file themselves."""
-    reasons = ", ".join(image.reasons)
-    return reasons if image.file and image.file in reasons else f"{image.file}: {reasons}"
-
-
-def _format_remedies(n_unusable: int, listed: int, policy: Screening) -> str:
-    """The words on what to do: repair, or the options with which these images are left out."""
-    remedies = "repair or remove them, and run it again (images that were read are kept)"
-    if n_unusable >= listed:
-        return remedies
-    options = []
-    if policy.unusable is UnusableImages.stop:
-        options.append("screening.unusable=leave_out")
-    if n_unusable > policy.most_left_out * listed:
-        needed = math.ceil(100 * n_unusable / listed) / 100
-        options.append(f"screening.most_left_out={needed:g}")
-    return f"{remedies}, or leave them out with {' '.join(options)}"
-
-
 def summarize_reason(reason: str, file: str) -> str:
     """Return a reason without what is true of one file only: its path, hashes and the remedy.
 
@@ -299,7 +207,7 @@ def format_counts(counts: Mapping[str, ScreeningCounts]) -> list[str]:
 
     >>> counts = {"nih": ScreeningCounts(used=38, flagged={"blank": 2}, unusable={"no label": 1})}
     >>> format_counts(counts)
-    ['screening of nih: 38 images used; flagged: 2 blank; unusable and left out: 1 no label']
+    ['screening of nih: 38 images used; flagged: blank (2); unusable, left out: no label (1)']
     """
     lines = []
     for source, counted in counts.items():
@@ -310,11 +218,11 @@ def format_counts(counts: Mapping[str, ScreeningCounts]) -> list[str]:
             "repaired": counted.repaired,
             "flagged": counted.flagged,
             "left out": counted.left_out,
-            "unusable and left out": counted.unusable,
+            "unusable, left out": counted.unusable,
         }
         for title, reasons in by_title.items():
             if reasons:
-                listed = [f"{count} {reason}" for reason, count in reasons.items()]
+                listed = [f"{reason} ({count})" for reason, count in reasons.items()]
                 parts.append(f"{title}: {', '.join(listed)}")
         lines.append("; ".join(parts))
     return lines

@@ -111,7 +111,7 @@ def _format_not_used(reasons: Counter[str]) -> str:
     """The images of a class that are not used, in brackets; "" if there are none."""
     if not reasons:
         return ""
-    listed = [f"{count} {reason}" for reason, count in reasons.most_common()]
+    listed = [f"{reason} ({count})" for reason, count in reasons.most_common()]
     return f" ({reasons.total()} more are not used: {format_some(listed)})"
 
 

@@ -110,9 +110,9 @@ def require_rule_for_two_labels(
     listing = "\n  ".join(lines)
     order = [*policy.label_precedence, *sorted(labels - set(policy.label_precedence))]
     raise ManifestError(
-        f"one picture under two labels, of which at most one is right: {len(undecided)} pictures. Remove "
-        "the wrong files, or leave out every image of these pictures with screening.two_labels=leave_out, "
-        "or let the first label of a list hold, for example "
+        f"{len(undecided)} of the pictures are there under two labels, of which at most one is right. "
+        "Remove the wrong files, or leave out every image of these pictures with "
+        "screening.two_labels=leave_out, or let the first label of a list hold, for example "
         f"'screening.label_precedence=[{','.join(order)}]':\n  {listing}"
     )
 

@@ -18,12 +18,8 @@ from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
 from xraysynth.data.reading.image_tables import TableReader
 from xraysynth.data.reading.names import MISSING_WORDS
 from xraysynth.data.recipe import Screening
-from xraysynth.data.screening import (
-    ScreenedImage,
-    count_unusable,
-    require_few_unusable,
-    summarize_reason,
-)
+from xraysynth.data.screening import ScreenedImage, summarize_reason
+from xraysynth.data.unusable import count_unusable, require_few_unusable
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import read_file, read_image, read_size
 from xraysynth.manifest import COLUMNS, Manifest

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,55 @@ class SourceConfounding:
     chance_threshold: float | None = None
 
 
+@dataclass(frozen=True)
+class ScreenedSource:
+    """Number of images of one source that are used.
+
+    Attributes:
+        source: Name of the source.
+        used: Number of images that are used.
+        unknown: Number of those of which no repairs and flags are recorded.
+    """
+
+    source: str
+    used: int
+    unknown: int = 0
+
+
+@dataclass(frozen=True)
+class ScreenedImages:
+    """Images of one source with the same status and reason.
+
+    Attributes:
+        source: Name of the source.
+        status: What became of them: "repaired", "flagged", "left out" or "unusable".
+        reason: The repair, the flag, or why they are not used.
+        images: Number of images.
+        examples: Files of small pictures of some of them.
+    """
+
+    source: str
+    status: str
+    reason: str
+    images: int
+    examples: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class CohortScreening:
+    """What became of the images that the sources list.
+
+    Attributes:
+        sources: One record per source.
+        groups: Images that are not simply used, by source, status and reason.
+        table: Name of the CSV that lists them all, relative to the folder of outputs; empty for none.
+    """
+
+    sources: Sequence[ScreenedSource]
+    groups: Sequence[ScreenedImages]
+    table: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CohortAudit:
     """The audit of a cohort.
@@ -54,6 +104,8 @@ class CohortAudit:
         near_duplicates: Number of near-duplicates.
         near_duplicates_across_sources: Number of near-duplicates in different sources.
         notes: Sentences of the audit for the reader of the page.
+        screening: What became of the images that the sources list; None where all are simply used, and in
+            audits of earlier versions.
     """
 
     by_split: Sequence[SplitCount] = ()
@@ -64,3 +116,4 @@ class CohortAudit:
     near_duplicates: int = 0
     near_duplicates_across_sources: int = 0
     notes: Sequence[str] = ()
+    screening: CohortScreening | None = None

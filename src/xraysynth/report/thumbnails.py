@@ -60,6 +60,11 @@ def thumbnail_grid(manifest: Manifest, label: str, *, group_name: str) -> list[T
     return thumbnails
 
 
+def file_thumbnail(file: Path, alt: str) -> Thumbnail:
+    """Returns an image file as a thumbnail with words for screen readers."""
+    return Thumbnail(_encode_thumbnail(file), alt, "")
+
+
 def _encode_thumbnail(file: Path) -> str:
     """Returns an image as the data URL of a JPEG; empty where the file cannot be read."""
     try:

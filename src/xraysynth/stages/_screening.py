@@ -22,7 +22,7 @@ from xraysynth.data.source_images import SourceImages
 from xraysynth.data.sources.base import Source
 from xraysynth.data.two_labels import pairs_with_two_labels
 from xraysynth.errors import XraysynthError
-from xraysynth.files import write_atomically, write_csv
+from xraysynth.files import sha256_file, write_atomically, write_csv
 from xraysynth.images import encode_png, pad_and_resize
 from xraysynth.jobs.job import Job
 from xraysynth.records import from_json, to_json
@@ -82,19 +82,36 @@ def summarize_screening(
 
     Args:
         collection: The sources.
-        images: Their images after screening.
+        images: Their images after screening, with their splits.
         pairs: Near-duplicates as row numbers of `images.table`.
         pictures: Folder for small pictures of the examples that are not used, in the folder of cohorts.
     """
     ids = images.table["image_id"].tolist()
     crossing = pairs_with_two_labels(images.table["label"], pairs)
-    examples = choose_examples(images.screened)
+    held_out = images.table[images.table["split"] != "train"]
+    held_out_paths = set(held_out["path"])
+    shown_first = sorted(images.screened, key=lambda image: image.thumbnail in held_out_paths)
+    examples = _without_held_out(
+        choose_examples(shown_first), set(held_out["sha256"]), folder=pictures.parent
+    )
     return ScreeningSummary(
         counts=images.counts(),
         examples=_with_pictures(examples, collection, pictures),
         near_duplicates_with_two_labels=len(crossing),
         two_label_examples=[f"{ids[i]} ~ {ids[j]}" for i, j in crossing[:MAX_EXAMPLE_PAIRS]],
     )
+
+
+def _without_held_out(
+    examples: list[ScreenedImage], held_out_sha256: set[str], *, folder: Path
+) -> list[ScreenedImage]:
+    """Return the examples without pictures of validation and test images, which nobody should look at."""
+    shown = []
+    for image in examples:
+        if image.thumbnail and sha256_file(folder / image.thumbnail) in held_out_sha256:
+            image = replace(image, thumbnail="")
+        shown.append(image)
+    return shown
 
 
 def _with_pictures(

@@ -11,17 +11,17 @@ from xraysynth.data.screening import (
     ScreenedImage,
     Status,
     file_of_locator,
-    reader_versions,
-    require_few_unusable,
 )
 from xraysynth.data.source_images import Origin, SourceImages
 from xraysynth.data.sources.base import Source
 from xraysynth.data.sources.parallel import ReadImage, UnreadableImage, load_images
+from xraysynth.data.unusable import count_unusable, require_few_unusable
 from xraysynth.jobs.store import ImageStore, StoreWriter, find_damaged_images
 from xraysynth.manifest import COLUMNS
 from xraysynth.progress import progress_bar
 from xraysynth.records import JsonObject
 from xraysynth.seeds import digest, identity
+from xraysynth.stages._reader_versions import reader_versions
 
 UNUSABLE = "unusable"
 """Outcome in the journal of a store, of a file that cannot be used."""
@@ -72,11 +72,10 @@ class SourceReader:
         return self._collect(rows[is_readable], unusable)
 
     def _require_few_unusable(self, unreadable: Sequence[ScreenedImage], *, n_rows: int) -> None:
-        unusable = [image for image in self.not_used if image.status == "unusable"]
         require_few_unusable(
-            [*unusable, *unreadable],
+            [*self.not_used, *unreadable],
             source=self.source.name,
-            listed=n_rows + len(unusable),
+            listed=n_rows + count_unusable(self.not_used),
             policy=self.policy,
         )
 

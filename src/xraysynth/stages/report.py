@@ -6,7 +6,7 @@ study, and writes below paths.output/studies/<study.name>.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from xraysynth.stages._study.finished import (
     load_shortcuts,
 )
 from xraysynth.stages._study.limits import study_limits
+from xraysynth.stages._study.screening import build_cohort_screening, load_screening
 from xraysynth.stages._study.tested_arm import TestedArm
 from xraysynth.stages._workspace import Workspace
 from xraysynth.threads import one_thread
@@ -80,8 +81,8 @@ def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> ResultLine:
 def _build_job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Job:
     """Build the job that writes the report of these finished jobs.
 
-    Its identity holds their keys, the pools' contents, the failures and the reader studies, so that the
-    report is written again whenever one of them changes.
+    Its identity holds their keys, the pools' contents, the failures, the reader studies and what
+    screening has found, so that the report is written again whenever one of them changes.
     """
     config = workspace.config
     study_options = config.to_dict()["study"]
@@ -94,6 +95,7 @@ def _build_job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]
         "replicates": config.evaluate.replicates,
         "page": PAGE_VERSION,
     }
+    identity |= load_screening(workspace).identity()
     reader_studies = _reader_study_folders(workspace, jobs)
     if reader_studies:
         identity["readings"] = list(map(reading.reading_digest, reader_studies))
@@ -158,7 +160,7 @@ def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[
         simulated=bool(audit.simulated),
         acknowledged_confounding=audit.acknowledged,
         cohort=workspace.cohort,
-        audit=_cohort_audit(audit),
+        audit=replace(_cohort_audit(audit), screening=build_cohort_screening(workspace)),
         arms=report_arms,
         pools=pools,
         jobs=job_runs(jobs),

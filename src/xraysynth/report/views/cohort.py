@@ -9,6 +9,7 @@ from xraysynth.report.content import Content, LeftOutSource
 from xraysynth.report.formatting import format_number
 from xraysynth.report.views.cells import Cell, Heading, build_headings, score_cell
 from xraysynth.report.views.run import Fact
+from xraysynth.report.views.screening import ScreeningView, screening_view
 
 SPLITS = ("train", "val", "test")
 """Columns of the table of splits, in order."""
@@ -132,6 +133,7 @@ class CohortSection:
         source_confounding: How well the source alone predicts each class.
         duplicates: Numbers of duplicates.
         notes: Sentences of the audit.
+        screening: What became of the images that the sources list; None where all are simply used.
         shortcuts: The shortcut probes.
         left_out_sources: Leave-one-source-out.
     """
@@ -143,12 +145,18 @@ class CohortSection:
     source_confounding: SourceConfoundingTable | None
     duplicates: Sequence[Fact]
     notes: Sequence[str]
+    screening: ScreeningView | None
     shortcuts: ShortcutTable
     left_out_sources: LeftOutTable | None
 
 
-def cohort_section(content: Content) -> CohortSection:
-    """Returns the cohort of a study, its audit, its shortcuts and its left-out sources."""
+def cohort_section(content: Content, real: str) -> CohortSection:
+    """Returns the cohort of a study, its audit, its shortcuts and its left-out sources.
+
+    Args:
+        content: The content of the page.
+        real: What images that are not synthetic are called.
+    """
     audit = content.audit or CohortAudit()
     shortcut_headings = ("target", "view", "balanced accuracy", "chance", "N")
     return CohortSection(
@@ -159,6 +167,7 @@ def cohort_section(content: Content) -> CohortSection:
         source_confounding=_source_confounding_table(audit.source_confounding),
         duplicates=_duplicate_facts(content.audit) if content.audit else [],
         notes=audit.notes,
+        screening=screening_view(audit.screening, real),
         shortcuts=ShortcutTable(
             build_headings(*shortcut_headings, text_columns=2),
             list(map(_shortcut_row, content.shortcuts)),

@@ -112,7 +112,7 @@ def study_page(content: Content) -> StudyPage:
         has_pools=bool(pools),
         findings=findings_section(study_findings, cheapest_gain, arms, generators),
         design=design_section(arms, classes, generators),
-        cohort=cohort_section(content),
+        cohort=cohort_section(content, real),
         arms=arms_section(arms, classes),
         tradeoffs=tradeoffs_section(content, arm_costs, generators),
         curves=curves_section(arms, content.equivalents, classes, generators),
