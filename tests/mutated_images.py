@@ -29,7 +29,9 @@ from pydicom.uid import (
 )
 
 from xraysynth.data.dicom.listing import list_dicom_files
+from xraysynth.data.sources.base import load_radiograph
 from xraysynth.data.sources.dicom import DicomSource
+from xraysynth.decoding import crop_borders
 from xraysynth.errors import ImageError
 from xraysynth.generation.images_api.pixels import decode_grey_pixels
 from xraysynth.images import IMAGE_FORMATS, decode_image, pad_and_resize, read_colour
@@ -43,13 +45,23 @@ EXTREMES = (
     b"\0\0\x80\0",
 )
 
+DEEP = np.random.default_rng(1).integers(300, 4000, (24, 20), dtype=np.uint16)
 GREY = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
 PICTURES = {
     "L": Image.fromarray(GREY),
     "RGB": Image.fromarray(np.dstack([GREY, GREY[::-1], GREY])),
     "P": Image.fromarray(GREY).quantize(16),
     "1": Image.fromarray(GREY).convert("1"),
+    "LA": Image.merge("LA", [Image.fromarray(GREY), Image.new("L", (20, 24), 255)]),
+    "RGBA": Image.fromarray(np.dstack([GREY, GREY, GREY, (GREY > 99) * np.uint8(255)])),
+    "I;16": Image.fromarray(DEEP),
+    "I": Image.fromarray(DEEP.astype(np.int32) * 70_000),
+    "F": Image.fromarray(DEEP.astype(np.float32) / 4000),
+    "CMYK": Image.fromarray(GREY).convert("RGB").convert("CMYK"),
 }
+PLAIN = ("L", "RGB", "P", "1")
+LYING = Image.Exif()
+LYING[274] = 6  # orientation
 
 
 def save(mode, file_format, **options):
@@ -62,38 +74,46 @@ def png_samples():
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * 300, zip=True)
     text.add_itxt("Title", "y" * 300, zip=True)
-    plain = [save(mode, "PNG") for mode in PICTURES]
-    return [*plain, save("RGB", "PNG", pnginfo=text, icc_profile=b"profile" * 30)]
+    plain = [save(mode, "PNG") for mode in (*PLAIN, "LA", "RGBA", "I;16")]
+    animated = save("L", "PNG", save_all=True, append_images=[PICTURES["L"].rotate(180)])
+    with_text = save("RGB", "PNG", pnginfo=text, icc_profile=b"profile" * 30)
+    return [*plain, with_text, save("I;16", "PNG", exif=LYING), animated]
 
 
 def jpeg_samples():
     comments = {"comment": b"c" * 50, "exif": Image.Exif(), "icc_profile": b"profile" * 30}
     plain = [save(mode, "JPEG", progressive=p) for mode in ("L", "RGB") for p in (False, True)]
-    return [*plain, save("RGB", "JPEG", **comments)]
+    lying = [save(mode, "JPEG", exif=LYING) for mode in ("L", "CMYK")]
+    return [*plain, save("RGB", "JPEG", **comments), *lying]
 
 
 def tiff_samples():
     kinds = (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
     grey = [save("L", "TIFF", compression=kind) for kind in kinds]
-    return [*grey, save("1", "TIFF", compression="group4"), save("RGB", "TIFF"), save("P", "TIFF")]
+    deep = [save(mode, "TIFF", exif=LYING) for mode in ("I;16", "I", "F", "CMYK", "RGBA")]
+    inverted = save("I;16", "TIFF", tiffinfo={262: 0})
+    pages = save("L", "TIFF", save_all=True, append_images=[PICTURES["L"].reduce(2)])
+    plain = [save("1", "TIFF", compression="group4"), save("RGB", "TIFF"), save("P", "TIFF")]
+    return [*grey, *plain, *deep, inverted, pages]
 
 
 def bmp_samples():
     """All modes, and eight bits with run-length encoding, which Pillow does not write."""
     run_length_encoded = bytearray(save("L", "BMP"))
     run_length_encoded[30] = 1  # BI_RLE8
-    return [*(save(mode, "BMP") for mode in PICTURES), bytes(run_length_encoded)]
+    return [*(save(mode, "BMP") for mode in (*PLAIN, "RGBA")), bytes(run_length_encoded)]
 
 
 def animated_samples(file_format):
     frames = [PICTURES["L"].transpose(Image.Transpose.ROTATE_180)]
     animated = save("L", file_format, save_all=True, append_images=frames)
-    return [animated, *(save(mode, file_format) for mode in ("L", "RGB", "P"))]
+    lying = save("RGBA", file_format, **({"exif": LYING} if file_format == "WEBP" else {}))
+    return [animated, lying, *(save(mode, file_format) for mode in ("L", "RGB", "P"))]
 
 
 def ppm_samples():
     plain = f"P2 20 24 255 {' '.join(map(str, GREY.ravel()))}".encode()
-    return [*(save(mode, "PPM") for mode in ("L", "RGB", "1")), plain]
+    return [*(save(mode, "PPM") for mode in ("L", "RGB", "1", "I;16", "F")), plain]
 
 
 def dicom_sample(syntax, pixels, frame=None):
@@ -137,7 +157,7 @@ SAMPLES = {
     "WEBP": functools.partial(animated_samples, "WEBP"),
     "GIF": functools.partial(animated_samples, "GIF"),
     "PPM": ppm_samples,
-    "JPEG2000": lambda: [save(mode, "JPEG2000") for mode in ("L", "RGB")],
+    "JPEG2000": lambda: [save(mode, "JPEG2000") for mode in ("L", "RGB", "LA", "RGBA", "I;16")],
     "DICOM": dicom_samples,
 }
 
@@ -192,7 +212,8 @@ def ways_to_decode(file_format, data, folder):
             "load": lambda: source.load("normal/mutant", 64),
         }
     return {
-        "grey": lambda: pad_and_resize(decode_image(data, "normal/mutant"), 64),
+        "grey": lambda: pad_and_resize(load_radiograph(data, "normal/mutant").pixels, 64),
+        "repaired": lambda: crop_borders(decode_image(data, "normal/mutant")),
         "colour": lambda: read_colour(path),
         "answer": lambda: decode_grey_pixels(data),  # of an API, which has no file
     }
