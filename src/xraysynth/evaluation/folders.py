@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from xraysynth.data.reading.ages import parse_age_years
-from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
+from xraysynth.data.reading.class_folders import NO_CLASS, read_class_folders
+from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_images
 from xraysynth.data.reading.image_tables import TableReader
 from xraysynth.data.reading.names import MISSING_WORDS
 from xraysynth.data.recipe import Screening
@@ -88,10 +89,10 @@ class ImageFolder:
 def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
     """Lists all images below a folder as a manifest.
 
-    The sub-folders are the classes where every image lies in one. A table `manifest.csv` in the folder
-    takes precedence; it lists paths and labels, and patients where they are known. Its rows without a
-    path, a label or a file are left out with a warning. Without patients each image counts as a patient
-    of its own.
+    The sub-folders are the classes where every image lies in one, or in a folder of one
+    (`class_folders`). A table `manifest.csv` in the folder takes precedence; it lists paths and labels,
+    and patients where they are known. Its rows without a path, a label or a file are left out with a
+    warning. Without patients each image counts as a patient of its own.
 
     Raises:
         DataNotFoundError: The folder does not exist or holds no images.
@@ -128,13 +129,13 @@ def _list_images(folder: Path) -> tuple[pd.DataFrame, tuple[ScreenedImage, ...]]
     csv_file = folder / "manifest.csv"
     if csv_file.is_file():
         return _list_table(csv_file)
-    table = _scan_folder(folder)
+    table, not_used = _scan_folder(folder)
     if table.empty:
         raise DataNotFoundError(
             f"{folder.absolute()}: there are no images ({', '.join(IMAGE_SUFFIXES)}) below this folder; "
             "name a folder of images"
         )
-    return table.assign(image_id=table["path"]), ()
+    return table.assign(image_id=table["path"]), not_used
 
 
 def _list_table(csv_file: Path) -> tuple[pd.DataFrame, tuple[ScreenedImage, ...]]:
@@ -170,12 +171,27 @@ def _find_damage(file: Path) -> str:
     return ""
 
 
-def _scan_folder(folder: Path) -> pd.DataFrame:
-    """Lists the image files below a folder; the label is the first sub-folder, or `ONE_CLASS`."""
-    table = pd.DataFrame({"path": list_files(folder, IMAGE_SUFFIXES)}, dtype=str)
-    if table["path"].str.contains("/").all():
-        return table.assign(label=table["path"].str.split("/").str[0])
-    return table.assign(label=ONE_CLASS)
+def _scan_folder(folder: Path) -> tuple[pd.DataFrame, tuple[ScreenedImage, ...]]:
+    """Lists the images below a folder with the class by their folders, or `ONE_CLASS` for all of them.
+
+    Returns:
+        The columns path, label and, if folders tell it, patient_id; and the masks and lateral views.
+    """
+    rows, not_used = [], []
+    for image in read_class_folders(list_images(folder).images):
+        if image.left_out in ("", NO_CLASS):
+            rows.append((image.path, image.label, image.patient_id))
+        else:
+            reasons, name = [image.left_out], folder.name
+            not_used.append(
+                ScreenedImage(image.path, name, image.label, image.path, "left out", reasons)
+            )
+    table = pd.DataFrame(rows, columns=["path", "label", "patient_id"], dtype=str)
+    if (table["label"] == "").any():
+        table["label"] = ONE_CLASS
+    if not table["patient_id"].any():
+        table = table.drop(columns="patient_id")
+    return table, tuple(not_used)
 
 
 def _patient_ids(table: pd.DataFrame) -> pd.Series:

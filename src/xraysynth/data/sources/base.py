@@ -27,8 +27,8 @@ class LoadedImage:
         pixels: `(H, W)` uint8, grey.
         columns: Columns of the manifest that are known only after reading, such as `boxes`.
         repairs: What was changed to make the file usable (`decoding.REPAIRS`).
-        flags: What a reader of the audit should look at, such as "inverted"
-            (`pixel_flags.FLAGS`) or "colour photograph".
+        flags: What a reader of the audit should look at and only the file tells, such as "colour
+            photograph"; what the pixels tell is found for all sources alike (`pixel_flags`).
     """
 
     pixels: "np.ndarray"
@@ -202,7 +202,7 @@ def _steps_to_get(source: Any) -> str:
 
 
 def load_radiograph(data: bytes, name: str) -> LoadedImage:
-    """Decode an image file of any kind, with its repairs and flags.
+    """Decode an image file of any kind, with its repairs and the flags that only the file tells.
 
     Args:
         data: The bytes of the file.
@@ -211,12 +211,10 @@ def load_radiograph(data: bytes, name: str) -> LoadedImage:
     Raises:
         ImageError: The image cannot be used (`images.decode_radiograph`).
     """
-    from xraysynth.data.pixel_flags import flag_pixels
     from xraysynth.images import decode_radiograph
 
     decoded = decode_radiograph(data, name)
-    flags = (*decoded.flags, *flag_pixels(decoded.pixels))
-    return LoadedImage(decoded.pixels, repairs=decoded.repairs, flags=flags)
+    return LoadedImage(decoded.pixels, repairs=decoded.repairs, flags=decoded.flags)
 
 
 def file_stamp(path: Path) -> str:

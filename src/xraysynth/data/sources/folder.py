@@ -24,6 +24,7 @@ from xraysynth.data.sources.base import (
 )
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
 from xraysynth.options import FolderName, require_valid
+from xraysynth.quoting import quote_override
 
 CLASS_FOLDERS = r"(?P<label>[^/]+)/(?:images/)?[^/]+"
 """The default of `pattern`, with which `class_folders` tells the class of an image.
@@ -141,7 +142,8 @@ class FolderSource:
             remedy = f"put each image into a folder named after its class, or correct {remedy[6:]}"
         elif listing.other_files.get("DICOM"):
             found = f"{listing.other_files['DICOM']} DICOM files"
-            remedy = f"read them with source=dicom source.dicom.root={root.absolute()}"
+            option = quote_override("source.dicom.root", str(root.absolute()))
+            remedy = f"read them with source=dicom {option}"
         elif listing.other_files:
             kinds = Counter(listing.other_files).most_common()
             found = f"no images, but {format_some(f'{count} {kind}' for kind, count in kinds)}"
