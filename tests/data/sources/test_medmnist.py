@@ -1,10 +1,12 @@
 """MedMNIST files: splits, labels and pixels."""
 
+import hashlib
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_server import FileServer, serve_file
 
 from xraysynth.data.sources.base import map_labels
 from xraysynth.data.sources.medmnist import MedMnistSource
@@ -64,6 +66,26 @@ def test_an_absent_file_gives_path_and_steps(tmp_path, preset):
         source.rows()
     for part in (str(tmp_path / "medmnist" / "pneumoniamnist.npz"), "download=true", "zenodo.org"):
         assert part in str(error.value)
+
+
+def test_a_missing_file_is_downloaded_and_checked(tmp_path, monkeypatch, capsys):
+    medmnist = pytest.importorskip("medmnist", reason="needs the package medmnist")
+    (tmp_path / "published").mkdir()
+    write(tmp_path / "published", name="toy_64.npz")
+    data = (tmp_path / "published" / "toy_64.npz").read_bytes()
+    with FileServer(lambda request: serve_file(data, request)) as server:
+        info = {"url_64": f"{server.url}/toy_64.npz", "MD5_64": hashlib.md5(data).hexdigest()}
+        monkeypatch.setitem(medmnist.INFO, "toy", info)
+        source = source_of(tmp_path / "new", size_px=64, download=True, license="CC BY 4.0")
+        assert len(source.rows()) == sum(COUNTS.values())
+        assert "licence:   CC BY 4.0" in capsys.readouterr().err
+        assert len(source.rows()) == sum(COUNTS.values())
+        assert len(server.requests) == 1
+        info["MD5_64"] = "0" * 32
+        with pytest.raises(DataNotFoundError, match="its md5 is"):
+            source_of(tmp_path / "bad", size_px=64, download=True).rows()
+    with pytest.raises(DataNotFoundError, match=r"no set toy_128; correct source\.toy\.flag"):
+        source_of(tmp_path / "new", size_px=128, download=True).rows()
 
 
 def test_sets_that_are_no_single_label_radiographs_are_refused(tmp_path):

@@ -43,13 +43,13 @@ class _BrokenOffError(Exception):
     """The server is asked again for the rest."""
 
 
-def download_file(remote: RemoteFile, target: Path, records: Records) -> None:
+def download_file(remote: RemoteFile, target: Path, records: Records | None = None) -> None:
     """Download a file from the first of its servers that gives it; a broken download is continued.
 
     Args:
         remote: The file, its addresses, and its size and checksum where they are known.
         target: The path; what is there already is checked and kept.
-        records: Checksums of earlier downloads, for files of which none is published.
+        records: Checksums of earlier downloads, needed for files of which none is published.
 
     Raises:
         DownloadError: No server gives the file; the message names the reason of each.
@@ -71,14 +71,14 @@ def download_file(remote: RemoteFile, target: Path, records: Records) -> None:
     )
 
 
-def _fault(remote: RemoteFile, path: Path, records: Records) -> str:
+def _fault(remote: RemoteFile, path: Path, records: Records | None) -> str:
     """What is wrong with a complete file; "" if nothing is."""
     size = path.stat().st_size
     if remote.size_bytes and size != remote.size_bytes:
         return f"it has {size:,} bytes, but the published file has {remote.size_bytes:,}"
     if remote.checksum:
         return checksum_fault(path, remote.checksum)
-    return records.fault(remote.name, path)
+    return records.fault(remote.name, path) if records is not None else ""
 
 
 @dataclass
@@ -112,12 +112,18 @@ class _Part:
         state = {"url": url, "validator": validator}
         write_atomically(self._state_path, json.dumps(state).encode())
 
+    def discard(self) -> None:
+        """Delete all bytes."""
+        self.path.unlink(missing_ok=True)
+        self._state_path.unlink(missing_ok=True)
+
     def finish(self, target: Path) -> None:
+        """Give the complete file its name."""
         os.replace(self.path, target)
         self._state_path.unlink(missing_ok=True)
 
 
-def _download_from(url: str, remote: RemoteFile, target: Path, records: Records) -> None:
+def _download_from(url: str, remote: RemoteFile, target: Path, records: Records | None) -> None:
     """Download a file from one server.
 
     Raises:
@@ -129,10 +135,11 @@ def _download_from(url: str, remote: RemoteFile, target: Path, records: Records)
         _receive_all(url, remote, part)
         fault = _fault(remote, part.path, records)
         if not fault:
-            records.add(remote.name, part.path, public_address(url))
+            if records is not None:
+                records.add(remote.name, part.path, public_address(url))
             part.finish(target)
             return
-        part.restart()
+        part.discard()
         if not was_resumed:
             break
         was_resumed = False  # parts of two versions may have met: once more from the start
@@ -159,7 +166,8 @@ def _receive_all(url: str, remote: RemoteFile, part: _Part) -> None:
                 attempt = 0 if part.size > most_bytes else attempt + 1
                 most_bytes = max(most_bytes, part.size)
                 reason = str(error) or type(error).__name__
-                if attempt >= ATTEMPTS:
+                is_unreachable = isinstance(error, httpx2.ConnectError) and not part.size
+                if attempt >= ATTEMPTS or is_unreachable:
                     raise MirrorError(reason) from error
             time.sleep(WAIT_SECONDS * 2**attempt)
 
@@ -205,7 +213,7 @@ def _receive(client: "httpx2.Client", url: str, remote: RemoteFile, part: _Part)
         try:
             _append(response, part, total or remote.size_bytes or None)
         except MirrorError:
-            part.restart()
+            part.discard()
             raise
         if total is not None and part.size != total:
             raise _BrokenOffError(f"it broke off after {part.size:,} of {total:,} bytes")

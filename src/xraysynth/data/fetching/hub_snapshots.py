@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 from xraysynth.data.fetching.collections import (
@@ -18,7 +19,10 @@ from xraysynth.files import exclusive_lock, explain_unreadable, write_atomically
 from xraysynth.progress import progress_bar
 
 CONNECTIONS = 8
-"""How many files are downloaded at once."""
+"""How many small files are downloaded at once."""
+
+SMALL_BYTES = 2**24
+"""The largest size of a small file."""
 
 _MAIN = "main"
 
@@ -107,14 +111,15 @@ def _announce(dataset: HubDataset, name: str, folder: Path) -> None:
 
 
 def _download_all(dataset: HubDataset, folder: Path) -> None:
+    """Download small files several at once, and large ones in turn: Ctrl-C waits for what has begun."""
+    download = partial(download_file, dataset, local_dir=folder)
+    small = [file for file in dataset.files if file.size_bytes <= SMALL_BYTES]
+    large = [file for file in dataset.files if file.size_bytes > SMALL_BYTES]
     total = sum(file.size_bytes for file in dataset.files)
     executor = ThreadPoolExecutor(CONNECTIONS)
     try:
         with progress_bar(dataset.repo, total, "byte") as bar:
-            downloads = executor.map(
-                partial(download_file, dataset, local_dir=folder), dataset.files
-            )
-            for path in downloads:
+            for path in chain(executor.map(download, small), map(download, large)):
                 bar.update(path.stat().st_size)
     finally:
-        executor.shutdown(cancel_futures=True)  # after an error or Ctrl-C no further file is begun
+        executor.shutdown(cancel_futures=True)

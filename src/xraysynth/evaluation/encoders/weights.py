@@ -26,12 +26,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from xraysynth.errors import DataNotFoundError
-from xraysynth.evaluation.encoders.base import optional_package
+from xraysynth.data.fetching.http import download_file
+from xraysynth.data.fetching.recipe import RemoteFile
+from xraysynth.errors import DataNotFoundError, DownloadError
+from xraysynth.files import exclusive_lock
 from xraysynth.seeds import digest
 
 WEIGHTS_ENV_VARIABLE = "XRAYSYNTH_WEIGHTS"
-DOWNLOAD_TIMEOUT_SECONDS = 30.0
 
 _SAFETENSORS_NAMES = {"pytorch_model.bin": "model.safetensors"}
 """Files that users may have converted, and the name of the conversion."""
@@ -233,7 +234,7 @@ def _download(published: PublishedWeights) -> Path:
         if published.release_url:
             return _download_from_release(published)
         reason = "they are not downloaded"
-    except (OSError, HTTPError, ValueError) as error:  # ValueError: the file has another hash
+    except (OSError, HTTPError, ValueError, DownloadError) as error:
         reason = _download_failure(error)
     folders = ", ".join(map(str, _search_folders(published)))
     raise DataNotFoundError(
@@ -266,17 +267,14 @@ def _download_from_release(published: PublishedWeights) -> Path:
 
     if constants.HF_HUB_OFFLINE:
         raise OfflineModeIsEnabled
-    with optional_package("pooch"):
-        import pooch
     ((name, expected),) = published.files.items()
-    path = pooch.retrieve(
-        f"{published.release_url.rstrip('/')}/{name}",
-        known_hash=f"sha256:{expected}",
-        fname=name,
-        path=_weights_folder(),
-        downloader=pooch.HTTPDownloader(progressbar=True, timeout=DOWNLOAD_TIMEOUT_SECONDS),
-    )
-    return Path(path).parent
+    address = f"{published.release_url.rstrip('/')}/{name}"
+    remote = RemoteFile(name=name, urls=[address], checksum=f"sha256:{expected}")
+    folder = _weights_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder / f".{name}.lock"):
+        download_file(remote, folder / name)
+    return folder
 
 
 @cache
