@@ -81,7 +81,7 @@ def fits_role(role: str, column: "pd.Series") -> bool:
     if role == "split":
         return all(map(split_of_word, texts))
     if role == "patient_id":
-        return len(texts) > 1 or len(column) == 1
+        return True
     if role == "sex":
         return all(text.casefold() in _SEX_VALUES for text in texts)
     if role == "age":

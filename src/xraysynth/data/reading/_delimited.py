@@ -96,12 +96,14 @@ class _Form:
     width: int
     n_named: int
     is_regular: bool
+    is_intact: bool = True
 
     @property
-    def rank(self) -> tuple[bool, int, bool, int, int]:
+    def rank(self) -> tuple[bool, bool, int, bool, int, int]:
         """Better forms are larger: they name known columns, and their rows have the same width."""
         preference = list(reversed(_SEPARATORS)).index(self.separator)
-        return (self.width > 1, self.n_named, self.is_regular, preference, self.width)
+        form = (self.is_intact, self.n_named, self.is_regular)
+        return (self.width > 1, *form, preference, self.width)
 
 
 def read_delimited(data: bytes, encoding: str, notes: Sequence[str]) -> TableContent:
@@ -140,14 +142,14 @@ def _find_separator(head: str) -> str:
 
 def _judge(head: str, separator: str) -> _Form:
     rows: list[Row] = []
+    is_intact = True
     try:
         for line, cells in _iter_rows(io.StringIO(head, newline=""), separator, 0):
             rows.append((line, trimmed(cells)))
             if len(rows) == HEAD_ROWS:
                 break
     except TableError:
-        if not rows:
-            return _Form(separator, 0, 0, False)
+        is_intact = False
     rows = [row for row in rows if row[1]]
     if not rows:
         return _Form(separator, 0, 0, False)
@@ -155,7 +157,8 @@ def _judge(head: str, separator: str) -> _Form:
     header = rows[0][1]
     widths = {len(cells) for _, cells in rows}
     n_named = sum(map(is_column_name, header))
-    return _Form(separator, len(header), n_named, max(widths) - min(widths) <= 1)
+    is_regular = max(widths) - min(widths) <= 1
+    return _Form(separator, len(header), n_named, is_regular, is_intact)
 
 
 def _iter_rows(text: io.TextIOBase, separator: str, n_skipped: int) -> Iterator[Row]:

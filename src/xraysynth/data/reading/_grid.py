@@ -15,6 +15,8 @@ HEAD_ROWS = 200
 """The number of rows by which a table's form is judged."""
 
 _MAX_ROWS_ABOVE = 20
+_COVIDX_COLUMNS = ("patient_id", "path", "label", "source_dataset")
+"""The columns of COVIDx, whose text files do not name them."""
 
 
 def read_grid(rows: Iterable[Row], notes: Sequence[str] = ()) -> TableContent:
@@ -64,8 +66,10 @@ def find_start(head: Sequence[Row]) -> int:
     for position, (_, cells) in enumerate(head[:_MAX_ROWS_ABOVE]):
         is_comment = cells[0].startswith("#") and len(cells) < width
         n_named = sum(map(is_column_name, cells))
-        if not is_comment and (len(cells) >= width - 1 or n_named >= 2):
-            return position if len(cells) > 1 or width <= 2 or n_named else position + 1
+        is_full = len(cells) >= width or n_named > 1
+        names_all_but_one = len(cells) == width - 1 and (n_named or width > 2)
+        if not is_comment and (is_full or names_all_but_one):
+            return position
     return 0
 
 
@@ -80,12 +84,9 @@ def _split_header(head: Sequence[Row]) -> tuple[list[str], list[Row], list[str]]
     cells = list(head[0][1])
     body = list(head[1:])
     if not _is_header(cells, body):
-        names = [f"column {position}" for position in range(1, typical_width(head) + 1)]
-        return (
-            names,
-            list(head),
-            ["the columns have no names; they are called column 1, column 2, …"],
-        )
+        names = _names_without_header(head)
+        note = f"the columns have no names; they are called {', '.join(names)}"
+        return names, list(head), [note]
     cells[0] = cells[0].lstrip("# ") if is_column_name(cells[0].lstrip("# ")) else cells[0]
     widths = {len(row) for _, row in body}
     if (
@@ -93,6 +94,22 @@ def _split_header(head: Sequence[Row]) -> tuple[list[str], list[Row], list[str]]
     ):  # R names the rows, not their column
         return ["row name", *cells], body, []
     return cells, body, []
+
+
+def _names_without_header(head: Sequence[Row]) -> list[str]:
+    """The names of the columns of COVIDx (patient, file, label, source), else numbers."""
+    width = typical_width(head)
+    rows = [cells for _, cells in head if len(cells) == width]
+    n_like_covidx = sum(map(_is_like_covidx, rows))
+    if n_like_covidx >= 0.9 * len(rows):
+        return list(_COVIDX_COLUMNS[:width])
+    return [f"column {position}" for position in range(1, width + 1)]
+
+
+def _is_like_covidx(cells: Sequence[str]) -> bool:
+    if len(cells) not in (3, 4) or IMAGE_NAME.fullmatch(cells[0]):
+        return False
+    return IMAGE_NAME.fullmatch(cells[1]) is not None and holds_finding(cells[2])
 
 
 def _is_header(cells: Sequence[str], body: Sequence[Row]) -> bool:

@@ -73,6 +73,7 @@ class TableReader:
         self._require_roles(roles, table)
         rows = self._role_columns(self._select(table), roles)
         rows = self._keep_labels(rows)
+        patient_notes = _clear_patient_of_everybody(rows)
         found = finder.find(rows["path"].tolist())
         self._require_no_faults(rows, found)
         rows["file"] = [item.path for item in found]
@@ -80,7 +81,7 @@ class TableReader:
         self._require_any_file(rows)
         rows["left_out"] = self._left_out_reasons(rows, roles)
         label_column = roles.columns.get("label", "")
-        notes = (*content.notes, *roles.notes, *finder.notes)
+        notes = (*content.notes, *roles.notes, *patient_notes, *finder.notes)
         return ImageTable(rows, table.loc[rows.index], label_column, notes)
 
     def _require_roles(self, roles: ColumnRoles, table: pd.DataFrame) -> None:
@@ -213,6 +214,21 @@ class ImageTable:
         reasons = self.rows["left_out"].where(self.rows["left_out"] != "", self.rows["unusable"])
         counts = reasons[reasons != ""].value_counts()
         return dict(zip(counts.index, map(int, counts), strict=True))
+
+
+_FEW_ROWS = 10
+"""Up to this number of rows may be of one patient; more that all have one id have an anonymous one."""
+
+
+def _clear_patient_of_everybody(rows: pd.DataFrame) -> list[str]:
+    """Clear the patient if all rows have the same, such as ANONYMOUS, and return a note on it."""
+    if "patient_id" not in rows or len(rows) <= _FEW_ROWS:
+        return []
+    patient = rows["patient_id"].iloc[0]
+    if (rows["patient_id"] != patient).any():
+        return []
+    rows["patient_id"] = ""
+    return [f"every row has the patient {patient!r}, so patients are not known"] if patient else []
 
 
 def _only_label(cell: str) -> str:

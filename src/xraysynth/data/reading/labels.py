@@ -65,7 +65,7 @@ def holds_finding(cell: str) -> bool:
 
 
 def _simplify(text: str) -> str:
-    return re.sub(r"[^\w]+|_", "", unicodedata.normalize("NFC", text).casefold())
+    return re.sub(r"[\s_\-./]+", "", unicodedata.normalize("NFC", text).casefold())
 
 
 _LISTED = re.compile(r"\s*\[(.*)\]\s*", re.DOTALL)

@@ -89,8 +89,8 @@ class FileFinder:
     def find(self, texts: Sequence[str]) -> list[FoundFile]:
         """Find the file of each path; what was recognised on the way is added to `notes`.
 
-        Only if no path leads to a file as it is written, files are sought in other folders: else a file
-        that is missing would be replaced by one of the same name.
+        Paths with folders are sought in other folders only if none leads to a file as it is written: else
+        a file that is missing would be replaced by one of the same name.
         """
         paths = [self._relative(text) for text in texts]
         found = [self._find_as_written(path) for path in paths]
@@ -131,12 +131,14 @@ class FileFinder:
         is_own_name = _fold(path.parts[0]) == _fold(Path(self._absolute_root).name)
         if not found and is_own_name and len(path.parts) > 1:
             return self._find_at(path.parts[1:])
+        if not found and len(path.parts) == 1:  # a name alone says nothing of folders
+            return self._find_by_tail(path.parts)
         return found
 
     def _find_at(self, parts: Sequence[str]) -> FoundFile | None:
         """The file at a path below the root, which may differ in case, Unicode form and suffix."""
         written = "/".join(parts)
-        if (self.root / written).is_file():
+        if os.path.isfile(self.root / written):  # False for names that no system has
             return self._require_inside(written)
         return self._find_equivalent(parts)
 
