@@ -105,7 +105,7 @@ def save_as(kind, path, pixels):
         Image.fromarray(pixels).save(path)
 
 
-@pytest.mark.parametrize("kind", ["opaque alpha", "colon"])
+@pytest.mark.parametrize("kind", ["webp", "opaque alpha", "colon"])
 def test_images_as_generators_save_them_are_listed_and_intact(tmp_path, kind):
     rng = np.random.default_rng(3)
     for number in range(4):
@@ -144,3 +144,14 @@ def test_a_damaged_image_is_left_out_of_a_comparison_and_many_stop_it(tmp_path):
         run_stage(tmp_path)
     option = re.search(r"screening\.most_left_out=0\.08", str(error.value))[0]
     assert "8 of 104" in Path(run_stage(tmp_path, option)["page"]).read_text()
+
+
+def test_folders_of_splits_and_masks_are_no_classes(tmp_path):
+    for split in ("train", "test"):
+        for number, label in enumerate(CLASSES[:2]):
+            write_image(tmp_path / split / label / f"{number}.png", label=label, seed=number)
+    write_image(tmp_path / "train" / "normal" / "masks" / "0.png", label="normal", seed=9)
+    read = read_image_folder(tmp_path)
+    assert read.manifest.classes == CLASSES[:2]
+    assert len(read.manifest) == 4
+    assert "1 mask, no radiograph" in read.note()

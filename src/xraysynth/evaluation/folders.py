@@ -19,7 +19,7 @@ from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_images
 from xraysynth.data.reading.image_tables import TableReader
 from xraysynth.data.reading.names import MISSING_WORDS
 from xraysynth.data.recipe import Screening
-from xraysynth.data.screening import ScreenedImage, summarize_reason
+from xraysynth.data.screening import ScreenedImage, Status, summarize_reason
 from xraysynth.data.unusable import count_unusable, require_few_unusable
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import read_file, read_image, read_size
@@ -70,7 +70,9 @@ class ImageFolder:
             reason = _find_damage(file)
             is_intact.append(not reason)
             if reason:
-                damaged.append(_unusable_image(self.manifest.folder, path, label, reason))
+                damaged.append(
+                    _image_not_used(self.manifest.folder, path, label, "unusable", reason)
+                )
         manifest = self.manifest.where(is_intact)
         return ImageFolder(manifest, (*self.not_used, *damaged))
 
@@ -154,12 +156,15 @@ def _list_table(csv_file: Path) -> tuple[pd.DataFrame, tuple[ScreenedImage, ...]
     for line, row in listed.rows.drop(index=used.index).iterrows():
         name = row["path"] or f"line {line}"
         reason = row["left_out"] or row["unusable"]
-        not_used.append(_unusable_image(csv_file.parent, name, row["label"], reason))
+        status: Status = "left out" if row["left_out"] else "unusable"
+        not_used.append(_image_not_used(csv_file.parent, name, row["label"], status, reason))
     return table.reset_index(drop=True), tuple(not_used)
 
 
-def _unusable_image(folder: Path, path: str, label: str, reason: str) -> ScreenedImage:
-    return ScreenedImage(path, folder.name, label, path, "unusable", [reason])
+def _image_not_used(
+    folder: Path, path: str, label: str, status: Status, reason: str
+) -> ScreenedImage:
+    return ScreenedImage(path, folder.name, label, path, status, [reason])
 
 
 def _find_damage(file: Path) -> str:
@@ -182,9 +187,8 @@ def _scan_folder(folder: Path) -> tuple[pd.DataFrame, tuple[ScreenedImage, ...]]
         if image.left_out in ("", NO_CLASS):
             rows.append((image.path, image.label, image.patient_id))
         else:
-            reasons, name = [image.left_out], folder.name
             not_used.append(
-                ScreenedImage(image.path, name, image.label, image.path, "left out", reasons)
+                _image_not_used(folder, image.path, image.label, "left out", image.left_out)
             )
     table = pd.DataFrame(rows, columns=["path", "label", "patient_id"], dtype=str)
     if (table["label"] == "").any():

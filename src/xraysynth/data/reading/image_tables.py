@@ -34,7 +34,8 @@ class TableReader:
         where: Column -> values; the other rows are not of the study.
         labels: Labels of the study, of which one must be a row's only label; None keeps all rows.
         by_name: Whether paths are names of files, which may lie anywhere below the root.
-        frontal_only: Whether rows of other views are left out.
+        for_study: Whether rows of views that are not frontal are left out, and one patient of all rows is
+            taken for unknown.
         owner: Who reads it, for messages: "source mine".
         option: Name of the owner's options, for remedies: "source.mine"; "" if it has none.
         how_to_get: How the images can be got, for the message that there are none.
@@ -47,7 +48,7 @@ class TableReader:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     labels: Collection[str] | None = None
     by_name: bool = False
-    frontal_only: bool = False
+    for_study: bool = False
     owner: str = "table"
     option: str = ""
     how_to_get: str = ""
@@ -73,7 +74,7 @@ class TableReader:
         self._require_roles(roles, table)
         rows = self._role_columns(self._select(table), roles)
         rows = self._keep_labels(rows)
-        patient_notes = _clear_patient_of_everybody(rows)
+        patient_notes = _clear_patient_of_everybody(rows) if self.for_study else []
         found = finder.find(rows["path"].tolist())
         self._require_no_faults(rows, found)
         rows["file"] = [item.path for item in found]
@@ -176,7 +177,7 @@ class TableReader:
 
     def _left_out_reasons(self, rows: pd.DataFrame, roles: ColumnRoles) -> list[str]:
         is_chosen_view = roles.columns.get("view") in [name.strip() for name in self.where]
-        is_asked = self.frontal_only and "view" in rows and not is_chosen_view
+        is_asked = self.for_study and "view" in rows and not is_chosen_view
         views = rows["view"] if is_asked else [""] * len(rows)
         is_repeated = rows["file"].duplicated() & (rows["file"] != "")
         reason_of_view = {view: reason_to_leave_out(view) for view in set(views)}

@@ -94,6 +94,7 @@ class FileFinder:
         """
         paths = [self._relative(text) for text in texts]
         found = [self._find_as_written(path) for path in paths]
+        self._note_names_without_folder(paths, found)
         for seek in (self._find_in_deeper_folders, self._find_below_another_folder):
             if not any(item and item.path for item in found):
                 seek(paths, found)
@@ -101,6 +102,17 @@ class FileFinder:
         for path, item in zip(paths, found, strict=True):
             results.append(item or (OUTSIDE if path.is_outside else FoundFile(reason=MISSING)))
         return results
+
+    def _note_names_without_folder(
+        self, paths: Sequence["_Path"], found: Sequence[FoundFile | None]
+    ) -> None:
+        count = 0
+        for path, item in zip(paths, found, strict=True):
+            count += bool(len(path.parts) == 1 and item and "/" in item.path)
+        if count and not self.by_name:
+            self.notes.append(
+                f"{count} files are found by their names alone, in folders below the root"
+            )
 
     def _relative(self, text: str) -> "_Path":
         """A path of a table relative to the root, or marked as one that leads out of it."""

@@ -110,7 +110,7 @@ class TableSource:
             where=self.where,
             labels=self.labels if self.drop_unmapped else None,
             by_name=self.by_name,
-            frontal_only=True,
+            for_study=True,
             owner=f"source {self.name}",
             option=f"source.{self.name}",
             how_to_get=self.how_to_get,
