@@ -205,7 +205,9 @@ def _read_source_rows(source: Source, classes: Sequence[str]) -> tuple[pd.DataFr
     return rows, not_used
 
 
-def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: str) -> pd.Series:
+def assign_patients(
+    table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: str, notes: Sequence[str] = ()
+) -> pd.Series:
     """Assign a patient to every image.
 
     An image that has a patient keeps it. With `missing_patient_id` "cluster", an image without a
@@ -216,6 +218,7 @@ def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: st
         table: One row per image with `image_id`, `source` and `patient_id` ("" or NaN if unknown).
         pairs: Near-duplicates as row numbers (i, j) of the table.
         missing_patient_id: "error" or "cluster" (`MissingPatientId`).
+        notes: The sources' notes, which may say why patients are unknown.
 
     Returns:
         The patient id per image, with the index of the table.
@@ -225,10 +228,11 @@ def assign_patients(table: pd.DataFrame, pairs: Pairs, *, missing_patient_id: st
     """
     is_missing = table["patient_id"].fillna("").astype(str) == ""
     if is_missing.any() and missing_patient_id == "error":
+        reasons = "".join(f"{note}. " for note in notes)
         raise ManifestError(
             f"{int(is_missing.sum())} of {len(table)} images have no patient id, so the same patient "
-            f"could be in train and test: {format_some(table.loc[is_missing, 'image_id'])}. Name the "
-            "column or pattern that holds it, or continue with missing_patient_id=cluster, which "
+            f"could be in train and test: {format_some(table.loc[is_missing, 'image_id'])}. {reasons}"
+            "Name the column or pattern that holds it, or continue with missing_patient_id=cluster, which "
             "treats near-duplicate images as one patient and every other image as a patient of its own"
         )
     cluster = pd.Series(cluster_pairs(len(table), pairs), index=table.index)

@@ -95,7 +95,10 @@ def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
     pairs = _find_near_duplicates(workspace, images)
     external_pairs = pairs[pairs[:, 0] >= len(cohort)] - len(cohort)
     images["patient_id"] = assign_patients(
-        images, external_pairs, missing_patient_id=config.missing_patient_id.value
+        images,
+        external_pairs,
+        missing_patient_id=config.missing_patient_id.value,
+        notes=collection.notes,
     )
     images["split"] = "test"
 

@@ -225,7 +225,10 @@ def work(workspace: Workspace, job: Job) -> PreparedCohort:
     _require_enough_usable_images(config, screened)
     pairs = find_near_duplicates(fingerprint_files(image_files(workspace, images)))
     images["patient_id"] = assign_patients(
-        images, pairs, missing_patient_id=config.missing_patient_id.value
+        images,
+        pairs,
+        missing_patient_id=config.missing_patient_id.value,
+        notes=collection.notes,
     )
     images["split"] = split_by_person(images, pairs, config.splits)
     pictures = cohorts_folder(workspace) / f"screening-{job.key}"

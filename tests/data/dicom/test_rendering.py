@@ -261,6 +261,15 @@ def test_a_palette_is_resolved(tmp_path):
         load(tmp_path, grey, **tags)
 
 
+@pytest.mark.parametrize("kind", [..., "GREY", "MONOCHROME1"])
+def test_an_option_says_what_a_missing_or_false_photometric_interpretation_should(tmp_path, kind):
+    write_dicom(tmp_path / "normal/a", PhotometricInterpretation=kind)
+    source = DicomSource(name="mine", root=str(tmp_path), photometric="MONOCHROME2")
+    shown = source.load("normal/a", 64)
+    assert np.array_equal(shown.pixels, load(tmp_path / "plain").pixels)
+    assert shown.flags == ()
+
+
 RADIOGRAPH_SYNTAXES = (
     JPEGBaseline8Bit,
     JPEGExtended12Bit,

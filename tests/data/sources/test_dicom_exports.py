@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dicom_writer import CT, toy_chest, write_dicom
 
-from xraysynth.data.cohort import SourceCollection
+from xraysynth.data.cohort import SourceCollection, assign_patients
 from xraysynth.data.screening import split_rows
 from xraysynth.data.sources.dicom import DicomSource
 from xraysynth.errors import DataNotFoundError, ManifestError
@@ -245,6 +245,21 @@ def test_folders_of_exports_are_no_classes(tmp_path, top):
     assert used_rows(tmp_path, labels=labels)["label"].tolist() == [top.split("/")[0]]
 
 
+def test_class_folders_may_lie_in_one_folder(tmp_path):
+    write_classes(tmp_path / "DICOM", "{}")
+    assert used_rows(tmp_path)["label"].value_counts().to_dict() == {"normal": N, "pneumonia": N}
+
+
+def test_folders_tell_splits_and_views_as_those_of_other_images_do(tmp_path):
+    for split in ("train", "valid"):
+        write_classes(tmp_path / split, "{}")
+    write_dicom(tmp_path / "train/normal/lateral/a", ViewPosition="")
+    rows = used_rows(tmp_path)
+    assert rows["label"].value_counts().to_dict() == {"normal": 2 * N, "pneumonia": 2 * N}
+    assert rows["split"].value_counts().to_dict() == {"train": 2 * N, "val": 2 * N}
+    assert reasons(tmp_path) == {"lateral view": 1}
+
+
 def test_a_file_beside_the_class_folders_has_no_label(tmp_path):
     write_classes(tmp_path, "{}")
     write_dicom(tmp_path / "IM000001")
@@ -259,10 +274,17 @@ def test_an_id_that_anonymisers_write_is_no_patient(tmp_path, patient):
     source = source_of(tmp_path)
     collection = SourceCollection.from_sources([source], CLASSES)
     assert set(collection.rows["hospital"]["patient_id"]) == {""}
-    assert collection.notes == [
+    note = (
         f"source hospital: {2 * N} images have a patient id that does not tell patients apart "
         f"({patient!r}); their patients are unknown"
-    ]
+    )
+    assert collection.notes == [note]
+    rows, no_pairs = collection.rows["hospital"], np.empty((0, 2), int)
+    with pytest.raises(ManifestError, match=re.escape(note)) as error:
+        assign_patients(rows, no_pairs, missing_patient_id="error", notes=collection.notes)
+    remedy = re.search(r"missing_patient_id=(\w+)", str(error.value))[1]
+    assigned = assign_patients(rows, no_pairs, missing_patient_id=remedy)
+    assert assigned.nunique() == 2 * N
 
 
 def test_one_id_of_everybody_is_told_by_what_contradicts_it(tmp_path):

@@ -4,10 +4,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from xraysynth.data.dicom.listing import ListedFile
+from xraysynth.data.reading.class_folders import PlacedImage, read_class_folders
+from xraysynth.data.reading.labels import class_of_word
 from xraysynth.errors import ManifestError, format_some
 
 IDENTIFIERS = {
@@ -53,8 +55,11 @@ def is_folder_of_export(name: str) -> bool:
     return bool(_EXPORT_FOLDER.fullmatch(name))
 
 
-def find_class_folders(files: Sequence[str], labels: Collection[str]) -> dict[str, str]:
-    """Return the topmost folder of each file, "" for a file that lies in none.
+def find_class_folders(files: Sequence[str], labels: Collection[str]) -> dict[str, PlacedImage]:
+    """Return the folder of a class that each file lies in, with the split and view of its folders.
+
+    The topmost folder is the class if one of them is a known label. Else it is told as for image files
+    (`reading.class_folders`) if that finds known words for classes, or else the topmost again.
 
     Args:
         files: Paths of images relative to the root.
@@ -64,21 +69,28 @@ def find_class_folders(files: Sequence[str], labels: Collection[str]) -> dict[st
         ManifestError: No file lies in a folder of a class, only in the root itself or in the folders of
             an export. The message names no remedy.
     """
-    folders = {}
-    for file in files:
-        parts = PurePosixPath(file).parts
-        folders[file] = parts[0] if len(parts) > 1 else ""
-    names = sorted(set(folders.values()) - {""})
+    placed = {image.path: image for image in read_class_folders(files, labels)}
+    top_folders = {file: _top_folder(file) for file in files}
+    names = sorted(set(top_folders.values()) - {""})
     if files and not names:
         raise ManifestError(
             f"{len(files)} files lie in no folder and have no label: {format_some(files)}"
         )
-    if names and not set(names) & set(labels) and all(map(is_folder_of_export, names)):
+    has_known_top = bool(set(names) & set(labels))
+    found = {image.label for image in placed.values()}
+    if not has_known_top and any(name in labels or class_of_word(name) for name in found):
+        return placed
+    if names and not has_known_top and all(map(is_folder_of_export, names)):
         raise ManifestError(
             f"the folders {format_some(names)} are those of an export, not of classes, so that "
             f"{len(files)} files have no label"
         )
-    return folders
+    return {file: replace(placed[file], label=top_folders[file], split="") for file in files}
+
+
+def _top_folder(file: str) -> str:
+    top, separator, _ = file.partition("/")
+    return top if separator else ""
 
 
 def match_table(label_of_key: Mapping[str, str], listed: Sequence[ListedFile]) -> TableLabels:

@@ -8,10 +8,12 @@ from PIL import Image
 from xraysynth.data.dicom.decoding import (
     GREY_PHOTOMETRICS,
     PALETTE_PHOTOMETRIC,
+    PHOTOMETRICS,
     decode_pixels,
     read_photometric,
 )
 from xraysynth.data.dicom.grey import scale_grey
+from xraysynth.data.dicom.headers import format_value
 from xraysynth.data.dicom.masks import find_masked
 from xraysynth.data.dicom.windows import read_numbers
 from xraysynth.data.pixel_flags import looks_inverted
@@ -49,15 +51,20 @@ def render(dataset: "Dataset", file_name: str, *, photometric: str = "") -> Deco
         ImageError: The image has several frames or too many pixels, cannot be decoded, has no contrast
             or is in a colour space that is not read.
     """
+    if photometric and not _is_colour(dataset):
+        dataset.PhotometricInterpretation = photometric
     kind = read_photometric(dataset, file_name)
     if kind in GREY_PHOTOMETRICS:
-        rendered = _render_grey(
-            dataset, photometric or kind, file_name, is_certain=bool(photometric)
-        )
+        rendered = _render_grey(dataset, kind, file_name, is_certain=bool(photometric))
     else:
         rendered = _render_colour(dataset, kind, file_name)
     repairs = (*rendered.repairs, OVERLAY) if _has_overlay(dataset) else rendered.repairs
     return DecodedImage(rendered.pixels, repairs, rendered.flags)
+
+
+def _is_colour(dataset: "Dataset") -> bool:
+    kind = format_value(dataset.get("PhotometricInterpretation")).upper()
+    return kind in PHOTOMETRICS and kind not in GREY_PHOTOMETRICS
 
 
 def _has_overlay(dataset: "Dataset") -> bool:

@@ -18,6 +18,9 @@ _WORDS_OF_VIEW = {
     "oblique view": r"OBL|OBLIQ\w*|SCHRÄG\w*|LAO|RAO|LPO|RPO|399182000|R-10220",
     "decubitus view": r"\w*DECUB\w*|LLD|RLD",
 }
+OTHER_VIEWS = ("lateral view", "oblique view", "decubitus view")
+"""Views that are left out, and why they are."""
+
 _POSITION_CODES = {"RL": "lateral view", "LLO": "oblique view", "RLO": "oblique view"}
 _PATTERN_OF_VIEW = {
     view: re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)

@@ -48,22 +48,6 @@ def read_table_content(path: Path) -> TableContent:
     )
 
 
-def read_table_file(path: Path) -> pd.DataFrame:
-    """Read a table that a user gives: Parquet, or CSV with every value as text.
-
-    Raises:
-        ManifestError: The file cannot be read as a table.
-    """
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str)
-    except (ValueError, OSError) as error:  # pandas' and Arrow's parsers raise ValueErrors
-        raise ManifestError(
-            f"{path}: this is not a readable CSV or Parquet table ({error}); save it again"
-        ) from error
-
-
 def _read_content(path: Path) -> TableContent:
     data = read_bounded(path, int(MAX_TABLE_MB * 1e6))
     if data.startswith(b"PAR1"):

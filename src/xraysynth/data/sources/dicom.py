@@ -2,8 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
     import pandas as pd
 
     from xraysynth.data.dicom.listing import ListedFile
+    from xraysynth.data.reading.class_folders import PlacedImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,10 @@ class DicomSource:
     """The frontal chest radiographs among the files below `root`, whatever their names.
 
     DICOM files are told by their content, and other views, body parts and modalities by their headers.
-    The label is the name of the topmost folder, or is read from `table`: its `key_column` holds file
-    names or paths, or UIDs of images or studies, accession numbers or patient ids, its `label_column` the
-    labels; a row may be repeated with the same label. `photometric` overrides the Photometric
-    Interpretation of all grey files. With `download`, missing data is downloaded as `fetch` says.
+    The label is the folder of a class, or is read from `table`: its `key_column` holds file names or
+    paths, UIDs of images or studies, accession numbers or patient ids, its `label_column` the labels; a row
+    may be repeated with the same label. `photometric` overrides the Photometric Interpretation of all grey
+    files. With `download`, missing data is downloaded as `fetch` says.
     """
 
     name: FolderName
@@ -68,13 +69,15 @@ class DicomSource:
             DataNotFoundError: There is no frontal chest radiograph below `root`.
             ManifestError: No file has a label, or `table` cannot be matched with the files.
         """
-        from xraysynth.data.dicom.listing import list_dicom_files
+        from xraysynth.data.dicom.headers import Header
+        from xraysynth.data.dicom.listing import ListedFile, list_dicom_files
 
         root = resolve_path(self, "root")
         listed = list_dicom_files(root)
         self._require_radiographs(root, listed)
-        label_of_file, missing = self._resolve_labels(listed)
-        return self._build_rows(root, listed, label_of_file, missing)
+        placed, missing = self._place(listed)
+        lost = [ListedFile(key, Header(), unusable=self._explain_missing(key)) for key in missing]
+        return self._build_rows([*_leave_out_views(listed, placed), *lost], placed)
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Render one file at its own size (`data.dicom.rendering.render`)."""
@@ -100,12 +103,12 @@ class DicomSource:
             f"{root.absolute()}{detail}; check source.{self.name}.root. {self.how_to_get}"
         )
 
-    def _resolve_labels(self, listed: Sequence["ListedFile"]) -> tuple[dict[str, str], list[str]]:
-        """File -> label, and the keys of `table` that no file has."""
+    def _place(self, listed: Sequence["ListedFile"]) -> tuple[dict[str, "PlacedImage"], list[str]]:
+        """File -> its class by folders or `table`, and the keys of `table` that no file has."""
         from xraysynth.data.dicom.labels import find_class_folders
 
         if self.table:
-            return self._labels_of_table(listed)
+            return self._place_by_table(listed)
         files = [entry.file for entry in listed if not entry.left_out]
         try:
             return find_class_folders(files, (*CLASSES, *map(str, self.labels))), []
@@ -119,9 +122,12 @@ class DicomSource:
                 f"{option}.key_column={key}"
             ) from None
 
-    def _labels_of_table(self, listed: Sequence["ListedFile"]) -> tuple[dict[str, str], list[str]]:
+    def _place_by_table(
+        self, listed: Sequence["ListedFile"]
+    ) -> tuple[dict[str, "PlacedImage"], list[str]]:
         from xraysynth.data.dicom.label_tables import read_label_table
         from xraysynth.data.dicom.labels import IDENTIFIERS, match_table
+        from xraysynth.data.reading.class_folders import PlacedImage
 
         table = resolve_path(self, "table")
         option = f"source.{self.name}"
@@ -140,23 +146,17 @@ class DicomSource:
                 f"source {self.name}: {error}; correct the table, or name its columns in "
                 f"{option}.key_column and {option}.label_column"
             ) from None
-        return dict(matched.label_of_file), list(matched.missing_keys)
+        placed = {file: PlacedImage(file, label) for file, label in matched.label_of_file.items()}
+        return placed, list(matched.missing_keys)
 
     def _build_rows(
-        self,
-        root: Path,
-        listed: Sequence["ListedFile"],
-        label_of_file: dict[str, str],
-        missing: Sequence[str],
+        self, entries: Sequence["ListedFile"], placed: Mapping[str, "PlacedImage"]
     ) -> "pd.DataFrame":
         import pandas as pd
 
-        from xraysynth.data.dicom.headers import Header
-        from xraysynth.data.dicom.listing import ListedFile
         from xraysynth.data.dicom.patients import resolve_patients
+        from xraysynth.data.reading.class_folders import PlacedImage
 
-        lost = [ListedFile(key, Header(), unusable=self._explain_missing(key)) for key in missing]
-        entries = [*listed, *lost]
         used = [entry.header for entry in entries if entry.is_used]
         patients, note = resolve_patients(used)
         self.__dict__["_note"] = f"source {self.name}: {note}" if note else ""
@@ -164,10 +164,10 @@ class DicomSource:
         records = []
         for entry in entries:
             patient = next(patient_of_used) if entry.is_used else entry.header.patient_id
-            label = label_of_file.get(entry.file, "")
-            records.append(self._build_row(root, entry, patient, label))
+            place = placed.get(entry.file, PlacedImage(entry.file))
+            records.append(self._build_row(entry, patient, place))
         rows = pd.DataFrame(records)
-        for column in ("left_out", "unusable"):
+        for column in ("split", "left_out", "unusable"):
             if not rows[column].any():
                 rows = rows.drop(columns=column)
         return rows
@@ -177,14 +177,12 @@ class DicomSource:
             f"{key}: {self.table} lists it, but no file below {self.root} is it; complete the files"
         )
 
-    def _build_row(
-        self, root: Path, entry: "ListedFile", patient: str, label: str
-    ) -> dict[str, Any]:
+    def _build_row(self, entry: "ListedFile", patient: str, place: "PlacedImage") -> dict[str, Any]:
         from xraysynth.data.reading.ages import parse_age_years
 
         header = entry.header
         unusable = entry.unusable
-        if entry.is_used and not label:
+        if entry.is_used and not place.label:
             where = f"row of {self.table}" if self.table else "folder of a class"
             unusable = f"no label (no {where})"
         return {
@@ -195,9 +193,25 @@ class DicomSource:
             "locator": entry.file,
             "stamp": entry.stamp,
             "image_id": build_image_id(self.name, entry.file),
-            "label": label,
+            "label": place.label,
             "source": self.name,
             "license": self.license,
+            "split": place.split,
             "left_out": entry.left_out,
             "unusable": unusable,
         }
+
+
+def _leave_out_views(
+    listed: Sequence["ListedFile"], placed: Mapping[str, "PlacedImage"]
+) -> list["ListedFile"]:
+    """Leave out files whose folder says another view, such as lateral, although no header does."""
+    from xraysynth.data.dicom.views import OTHER_VIEWS
+
+    kept = []
+    for entry in listed:
+        place = placed.get(entry.file)
+        if place and place.left_out in OTHER_VIEWS and not entry.left_out:
+            entry = replace(entry, left_out=place.left_out, unusable="")
+        kept.append(entry)
+    return kept
