@@ -51,7 +51,8 @@ class Ledger:
         device: Where the model runs: "cpu", "cuda", or the service that serves it.
         engine: Library or service that makes the images.
         model: Name of the model.
-        dtype: Number format of the weights.
+        dtype: Number format in which the model computes.
+        variant: Variant of the weight files that were loaded, such as fp16.
         steps: Denoising steps per image.
         parameters: Parameters of the model.
         trained_parameters: Parameters that were fine-tuned.
@@ -91,6 +92,7 @@ class Ledger:
     engine: str | None = None
     model: str | None = None
     dtype: str | None = None
+    variant: str | None = None
     steps: int | None = None
     parameters: int | None = None
     trained_parameters: int | None = None
@@ -107,7 +109,7 @@ MACHINE_FIELDS = ("cpu_cores", "gpu", "gpu_memory_mb")
 """Fields of a session's ledger that describe its machine."""
 
 MODEL_FIELDS = (
-    *("device", "engine", "model", "dtype", "steps", "load_seconds"),
+    *("device", "engine", "model", "dtype", "variant", "steps", "load_seconds"),
     *("parameters", "trained_parameters", "bytes_on_disk"),
 )
 """Fields in which a generator describes itself (`Generator.model_ledger`)."""

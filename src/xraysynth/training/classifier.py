@@ -17,13 +17,15 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.errors import ConfigError, DamageError, DataNotFoundError
 from xraysynth.files import explain_unreadable, write_atomically
 from xraysynth.records import to_json
 from xraysynth.seeds import derive_seed
 from xraysynth.threads import LARGE_FLOPS, choose_threads, count_flops, torch_threads
 from xraysynth.training.data_parallel import shard_loss_scale
+from xraysynth.training.pretrained import create_pretrained
 from xraysynth.training.recipe import ClassifierRecipe
+from xraysynth.whole_weights import load_whole
 
 _RETRAIN = "delete it and run again the training that wrote it"
 
@@ -156,7 +158,9 @@ class XrayClassifier(pl.LightningModule):
         hparams["recipe"] = hparams["recipe"] | {"pretrained": False}  # the file has all weights
         module = cls(**hparams)
         with explain_unreadable(path, _RETRAIN):
-            module.load_state_dict(load_file(path))
+            state = load_file(path)
+        expected = f"the weights of a {hparams['recipe']['backbone']} classifier"
+        load_whole(module, state, path, expected=expected, remedy=_RETRAIN, error=DamageError)
         return module.eval()
 
     def _preprocess(self, images: torch.Tensor) -> torch.Tensor:
@@ -264,20 +268,13 @@ def _create_backbone(recipe: Mapping[str, Any], n_classes: int, seed: int) -> An
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        try:
-            model = timm.create_model(
-                name,
-                pretrained=recipe["pretrained"],
-                num_classes=n_classes,
-                in_chans=recipe["channels"],
-                drop_rate=recipe["drop_rate"],
-            )
-        except (OSError, RuntimeError) as error:
-            if not recipe["pretrained"]:
-                raise
-            raise DataNotFoundError(
-                f"classifier.pretrained=true: the weights of {name} are not in the Hugging Face "
-                f"cache and cannot be downloaded ({type(error).__name__}); download them "
-                "where there is a network, or set classifier.pretrained=false"
-            ) from error
+        options = {
+            "num_classes": n_classes,
+            "in_chans": recipe["channels"],
+            "drop_rate": recipe["drop_rate"],
+        }
+        if recipe["pretrained"]:
+            model = create_pretrained(name, **options)
+        else:
+            model = timm.create_model(name, **options)
     return model.to(memory_format=torch.channels_last)

@@ -80,3 +80,19 @@ def test_another_autoencoder_brings_its_size_and_channels(tmp_path, images):
 def test_a_folder_without_an_autoencoder_is_refused(tmp_path):
     with pytest.raises(DataNotFoundError, match=r"has no config.json.*weights\.embedded"):
         _ = build("embedded", weights=tmp_path).identity
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_an_autoencoder_that_is_not_whole_is_refused(tmp_path, is_missing):
+    from safetensors.torch import load_file, save_file
+
+    folder = save_tiny_sd(tmp_path / "model") / "vae"
+    file = folder / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    weight = state.pop("encoder.conv_in.weight") if is_missing else state["encoder.conv_in.weight"]
+    if not is_missing:
+        state["another.weight"] = weight.clone()
+    save_file(state, file, {"format": "pt"})
+    name = "encoder.conv_in.weight" if is_missing else "another.weight"
+    with pytest.raises(DataNotFoundError, match=f"not hold an AutoencoderKL: 1 weights .*{name}"):
+        build("embedded", weights=folder).features(smooth_images(2))

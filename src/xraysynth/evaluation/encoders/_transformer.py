@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation.encoders.base import encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import (
@@ -20,6 +19,7 @@ from xraysynth.evaluation.encoders.weights import (
     find_files,
     find_weights,
 )
+from xraysynth.whole_weights import require_whole
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class VisionTransformer:
             network, report = model_class.from_pretrained(
                 self._folder, local_files_only=True, weights_only=True, output_loading_info=True
             )
-        missing = sorted(report["missing_keys"])
-        if missing:  # these would keep random values
-            raise DataNotFoundError(
-                f"{self._folder} has no {missing[0]} and {len(missing) - 1} other weights of a "
-                f"{self.architecture}; replace it by {self.published.description}"
-            )
+        require_whole(
+            self._folder,
+            {"missing_keys": report["missing_keys"]},  # CLIP's text side is not used
+            expected=f"a {self.architecture}",
+            remedy=f"replace it by {self.published.description}",
+        )
         return network.float().to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:

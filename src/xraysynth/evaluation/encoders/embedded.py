@@ -14,6 +14,7 @@ from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import explain_load_errors, files_digest
+from xraysynth.whole_weights import require_whole
 
 DEFAULT_FOLDER = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
 CELLS_PER_SIDE = 4
@@ -78,10 +79,16 @@ class EmbeddedAutoencoder:
 
         model_class: Any = AutoencoderKL
         with explain_load_errors(self._folder, "an AutoencoderKL"):
-            network = model_class.from_pretrained(
-                self._folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            network, report = model_class.from_pretrained(
+                self._folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
-            return network.to(self.device)  # fails here where a weight was missing
+        remedy = "set evaluate.weights.embedded to a folder of diffusers' AutoencoderKL"
+        require_whole(self._folder, report, expected="an AutoencoderKL", remedy=remedy)
+        return network.to(self.device)
 
     def _pool_latents(self, batch: torch.Tensor) -> torch.Tensor:
         """Return mean and standard deviation of the latents `(B, C, h, w)` in each cell, `(B, d)`."""

@@ -160,7 +160,9 @@ def explain_load_errors(path: Path, expected: str) -> Iterator[None]:
         UnpicklingError,
         ValueError,
     ) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        reason = " ".join((str(error).strip() or repr(error)).split())[
+            :300
+        ]  # torch's has many lines
         raise DataNotFoundError(
             f"{path} does not hold {expected} ({reason}); replace it"
         ) from error

@@ -13,11 +13,11 @@ from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches, optio
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import (
     PublishedWeights,
-    explain_load_errors,
     file_sha256,
     find_weights,
     load_state_dict,
 )
+from xraysynth.whole_weights import load_whole
 
 # The published file is a pickled module, in torchxrayvision's releases as on the Hub: reading it runs
 # code, so it is neither downloaded nor read here.
@@ -66,8 +66,8 @@ class XrvDenseNet:
         state.pop("op_threshs", None)  # operating points of the predictions, not used here
         with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away
             network = DenseNet()
-        with explain_load_errors(self._file, PUBLISHED.manual_instructions.rstrip(",")):
-            network.load_state_dict(state)
+        expected = PUBLISHED.manual_instructions.rstrip(",")
+        load_whole(network, state, self._file, expected=expected, remedy="replace it")
         return network.to(self.device)
 
     def features(self, images: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from xraysynth.generation.generators._loading import (
 )
 from xraysynth.generation.generators._outcomes import outcome_from_image
 from xraysynth.generation.generators._sampling import Sampler
-from xraysynth.generation.generators._weight_files import pipeline_files
+from xraysynth.generation.generators._weight_files import ComponentFiles, pipeline_files
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL_SNR, accepts_options, build_scheduler
@@ -199,6 +199,7 @@ class StableDiffusion:
         device = resolve_device(self._option_prefix, device=self.device, **engine_options)
         files = pipeline_files(self._base_weights.option, self._pipeline_folder)
         pipeline = self.load_pipeline(torch.float32)  # full precision until the LoRAs are fused
+        variants = sorted({found.variant for found in files.values() if found.variant})
         files.update(self._load_extras(pipeline))
         pipeline = self._adapt_pipeline(pipeline)
         unet_parameters = count_parameters(pipeline.unet)
@@ -211,6 +212,7 @@ class StableDiffusion:
             bytes_on_disk=_total_bytes(files),
             device=device,
             dtype=dtype,
+            variant=", ".join(variants) or None,
             engine=self.engine,
             steps=self.steps,
         )
@@ -228,13 +230,14 @@ class StableDiffusion:
         """
         return read_pipeline(self._base_weights.option, self._pipeline_folder, dtype)
 
-    def _load_extras(self, pipeline: Any) -> dict[str, list[Path]]:
+    def _load_extras(self, pipeline: Any) -> dict[str, ComponentFiles]:
         """Fuse the adapter and install the tiny VAE; return their files by component."""
         files = {}
         if "adapter" in self._extra_weights:
-            files["adapter"] = [fuse_adapter(pipeline, self._extra_weights["adapter"])]
+            adapter = fuse_adapter(pipeline, self._extra_weights["adapter"])
+            files["adapter"] = ComponentFiles([adapter])
         if "tiny_vae" in self._extra_weights:
-            files["vae"] = [use_tiny_vae(pipeline, self._extra_weights["tiny_vae"])]
+            files["vae"] = ComponentFiles([use_tiny_vae(pipeline, self._extra_weights["tiny_vae"])])
         return files
 
     def _adapt_pipeline(self, pipeline: Any) -> Any:
@@ -294,9 +297,9 @@ def _schedulers_with_zero_terminal_snr() -> list[str]:
     return names
 
 
-def _total_bytes(files: dict[str, list[Path]]) -> int:
+def _total_bytes(files: dict[str, ComponentFiles]) -> int:
     """Return the size of all files on disk."""
     total = 0
     for component_files in files.values():
-        total += sum(file.stat().st_size for file in component_files)
+        total += sum(file.stat().st_size for file in component_files.files)
     return total
