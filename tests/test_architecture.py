@@ -21,7 +21,15 @@ HEAVY = {"torch", "diffusers", "transformers", "openai", "wandb", "timm", "pytor
 
 
 HYDRA = {
-    *("config", "composition", "config_store", "hydra_values", "plugin_classes", "quoting"),
+    *(
+        "config",
+        "composition",
+        "config_store",
+        "experiment_files",
+        "hydra_values",
+        "plugin_classes",
+        "quoting",
+    ),
     *("cli", "launch", "jobs.launchers"),
 }
 

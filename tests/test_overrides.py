@@ -292,6 +292,17 @@ def test_hydras_own_grammar_is_never_an_error(word, message):
         assert word not in str(raised.value)
 
 
+def test_a_folder_or_table_in_place_of_a_source_is_answered_with_what_selects_it(tmp_path):
+    (tmp_path / "Röntgen (1)").mkdir()
+    (tmp_path / "a b.csv").touch()
+    for name, key in (("Röntgen (1)", "folder.root"), ("a b.csv", "table.path")):
+        with pytest.raises(ConfigError, match="there is no such option; write source=") as raised:
+            compose([f"source={tmp_path / name}"])
+        remedy = shlex.split(str(raised.value).partition("; write ")[2].partition("; choose")[0])
+        assert remedy[1] == f"source.{key}={tmp_path / name}"
+        assert compose(remedy)
+
+
 @given(TEXTS)
 def test_any_brackets_are_read_or_refused(text):
     for raw in (f"{{{text}}}", f"[{text}]", text):

@@ -17,7 +17,9 @@ from xraysynth.config import (
 )
 from xraysynth.config_store import register_schema
 from xraysynth.errors import ConfigError, format_unknown_option
+from xraysynth.experiment_files import name_files
 from xraysynth.hydra_values import decode_keys
+from xraysynth.option_types import PLUGIN_SECTIONS
 from xraysynth.options import from_options
 from xraysynth.overrides import to_hydra_overrides
 from xraysynth.privacy import MIN_SECRET_LENGTH, has_key, iterate_texts, key_variables
@@ -38,8 +40,11 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     errors: list[str] = []
     hydra_overrides = to_hydra_overrides(overrides, errors=errors)
     with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
-        dict_config = _compose_with_hydra(hydra_overrides, errors)
-        return validate_config(dict_config, errors)
+        try:
+            dict_config = _compose_with_hydra(hydra_overrides, errors)
+        except ConfigError as error:
+            raise ConfigError(*name_files([*errors, *error.args], hydra_overrides)) from error
+        return validate_config(dict_config, errors, overrides=hydra_overrides)
 
 
 def _compose_with_hydra(overrides: Sequence[str], errors: list[str]) -> Any:
@@ -69,12 +74,15 @@ def _top_section(override: str) -> str:
     return name.rpartition("@")[2].partition(".")[0]
 
 
-def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Config:
+def validate_config(
+    dict_config: Any, earlier_errors: Sequence[str] = (), *, overrides: Sequence[str] = ()
+) -> Config:
     """Build the `Config` of a composed DictConfig, and check the plug-ins that it selects.
 
     Args:
         dict_config: The DictConfig that Hydra has composed.
         earlier_errors: Errors that were found before, to be reported together.
+        overrides: Hydra's overrides, by which errors name the file that an experiment comes from.
 
     Raises:
         ConfigError: Options are unknown, missing or wrong; one line for each of them.
@@ -86,9 +94,10 @@ def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Con
         with _environment_refused():
             values = decode_keys(OmegaConf.to_container(dict_config, resolve=True))
         values = _drop_unselected(values)
+        label_errors = list(_read_label_files(values))
     except Exception as error:
         raise explain_hydra_error(error) from error
-    errors = list(earlier_errors)
+    errors = [*earlier_errors, *label_errors]
     for name in missing:
         errors.append(f"{name} must be given; add '{name}=…'")
     config = None
@@ -99,7 +108,7 @@ def validate_config(dict_config: Any, earlier_errors: Sequence[str] = ()) -> Con
     errors += _plugin_errors(values)
     errors += _secret_errors(values)
     if errors or config is None:
-        raise ConfigError(*errors)
+        raise ConfigError(*name_files(errors, overrides))
     return config
 
 
@@ -182,6 +191,24 @@ def _drop_unselected(values: Any) -> Any:
             if is_optional and "_target_" not in node:
                 del values[group][key]
     return values
+
+
+def _read_label_files(values: Any) -> Iterator[str]:
+    """Put the labels in place of the files that name them; yield the errors of files.
+
+    So a run records the labels, and they are its identity, not the name of their file.
+    """
+    from xraysynth.data.label_files import read_labels
+
+    for section in PLUGIN_SECTIONS:
+        for key, node in _nodes(values, section):
+            if not isinstance(node, dict) or not isinstance(node.get("labels"), str):
+                continue
+            file, node["labels"] = node["labels"], {}
+            try:
+                node["labels"] = read_labels(file, f"{section}.{key}.labels")
+            except ConfigError as error:
+                yield from error.args
 
 
 def explain_hydra_error(error: BaseException) -> ConfigError:

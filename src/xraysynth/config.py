@@ -36,6 +36,7 @@ from xraysynth.options import (
     one_of,
     require_valid,
 )
+from xraysynth.quoting import quote_override
 from xraysynth.records import CLASSES, to_json
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.training.recipe import (
@@ -345,6 +346,19 @@ def unknown_selection_error(group: str, option: str) -> ConfigError:
     """Return the error on a selection that its group does not have, with the nearest that it has."""
     options = list_group_options("source" if group == TEST_SOURCE else group)
     return ConfigError(
-        f"{group}={option}: there is no such option{did_you_mean(option, options)}; "
+        f"{group}={option}: there is no such option"
+        f"{_how_to_select_file(group, option) or did_you_mean(option, options)}; "
         f"choose one of {', '.join(options)}"
     )
+
+
+def _how_to_select_file(group: str, option: str) -> str:
+    """The end of a sentence on a selection that is a file or folder; "" if there is none."""
+    path = expand_path(option)
+    overrides: list[str] = []
+    if group == "experiment" and Path(f"{path}.yaml").is_file():
+        overrides = [quote_override("experiment", f"{option}.yaml")]
+    elif group in ("source", TEST_SOURCE) and path.exists():
+        key, name = ("folder", "root") if path.is_dir() else ("table", "path")
+        overrides = [f"{group}={key}", quote_override(f"{group}.{key}.{name}", option)]
+    return f"; write {' '.join(overrides)}" if overrides else ""

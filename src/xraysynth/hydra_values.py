@@ -70,8 +70,9 @@ def _to_one_value(name: str, raw: str, value_type: ValueType) -> str:
         return bare
     if _is_bracketed(bare, kinds):
         return _write(_read_brackets(name, bare))
-    if Kind.text in kinds or value_type.from_file or bare.startswith("${"):
-        return _write_text(read_text(raw))
+    is_file = value_type.from_file and not bare.startswith("[")
+    if Kind.text in kinds or is_file or bare.startswith("${"):
+        return to_hydra_text(raw)
     raise ConfigError(_wrong_brackets(name, raw, value_type))
 
 
@@ -119,7 +120,7 @@ def _to_other(name: str, raw: str, *, is_list: bool, multirun: bool) -> str:
         return raw
     if raw.strip().startswith(("[", "{")):
         return _write(_read_brackets(name, raw.strip()))
-    return _write_text(read_text(raw))
+    return to_hydra_text(raw)
 
 
 def parse_value(raw: str) -> Any:
@@ -143,8 +144,9 @@ def _write(value: Any) -> str:
     return "null" if value is None else _quote_unless_plain(value)
 
 
-def _write_text(text: str) -> str:
-    """Write a text in Hydra's grammar, without quotes where it stays the same text."""
+def to_hydra_text(raw: str) -> str:
+    """Write a text of the command line in Hydra's grammar, without quotes where it stays the same text."""
+    text = read_text(raw)
     parsed = parse_value(text) if text and not text.startswith(("'", '"')) else None
     is_same = parsed is not None and not parsed.is_sweep_override() and parsed.value() == text
     return text if is_same and text != "???" else _quote_unless_plain(text)

@@ -19,6 +19,7 @@ from xraysynth.composition import (
 )
 from xraysynth.config_store import register_schema
 from xraysynth.errors import ConfigError, XraysynthError
+from xraysynth.experiment_files import name_files
 from xraysynth.jobs import distributed
 from xraysynth.jobs.job import ResultLine
 from xraysynth.jobs.sweeps import JobOutcome, print_summary, validation_score
@@ -168,7 +169,7 @@ class Task:
         return outcome
 
     def _run_stage(self, dict_config: Any, overrides: Sequence[str]) -> ResultLine:
-        config = validate_config(dict_config)
+        config = validate_config(dict_config, overrides=_hydra_overrides())
         if config.plan and self.stage != "study":
             raise ConfigError(
                 "plan=true is for xraysynth study; remove it, as other stages would do their work"
@@ -193,6 +194,13 @@ class Task:
                 traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
             return {"stage": self.stage, "state": "failed", "error": message}
+
+
+def _hydra_overrides() -> list[str]:
+    """Hydra's overrides of the job that is running."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
 
 
 def _require_multirun(stage: str, launcher: str) -> None:
@@ -245,7 +253,9 @@ def _to_xraysynth_error(error: Exception, arguments: Sequence[str]) -> Xraysynth
     if isinstance(error, XraysynthError):
         return error
     if _is_hydra_error(error):
-        return _collect_option_errors(arguments) or explain_hydra_error(error)
+        explained = explain_hydra_error(error)
+        named = ConfigError(*name_files(explained.args, sys.argv[1:]))
+        return _collect_option_errors(arguments) or named
     if isinstance(error, OSError) and error.errno:
         return _explain_os_error(error)
     if launchers.MultirunCallback.monitor is not None:

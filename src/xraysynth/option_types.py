@@ -106,10 +106,12 @@ def value_type(annotation: Any) -> ValueType:
     metadata = _metadata(annotation)
     alternatives = _alternatives(annotation)
     kinds = [kind for kind in map(_kind, alternatives) if kind]
+    if _strip(annotation) is Any and IS_PATH in metadata:
+        kinds = [Kind.text, Kind.list]
     return ValueType(
         frozenset(kinds),
         is_list=any(get_origin(_strip(one)) is list for one in alternatives),
-        is_optional=NoneType in alternatives,
+        is_optional=NoneType in alternatives or _strip(annotation) is Any,
         is_path=IS_PATH in metadata,
         from_file=FROM_FILE in metadata,
     )

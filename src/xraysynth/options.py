@@ -77,6 +77,9 @@ FROM_FILE = "from file"
 PathText = Annotated[str, IS_PATH]
 """A path of a file or folder; a leading ~ is the home folder (`expand_path`)."""
 
+Labels = Annotated[dict[str, str | None], FROM_FILE]
+"""Label -> class, or null for none; on the command line and in yaml also the path of a file with them."""
+
 NOT_EMPTY = Rule("hold at least one value", len)
 Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, Rule("be above 0", lambda value: value > 0)]
@@ -87,7 +90,7 @@ Fraction = Annotated[float, between(0, 1)]
 PositiveFraction = Annotated[float, Rule("lie in (0, 1]", lambda value: 0 < value <= 1)]
 
 
-def expand_path(text: str) -> Path:
+def expand_path(text: str | Path) -> Path:
     """Return the path that an option names: a leading ~ is the home folder, ~name that of a user.
 
     A path stays as it is where there is no such user. Relative paths start in the working folder.

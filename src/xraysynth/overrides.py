@@ -5,7 +5,7 @@ A word that the shell passes on is a value: texts, lists and mappings of texts a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from xraysynth.config import (
@@ -19,9 +19,22 @@ from xraysynth.config import (
     warn_of_rename,
 )
 from xraysynth.errors import ConfigError, format_unknown_option
-from xraysynth.hydra_values import encode_key, parse_value, to_hydra_values, to_typed_value
+from xraysynth.experiment_files import (
+    experiment_path,
+    is_experiment_file,
+    register_experiment_file,
+)
+from xraysynth.hydra_values import (
+    encode_key,
+    parse_value,
+    to_hydra_text,
+    to_hydra_values,
+    to_typed_value,
+)
 from xraysynth.option_types import OTHER, find_option, sibling_names, value_type
+from xraysynth.options import expand_path
 from xraysynth.plugin_classes import PluginClasses
+from xraysynth.quoting import format_value, read_text, split_sweep
 
 _NAME = re.compile(r"\+*[A-Za-z_$][\w$-]*([./](\d+|[A-Za-z_$][\w$-]*))*(@[\w.-]*)?", re.ASCII)
 """Names that Hydra's grammar knows."""
@@ -56,19 +69,64 @@ def to_hydra_overrides(
     Raises:
         ConfigError: Overrides are wrong; one line for each of them.
     """
-    classes = PluginClasses(overrides)
     hydra_overrides: list[str] = []
     found: list[str] = []
-    for override in _with_current_names(overrides):
+    words = _with_registered_files(_with_current_names(overrides), found, multirun=multirun)
+    classes = PluginClasses(words)
+    for override in words:
         try:
             hydra_overrides.append(_to_hydra_override(override, classes, multirun=multirun))
         except ConfigError as error:
             found += error.args
+    found += _given_as_file_and_mapping(words, classes)
     if found and errors is None:
         raise ConfigError(*found)
     if errors is not None:
         errors += found
     return hydra_overrides
+
+
+def _with_registered_files(
+    overrides: Sequence[str], errors: list[str], *, multirun: bool
+) -> list[str]:
+    """The overrides in which experiments that are files have the names that Hydra knows them by."""
+    registered = []
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name.lstrip("+") != "experiment":
+            registered.append(override)
+            continue
+        try:
+            registered.append(f"{name}={_registered_selection(value, multirun=multirun)}")
+        except ConfigError as error:
+            errors += error.args
+    return registered
+
+
+def _registered_selection(value: str, *, multirun: bool) -> str:
+    is_one = not multirun or expand_path(value).exists()
+    selections = []
+    for written in [value] if is_one else split_sweep(value):
+        text = read_text(written)
+        selections.append(register_experiment_file(text) if is_experiment_file(text) else written)
+    return ",".join(selections)
+
+
+def _given_as_file_and_mapping(words: Sequence[str], classes: PluginClasses) -> Iterator[str]:
+    """The errors of mappings, such as labels, that are given both as a file and by their keys."""
+    files: set[str] = set()
+    mappings: set[str] = set()
+    for word in words:
+        if _is_for_hydra(word) or "=" not in word:
+            continue
+        option = find_option(split_override(word).name, classes.find)
+        if option and option.key is not None:
+            mappings.add(option.name)
+        elif option and value_type(option.annotation).from_file:
+            is_mapping = split_override(word).value.strip().startswith("{")
+            (mappings if is_mapping else files).add(option.name)
+    for name in sorted(files & mappings):
+        yield f"{name} is given as a file and by its keys; put all of them into the file"
 
 
 def split_override(override: str) -> Override:
@@ -91,7 +149,7 @@ def _is_for_hydra(override: str) -> bool:
 
 def _to_hydra_override(override: str, classes: PluginClasses, *, multirun: bool) -> str:
     if _is_for_hydra(override):
-        return override
+        return _to_hydra_setting(override)
     prefix, name, value = split_override(override)
     if name == TEST_SOURCE:
         name = f"source@{TEST_SOURCE}"
@@ -107,6 +165,16 @@ def _to_hydra_override(override: str, classes: PluginClasses, *, multirun: bool)
         raise ConfigError(format_unknown_option(name, sibling_names(name, classes.find)))
     needs_plus = not prefix and (not multirun or _is_unmentioned(name))
     return f"{'++' if needs_plus else prefix}{name}={','.join(values)}"
+
+
+def _to_hydra_setting(override: str) -> str:
+    """A setting of Hydra itself; a value that its grammar does not know is a text, its folders have no ~."""
+    name, equals, value = override.partition("=")
+    if not equals or override.startswith(("-", "~")):
+        return override
+    if name in ("hydra.run.dir", "hydra.sweep.dir"):
+        value = str(expand_path(value))
+    return f"{name}={value if parse_value(value) is not None else to_hydra_text(value)}"
 
 
 def _require_selection(name: str, value: str) -> None:
@@ -142,6 +210,9 @@ def _to_typed(override: str, classes: PluginClasses) -> str:
     if _is_for_hydra(override) or "=" not in override:
         return override
     prefix, name, value = split_override(override)
+    if name == "experiment":
+        names = [format_value(experiment_path(one) or one) for one in value.split(",")]
+        return f"{prefix}{name}={','.join(names)}"
     option = find_option(name, classes.find)
     if option is None or value_type(option.annotation) == OTHER:
         return override

@@ -7,6 +7,7 @@ from typing import Any
 
 from xraysynth.config import PLUGIN_GROUPS, TEST_SOURCE, current_name, list_group_options
 from xraysynth.config_store import register_schema
+from xraysynth.quoting import split_sweep
 
 
 class PluginClasses:
@@ -46,22 +47,29 @@ class PluginClasses:
     @cached_property
     def _composed_targets(self) -> dict[tuple[str, str], str]:
         """(group, key) -> class, of the plug-ins that a selected experiment brings under its own keys."""
-        import hydra
-
-        selections = [word for word in self.overrides if word.lstrip("+").startswith("experiment=")]
-        if not selections:
-            return {}
-        register_schema()
-        try:
-            with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
-                composed = hydra.compose("config", overrides=selections)
-        except Exception:  # which composing everything will report
-            return {}
-        targets = {}
-        for group in PLUGIN_GROUPS:
-            for key, node in composed[group].items():
-                targets[group, key] = str(node.get("_target_", ""))
+        targets: dict[tuple[str, str], str] = {}
+        for word in self.overrides:
+            name, _, experiments = word.lstrip("+").partition("=")
+            for experiment in split_sweep(experiments) if name == "experiment" else ():
+                targets |= _targets_of_experiment(experiment)
         return targets
+
+
+def _targets_of_experiment(experiment: str) -> dict[tuple[str, str], str]:
+    """(group, key) -> class of every plug-in that an experiment selects; empty if it cannot be composed."""
+    import hydra
+
+    register_schema()
+    try:
+        with hydra.initialize_config_module("xraysynth.conf", version_base="1.3"):
+            composed = hydra.compose("config", overrides=[f"experiment={experiment}"])
+    except Exception:  # which composing everything will report
+        return {}
+    targets = {}
+    for group in PLUGIN_GROUPS:
+        for key, node in composed[group].items():
+            targets[group, key] = str(node.get("_target_", ""))
+    return targets
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError, PrivacyError, format_some
+from xraysynth.options import expand_path
 
 TEXT_SUFFIXES = (".md", ".csv", ".json", ".html", ".yaml", ".txt")
 """Suffixes of the files whose text is checked."""
@@ -92,7 +93,7 @@ class Scrubber:
             return {name: self.scrub_option(name, item) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return list(map(self.scrub_values, value))
-        if isinstance(value, str) and Path(value).expanduser().is_absolute():
+        if isinstance(value, str) and expand_path(value).is_absolute():
             return self._remove_names(self._scrub_path(value))
         return self.scrub_text(value) if isinstance(value, str) else value
 

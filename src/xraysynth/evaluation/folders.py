@@ -24,6 +24,7 @@ from xraysynth.data.unusable import count_unusable, require_few_unusable
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError, format_some
 from xraysynth.images import read_file, read_image, read_size
 from xraysynth.manifest import COLUMNS, Manifest
+from xraysynth.options import expand_path
 from xraysynth.records import require_inside, sha256_bytes
 
 ONE_CLASS = "all"
@@ -109,7 +110,7 @@ def from_folder(folder: Path, *, is_synthetic: bool = False) -> Manifest:
 
 def read_image_folder(folder: Path, *, is_synthetic: bool = False) -> ImageFolder:
     """Lists all images below a folder (`from_folder`), and the rows of its table that are not used."""
-    folder = Path(folder).expanduser()
+    folder = expand_path(folder)
     if not folder.is_dir():
         raise DataNotFoundError(f"{folder.absolute()} is not a folder; name a folder of images")
     table, not_used = _list_images(folder)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from xraysynth.options import Count, at_least, one_of, require_valid
+from xraysynth.options import Count, PathText, at_least, one_of, require_valid
 
 ENCODERS = ("classifier", "embedded", "inception", "xrv", "rad_dino", "dinov2", "clip")
 """Names that `evaluate.encoders` takes, listed here so that a wrong one is refused before torch loads."""
@@ -24,7 +24,7 @@ class Evaluate:
     """
 
     encoders: list[EncoderName] = field(default_factory=lambda: ["classifier", "embedded"])
-    weights: dict[EncoderName, str] = field(default_factory=dict)
+    weights: dict[EncoderName, PathText] = field(default_factory=dict)
     baseline_splits: Annotated[int, at_least(2)] = 20
     replicates: Count = 1000
     pairs_per_class: Count = 200

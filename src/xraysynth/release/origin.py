@@ -10,6 +10,7 @@ import pandas as pd
 from xraysynth import __version__
 from xraysynth.generation.generators.base import Generator
 from xraysynth.manifest import Manifest, patient_keys
+from xraysynth.options import expand_path
 from xraysynth.records import JsonObject
 from xraysynth.release.images import DISCLAIMER, TRAINED_ALGORITHMIC_MEDIA
 from xraysynth.seeds import digest, identity
@@ -71,7 +72,7 @@ def describe_origin(generator: Generator) -> Origin:
     """Describes a generator without naming folders of this machine."""
     identity_fields = identity(generator)
     model = str(getattr(generator, "model", "") or getattr(generator, "origin", generator.name))
-    is_local = model != EMBEDDED and (Path(model).expanduser().exists() or model[0] in "./~")
+    is_local = model != EMBEDDED and (expand_path(model).exists() or model[0] in "./~")
     commit = None if is_local else getattr(generator, "revision", None)
     return Origin(
         name=generator.name,

@@ -14,6 +14,7 @@ from xraysynth.data.fetching.recipe import Fetch, RemoteFile
 from xraysynth.data.fetching.unpacking import format_bytes, unpack
 from xraysynth.errors import ArchiveError, DataNotFoundError, DownloadError, format_some
 from xraysynth.files import exclusive_lock
+from xraysynth.options import expand_path
 
 WORK_FOLDER = ".downloads"
 """Folder beside the data that holds what has come so far, and the records of checksums."""
@@ -39,7 +40,7 @@ def fetch_collection(collection: Collection, fetch: Fetch) -> None:
         ArchiveError: An archive is damaged or hostile.
         DataNotFoundError: There is no room for it, or a package is missing.
     """
-    folder = Path(fetch.folder).expanduser()
+    folder = expand_path(fetch.folder)
     if folder.exists():
         return
     work = folder.parent / WORK_FOLDER / folder.name

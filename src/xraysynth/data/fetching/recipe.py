@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from xraysynth.errors import ConfigError
-from xraysynth.options import Rule, match_pattern
+from xraysynth.options import PathText, Rule, match_pattern
 
 Checksum = Annotated[
     str,
@@ -50,7 +50,7 @@ class Fetch:
     `unpacked_bytes` are estimates, 0 where there is none.
     """
 
-    folder: str
+    folder: PathText
     files: list[RemoteFile] = field(default_factory=list)
     hub: str = ""
     revision: Commit = ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xraysynth.data.reading.label_classes import LabelClass, choose_classes
 from xraysynth.data.screening import split_rows, text_column
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
+from xraysynth.options import expand_path
 from xraysynth.quoting import quote_override
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
@@ -166,7 +167,7 @@ def resolve_path(source: Any, option: str) -> Path:
     """
     if getattr(source, "download", False):
         _download(source)
-    path = Path(getattr(source, option)).expanduser()
+    path = expand_path(getattr(source, option))
     if path.exists():
         return path
     steps = _steps_to_get(source)

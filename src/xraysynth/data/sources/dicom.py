@@ -12,7 +12,7 @@ from xraysynth.data.fetching.recipe import Fetch
 from xraysynth.data.sources.base import LoadedImage, build_image_id, resolve_path
 from xraysynth.errors import DataNotFoundError, ManifestError, format_some
 from xraysynth.images import name_decoder_errors
-from xraysynth.options import FolderName, Rule, require_valid
+from xraysynth.options import FolderName, Labels, PathText, Rule, expand_path, require_valid
 from xraysynth.records import CLASSES
 
 if TYPE_CHECKING:  # a wrong option must be rejected before pandas is imported
@@ -34,8 +34,8 @@ class DicomSource:
     """
 
     name: FolderName
-    root: str
-    table: str = ""
+    root: PathText
+    table: PathText = ""
     key_column: str = "file"
     label_column: str = "label"
     photometric: Annotated[
@@ -45,7 +45,7 @@ class DicomSource:
             ("", *GREY_PHOTOMETRICS).__contains__,
         ),
     ] = ""
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
@@ -85,7 +85,7 @@ class DicomSource:
         from xraysynth.data.dicom.rendering import render
         from xraysynth.data.pixel_flags import flag_pixels
 
-        path = Path(self.root).expanduser() / locator
+        path = expand_path(self.root) / locator
         with name_decoder_errors(str(path)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of values that break the standard
             rendered = render(read_dataset(path), str(path), photometric=self.photometric)

@@ -23,7 +23,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import ConfigError, DataNotFoundError, ManifestError, format_some
-from xraysynth.options import FolderName, require_valid
+from xraysynth.options import FolderName, Labels, PathText, expand_path, require_valid
 from xraysynth.quoting import quote_override
 
 CLASS_FOLDERS = r"(?P<label>[^/]+)/(?:images/)?[^/]+"
@@ -58,10 +58,10 @@ class FolderSource:
     """
 
     name: FolderName
-    root: str
+    root: PathText
     pattern: str = CLASS_FOLDERS
     patient: str = ""
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
@@ -117,7 +117,7 @@ class FolderSource:
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size."""
-        path = Path(self.root).expanduser() / locator
+        path = expand_path(self.root) / locator
         return load_radiograph(images.read_file(path), str(path))
 
     def _place(self, paths: Sequence[str]) -> list[_File]:

@@ -31,7 +31,7 @@ from xraysynth.data.sources._hub_parquet import find_columns, read_picture, read
 from xraysynth.data.sources._patterns import compile_pattern, match_all
 from xraysynth.data.sources.base import LoadedImage, build_image_id, load_radiograph
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, ManifestError, format_some
-from xraysynth.options import FolderName, require_valid
+from xraysynth.options import FolderName, Labels, PathText, expand_path, require_valid
 from xraysynth.records import require_inside
 
 _REPO_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -53,12 +53,12 @@ class HubSource:
 
     name: FolderName
     repo: str
-    root: str = field(metadata={"identity": False})
+    root: PathText = field(metadata={"identity": False})
     revision: Commit = field(default="", metadata={"identity": False})
     files: str = ""
     columns: dict[str, str] = field(default_factory=dict)
     patient: str = ""
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     drop_unmapped: bool = False
     license: str = ""
     credentialed: bool = field(default=False, metadata={"identity": False})
@@ -103,7 +103,7 @@ class HubSource:
 
     @property
     def _root(self) -> Path:
-        return Path(self.root).expanduser()
+        return expand_path(self.root)
 
     def _inside(self, folder: Path, file: str) -> Path:
         try:

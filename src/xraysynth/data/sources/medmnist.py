@@ -13,7 +13,7 @@ from xraysynth.data.fetching.recipe import RemoteFile
 from xraysynth.data.sources._inflation import require_plausible_arrays
 from xraysynth.data.sources.base import LoadedImage, file_stamp
 from xraysynth.errors import DataNotFoundError, ImageError, ManifestError
-from xraysynth.options import FolderName
+from xraysynth.options import FolderName, Labels, PathText, expand_path
 from xraysynth.records import SPLITS
 
 
@@ -28,11 +28,11 @@ class MedMnistSource:
     """
 
     name: FolderName
-    root: str
+    root: PathText
     flag: str
     size_px: int = 28
     download: bool = False
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     license: str = ""
     homepage: str = "https://medmnist.com"
     how_to_get: str = ""
@@ -77,7 +77,7 @@ class MedMnistSource:
 
     def _file_path(self) -> Path:
         size = "" if self.size_px == 28 else f"_{self.size_px}"
-        return Path(self.root).expanduser() / f"{self.flag}{size}.npz"
+        return expand_path(self.root) / f"{self.flag}{size}.npz"
 
     def _split_rows(self, split: str, labels: np.ndarray) -> pd.DataFrame:
         if labels.ndim != 2 or labels.shape[1] != 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from xraysynth.data.sources import _findings, _phantom, _projection
 from xraysynth.data.sources.base import LoadedImage
-from xraysynth.options import Count, Rule, between, one_of, require_valid
+from xraysynth.options import Count, Labels, Rule, between, one_of, require_valid
 from xraysynth.records import CLASSES
 from xraysynth.seeds import derive_seed
 
@@ -53,7 +53,7 @@ class Simulated:
     classes: Annotated[
         tuple[Annotated[str, one_of(CLASSES)], ...], Rule("name at least one", len)
     ] = CLASSES
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_valid(self, "source.simulated")

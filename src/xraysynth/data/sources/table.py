@@ -19,7 +19,7 @@ from xraysynth.data.sources.base import (
     resolve_path,
 )
 from xraysynth.errors import ImageError, ManifestError
-from xraysynth.options import FolderName
+from xraysynth.options import FolderName, Labels, PathText, expand_path
 from xraysynth.records import require_inside, sha256_bytes
 
 
@@ -35,13 +35,13 @@ class TableSource:
     """
 
     name: FolderName
-    path: str
-    root: str = ""
+    path: PathText
+    root: PathText = ""
     columns: dict[str, str] = field(default_factory=dict)
     where: dict[str, list[str]] = field(default_factory=dict)
     by_name: bool = False
     drop_unmapped: bool = False
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
@@ -98,7 +98,7 @@ class TableSource:
         return load_radiograph(data, str(file))
 
     def _root_folder(self) -> Path:
-        return Path(self.root).expanduser() if self.root else Path(self.path).expanduser().parent
+        return expand_path(self.root) if self.root else expand_path(self.path).parent
 
     def _read(self) -> ImageTable:
         path = resolve_path(self, "path")

@@ -16,7 +16,7 @@ import pandas as pd
 from xraysynth import images
 from xraysynth.data.sources.base import LoadedImage, file_stamp, resolve_path
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, format_some
-from xraysynth.options import FolderName
+from xraysynth.options import FolderName, Labels, PathText, expand_path
 from xraysynth.seeds import short_digest
 
 NO_FINDING = "No Finding"
@@ -35,10 +35,10 @@ class XrvSource:
 
     name: FolderName
     dataset: str
-    imgpath: str
-    csvpath: str = ""
+    imgpath: PathText
+    csvpath: PathText = ""
     options: dict[str, Any] = field(default_factory=dict)
-    labels: dict[str, str | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     license: str = ""
     homepage: str = ""
     how_to_get: str = ""
@@ -66,7 +66,7 @@ class XrvSource:
         labels = pd.Series(self._select_labels(dataset.pathologies, dataset.labels))
         has_label = (labels != "").to_numpy()
         records = dataset.csv.reset_index(drop=True).loc[has_label]
-        mtime = Path(self.imgpath).expanduser().stat().st_mtime_ns
+        mtime = expand_path(self.imgpath).stat().st_mtime_ns
         record_digests = map(short_digest, records.astype(str).to_numpy().tolist())
         locators = list(map("{:06d}".format, records.index))
         return pd.DataFrame(
@@ -97,9 +97,9 @@ class XrvSource:
         return LoadedImage(np.rint((image + 1024.0) / 2048.0 * 255.0).clip(0, 255).astype(np.uint8))
 
     def _open_dataset(self) -> Any:
-        paths, version = {"imgpath": str(Path(self.imgpath).expanduser())}, ""
+        paths, version = {"imgpath": str(expand_path(self.imgpath))}, ""
         if self.csvpath:
-            csv_path = Path(self.csvpath).expanduser()
+            csv_path = expand_path(self.csvpath)
             paths["csvpath"], version = str(csv_path), file_stamp(csv_path)
         arguments = json.dumps({**self.options, **paths}, default=list)
         try:

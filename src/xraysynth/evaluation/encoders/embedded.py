@@ -14,6 +14,7 @@ from xraysynth.errors import DataNotFoundError
 from xraysynth.evaluation.encoders.base import Encoder, encode_in_batches
 from xraysynth.evaluation.encoders.identity import Identity, Preprocessing
 from xraysynth.evaluation.encoders.weights import explain_load_errors, files_digest
+from xraysynth.options import expand_path
 from xraysynth.whole_weights import require_whole
 
 DEFAULT_FOLDER = Path(__file__).parent.parent.parent / "assets" / "tiny-sd" / "vae"
@@ -62,7 +63,7 @@ class EmbeddedAutoencoder:
 
     @cached_property
     def _folder(self) -> Path:
-        folder = DEFAULT_FOLDER if self.weights is None else Path(self.weights).expanduser()
+        folder = DEFAULT_FOLDER if self.weights is None else expand_path(self.weights)
         if (folder / "vae").is_dir():
             folder = folder / "vae"
         missing = [name for name in _FILES if not (folder / name).is_file()]

@@ -30,6 +30,7 @@ from xraysynth.data.fetching.http import download_file
 from xraysynth.data.fetching.recipe import RemoteFile
 from xraysynth.errors import DataNotFoundError, DownloadError
 from xraysynth.files import exclusive_lock
+from xraysynth.options import expand_path
 from xraysynth.seeds import digest
 
 WEIGHTS_ENV_VARIABLE = "XRAYSYNTH_WEIGHTS"
@@ -91,7 +92,7 @@ def find_weights(published: PublishedWeights, weights: Path | None = None) -> Pa
         DataNotFoundError: If files are missing and cannot be downloaded, or have another SHA-256.
     """
     if weights is not None:
-        return _require_files_at(published, Path(weights).expanduser())
+        return _require_files_at(published, expand_path(weights))
     for folder in _search_folders(published):
         if not _missing_files(published, folder):
             return _verify_sha256(published, folder)
@@ -202,7 +203,7 @@ def _verify_sha256(published: PublishedWeights, folder: Path) -> Path:
 
 def _weights_folder() -> Path:
     folder = os.environ.get(WEIGHTS_ENV_VARIABLE)
-    return Path(folder).expanduser() if folder else _cache_folder()
+    return expand_path(folder) if folder else _cache_folder()
 
 
 def _cache_folder() -> Path:

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from xraysynth.evaluation.reader_study.protocol import LANGUAGES, QUESTIONS, require_valid_questions
-from xraysynth.options import Count, FolderName, Rule, at_least, between, one_of, require_valid
+from xraysynth.options import (
+    IS_PATH,
+    Count,
+    FolderName,
+    Rule,
+    at_least,
+    between,
+    expand_path,
+    one_of,
+    require_valid,
+)
 
 _is_pseudonym = re.compile(r"[A-Za-z0-9-]{1,40}").fullmatch
 
@@ -72,7 +82,9 @@ class ReviewRecipe:
     ] = field(default_factory=lambda: list(QUESTIONS))
     own_questions: dict[str, Any] = field(default_factory=dict)
     acknowledge_terms: bool = False
-    exports: Annotated[Any, Rule("be a folder, a file, or a list of files", _are_paths)] = None
+    exports: Annotated[
+        Any, IS_PATH, Rule("be a folder, a file, or a list of files", _are_paths)
+    ] = None
 
     def __post_init__(self) -> None:
         require_valid(self, "review")
@@ -82,4 +94,4 @@ class ReviewRecipe:
     def export_paths(self) -> list[Path]:
         """`exports` as paths; empty where none are named."""
         paths = [self.exports] if isinstance(self.exports, str) else self.exports or []
-        return list(map(Path, paths))
+        return list(map(expand_path, paths))

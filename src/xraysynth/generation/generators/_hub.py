@@ -13,6 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from xraysynth.errors import ConfigError, DataNotFoundError
+from xraysynth.options import expand_path
 from xraysynth.seeds import digest
 
 HUB_TIMEOUT_SECONDS = 5.0
@@ -38,7 +39,7 @@ class WeightsLocation:
     @property
     def local_path(self) -> Path | None:
         """Folder or file; None for a hub id; `DataNotFoundError` for a path that does not exist."""
-        path = Path(self.name_or_path).expanduser()
+        path = expand_path(self.name_or_path)
         if path.exists():
             return path
         looks_local = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from xraysynth.errors import DataNotFoundError, ImageError
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.images import decode_image, require_plain_file
-from xraysynth.options import FolderName
+from xraysynth.options import FROM_FILE, FolderName, PathText, expand_path
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
     GenerationResult,
@@ -38,12 +38,12 @@ class Archive:
     or a file are left out. `origin` says what made the images, and `licence` how they may be used.
     """
 
-    folder: str
+    folder: PathText
     manifest: str = "manifest.csv"
     name: FolderName = "archive"
     origin: str = "unknown"
     licence: str = "unknown"
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: Annotated[dict[str, str], FROM_FILE] = field(default_factory=dict)
 
     @property
     def card(self) -> GeneratorCard:
@@ -93,7 +93,7 @@ class Archive:
 
     @property
     def _folder(self) -> Path:
-        return Path(self.folder).expanduser()
+        return expand_path(self.folder)
 
     def content_digest(self) -> str:
         """Return the SHA-256 (hex) of labels, paths and the contents of the files."""

@@ -29,7 +29,15 @@ from xraysynth.generation.images_api.response_cache import ResponseCache
 from xraysynth.generation.images_api.results import CallSettings, fill_placeholders, is_json
 from xraysynth.generation.images_api.unsettled import unsettled_usd_before
 from xraysynth.generation.ledger import Ledger
-from xraysynth.options import Count, Dollars, FinitePositive, FolderName, require_valid
+from xraysynth.options import (
+    Count,
+    Dollars,
+    FinitePositive,
+    FolderName,
+    PathText,
+    expand_path,
+    require_valid,
+)
 from xraysynth.records import GenerationResult, JsonObject, Request
 
 _NOT_IN_IDENTITY = {"identity": False}
@@ -86,7 +94,7 @@ class Dalle:
     batch: bool = field(default=False, metadata=_NOT_IN_IDENTITY)
     batch_lines: Count = field(default=200, metadata=_NOT_IN_IDENTITY)
     poll_seconds: FinitePositive = field(default=60.0, metadata=_NOT_IN_IDENTITY)
-    state_folder: str | None = field(default=None, metadata=_NOT_IN_IDENTITY)
+    state_folder: PathText | None = field(default=None, metadata=_NOT_IN_IDENTITY)
 
     def __post_init__(self) -> None:
         require_valid(self, self._option_prefix)
@@ -303,18 +311,23 @@ class Dalle:
                 f"This run would cost:\n{self.estimate(requests)}"
             )
 
+    @property
+    def _state_path(self) -> str | None:
+        """The folder of calls that are under way, without ~."""
+        return None if self.state_folder is None else str(expand_path(self.state_folder))
+
     def _open_budget(self, requests: Sequence[Request]) -> Budget:
         """Return the budget, charged with what lost calls and open batches may have cost."""
         budget = Budget(self.budget_usd, self.spent_usd)
         if self.state_folder is not None:
-            folder = Path(self.state_folder)
+            folder = expand_path(self.state_folder)
             budget.charge(unsettled_usd_before(folder, requests, self.pricing, batch=self.batch))
         return budget
 
     def _generate_concurrently(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
         budget = self._open_budget(requests)
         rate_limiter = client.build_rate_limiter(self.concurrency, self.rate_limits)
-        response_cache = ResponseCache(self.state_folder)
+        response_cache = ResponseCache(self._state_path)
         run = client.ApiRun(self.call_settings, rate_limiter, budget, response_cache)
         yield from background.stream_results(run, requests, in_flight=self.concurrency)
         if run.out_of_budget:
@@ -335,7 +348,7 @@ class Dalle:
             settings=self.call_settings,
             client=self.endpoint.build_client(asynchronous=False),
             budget=budget,
-            folder=self.state_folder,
+            folder=self._state_path,
             lines_per_batch=self.batch_lines,
             poll_seconds=self.poll_seconds,
         )

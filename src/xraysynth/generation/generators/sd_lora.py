@@ -24,7 +24,7 @@ from xraysynth.generation.schedulers import (
     accepts_options,
     rescale_to_zero_terminal_snr,
 )
-from xraysynth.options import FolderName
+from xraysynth.options import FolderName, PathText
 from xraysynth.records import (
     LEARNING_RECORD_FILE,
     CaptionedImages,
@@ -49,7 +49,7 @@ class SdLora(StableDiffusion):
     """
 
     name: FolderName = "sd_lora"
-    weights: str | None = field(default=None, metadata={"identity": False})
+    weights: PathText | None = field(default=None, metadata={"identity": False})
     scale: float = 1.0
     lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"identity": False})
     taught_by: str | None = None

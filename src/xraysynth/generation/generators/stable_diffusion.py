@@ -30,7 +30,7 @@ from xraysynth.generation.generators._weight_files import ComponentFiles, pipeli
 from xraysynth.generation.generators.base import GeneratorCard
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.schedulers import ZERO_TERMINAL_SNR, accepts_options, build_scheduler
-from xraysynth.options import Count, FolderName, Rule, one_of, require_valid
+from xraysynth.options import Count, FolderName, PathText, Rule, one_of, require_valid
 from xraysynth.records import GenerationResult, JsonObject, LearningRecord, Request
 from xraysynth.seeds import digest
 from xraysynth.threads import choose_threads
@@ -74,12 +74,12 @@ class StableDiffusion:
     """
 
     name: FolderName = "stable_diffusion"
-    model: str = EMBEDDED
+    model: PathText = EMBEDDED
     revision: str | None = None
     mirrors: tuple[str, ...] = field(default=(), metadata=_NOT_IN_IDENTITY)
-    adapter: str | None = None
+    adapter: PathText | None = None
     adapter_revision: str | None = None
-    tiny_vae: str | None = None
+    tiny_vae: PathText | None = None
     tiny_vae_revision: str | None = None
     steps: Count = 20
     guidance: float = 2.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.files import explain_unreadable
+from xraysynth.options import expand_path
 from xraysynth.records import JsonObject
 
 LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors"
@@ -33,7 +34,7 @@ class LoraFolder:
                 f"generator.{self.name} has no LoRA yet; make it with `xraysynth finetune`, or name one "
                 f"in generator.{self.name}.weights"
             )
-        path = Path(self.weights).expanduser()
+        path = expand_path(self.weights)
         if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
             raise ConfigError(
                 f"generator.{self.name}.weights: {path.name} is a pickle, which can run code when it is "
