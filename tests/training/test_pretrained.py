@@ -106,3 +106,13 @@ def test_a_classifier_that_is_not_whole_is_refused(classifier, edit, message):
         XrayClassifier.load(classifier)
     assert str(classifier) in str(refused.value)
     assert "run again the training" in str(refused.value)
+
+
+def test_it_is_refused_with_all_logs_switched_off_as_in_a_command(published, monkeypatch):
+    import logging
+
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    published.pop("layer1.0.conv1.weight")
+    with pytest.raises(DataNotFoundError, match="1 weights are missing"):
+        pretrained()
+    timm.create_model("test_resnet", num_classes=3)  # which no longer records anything

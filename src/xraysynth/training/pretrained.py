@@ -1,19 +1,16 @@
 """Pretrained weights of timm's models, which are loaded whole but for the classifier's last layer."""
 
-import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import timm
+import torch
 from safetensors import SafetensorError
 
 from xraysynth.errors import DataNotFoundError
 from xraysynth.whole_weights import require_whole
-
-_KEYS = re.compile(r"(Missing|Unexpected) keys \((.*)\) ")
-"""What timm logs, and returns to nobody, of weights that a file lacks or has too many."""
 
 
 def create_pretrained(name: str, **options: Any) -> Any:
@@ -29,7 +26,7 @@ def create_pretrained(name: str, **options: Any) -> Any:
             damaged or those of another model.
     """
     try:
-        with _logged_keys() as keys:
+        with _recorded_keys() as keys:
             model = timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _explain(name, error) from error
@@ -47,27 +44,23 @@ def create_pretrained(name: str, **options: Any) -> Any:
 
 
 @contextmanager
-def _logged_keys() -> Iterator[dict[str, list[str]]]:
-    """Collects the names of missing and unexpected weights that timm logs."""
+def _recorded_keys() -> Iterator[dict[str, list[str]]]:
+    """Records which weights are missing and unexpected while state dicts are loaded.
+
+    timm says so in a log alone, which the program's own logging switches off. Loaders of a model's own
+    format, such as JAX's, fail where a weight is missing.
+    """
     keys: dict[str, list[str]] = {"missing_keys": [], "unexpected_keys": []}
+    load_state_dict = torch.nn.Module.load_state_dict
 
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found = _KEYS.match(record.getMessage())
-            if found:
-                keys[f"{found[1].lower()}_keys"] += found[2].split(", ")
+    def load_and_record(module: Any, *args: Any, **options: Any) -> Any:
+        result = load_state_dict(module, *args, **options)
+        keys["missing_keys"] += result.missing_keys
+        keys["unexpected_keys"] += result.unexpected_keys
+        return result
 
-    log, handler = logging.getLogger("timm.models._builder"), Collector()
-    level, propagate = log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
+    with patch.object(torch.nn.Module, "load_state_dict", load_and_record):
         yield keys
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = propagate
 
 
 def _explain(name: str, error: Exception) -> DataNotFoundError:
