@@ -15,7 +15,7 @@ import pandas as pd
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import figures
 from xraysynth.report.content import Arm, Comparison
-from xraysynth.report.page import TEMPLATES
+from xraysynth.report.templating import TEMPLATES
 
 METRIC, NAME = "macro_f1", "macro-F1"
 SCALE = 1.6

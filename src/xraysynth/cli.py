@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 STAGES = {
+    "inspect": "say what is in a folder, table or archive, and which command runs a study on it",
     "prepare": "read sources into one audited cohort, split by patient",
     "probe": "look for shortcuts: what predicts the source, or the class without the lungs",
     "finetune": "fine-tune generators on the real train split",
@@ -28,6 +29,9 @@ ACTIONS = {
 }
 """Actions of stages that have several: `xraysynth review build` runs the module `review_build`."""
 
+ARGUMENTS = {"inspect": "PATH [PATH ...] [--all]"}
+"""What stages take besides options; these stages work without Hydra."""
+
 HELP = f"""\
 xraysynth: can synthetic chest X-rays train a classifier, and which generator should make them?
 
@@ -39,6 +43,7 @@ stages:
 {chr(10).join(f"  {name:9} {text}" for name, text in STAGES.items())}
 
 examples:
+  xraysynth inspect my_xrays
   xraysynth study experiment=quickstart
   xraysynth study source=folder source.folder.root=my_xrays classes=[normal,pneumonia]
   xraysynth generate generator.stable_diffusion.steps=30 generate.per_class=100
@@ -70,8 +75,10 @@ def main() -> None:
     from xraysynth.environment import prepare_process
 
     prepare_process()
-    from xraysynth.launch import launch
+    from xraysynth.launch import inspect_paths, launch
 
+    if stage in ARGUMENTS:
+        sys.exit(inspect_paths(overrides))
     sys.exit(launch(stage.replace(" ", "_"), overrides))
 
 

@@ -63,6 +63,31 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     return max(code, _print_error(task.error)) if task.error else code
 
 
+def inspect_paths(arguments: Sequence[str]) -> int:
+    """Run the stage `inspect`, which needs no configuration, and print its result.
+
+    Args:
+        arguments: Arguments of the command line after the stage: paths, `--all` and overrides.
+
+    Returns:
+        The exit code: 0 if a study can run, 1 if none can, 2 for wrong arguments, 130 after an
+        interruption.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        require_no_key(arguments)
+        from xraysynth.stages import inspect
+
+        result = inspect.run(inspect.parse_arguments(arguments))
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except Exception as error:
+        return _print_error(_to_xraysynth_error(error, []))
+    print(json.dumps(_without_long_entries(result), default=str), flush=True)
+    return 0 if result["can_run"] else 1
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from xraysynth.cli import ACTIONS
+from xraysynth.cli import ACTIONS, ARGUMENTS
 from xraysynth.config import CONFIG_GROUPS, Config, list_group_options
 from xraysynth.generation.lora.recipe import LoraRecipe
 
@@ -28,7 +28,9 @@ def stage_help(stage: str) -> str:
     """
     purpose, sections = _describe_actions(stage) if stage in ACTIONS else _describe_stage(stage)
     actions = f" {'|'.join(ACTIONS[stage])}" if stage in ACTIONS else ""
-    lines = [f"usage: xraysynth {stage}{actions} [option=value ...]", "", purpose, "", "options:"]
+    arguments = f" {ARGUMENTS[stage]}" if stage in ARGUMENTS else ""
+    usage = f"usage: xraysynth {stage}{actions}{arguments} [option=value ...]"
+    lines = [usage, "", purpose, "", "options:"]
     options = {option.name: option for option in (*fields(Config), *fields(_PluginOptions))}
     for section in sections:
         lines += _format_section(options[section])

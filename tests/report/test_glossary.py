@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from xraysynth.errors import XraysynthError
-from xraysynth.report import page
+from xraysynth.report import page, templating
 from xraysynth.report.content import Content
 from xraysynth.report.glossary import PageTerms, load_glossary
 from xraysynth.report.views.cells import HEADING_TERMS
@@ -107,7 +107,7 @@ def test_the_page_ends_with_the_lines_of_the_terms_that_it_mentions_and_no_other
 def test_every_term_that_a_view_or_template_names_is_in_the_glossary() -> None:
     named = {*HEADING_TERMS.values(), *FAMILY_TERMS.values(), *TITLE_TERMS.values()}
     named |= set(ROW_TERMS.values())
-    for template in page.TEMPLATES.glob("*.j2"):
+    for template in templating.TEMPLATES.glob("*.j2"):
         named |= set(re.findall(r'\bterm\("([^"]+)"', template.read_text(encoding="utf-8")))
     assert named <= set(load_glossary())
 

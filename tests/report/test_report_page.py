@@ -17,7 +17,15 @@ from xraysynth.evaluation.results import Measure
 from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.pool import Refusals
 from xraysynth.records import CLASSES
-from xraysynth.report import arm_groups, arm_styles, figures, formatting, page, thumbnails
+from xraysynth.report import (
+    arm_groups,
+    arm_styles,
+    figures,
+    formatting,
+    page,
+    templating,
+    thumbnails,
+)
 from xraysynth.report.content import ArmEquivalent, Content, Evaluation
 from xraysynth.report.findings import collect_findings
 
@@ -514,7 +522,7 @@ def test_modes_and_controls_are_told_apart_in_figures(content: Content) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_meet_wcag_aa(dark: bool) -> None:
-    css = (page.TEMPLATES / "page.css").read_text()
+    css = (templating.TEMPLATES / "page.css").read_text()
     light, _, rest = css.partition("@media screen and (prefers-color-scheme: dark)")
     colours = dict(
         re.findall(r"--([\w-]+): (#\w{6})", rest.partition("@media")[0] if dark else light)

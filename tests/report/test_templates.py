@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, nodes
 
-from xraysynth.report import page
+from xraysynth.report import templating
 
-TEMPLATES = sorted(page.TEMPLATES.glob("*.j2"))
+TEMPLATES = sorted(templating.TEMPLATES.glob("*.j2"))
 
 LAYOUT = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Block, nodes.Extends)
 PARTS = (nodes.Include, nodes.FromImport, nodes.Macro, nodes.CallBlock, nodes.Call)

@@ -83,11 +83,11 @@ def load_images(
         return
     # Forking a process that has used torch can hang; spawned workers cost seconds, once.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as executor:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker) as executor:
         yield from executor.map(load, remaining, chunksize=8)
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
     """Limit a worker process to one thread, and to the life of the process that started it."""
     os.environ["OMP_NUM_THREADS"] = "1"
     exit_with_parent()
