@@ -5,6 +5,8 @@ import doctest
 import gzip
 import io
 import os
+import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -248,6 +250,38 @@ def test_a_directory_of_many_entries_is_refused_without_being_read(tmp_path, out
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_directory_of_gigabytes_is_not_read(is_large, tmp_path, out):
+    """A hole of 8 GB that the end of the zip calls its directory."""
+    size = 8 * 2**30
+    large = (
+        b"PK\x06\x06"
+        + (44).to_bytes(8, "little")
+        + bytes(28)
+        + size.to_bytes(8, "little")
+        + bytes(8)
+    )
+    large += b"PK\x06\x07" + bytes(4) + (size + 4).to_bytes(8, "little") + (1).to_bytes(4, "little")
+    claimed = 1 if is_large else 3 * 2**30
+    end = b"PK\x05\x06" + bytes(8) + claimed.to_bytes(4, "little") + bytes(6)
+    with (tmp_path / "a.zip").open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(size)
+        file.write(b"x" * 4 + (large if is_large else b"") + end)
+    tracemalloc.start()
+    refused(tmp_path / "a.zip", out, "bytes of names")
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+def test_a_large_zip_is_read(tmp_path, out):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(70_000):  # more than the end of a small zip can count
+            archive.writestr(f"{number}", b"")
+    assert _archive_entries._count_zip_entries(tmp_path / "a.zip", 70_000) == 70_000
+    refused(tmp_path / "a.zip", out, "more than 69,999 entries", max_files=69_999)
+
+
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
 def test_a_name_of_gigabytes_does_not_fill_the_memory(kind, tmp_path, out):
     info = tarfile.TarInfo("x")
@@ -335,6 +369,31 @@ def test_killed_and_started_again_it_is_whole(tmp_path, out):
     unpack(path, out) if not out.exists() else None
     assert len(contents(out)) == 500
     assert [p.name for p in out.parent.iterdir() if not p.name.endswith(".lock")] == ["out"]
+
+
+def test_mutated_archives_are_unpacked_or_refused(tmp_path, out):
+    rng = random.Random(0)
+    sources = [
+        zipped(tmp_path / "source", FILES).read_bytes(),
+        tarred(tmp_path / "source", FILES).read_bytes(),
+        tarred(tmp_path / "source", FILES, "w").read_bytes(),
+        zip_of_links(tmp_path / "source", {"a": "set/normal/1.png"}).read_bytes(),
+    ]
+    n_refused = 0
+    for _ in range(150):
+        data = bytearray(rng.choice(sources))
+        for _ in range(rng.randint(1, 5)):
+            start = rng.randrange(len(data))
+            data[start : start + rng.randrange(9)] = rng.randbytes(rng.randrange(9))
+        (tmp_path / "mutated").write_bytes(data)
+        try:
+            unpack(tmp_path / "mutated", out)
+        except ArchiveError:
+            n_refused += 1
+        shutil.rmtree(out, ignore_errors=True)
+        assert not [path for path in out.parent.iterdir() if not path.name.endswith(".lock")]
+    assert n_refused > 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "mutated", "source"]
 
 
 def test_archives_are_told_from_tables_and_arrays(tmp_path):

@@ -4,6 +4,9 @@ import io
 import json
 import pickle
 import re
+import shlex
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -201,6 +204,32 @@ def test_a_damaged_file_is_refused_and_comes_again(hub, tmp_path):
         source_of(tmp_path).rows()
     hub.alter = lambda path, data: data
     assert len(source_of(tmp_path).rows()) == 22
+
+
+def test_what_is_removed_comes_again_at_the_same_commit(hub, tmp_path):
+    commit = hub.publish("site/xrays", xrays())
+    rows = source_of(tmp_path).rows()
+    hub.publish("site/xrays", {"data/train.parquet": parquet([1], [1])})
+    folder = tmp_path / "hub" / "site--xrays" / commit
+    (folder / "data" / "test-00000-of-00001.parquet").unlink()
+    n_reads = len(hub.reads)
+    pd.testing.assert_frame_equal(source_of(tmp_path).rows(), rows)
+    assert len(hub.reads) == n_reads + 1
+    shutil.rmtree(folder)  # as the message on a damaged file says
+    pd.testing.assert_frame_equal(source_of(tmp_path).rows(), rows)
+
+
+def test_the_remedy_for_a_damaged_file_repairs_it(hub, tmp_path):
+    hub.publish("site/xrays", xrays())
+    rows = source_of(tmp_path).rows()
+    (file,) = (tmp_path / "hub").rglob("test-00000-of-00001.parquet")
+    size = file.stat().st_size
+    file.write_bytes(b"PAR1".ljust(size, b"x"))
+    with pytest.raises(ManifestError) as error:
+        source_of(tmp_path).rows()
+    command = re.search(r"download it again after: (rm .+)", str(error.value))[1]
+    subprocess.run(shlex.split(command), check=True)
+    pd.testing.assert_frame_equal(source_of(tmp_path).rows(), rows)
 
 
 def test_consent_is_given_by_the_user(hub, tmp_path, monkeypatch):

@@ -21,6 +21,9 @@ from xraysynth.errors import ArchiveError
 MAX_TAR_HEADER_BYTES = 2**20
 """How much of a tar is read in one piece: a longer header of names is an attack."""
 
+_ZIP_BYTES_PER_ENTRY = 512
+"""Room of an entry in the directory of a zip, at most as programs write them on average."""
+
 _TAR_BYTES_PER_ENTRY = 4096
 """Headers and padding of an entry, at most as programs write them."""
 
@@ -29,6 +32,7 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_ENTRY = b"PK\x01\x02"
 _ZIP_END = b"PK\x05\x06"
+_ZIP64_END = b"PK\x06\x06"
 _ZIP_END_BYTES = 22
 _ZIP64_END_BYTES = 76
 """Length of the end of a large zip's directory, with the locator after it."""
@@ -118,29 +122,36 @@ def require_at_most(number: int, limit: int, unit: str, path: Path) -> None:
 
 def _iterate_zip(path: Path, max_files: int) -> Iterator[Entry]:
     # zipfile makes an object of every entry before it can be asked how many there are.
-    require_at_most(_count_zip_entries(path), max_files, "entries", path)
+    require_at_most(_count_zip_entries(path, max_files), max_files, "entries", path)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             yield _zip_entry(archive, info, path)
 
 
-def _count_zip_entries(path: Path) -> int:
+def _count_zip_entries(path: Path, max_files: int) -> int:
     """The number of entries in the directory of a zip, at least: it may be overestimated."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        end_start = max(0, size - 2**16 - _ZIP_END_BYTES - _ZIP64_END_BYTES)
-        file.seek(end_start)
+        tail_start = max(0, size - 2**16 - _ZIP_END_BYTES - _ZIP64_END_BYTES)
+        file.seek(tail_start)
         tail = file.read()
         end = tail.rfind(_ZIP_END)
         if end < 0 or len(tail) < end + _ZIP_END_BYTES:
             raise ArchiveError(f"{path}: the zip breaks off or is damaged; download it again")
-        directory_bytes = struct.unpack("<L", tail[end + 12 : end + 16])[0]
-        if directory_bytes == 0xFFFFFFFF:
-            record = tail[max(0, end - _ZIP64_END_BYTES) : end]
-            directory_bytes = struct.unpack("<Q", record[40:48].ljust(8, b"\0"))[0]
-        start = max(0, end_start + end - directory_bytes - _ZIP64_END_BYTES)
-        file.seek(start)
+        directory_bytes = _zip_directory_bytes(tail, end)
+        # zipfile reads the directory in one piece.
+        require_at_most(directory_bytes, _ZIP_BYTES_PER_ENTRY * max_files, "bytes of names", path)
+        file.seek(max(0, tail_start + end - directory_bytes - _ZIP64_END_BYTES))
         return _count_in_stream(file, _ZIP_ENTRY)
+
+
+def _zip_directory_bytes(tail: bytes, end: int) -> int:
+    """The size of a zip's directory, as its end says and the end of a large zip before it."""
+    (size,) = struct.unpack("<L", tail[end + 12 : end + 16])
+    large_end = tail[max(0, end - _ZIP64_END_BYTES) : end]
+    if large_end.startswith(_ZIP64_END) and len(large_end) == _ZIP64_END_BYTES:
+        (size,) = struct.unpack("<Q", large_end[40:48])
+    return int(size)
 
 
 def _count_in_stream(file: IO[bytes], word: bytes) -> int:

@@ -288,7 +288,7 @@ def _append(response: "httpx2.Response", part: _Part, limit: int | None) -> None
     name = part.path.name.removesuffix(".part")
     bar: Any
     with part.path.open("ab") as file, progress_bar(name, limit, "byte") as bar:
-        bar.update(size)
+        bar.n = bar.initial = size  # so that the rate is that of what comes now
         for block in response.iter_raw():
             if not size and block.lstrip()[:16].lower().startswith(_PAGE_STARTS):
                 raise MirrorError(

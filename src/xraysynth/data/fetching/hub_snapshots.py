@@ -25,24 +25,41 @@ SMALL_BYTES = 2**24
 """The largest size of a small file."""
 
 _MAIN = "main"
+"""File with the commit that is used where none is named."""
+
+_LISTING = ".listing.json"
+"""File that is written when all others are there."""
 
 
 def find_snapshot(root: Path, repo: str, revision: str) -> HubDataset | None:
-    """Return the complete data set of a commit on this machine; None if it is not there.
+    """Return the data set of a commit whose download is complete; None if it is not there.
 
     Args:
         root: Folder of all data sets.
         repo: Name of the data set, `owner/name`.
         revision: The commit; "" for the one that was downloaded first.
     """
-    folder = _folder(root, repo)
-    commit = revision
-    if not commit and (folder / _MAIN).exists():
-        commit = (folder / _MAIN).read_text().strip()
-    listing = folder / f"{commit}.json"
+    commit = revision or _kept_commit(root, repo)
+    listing = _folder(root, repo) / commit / _LISTING
     if not commit or not listing.exists():
         return None
     return _read_listing(listing, listing.stat().st_mtime_ns)
+
+
+def _kept_commit(root: Path, repo: str) -> str:
+    """The commit that was downloaded first without naming one; "" if none was."""
+    main = _folder(root, repo) / _MAIN
+    return main.read_text().strip() if main.exists() else ""
+
+
+def has_all_files(root: Path, dataset: HubDataset) -> bool:
+    """Return whether every file of a data set is there with its size."""
+    folder = snapshot_folder(root, dataset)
+    for file in dataset.files:
+        path = folder / file.path
+        if not path.exists() or path.stat().st_size != file.size_bytes:
+            return False
+    return True
 
 
 @lru_cache(maxsize=8)
@@ -84,14 +101,14 @@ def download_snapshot(
     (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder / WORK_FOLDER / "lock"):
         complete = find_snapshot(root, repo, revision)
-        if complete is not None:  # another process has downloaded it meanwhile
-            return complete
-        listed = open_dataset(repo, revision)
+        if complete is not None and has_all_files(root, complete):
+            return complete  # another process has downloaded it meanwhile
+        listed = open_dataset(repo, revision or _kept_commit(root, repo))
         dataset = HubDataset(repo, listed.commit, tuple(select(listed)), listed.license)
         _announce(dataset, name, folder)
         _download_all(dataset, folder / dataset.commit)
         known = asdict(dataset)
-        write_atomically(folder / f"{dataset.commit}.json", json.dumps(known).encode())
+        write_atomically(folder / dataset.commit / _LISTING, json.dumps(known).encode())
         if not revision:
             write_atomically(folder / _MAIN, dataset.commit.encode())
         return dataset

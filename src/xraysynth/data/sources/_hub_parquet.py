@@ -4,7 +4,9 @@ Pictures are read one by one, in batches of a few rows, so that files of any siz
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from xraysynth.data.reading.names import rank_as
-from xraysynth.errors import ImageError, ManifestError, format_some
+from xraysynth.errors import ImageError, ManifestError, XraysynthError, format_some
 from xraysynth.images import describe_error
 
 BATCH_ROWS = 8
@@ -52,7 +54,11 @@ def find_columns(path: Path, named: Mapping[str, str], option: str) -> ParquetCo
     Raises:
         ManifestError: The file cannot be read, or has no column of pictures or of labels.
     """
-    schema = _open(path).schema_arrow
+    with _explain_damage(path):
+        return _find_columns(_open(path).schema_arrow, path, named, option)
+
+
+def _find_columns(schema: Any, path: Path, named: Mapping[str, str], option: str) -> ParquetColumns:
     features = _features(schema.metadata or {})
     for role, column in named.items():
         if column not in schema.names:
@@ -82,25 +88,34 @@ def read_rows(path: Path, columns: ParquetColumns) -> pd.DataFrame:
     Raises:
         ManifestError: The file is damaged.
     """
-    file = _open(path)
+    with _explain_damage(path):
+        return _read_text_columns(_open(path), columns)
+
+
+def _read_text_columns(file: Any, columns: ParquetColumns) -> pd.DataFrame:
     has_path = _is_struct(file.schema_arrow.field(columns.image).type)
-    name_column = f"{columns.image}.path"
-    wanted = [*columns.texts.values(), *([name_column] if has_path else [])]
-    try:
-        table = file.read(columns=wanted)
-    except Exception as error:  # Arrow raises errors of its own, and OSError
-        raise ManifestError(f"{path} is damaged ({describe_error(error)}); {_AGAIN}") from error
+    name_column = [f"{columns.image}.path"] if has_path else []
+    table = file.read(columns=[*columns.texts.values(), *name_column])
     rows = pd.DataFrame(index=range(table.num_rows))
     names = table[columns.image].to_pylist() if has_path else [{}] * table.num_rows
     rows["file_name"] = [(name or {}).get("path") or "" for name in names]
     for role, column in columns.texts.items():
         label_names = columns.label_names if role == "label" else ()
-        values = table[column].to_pylist()
-        rows[role] = [_text(value, label_names) for value in values]
+        rows[role] = [_text(value, label_names) for value in table[column].to_pylist()]
     return rows
 
 
-_AGAIN = "remove its folder to download it again"
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    """Raise `ManifestError` where Arrow finds a file damaged; it raises many kinds of errors."""
+    try:
+        yield
+    except XraysynthError:
+        raise
+    except Exception as error:
+        raise ManifestError(
+            f"{path} is damaged ({describe_error(error)}); {_remedy(path)}"
+        ) from error
 
 
 def read_picture(path: Path, column: str, row: int) -> bytes:
@@ -116,11 +131,15 @@ def read_picture(path: Path, column: str, row: int) -> bytes:
     try:
         value = reader.read(row)
     except Exception as error:  # Arrow raises errors of its own, and OSError
-        raise ImageError(f"{path}, row {row}: {describe_error(error)}; {_AGAIN}") from error
+        raise ImageError(f"{path}, row {row}: {describe_error(error)}; {_remedy(path)}") from error
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         raise ImageError(f"{path}, row {row}: there is no picture in column {column}")
     return data
+
+
+def _remedy(path: Path) -> str:
+    return f"download it again after: rm {shlex.quote(str(path))}"
 
 
 class _PictureReader:
@@ -165,7 +184,7 @@ def _open(path: Path) -> Any:
         return ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except Exception as error:  # Arrow raises errors of its own, and OSError
         raise ManifestError(
-            f"{path} is no readable Parquet file ({describe_error(error)}); {_AGAIN}"
+            f"{path} is no readable Parquet file ({describe_error(error)}); {_remedy(path)}"
         ) from error
 
 

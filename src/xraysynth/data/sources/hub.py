@@ -15,6 +15,7 @@ from xraysynth.data.fetching.hub import HubDataset, HubFile
 from xraysynth.data.fetching.hub_snapshots import (
     download_snapshot,
     find_snapshot,
+    has_all_files,
     snapshot_folder,
 )
 from xraysynth.data.fetching.recipe import Commit
@@ -79,7 +80,7 @@ class HubSource:
             DownloadError: The data set cannot be downloaded.
             ManifestError: A column is missing, a file is damaged, or `patient` does not match every name.
         """
-        dataset = self._snapshot()
+        dataset = self._snapshot(is_checked=True)
         parquet = [file.path for file in dataset.files if _is_parquet(file.path)]
         rows = self._parquet_rows(parquet) if parquet else self._file_rows(dataset)
         if self.drop_unmapped:
@@ -111,15 +112,15 @@ class HubSource:
         except ManifestError as error:
             raise ImageError(str(error)) from None
 
-    def _snapshot(self) -> HubDataset:
-        """The data set on this machine, downloaded where it is missing."""
+    def _snapshot(self, *, is_checked: bool = False) -> HubDataset:
+        """The data set on this machine, downloaded where it is missing, or a file of it if checked."""
         if not _REPO_NAME.fullmatch(self.repo):
             raise ConfigError(
                 f"source.{self.name}.repo must be the name of a data set of the Hub, owner/name; "
                 f"got {self.repo!r}"
             )
         found = find_snapshot(self._root, self.repo, self.revision)
-        if found is None:
+        if found is None or (is_checked and not has_all_files(self._root, found)):
             found = download_snapshot(
                 self._root, self.repo, self.revision, name=self.name, select=self._select_files
             )
