@@ -53,9 +53,10 @@ def holds_labels(column: "pd.Series") -> bool:
     if filled.empty:
         return False
     counts = filled.value_counts()
+    if len(counts) > max(_MAX_LABELS, len(filled) // 20):
+        return False
     is_known = counts.index.map(holds_finding).to_numpy(dtype=bool)
-    few = len(counts) <= max(_MAX_LABELS, len(filled) // 20)
-    return bool(few and counts[is_known].sum() >= 0.5 * len(filled))
+    return bool(counts[is_known].sum() >= 0.5 * len(filled))
 
 
 def find_finding_columns(table: "pd.DataFrame") -> list[str]:

@@ -14,6 +14,8 @@ from xraysynth.data.reading.names import is_column_name
 _HEAD_CHARACTERS = 2**18
 """How much of a file decides on its separator."""
 
+_MAX_LINE_CHARACTERS = 2**22
+
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -165,7 +167,10 @@ def _iter_rows(text: io.TextIOBase, separator: str, n_skipped: int) -> Iterator[
     """The line and cells of each row that is not empty."""
     try:
         reader = csv.reader(
-            text, delimiter=separator, strict=True, skipinitialspace=separator in ", ;|"
+            _iter_bounded_lines(text),
+            delimiter=separator,
+            strict=True,
+            skipinitialspace=separator in ", ;|",
         )
         line = n_skipped + 1
         for cells in reader:
@@ -174,3 +179,11 @@ def _iter_rows(text: io.TextIOBase, separator: str, n_skipped: int) -> Iterator[
             line = reader.line_num + n_skipped + 1
     except csv.Error as error:
         raise TableError(f"line {line}: {error}") from error
+
+
+def _iter_bounded_lines(text: io.TextIOBase) -> Iterator[str]:
+    """The lines of a text, none of them so long that its cells would fill the memory."""
+    while line := text.readline(_MAX_LINE_CHARACTERS):
+        if len(line) == _MAX_LINE_CHARACTERS:
+            raise TableError(f"a line has more than {_MAX_LINE_CHARACTERS} characters")
+        yield line

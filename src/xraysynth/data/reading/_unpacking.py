@@ -31,6 +31,8 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     """
     if path.exists() and not path.is_file():
         raise TableError("it is not a file", "name the table itself")
+    if path.stat().st_size > limit_bytes:
+        raise _too_large(limit_bytes)
     with path.open("rb") as file:
         data = _read_at_most(file, limit_bytes)
     if data.startswith(_OLD_EXCEL):
@@ -54,11 +56,15 @@ def _inflate(opener: Callable[[Any], IO[bytes]], data: bytes, limit_bytes: int) 
 def _read_at_most(file: IO[bytes], limit_bytes: int) -> bytes:
     data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise TableError(
-            f"it is larger than the {limit_bytes / 1e6:g} MB allowed",
-            "keep only the columns of path, label and patient, or split it into several tables",
-        )
+        raise _too_large(limit_bytes)
     return data
+
+
+def _too_large(limit_bytes: int) -> TableError:
+    return TableError(
+        f"it is larger than the {limit_bytes / 1e6:g} MB allowed",
+        "keep only the columns of path, label and patient, or split it into several tables",
+    )
 
 
 def _open_only_member(file: IO[bytes]) -> IO[bytes]:

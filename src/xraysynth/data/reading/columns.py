@@ -1,11 +1,11 @@
 """Telling what the columns of a table hold: by their names, and where these do not say it by their values."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xraysynth.data.reading import _column_values as values
-from xraysynth.data.reading.names import EXACT_ROLES, ROLES, rank_as
+from xraysynth.data.reading.names import EXACT_ROLES, ROLES, rank_as, simplify_name
 from xraysynth.errors import format_some
 
 if TYPE_CHECKING:
@@ -79,6 +79,19 @@ def find_column_roles(
     )
 
 
+def match_name(name: str, columns: Iterable[str]) -> str:
+    """Return the column that a name means, which may differ in case and spaces; "" if it is none.
+
+    >>> match_name("patient id", ["path", "Patient_ID"]), match_name("x", ["X ", "x"])
+    ('Patient_ID', 'x')
+    """
+    names = list(columns)
+    if name.strip() in names:
+        return name.strip()
+    similar = [column for column in names if simplify_name(column) == simplify_name(name)]
+    return similar[0] if len(similar) == 1 else ""
+
+
 class _RoleSearch:
     """The state of a search: which columns are taken, and what was noted."""
 
@@ -93,9 +106,10 @@ class _RoleSearch:
 
     def take_named(self, role: str) -> None:
         """Take the column that the user names, or else the one that has the role's own name."""
-        name = self.given.get(role, EXACT_ROLES.get(role, role)).strip()
-        if name in self.table:
-            self.columns[role] = name
+        name = self.given.get(role, EXACT_ROLES.get(role, role))
+        column = match_name(name, self.table.columns) if role in self.given else name
+        if column in self.table:
+            self.columns[role] = column
         elif role in self.given:
             reason = f"there is no column {name!r} for the role {role}"
             self.problems.append(ColumnProblem(role, tuple(self.table.columns), reason))

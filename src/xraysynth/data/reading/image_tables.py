@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from xraysynth.data.reading.columns import ColumnProblem, ColumnRoles, find_column_roles
+from xraysynth.data.reading.columns import (
+    ColumnProblem,
+    ColumnRoles,
+    find_column_roles,
+    match_name,
+)
 from xraysynth.data.reading.folders import IMAGE_SUFFIXES
 from xraysynth.data.reading.labels import findings_of_cell, join_findings
 from xraysynth.data.reading.names import MISSING_WORDS
@@ -89,7 +94,7 @@ class TableReader:
         for problem in roles.problems:
             raise ManifestError(f"{self.owner}: {self.path}: {self._describe(problem)}")
         for column in self.where:
-            if column.strip() not in table:
+            if not match_name(column, table.columns):
                 reason = f"there is no column {column!r}, which {self.option}.where names"
                 raise ManifestError(f"{self.owner}: {self.path}: {reason}; it has {_listed(table)}")
 
@@ -106,7 +111,7 @@ class TableReader:
 
     def _select(self, table: pd.DataFrame) -> pd.DataFrame:
         for column, values in self.where.items():
-            table = table[table[column.strip()].isin(list(map(str, values)))]
+            table = table[table[match_name(column, table.columns)].isin(list(map(str, values)))]
         return table
 
     def _role_columns(self, table: pd.DataFrame, roles: ColumnRoles) -> pd.DataFrame:
@@ -176,7 +181,8 @@ class TableReader:
         return any(found.path for found in finder.find(rows["path"].head(200).tolist()))
 
     def _left_out_reasons(self, rows: pd.DataFrame, roles: ColumnRoles) -> list[str]:
-        is_chosen_view = roles.columns.get("view") in [name.strip() for name in self.where]
+        chosen = [match_name(column, roles.columns.values()) for column in self.where]
+        is_chosen_view = roles.columns.get("view") in chosen
         is_asked = self.for_study and "view" in rows and not is_chosen_view
         views = rows["view"] if is_asked else [""] * len(rows)
         is_repeated = rows["file"].duplicated() & (rows["file"] != "")
