@@ -155,6 +155,40 @@ def test_leakage_in_a_sources_own_splits_stops(cohort):
     assert run("splits.drop_duplicates=true")["images"] == 95
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("TRAIN", "VAL", "TEST"), ("training", "valid", "hold-out"), ("tr", "dev", "Test set")],
+)
+def test_splits_are_known_by_their_usual_words(cohort, words):
+    folder, run = cohort
+    places = np.array(words)[np.tile([0, 0, 1, 2], 24)]
+    edit(folder, lambda t: t.assign(split=places))
+    counts = {split: sum(classes.values()) for split, classes in run()["splits"].items()}
+    assert counts == {"train": 48, "val": 24, "test": 24}
+
+
+def test_an_unknown_word_for_a_split_stops_until_splits_are_made_anew(cohort):
+    folder, run = cohort
+    edit(folder, lambda t: t.assign(split=np.tile(["train", "val", "test", "fold 3"], 24)))
+    with pytest.raises(ManifestError, match=r"'fold 3'.*splits\.official=false"):
+        run()
+    assert run("splits.official=false")["images"] == 96
+
+
+def test_the_audit_says_how_a_table_was_read(cohort):
+    folder, run = cohort
+    table = pd.read_csv(folder / "manifest.csv").rename(columns={"label": "Finding"})
+    table = table.assign(
+        path=table["path"].str.replace("/", "\\"), Finding=table["Finding"].str.upper()
+    )
+    table.to_csv(folder / "manifest.csv", index=False, sep=";", encoding="utf-16")
+    result = run()
+    assert result["images"] == 96
+    notes = " ".join(json.loads(Path(result["audit"]).read_text())["notes"])
+    for part in ("utf-16", "semicolons", "'Finding' is read as label"):
+        assert part in notes
+
+
 def test_duplicates_are_dropped_with_all_images_of_their_patient(cohort):
     folder, run = cohort
     number = np.arange(96)
