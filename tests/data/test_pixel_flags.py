@@ -93,6 +93,11 @@ def test_a_small_side_is_flagged(shape):
     assert "tiny" not in flag_pixels(chest(height=64, width=64))
 
 
+def test_a_tiny_image_has_no_flag_that_needs_its_detail():
+    small = np.asarray(Image.fromarray(chest()).resize((28, 28), Image.Resampling.BILINEAR))
+    assert flag_pixels(small) == ("tiny",)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 300), (65, 64)])
 def test_any_shape_is_taken(shape):
     assert set(flag_pixels(np.full(shape, 7, np.uint8))) <= set(FLAGS)

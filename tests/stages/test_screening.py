@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_study import write_image
 
 from xraysynth import compose
 from xraysynth.data import screening
@@ -24,6 +24,23 @@ PER_CLASS = 20
 LABELS = ("normal", "pneumonia")
 
 
+def write_image(path: Path, *, label: str, seed: int) -> None:
+    """A toy frontal radiograph without any flag; pneumonia is a bright spot in one lung."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:1:80j, 0:1:80j]
+    pixels = np.full((80, 80), 18.0)
+    pixels[((x - 0.5) / 0.46) ** 2 + ((y - 0.55) / 0.52) ** 2 < 1] = 150
+    for side in (0.29, 0.71):
+        pixels[((x - side) / 0.15) ** 2 + ((y - 0.45) / 0.3) ** 2 < 1] = 60
+    pixels[(abs(x - 0.5) < 0.08) & (y > 0.1)] = 215
+    if label == "pneumonia":
+        pixels[(x - 0.3) ** 2 + (y - 0.5) ** 2 < 0.005] = 140
+    coarse = Image.fromarray(rng.normal(0, 22, (10, 10)).astype(np.float32))
+    pixels += np.asarray(coarse.resize((80, 80), Image.Resampling.BICUBIC))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
 @pytest.fixture
 def images(tmp_path) -> Path:
     """A folder with 20 images of two classes, one patient each, and a table of them."""
@@ -32,7 +49,7 @@ def images(tmp_path) -> Path:
     for label in LABELS:
         for number in range(PER_CLASS):
             path = f"{label}/{number:03d}.png"
-            write_image(folder / path, label=label, seed=len(rows), size_px=80)
+            write_image(folder / path, label=label, seed=len(rows))
             rows.append({"path": path, "label": label, "patient_id": f"{label}{number}"})
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     return folder
@@ -80,7 +97,8 @@ def audit_of(result) -> screening.ScreeningSummary:
 
 def offered_options(message: str) -> list[str]:
     """The options that an error offers, as a shell would pass them on."""
-    return re.findall(r"'?(screening\.\w+=(?:\[[^\]]*\]|[\w.]+))'?", message)
+    quoted = re.findall(r"'screening\.[^']+'|screening\.\w+=\w+(?:\.\d+)?", message)
+    return shlex.split(" ".join(quoted))
 
 
 def damage(path: Path) -> None:
@@ -133,7 +151,7 @@ def test_a_file_that_cannot_be_used_is_read_again_only_when_it_has_changed(
     read = reading(monkeypatch)
     assert run("splits.seed=1")["images"] == 39
     assert read == []
-    write_image(bad, label="normal", seed=999, size_px=80)
+    write_image(bad, label="normal", seed=999)
     assert run()["images"] == 40
     assert read == ["normal/004.png#"]
 
@@ -174,7 +192,7 @@ def test_the_policy_holds_for_finished_work_too(images, run):
 def test_a_blank_label_is_unusable_and_one_of_no_class_left_out(images, run):
     extra = []
     for number, label in enumerate(("", "effusion", "effusion", "covid19")):
-        write_image(images / f"{number}.png", label="normal", seed=500 + number, size_px=80)
+        write_image(images / f"{number}.png", label="normal", seed=500 + number)
         extra.append({"path": f"{number}.png", "label": label, "patient_id": f"X{number}"})
     add_rows(images, *extra)
     with pytest.raises(ManifestError, match="unknown label 'effusion'"):
@@ -194,7 +212,7 @@ def test_a_blank_label_is_unusable_and_one_of_no_class_left_out(images, run):
 
 def test_images_that_are_not_used_change_no_key_and_are_counted_again(images, run):
     before = run()
-    write_image(images / "9.png", label="normal", seed=900, size_px=80)
+    write_image(images / "9.png", label="normal", seed=900)
     add_rows(images, {"path": "9.png", "label": "covid19", "patient_id": "X"})
     after = run()
     assert (after["key"], after["digest"]) == (before["key"], before["digest"])
@@ -243,7 +261,7 @@ def test_one_picture_under_two_labels_stops_and_each_offered_option_helps(images
     leave_out, precedence = offered_options(message)
     assert (leave_out, precedence) == (
         "screening.two_labels=leave_out",
-        "screening.label_precedence=[normal,pneumonia]",
+        "screening.label_precedence=[normal, pneumonia]",
     )
     without = run_folders(leave_out)
     assert without["images"] == 37
@@ -318,6 +336,80 @@ def test_near_duplicates_with_two_labels_are_noted_and_do_not_stop(images, run_f
 def test_a_label_that_is_no_class_cannot_hold(run):
     with pytest.raises(ConfigError, match="did you mean 'pneumonia'"):
         run("screening.label_precedence=[pneumona]")
+
+
+# --- files that are missing ------------------------------------------------------------------------
+
+
+def half_downloaded_nih(folder: Path, tmp_path: Path) -> list[str]:
+    """The layout of the NIH archives, of which the second has not been downloaded."""
+    base = tmp_path / "nih-chest-xrays"
+    shutil.copytree(folder / "normal", base / "images_001" / "images")
+    lines = [
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+    ]
+    for number in range(PER_CLASS):
+        shutil.copy(
+            folder / "pneumonia" / f"{number:03d}.png",
+            base / "images_001" / "images" / f"1{number:02d}.png",
+        )
+    for number in range(2 * PER_CLASS + 10):
+        name = f"{number:03d}" if number < PER_CLASS else f"1{number - PER_CLASS:02d}"
+        is_normal = number < PER_CLASS or number % 2
+        label = "No Finding" if is_normal and number < PER_CLASS else "Pneumonia"
+        lines.append(f"{name}.png,{label},0,{number + 1},040Y,F,PA")
+    (base / "Data_Entry_2017.csv").write_text("\n".join(lines) + "\n")
+    return ["source=nih", f"paths.data={tmp_path}"]
+
+
+def table_of_deleted_files(folder: Path, tmp_path: Path) -> list[str]:
+    """A table of 50 images, of which 10 were deleted."""
+    for number in range(10):
+        add_rows(
+            folder, {"path": f"gone/{number}.png", "label": "normal", "patient_id": f"G{number}"}
+        )
+    return ["source=table", f"source.table.path={folder / 'manifest.csv'}"]
+
+
+def folder_of_empty_files(folder: Path, tmp_path: Path) -> list[str]:
+    """Folders of 50 files, of which 10 are empty: a copy that broke off."""
+    for number in range(10):
+        (folder / "normal" / f"9{number}.png").touch()
+    return ["source=folder", f"source.folder.root={folder}", "missing_patient_id=cluster"]
+
+
+@pytest.mark.parametrize(
+    "make_input", [half_downloaded_nih, table_of_deleted_files, folder_of_empty_files]
+)
+def test_half_a_data_set_stops_until_that_is_said_to_be_right(images, tmp_path, make_input):
+    options = make_input(images, tmp_path)
+    with pytest.raises(ImageError, match="10 of 50 images cannot be used") as error:
+        prepare_with(tmp_path, *options)
+    (remedy,) = offered_options(str(error.value).split("leave them out with")[1])
+    assert remedy == "screening.most_left_out=0.2"
+    result = prepare_with(tmp_path, *options, remedy)
+    assert result["images"] == 40
+    (counts,) = result["screening"].values()
+    assert (counts["used"], sum(counts["unusable"].values())) == (40, 10)
+    assert len(counts["unusable"]) == 1
+
+
+def test_a_file_that_could_not_be_opened_is_used_as_soon_as_it_can_be(images, run, monkeypatch):
+    original = parallel._load_image
+
+    def load(*work):
+        if work[-1].startswith("normal/004.png"):
+            return parallel.UnreadableImage("normal/004.png: Permission denied", is_final=False)
+        return original(*work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parallel, "_load_image", load)
+        first = run()
+        assert first["images"] == 39
+        assert run()["skipped"]
+    second = run()
+    assert (second["key"], second["images"], second["skipped"]) == (first["key"], 40, False)
+    assert run()["skipped"]
 
 
 # --- what reading records ---------------------------------------------------------------------------

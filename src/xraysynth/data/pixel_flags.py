@@ -33,18 +33,19 @@ def flag_pixels(pixels: np.ndarray) -> tuple[str, ...]:
         pixels: `(H, W)` uint8, bones white.
     """
     thumbnail = _make_thumbnail(pixels)
+    is_tiny = min(pixels.shape) < TINY_SIDE_PX  # which a thumbnail enlarges, so that its edges blur
     flags = []
     if _is_blank(thumbnail):
         flags.append(BLANK)
-    elif _shows_several_films(thumbnail, pixels.shape):
+    elif not is_tiny and _shows_several_films(thumbnail, pixels.shape):
         flags.append(SEVERAL_FILMS)
     elif _is_inverted(thumbnail):
         flags.append(INVERTED)
-    elif _is_lateral(thumbnail):
+    elif not is_tiny and _is_lateral(thumbnail):
         flags.append(LATERAL)
     if has_burnt_in_text(pixels):
         flags.append(BURNT_IN_TEXT)
-    if min(pixels.shape) < TINY_SIDE_PX:
+    if is_tiny:
         flags.append(TINY)
     return tuple(flags)
 

@@ -30,6 +30,8 @@ MAX_REASONS = 20
 
 OTHER_REASONS = "other reasons"
 
+_HASH = re.compile(r"\b[0-9a-f]{16,}\b")
+
 
 @dataclass(frozen=True)
 class ScreenedImage:
@@ -165,9 +167,10 @@ def summarize_reason(reason: str, file: str) -> str:
     before, colon, rest = text.partition(": ")
     if colon and name and name in before:
         text = rest
-    for word in filter(None, (file, name)):
-        text = re.sub(rf"\S*{re.escape(word)}\S*", "the file", text)
-    return re.sub(r"\b[0-9a-f]{16,}\b", "…", text).strip()
+    if name and name in text:
+        for word in (file, name):
+            text = re.sub(rf"\S*{re.escape(word)}\S*", "the file", text)
+    return _HASH.sub("…", text).strip()
 
 
 def count_images(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from xraysynth.data.screening import ScreenedImage, summarize_reason
 from xraysynth.errors import ManifestError, format_some
+from xraysynth.quoting import quote_override
 from xraysynth.records import SPLITS
 from xraysynth.seeds import derive_seed
 
@@ -90,11 +91,12 @@ def require_enough_images(
     for label, count in rare.items():
         listed.append(_format_count(str(label), count) + _format_not_used(reasons[str(label)]))
     unlabelled = f"; {reasons[''].total()} images have no label" if reasons[""] else ""
-    common_classes = ",".join(counts.index.difference(rare.index, sort=False))
+    common_classes = counts.index.difference(rare.index, sort=False).tolist()
+    leave_out = f"leave the class out with {quote_override('classes', common_classes)} or "
     raise ManifestError(
         f"{', '.join(listed)}, but at least {minimum} per class are needed for train, val and test "
-        f"(splits.minimum_per_class){unlabelled}; leave the class out with "
-        f"'classes=[{common_classes}]' or add a source that has more"
+        f"(splits.minimum_per_class){unlabelled}; {leave_out if len(common_classes) > 1 else ''}add a "
+        "source that has more"
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from xraysynth.data.duplicates import Pairs, pair_indices
 from xraysynth.data.recipe import Screening, TwoLabels
 from xraysynth.errors import ManifestError
+from xraysynth.quoting import quote_override
 
 MAX_LISTED_PICTURES = 10
 """Number of pictures that an error lists."""
@@ -113,7 +114,7 @@ def require_rule_for_two_labels(
         f"{len(undecided)} of the pictures are there under two labels, of which at most one is right. "
         "Remove the wrong files, or leave out every image of these pictures with "
         "screening.two_labels=leave_out, or let the first label of a list hold, for example "
-        f"'screening.label_precedence=[{','.join(order)}]':\n  {listing}"
+        f"{quote_override('screening.label_precedence', order)}:\n  {listing}"
     )
 
 

@@ -24,7 +24,7 @@ from xraysynth.data.two_labels import pairs_with_two_labels
 from xraysynth.errors import XraysynthError
 from xraysynth.files import sha256_file, write_atomically, write_csv
 from xraysynth.images import encode_png, pad_and_resize
-from xraysynth.jobs.job import Job
+from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.records import from_json, to_json
 from xraysynth.seeds import short_digest
 
@@ -73,6 +73,20 @@ def is_within_policy(job: Job, policy: Screening) -> bool:
         if n_unusable > (0 if policy.unusable is UnusableImages.stop else allowed):
             return False
     return True
+
+
+def has_more_usable_images(result: ResultLine, counts: Mapping[str, ScreeningCounts]) -> bool:
+    """Return whether images can be used now that could not be used when a preparation was done.
+
+    Args:
+        result: The result of the preparation; of an earlier version, it has no counts.
+        counts: What screening finds now.
+    """
+    for source, values in result.get("screening", {}).items():
+        recorded = from_json(ScreeningCounts, values)
+        if source in counts and counts[source].used > recorded.used:
+            return True
+    return False
 
 
 def summarize_screening(

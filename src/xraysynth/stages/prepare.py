@@ -45,6 +45,7 @@ from xraysynth.records import SPLITS, from_json, to_json
 from xraysynth.seeds import digest
 from xraysynth.stages import _external_test_sets
 from xraysynth.stages._screening import (
+    has_more_usable_images,
     is_within_policy,
     print_screening,
     screening_table_path,
@@ -77,7 +78,8 @@ SECTIONS = (
 def run(workspace: Workspace) -> ResultLine:
     """Prepare the cohort and the external test sets, unless this is done already.
 
-    Stored images that were damaged since are read again.
+    Stored images that were damaged since are read again, and so are files that could not be opened: if
+    they can be used now, the cohort is prepared again.
 
     Returns:
         The result of the cohort's job; if there are external test sets, that of their job is its entry
@@ -85,17 +87,25 @@ def run(workspace: Workspace) -> ResultLine:
     """
     result = _run(workspace)
     if result["skipped"]:
-        _restore_damaged_images(workspace)
+        images = read_sources(workspace, workspace.collection)
+        if has_more_usable_images(result, images.counts()):
+            Path(result["audit"]).unlink()  # a job without its outputs is done again
+            result = _run(workspace)
     if workspace.external_collection is None:
         return result
-    return result | {"external": _external_test_sets.run(workspace)}
+    return result | {"external": _run_external(workspace)}
 
 
-def _restore_damaged_images(workspace: Workspace) -> None:
-    """Read the images of all sources again whose stored file was altered or deleted."""
-    read_sources(workspace, workspace.collection)
-    if workspace.external_collection is not None:
-        read_sources(workspace, workspace.external_collection)
+def _run_external(workspace: Workspace) -> ResultLine:
+    """Prepare the external test sets as `run` does the cohort."""
+    assert workspace.external_collection is not None
+    result = _external_test_sets.run(workspace)
+    if result["skipped"]:
+        images = read_sources(workspace, workspace.external_collection)
+        if has_more_usable_images(result, images.counts()):
+            Path(result["manifest"]).unlink()
+            result = _external_test_sets.run(workspace)
+    return result
 
 
 def jobs(workspace: Workspace) -> list[Job]:

@@ -54,3 +54,15 @@ def test_fewer_images_than_a_sample_start_no_process(decoded, monkeypatch):
     monkeypatch.setattr(parallel, "STARTUP_SECONDS", 0)
     monkeypatch.setattr(parallel, "SAMPLE_SIZE", 40)
     assert decoded()[1] == 0
+
+
+def test_only_what_a_file_holds_is_a_final_reason(tmp_path):
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal" / "1.png").write_bytes(b"no image")
+    write_image(tmp_path / "normal" / "2.png", label="normal", seed=1)
+    half = (tmp_path / "normal" / "2.png").read_bytes()[:300]
+    (tmp_path / "normal" / "2.png").write_bytes(half)
+    source = FolderSource(name="small", root=str(tmp_path))
+    locators = ["normal/1.png", "normal/2.png", "normal/gone.png"]
+    found = list(parallel.load_images(source, locators, SIZE_PX))
+    assert [image.is_final for image in found] == [True, True, False]

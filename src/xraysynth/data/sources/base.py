@@ -133,8 +133,8 @@ def screen_labels(
         raise ManifestError(
             f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
             f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
-            f"{quote_override(f'source.{name}.labels', {unknown[0]: classes[0]})}, or to null to drop its "
-            "images"
+            f"{quote_override(f'source.{name}.labels', {unknown[0]: classes[0]})}, or leave the images "
+            f"out with {quote_override(f'source.{name}.labels', dict.fromkeys(unknown))}"
         )
     left_out = left_out.where(left_out != "", choices.map(lambda choice: choice.left_out))
     unusable = unusable.where((unusable != "") | (row_labels != ""), "no label")

@@ -48,7 +48,8 @@ class UnreadableImage:
 
     Attributes:
         reason: The message of the error.
-        is_final: Whether the file is the reason, so that reading it again would give the same error.
+        is_final: Whether what the file holds is the reason, so that reading it again gives the same
+            error until it changes.
     """
 
     reason: str
@@ -99,7 +100,7 @@ def _load_image(
     try:
         loaded = source.load(locator, size_px)
     except XraysynthError as error:
-        return UnreadableImage(str(error), is_final=isinstance(error, ImageError))
+        return UnreadableImage(str(error), is_final=_lies_in_file(error))
     flags = dict.fromkeys(loaded.flags)
     if not source.is_simulated:
         flags |= dict.fromkeys(flag_pixels(loaded.pixels))
@@ -111,6 +112,14 @@ def _load_image(
         repairs=loaded.repairs,
         flags=tuple(flags),
     )
+
+
+def _lies_in_file(error: XraysynthError) -> bool:
+    """Whether what a file holds is the reason of an error, and not that it cannot be opened now."""
+    cause = error.__cause__ or error.__context__
+    # The operating system numbers its errors; decoders raise OSErrors too, which have no number.
+    cannot_open = isinstance(cause, OSError) and cause.errno is not None
+    return isinstance(error, ImageError) and not cannot_open
 
 
 def _crop(loaded: LoadedImage) -> LoadedImage:
