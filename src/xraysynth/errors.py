@@ -35,6 +35,10 @@ class ArchiveError(XraysynthError):
     """An archive is damaged, or would write where it must not, or more than it may."""
 
 
+class DamagedArchiveError(ArchiveError):
+    """An archive breaks off, or is damaged, or no archive at all."""
+
+
 class DownloadError(DataNotFoundError):
     """Data could not be downloaded; the message names the reason of each server."""
 

@@ -1,5 +1,6 @@
 """Whole collections: what is said before the first byte, what is left after a failure, and every preset."""
 
+import errno
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from xraysynth.data.fetching import http
 from xraysynth.data.fetching.collections import Collection, fetch_collection
 from xraysynth.data.fetching.recipe import Fetch, RemoteFile
 from xraysynth.data.sources.folder import FolderSource
-from xraysynth.errors import ArchiveError, DataNotFoundError, DownloadError
+from xraysynth.errors import ArchiveError, DamagedArchiveError, DataNotFoundError, DownloadError
 from xraysynth.seeds import identity
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "source"
@@ -111,6 +112,33 @@ def test_a_hostile_archive_leaves_nothing_outside(tmp_path):
         fetch_collection(COLLECTION, fetch_of(server, tmp_path / "data" / "site"))
     assert not (tmp_path / "data" / "site").exists()
     assert not list(tmp_path.rglob("outside.png"))
+
+
+def test_what_was_never_the_file_comes_again(tmp_path):
+    """A server that calls its notice a file: nothing of it is trusted."""
+    bodies = [b"busy, come back later", zipped(FILES)[:-30], zipped(FILES)]
+    with FileServer(lambda request: Reply(bodies[request.number])) as server:
+        for _ in range(2):
+            with pytest.raises(DamagedArchiveError, match=r"no zip, tar|breaks off"):
+                fetch_collection(COLLECTION, fetch_of(server, tmp_path / "site"))
+        fetch_collection(COLLECTION, fetch_of(server, tmp_path / "site"))
+    assert (tmp_path / "site" / "normal" / "0.png").exists()
+
+
+def test_a_full_disk_keeps_the_download(server, tmp_path, monkeypatch):
+    opened = Path.open
+
+    def full(self, mode="r", *args, **options):
+        if mode == "xb":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(self, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ArchiveError, match="No space left"):
+        fetch_collection(COLLECTION, fetch_of(server, tmp_path / "site"))
+    monkeypatch.setattr(Path, "open", opened)
+    fetch_collection(COLLECTION, fetch_of(server, tmp_path / "site"))
+    assert len(server.requests) == 1
 
 
 def test_another_layout_is_said_and_kept(tmp_path):
@@ -302,6 +330,40 @@ def test_the_named_option_downloads(preset, tmp_path, monkeypatch):
 def test_another_root_is_where_it_is_downloaded(preset, tmp_path):
     source = preset("shenzhen", root=str(tmp_path / "elsewhere" / "mine"))
     assert source.fetch.folder == str(tmp_path / "elsewhere" / "mine")
+
+
+def write_dicom(path):
+    """A frontal chest radiograph as the Commons have it."""
+    pytest.importorskip("pydicom", reason="needs the package pydicom")
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = f"1.2.{abs(hash(str(path)))}"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "DX", "CHEST", "AP"
+    dataset.PatientID = path.parts[-4]
+    dataset.Rows = dataset.Columns = 64
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelData = bytes(range(64)) * 64
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_a_set_of_the_commons_is_read_with_its_patients(preset, monkeypatch):
+    import idc_stand_in
+
+    package = idc_stand_in.build(SERIES, write=write_dicom)
+    monkeypatch.setitem(sys.modules, "idc_index", package)
+    rows = preset("ricord1c", download=True).rows()
+    assert rows["label"].tolist() == ["covid19"] * 3
+    assert rows["patient_id"].tolist() == ["P1", "P1", "P2"]
+    assert set(rows["license"]) == {"CC BY-NC 4.0"}
 
 
 def test_covid_sets_of_the_commons_have_one_class(preset, tmp_path):

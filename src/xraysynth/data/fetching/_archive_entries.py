@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-from xraysynth.errors import ArchiveError
+from xraysynth.errors import ArchiveError, DamagedArchiveError
 
 MAX_TAR_HEADER_BYTES = 2**20
 """How much of a tar is read in one piece: a longer header of names is an attack."""
@@ -96,7 +96,7 @@ def iterate_entries(path: Path, *, max_bytes: int, max_files: int) -> Iterator[E
     """
     kind = archive_format(path)
     if not kind:
-        raise ArchiveError(
+        raise DamagedArchiveError(
             f"{path}: this is no zip, tar, tar.gz or tar.bz2; unpack it with a program that knows it, "
             "and name the folder instead"
         )
@@ -137,7 +137,9 @@ def _count_zip_entries(path: Path, max_files: int) -> int:
         tail = file.read()
         end = tail.rfind(_ZIP_END)
         if end < 0 or len(tail) < end + _ZIP_END_BYTES:
-            raise ArchiveError(f"{path}: the zip breaks off or is damaged; download it again")
+            raise DamagedArchiveError(
+                f"{path}: the zip breaks off or is damaged; download it again"
+            )
         directory_bytes = _zip_directory_bytes(tail, end)
         # zipfile reads the directory in one piece.
         require_at_most(directory_bytes, _ZIP_BYTES_PER_ENTRY * max_files, "bytes of names", path)
@@ -266,7 +268,7 @@ def _require_end_mark(archive: tarfile.TarFile, stream: Any, path: Path) -> None
     """
     stream.seek(archive.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ArchiveError(f"{path}: the tar breaks off or is damaged; download it again")
+        raise DamagedArchiveError(f"{path}: the tar breaks off or is damaged; download it again")
     while stream.read(MAX_TAR_HEADER_BYTES):
         pass
 

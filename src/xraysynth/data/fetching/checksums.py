@@ -57,6 +57,12 @@ class Records:
         }
         write_atomically(self.path, json.dumps(records, indent=1).encode())
 
+    def remove(self, name: str) -> None:
+        """Forget a download, so that the next one of this name is the first."""
+        records = self._read()
+        if records.pop(name, None) is not None:
+            write_atomically(self.path, json.dumps(records, indent=1).encode())
+
     def _read(self) -> dict[str, Any]:
         if not self.path.exists():
             return {}

@@ -12,7 +12,13 @@ from xraysynth.data.fetching.checksums import Records
 from xraysynth.data.fetching.http import download_file, server_names
 from xraysynth.data.fetching.recipe import Fetch, RemoteFile
 from xraysynth.data.fetching.unpacking import format_bytes, unpack
-from xraysynth.errors import ArchiveError, DataNotFoundError, DownloadError, format_some
+from xraysynth.errors import (
+    ArchiveError,
+    DamagedArchiveError,
+    DataNotFoundError,
+    DownloadError,
+    format_some,
+)
 from xraysynth.files import exclusive_lock
 from xraysynth.options import expand_path
 
@@ -167,9 +173,20 @@ def _fetch_files(collection: Collection, fetch: Fetch, work: Path) -> Path:
         archive = work / remote.name
         if not folder.exists():
             download_file(remote, archive, records)
-            unpack(archive, folder)
+            _unpack_download(remote, archive, folder, records)
         archive.unlink(missing_ok=True)
     return unpacked
+
+
+def _unpack_download(remote: RemoteFile, archive: Path, folder: Path, records: Records) -> None:
+    """Unpack a download; one that is damaged and of which no checksum is published was never the file."""
+    try:
+        unpack(archive, folder)
+    except DamagedArchiveError:
+        if not remote.checksum:
+            archive.unlink()
+            records.remove(remote.name)
+        raise
 
 
 def _select_inner(downloaded: Path, inner: str, collection: Collection) -> Path:

@@ -19,7 +19,7 @@ from xraysynth.data.fetching._archive_entries import (
     iterate_entries,
     require_at_most,
 )
-from xraysynth.errors import ArchiveError
+from xraysynth.errors import ArchiveError, DamagedArchiveError
 from xraysynth.files import atomic_path, exclusive_lock, remove_leftovers
 from xraysynth.progress import DELAY_SECONDS, progress_bar
 
@@ -109,10 +109,12 @@ def _explain_damage(archive: Path) -> Iterator[None]:
         *(NotImplementedError, RuntimeError, ValueError, OverflowError),
     ) as error:
         reason = str(error).strip() or type(error).__name__
-        raise ArchiveError(
+        message = (
             f"{archive} cannot be unpacked ({reason}); download it again, or unpack it yourself and name "
             "the folder instead"
-        ) from error
+        )
+        is_of_the_disk = isinstance(error, OSError) and error.errno is not None
+        raise (ArchiveError if is_of_the_disk else DamagedArchiveError)(message) from error
 
 
 @dataclass
