@@ -165,7 +165,7 @@ def test_a_deflated_file_is_read_unless_it_inflates_to_too_much(tmp_path, monkey
     assert source.rows()["patient_id"].tolist() == ["p1"]
     assert load(tmp_path).shape == (64, 64)
     write(tmp_path / "normal/a.dcm", chest(1024), syntax=DeflatedExplicitVRLittleEndian)
-    monkeypatch.setattr("xraysynth.data.sources._inflation.MAX_FILE_MB", 1)
+    monkeypatch.setattr("xraysynth.data.dicom.bounded.MAX_FILE_MB", 1)
     monkeypatch.setattr(pydicom.filereader.zlib, "decompress", lambda *_: pytest.fail("inflated"))
     assert source.rows()["patient_id"].tolist() == [""]
     with pytest.raises(

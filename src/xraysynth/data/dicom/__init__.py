@@ -1,10 +1,11 @@
 """DICOM as hospitals export it: which files are chest radiographs, whose they are, and how they are shown.
 
-`files` tells DICOM by its content, `headers` reads what selection, patients and labels need, `selection` and
-`views` say which files are no frontal chest radiograph and why, and `listing` does so for a folder.
+`files` tells DICOM by its content, `headers` reads what selection, patients and labels need, `selection`,
+`sop_classes` and `views` say which files are no frontal chest radiograph and why, and `listing` does so for a
+folder.
 `patients` tells ids of patients from placeholders, `labels` and `label_tables` find what an image shows.
 `rendering` shows one: `decoding` reads its stored values, `lookup` and `windows` turn them into displayed
-ones, `grey` scales these, and `masks` blackens padding and shutters.
+ones, `grey` scales these, and `masks` blackens padding and shutters. `bounded` limits what is read.
 
     >>> from xraysynth.data.dicom.headers import Header
     >>> from xraysynth.data.dicom.selection import explain_left_out
@@ -13,6 +14,7 @@ ones, `grey` scales these, and `masks` blackens padding and shutters.
 """
 
 __all__ = [
+    "bounded",
     "decoding",
     "files",
     "grey",
@@ -25,6 +27,7 @@ __all__ = [
     "patients",
     "rendering",
     "selection",
+    "sop_classes",
     "views",
     "windows",
 ]

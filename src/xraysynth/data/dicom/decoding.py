@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xraysynth.data.dicom.bounded import read_elements
 from xraysynth.data.dicom.headers import format_value
-from xraysynth.data.sources._inflation import require_limited_inflation
 from xraysynth.errors import ImageError
 from xraysynth.images import describe_error, require_plain_file, require_plausible_size
 
@@ -32,6 +32,7 @@ PHOTOMETRICS = (
 INSTALL_DECODERS = "pip install 'xraysynth[dicom]'"
 """The command that installs a decoder for every transfer syntax of radiographs."""
 
+_LAST_TAG_OF_HEADER, _PIXEL_TAG = 0x7FDFFFFF, 0x7FE00010
 _FIRST_DECODER = "pillow"
 _FLOAT_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 
@@ -42,12 +43,10 @@ def read_dataset(path: Path) -> "Dataset":
     Raises:
         ImageError: The file is too large, cannot be read or holds no image.
     """
-    from pydicom import dcmread
-
     try:
         require_plain_file(path)
-        require_limited_inflation(path)
-        dataset = dcmread(path, force=True)
+        read_elements(path, _LAST_TAG_OF_HEADER)  # refuses a header that would take all memory
+        dataset = _read_pixels(path)
         has_pixels = "PixelData" in dataset and "Rows" in dataset and "Columns" in dataset
         has_fractions = any(keyword in dataset for keyword in _FLOAT_PIXELS)
     except ImageError:
@@ -63,6 +62,14 @@ def read_dataset(path: Path) -> "Dataset":
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _guess_syntax(dataset)
     return dataset
+
+
+def _read_pixels(path: Path) -> "Dataset":
+    """Read a file up to its pixels, without what may follow them."""
+    from pydicom.filereader import read_partial
+
+    with path.open("rb") as file:
+        return read_partial(file, lambda tag, vr, length: tag > _PIXEL_TAG, force=True)
 
 
 def _guess_syntax(dataset: "Dataset") -> Any:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xraysynth.data.sources._inflation import require_limited_inflation
+from xraysynth.data.dicom.bounded import read_elements, read_file_meta
+from xraysynth.data.dicom.sop_classes import is_of_another_class
 from xraysynth.errors import ImageError
 from xraysynth.images import describe_error, require_plain_file
 
@@ -42,6 +43,7 @@ _KEYWORDS = {
 }
 _CODE_SEQUENCES = {"view_codes": "ViewCodeSequence", "anatomy_codes": "AnatomicRegionSequence"}
 _SIZE_KEYWORDS = ("Rows", "Columns")
+_LAST_TAG = 0x00540220  # ViewCodeSequence
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,16 @@ HEADER_COLUMNS = tuple(column.name for column in fields(Header))
 
 def read_header(path: Path) -> Header:
     """Read the header of a DICOM file; one that cannot be read has an `error` that names the file."""
-    from pydicom import dcmread
-
     keywords = [*_KEYWORDS.values(), *_CODE_SEQUENCES.values(), *_SIZE_KEYWORDS]
     try:
         require_plain_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of values that break the standard
-            require_limited_inflation(path)
-            dataset = dcmread(path, force=True, stop_before_pixels=True, specific_tags=keywords)
-            return parse_header(dataset)
+            meta, _ = read_file_meta(path)
+            sop_class = _read_text(meta, "MediaStorageSOPClassUID")
+            if is_of_another_class(sop_class):  # directories and reports may have long headers
+                return Header(sop_class=sop_class)
+            return parse_header(read_elements(path, _LAST_TAG, keywords))
     except ImageError as error:
         return Header(error=str(error))
     except Exception as error:  # pydicom raises nearly any type on a damaged file

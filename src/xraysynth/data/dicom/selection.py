@@ -4,21 +4,14 @@ import re
 from pathlib import Path
 
 from xraysynth.data.dicom.headers import VALUE_SEPARATOR, Header
-from xraysynth.data.dicom.views import FRONTAL_VIEWS, resolve_view
-
-DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
-
-FOR_PROCESSING_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
-
-RADIOGRAPH_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
-    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
-    FOR_PROCESSING_CLASS,  # Digital X-Ray as the detector gave it
+from xraysynth.data.dicom.sop_classes import (
+    CAPTURE_CLASSES,
+    FOR_PROCESSING_CLASS,
+    RADIOGRAPH_CLASSES,
+    is_of_another_class,
+    name_class,
 )
-"""SOP classes of projection radiographs; those of breasts and teeth have their own."""
-
-CAPTURE_CLASSES = ("1.2.840.10008.5.1.4.1.1.7",)
-"""SOP class of single-frame secondary captures, and those of its multi-frame kinds begin with it."""
+from xraysynth.data.dicom.views import FRONTAL_VIEWS, resolve_view
 
 RADIOGRAPH_MODALITIES = ("CR", "DX", "RG", "DR", "XR")
 """Modalities of projection radiographs; DR and XR are no terms of the standard, but written.
@@ -103,12 +96,9 @@ def _explain_class(header: Header) -> str:
     if header.error:
         return ""
     modality = header.modality.upper()
+    if is_of_another_class(header.sop_class):
+        return name_class(header.sop_class)
     is_capture = header.sop_class.startswith(CAPTURE_CLASSES)
-    if header.sop_class == DICOMDIR_CLASS:
-        return "DICOMDIR"
-    is_known_class = header.sop_class in RADIOGRAPH_CLASSES or is_capture
-    if not is_known_class and _is_standard_class(header.sop_class):
-        return _class_name(header.sop_class)
     if modality in RADIOGRAPH_MODALITIES:
         return ""
     if modality not in _OPEN_MODALITIES:
@@ -118,16 +108,6 @@ def _explain_class(header: Header) -> str:
     if is_capture and _is_said_to_be_chest_radiograph(header):
         return ""
     return "secondary capture of unknown content" if is_capture else "no image of a known kind"
-
-
-def _is_standard_class(sop_class: str) -> bool:
-    return sop_class.startswith("1.2.840.10008.")
-
-
-def _class_name(sop_class: str) -> str:
-    from pydicom.uid import UID
-
-    return UID(sop_class).name.partition(" Storage")[0]
 
 
 def _is_said_to_be_chest_radiograph(header: Header) -> bool:
