@@ -202,4 +202,4 @@ class _RoleSearch:
         return bool((self.table[first] == self.table[second]).all())
 
     def _miss(self, role: str, reason: str) -> None:
-        self.problems.append(ColumnProblem(role, tuple(self.table.columns), reason))
+        self.problems.append(ColumnProblem(role, tuple(self.free_columns()), reason))

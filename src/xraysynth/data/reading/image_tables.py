@@ -169,7 +169,7 @@ class TableReader:
         if self.option:
             remedy = f"set {self.option}.root to their folder"
             if not self.by_name and self._is_found_by_name(rows):
-                remedy = f"{remedy}, or take them by name with {self.option}.by_name=true"
+                remedy = f"take them by name with {self.option}.by_name=true, or {remedy}"
         raise DataNotFoundError(
             f"{self.owner}: none of the {len(rows)} files of {self.path} is below "
             f"{self.root.absolute()}, the first is {rows['path'].iloc[0]!r}; {remedy}. "
