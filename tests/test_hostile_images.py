@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import re
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from mutated_images import FORMATS
 from PIL import EpsImagePlugin, Image
 
 from xraysynth import images
+from xraysynth.data.reading import folders
 from xraysynth.data.sources.dicom import DicomSource
 from xraysynth.data.sources.folder import FolderSource
 from xraysynth.data.sources.medmnist import MedMnistSource
@@ -155,6 +157,76 @@ def test_formats_whose_decoders_need_much_memory_have_a_lower_limit(file_format,
         else:
             with pytest.raises(ImageError, match="more than the 1 allowed"):
                 images.decode_image(buffer.getvalue(), "a")
+
+
+def claiming(width, height):
+    """A PNG of a hundred bytes whose header claims a size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
+
+
+def test_an_image_of_ten_gigapixels_is_refused_by_every_way_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal" / "x.png").write_bytes(claiming(100_000, 100_000))
+    for name, take in ways_in(tmp_path).items():
+        with pytest.raises(ImageError, match=r"64 megapixels allowed; downscale it") as error:
+            take()
+        assert name == "answer of an API" or "x.png" in str(error.value)
+
+
+class Trap:
+    """What a pickle calls when it is loaded."""
+
+    def __reduce__(self):
+        return Path.touch, (Path(os.environ["TRAP_FILE"]),)
+
+
+def test_a_pickle_under_the_name_of_an_image_is_not_loaded(tmp_path, monkeypatch):
+    trap = tmp_path / "called"
+    monkeypatch.setenv("TRAP_FILE", str(trap))
+    data = pickle.dumps(Trap())
+    pickle.loads(data)
+    assert trap.exists()  # it would work
+    trap.unlink()
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal" / "x.png").write_bytes(data)
+    (tmp_path / "normal" / "model").write_bytes(data)
+    for take in ways_in(tmp_path).values():
+        with pytest.raises(ImageError, match=r"not a readable image|are not an image"):
+            take()
+    assert FolderSource(name="mine", root=str(tmp_path)).rows()["locator"].tolist() == [
+        "normal/x.png"
+    ]
+    assert not trap.exists()
+
+
+def test_a_tiff_whose_pages_go_round_or_on_without_end_is_refused_or_read(tmp_path):
+    buffer = io.BytesIO()
+    picture = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30).astype(np.uint8))
+    picture.save(buffer, format="TIFF")
+    data = bytearray(buffer.getvalue())
+    first = struct.unpack("<I", data[4:8])[0]
+    entries = struct.unpack("<H", data[first : first + 2])[0]
+    end = first + 2 + 12 * entries
+    data[end : end + 4] = struct.pack("<I", first)  # the next page is this one
+    assert images.decode_image(bytes(data), "x.tif").shape == (20, 30)
+    many = io.BytesIO()
+    picture.save(many, format="TIFF", save_all=True, append_images=[picture] * 3000)
+    with pytest.raises(ImageError, match=r"x\.tif: the file has several pages"):
+        images.decode_image(many.getvalue(), "x.tif")
+
+
+def test_what_is_no_file_is_not_looked_into(tmp_path):
+    (tmp_path / "normal").mkdir()
+    os.mkfifo(tmp_path / "normal" / "pipe")
+    (tmp_path / "normal" / "zero").symlink_to("/dev/zero")
+    (tmp_path / "normal" / "lost").symlink_to("nowhere")
+    with (tmp_path / "normal" / "huge").open("wb") as file:
+        file.truncate(10**12)
+    listing = folders.list_images(tmp_path)
+    assert listing.images == []
+    assert listing.other_files == {"no suffix": 2}
 
 
 def test_a_long_image_within_the_limit_is_read():

@@ -5,6 +5,7 @@
 ('ill', 'P0001', 'ill', 'lateral view')
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -133,6 +134,7 @@ def _normalise(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+@functools.lru_cache(maxsize=4096)  # the folders of a tree have few names
 def _view_of_folder(name: str) -> str:
     """The view that a folder holds; "" if its name is more than that of a frontal view, or none."""
     view = parse_view(name)
@@ -146,21 +148,24 @@ def _choose_classes(paths: Sequence[Sequence[str]], known: Collection[str]) -> l
     names = {name for folders in paths for name in folders}
     known_names = {name for name in names if name.casefold() in known or class_of_word(name)}
     n_wrappers = _count_wrappers([folders for folders in paths if folders], known_names)
-    chosen = [_up_to_class(folders, n_wrappers, known_names) for folders in paths]
+    ends = [_depth_of_class(folders, n_wrappers, known_names) for folders in paths]
     above: set[tuple[str, ...]] = set()  # folders that hold folders of classes are no classes
-    for folders in chosen:
-        above.update(folders[:end] for end in range(1, len(folders)))
-    return [folders[-1] if folders and folders not in above else "" for folders in chosen]
+    for folders, end in zip(paths, ends, strict=True):
+        above.update(tuple(folders[:depth]) for depth in range(1, end))
+    labels = []
+    for folders, end in zip(paths, ends, strict=True):
+        while end <= len(folders) and tuple(folders[:end]) in above:
+            end += 1
+        labels.append(folders[end - 1] if 0 < end <= len(folders) else "")
+    return labels
 
 
-def _up_to_class(
-    folders: Sequence[str], n_wrappers: int, known_names: Collection[str]
-) -> tuple[str, ...]:
-    """The folders down to the first that is known to be a class, or else to the first within wrappers."""
-    for depth, name in enumerate(folders):
+def _depth_of_class(folders: Sequence[str], n_wrappers: int, known_names: Collection[str]) -> int:
+    """The number of folders down to the first that is known to be a class, or else to that in wrappers."""
+    for depth, name in enumerate(folders, start=1):
         if name in known_names:
-            return tuple(folders[: depth + 1])
-    return tuple(folders[: n_wrappers + 1])
+            return depth
+    return n_wrappers + 1
 
 
 def _count_wrappers(paths: Sequence[Sequence[str]], known_names: Collection[str]) -> int:
