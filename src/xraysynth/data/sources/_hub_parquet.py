@@ -1,6 +1,7 @@
 """Rows and pictures of the Parquet files of a data set of the Hugging Face Hub.
 
-Pictures are read one by one, in batches of a few rows, so that files of any size need little memory.
+Pictures are read in batches of a few rows, so that a file of any size needs the memory of about two of its
+row groups at most; the library datasets writes 100 pictures to each.
 """
 
 import json
@@ -20,7 +21,7 @@ from xraysynth.errors import ImageError, ManifestError, XraysynthError, format_s
 from xraysynth.images import describe_error
 
 BATCH_ROWS = 8
-"""How many pictures are in memory at once."""
+"""How many pictures are unpacked at once."""
 
 TEXT_ROLES = ("label", "patient_id", "split", "view", "sex", "age")
 """What columns beside the picture may hold."""
@@ -172,7 +173,7 @@ class _PictureReader:
         self._group, self._batch, self._batch_start = group, [], self._starts[group]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _open_reader(path: Path, column: str, version: tuple[int, int]) -> _PictureReader:
     return _PictureReader(path, column)
 
