@@ -47,10 +47,19 @@ def test_no_group_is_ever_torn(rows):
 
 
 def test_a_class_that_is_too_small_is_named_with_the_way_out():
+    labels = pd.Series(["normal"] * 50 + ["no TB, sure"] * 20 + ["tuberculosis"] * 3)
+    classes = ["normal", "no TB, sure", "tuberculosis"]
+    with pytest.raises(ManifestError, match="tuberculosis has 3 images") as error:
+        require_enough_images(labels, classes, minimum=15)
+    assert """'classes=[normal, "no TB, sure"]'""" in str(error.value)
+    require_enough_images(labels[:70], classes[:2], minimum=15)
+
+
+def test_no_way_out_is_offered_that_leaves_one_class():
     labels = pd.Series(["normal"] * 50 + ["tuberculosis"] * 3)
-    with pytest.raises(ManifestError, match=r"tuberculosis has 3 images.*classes=\[normal\]"):
+    with pytest.raises(ManifestError, match=r"tuberculosis has 3 images.*add a source") as error:
         require_enough_images(labels, ["normal", "tuberculosis"], minimum=15)
-    require_enough_images(labels[:50], ["normal"], minimum=15)
+    assert "classes=" not in str(error.value)
 
 
 def test_a_class_missing_from_a_split_is_named():

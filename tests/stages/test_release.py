@@ -60,6 +60,7 @@ def reported(monkeypatch, made):
     monkeypatch.setattr(socket, "gethostname", lambda: "ward7.hospital.org")
     page = f"<p>{made[0]}/outputs/x, annaschmidt@ward7.hospital.org and ward7</p>"
     page += PICTURE.format("real") + PICTURE.format("sd_lora")
+    page += PICTURE.format("real, table, flagged: blank")
     (folder / "report.html").write_text(page)
     (folder / "results.csv").write_text("arm,value\nreal only,0.5\n")
     answer = {"folder": str(folder), "key": "0123"}
@@ -97,6 +98,8 @@ def test_the_parts_and_that_nothing_of_this_machine_is_in_them(made):
     for name, data in found.items():
         assert not [text for text in private if text.encode() in data], name
     assert not list(folder.rglob("learned.json"))
+    assert not list(folder.rglob("*screening*"))
+    assert list((made[0] / "outputs" / "cohorts").glob("screening-*"))
     assert found["study/report.html"].count(b"<img") == 1
 
 
