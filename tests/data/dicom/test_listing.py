@@ -9,6 +9,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from xraysynth.data.dicom.files import is_dicom, is_named_like_dicom
 from xraysynth.data.dicom.listing import list_dicom_files
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*value:UserWarning")  # odd values are meant
+
 NAMES = (
     "IM000001",
     "1.2.826.0.1.3680043.8.498.00000001",
@@ -107,6 +109,8 @@ TAKEN = {
     "Spanish": {"BodyPartExamined": "TORAX PA"},
     "portable": {"BodyPartExamined": "PORT CHEST"},
     "thorax by code": {"BodyPartExamined": ..., "AnatomicRegionSequence": code_sequence("Chest")},
+    "a low dose": {"SeriesDescription": "Chest low dose"},
+    "underscores": {"BodyPartExamined": "CHEST_PA"},
     "derived": {"ImageType": ["DERIVED", "PRIMARY"]},
     "AP": {"ViewPosition": "AP"},
     "view in words": {"ViewPosition": "POSTERO_ANTERIOR"},
@@ -163,6 +167,7 @@ LEFT_OUT = [
     ({"BodyPartExamined": "CHESTABDOMEN"}, "body part CHESTABDOMEN"),
     ({"BodyPartExamined": "TSPINE"}, "body part TSPINE"),
     ({"BodyPartExamined": "RIB"}, "body part RIB"),
+    ({"BodyPartExamined": "CHEST_RIBS"}, "body part CHEST_RIBS"),
     ({"BodyPartExamined": "", "StudyDescription": "XR Knee left"}, "body part KNEE"),
     (
         {"BodyPartExamined": "", "AnatomicRegionSequence": code_sequence("Pelvis")},

@@ -299,6 +299,29 @@ def test_one_id_of_everybody_is_told_by_what_contradicts_it(tmp_path):
         assert "'STUDY7'" in source.note
 
 
+def test_patients_that_headers_do_not_tell_are_read_from_a_table(tmp_path):
+    write_export(tmp_path / "cd")
+    for path in sorted((tmp_path / "cd").rglob("IM*")):
+        write_dicom(path, toy_chest(), PatientID="ANON", AccessionNumber=path.parts[-4])
+    lines = ["study,patient_id,label"]
+    lines += [f"PA{number:06d},Q{number},{label}" for number, label in enumerate(LABELS)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    source = source_of(tmp_path / "cd", table=str(tmp_path / "labels.csv"), key_column="study")
+    assert source.rows()["patient_id"].tolist() == [f"Q{n}" for n in range(6) for _ in range(2)]
+    assert source.note.endswith("('ANON'); their patients are those of the table or the folders")
+    table = write_labels(tmp_path, "study", [f"PA{number:06d}" for number in range(6)])
+    unknown = source_of(tmp_path / "cd", table=table, key_column="study")
+    assert set(unknown.rows()["patient_id"]) == {""}
+
+
+def test_a_view_that_the_view_position_does_not_tell_is_read_elsewhere(tmp_path):
+    write_dicom(tmp_path / "normal/a", ViewPosition="", SeriesDescription="Chest AP portable")
+    write_dicom(tmp_path / "normal/b", ViewPosition="", PatientOrientation=["L", "F"])
+    write_dicom(tmp_path / "normal/c", ViewPosition="POSTERO_ANTERIOR")
+    write_dicom(tmp_path / "normal/d", ViewPosition="")
+    assert source_of(tmp_path).rows()["view"].tolist() == ["AP", "frontal", "POSTERO_ANTERIOR", ""]
+
+
 def test_real_patients_keep_their_ids(tmp_path):
     write_classes(tmp_path, "{}")
     for image in range(3):  # one patient with several studies over the years

@@ -36,12 +36,12 @@ class TableLabels:
     """What a table says of files.
 
     Attributes:
-        label_of_file: File -> label.
+        key_of_file: File -> the first key that means it.
         missing_keys: Keys of the table that no file has.
         kind: What the keys are: "file", or one of the `IDENTIFIERS`.
     """
 
-    label_of_file: Mapping[str, str]
+    key_of_file: Mapping[str, str]
     missing_keys: Sequence[str]
     kind: str
 
@@ -109,7 +109,7 @@ def match_table(label_of_key: Mapping[str, str], listed: Sequence[ListedFile]) -
             another way. The message names no remedy.
     """
     matched = _match_keys(label_of_key, listed, _simplify)
-    return matched if matched.label_of_file else _match_keys(label_of_key, listed, _loosen)
+    return matched if matched.key_of_file else _match_keys(label_of_key, listed, _loosen)
 
 
 def _simplify(text: str) -> str:
@@ -141,7 +141,7 @@ def _match_keys(
         _require_one_file(files_of_key)
     all_files = _index_files(kind, listed, simplify)
     missing = [key for key in keys if not _find_files(simplify(key), all_files)]
-    return TableLabels(_label_files(label_of_key, files_of_key), missing, kind)
+    return TableLabels(_find_keys(label_of_key, files_of_key), missing, kind)
 
 
 def _index_files(
@@ -189,13 +189,15 @@ def _require_one_file(files_of_key: _Index) -> None:
             )
 
 
-def _label_files(label_of_key: Mapping[str, str], files_of_key: _Index) -> dict[str, str]:
-    label_of_file: dict[str, str] = {}
+def _find_keys(label_of_key: Mapping[str, str], files_of_key: _Index) -> dict[str, str]:
+    """The first key of each file; the others must say the same label."""
+    key_of_file: dict[str, str] = {}
     for key, files in files_of_key.items():
-        label = label_of_key[key]
         for file in files:
-            if label_of_file.setdefault(file, label) != label:
+            first_label = label_of_key[key_of_file.setdefault(file, key)]
+            if first_label != label_of_key[key]:
                 raise ManifestError(
-                    f"{file} has the labels {label_of_file[file]!r} and {label!r}, by {key} and another row"
+                    f"{file} has the labels {first_label!r} and {label_of_key[key]!r}, by "
+                    f"{key_of_file[file]} and {key}"
                 )
-    return label_of_file
+    return key_of_file

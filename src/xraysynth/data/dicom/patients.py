@@ -1,5 +1,6 @@
 """Whose images the files of an export are: patient ids that tell patients apart, and those that do not."""
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,14 +23,16 @@ _PLACEHOLDER = re.compile(
 _ZEROS = re.compile(r"0+")
 
 
-def resolve_patients(headers: Sequence[Header]) -> tuple[list[str], str]:
+def resolve_patients(headers: Sequence[Header], elsewhere: Sequence[str]) -> tuple[list[str], str]:
     """Return the patient of each image, "" if unknown, and a note for the reader of the audit.
 
     Placeholders such as "ANONYMOUS" are no patients, nor is an id that most files share although they
     show different patients. The same id from two issuers means two patients.
 
     Args:
-        headers: The headers of the images.
+        headers: The headers of the images; empty ones where an image is not used.
+        elsewhere: The patient of each image as a table or a folder says it, "" if neither does; it holds
+            where the header tells none.
 
     Returns:
         One id per image, and the note, "" if nothing was changed.
@@ -38,17 +41,20 @@ def resolve_patients(headers: Sequence[Header]) -> tuple[list[str], str]:
     for header in headers:
         headers_of_id[header.patient_id].append(header)
     headers_of_id.pop("", None)
+    n_with_id = sum(map(len, headers_of_id.values()))
     shared_ids = [
         patient_id
         for patient_id, images in headers_of_id.items()
-        if _is_placeholder(patient_id, images) or _is_everybody(images, len(headers))
+        if _is_placeholder(patient_id, images) or _is_everybody(images, n_with_id)
     ]
     issuers = {patient_id: _issuers(images) for patient_id, images in headers_of_id.items()}
     patients = []
-    for header in headers:
+    for header, other in zip(headers, elsewhere, strict=True):
         is_unknown = header.patient_id in ("", *shared_ids)
-        patients.append("" if is_unknown else _qualify(header, issuers))
-    return patients, _format_note(shared_ids, headers_of_id)
+        patients.append(other if is_unknown else _qualify(header, issuers))
+    is_replaced = [header.patient_id in shared_ids for header in headers]
+    are_known = all(itertools.compress(patients, is_replaced))
+    return patients, _format_note(shared_ids, headers_of_id, are_known=are_known)
 
 
 def _is_placeholder(patient_id: str, images: Sequence[Header]) -> bool:
@@ -85,11 +91,14 @@ def _qualify(header: Header, issuers: Mapping[str, set[str]]) -> str:
     return header.patient_id
 
 
-def _format_note(shared_ids: Sequence[str], headers_of_id: Mapping[str, Sequence[Header]]) -> str:
+def _format_note(
+    shared_ids: Sequence[str], headers_of_id: Mapping[str, Sequence[Header]], *, are_known: bool
+) -> str:
     if not shared_ids:
         return ""
     n_images = sum(len(headers_of_id[patient_id]) for patient_id in shared_ids)
+    source = "those of the table or the folders" if are_known else "unknown"
     return (
         f"{n_images} images have a patient id that does not tell patients apart "
-        f"({format_some(map(repr, shared_ids))}); their patients are unknown"
+        f"({format_some(map(repr, shared_ids))}); their patients are {source}"
     )

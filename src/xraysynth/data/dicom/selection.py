@@ -37,8 +37,8 @@ _OTHER_PART = re.compile(
 )
 _LOCALIZER = re.compile(r"LOCALI[SZ]ER|SCOUT|TOPOGRAM", re.IGNORECASE)
 _DOCUMENT = re.compile(
-    r"\bDOSE|REPORT|SCREEN ?(?:SAVE|CAPTURE|SHOT)|WORKSHEET|REQUISITION|DOCUMENT|PROTOCOL ?PAGE|"
-    r"\bBEFUND|\bDOSIS|CONSENT",
+    r"\bDOSE ?(?:INFO|SUMMARY|RECORD|SHEET)|REPORT|SCREEN ?(?:SAVE|CAPTURE|SHOT)|WORKSHEET|REQUISITION|"
+    r"DOCUMENT|PROTOCOL ?PAGE|\bBEFUND|\bDOSIS(?:BERICHT|PROTOKOLL)|CONSENT",
     re.IGNORECASE,
 )
 _COMPUTED = re.compile(
@@ -118,18 +118,23 @@ def _is_said_to_be_chest_radiograph(header: Header) -> bool:
         header.protocol_name,
         header.study_description,
     )
-    text = " ".join(texts)
+    text = _separate(" ".join(texts))
     return bool(_CHEST.search(text)) and not _OTHER_MODALITY_WORD.search(text)
+
+
+def _separate(text: str) -> str:
+    """A text whose words are separated by spaces."""
+    return text.replace("_", " ").replace(VALUE_SEPARATOR, " ")
 
 
 def _explain_kind(header: Header) -> str:
     """Why an image is no radiograph as taken: a localizer, a document, something computed from it."""
     if header.conversion_type.upper() in _DOCUMENT_CONVERSIONS:
         return _DOCUMENT_CONVERSIONS[header.conversion_type.upper()]
-    kinds = header.image_type.replace("_", " ").replace(VALUE_SEPARATOR, " ")
+    kinds = _separate(header.image_type)
     if _LOCALIZER.search(kinds):
         return "localizer"
-    text = f"{kinds} {header.series_description}".replace("_", " ")
+    text = f"{kinds} {_separate(header.series_description)}"
     if _DOCUMENT.search(text):
         return "report or document"
     return "image computed from a radiograph" if _COMPUTED.search(text) else ""
@@ -139,13 +144,15 @@ def _explain_body_part(header: Header) -> str:
     """Why an image shows another part of the body; the first element that names a part decides."""
     body_part = header.body_part.upper()
     if body_part and body_part not in _NO_BODY_PARTS:
-        is_chest = _CHEST.search(body_part) and not _OTHER_PART.search(body_part)
+        words = _separate(body_part)
+        is_chest = _CHEST.search(words) and not _OTHER_PART.search(words)
         return "" if is_chest else f"body part {body_part}"
     descriptions = (header.anatomy_codes, header.series_description, header.protocol_name)
     for text in (*descriptions, header.study_description):
-        if _CHEST.search(text):
+        words = _separate(text)
+        if _CHEST.search(words):
             return ""
-        other_part = _OTHER_PART.search(text)
+        other_part = _OTHER_PART.search(words)
         if other_part:
             return f"body part {other_part[0].upper()}"
     return ""

@@ -55,6 +55,12 @@ def resolve_view(header: Header) -> str:
     return _view_of_orientation(header.patient_orientation)
 
 
+def frontal_view(header: Header) -> str:
+    """Return the frontal view that a header tells (`resolve_view`); "" if it tells another one or none."""
+    view = resolve_view(header)
+    return view if view in FRONTAL_VIEWS else ""
+
+
 def parse_view(text: str) -> str:
     """Return the one view that a text names (`resolve_view`); "" if it names none or several.
 

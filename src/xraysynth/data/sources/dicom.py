@@ -125,46 +125,35 @@ class DicomSource:
     def _place_by_table(
         self, listed: Sequence["ListedFile"]
     ) -> tuple[dict[str, "PlacedImage"], list[str]]:
-        from xraysynth.data.dicom.label_tables import read_label_table
-        from xraysynth.data.dicom.labels import IDENTIFIERS, match_table
-        from xraysynth.data.reading.class_folders import PlacedImage
+        from xraysynth.data.dicom.label_tables import place_by_table
 
         table = resolve_path(self, "table")
         option = f"source.{self.name}"
         try:
-            pairs = read_label_table(table, self.key_column, self.label_column, listed)
-            matched = match_table(pairs, listed)
-            if not matched.label_of_file:
-                files = [entry.file for entry in listed if not entry.left_out]
-                raise ManifestError(
-                    f"{len(files)} files have no row in {self.table}: {format_some(files)}, but "
-                    f"{format_some(pairs)} have, which are no file names and none of "
-                    f"{', '.join(IDENTIFIERS)}"
-                )
+            return place_by_table(table, self.key_column, self.label_column, listed)
         except ManifestError as error:
             raise ManifestError(
                 f"source {self.name}: {error}; correct the table, or name its columns in "
                 f"{option}.key_column and {option}.label_column"
             ) from None
-        placed = {file: PlacedImage(file, label) for file, label in matched.label_of_file.items()}
-        return placed, list(matched.missing_keys)
 
     def _build_rows(
         self, entries: Sequence["ListedFile"], placed: Mapping[str, "PlacedImage"]
     ) -> "pd.DataFrame":
         import pandas as pd
 
+        from xraysynth.data.dicom.headers import Header
         from xraysynth.data.dicom.patients import resolve_patients
         from xraysynth.data.reading.class_folders import PlacedImage
 
-        used = [entry.header for entry in entries if entry.is_used]
-        patients, note = resolve_patients(used)
+        places = [placed.get(entry.file, PlacedImage(entry.file)) for entry in entries]
+        patients, note = resolve_patients(
+            [entry.header if entry.is_used else Header() for entry in entries],
+            [place.patient_id for place in places],
+        )
         self.__dict__["_note"] = f"source {self.name}: {note}" if note else ""
-        patient_of_used = iter(patients)
         records = []
-        for entry in entries:
-            patient = next(patient_of_used) if entry.is_used else entry.header.patient_id
-            place = placed.get(entry.file, PlacedImage(entry.file))
+        for entry, patient, place in zip(entries, patients, places, strict=True):
             records.append(self._build_row(entry, patient, place))
         rows = pd.DataFrame(records)
         for column in ("split", "left_out", "unusable"):
@@ -178,6 +167,7 @@ class DicomSource:
         )
 
     def _build_row(self, entry: "ListedFile", patient: str, place: "PlacedImage") -> dict[str, Any]:
+        from xraysynth.data.dicom.views import frontal_view
         from xraysynth.data.reading.ages import parse_age_years
 
         header = entry.header
@@ -189,7 +179,7 @@ class DicomSource:
             "patient_id": patient,
             "sex": header.sex,
             "age": parse_age_years(header.age),
-            "view": header.view_position,
+            "view": header.view_position or frontal_view(header),
             "locator": entry.file,
             "stamp": entry.stamp,
             "image_id": build_image_id(self.name, entry.file),
