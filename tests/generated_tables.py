@@ -1,5 +1,6 @@
 """Tables of images as people write them, drawn at random, each with what its owner means by it."""
 
+import gzip
 import io
 import json
 import unicodedata
@@ -29,6 +30,7 @@ TELLING = {
     for label in labels
     if label not in ("0", "1", "null", "nan", "NA", "None")
 }
+FINDINGS = ("No Finding", "Pneumonia", "COVID-19")
 PATIENTS = ("P{:04d}", "{:03d}", "1e{}", "1234567890123456{:03d}", "{}", "Müller-{}", "0x{:02x}")
 NAMES = {
     "path": ("path", "Path", " file_name", "filename", "Image Index", "IMAGE PATH", "imagePath"),
@@ -126,13 +128,28 @@ def generate_table(folder: Path, root: Path, files: list[str], seed: int) -> Gen
         written[names[role]] = values
     for number in range(int(rng.integers(3))):
         written[f"note {number}"] = [pick(("", "seen", "a, b", "x; y", "5,5")) for _ in meant.index]
+    if all(label in FINDINGS for label in meant["label"]) and rng.integers(2):
+        written = _with_finding_columns(written.drop(columns=names["label"]), meant, pick)
     written = written[rng.permutation(written.columns)]
     kind = pick(list(WRITERS))
     path, how = WRITERS[kind](folder, written, rng, pick)
-    is_told = names["label"].strip().casefold() == "label" or TELLING & set(meant["label"])
+    is_told = (
+        names["label"] not in written
+        or names["label"].strip().casefold() == "label"
+        or TELLING & set(meant["label"])
+    )
     columns = {} if is_told else {"label": names["label"].strip()}
     description = {"seed": seed, "kind": kind, "paths": form, "names": names, **how}
     return GeneratedTable(path, root, description, meant, columns)
+
+
+def _with_finding_columns(written, meant, pick):
+    """The table with a column per finding, and what a source calls its labels then."""
+    yes, no = pick((("1", "0"), ("1.0", ""), ("1.0", "0.0"), ("True", "False")))
+    for finding in FINDINGS:
+        written[finding] = [yes if label == finding else no for label in meant["label"]]
+    meant["label"] = [json.dumps([label]) for label in meant["label"]]
+    return written
 
 
 def _draw_meaning(rng, files, pick) -> pd.DataFrame:
@@ -152,7 +169,7 @@ def _draw_meaning(rng, files, pick) -> pd.DataFrame:
 
 
 def _write_csv(folder, table, rng, pick):
-    separator = pick((",", ";", "\t", "|"))
+    separator = pick((",", ";", "\t", "|", " "))
     encoding = pick(("utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le"))
     line_end = pick(("\n", "\r\n", "\r"))
     quoting = int(rng.integers(2))  # what needs quotes, or everything
@@ -170,9 +187,11 @@ def _write_csv(folder, table, rng, pick):
         except UnicodeEncodeError:
             encoding = "utf-8"
     path = folder / f"table{pick(('.csv', '.tsv', '.txt', '.CSV', '.dat'))}"
-    path.write_bytes(text.encode(encoding))
+    data = text.encode(encoding)
+    packed = not rng.integers(6)
+    path.write_bytes(gzip.compress(data) if packed else data)
     how = {"separator": separator, "encoding": encoding, "quoting": quoting, "above": above}
-    return path, {**how, "line_end": line_end, "below": below}
+    return path, {**how, "line_end": line_end, "below": below, "packed": packed}
 
 
 def _write_excel(folder, table, rng, pick):

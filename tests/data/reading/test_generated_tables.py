@@ -46,25 +46,29 @@ def check(table):
     return ""
 
 
-def run(folder, seeds):
+def require_read(folder, seeds):
+    """All tables are read as meant, but for those with spaces in which an empty cell cannot be seen."""
     root = folder / "X-rays (2024)"
     files = write_files(root)
-    refusals = []
+    n_refused = 0
     for seed in seeds:
         (folder / str(seed)).mkdir()
-        refusals.append(check(generate_table(folder / str(seed), root, files, seed)))
-    return [refusal for refusal in refusals if refusal]
+        table = generate_table(folder / str(seed), root, files, seed)
+        refusal = check(table)
+        if refusal:
+            n_refused += 1
+            assert table.description["separator"] == " ", table.description
+            assert "cells, but there are" in refusal
+    assert n_refused < 0.06 * len(seeds)
 
 
 def test_two_hundred_tables_are_read_as_meant_or_refused_by_name(tmp_path):
-    refusals = run(tmp_path, range(200))
-    assert len(refusals) < 5, refusals
+    require_read(tmp_path, range(200))
 
 
 @pytest.mark.slow
 def test_two_thousand_tables_are_read_as_meant_or_refused_by_name(tmp_path):
-    refusals = run(tmp_path, range(1000, 3000))
-    assert len(refusals) < 20, refusals
+    require_read(tmp_path, range(1000, 3000))
 
 
 def damaged(data, rng):

@@ -106,6 +106,23 @@ def test_two_sheets_are_noted(tmp_path):
     assert "only the first sheet, 'films', is read, not 'legend'" in content.notes
 
 
+LAUGHS = (
+    '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a0 "ha">'
+    + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 20}">' for n in range(1, 12))
+    + ']><workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">&a11;</workbook>'
+)
+"""Entities that would grow to 20 to the power of 11 words."""
+
+
+def workbook_of(xml):
+    """An Excel file whose list of sheets is an XML document."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(as_excel())) as good, zipfile.ZipFile(changed, "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, xml if name == "xl/workbook.xml" else good.read(name))
+    return changed.getvalue()
+
+
 REFUSED = {
     "nothing": (b"", "it is empty"),
     "only names": (b"path,label\n", "no rows"),
@@ -121,6 +138,16 @@ REFUSED = {
     "JSON lists of two lengths": (b'{"path": ["a"], "label": []}', "one length"),
     "a cell without end": (b"path,label\n" + b"x" * 1_000_000 + b",normal\n", "line 2"),
     "signs inside words": ("path,label\n1.png,unauffällig\n".encode("cp850"), "encoding"),
+    "two encodings": (
+        "path,label\nä.png,".encode() + "unauffällig\n".encode("cp1252"),
+        "mixes UTF-8",
+    ),
+    "Cyrillic": ("path,label\n1.png,норма\n".encode("cp1251"), "encoding"),
+    "Japanese": ("path,label\n1.png,正常\n".encode("shift_jis"), "encoding"),
+    "a line without end": (b"path,label\n" + b"a," * 3_000_000, "a line has more"),
+    "too many columns": (b"path," + b"a," * 3_000 + b"label\n1.png,normal\n", "3002 columns"),
+    "XML that grows": (workbook_of(LAUGHS), "Excel's content|unpack"),
+    "a document": (zipped(b"", "word/document.xml", "b.xml"), "archive of 2 files"),
     "damaged Parquet": (as_parquet()[:60], "Parquet"),
     "damaged Excel": (as_excel()[:900], "unpacked"),
 }

@@ -42,7 +42,11 @@ class TableContent:
 
 
 def build_content(
-    header: Sequence[str], rows: Iterable[tuple[int, Sequence[str]]], notes: Sequence[str] = ()
+    header: Sequence[str],
+    rows: Iterable[tuple[int, Sequence[str]]],
+    notes: Sequence[str] = (),
+    *,
+    is_padded: bool = True,
 ) -> TableContent:
     """Build the content of a table from its rows, block by block; rows without any text are dropped.
 
@@ -50,15 +54,16 @@ def build_content(
         header: Names of the columns.
         rows: Line and cells of each row; missing cells at its end are empty.
         notes: Notes on how it was read.
+        is_padded: Whether cells that a row lacks at its end are empty; else a row must have all.
 
     Raises:
         TableError: There are no columns, no rows, too many of them, or a row has more cells than there
-            are columns.
+            are columns, or fewer although it must not.
     """
     names = unique_names(header)
     lines: list[int] = []
     blocks = []
-    remaining = iter(_full_rows(rows, len(names)))
+    remaining = iter(_full_rows(rows, len(names), is_padded))
     while block := list(islice(remaining, _ROWS_PER_BLOCK)):
         lines.extend(line for line, _ in block)
         blocks.append(pd.DataFrame([cells for _, cells in block], columns=names, dtype="str"))
@@ -70,18 +75,19 @@ def build_content(
 
 
 def _full_rows(
-    rows: Iterable[tuple[int, Sequence[str]]], n_columns: int
+    rows: Iterable[tuple[int, Sequence[str]]], n_columns: int, is_padded: bool
 ) -> Iterable[tuple[int, list[str]]]:
     """The rows that hold any text, each with one stripped cell per column."""
     for line, cells in rows:
         texts = [cell.strip() for cell in cells]
         while texts and not texts[-1]:
             texts.pop()
-        if len(texts) > n_columns:
-            raise TableError(
-                f"line {line} has {len(texts)} cells, but there are {n_columns} columns",
-                "put the text that holds the separator into quotes, or save it again as .xlsx",
-            )
+        if len(texts) > n_columns or (texts and not is_padded and len(texts) < n_columns):
+            remedy = "put the text that holds the separator into quotes, or save it again as .xlsx"
+            if len(texts) < n_columns:
+                remedy = "separate its cells by commas, so that empty ones can be seen"
+            reason = f"line {line} has {len(texts)} cells, but there are {n_columns} columns"
+            raise TableError(reason, remedy)
         if texts:
             yield line, texts + [""] * (n_columns - len(texts))
 

@@ -26,8 +26,12 @@ _BOMS = {
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", " ": "spaces"}
 """Separator -> its name, the ones that text holds by chance last."""
 
-_FOREIGN_LETTER = re.compile(r"(?<=[a-z])[\x80-\x9f](?=[a-z])")
-"""A character between letters that Windows-1252 does not have there, but older encodings do."""
+_NOT_WESTERN = {
+    re.compile(rb"[a-z][\x80-\x9f][a-z]"): "it has signs inside words",
+    re.compile(rb"\xc3[\x80-\xbf]"): "it mixes UTF-8 with another encoding",
+    re.compile(rb"[\xc0-\xff]{4}"): "it has words without any Latin letter",
+}
+"""What a text in Windows-1252 does not hold, but one in an older, mixed or other encoding does."""
 
 
 def detect_encoding(data: bytes) -> tuple[str, list[str]]:
@@ -85,8 +89,9 @@ def _detect_single_byte_encoding(data: bytes) -> tuple[str, list[str]]:
         _require_decodable(data, "cp1252")
     except UnicodeDecodeError:
         raise TableError("its encoding is neither UTF-8 nor Windows-1252") from None
-    if _FOREIGN_LETTER.search(data.decode("latin-1")):
-        raise TableError("its encoding is not known: it has signs inside words")
+    for pattern, fault in _NOT_WESTERN.items():
+        if pattern.search(data):
+            raise TableError(f"its encoding is not known: {fault}")
     return "cp1252", ["it is not UTF-8; its letters are read as Windows-1252 (Latin-1)"]
 
 
@@ -133,7 +138,9 @@ def read_delimited(data: bytes, encoding: str, notes: Sequence[str]) -> TableCon
     separator = declared[1] if declared else _find_separator(head)
     if separator != ",":
         notes = [*notes, f"its cells are separated by {_SEPARATORS.get(separator, separator)}"]
-    return read_grid(_iter_rows(text, separator, n_skipped), notes)
+    # Several spaces are one separator, so that a row with an empty cell cannot be told from a short one.
+    rows = _iter_rows(text, separator, n_skipped)
+    return read_grid(rows, notes, is_padded=separator != " ")
 
 
 def _find_separator(head: str) -> str:

@@ -19,7 +19,9 @@ _COVIDX_COLUMNS = ("patient_id", "path", "label", "source_dataset")
 """The columns of COVIDx, whose text files do not name them."""
 
 
-def read_grid(rows: Iterable[Row], notes: Sequence[str] = ()) -> TableContent:
+def read_grid(
+    rows: Iterable[Row], notes: Sequence[str] = (), *, is_padded: bool = True
+) -> TableContent:
     """Read the rows of a grid as a table whose columns are named by its first full row.
 
     Titles and comments above are skipped; a grid that begins with an image has no names, and its columns
@@ -28,6 +30,7 @@ def read_grid(rows: Iterable[Row], notes: Sequence[str] = ()) -> TableContent:
     Args:
         rows: The rows that are not empty.
         notes: Notes on how the grid was read.
+        is_padded: Whether cells that a row lacks at its end are empty; else a row must have all.
 
     Raises:
         TableError: There are no rows or columns.
@@ -40,7 +43,8 @@ def read_grid(rows: Iterable[Row], notes: Sequence[str] = ()) -> TableContent:
     start = find_start(head)
     all_notes = [*notes, *_note_rows_above(head[:start])]
     header, body, header_notes = _split_header(head[start:])
-    return build_content(header, chain(body, remaining), [*all_notes, *header_notes])
+    notes = [*all_notes, *header_notes]
+    return build_content(header, chain(body, remaining), notes, is_padded=is_padded)
 
 
 def trimmed(cells: Sequence[str]) -> list[str]:
@@ -63,12 +67,14 @@ def find_start(head: Sequence[Row]) -> int:
     It is the first row that is nearly as wide as most. An R table has one name less than cells.
     """
     width = typical_width(head)
+    n_named = [sum(map(is_column_name, cells)) for _, cells in head[:_MAX_ROWS_ABOVE]]
+    for position, (_, cells) in enumerate(head[:_MAX_ROWS_ABOVE]):
+        if n_named[position] > 1 and len(cells) >= width - 1:
+            return position
     for position, (_, cells) in enumerate(head[:_MAX_ROWS_ABOVE]):
         is_comment = cells[0].startswith("#") and len(cells) < width
-        n_named = sum(map(is_column_name, cells))
-        is_full = len(cells) >= width or n_named > 1
-        names_all_but_one = len(cells) == width - 1 and (n_named or width > 2)
-        if not is_comment and (is_full or names_all_but_one):
+        names_all_but_one = len(cells) == width - 1 and (n_named[position] or width > 2)
+        if not is_comment and (len(cells) >= width or names_all_but_one):
             return position
     return 0
 
