@@ -119,6 +119,13 @@ def test_reasons_are_counted_without_what_is_true_of_one_file():
     }
 
 
+def test_reasons_are_short_and_printable():
+    image = unusable(0, "label of no class: \x1b[31m" + "a whole report " * 50)
+    (reason,) = screening.count_images([image], used=0).unusable
+    assert len(reason) == screening.MAX_REASON_LENGTH
+    assert reason.isprintable()
+
+
 def test_rare_reasons_are_counted_together():
     images = [unusable(n, f"reason {n}") for n in range(screening.MAX_REASONS + 3)]
     counts = screening.count_images(images, used=0).unusable

@@ -13,12 +13,14 @@ from PIL import Image
 
 from xraysynth import compose
 from xraysynth.data import screening
+from xraysynth.data.audit import Audit
 from xraysynth.data.sources import parallel
 from xraysynth.errors import ConfigError, ImageError, ManifestError
 from xraysynth.files import encode_json_line, iter_json_lines
 from xraysynth.jobs.store import JournalEntry
 from xraysynth.records import from_json
 from xraysynth.stages import Workspace, prepare
+from xraysynth.stages._study.screening import build_cohort_screening, load_screening
 
 PER_CLASS = 20
 LABELS = ("normal", "pneumonia")
@@ -457,3 +459,84 @@ def test_what_an_earlier_version_read_is_unknown_and_not_read_again(images, run,
     assert read == []
     assert result["screening"]["table"]["unknown"] == 40
     assert result["screening"]["table"]["flagged"] == {}
+
+
+# --- external test sets and the report --------------------------------------------------------------
+
+
+@pytest.fixture
+def clinic(images, tmp_path):
+    """A table of other people's images, and a function that gives a workspace with both."""
+    folder = tmp_path / "clinic"
+    rows = []
+    for number in range(30):
+        label = LABELS[number % 2]
+        write_image(folder / f"{number}.png", label=label, seed=700 + number)
+        rows.append({"path": f"{number}.png", "label": label, "patient_id": f"C{number}"})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+
+    def workspace(*more: str) -> Workspace:
+        overrides = [
+            *("source=table", f"source.table.path={images / 'manifest.csv'}"),
+            *("test_source=table", f"test_source.table.path={folder / 'manifest.csv'}"),
+            *("test_source.table.name=clinic", "classes=[normal,pneumonia]", "size_px=32"),
+            *(f"paths.output={tmp_path / 'outputs'}", *more),
+        ]
+        return Workspace(compose(overrides), overrides)
+
+    return folder, workspace
+
+
+def test_external_test_sets_are_screened_by_the_same_policy(clinic):
+    folder, workspace = clinic
+    for number in range(4):
+        damage(folder / f"{number}.png")
+    with pytest.raises(ImageError, match="source clinic: 4 of 30 images") as error:
+        prepare.run(workspace())
+    (option,) = offered_options(str(error.value).split("leave them out with")[1])
+    result = prepare.run(workspace(option))["external"]
+    assert result["images"] == 26
+    assert result["screening"]["clinic"]["used"] == 26
+    assert len(pd.read_csv(result["screening_table"])) == 4
+    with pytest.raises(ImageError, match="source clinic: 4 of 30 images"):
+        prepare.run(workspace())
+
+
+def test_one_picture_under_two_labels_in_an_external_test_set_stops(clinic):
+    folder, workspace = clinic
+    shutil.copy(folder / "0.png", folder / "1.png")
+    with pytest.raises(ManifestError, match=r"0\.png \(normal\) = 1\.png \(pneumonia\)"):
+        prepare.run(workspace())
+    assert prepare.run(workspace("screening.two_labels=leave_out"))["external"]["images"] == 28
+
+
+def test_the_report_shows_what_screening_has_found_in_all_sources(clinic, images):
+    folder, workspace = clinic
+    assert load_screening(workspace()).identity() == {}
+    assert build_cohort_screening(workspace()) is None
+    damage(folder / "3.png")
+    Image.new("L", (80, 80), 9).save(images / "normal" / "003.png")
+    found = workspace()
+    prepare.run(found)
+    assert load_screening(found).identity() != {}
+    screening = build_cohort_screening(found)
+    assert [(source.source, source.used) for source in screening.sources] == [
+        ("table", 40),
+        ("clinic (external)", 29),
+    ]
+    groups = [(group.source, group.status, group.images) for group in screening.groups]
+    assert groups == [("table", "flagged", 1), ("clinic (external)", "unusable", 1)]
+    assert re.fullmatch(r"cohorts/screening-[0-9a-f]{12}\.csv", screening.table)
+
+
+def test_an_audit_of_an_earlier_version_shows_no_screening(clinic):
+    workspace = clinic[1]("source.table.labels.normal=normal")
+    result = prepare.run(workspace)
+    audit_path = Path(result["audit"])
+    values = json.loads(audit_path.read_text())
+    del values["screening"]
+    audit_path.write_text(json.dumps(values))
+    audit = from_json(Audit, values)
+    assert audit.screening is None
+    vars(workspace)["audit"] = audit
+    assert build_cohort_screening(workspace) is None

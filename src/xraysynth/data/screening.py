@@ -28,6 +28,9 @@ NOT_USED_COLUMNS = ("left_out", "unusable")
 MAX_REASONS = 20
 """Number of reasons of one status that are counted apart; the rarest others are counted together."""
 
+MAX_REASON_LENGTH = 120
+"""Longer reasons are cut: a label may be a whole report."""
+
 OTHER_REASONS = "other reasons"
 
 _HASH = re.compile(r"\b[0-9a-f]{16,}\b")
@@ -157,7 +160,7 @@ def file_of_locator(locator: str) -> str:
 
 
 def summarize_reason(reason: str, file: str) -> str:
-    """Return a reason without what is true of one file only: its path, hashes and the remedy.
+    """Return a short reason without what is true of one file only: its path, hashes and the remedy.
 
     >>> summarize_reason("/data/a/1.png: the file is empty (0 bytes); copy it again", "a/1.png")
     'the file is empty (0 bytes)'
@@ -170,7 +173,10 @@ def summarize_reason(reason: str, file: str) -> str:
     if name and name in text:
         for word in (file, name):
             text = re.sub(rf"\S*{re.escape(word)}\S*", "the file", text)
-    return _HASH.sub("…", text).strip()
+    text = "".join(
+        letter if letter.isprintable() else " " for letter in _HASH.sub("…", text)
+    ).strip()
+    return text if len(text) <= MAX_REASON_LENGTH else text[: MAX_REASON_LENGTH - 1] + "…"
 
 
 def count_images(
