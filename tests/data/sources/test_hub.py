@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from xraysynth.data.sources import _hub_parquet
 from xraysynth.data.sources.base import screen_labels
 from xraysynth.data.sources.hub import HubSource
 from xraysynth.errors import (
+    ArchiveError,
     ConfigError,
     DataNotFoundError,
     DownloadError,
@@ -354,12 +356,58 @@ def test_a_row_without_a_picture_and_damaged_files_are_named(hub, tmp_path):
         source_of(tmp_path, repo="site/bad").rows()
 
 
-def test_archives_and_other_files_are_refused_with_the_way_out(hub, tmp_path):
-    hub.publish("site/xrays", {"data.zip": b"PK", "notes.txt": b""})
-    with pytest.raises(DataNotFoundError, match=r"only data\.zip.*hf download site/xrays") as error:
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+    return buffer.getvalue()
+
+
+def test_archives_are_unpacked_and_read_as_folders(hub, tmp_path):
+    inner = {f"chest_xray/{path}": data for path, data in tree().items()}
+    hub.publish("site/xrays", {"archive.zip": zipped(inner), "docs/example.png": png(1)})
+    source = source_of(tmp_path, patient=r"P(?P<patient>\d+)_")
+    rows = source.rows()
+    assert rows["label"].value_counts().to_dict() == {"normal": 6, "pneumonia": 6}
+    assert rows["split"].value_counts().to_dict() == {"train": 6, "val": 6}
+    assert source.load(rows["locator"].iloc[-1], 64).pixels[0, 0] == 52
+    assert rows["stamp"].str.len().min() > 64
+    (unpacked,) = (tmp_path / "hub").rglob("archive.zip.unpacked")
+    shutil.rmtree(unpacked)
+    pd.testing.assert_frame_equal(source_of(tmp_path, patient=r"P(?P<patient>\d+)_").rows(), rows)
+
+
+def test_an_archive_may_be_a_split_or_a_class(hub, tmp_path):
+    files = {}
+    for split in ("train", "test"):
+        pictures = {f"{label}/{split}{n}.png": png(n) for label in LABELS for n in range(3)}
+        files[f"{split}.zip"] = zipped(pictures)
+    hub.publish("site/xrays", files)
+    rows = source_of(tmp_path).rows()
+    assert rows.groupby(["split", "label"]).size().tolist() == [3, 3, 3, 3]
+
+
+def test_a_hostile_archive_is_refused(hub, tmp_path):
+    hub.publish("site/xrays", {"data.zip": zipped({"../../../evil.png": png(1)})})
+    with pytest.raises(ArchiveError, match="leads out of the folder"):
         source_of(tmp_path).rows()
-    assert "source=folder" in str(error.value)
+    assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_a_data_set_without_pictures_is_refused(hub, tmp_path):
+    hub.publish("site/xrays", {"model.safetensors": b"x", "notes.txt": b""})
+    with pytest.raises(DataNotFoundError, match=r"only model\.safetensors, notes\.txt"):
+        source_of(tmp_path).rows()
     assert not hub.reads
+
+
+def test_images_that_are_none_of_a_class_are_left_out(hub, tmp_path):
+    files = tree() | {"train/normal/masks/P0_mask.png": png(9), "logo.png": png(8)}
+    hub.publish("site/xrays", files)
+    rows = source_of(tmp_path, patient=r"P\d+").rows()
+    assert rows["left_out"].value_counts().to_dict()[""] == 12
+    assert (rows["left_out"] != "").sum() == 2
 
 
 def test_names_that_leave_the_folder_are_refused(hub, tmp_path):
@@ -370,8 +418,10 @@ def test_names_that_leave_the_folder_are_refused(hub, tmp_path):
 
 
 def test_images_without_a_class_are_refused(hub, tmp_path):
-    hub.publish("site/xrays", {"train/1.png": png(1), "a/2.png": png(2)})
-    with pytest.raises(ManifestError, match=r"1 images lie in no folder of a class.*train/1\.png"):
+    hub.publish("site/xrays", {"1.png": png(1), "2.png": png(2)})
+    with pytest.raises(
+        ManifestError, match=r"no image lies in a folder of a class.*1\.png, 2\.png"
+    ):
         source_of(tmp_path).rows()
 
 

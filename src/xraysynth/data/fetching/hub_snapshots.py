@@ -15,6 +15,7 @@ from xraysynth.data.fetching.collections import (
     require_space,
 )
 from xraysynth.data.fetching.hub import HubDataset, HubFile, download_file, open_dataset
+from xraysynth.data.fetching.unpacking import has_archive_suffix, unpack
 from xraysynth.files import exclusive_lock, explain_unreadable, write_atomically
 from xraysynth.progress import progress_bar
 
@@ -23,6 +24,9 @@ CONNECTIONS = 8
 
 SMALL_BYTES = 2**24
 """The largest size of a small file."""
+
+UNPACKED_SUFFIX = ".unpacked"
+"""Suffix of the folder that holds the files of an archive."""
 
 _MAIN = "main"
 """File with the commit that is used where none is named."""
@@ -53,13 +57,20 @@ def _kept_commit(root: Path, repo: str) -> str:
 
 
 def has_all_files(root: Path, dataset: HubDataset) -> bool:
-    """Return whether every file of a data set is there with its size."""
+    """Return whether every file of a data set is there with its size, archives unpacked."""
     folder = snapshot_folder(root, dataset)
     for file in dataset.files:
         path = folder / file.path
         if not path.exists() or path.stat().st_size != file.size_bytes:
             return False
+        if has_archive_suffix(file.path) and not unpacked_folder(path).is_dir():
+            return False
     return True
+
+
+def unpacked_folder(archive: Path) -> Path:
+    """Return the folder beside an archive of a data set that holds its files."""
+    return archive.with_name(f"{archive.name}{UNPACKED_SUFFIX}")
 
 
 @lru_cache(maxsize=8)
@@ -107,6 +118,7 @@ def download_snapshot(
         dataset = HubDataset(repo, listed.commit, tuple(select(listed)), listed.license)
         _announce(dataset, name, folder)
         _download_all(dataset, folder / dataset.commit)
+        _unpack_archives(dataset, folder / dataset.commit)
         known = asdict(dataset)
         write_atomically(folder / dataset.commit / _LISTING, json.dumps(known).encode())
         if not revision:
@@ -140,3 +152,10 @@ def _download_all(dataset: HubDataset, folder: Path) -> None:
                 bar.update(path.stat().st_size)
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _unpack_archives(dataset: HubDataset, folder: Path) -> None:
+    for file in dataset.files:
+        target = unpacked_folder(folder / file.path)
+        if has_archive_suffix(file.path) and not target.is_dir():
+            unpack(folder / file.path, target)

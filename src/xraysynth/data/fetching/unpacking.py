@@ -46,7 +46,12 @@ def is_archive(path: Path) -> bool:
 
     Tables of spreadsheets and arrays of NumPy are zips too, but not archives of files.
     """
-    return path.name.lower().endswith(_SUFFIXES) and archive_format(path) != ""
+    return has_archive_suffix(path.name) and archive_format(path) != ""
+
+
+def has_archive_suffix(name: str) -> bool:
+    """Return whether a file is called as the archives that `unpack` reads."""
+    return name.lower().endswith(_SUFFIXES)
 
 
 def unpack(

@@ -1,10 +1,13 @@
 """Rows of a data set of the Hugging Face Hub that is a tree of image files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from xraysynth.data.fetching.hub_snapshots import UNPACKED_SUFFIX
+from xraysynth.data.reading.class_folders import read_class_folders
 from xraysynth.data.reading.image_tables import TableReader
 from xraysynth.data.reading.splits import split_of_word
 from xraysynth.errors import ManifestError, format_some
@@ -12,7 +15,8 @@ from xraysynth.errors import ManifestError, format_some
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables that say more about the images of their folder, by the Hub's convention."""
 
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+METADATA_SUFFIXES = tuple(PurePosixPath(name).suffix for name in METADATA_NAMES)
+"""Suffixes of these tables."""
 
 
 def is_metadata(path: str) -> bool:
@@ -37,35 +41,35 @@ def split_of_path(path: str) -> str:
     return ""
 
 
-def list_folder_rows(files: Sequence[str]) -> pd.DataFrame:
-    """List images whose label is the name of their folder.
+def list_folder_rows(files: Sequence[str], known_labels: Iterable[str]) -> pd.DataFrame:
+    """List images by the folders that they lie in (`read_class_folders`).
 
     Args:
-        files: Paths of the images.
+        files: Paths of the images; an unpacked archive counts as a folder of its name.
+        known_labels: Names of folders that are classes.
 
     Returns:
-        One row per image with `file`, `label` and `split` ("" if unknown).
+        One row per image with `file`, `label`, `split`, `view`, `patient_id` and `left_out`.
 
     Raises:
-        ManifestError: An image lies in no folder that could be its label.
+        ManifestError: No image lies in a folder of a class.
     """
-    labels = list(map(_label_of_path, files))
-    unlabelled = [file for file, label in zip(files, labels, strict=True) if not label]
-    if unlabelled:
+    placed = read_class_folders(list(map(_without_archive_suffixes, files)), known_labels)
+    rows = pd.DataFrame(list(map(asdict, placed))).drop(columns="path").assign(file=list(files))
+    if (rows["left_out"] != "").all():
         raise ManifestError(
-            f"{len(unlabelled)} images lie in no folder of a class, and no {METADATA_NAMES[0]} says their "
-            f"labels: {format_some(unlabelled)}"
+            f"no image lies in a folder of a class, and no {METADATA_NAMES[0]} says the labels: "
+            f"{format_some(files)}"
         )
-    splits = list(map(split_of_path, files))
-    return pd.DataFrame({"file": list(files), "label": labels, "split": splits})
+    return rows
 
 
-def _label_of_path(path: str) -> str:
-    """The innermost folder of an image that is neither a split nor called images; "" if there is none."""
-    for folder in reversed(PurePosixPath(path).parts[:-1]):
-        if split_of_word(folder) is None and folder.lower() not in _IMAGE_FOLDERS:
-            return folder
-    return ""
+def _without_archive_suffixes(path: str) -> str:
+    """The path of a file of `train.zip.unpacked` as if it were in `train`."""
+    parts = []
+    for part in PurePosixPath(path).parts:
+        parts.append(part.partition(".")[0] if part.endswith(UNPACKED_SUFFIX) else part)
+    return "/".join(parts)
 
 
 def list_metadata_rows(

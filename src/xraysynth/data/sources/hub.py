@@ -13,16 +13,20 @@ import pandas as pd
 from xraysynth import images
 from xraysynth.data.fetching.hub import HubDataset, HubFile
 from xraysynth.data.fetching.hub_snapshots import (
+    UNPACKED_SUFFIX,
     download_snapshot,
     find_snapshot,
     has_all_files,
     snapshot_folder,
+    unpacked_folder,
 )
 from xraysynth.data.fetching.recipe import Commit
+from xraysynth.data.fetching.unpacking import has_archive_suffix
 from xraysynth.data.reading.ages import parse_age_years
-from xraysynth.data.reading.folders import IMAGE_SUFFIXES
+from xraysynth.data.reading.folders import IMAGE_SUFFIXES, list_files
 from xraysynth.data.reading.splits import split_of_word
 from xraysynth.data.sources._hub_folders import (
+    METADATA_SUFFIXES,
     is_metadata,
     list_folder_rows,
     list_metadata_rows,
@@ -42,7 +46,7 @@ _OPTIONAL_COLUMNS = ("split", "view", "sex", "age", "left_out", "unusable")
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource:
-    """An image data set of the Hugging Face Hub: Parquet with a column of pictures, or image files.
+    """An image data set of the Hugging Face Hub: Parquet with a column of pictures, or image files or zips.
 
     `repo` is its name, owner/name. `revision` is a commit; without one the present commit is downloaded and
     kept. `files` is a pattern such as data/* of the files to use. Labels are names of labels, words of a
@@ -132,15 +136,16 @@ class HubSource:
         files = [file for file in files if not PurePosixPath(file.path).parts[0].startswith(".")]
         parquet = [file for file in files if _is_parquet(file.path)]
         pictures = [file for file in files if file.path.lower().endswith(IMAGE_SUFFIXES)]
-        if not parquet and not pictures:
+        archives = [file for file in files if has_archive_suffix(file.path)]
+        if not parquet and not pictures and not archives:
             raise DataNotFoundError(
-                f"source {self.name}: {self.repo} holds no Parquet file with pictures and no image file"
-                f"{self._about_pattern()}, only {format_some(file.path for file in files) or 'nothing'}. "
-                f"If these are archives, download and unpack them yourself (hf download {self.repo} "
-                f"--repo-type dataset --local-dir {self.name}), and name the folder: source=folder "
-                "source.folder.root=…"
+                f"source {self.name}: {self.repo} holds no Parquet file with pictures, no image file and no "
+                f"zip or tar{self._about_pattern()}, only "
+                f"{format_some(file.path for file in files) or 'nothing'}; choose another data set"
             )
-        return parquet or [*pictures, *(file for file in files if is_metadata(file.path))]
+        # A page of examples may lie beside the archive that holds the data.
+        holds_data = max(pictures, archives, key=_total_bytes)
+        return parquet or [*holds_data, *(file for file in files if is_metadata(file.path))]
 
     def _about_pattern(self) -> str:
         return f" that matches source.{self.name}.files={self.files!r}" if self.files else ""
@@ -159,17 +164,16 @@ class HubSource:
         return pd.concat(tables, ignore_index=True).fillna("")
 
     def _file_rows(self, dataset: HubDataset) -> pd.DataFrame:
-        files = [file.path for file in dataset.files]
+        folder = snapshot_folder(self._root, dataset)
+        files = _list_image_files(dataset, folder)
         tables = list(filter(is_metadata, files))
         if tables:
-            columns = {
-                ("path" if role == "image" else role): name for role, name in self.columns.items()
+            names = {
+                "path" if role == "image" else role: self.columns[role] for role in self.columns
             }
-            folder = snapshot_folder(self._root, dataset)
-            owner = f"source.{self.name}"
-            rows = list_metadata_rows(folder, tables, columns, owner=owner)
+            rows = list_metadata_rows(folder, tables, names, owner=f"source.{self.name}")
         else:
-            rows = list_folder_rows(files)
+            rows = list_folder_rows(files, self.labels)
         rows = rows.fillna("")
         if "path" in rows:  # what a table names and is not there is reported by its name
             rows["file"] = rows["file"].where(rows["file"] != "", rows["path"])
@@ -178,7 +182,7 @@ class HubSource:
     def _as_source_rows(self, rows: pd.DataFrame, dataset: HubDataset) -> pd.DataFrame:
         """The columns that every source has, of those that are not empty."""
         content = {file.path: file.sha256 or file.blob_id for file in dataset.files}
-        contents = rows["file"].map(content).fillna("").astype(str)
+        contents = rows["file"].map(_path_in_dataset).map(content).fillna("").astype(str)
         kept = [name for name in _OPTIONAL_COLUMNS if name in rows and (rows[name] != "").any()]
         table = rows[["label", *kept]].assign(
             locator=rows["locator"],
@@ -196,7 +200,8 @@ class HubSource:
         known: list[str] = rows["patient_id"].tolist() if "patient_id" in rows else [""] * len(rows)
         if not self.patient:
             return known
-        names = rows["file_name"].tolist()
+        is_used = rows["left_out"] == "" if "left_out" in rows else pd.Series(True, rows.index)
+        names = rows["file_name"][is_used].tolist()
         option = f"source.{self.name}.patient"
         matches = match_all(self.patient, "search", names, option)
         unmatched = [name for name, match in zip(names, matches, strict=True) if match is None]
@@ -205,15 +210,38 @@ class HubSource:
                 f"source {self.name}: patient={self.patient!r} finds no patient in {len(unmatched)} of "
                 f"{len(names)} file names: {format_some(unmatched)}; adapt {option}"
             )
-        patients = []
-        for match in matches:
-            whole, groups = match or ("", {})
-            patients.append(groups.get("patient", whole))
-        return patients
+        patients = pd.Series("", rows.index, dtype=object)
+        patients[is_used] = [match and match[1].get("patient", match[0]) for match in matches]
+        return list(patients)
 
 
 def _is_parquet(path: str) -> bool:
     return path.endswith(".parquet") and not is_metadata(path)
+
+
+def _total_bytes(files: Sequence[HubFile]) -> int:
+    return sum(file.size_bytes for file in files)
+
+
+def _list_image_files(dataset: HubDataset, folder: Path) -> list[str]:
+    """The paths of images and of tables about them, those in unpacked archives too."""
+    files = []
+    for file in dataset.files:
+        if not has_archive_suffix(file.path):
+            files.append(file.path)
+            continue
+        inner = unpacked_folder(folder / file.path)
+        for name in list_files(inner, (*IMAGE_SUFFIXES, *METADATA_SUFFIXES)):
+            path = (inner / name).relative_to(folder).as_posix()
+            if is_metadata(path) or path.lower().endswith(IMAGE_SUFFIXES):
+                files.append(path)
+    return files
+
+
+def _path_in_dataset(path: str) -> str:
+    """The path of the archive that a file was unpacked from, or of the file itself."""
+    archive, separator, _ = path.partition(f"{UNPACKED_SUFFIX}/")
+    return archive if separator else path
 
 
 def _unique_keys(locators: "pd.Series[str]") -> list[str]:
