@@ -231,6 +231,19 @@ def test_a_presentation_lut_shape_inverts_once(tmp_path):
     assert "inverted by its presentation LUT shape" in shape.repairs
 
 
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"])
+def test_pixels_that_are_not_square_are_made_so(tmp_path, keyword):
+    plain = load(tmp_path).pixels
+    tall = load(tmp_path, **{keyword: [2, 1]})
+    assert tall.pixels.shape == (144, 72)
+    assert "pixels made square" in tall.repairs
+    expected = Image.fromarray(plain).resize((72, 144), Image.Resampling.BICUBIC)
+    assert np.array_equal(tall.pixels, np.asarray(expected))
+    assert load(tmp_path, **{keyword: [1, 2]}).pixels.shape == (72, 144)
+    for square in ([1, 1], [1000, 1001], [0, 0], [1, 900], None):
+        assert np.array_equal(load(tmp_path, **{keyword: square}).pixels, plain)
+
+
 def colours(grey, tint):
     return np.stack([grey, grey, (grey * tint).astype(np.uint8)], axis=2)
 

@@ -183,6 +183,21 @@ def test_a_table_labels_single_images_by_uid_or_path(tmp_path, image):
         assert rows["locator"].str.endswith(image).all()
 
 
+def test_columns_that_are_not_found_are_named_and_the_remedy_works(tmp_path):
+    write_export(tmp_path / "cd")
+    rows = [f"{key};{label}" for key, label in zip(KEYS["PatientID"], LABELS, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["nr;outcome", *rows]))
+    table = str(tmp_path / "labels.csv")
+    with pytest.raises(
+        ManifestError, match="has no column file, Befund, only nr, outcome"
+    ) as error:
+        source_of(tmp_path / "cd", table=table, label_column="Befund").rows()
+    options = dict.fromkeys(re.findall(r"source\.hospital\.(\w+_column)", str(error.value)))
+    assert list(options) == ["key_column", "label_column"]
+    columns = {"key_column": "nr", "label_column": "outcome"}
+    assert len(used_rows(tmp_path / "cd", table=table, **columns)) == 12
+
+
 def test_a_name_of_several_files_labels_none_of_them(tmp_path):
     write_export(tmp_path / "cd")
     table = write_labels(tmp_path, "file", ["IM000001"], ["normal"])

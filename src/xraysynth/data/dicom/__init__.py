@@ -5,7 +5,8 @@
 folder.
 `patients` tells ids of patients from placeholders, `labels` and `label_tables` find what an image shows.
 `rendering` shows one: `decoding` reads its stored values, `lookup` and `windows` turn them into displayed
-ones, `grey` scales these, and `masks` blackens padding and shutters. `bounded` limits what is read.
+ones, `grey` scales these, and `masks` blackens padding and shutters. `aspect` makes pixels
+square, and `bounded` limits what is read.
 
     >>> from xraysynth.data.dicom.headers import Header
     >>> from xraysynth.data.dicom.selection import explain_left_out
@@ -14,6 +15,7 @@ ones, `grey` scales these, and `masks` blackens padding and shutters. `bounded` 
 """
 
 __all__ = [
+    "aspect",
     "bounded",
     "decoding",
     "files",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from xraysynth.data.dicom.aspect import SQUARED, make_square
 from xraysynth.data.dicom.decoding import (
     GREY_PHOTOMETRICS,
     PALETTE_PHOTOMETRIC,
@@ -36,7 +37,8 @@ def render(dataset: "Dataset", file_name: str, *, photometric: str = "") -> Deco
     """Render a single-frame DICOM image; overlays are never burnt in.
 
     Grey: modality table or rescale, then VOI table or the first window, scaled to the range that the
-    result uses (`grey.scale_grey`), with padding and shutters black. Colour becomes luma.
+    result uses (`grey.scale_grey`), with padding and shutters black. Colour becomes luma, and pixels that
+    are not square are made so.
 
     Args:
         dataset: The data set with pixel data.
@@ -59,7 +61,10 @@ def render(dataset: "Dataset", file_name: str, *, photometric: str = "") -> Deco
     else:
         rendered = _render_colour(dataset, kind, file_name)
     repairs = (*rendered.repairs, OVERLAY) if _has_overlay(dataset) else rendered.repairs
-    return DecodedImage(rendered.pixels, repairs, rendered.flags)
+    squared = make_square(rendered.pixels, dataset, file_name)
+    if squared is None:
+        return DecodedImage(rendered.pixels, repairs, rendered.flags)
+    return DecodedImage(squared, (*repairs, SQUARED), rendered.flags)
 
 
 def _is_colour(dataset: "Dataset") -> bool:
