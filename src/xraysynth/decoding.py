@@ -88,7 +88,8 @@ def decode_grey(image: Image.Image, name: str) -> DecodedImage:
 def decode_upright(image: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ...]]:
     """Decode an opened image to 8 bits, grey or colour, as its file says that it stands.
 
-    Orientation tags are followed. Gamma and colour profiles are ignored, as viewers of radiographs do.
+    Orientation tags are followed. Gamma, colour profiles and colours declared transparent are ignored, as
+    viewers of radiographs do.
     Grey of 16 or 32 bits is scaled as `scale_to_8bit` says; alpha is removed where it hides nothing.
 
     Args:
@@ -124,6 +125,7 @@ def _to_8bit(image: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ...
     if image.mode in _DEEP_MODES:
         return _scale_deep_grey(image, name)
     if image.mode == "P":
+        image.info.pop("transparency", None)  # a colour key or a table of them, ignored as in grey
         return image.convert("RGB"), (PALETTE,)
     if image.mode == "1":
         return image.convert("L"), (ONE_BIT,)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import xraysynth
 from PIL import Image
 
 from xraysynth import compose
@@ -193,11 +194,46 @@ def test_dicom_files_in_folders_name_a_command_that_reads_them(tmp_path):
         f"source.folder.root={folder.parent}",
         "classes=[normal,pneumonia]",
     ]
-    with pytest.raises(DataNotFoundError, match="found 1 DICOM files") as error:
+    with pytest.raises(DataNotFoundError, match="but 1 DICOM files") as error:
         prepare.run(Workspace(compose(overrides), overrides))
     remedy = str(error.value).partition("read them with ")[2].partition(". ")[0]
     config = compose(shlex.split(remedy))
     assert config.source["dicom"]["root"] == str(folder.parent)
+
+
+def test_the_command_that_finds_a_pattern_can_be_pasted_and_so_can_what_it_prints(root):
+    root.rename(root.with_name("Röntgen (1)"))
+    root = root.with_name("Röntgen (1)")
+    with pytest.raises(DataNotFoundError, match="path does not match") as error:
+        prepared(root, "source.folder.pattern=(?P<label>x)/.+")
+    command = str(error.value).partition("this finds one: ")[2].partition(". ")[0]
+    words = shlex.split(command)
+    assert words == ["xraysynth", "inspect", str(root)]
+    ended = xraysynth(*words[1:], cwd=root.parent)
+    assert ended.returncode == 0, ended.stderr
+    assert "source=folder" in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_few_files_with_an_alpha_channel_or_a_palette_among_grey_ones_are_used(tmp_path, mode):
+    data = tmp_path / "nih-chest-xrays"
+    columns = "Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position"
+    lines = [columns]
+    for number, finding in enumerate(("No Finding", "Pneumonia")):
+        for index in range(PER_CLASS):
+            patient = 1000 * number + index + 1
+            name = f"{patient:08d}_000.png"
+            picture = Image.fromarray(chest(patient, is_sick=bool(number)))
+            picture = picture.convert(mode) if index == 3 else picture
+            save(data / "images_001" / "images" / name, picture)
+            lines.append(f"{name},{finding},{patient},040Y,F,PA")
+    (data / "Data_Entry_2017.csv").write_text("\n".join(lines) + "\n")
+    overrides = ["source=nih", f"paths.data={tmp_path}", "classes=[normal,pneumonia]", "size_px=32"]
+    overrides.append(f"paths.output={tmp_path / 'outputs'}")
+    result = prepare.run(Workspace(compose(overrides), overrides))
+    repair = "palette resolved" if mode == "P" else "opaque alpha removed"
+    assert result["screening"]["nih"]["repaired"] == {repair: 2}
+    assert result["images"] == 2 * PER_CLASS
 
 
 @pytest.mark.parametrize("kind", ["webp", "rgba", "jp2", "deep", "nested"])

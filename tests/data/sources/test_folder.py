@@ -167,11 +167,13 @@ def test_a_folder_of_dicom_files_names_the_source_that_reads_them(tmp_path):
     (tmp_path / "normal/IM1").write_bytes(bytes(128) + b"DICM" + bytes(90))
     with pytest.raises(
         DataNotFoundError,
-        match=r"found 1 DICOM files; read them with source=dicom source\.dicom\.root=/",
+        match=r"but 1 DICOM files; read them with source=dicom source\.dicom\.root=/",
     ):
         FolderSource(name="mine", root=str(tmp_path)).rows()
     (tmp_path / "normal/IM1").write_bytes(b"notes")
-    with pytest.raises(DataNotFoundError, match=r"found no images, but 1 no suffix"):
+    with pytest.raises(
+        DataNotFoundError, match=r"no images, but 1 no suffix files; check source\.mine\.ro"
+    ):
         FolderSource(name="mine", root=str(tmp_path)).rows()
 
 

@@ -1,5 +1,6 @@
 """The source of image files in a tree of folders, as most public collections unpack."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,24 +134,20 @@ class FolderSource:
 
     def _describe_nothing(self, root: Path, listing: FolderListing, placed: Sequence[_File]) -> str:
         """The words on why there is no image of a class, and what to do."""
-        found = "no image files"
+        folder = root.absolute()
         remedy = f"check source.{self.name}.root"
-        if placed:
-            reasons = Counter(file.left_out for file in placed)
-            counts = format_some(f"{count} {reason}" for reason, count in reasons.most_common())
-            found = f"{format_some(listing.images, 3)} ({counts})"
-            remedy = f"put each image into a folder named after its class, or correct {remedy[6:]}"
+        if placed and self.pattern != CLASS_FOLDERS:
+            look = f"xraysynth inspect {shlex.quote(str(folder))}"
+            remedy = f"correct source.{self.name}.pattern; this finds one: {look}"
+        elif placed:
+            remedy = "put each image into a folder named after its class, or use source=table"
         elif listing.other_files.get("DICOM"):
-            found = f"{listing.other_files['DICOM']} DICOM files"
-            option = quote_override("source.dicom.root", str(root.absolute()))
+            option = quote_override("source.dicom.root", str(folder))
             remedy = f"read them with source=dicom {option}"
-        elif listing.other_files:
-            kinds = Counter(listing.other_files).most_common()
-            found = f"no images, but {format_some(f'{count} {kind}' for kind, count in kinds)}"
         pattern = "" if self.pattern == CLASS_FOLDERS else f" that matches pattern {self.pattern!r}"
         return (
-            f"source {self.name}: there is no image of a class below {root.absolute()}{pattern}; found "
-            f"{found}; {remedy}. {self.how_to_get}"
+            f"source {self.name}: there is no image of a class below {folder}{pattern}; found "
+            f"{_describe_found(listing, placed)}; {remedy}. {self.how_to_get}"
         )
 
     def _parse_patients(self, used: Sequence[_File]) -> list[str]:
@@ -172,6 +169,18 @@ class FolderSource:
                 f"of {len(paths)} paths: {format_some(unmatched)}; adapt source.{self.name}.patient"
             )
         return patients
+
+
+def _describe_found(listing: FolderListing, placed: Sequence[_File]) -> str:
+    """What lies in a folder without an image of a class."""
+    if placed:
+        reasons = Counter(file.left_out for file in placed).most_common()
+        counts = format_some(f"{count} {reason}" for reason, count in reasons)
+        return f"{format_some(listing.images, 3)} ({counts})"
+    if not listing.other_files:
+        return "no image files"
+    kinds = Counter(listing.other_files).most_common()
+    return f"no images, but {format_some(f'{count} {kind}' for kind, count in kinds)} files"
 
 
 def _place_by_folders(paths: Sequence[str], known_labels: Iterable[str]) -> list[_File]:
