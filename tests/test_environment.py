@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -263,3 +265,133 @@ def test_warnings_are_no_errors(monkeypatch):
         warnings.warn("an argument has another name", FutureWarning, stacklevel=1)
     assert sys.warnoptions == ["ignore::UserWarning"]
     assert os.environ["PYTHONWARNINGS"] == "ignore::UserWarning"
+
+
+def restricted(command: list[str], **options) -> subprocess.CompletedProcess:
+    """The command without the right to write where permissions do not allow it, which root has."""
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root writes everywhere, and there is no setpriv to take that right away")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", *command]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_a_folder_and_a_home_that_cannot_be_written_to(read_only, alone, tmp_path):
+    overrides, expected = alone
+    env = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "HF_HOME")}
+    env |= {"HOME": str(read_only), "TMPDIR": str(tmp_path / "nothing")}
+    words = [word for word in overrides if not word.startswith("paths.output=")]
+    shown = restricted(COMMAND, cwd=read_only, env=env)
+    assert "usage: xraysynth <stage>" in shown.stdout
+    refused = restricted([*COMMAND, "prepare", *words], cwd=read_only, env=env)
+    assert refused.returncode == 1
+    assert "outputs: Permission denied" in refused.stderr
+    assert "set paths.output to a folder that you can write to" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    output = tmp_path / "elsewhere"
+    done = restricted([*COMMAND, "train", *words, f"paths.output={output}"], cwd=read_only, env=env)
+    assert done.returncode == 0, done.stderr
+    assert results(output) == expected
+
+
+def test_a_path_that_is_too_long_is_refused_with_a_remedy(alone, tmp_path):
+    overrides, _ = alone
+    ended = xraysynth("prepare", *overrides, f"paths.output={tmp_path / ('a' * 300)}")
+    assert ended.returncode == 1
+    assert "File name too long; the name is too long for the file system" in ended.stderr
+    deep = tmp_path.joinpath(*["b" * 100] * 8)
+    assert xraysynth("prepare", *overrides, f"paths.output={deep}").returncode == 0
+
+
+def test_paths_and_tables_are_utf8_in_any_locale(tmp_path, tiny_sd):
+    folder = tmp_path / "Röntgen"
+    write_cohort(folder / "cohort")
+    overrides = overrides_for(folder, tiny_sd, "tracking=none")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [*COMMAND, "prepare", *overrides]
+    done = subprocess.run(command, env=os.environ | locale, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert results(folder / "outputs")
+    refused = subprocess.run(
+        [*command, f"source.table.path={folder / 'nöt here.csv'}"],
+        env=os.environ | locale,
+        capture_output=True,
+    )
+    assert "nöt here.csv" in refused.stderr.decode()
+
+
+def test_a_user_without_a_home_folder_gets_one(monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("HOME", "/kept")
+    environment.ensure_home()
+    assert os.environ["HOME"] == "/kept"
+    monkeypatch.setattr(Path, "home", no_home)
+    environment.ensure_home()
+    assert os.environ["HOME"] == tempfile.gettempdir()
+
+
+def test_outputs_on_another_device(alone):
+    shared_memory = Path("/dev/shm")
+    if (
+        not os.access(shared_memory, os.W_OK)
+        or shared_memory.stat().st_dev == os.stat("/tmp").st_dev
+    ):
+        pytest.skip("there is no second device to write to")
+    overrides, expected = alone
+    with tempfile.TemporaryDirectory(dir=shared_memory) as folder:
+        assert xraysynth("train", *overrides, f"paths.output={folder}").returncode == 0
+        assert results(Path(folder)) == expected
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_with_its_variable(monkeypatch):
+    from diffusers import DiffusionPipeline
+
+    from xraysynth.errors import DataNotFoundError
+    from xraysynth.generation.generators import _hub
+    from xraysynth.generation.generators.stable_diffusion import StableDiffusion
+
+    def download(*_, local_files_only, **__):
+        if local_files_only:
+            raise FileNotFoundError("not in the cache")
+        raise PermissionError(13, "Permission denied", "/home/.cache/huggingface")
+
+    monkeypatch.setattr(_hub, "_require_hub", lambda: None)
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    with pytest.raises(
+        DataNotFoundError, match=r"/home/\.cache/huggingface may not be written; .*HF_HOME"
+    ):
+        StableDiffusion(model="owner/model", revision="a" * 40).load_pipeline(None)
+
+
+def test_energy_is_measured_in_an_allocation_without_commands_of_slurm(monkeypatch, tmp_path):
+    pytest.importorskip("codecarbon")
+    code = (
+        "from xraysynth.generation.metering import measure_resources\n"
+        "with measure_resources() as meter: sum(range(10**6))\n"
+        "print(meter.ledger.energy_method)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | ALLOCATION, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("processor counters", "estimated from rated power and load")
+
+
+def test_a_tracker_that_could_not_start_is_no_error():
+    from xraysynth.generation.metering import _stop_energy_tracker
+
+    class NeverStarted:
+        def stop(self) -> None:
+            pass
+
+    assert _stop_energy_tracker(NeverStarted()) == (None, None)

@@ -5,11 +5,15 @@ what it would do without them: each library is called where only the variables t
 be seen. What a user does set for this program (keys, addresses, folders, threads) stays.
 """
 
+import codecs
+import locale
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from xraysynth.threads import use_one_thread_by_default
@@ -44,9 +48,29 @@ def hidden_variables(*prefixes: str, keep: tuple[str, ...] = ()) -> Iterator[Non
 
 def prepare_process() -> None:
     """Prepare a process of the command line, before it imports anything large."""
+    read_files_as_utf8()
+    ensure_home()
     use_one_thread_by_default()
     bypass_proxy_for_this_machine()
     tolerate_warnings()
+
+
+def read_files_as_utf8() -> None:
+    """Start this command again in Python's UTF-8 mode, where a locale has another encoding.
+
+    In such a locale Python would read tables, and write names and messages, in that encoding.
+    """
+    if codecs.lookup(locale.getencoding()).name != "utf-8" and sys.flags.utf8_mode == 0:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def ensure_home() -> None:
+    """Give a user without a home folder, as containers have them, the one for temporary files."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def tolerate_warnings() -> None:

@@ -175,6 +175,11 @@ class Task:
         except XraysynthError as error:
             self.error = error
             return None
+        except OSError as error:
+            if not error.errno:
+                raise
+            self.error = _explain_os_error(error)
+            return None
         self.failed = result["state"] == "failed"
         if distributed.is_main():
             print(json.dumps(_without_long_entries(result), default=str), flush=True)
@@ -313,6 +318,9 @@ def _explain_os_error(error: OSError) -> XraysynthError:
         errno.ENOSPC: "the disk is full; free some space and run it again: finished work is kept",
         errno.EACCES: "you may not read or write it; change its permissions, or set paths.output to a "
         "folder that you can write to",
+        errno.ENAMETOOLONG: "the name is too long for the file system; set paths.output to a folder with a "
+        "shorter path, and names such as study.name to shorter ones",
+        errno.EDQUOT: "your quota is used up; free some space and run it again: finished work is kept",
         errno.EROFS: "the file system is read-only; set paths.output to a folder that you can write to",
     }
     remedy = remedies.get(error.errno or 0, "fix it and run it again: finished work is kept")

@@ -125,7 +125,10 @@ def test_slurm_is_given_a_job_array_with_what_was_asked_for(one_by_one, tmp_path
     chosen = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu"]
     chosen += ["hydra.launcher.gpus_per_node=2", "hydra.launcher.array_parallelism=3"]
     paths = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    paths["SLURM_STAND_IN"] = str(tmp_path / "bin")
+    paths["STAND_IN"] = str(tmp_path / "bin")
+    allocation = {"SLURM_JOB_ID": "9", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+    allocation |= {"SLURM_MEM_PER_CPU": "4000", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1"}
+    paths |= allocation  # from inside another job, whose limits are not those of the new ones
     _, lines, err = call("train", "-m", *prepared(tmp_path), *GRID, *chosen, **paths)
     assert by_job(lines) == by_job(one_by_one[2][1]), err
     script = (tmp_path / "bin" / "submitted.sh").read_text()

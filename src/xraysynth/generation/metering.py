@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xraysynth.environment import hidden_variables
 from xraysynth.files import append_json_line
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.provenance import cpu_cores, peak_memory_mb
@@ -122,20 +123,22 @@ def _torch_on_gpu() -> Any:
 
 def _start_energy_tracker() -> Any:
     """Starts a codecarbon tracker of this process; returns None if codecarbon is not installed."""
-    try:
-        from codecarbon import OfflineEmissionsTracker
-    except ImportError:
-        return None
-    logging.getLogger("codecarbon").disabled = True  # its notes would mix with the progress bar
-    tracker = OfflineEmissionsTracker(
-        country_iso_code="USA",  # only decides the grams of carbon, which are not used
-        save_to_file=False,
-        allow_multiple_runs=True,
-        tracking_mode="process",
-        log_level="critical",
-    )
-    tracker.start()
-    return tracker
+    # In an allocation it would ask Slurm for its cores, and fail where scontrol is not there.
+    with hidden_variables("SLURM_", "CODECARBON_", "codecarbon_"):
+        try:
+            from codecarbon import OfflineEmissionsTracker
+        except ImportError:
+            return None
+        logging.getLogger("codecarbon").disabled = True  # its notes would mix with the progress bar
+        tracker = OfflineEmissionsTracker(
+            country_iso_code="USA",  # only decides the grams of carbon, which are not used
+            save_to_file=False,
+            allow_multiple_runs=True,
+            tracking_mode="process",
+            log_level="critical",
+        )
+        tracker.start()
+        return tracker
 
 
 def _stop_energy_tracker(tracker: Any) -> tuple[float | None, str | None]:
@@ -143,6 +146,8 @@ def _stop_energy_tracker(tracker: Any) -> tuple[float | None, str | None]:
     if tracker is None:
         return None, None
     tracker.stop()
+    if not hasattr(tracker, "final_emissions_data"):  # it could not start, which it only logs
+        return None, None
     method = "processor counters"
     for component in tracker._hardware:
         if getattr(component, "_mode", "") in ESTIMATING_MODES:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from xraysynth.environment import hidden_variables
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.jobs.sweeps import JobOutcome, SweepMonitor
 
@@ -64,10 +66,12 @@ class MultirunCallback(Callback):
     Attributes:
         stage: The stage whose jobs run.
         monitor: Prints the results of the multirun that is running.
+        hidden: Puts variables back that are hidden while it runs.
     """
 
     stage: ClassVar[str] = ""
     monitor: ClassVar[SweepMonitor | None] = None
+    hidden: ClassVar[ExitStack] = ExitStack()
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Checks launcher and sweeper, and starts the monitor; called once, before the jobs start."""
@@ -79,6 +83,8 @@ class MultirunCallback(Callback):
             raise ConfigAbort(error) from error
         # Unresolved: what an override interpolates has another value in every job.
         overrides: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        if choices["hydra/launcher"] == "slurm":
+            MultirunCallback.hidden.enter_context(outside_allocation())
         MultirunCallback.monitor = SweepMonitor(Path(config.hydra.sweep.dir), overrides)
 
     @classmethod
@@ -90,6 +96,7 @@ class MultirunCallback(Callback):
         """
         monitor = cls.monitor
         cls.monitor = None
+        cls.hidden.close()
         if monitor is not None:
             monitor.stop()
         return monitor
@@ -119,6 +126,14 @@ def _is_installed(package: str) -> bool:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # the parent package hydra_plugins is missing
         return False
+
+
+def outside_allocation() -> AbstractContextManager[None]:
+    """Hides the allocation of Slurm in which this process runs from the jobs that it submits.
+
+    sbatch passes the variables on, and the limits, masks and numbers of one job are wrong in another.
+    """
+    return hidden_variables("SLURM_", keep=("SLURM_CONF", "SLURM_CLUSTERS"))
 
 
 def reset_start_method() -> None:
@@ -177,7 +192,8 @@ def submit(calls: Sequence[Callable[[], Any]]) -> list[str]:
         config=config,
     )
     try:
-        returned = launcher.launch([overrides] * len(calls), initial_job_idx=0)
+        with outside_allocation():
+            returned = launcher.launch([overrides] * len(calls), initial_job_idx=0)
     except Exception as error:
         raise launcher_error(error) from error
     return [_error_message(job.return_value) for job in returned]

@@ -417,6 +417,21 @@ def test_two_processes_do_what_one_does(trained, tiny_sd, tmp_path):
     assert not (tmp_path / "1.log").exists()  # one process alone reports
 
 
+def test_other_peoples_variables_change_nothing(trained, monkeypatch):
+    """Those of Slurm's and MPI's tasks would make accelerate wait for processes that never come."""
+    plain, _ = trained(recipe(steps=2), folder="plain")
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"):
+        monkeypatch.setenv(name, "4")
+    for name in ("LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.setenv(name, "1")
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    other, _ = trained(recipe(steps=2), folder="other")
+    assert torch.equal(lora_weights(plain), lora_weights(other))
+    assert os.environ["PMI_SIZE"] == "4"
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(trained, monkeypatch):
     monkeypatch.setattr(accelerate.Accelerator, "num_processes", 3)
     with pytest.raises(ConfigError, match=r"batch_size=4 must be divisible.*3"):

@@ -109,11 +109,20 @@ class WeightsLocation:
                     if load is _load_from_cache and not is_incomplete:
                         continue  # the model is not in the cache, which needs no report
                     reasons.append(_first_line(error))
+                    if isinstance(error, PermissionError):
+                        raise _unwritable_cache_error(self.option, error) from error
             failures.append(f"{repo_id} ({'; '.join(reasons)})")
         raise DataNotFoundError(
             f"{self.option} could not be loaded from {'; '.join(failures)}. Connect to the hub, name a "
             f"mirror, or download it elsewhere and set {self.option} to its folder"
         )
+
+
+def _unwritable_cache_error(option: str, error: PermissionError) -> DataNotFoundError:
+    return DataNotFoundError(
+        f"{option} cannot be downloaded: {error.filename} may not be written; set the variable HF_HOME to a "
+        "folder that you can write to (export HF_HOME=…)"
+    )
 
 
 def _load_from_cache(
