@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from xraysynth.class_names import class_file_name
 from xraysynth.errors import ConfigError, DamageError, ManifestError
 from xraysynth.files import write_atomically
 from xraysynth.seeds import digest
@@ -171,7 +172,7 @@ class Request:
     @property
     def image_id(self) -> str:
         """Name of the image within its pool, such as "normal-000000"."""
-        return f"{self.label}-{self.index:06d}"
+        return f"{class_file_name(self.label)}-{self.index:06d}"
 
 
 Outcome = Literal["image", "refused", "empty", "failed", "possibly_billed"]

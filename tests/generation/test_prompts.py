@@ -1,3 +1,4 @@
+import shlex
 from collections import Counter
 
 import pytest
@@ -62,6 +63,18 @@ def test_prompts_fit_into_a_text_encoder(bank):
     )
 
 
-def test_a_class_without_phrases_says_how_to_add_some(bank):
-    with pytest.raises(ConfigError, match=r"prompts\.findings\.flu"):
-        list(iterate_requests(bank, {"flu": 1}, seed=0))
+@pytest.mark.parametrize("label", ["Lung Opacity", "Lungenentzündung", "正常", "{a} %s"])
+def test_the_name_of_a_class_without_phrases_is_its_phrase(bank, label):
+    for request in iterate_requests(bank, {label: 5}, seed=0):
+        assert label in request.prompt
+    assert bank.digest([label]) != bank.digest(["other"])
+
+
+@pytest.mark.parametrize("label", ["1", "-1?", "+"])
+def test_a_class_whose_name_says_nothing_says_how_to_add_phrases(bank, label):
+    with pytest.raises(ConfigError, match="no phrase for class") as raised:
+        list(iterate_requests(bank, {label: 1}, seed=0))
+    (remedy,) = shlex.split(str(raised.value).partition("add some: ")[2])
+    with_phrases = compose([remedy]).prompts
+    assert with_phrases.phrases(label) == ["first phrase", "second phrase"]
+    assert list(iterate_requests(with_phrases, {label: 1}, seed=0))

@@ -12,6 +12,7 @@ from xraysynth.data.persons import assign_persons
 from xraysynth.data.reading.splits import split_of_word
 from xraysynth.data.recipe import Splits
 from xraysynth.data.screening import ScreenedImage, ScreeningCounts, list_not_used, split_rows
+from xraysynth.data.source_labels import note_on_labels
 from xraysynth.data.sources.base import Source, screen_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import ConfigError, ManifestError, format_some
@@ -98,11 +99,13 @@ class SourceCollection:
             classes.
         not_used_rows: Name of the source -> its other rows, whose columns `left_out` and `unusable` say
             why they are not used.
+        label_notes: Sentences on labels that were recognised without being mapped to a class.
     """
 
     sources: Sequence[Source]
     rows: Mapping[str, pd.DataFrame]
     not_used_rows: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    label_notes: Sequence[str] = ()
 
     @classmethod
     def from_sources(cls, sources: Sequence[Source], classes: Sequence[str]) -> "SourceCollection":
@@ -121,10 +124,13 @@ class SourceCollection:
                 f"every source needs a different name; got {', '.join(names)} "
                 "(set source.<key>.name)"
             )
-        rows, not_used_rows = {}, {}
+        rows, not_used_rows, label_notes = {}, {}, []
         for source in sources:
-            rows[source.name], not_used_rows[source.name] = _read_source_rows(source, classes)
-        return cls(sources, rows, not_used_rows)
+            used, not_used_rows[source.name] = _read_source_rows(source, classes)
+            labels = used.pop(_LISTED_LABEL)
+            label_notes.append(note_on_labels(labels, used["label"], source.labels, source.name))
+            rows[source.name] = used
+        return cls(sources, rows, not_used_rows, list(filter(None, label_notes)))
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the pixels and labels of a cohort, as part of the job's identity."""
@@ -164,7 +170,7 @@ class SourceCollection:
     def notes(self) -> list[str]:
         """The sources' notes, which the audit shows to its reader."""
         notes = (getattr(source, "note", "") for source in self.sources)
-        return list(filter(None, notes))
+        return [*filter(None, notes), *self.label_notes]
 
     def has_value(self, column: str) -> pd.Series:
         """Return whether each of the N rows of all sources has a value in a column, bool `(N,)`."""
@@ -191,9 +197,15 @@ def _has_value(tables: Iterable[pd.DataFrame], column: str) -> pd.Series:
     return pd.concat(values, ignore_index=True).fillna("").astype(str) != ""
 
 
+_LISTED_LABEL = "listed_label"
+"""Column that holds the label as the source lists it, where `label` is the class."""
+
+
 def _read_source_rows(source: Source, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """List the rows of a source that are used, and those that are not."""
-    screened = screen_labels(source.rows(), source.labels, classes, name=source.name)
+    """List the rows of a source that are used, with `_LISTED_LABEL`, and those that are not."""
+    listed = source.rows()
+    listed = listed.assign(**{_LISTED_LABEL: listed["label"]})
+    screened = screen_labels(listed, source.labels, classes, name=source.name)
     rows, not_used = split_rows(screened)
     is_duplicated = rows["image_id"].duplicated(keep=False)
     if is_duplicated.any():
@@ -202,7 +214,7 @@ def _read_source_rows(source: Source, classes: Sequence[str]) -> tuple[pd.DataFr
             f"source {source.name}: image ids must be unique, but {int(is_duplicated.sum())} rows "
             f"have the id of another row: {format_some(duplicated_ids)}"
         )
-    return rows, not_used
+    return rows, not_used.drop(columns=_LISTED_LABEL)
 
 
 def assign_patients(

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
 from xraysynth.errors import ConfigError
+from xraysynth.quoting import quote_override
 from xraysynth.records import Request
 from xraysynth.seeds import derive_seed, digest
 
@@ -12,6 +13,8 @@ from xraysynth.seeds import derive_seed, digest
 @dataclass(frozen=True)
 class PromptBank:
     """Phrases from which prompts are made; `findings` holds several per class.
+
+    The name of a class without phrases is its phrase: "Lungenentzündung", "Lung Opacity".
 
     A prompt is one of the `templates`, in which {view}, {sex}, {age} and {finding} stand for one of
     the `views`, `sexes`, `ages` and findings. `negative` is the negative prompt of every image.
@@ -44,21 +47,34 @@ class PromptBank:
             seed: Seed of the whole pool.
 
         Raises:
-            ConfigError: If the bank has no findings for the class.
+            ConfigError: If the bank has no findings for the class, and its name is no word.
         """
-        if not self.findings.get(label):
-            raise ConfigError(
-                f"prompts.findings has no phrase for class {label!r}; it has phrases for "
-                f"{', '.join(self.findings)}. Add some: "
-                f'\'+prompts.findings.{label}=["first phrase","second phrase"]\''
-            )
+        findings = self.phrases(label)
         template = _pick(self.templates, seed, label, index, "template")
         return template.format(
             view=_pick(self.views, seed, label, index, "view"),
             sex=_pick(self.sexes, seed, label, index, "sex"),
             age=_pick(self.ages, seed, label, index, "age"),
-            finding=_pick(self.findings[label], seed, label, index, "finding"),
+            finding=_pick(findings, seed, label, index, "finding"),
         )
+
+    def phrases(self, label: str) -> list[str]:
+        """Returns the findings of a class, or its name where the bank has none.
+
+        Raises:
+            ConfigError: The bank has none, and the name has fewer than two letters, such as "1".
+        """
+        findings = self.findings.get(label, [label])
+        says_nothing = label not in self.findings and sum(map(str.isalpha, label)) < 2
+        if not findings or says_nothing:
+            override = quote_override(
+                f"prompts.findings.{label}", ["first phrase", "second phrase"]
+            )
+            raise ConfigError(
+                f"prompts.findings has no phrase for class {label!r}, and a generator makes nothing of "
+                f"its name; add some: {override}"
+            )
+        return findings
 
 
 def _pick(options: Sequence[str | int], seed: int, label: str, index: int, slot: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from xraysynth.class_names import class_file_name
 from xraysynth.errors import PoolError
 from xraysynth.files import write_csv
 from xraysynth.images import name_decoder_errors, open_image
@@ -68,7 +69,7 @@ def write_images(images: Manifest, shared_text: Mapping[str, str], folder: Path)
         for path, row in zip(images.files, images.table.to_dict("records"), strict=True):
             image_text = _image_text(row)
             data = with_png_text(path.read_bytes(), {**shared_text, **image_text}, str(path))
-            name = f"{row['label']}/{row['image_id']}.png"
+            name = f"{class_file_name(row['label'])}/{row['image_id']}.png"
             target = folder / SPLIT / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)

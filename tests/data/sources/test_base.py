@@ -36,7 +36,7 @@ def test_a_known_class_outside_the_study_is_dropped():
 
 
 def test_an_unknown_label_is_refused_with_the_override_that_maps_it():
-    with pytest.raises(ManifestError, match=re.escape("source.site.labels={effusion: normal}")):
+    with pytest.raises(ManifestError, match=re.escape("source.site.labels={effusion: null}")):
         mapped("normal", "effusion")
 
 

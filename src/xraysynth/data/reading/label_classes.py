@@ -1,5 +1,6 @@
 """Choosing the class of an image from its label, or from the findings that its label lists."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,15 @@ def choose_classes(
     return chosen
 
 
+def fold_label(label: str) -> str:
+    r"""Return a label without what carries no information: case, outer and repeated spaces, Unicode form.
+
+    >>> fold_label(" No  Finding"), fold_label("unauffa\u0308llig") == fold_label("Unauff\u00e4llig")
+    ('no finding', True)
+    """
+    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
+
+
 def _lists_findings(label: str) -> bool:
     return is_list(label) or len(findings_of_cell(label)) > 1
 
@@ -68,7 +78,7 @@ class _ClassChooser:
         self.class_of_label, self.classes = class_of_label, tuple(classes)
         self._folded: dict[str, set[str | None]] = {}
         for label, name in [*class_of_label.items(), *zip(classes, classes, strict=True)]:
-            self._folded.setdefault(label.casefold(), set()).add(name)
+            self._folded.setdefault(fold_label(label), set()).add(name)
 
     def choose(self, label: str) -> LabelClass:
         """Choose the class of a label that is mapped as a whole."""
@@ -95,7 +105,7 @@ class _ClassChooser:
         """The class of a label or finding: "" if it is not known, "-" if its images are dropped."""
         if label in self.class_of_label:
             return self.class_of_label[label] or "-"
-        folded = self._folded.get(label.strip().casefold(), set())
+        folded = self._folded.get(fold_label(label), set())
         if len(folded) == 1:
             return next(iter(folded)) or "-"
         word = class_of_word(label)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from xraysynth.data.reading.label_classes import LabelClass, choose_classes
 from xraysynth.data.screening import split_rows, text_column
-from xraysynth.errors import DataNotFoundError, ManifestError, format_some
+from xraysynth.data.source_labels import require_known_classes, unknown_labels_error
+from xraysynth.errors import DataNotFoundError
 from xraysynth.options import expand_path
-from xraysynth.quoting import quote_override
 from xraysynth.records import CLASSES
 from xraysynth.seeds import digest
 
@@ -119,8 +119,10 @@ def screen_labels(
         All rows with the columns `left_out` and `unusable`, the label mapped where it is of a class.
 
     Raises:
-        ManifestError: A row that is not left out has a label that belongs to no class.
+        ManifestError: A row that is not left out has a label that belongs to no class, or a label is
+            mapped to a misspelt class.
     """
+    require_known_classes(labels, classes, name=name)
     row_labels = text_column(rows, "label").str.strip()
     left_out, unusable = text_column(rows, "left_out"), text_column(rows, "unusable")
     chosen = choose_classes(
@@ -130,12 +132,7 @@ def screen_labels(
     is_unknown = choices.map(lambda choice: choice.is_unknown) & (row_labels != "")
     unknown = sorted(set(row_labels[is_unknown & (left_out == "")]))
     if unknown:
-        raise ManifestError(
-            f"source {name}: unknown label {format_some(map(repr, unknown))}; the study's classes are "
-            f"{', '.join(classes)}. Map it with source.{name}.labels, for example "
-            f"{quote_override(f'source.{name}.labels', {unknown[0]: classes[0]})}, or leave the images "
-            f"out with {quote_override(f'source.{name}.labels', dict.fromkeys(unknown))}"
-        )
+        raise unknown_labels_error(unknown, classes, name=name)
     left_out = left_out.where(left_out != "", choices.map(lambda choice: choice.left_out))
     unusable = unusable.where((unusable != "") | (row_labels != ""), "no label")
     names = choices.map(lambda choice: choice.name)

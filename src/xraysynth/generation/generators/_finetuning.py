@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xraysynth.class_names import class_file_name
 from xraysynth.generation.generators.base import FinetuneLogger, FineTuning
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.records import CaptionedImages
@@ -55,6 +56,7 @@ class LoraTrainer:
             training = training.select_class(label)
             validation = validation.select_class(label)
         prefix = f"{label}/" if label != ALL_CLASSES else ""
+        folder = self.folder / class_file_name(label) if label != ALL_CLASSES else self.folder
 
         def log(entry: Mapping[str, float]) -> None:
             self.logger.log(entry, prefix=prefix)
@@ -69,7 +71,7 @@ class LoraTrainer:
             training,
             validation,
             self.recipe,
-            folder=self.folder / label,
+            folder=folder,
             cache=self.cache,
             on_log=log,
             on_validation=log_samples if self.recipe.samples_per_class else None,

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from xraysynth.class_names import class_file_name
 from xraysynth.errors import ConfigError
 from xraysynth.files import write_atomically
 from xraysynth.generation.generators._finetuning import ALL_CLASSES, LoraTrainer, combine_results
@@ -144,16 +145,17 @@ class SdLora(StableDiffusion):
             yield from super().generate(requests)
             return
         for label, class_requests in groupby(requests, key=attrgetter("label")):
-            if label not in self._class_generators:
+            name = class_file_name(label)
+            if name not in self._class_generators:
                 raise ConfigError(
                     f"generator.{self.name}.weights: {self._lora_folder.path} has a LoRA for "
                     f"{', '.join(self._class_generators)}, but none for class {label}; fine-tune again"
                 )
-            yield from self._class_generators[label].generate(list(class_requests))
+            yield from self._class_generators[name].generate(list(class_requests))
 
     @cached_property
     def _class_generators(self) -> "dict[str, SdLora]":
-        """One generator per class if every class has its own LoRA; empty for one LoRA for all."""
+        """One generator per folder of a class (`class_file_name`); empty for one LoRA for all."""
         files = self._lora_folder.weight_files
         if files[0].parent == self._lora_folder.path:
             return {}
