@@ -1,5 +1,6 @@
 """A job: one unit of work with an identity, a folder that is named by it, and its run.json."""
 
+import shlex
 import sys
 import time
 import traceback
@@ -188,7 +189,7 @@ class Job:
             stage=self.stage,
             key=self.key,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=" ".join(["xraysynth", self.stage.replace("_", " "), *overrides]),
+            command=shlex.join(["xraysynth", *self.stage.split("_"), *overrides]),
             overrides=list(overrides),
             identity=self.identity,
             config=config,

@@ -1,6 +1,7 @@
 """Results of the jobs of a multirun, which reach the process that started them as one file each."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def format_summary(folder: Path, lines: Sequence[JsonObject]) -> str:
 
 def _format_failure(line: JsonObject) -> str:
     reason = line.get("error") or "; ".join(line.get("failures", []))
-    return f"failed: job {line['job']} ({' '.join(line['overrides'])}): {reason}"
+    return f"failed: job {line['job']} ({shlex.join(line['overrides'])}): {reason}"
 
 
 def print_summary(folder: Path, lines: Sequence[JsonObject]) -> None:
