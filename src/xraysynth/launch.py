@@ -227,10 +227,10 @@ class Task:
 
 
 def _hydra_overrides() -> list[str]:
-    """Hydra's overrides of the job that is running."""
+    """Hydra's overrides of the job that is running; none where Hydra has not started it."""
     from hydra.core.hydra_config import HydraConfig
 
-    return list(HydraConfig.get().overrides.task)
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _require_multirun(stage: str, launcher: str) -> None:

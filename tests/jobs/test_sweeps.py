@@ -301,7 +301,7 @@ def test_optuna_is_refused_where_nothing_is_validated(tmp_path):
 def test_a_launcher_without_a_multirun_is_refused(tmp_path):
     code, _, err = call("train", *base(tmp_path), "hydra/launcher=joblib")
     assert code == 2
-    assert "xraysynth train -m" in err
+    assert "add -m after xraysynth train" in err
 
 
 def test_a_plan_of_another_stage_is_refused(tmp_path):
