@@ -57,7 +57,7 @@ def require_read(folder, seeds):
         refusal = check(table)
         if refusal:
             n_refused += 1
-            assert table.description["separator"] == " ", table.description
+            assert table.description.get("separator") == " ", table.description
             assert "cells, but there are" in refusal
     assert n_refused < 0.06 * len(seeds)
 

@@ -64,14 +64,15 @@ def find_finding_columns(table: "pd.DataFrame") -> list[str]:
 
     There must be at least two, and a known finding among their names.
     """
-    names = [name for name in table.columns if _holds_finding_values(table[name])]
-    is_named = any(map(is_finding, names))
-    return names if is_named and len(names) > 1 else []
+    names = [name for name in table.columns if _holds_finding_values(name, table[name])]
+    is_filled = any((table[name] != "").any() for name in names)
+    return names if is_filled and any(map(is_finding, names)) and len(names) > 1 else []
 
 
-def _holds_finding_values(column: "pd.Series") -> bool:
+def _holds_finding_values(name: str, column: "pd.Series") -> bool:
+    """Whether a column may say where a finding is; an empty one if it is called as a finding."""
     texts = distinct_texts(column, limit=len(_FINDING_VALUES) + 1)
-    return bool(texts) and _FINDING_VALUES.issuperset(texts)
+    return _FINDING_VALUES.issuperset(texts) if texts else is_finding(name)
 
 
 def fits_role(role: str, column: "pd.Series") -> bool:
