@@ -102,6 +102,8 @@ class TableReader:
         """A problem with its remedy: the option that names the column."""
         nearest = _nearest(problem)
         listed = format_some(map(repr, nearest), 8)
+        if not nearest:
+            return f"{problem.reason}; add a column {problem.role!r} to the table"
         if not self.option:
             return f"{problem.reason} ({listed}); call the right one {problem.role!r}, or add it"
         remedies = []
