@@ -8,6 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from xraysynth.data.dicom.files import is_dicom, is_named_like_dicom
 from xraysynth.data.dicom.listing import list_dicom_files
+from xraysynth.errors import DataNotFoundError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*value:UserWarning")  # odd values are meant
 
@@ -205,6 +206,13 @@ def test_a_raw_image_is_left_out_beside_the_one_for_presentation(tmp_path):
     write_dicom(tmp_path / "shown", StudyInstanceUID="1.2.3")
     reason = "raw image beside the one for presentation"
     assert listed(tmp_path) == {"raw": reason, "shown": ""}
+
+
+def test_a_missing_pydicom_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    write_dicom(tmp_path / "a")
+    monkeypatch.setattr("xraysynth.data.dicom.listing.find_spec", lambda name: None)
+    with pytest.raises(DataNotFoundError, match=r"pydicom.*pip install 'xraysynth\[dicom\]'"):
+        list_dicom_files(tmp_path)
 
 
 def test_radiographs_that_cannot_be_used_are_named_with_the_reason(tmp_path):

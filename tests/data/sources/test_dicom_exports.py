@@ -120,6 +120,12 @@ def test_an_empty_window_is_none_and_burnt_in_letters_do_not_set_the_scale(tmp_p
     assert ignored or not tags.get("WindowCenter")
 
 
+def test_eight_bits_with_an_empty_window_stay_as_they_are(tmp_path):
+    stored = (marked() // 16).astype(np.uint8)
+    write_dicom(tmp_path / "normal/a", stored, WindowCenter=None, WindowWidth=None)
+    assert np.array_equal(source_of(tmp_path).load("normal/a", 64).pixels, stored)
+
+
 def write_export(root, n_patients=6):
     """Paths as a CD has them, with ids of patient, study and accession."""
     for number in range(n_patients):

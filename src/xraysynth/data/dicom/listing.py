@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from xraysynth.data.dicom.decoding import INSTALL_DECODERS
 from xraysynth.data.dicom.files import is_dicom, is_named_like_dicom
 from xraysynth.data.dicom.headers import Header, read_header
 from xraysynth.data.dicom.selection import (
@@ -12,6 +14,7 @@ from xraysynth.data.dicom.selection import (
     is_for_processing,
 )
 from xraysynth.data.reading.folders import list_files
+from xraysynth.errors import DataNotFoundError
 
 NOT_DICOM = "not DICOM"
 """Why a viewer's own files, read-me's and tables are left out."""
@@ -49,7 +52,15 @@ def list_dicom_files(root: Path) -> list[ListedFile]:
 
     Returns:
         One entry per file in the order of their paths, those that are not DICOM included.
+
+    Raises:
+        DataNotFoundError: The package pydicom is not installed.
     """
+    if find_spec("pydicom") is None:
+        raise DataNotFoundError(
+            f"{root}: DICOM files are read with the package pydicom, which is not installed; run "
+            f"{INSTALL_DECODERS}"
+        )
     listed = [_list_file(root, file) for file in list_files(root, None)]
     return _leave_out_raw_images(listed)
 
