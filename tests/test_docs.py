@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from xraysynth import compose
-from xraysynth.cli import STAGES, parse_command
+from xraysynth.cli import ARGUMENTS, STAGES, parse_command
 from xraysynth.config import list_group_options
+from xraysynth.stages.inspect import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -31,6 +32,8 @@ def commands():
 def test_every_command_composes(command):
     stage, overrides = parse_command(shlex.split(command)[1:])
     assert stage.split()[0] in STAGES
+    if stage in ARGUMENTS:
+        overrides = parse_arguments(overrides).overrides
     if "-m" in overrides:
         overrides.remove("-m")
         overrides = [re.sub(r"=(?:\w+\()?([^,\[]*),.*", r"=\1", text) for text in overrides]

@@ -15,10 +15,12 @@ class Picture:
     Attributes:
         jpeg: The image as a small JPEG; empty if it cannot be decoded.
         caption: Its file, for screen readers and on hover.
+        note: Words below it, such as its label; "" for none.
     """
 
     jpeg: bytes
     caption: str
+    note: str = ""
 
     @cached_property
     def src(self) -> str:
@@ -75,22 +77,33 @@ class Problem:
     """Images that are not simply used, for one reason.
 
     Attributes:
-        status: What they are, in a word, such as "unusable" or "flagged".
         title: The reason, and their number.
-        is_serious: Whether the images cannot be used or contradict each other.
-        consequence: What becomes of them.
         pictures: A few of them.
         files: The first of their files.
         more_files: How many more there are, in words; "" for none.
     """
 
-    status: str
     title: str
+    pictures: Sequence[Picture]
+    files: Sequence[str]
+    more_files: str
+
+
+@dataclass(frozen=True)
+class ProblemGroup:
+    """Images of which the same becomes, by reason.
+
+    Attributes:
+        status: What they are, in a word, such as "unusable" or "flagged".
+        is_serious: Whether the images cannot be used or contradict each other.
+        consequence: What becomes of them.
+        problems: The reasons.
+    """
+
+    status: str
     is_serious: bool
     consequence: str
-    pictures: Sequence[Picture] = ()
-    files: Sequence[str] = ()
-    more_files: str = ""
+    problems: Sequence[Problem]
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,7 @@ class Inspection:
     commands: Sequence[Command]
     class_columns: Sequence[str]
     classes: Sequence[ClassRow]
-    problems: Sequence[Problem]
+    problems: Sequence[ProblemGroup]
     problem_table: str
     contents: Sequence[str]
     properties: Sequence[PropertyTable]

@@ -80,6 +80,9 @@ def _propose_folder(survey: Survey) -> Proposal:
         return _propose_dicoms(survey)
     if survey.images:
         return _propose_class_folders(survey)
+    lists = [file for file in survey.tables if suffix_of(file) not in (".txt", ".json")]
+    if lists:  # its error says what is missing
+        return _propose_table(survey.root / lists[0], {}, f"a table, {lists[0]}, without images")
     raise DataNotFoundError(_describe_nothing(survey))
 
 

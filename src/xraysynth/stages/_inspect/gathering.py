@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +44,7 @@ class Gathered:
     looks: Mapping[int, Look]
     copies: Sequence[Sequence[int]]
 
-    @property
+    @cached_property
     def unusable(self) -> dict[int, str]:
         """Number of each image that should be used and cannot be -> why."""
         listed = dict(zip(self.rows["number"], self.rows["unusable"], strict=True))
@@ -56,11 +57,16 @@ class Gathered:
                 reasons[number] = look.error
         return reasons
 
-    @property
+    @cached_property
     def left_out(self) -> dict[int, str]:
         """Number of each image that is not of the study -> why."""
         listed = dict(zip(self.rows["number"], self.rows["left_out"], strict=True))
         return {number: reason for number, reason in listed.items() if reason}
+
+    @cached_property
+    def labels(self) -> dict[int, str]:
+        """Number of the image -> its label, as its source names it."""
+        return dict(zip(self.rows["number"], self.rows["label"], strict=True))
 
     @property
     def is_sample(self) -> bool:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from xraysynth.data.inspection.looking import Eyes, picture_of
 from xraysynth.data.inspection.rehearsal import Rehearsal
 from xraysynth.manifest import patient_keys
 from xraysynth.records import SPLITS
+from xraysynth.report import inspection
 from xraysynth.report.inspection import (
     ClassRow,
     Command,
@@ -27,6 +29,7 @@ from xraysynth.stages._inspect.gathering import Gathered
 from xraysynth.stages._inspect.problems import (
     CONSEQUENCES,
     MAX_PICTURES,
+    SERIOUS,
     ProblemGroup,
     file_of,
 )
@@ -86,7 +89,7 @@ def build_page(findings: Findings, eyes: Eyes, problem_table: str) -> Inspection
         commands=findings.commands,
         class_columns=["images", "patients", *splits],
         classes=_class_rows(findings, pictures, splits),
-        problems=[_problem(findings.gathered, group, pictures) for group in findings.groups],
+        problems=_problem_groups(findings, pictures),
         problem_table=problem_table,
         contents=[*findings.contents, *findings.notes],
         properties=_property_tables(findings.gathered),
@@ -243,14 +246,28 @@ def _count_cells(rows: pd.DataFrame, splits: Sequence[str]) -> list[str]:
     return [f"{count:,}" for count in counts]
 
 
+def _problem_groups(
+    findings: Findings, pictures: Mapping[int, Picture]
+) -> list[inspection.ProblemGroup]:
+    """The problems by status, the most serious first."""
+    groups = []
+    for status, members in groupby(findings.groups, key=lambda group: group.status):
+        problems = [_problem(findings.gathered, group, pictures) for group in members]
+        is_serious = status in SERIOUS
+        groups.append(inspection.ProblemGroup(status, is_serious, CONSEQUENCES[status], problems))
+    return groups
+
+
 def _problem(gathered: Gathered, group: ProblemGroup, pictures: Mapping[int, Picture]) -> Problem:
     count, more = len(group.numbers), len(group.numbers) - MAX_FILES
+    shown = [pictures[number] for number in group.numbers[:MAX_PICTURES]]
+    if group.status == "conflict":
+        labels = gathered.labels
+        numbers = group.numbers[:MAX_PICTURES]
+        shown = [replace(pictures[number], note=labels[number]) for number in numbers]
     return Problem(
-        group.status,
         f"{group.title}: {count:,} {'image' if count == 1 else 'images'}",
-        group.status in ("unusable", "conflict"),
-        CONSEQUENCES[group.status],
-        [pictures[number] for number in group.numbers[:MAX_PICTURES]],
+        shown,
         [file_of(gathered, number) for number in group.numbers[:MAX_FILES]],
         f"and {more:,} more" if more > 0 else "",
     )
@@ -258,11 +275,11 @@ def _problem(gathered: Gathered, group: ProblemGroup, pictures: Mapping[int, Pic
 
 def problem_rows(gathered: Gathered, groups: Sequence[ProblemGroup]) -> pd.DataFrame:
     """Return one row per image and reason: file, label, status and reason."""
-    labels = dict(zip(gathered.rows["number"], gathered.rows["label"], strict=True))
     rows = []
     for group in groups:
         for number, reason in zip(group.numbers, group.reasons, strict=True):
-            rows.append((file_of(gathered, number), labels[number], group.status, reason))
+            label = gathered.labels[number]
+            rows.append((file_of(gathered, number), label, group.status, reason))
     return pd.DataFrame(rows, columns=["file", "label", "status", "reason"])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -24,12 +25,10 @@ from xraysynth.stages._inspect.gathering import Gathered
 
 EXPERIMENT = Choice("experiment", "first_look")
 
-GPU_CHOICES = (
-    Choice("size_px", 224),
-    Choice("classifier", "resnet18"),
-    Choice("trainer.max_steps", 5000),
-)
-"""What a larger study than the first look changes."""
+LARGER_CHOICES = (Choice("classifier", "resnet18"), Choice("trainer.max_steps", 5000))
+"""What a larger study than the first look changes, besides the size of the images."""
+
+LARGER_SIZES_PX = (224, 128, 64)
 
 MAX_NULL_LABELS = 12
 """More labels that become no class are left out by naming those that do."""
@@ -46,6 +45,7 @@ class StudyPlan:
         classes: The classes; empty as long as they are not chosen.
         findings: Class that the prompt bank has no phrases for -> phrases.
         needs: Options that the images need, and why.
+        side_px: Shorter side of the images, of most of them at least.
     """
 
     name: str
@@ -54,6 +54,7 @@ class StudyPlan:
     classes: Sequence[str] = ()
     findings: Mapping[str, list[str]] = field(default_factory=dict)
     needs: Sequence[Need] = ()
+    side_px: int = LARGER_SIZES_PX[0]
 
     @property
     def choices(self) -> list[Choice]:
@@ -82,7 +83,9 @@ class StudyPlan:
         """Write the commands: a first look on this machine, and a larger study for a GPU."""
         name = Choice("study.name", self.name)
         first = [EXPERIMENT, *self.choices, name]
-        larger = [*self.choices, *GPU_CHOICES, replace(name, value=f"{self.name}_224")]
+        size_px = next((size for size in LARGER_SIZES_PX if size <= self.side_px), 64)
+        name_of_larger = Choice("study.name", f"{self.name}_{size_px}")
+        larger = [*self.choices, Choice("size_px", size_px), *LARGER_CHOICES, name_of_larger]
         reasons = [Entry(choice.name, choice.reason) for choice in self.choices if choice.reason]
         return [
             Command(
@@ -95,6 +98,12 @@ class StudyPlan:
                 format_command("study", larger, self.overrides),
             ),
         ]
+
+
+def median_side(gathered: Gathered) -> int:
+    """Return the median of the images' shorter sides in pixels; 0 if no header can be read."""
+    readable = [header for header in gathered.headers.values() if not header.error]
+    return int(median(min(header.width, header.height) for header in readable)) if readable else 0
 
 
 def choose_study_classes(gathered: Gathered, config: Config, *, is_given: bool) -> ClassChoice:
@@ -123,7 +132,10 @@ def with_classes(
         sources.append(_with_labels(named, source.labels, used, choice))
     unknown = [name for name in choice.classes if not config.prompts.findings.get(name)]
     findings = {name: [name] for name in unknown}
-    return replace(plan, sources=sources, classes=choice.classes, findings=findings)
+    side_px = median_side(gathered)
+    return replace(
+        plan, sources=sources, classes=choice.classes, findings=findings, side_px=side_px
+    )
 
 
 def _with_labels(

@@ -26,6 +26,10 @@ CONSEQUENCES = {
 """What becomes of images of each status, the most serious first."""
 
 
+SERIOUS = ("unusable", "conflict")
+"""Statuses of images that cannot be used or contradict each other."""
+
+
 @dataclass(frozen=True)
 class ProblemGroup:
     """Images of one status and reason.
@@ -87,7 +91,7 @@ def _of_looks(gathered: Gathered) -> list[ProblemGroup]:
 
 def _of_copies(gathered: Gathered) -> list[ProblemGroup]:
     """Files with the same bytes, apart those with several labels."""
-    labels = dict(zip(gathered.rows["number"], gathered.rows["label"], strict=True))
+    labels = gathered.labels
     agreeing: list[Sequence[int]] = []
     conflicting: list[Sequence[int]] = []
     for copies in gathered.copies:
