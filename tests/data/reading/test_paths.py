@@ -82,6 +82,18 @@ def test_paths_that_begin_with_two_foreign_folders_are_not_joined(tmp_path):
     assert found(root, "site/x/1.png", "site/x/3.png") == ["x/1.png", MISSING]
 
 
+def test_what_was_recognised_is_noted(tmp_path):
+    root = planted(tmp_path / "films", "a/1.png", "b/2.png")
+    for paths, note in {
+        ("1.png", "2.png"): "2 files are found by their names alone",
+        ("/home/anna/a/1.png", "/home/anna/b/2.png"): "taken to be films",
+    }.items():
+        finder = FileFinder(root)
+        assert [item.path for item in finder.find(paths)] == ["a/1.png", "b/2.png"]
+        assert note in finder.notes[0]
+        assert "anna" not in finder.notes[0]
+
+
 def test_a_name_of_several_files_is_refused_with_them(tmp_path):
     root = planted(tmp_path / "films", "a/1.png", "b/1.png", "c/2.png")
     faults = found(root, "1.png", "2.png")

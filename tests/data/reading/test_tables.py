@@ -147,6 +147,7 @@ REFUSED = {
     "a line without end": (b"path,label\n" + b"a," * 3_000_000, "a line has more"),
     "too many columns": (b"path," + b"a," * 3_000 + b"label\n1.png,normal\n", "3002 columns"),
     "XML that grows": (workbook_of(LAUGHS), "Excel's content|unpack"),
+    "OpenDocument": (zipped(b"", "mimetype", "content.xml"), "OpenDocument"),
     "a document": (zipped(b"", "word/document.xml", "b.xml"), "archive of 2 files"),
     "damaged Parquet": (as_parquet()[:60], "Parquet"),
     "damaged Excel": (as_excel()[:900], "unpacked"),

@@ -71,6 +71,8 @@ def _open_only_member(file: IO[bytes]) -> IO[bytes]:
     archive = ZipFile(file)
     names = [name for name in archive.namelist() if not name.endswith("/")]
     names = [name for name in names if not name.startswith("__MACOSX/")]
+    if "content.xml" in names:
+        raise TableError("it is a spreadsheet of OpenDocument")
     if len(names) != 1:
         raise TableError(
             f"it is a zip archive of {len(names)} files", "unpack it and name the table itself"

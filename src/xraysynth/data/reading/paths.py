@@ -220,7 +220,7 @@ class FileFinder:
             if item is None:
                 found[position] = matches.get(position, FoundFile(reason=MISSING))
         self.notes.append(
-            f"the folder {'/'.join(prefix)} of the paths is taken to be {self.root.name}"
+            f"the paths begin with folders of another place, taken to be {self.root.name}"
         )
 
     def _require_inside(self, path: str) -> FoundFile:

@@ -79,7 +79,7 @@ class TableSource:
     def note(self) -> str:
         """How the table was read, where its form had to be recognised; "" if not."""
         notes = self._read().notes
-        return f"{self.path}: {'; '.join(notes)}" if notes else ""
+        return f"{Path(self.path).name}: {'; '.join(notes)}" if notes else ""
 
     def load(self, locator: str, size_px: int) -> LoadedImage:
         """Read one image at its own size, after checking its SHA-256 if the table lists one."""
