@@ -4,6 +4,7 @@ Libraries fill the weights that a file lacks with random numbers, drop those tha
 so in a log. A model that is half random draws and classifies all the same.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ def load_whole(
     }
     require_whole(path, info, expected=expected, remedy=remedy, error=error)
     module.load_state_dict(dict(state))
+
+
+def pickle_conversion_command(path: Path) -> str:
+    """Return the command that makes a safetensors file of a pickled state dict; it runs no code in it."""
+    source, target = str(path.absolute()), str(path.absolute().with_suffix(".safetensors"))
+    code = (
+        "import torch; from safetensors.torch import save_file; "
+        f"save_file(torch.load({source!r}, weights_only=True), {target!r})"
+    )
+    return f"python -c {shlex.quote(code)}"
 
 
 def _names(loading_info: Mapping[str, Iterable[Any]], kind: str) -> list[str]:

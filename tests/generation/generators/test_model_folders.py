@@ -1,10 +1,12 @@
 """Model folders as people have them: variants and shards are read, what is not whole is refused."""
 
 import json
+import re
 import shlex
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 from model_hub import COMMIT, ModelHub
 from safetensors.torch import load_file, save_file
@@ -258,6 +260,44 @@ def test_an_adapter_that_lacks_a_half_is_refused(tiny_sd, lora):
 def test_a_truncated_adapter_is_named(tiny_sd, lora):
     lora.write_bytes(lora.read_bytes()[:-10])
     refused(tiny_sd, r"pytorch_lora_weights.safetensors is damaged or cut short", adapter=str(lora))
+
+
+@pytest.mark.parametrize("option", ["adapter", "weights", "tiny_vae"])
+def test_a_pickled_adapter_is_refused_with_a_command_that_converts_it(tiny_sd, lora, option):
+    from xraysynth.generation.generators.sd_lora import SdLora
+
+    before = lora.read_bytes()
+    pickle = lora.with_suffix(".bin")
+    torch.save(load_file(lora), pickle)
+    lora.unlink()
+    generator = (SdLora if option == "weights" else StableDiffusion)(
+        model=str(tiny_sd), steps=1, **{option: str(pickle)}
+    )
+    with pytest.raises((ConfigError, DataNotFoundError), match="a pickle") as refusal:
+        list(generator.generate([REQUEST]))
+    _, _, code = shlex.split(re.split("[Cc]onvert it: ", str(refusal.value))[1])
+    exec(code)
+    assert load_file(lora).keys() == safetensors.torch.load(before).keys()
+
+
+def test_a_tiny_vae_of_a_variant_is_read(tiny_sd, tmp_path):
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    channels = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    vae = AutoencoderTiny(**channels, **blocks)
+    vae.half().save_pretrained(tmp_path / "tiny", variant="fp16")
+    assert [path.name for path in (tmp_path / "tiny").glob("*.safetensors")] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ]
+    assert drawn(tiny_sd, tiny_vae=str(tmp_path / "tiny"))[0] != drawn(tiny_sd)[0]
+
+
+def test_a_tiny_vae_without_its_configuration_is_refused(tiny_sd, tmp_path):
+    shutil.copy(weights_of(tiny_sd, "vae"), tmp_path / "taesd_decoder.safetensors")
+    match = "tiny_vae: .*taesd_decoder.safetensors cannot be loaded as a tiny VAE"
+    refused(tiny_sd, match, ConfigError, tiny_vae=str(tmp_path))
 
 
 # The hub

@@ -15,6 +15,7 @@ from xraysynth.generation.generators._weight_files import (
     read_model_index,
     single_file,
     tensor_shapes,
+    variant_of,
 )
 from xraysynth.records import JsonObject
 from xraysynth.whole_weights import require_whole
@@ -232,9 +233,14 @@ def use_tiny_vae(pipeline: Any, weights: WeightsLocation) -> Path:
 
     file = _fetch_file(weights)
     vae_class: Any = diffusers.AutoencoderTiny
-    vae, loading_info = vae_class.from_pretrained(
-        file.parent, use_safetensors=True, output_loading_info=True
-    )
+    options = {"use_safetensors": True, "variant": variant_of(file), "output_loading_info": True}
+    try:
+        vae, loading_info = vae_class.from_pretrained(file.parent, **options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{weights.option}: {file} cannot be loaded as a tiny VAE ({str(error).splitlines()[0]}); name a "
+            "folder of diffusers' AutoencoderTiny, with config.json and diffusion_pytorch_model.safetensors"
+        ) from error
     require_whole(
         f"{weights.option}: {file}",
         loading_info,

@@ -11,6 +11,7 @@ from typing import Any
 from xraysynth.errors import DataNotFoundError
 from xraysynth.files import explain_unreadable
 from xraysynth.records import JsonObject
+from xraysynth.whole_weights import pickle_conversion_command
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -115,6 +116,12 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
+def variant_of(file: Path) -> str | None:
+    """Return the variant in the name of a weight file, such as "fp16"; None without one."""
+    name = _WEIGHTS.fullmatch(file.name)
+    return name["of_file"] if name else None
+
+
 def single_file(option: str, path: Path) -> Path:
     """Return the one safetensors file that `path` is or holds.
 
@@ -122,6 +129,12 @@ def single_file(option: str, path: Path) -> Path:
         DataNotFoundError: If there is not exactly one such file, or it is cut short.
     """
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    pickles = [file for file in (files or sorted(path.glob("*"))) if file.suffix in PICKLE_SUFFIXES]
+    if pickles:
+        raise DataNotFoundError(
+            f"{option}: {pickles[0]} is a pickle, and only safetensors are loaded; convert it: "
+            f"{pickle_conversion_command(pickles[0])}"
+        )
     if len(files) != 1 or files[0].suffix != ".safetensors":
         rule = f"there must be exactly one safetensors file, but there are {len(files)}"
         raise _missing_weights_error(option, path, rule)

@@ -8,6 +8,7 @@ from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.files import explain_unreadable
 from xraysynth.options import expand_path
 from xraysynth.records import JsonObject
+from xraysynth.whole_weights import pickle_conversion_command
 
 LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors"
 FINETUNE_IDENTITY_FILE = "lesson.json"
@@ -38,7 +39,7 @@ class LoraFolder:
         if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
             raise ConfigError(
                 f"generator.{self.name}.weights: {path.name} is a pickle, which can run code when it is "
-                "read; only safetensors are loaded. Convert it where you trust it"
+                f"read; only safetensors are loaded. Convert it: {pickle_conversion_command(path)}"
             )
         return path.parent if path.suffix == ".safetensors" else path
 
@@ -52,7 +53,10 @@ class LoraFolder:
         files = [file] if file.exists() else sorted(self.path.glob(f"*/{LORA_WEIGHT_NAME}"))
         if not files:
             pickles = list(self.path.glob("*.bin"))
-            hint = f"; {pickles[0].name} is a pickle and is not read" if pickles else ""
+            hint = ""
+            if pickles:
+                command = pickle_conversion_command(pickles[0])
+                hint = f"; {pickles[0].name} is a pickle and is not read (convert it: {command})"
             raise DataNotFoundError(
                 f"generator.{self.name}.weights: there is no {file.name} in {self.path}{hint}; make it "
                 "with `xraysynth finetune`, or name the folder or file of a LoRA"
