@@ -73,6 +73,17 @@ def test_hydras_defaults_work_as_well(folder, defaults):
     assert (config.seed, config.trainer.max_steps) == (5, 300)
 
 
+def test_it_may_say_what_the_command_line_says(folder):
+    (folder / "mine.yaml").write_text(
+        "experiment: quickstart\nsource: folder\nsource.folder.root: ~/x\n"
+        "source.folder.labels: {0: normal, yes: pneumonia}\nstudy.name: 2024\nstudy: {workers: 1}\n"
+    )
+    config = compose(["experiment=mine.yaml"])
+    assert config.source["folder"]["root"] == "~/x"
+    assert config.source["folder"]["labels"] == {"0": "normal", "yes": "pneumonia"}
+    assert (config.study.name, config.study.workers) == ("2024", 1)
+
+
 def test_texts_are_taken_as_they_are_written(folder):
     labels = (
         '{0: normal, 01: null, yes: Pneumonie, 1.50: "null", "No Finding": normal, 正常: normal}'
@@ -122,6 +133,8 @@ def test_the_test_sources_can_be_chosen_in_it(folder):
         ("paths: {data: '${oc.env:HOME}'}\n", "is refused"),
         ("experiment: mine.yaml\n", "the file extends itself"),
         ("experiment: other.yaml\n", "other.yaml: there is no such file"),
+        ("trainer.max_step: 1\n", r"'trainer.max_steps'\? \(it stands in ./mine.yaml\)"),
+        ("seed: 1\nseed.x: 2\n", "seed.x cannot be set, as seed is no section"),
         ("defaults: quickstart\n", "defaults must be a list; write 'experiment: quickstart'"),
     ],
 )

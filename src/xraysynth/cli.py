@@ -45,6 +45,7 @@ stages:
 examples:
   xraysynth inspect my_xrays
   xraysynth study experiment=quickstart
+  xraysynth study experiment=./mine.yaml
   xraysynth study source=folder source.folder.root=my_xrays classes=[normal,pneumonia]
   xraysynth generate generator.stable_diffusion.steps=30 generate.per_class=100
   xraysynth train -m data.synthetic_fraction=0,0.25,0.5,1 seed=0,1,2

@@ -1,6 +1,7 @@
 """A person's own yaml file as an experiment: `xraysynth study experiment=./mine.yaml`.
 
-The file says what the command line says: options by name, `source: folder` or `generator: [a, b]` to
+The file says what the command line says: options by name (`source.folder.root: ~/x`) or in their sections,
+`source: folder` or `generator: [a, b]` to
 select from a group, and `experiment: quickstart` to extend an experiment, a shipped one or another file.
 Hydra's `defaults` work as well.
 """
@@ -102,6 +103,7 @@ def _register(written: str, path: Path, extended_by: Sequence[Path]) -> str:
         )
     node = _load(_read(written, path), written)
     node["defaults"] = _read_defaults(node, path, (*extended_by, path))
+    node = _with_sections(node)
     name = _MARK + written.encode("utf-8", "surrogateescape").hex()
     ConfigStore.instance().store(name, node, group="experiment", package="_global_")
     return name
@@ -120,6 +122,22 @@ def _load(text: str, written: str) -> dict[str, Any]:
 
     values: dict[str, Any] = convert_texts(load_yaml(text, written, is_text) or {}, node_text)
     return values
+
+
+def _with_sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a file, of which those with a full name (`source.folder.root`) are in their sections."""
+    nested = {name: value for name, value in values.items() if "." not in name}
+    for full_name, value in values.items():
+        if "." not in full_name:
+            continue
+        *sections, name = full_name.split(".")
+        section = nested
+        for part in sections:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"{full_name} cannot be set, as {part} is no section of options")
+        section[name] = value
+    return nested
 
 
 def _class_overrides(values: Mapping[str, Any]) -> Iterator[str]:
