@@ -31,9 +31,9 @@ from pydicom.uid import (
 from xraysynth.data.dicom.listing import list_dicom_files
 from xraysynth.data.sources.base import load_radiograph
 from xraysynth.data.sources.dicom import DicomSource
-from xraysynth.decoding import crop_borders
 from xraysynth.errors import ImageError
 from xraysynth.generation.images_api.pixels import decode_grey_pixels
+from xraysynth.grey_levels import crop_borders
 from xraysynth.images import IMAGE_FORMATS, decode_image, pad_and_resize, read_colour
 
 FORMATS = (*IMAGE_FORMATS, "DICOM")

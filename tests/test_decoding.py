@@ -1,14 +1,16 @@
 """Repairs of image files as people have them, and what stays refused."""
 
+import doctest
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from xraysynth import decoding, images
-from xraysynth.decoding import REPAIRS, crop_borders, scale_to_8bit
+from xraysynth import decoding, grey_levels, images
+from xraysynth.decoding import REPAIRS
 from xraysynth.errors import ImageError
+from xraysynth.grey_levels import crop_borders, scale_to_8bit
 
 
 @pytest.fixture
@@ -261,3 +263,7 @@ def test_every_repair_is_of_the_vocabulary(grey):
     decoded = decode(with_alpha(grey, alpha), exif=exif)
     assert decoded.repairs == ("transparent part made black", "turned upright")
     assert set(decoded.repairs) < set(REPAIRS)
+
+
+def test_examples():
+    assert doctest.testmod(grey_levels).failed == 0

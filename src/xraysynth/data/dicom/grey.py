@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xraysynth.data.dicom.lookup import apply_modality, apply_voi, read_items, read_rescale
-from xraysynth.decoding import CLIPPED_PERCENT, DEEP_GREY
+from xraysynth.decoding import DEEP_GREY
+from xraysynth.grey_levels import CLIPPED_PERCENT
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -108,26 +108,16 @@ class _Folders:
     def of(cls, path: str, known: Collection[str]) -> "_Folders":
         *names, file = map(_normalise, PurePosixPath(path).parts)
         candidates = []
-        split = view = patient_id = left_out = ""
+        told = dict.fromkeys(("split", "view", "patient_id", "left_out"), "")
         for name in names:
-            folder_view = _view_of_folder(name)
-            if name.casefold() in known:
+            role, value = _role_of_folder(name)
+            if role == "class" or name.casefold() in known:
                 candidates.append(name)
-            elif folder_view in FRONTAL_VIEWS:
-                view = folder_view
-            elif folder_view:
-                left_out = left_out or folder_view
-            elif _MASK_FOLDER.fullmatch(name):
-                left_out = left_out or MASK
-            elif split_of_word(name):
-                split = split or str(split_of_word(name))
-            elif _PATIENT_FOLDER.fullmatch(name):
-                patient_id = patient_id or name
-            elif not _IMAGE_FOLDER.fullmatch(name):
-                candidates.append(name)
-        if not left_out and _MASK_FILE.fullmatch(PurePosixPath(file).stem):
-            left_out = MASK
-        return cls(tuple(candidates), split, view, patient_id, left_out)
+            elif role in told:
+                told[role] = told[role] or value
+        if _MASK_FILE.fullmatch(PurePosixPath(file).stem):
+            told["left_out"] = told["left_out"] or MASK
+        return cls(tuple(candidates), **told)
 
 
 def _normalise(name: str) -> str:
@@ -135,6 +125,21 @@ def _normalise(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)  # the folders of a tree have few names
+def _role_of_folder(name: str) -> tuple[str, str]:
+    """What a folder tells ("view", "left_out", "split", "patient_id", "images" or "class"), and the value."""
+    view = _view_of_folder(name)
+    split = split_of_word(name)
+    if view:
+        return ("view" if view in FRONTAL_VIEWS else "left_out"), view
+    if _MASK_FOLDER.fullmatch(name):
+        return "left_out", MASK
+    if split:
+        return "split", split
+    if _PATIENT_FOLDER.fullmatch(name):
+        return "patient_id", name
+    return ("images" if _IMAGE_FOLDER.fullmatch(name) else "class"), name
+
+
 def _view_of_folder(name: str) -> str:
     """The view that a folder holds; "" if its name is more than that of a frontal view, or none."""
     view = parse_view(name)

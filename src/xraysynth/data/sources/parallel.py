@@ -12,8 +12,9 @@ from typing import Any
 
 from xraysynth.data.pixel_flags import flag_pixels
 from xraysynth.data.sources.base import LoadedImage, Source
-from xraysynth.decoding import CROPPED, crop_borders
+from xraysynth.decoding import CROPPED
 from xraysynth.errors import ImageError, XraysynthError
+from xraysynth.grey_levels import crop_borders
 from xraysynth.images import encode_png, pad_and_resize
 from xraysynth.processes import exit_with_parent
 from xraysynth.threads import available_cores
@@ -65,7 +66,7 @@ def load_images(
         source: The source.
         locators: Locators of the images (`Source.rows`).
         size_px: Width and height of the study's images.
-        crop_borders: Whether edges of one grey level are cut off (`decoding.crop_borders`).
+        crop_borders: Whether edges of one grey level are cut off (`grey_levels.crop_borders`).
 
     Yields:
         Each image in order, or why it cannot be used.
