@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from wandb_recorder import logged
 
 from xraysynth import compose
 from xraysynth.data import screening
@@ -461,6 +462,23 @@ def test_what_an_earlier_version_read_is_unknown_and_not_read_again(images, run,
     assert result["screening"]["table"]["flagged"] == {}
 
 
+def test_weights_and_biases_gets_nothing_of_images_that_are_not_used(images, run):
+    damage(images / "normal" / "004.png")
+    Image.fromarray(np.full((80, 80), 201, np.uint8)).save(images / "SMITH.png")
+    add_rows(images, {"path": "SMITH.png", "label": "effusion", "patient_id": "Smith"})
+    result = run("source.table.labels.effusion=null")
+    assert any(example.thumbnail for example in audit_of(result).examples)
+    folders = list(Path(result["folder"]).glob("wandb/offline-run-*"))
+    assert len(folders) == 1
+    sent = logged(folders[0])
+    assert "cohort/counts" in sent
+    for word in ("SMITH", "Smith", "screening-", "normal/004"):
+        assert word not in sent
+    pictures = list(Path(result["folder"]).rglob("*.png"))
+    assert pictures  # of the cohort
+    assert not [path for path in pictures if (np.asarray(Image.open(path)) == 201).all()]
+
+
 # --- external test sets and the report --------------------------------------------------------------
 
 
@@ -540,3 +558,14 @@ def test_an_audit_of_an_earlier_version_shows_no_screening(clinic):
     assert audit.screening is None
     vars(workspace)["audit"] = audit
     assert build_cohort_screening(workspace) is None
+
+
+def test_a_source_of_which_nothing_is_used_says_why(images, run):
+    table = pd.read_csv(images / "manifest.csv")
+    table.assign(label="effusion").to_csv(images / "manifest.csv", index=False)
+    with pytest.raises(ManifestError, match="normal has 0 images, pneumonia has 0 images"):
+        run("source.table.labels.effusion=null")
+    table.assign(label="").to_csv(images / "manifest.csv", index=False)
+    with pytest.raises((ImageError, ManifestError), match="no label") as error:
+        run()
+    assert "leave them out with" not in str(error.value)
