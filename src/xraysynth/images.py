@@ -183,7 +183,7 @@ def decode_radiograph(data: bytes, name: str) -> DecodedImage:
 def _open_checked(data: bytes, name: str) -> Iterator[Image.Image]:
     """Open an image whose file is not empty, and name the file in errors of its decoder."""
     if not data:
-        raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again")
+        raise ImageError(f"{name}: the file is empty (0 bytes); {_COPY_AGAIN}")
     with name_decoder_errors(name):
         yield open_image(data, name)
 
