@@ -8,6 +8,9 @@ from PIL import Image
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 
+HOLD_TIMES = ("run.json", "ledger.jsonl", "tradeoffs.csv", "report.html", "review.html")
+"""Names of files that say how long something took or when it was written, whether or not two runs agree."""
+
 
 def write_image(path: Path, *, label: str, seed: int, size_px: int = 48) -> None:
     """A grey picture in which the class is a bright bar at a place of its own."""

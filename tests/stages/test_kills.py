@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from images_server import ImagesServer, by_prompt
-from small_study import overrides_for, write_cohort
+from small_study import HOLD_TIMES, overrides_for, write_cohort
 
 from xraysynth import compose
 from xraysynth.generation import pool
@@ -43,9 +43,6 @@ LORA = (
 )
 
 PRICE_USD, CONCURRENCY = 0.01, 4
-
-HOLD_TIMES = ("run.json", "ledger.jsonl", "tradeoffs.csv", "report.html", "review.html")
-"""Names of files that say how long something took or when it was written, whether or not two runs agree."""
 
 
 @dataclass
