@@ -126,6 +126,9 @@ def test_few_dicom_files_without_labels_are_named_and_make_no_study(tmp_path):
     assert ended.returncode == 1
     assert "DICOM files (3)" in ended.stdout
     assert "No study can run" in ended.stdout
+    assert "3 images are too few" in ended.stdout
+    page = json.loads(ended.stdout.splitlines()[-1])["page"]
+    assert (tmp_path / page).read_text().count("<img") == 3
 
 
 def medmnist_file(path):

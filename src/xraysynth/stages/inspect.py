@@ -156,7 +156,7 @@ def _judge(
         problems: Why images have no labels; empty if they have.
     """
     choice = choose_study_classes(gathered, config, is_given=request.has_classes)
-    obstacles = [*problems] or _class_obstacles(choice, config)
+    obstacles = _label_obstacles(problems, gathered, config) or _class_obstacles(choice, config)
     rehearsal, commands = without_study(gathered), _join_commands(choice, request, problems)
     if not obstacles:
         plan = with_classes(plan, gathered, choice, config)
@@ -185,6 +185,18 @@ def _notes(plan: StudyPlan, gathered: Gathered) -> list[str]:
         notes += [prefix + note for note in named.proposal.notes]
         notes += filter(None, [getattr(source, "note", "")])
     return notes
+
+
+def _label_obstacles(problems: Sequence[str], gathered: Gathered, config: Config) -> list[str]:
+    """Why images without labels make no study, and whether they are too few besides."""
+    count, needed = len(gathered.used_rows()), 2 * config.splits.minimum_per_class
+    obstacles = [*problems]
+    if problems and count < needed:
+        obstacles.append(
+            f"{count} images are too few: a study needs {needed} or more of two classes "
+            "(splits.minimum_per_class of each)"
+        )
+    return obstacles
 
 
 def _class_obstacles(choice: ClassChoice, config: Config) -> list[str]:

@@ -25,6 +25,7 @@ from xraysynth.report.inspection import (
     Problem,
     PropertyTable,
 )
+from xraysynth.stages._inspect.file_properties import count_properties
 from xraysynth.stages._inspect.gathering import Gathered
 from xraysynth.stages._inspect.problems import (
     CONSEQUENCES,
@@ -164,38 +165,6 @@ def describe_coverage(gathered: Gathered) -> str:
     )
 
 
-def count_properties(gathered: Gathered) -> dict[str, dict[str, int]]:
-    """Count the files by size, bit depth, mode, format and view: property -> value -> images."""
-    readable = [header for header in gathered.headers.values() if not header.error]
-    views = gathered.rows["view"].astype(str) if "view" in gathered.rows else pd.Series(dtype=str)
-    counters = {
-        "size in pixels": Counter(f"{header.width} × {header.height}" for header in readable),
-        "bits": Counter(str(header.bits) for header in readable),
-        "mode": Counter(header.mode for header in readable),
-        "format": Counter(header.format for header in readable),
-        "view": Counter(view for view in views if view not in ("", "nan", "None")),
-    }
-    if len(counters["size in pixels"]) > MAX_VALUES:
-        counters["size in pixels"] = _count_sides(
-            [max(header.width, header.height) for header in readable]
-        )
-    return {name: _most_common(counter) for name, counter in counters.items() if counter}
-
-
-def _count_sides(sides: Sequence[int]) -> Counter[str]:
-    """The longer sides, as ranges of powers of two where there are many."""
-    if len(set(sides)) <= MAX_VALUES:
-        return Counter(f"{side} (longer side)" for side in sides)
-    lows = [1 << max(side.bit_length() - 1, 0) for side in sides]
-    return Counter(f"{low}–{2 * low - 1} (longer side)" for low in lows)
-
-
-def _most_common(counter: Counter[str]) -> dict[str, int]:
-    counts = dict(counter.most_common(MAX_VALUES))
-    rest = sum(counter.values()) - sum(counts.values())
-    return {**counts, f"{len(counter) - MAX_VALUES} others": rest} if rest else counts
-
-
 def _draw(findings: Findings, eyes: Eyes) -> dict[int, Picture]:
     """The pictures of all contact sheets, by number of the image."""
     numbers: list[int] = []
@@ -226,17 +195,20 @@ def _class_rows(
 ) -> list[ClassRow]:
     """One row per class of the study, and one per class that is left out, without patients and splits."""
     table, examples = findings.rehearsal.table, _numbers_of_classes(findings)
-    summaries = []
-    for name, count in findings.choice.counts.items():
+    counts = dict(findings.choice.counts)
+    for label in table["label"].unique():
+        counts.setdefault(label, 0)  # "no label"
+    class_rows = []
+    for name, count in counts.items():
         rows = table[table["label"] == name]
-        is_used = name in findings.choice.classes and not rows.empty
-        cells = (
-            _count_cells(rows, splits) if is_used else [f"{count:,}", *["–"] * (1 + len(splits))]
-        )
+        is_used = name in findings.choice.classes and not findings.obstacles
+        total = len(rows) if is_used else count or len(rows)
+        cells = [f"{total:,}", *["–"] * (1 + len(splits))]
+        if is_used:
+            cells = _count_cells(rows, splits)
         shown = [pictures[number] for number in examples.get(name, [])]
-        caption = f"{len(shown)} of {len(rows) or count:,}"
-        summaries.append(ClassRow(name, cells, is_used, caption, shown))
-    return summaries
+        class_rows.append(ClassRow(name, cells, is_used, f"{len(shown)} of {total:,}", shown))
+    return class_rows
 
 
 def _count_cells(rows: pd.DataFrame, splits: Sequence[str]) -> list[str]:

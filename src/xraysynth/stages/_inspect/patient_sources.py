@@ -16,7 +16,7 @@ def describe_patients(gathered: Gathered, rehearsal: Rehearsal) -> str:
     ways = ", ".join(dict.fromkeys(_way(source) for source in gathered.sources))
     text = f"{count_patients(used.assign(source=used['source'].astype(str))):,}, by {ways}"
     if known < total:
-        text += f"; {total - known:,} images have none"
+        text += f"; {total - known:,} {'image has' if total - known == 1 else 'images have'} none"
     if "person" in rehearsal.table and known == total:
         persons = rehearsal.table["person"].nunique()
         patients = count_patients(rehearsal.table)

@@ -30,6 +30,9 @@ LARGER_CHOICES = (Choice("classifier", "resnet18"), Choice("trainer.max_steps", 
 
 LARGER_SIZES_PX = (224, 128, 64)
 
+NO_LABEL = "no label"
+"""What the page calls images that nothing gives a label."""
+
 MAX_NULL_LABELS = 12
 """More labels that become no class are left out by naming those that do."""
 
@@ -202,5 +205,5 @@ def _unusable_needs(gathered: Gathered, source_name: str, config: Config) -> lis
 def without_study(gathered: Gathered) -> Rehearsal:
     """Return the images under their own labels, where there is no study that they could be prepared for."""
     table = gathered.used_rows()
-    labels = table["label"].map(standard_class)
+    labels = table["label"].map(standard_class).replace("", NO_LABEL)
     return Rehearsal(table.assign(label=labels).reset_index(drop=True), np.empty((0, 2), int))
