@@ -20,6 +20,7 @@ from PIL import Image
 from xraysynth.cli import parse_command
 from xraysynth.composition import compose
 from xraysynth.stages import inspect, prepare
+from xraysynth.stages._inspect import gathering
 from xraysynth.stages._workspace import Workspace
 
 
@@ -128,7 +129,7 @@ def test_few_dicom_files_without_labels_are_named_and_make_no_study(tmp_path):
     assert "No study can run" in ended.stdout
     assert "3 images are too few" in ended.stdout
     page = json.loads(ended.stdout.splitlines()[-1])["page"]
-    assert (tmp_path / page).read_text().count("<img") == 3
+    assert '<b>no label</b> <span class="muted">3 of 3</span>' in (tmp_path / page).read_text()
 
 
 def medmnist_file(path):
@@ -231,6 +232,18 @@ def test_copies_blank_and_damaged_images_are_shown(tmp_path):
     assert found["problems"]["flagged: blank"] == 1
     assert "P0501_1.png" in found["html"]
     assert "no picture" in found["html"]
+
+
+def test_files_that_come_while_others_are_looked_at_are_not_counted(tmp_path, monkeypatch):
+    save_classes(tmp_path / "tree")
+
+    def gather_slowly(*arguments, **options):
+        save_image(tmp_path / "tree" / "normal" / "P0900_1.png", 900)
+        return gathering.gather(*arguments, **options)
+
+    monkeypatch.setattr(inspect, "gather", gather_slowly)
+    found = inspected(tmp_path / "tree", cwd=tmp_path)
+    assert found["used"] == found["images"] == 2 * N_IMAGES
 
 
 def test_options_of_the_user_go_on_to_the_study(tmp_path):

@@ -183,8 +183,10 @@ def used_table(gathered: Gathered, config: Config) -> pd.DataFrame:
         known = gathered.rows[gathered.rows["from_source"] == name]
         number_of_id = dict(zip(known["image_id"], known["number"], strict=True))
         numbered = rows.assign(number=rows["image_id"].map(number_of_id))
-        tables.append(numbered[~numbered["number"].isin(list(excluded))])
+        is_new = numbered["number"].isna()  # it came while the others were looked at
+        tables.append(numbered[~is_new & ~numbered["number"].isin(list(excluded))])
     table = pd.concat(tables, ignore_index=True)
+    table["number"] = table["number"].astype(int)
     return table.assign(sha256=table["number"].map(gathered.picture_digests()))
 
 
