@@ -1,7 +1,10 @@
 """A word that the shell passes on is a value: texts, lists and mappings arrive as they are written."""
 
 import json
+import random
+import re
 import shlex
+import subprocess
 from contextlib import suppress
 
 import pytest
@@ -301,6 +304,44 @@ def test_a_folder_or_table_in_place_of_a_source_is_answered_with_what_selects_it
         remedy = shlex.split(str(raised.value).partition("; write ")[2].partition("; choose")[0])
         assert remedy[1] == f"source.{key}={tmp_path / name}"
         assert compose(remedy)
+
+
+def test_a_path_alone_is_answered_with_what_selects_it(tmp_path):
+    (tmp_path / "my films").mkdir()
+    (tmp_path / "a b.yaml").write_text("seed: 5\n")
+    for name, check in (("my films", "source=folder "), ("a b.yaml", "'experiment=")):
+        with pytest.raises(ConfigError, match=f"no option with a value; write {check}") as raised:
+            compose([str(tmp_path / name)])
+        assert compose(shlex.split(str(raised.value).partition("; write ")[2]))
+
+
+@pytest.mark.parametrize(
+    "word", ["source.kermany.root=x", "generator.sd15.steps=4", "source.simulated.seed=1"]
+)
+def test_the_remedy_of_an_option_that_is_not_selected_works(word):
+    others = ["source=montgomery"] if "simulated" in word else []
+    with pytest.raises(ConfigError) as raised:
+        compose([*others, word])
+    for remedy in re.findall(r"'(\w+=[^']*)'", str(raised.value)):
+        assert compose([remedy, word])
+
+
+def test_a_list_without_brackets_is_answered_with_one_that_works():
+    with pytest.raises(ConfigError) as raised:
+        compose(["study.seeds=3,4"])
+    (remedy,) = shlex.split(re.search(r"for a list write (.*?), for one", str(raised.value))[1])
+    assert compose([remedy]).study.seeds == [3, 4]
+
+
+def test_a_real_shell_passes_on_what_is_printed():
+    rng = random.Random(0)
+    texts = ["".join(rng.choices([s for s in SPECIAL if s != "\0"], k=6)) for _ in range(300)]
+    words = " ".join(quote_override("source.folder.root", text) for text in texts)
+    passed = subprocess.run(
+        ["sh", "-c", f"printf '%s\\0' {words}"], capture_output=True, check=True
+    )
+    arrived_texts = [arrived(word) for word in passed.stdout.decode().split("\0")[:-1]]
+    assert arrived_texts == texts
 
 
 @given(TEXTS)

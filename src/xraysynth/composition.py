@@ -12,7 +12,6 @@ from xraysynth.config import (
     TEST_SOURCE,
     Config,
     build_plugin,
-    unknown_selection_error,
     with_current_names,
 )
 from xraysynth.config_store import register_schema
@@ -23,6 +22,7 @@ from xraysynth.option_types import PLUGIN_SECTIONS
 from xraysynth.options import from_options
 from xraysynth.overrides import to_hydra_overrides
 from xraysynth.privacy import MIN_SECRET_LENGTH, has_key, iterate_texts, key_variables
+from xraysynth.selections import unknown_selection_error
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:

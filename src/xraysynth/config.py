@@ -36,7 +36,6 @@ from xraysynth.options import (
     one_of,
     require_valid,
 )
-from xraysynth.quoting import quote_override
 from xraysynth.records import CLASSES, to_json
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.training.recipe import (
@@ -237,7 +236,8 @@ def build_plugin(group: str, key: str, node: Any, *, selected_as: str = "") -> A
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ConfigError(
             f"{section}.{key} is set, but {section}={key} is not selected; select it with "
-            f"'{section}={key}' or '{section}=[…,{key}]' (the options are "
+            f"'{section}={key}', or with others as in '{section}=[{_another_option(group, key)},{key}]' "
+            f"(the options are "
             f"{', '.join(list_group_options(group))})"
         )
     options = dict(node)
@@ -342,23 +342,7 @@ def list_group_options(group: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in file_names if name.endswith(".yaml"))
 
 
-def unknown_selection_error(group: str, option: str) -> ConfigError:
-    """Return the error on a selection that its group does not have, with the nearest that it has."""
-    options = list_group_options("source" if group == TEST_SOURCE else group)
-    return ConfigError(
-        f"{group}={option}: there is no such option"
-        f"{_how_to_select_file(group, option) or did_you_mean(option, options)}; "
-        f"choose one of {', '.join(options)}"
-    )
-
-
-def _how_to_select_file(group: str, option: str) -> str:
-    """The end of a sentence on a selection that is a file or folder; "" if there is none."""
-    path = expand_path(option)
-    overrides: list[str] = []
-    if group == "experiment" and Path(f"{path}.yaml").is_file():
-        overrides = [quote_override("experiment", f"{option}.yaml")]
-    elif group in ("source", TEST_SOURCE) and path.exists():
-        key, name = ("folder", "root") if path.is_dir() else ("table", "path")
-        overrides = [f"{group}={key}", quote_override(f"{group}.{key}.{name}", option)]
-    return f"; write {' '.join(overrides)}" if overrides else ""
+def _another_option(group: str, key: str) -> str:
+    """An option of a group that can be selected as it is, other than one."""
+    examples = {"source": ("simulated", "montgomery"), "generator": ("stable_diffusion", "sd_lora")}
+    return next(option for option in examples[group] if option != key)

@@ -15,7 +15,6 @@ from xraysynth.config import (
     TEST_SOURCE,
     current_name,
     option_given_twice_error,
-    unknown_selection_error,
     warn_of_rename,
 )
 from xraysynth.errors import ConfigError, format_unknown_option
@@ -35,6 +34,7 @@ from xraysynth.option_types import OTHER, find_option, sibling_names, value_type
 from xraysynth.options import expand_path
 from xraysynth.plugin_classes import PluginClasses
 from xraysynth.quoting import format_value, read_text, split_sweep
+from xraysynth.selections import how_to_select_file, unknown_selection_error
 
 _NAME = re.compile(r"\+*[A-Za-z_$][\w$-]*([./](\d+|[A-Za-z_$][\w$-]*))*(@[\w.-]*)?", re.ASCII)
 """Names that Hydra's grammar knows."""
@@ -137,7 +137,8 @@ def split_override(override: str) -> Override:
     """
     full_name, equals, value = override.partition("=")
     if not equals:
-        raise ConfigError(f"{override!r} is no option with a value; write 'option=value'")
+        hint = how_to_select_file("", override) or "; write 'option=value'"
+        raise ConfigError(f"{override!r} is no option with a value{hint}")
     name = full_name.lstrip("+")
     return Override(full_name.removesuffix(name), name, value)
 
