@@ -246,6 +246,15 @@ def test_files_that_come_while_others_are_looked_at_are_not_counted(tmp_path, mo
     assert found["used"] == found["images"] == 2 * N_IMAGES
 
 
+def test_results_do_not_lie_among_the_images(tmp_path):
+    save_classes(tmp_path / "films")
+    found = inspected(".", cwd=tmp_path / "films")
+    assert f"paths.output={tmp_path / 'films_outputs'}" in found["command"]
+    assert "  paths.output: " in found["printed"]
+    assert not (tmp_path / "films" / "outputs").exists()
+    assert (tmp_path / "films_outputs" / "inspections").is_dir()
+
+
 def test_options_of_the_user_go_on_to_the_study(tmp_path):
     save_classes(tmp_path / "tree", ("a", "b", "c"))
     found = inspected(tmp_path / "tree", cwd=tmp_path, words=["classes=[a, c]", "size_px=32"])

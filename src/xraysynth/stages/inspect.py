@@ -21,6 +21,7 @@ from xraysynth.config import Config
 from xraysynth.data.inspection.classes import ClassChoice
 from xraysynth.data.inspection.looking import Eyes
 from xraysynth.data.inspection.proposals import propose
+from xraysynth.data.inspection.rehearsal import Need
 from xraysynth.errors import ConfigError
 from xraysynth.files import write_atomically, write_csv
 from xraysynth.jobs.job import ResultLine
@@ -126,10 +127,12 @@ def run(request: Request) -> ResultLine:
     output = compose(
         [word for word in request.overrides if word.startswith("paths.output=")]
     ).output
+    needs = _output_needs(request, output)
+    output = Path(str(needs[0].value)) if needs else output
     key = short_digest([str(path.resolve()) for path in request.paths])
     folder = output / "inspections" / f"{request.name}-{key}"
     proposals = [propose(open_path(path, folder)) for path in request.paths]
-    plan = StudyPlan(request.name, name_sources(proposals), request.overrides)
+    plan = StudyPlan(request.name, name_sources(proposals), request.overrides, needs=needs)
     config = plan.compose()
     sources = config.sources()
     rows, problems = list_rows(sources)
@@ -137,6 +140,19 @@ def run(request: Request) -> ResultLine:
         gathered = gather(sources, rows, everything=request.everything, eyes=eyes)
         findings = _judge(plan, gathered, config, request, problems)
         return _write(findings, folder, eyes)
+
+
+def _output_needs(request: Request, output: Path) -> list[Need]:
+    """The option that keeps results out of an inspected folder, where they would be taken for its images."""
+    if any(override.startswith("paths.output=") for override in request.overrides):
+        return []
+    for path in request.paths:
+        folder = path.resolve()
+        if folder.is_dir() and output.resolve().is_relative_to(folder):
+            reason = f"results in {output} would lie among the images of {folder}"
+            outside = folder.parent / f"{slug(folder.name)}_outputs"
+            return [Need("paths.output", str(outside), reason)]
+    return []
 
 
 def _judge(
@@ -161,7 +177,7 @@ def _judge(
     if not obstacles:
         plan = with_classes(plan, gathered, choice, config)
         rehearsal = rehearse_study(plan, gathered, plan.compose())
-        plan = replace(plan, needs=rehearsal.needs)
+        plan = replace(plan, needs=[*plan.needs, *rehearsal.needs])
         obstacles, commands = rehearsal.obstacles, plan.commands()
     return Findings(
         name=", ".join(path.resolve().name for path in request.paths),
