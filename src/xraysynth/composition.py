@@ -166,9 +166,11 @@ def _plugin_errors(values: Any) -> Iterator[str]:
         TEST_SOURCE: "source",
     }
     for section, group in group_of_section.items():
-        for key, node in _nodes(values, section):
+        nodes = _nodes(values, section)
+        selected = [key for key, node in nodes if isinstance(node, dict) and "_target_" in node]
+        for key, node in nodes:
             try:
-                build_plugin(group, key, node, selected_as=section)
+                build_plugin(group, key, node, selected_as=section, others=selected)
             except ConfigError as error:
                 yield from error.args
 

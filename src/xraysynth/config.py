@@ -7,7 +7,7 @@ and of tracking, and the deprecated names of options.
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -217,7 +217,9 @@ class Config:
         return generators
 
 
-def build_plugin(group: str, key: str, node: Any, *, selected_as: str = "") -> Any:
+def build_plugin(
+    group: str, key: str, node: Any, *, selected_as: str = "", others: Sequence[str] = ()
+) -> Any:
     """Build a plug-in from its options.
 
     Args:
@@ -225,6 +227,7 @@ def build_plugin(group: str, key: str, node: Any, *, selected_as: str = "") -> A
         key: Name of the plug-in in its group.
         node: Its options with the class in `_target_`; without a class it is not selected.
         selected_as: Section of the configuration, if it is not named like the group (`TEST_SOURCE`).
+        others: Keys that are selected in the section, for the message on one that is not.
 
     Raises:
         ConfigError: The plug-in is not selected, its class cannot be imported, or options are unknown,
@@ -234,11 +237,10 @@ def build_plugin(group: str, key: str, node: Any, *, selected_as: str = "") -> A
 
     section = selected_as or group
     if not isinstance(node, Mapping) or "_target_" not in node:
+        besides = f" or '{section}=[{','.join((*others, key))}]'" if others else ""
         raise ConfigError(
             f"{section}.{key} is set, but {section}={key} is not selected; select it with "
-            f"'{section}={key}', or with others as in '{section}=[{_another_option(group, key)},{key}]' "
-            f"(the options are "
-            f"{', '.join(list_group_options(group))})"
+            f"'{section}={key}'{besides} (the options are {', '.join(list_group_options(group))})"
         )
     options = dict(node)
     target = current_name(options.pop("_target_"))
@@ -340,9 +342,3 @@ def list_group_options(group: str) -> list[str]:
     """List the names of the options of a config group, sorted."""
     file_names = [file.name for file in (files("xraysynth.conf") / group).iterdir()]
     return sorted(name.removesuffix(".yaml") for name in file_names if name.endswith(".yaml"))
-
-
-def _another_option(group: str, key: str) -> str:
-    """An option of a group that can be selected as it is, other than one."""
-    examples = {"source": ("simulated", "montgomery"), "generator": ("stable_diffusion", "sd_lora")}
-    return next(option for option in examples[group] if option != key)

@@ -214,7 +214,9 @@ def test_what_processes_cannot_share_is_refused(
     monkeypatch.setenv("RANK", "0")
     assert TrainerRecipe(devices=3).devices == 3
     overrides = small(tmp_path)
-    with pytest.raises(ConfigError, match=r"data\.batch_size=16.*divisible.*3; set it to 15"):
+    with pytest.raises(
+        ConfigError, match=r"data\.batch_size=16.*divisible.*3; set data.batch_size=15"
+    ):
         train.run(Workspace(compose(overrides), overrides))
     assert launch("study", ["experiment=smoke", f"paths.output={tmp_path / 'outputs'}"]) == 2
     assert "torchrun" in capsys.readouterr().err

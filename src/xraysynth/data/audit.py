@@ -1,5 +1,6 @@
 """The audit of a cohort: counts, near-duplicates across splits, and source confounding."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from xraysynth.data.persons import assign_persons
 from xraysynth.data.screening import ScreeningSummary
 from xraysynth.errors import ConfoundingError
 from xraysynth.manifest import Manifest
+from xraysynth.quoting import quote_override
 from xraysynth.records import formerly
 
 CONFOUNDING_THRESHOLD = 0.9
@@ -218,10 +220,11 @@ def require_no_confounding(audit: Audit, *, acknowledged: bool) -> list[str]:
     Raises:
         ConfoundingError: A class is confounded and `acknowledged` is false.
     """
-    problems = []
+    problems, confounded = [], []
     for label, scores in audit.source_confounding.items():
         threshold = max(CONFOUNDING_THRESHOLD, scores.get("by_chance", 0.0) + 1e-9)
         if scores["balanced_accuracy"] >= threshold:
+            confounded.append(label)
             problems.append(
                 f"the data source alone predicts {label} with {scores['accuracy']:.0%} accuracy "
                 f"({scores['balanced_accuracy']:.0%} balanced)"
@@ -230,7 +233,13 @@ def require_no_confounding(audit: Audit, *, acknowledged: bool) -> list[str]:
         raise ConfoundingError(
             f"confounded: {'; '.join(problems)}; Cramér's V between class and source is "
             f"{audit.cramers_v:.2f}. A classifier can learn the source instead of the disease. Add "
-            "sources that hold several classes, leave the class out (classes=[…]), or continue with "
-            "acknowledge_confounding=true, which every report will then state at its top"
+            f"sources that hold several classes, {_leave_out(confounded, audit.source_confounding)}or "
+            "continue with acknowledge_confounding=true, which every report will then state at its top"
         )
     return problems
+
+
+def _leave_out(confounded: Sequence[str], classes: Iterable[str]) -> str:
+    """The words on the option that leaves classes out; "" if fewer than two others remain."""
+    others = [label for label in classes if label not in confounded]
+    return f"leave the class out with {quote_override('classes', others)}, " if others[1:] else ""

@@ -157,7 +157,7 @@ def format_cohort_overlap(
     if len(shared_patients):
         problems.append(
             f"{len(shared_patients)} patients are in both: {format_some(shared_patients)} (if they are "
-            "different people, give the external data set another name: test_source.<key>.name=…)"
+            "different people, give the external data set another name: test_source.<key>.name)"
         )
     first, second = pair_indices(pairs)
     is_crossing = (first < len(cohort)) & (second >= len(cohort))

@@ -132,7 +132,10 @@ def _decode_file(row: np.ndarray, path: Path, sha256: str) -> str:
     try:
         data = path.read_bytes()
         if sha256 and sha256_bytes(data) != sha256:
-            return f"{path}: SHA-256 differs from the manifest; to read it again run: xraysynth prepare …"
+            return (
+                f"{path}: SHA-256 differs from the manifest; it is read again by "
+                "xraysynth prepare with the same options"
+            )
         row[:] = pad_and_resize(decode_image(data, str(path)), len(row))
         return ""
     except OSError as error:

@@ -133,7 +133,8 @@ def weight_files(folder: Path) -> dict[str, Path]:
     files = sorted([*folder.glob(LORA_WEIGHT_NAME), *folder.glob(f"*/{LORA_WEIGHT_NAME}")])
     if not files:
         raise DataNotFoundError(
-            f"there is no {LORA_WEIGHT_NAME} in {folder}; make it with `xraysynth finetune`"
+            f"there is no {LORA_WEIGHT_NAME} in {folder}; it is made by xraysynth finetune with the same "
+            "options"
         )
     return {path.relative_to(folder).as_posix(): path for path in files}
 
@@ -176,6 +177,6 @@ def part_names(recipe: ReleaseRecipe, generators: Sequence[ReleasedGenerator]) -
     if not names:
         raise ConfigError(
             f"release.parts={recipe.parts} selects nothing: only generators that the study fine-tunes "
-            "(generator=sd_lora) have weights of their own; add data or study to release.parts"
+            "(generator=sd_lora) have weights of their own; set release.parts=[model,data,study]"
         )
     return names

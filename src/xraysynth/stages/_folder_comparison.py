@@ -70,7 +70,7 @@ def run(workspace: Workspace) -> ResultLine:
     if not encoder_names:
         raise ConfigError(
             "evaluate.encoders=[classifier] needs a classifier for two folders; name its file with "
-            "evaluate.weights.classifier=<classifier.safetensors>, or use evaluate.encoders=[embedded]"
+            "evaluate.weights.classifier=FILE, or use evaluate.encoders=[embedded]"
         )
     identity = {
         "sets": [manifest.digest() for manifest in inputs.manifests],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xraysynth.config import Config, with_deprecated_names
 from xraysynth.errors import ConfigError
 from xraysynth.jobs.distributed import select_gpu
+from xraysynth.quoting import quote_override
 
 if TYPE_CHECKING:  # A wrong option must be refused before torch is imported.
     from xraysynth.evaluation.encoders.base import Encoder
@@ -69,7 +70,8 @@ def _require_selected(weights: Mapping[str, str], encoder_names: Sequence[str]) 
     if unselected:
         raise ConfigError(
             f"evaluate.weights names {', '.join(unselected)}, which evaluate.encoders="
-            f"{list(encoder_names)} does not name; add it there"
+            f"{list(encoder_names)} does not name; set "
+            f"{quote_override('evaluate.encoders', [*encoder_names, *unselected])}"
         )
 
 

@@ -289,7 +289,7 @@ def _require_no_credentialed_sources(config: Config, generator: Generator) -> No
         raise PrivacyError(
             f"generator {generator.name} sends prompts to an outside service, and source "
             f"{', '.join(credentialed)} is under a data use agreement that forbids passing anything of it on "
-            "to third parties. Make the pool without that source (source=simulated "
-            "generate.per_class=N): prompts come from the prompt bank alone, so the pool is the same, and "
-            "the study with that source will find it"
+            "to third parties. Make the pool without that source (for example source=simulated "
+            f"generate.per_class={config.generate.per_class or 100}): prompts come from the prompt bank "
+            "alone, so the pool is the same, and the study with that source will find it"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xraysynth import tracking
-from xraysynth.errors import ConfigError
+from xraysynth.errors import ConfigError, DataNotFoundError
 from xraysynth.evaluation.reader_study.key import AnswerKey
 from xraysynth.files import copy_atomically, write_csv
 from xraysynth.jobs.job import Job, ResultLine
@@ -72,11 +72,17 @@ def run(workspace: Workspace) -> ResultLine:
 
     config = workspace.config
     folder = analysis_folder(config.output, config.review.name)
-    key = AnswerKey.read(folder.parent / "owner" / "key.json")
+    key_path = folder.parent / "owner" / "key.json"
+    if not key_path.exists():
+        raise DataNotFoundError(
+            f"{key_path}: there is no such key, which only the study's owner has; check review.name, or "
+            f"write the kits and their key with: {workspace.command('review build')}"
+        )
+    key = AnswerKey.read(key_path)
     if not config.review.export_paths:
         raise ConfigError(
             "review.exports names the folder or files that the readers sent back, and none is given; for "
-            f"example xraysynth review analyse review.name={config.review.name} review.exports=answers/"
+            f"example {workspace.command('review analyse', 'review.exports=answers/')}"
         )
     exports = load_exports(config.review.export_paths, key)
     identity = {

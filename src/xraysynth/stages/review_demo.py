@@ -39,7 +39,9 @@ def run(workspace: Workspace) -> ResultLine:
     generate.run(workspace)
     result = review_build.run(workspace)
     kit = result["send"][0]
-    command = f"xraysynth review analyse review.name={config.review.name} review.exports=FILE"
+    command = workspace.command(
+        "review analyse", f"review.name={config.review.name}", "review.exports=FILE"
+    )
     print(f"open {kit} in a browser, answer, and export; then run", file=sys.stderr)
     print(f"  {command}", file=sys.stderr, flush=True)
     return result | {"stage": "review_demo", "open": kit}

@@ -86,7 +86,7 @@ def _require_divisible_batch(config: Config) -> None:
         nearest = max(1, round(batch_size / processes)) * processes
         raise ConfigError(
             f"data.batch_size={batch_size} counts the images of all processes and must be divisible by "
-            f"their number, {processes}; set it to {nearest}, or start another number of processes"
+            f"their number, {processes}; set data.batch_size={nearest}, or start another number of processes"
         )
 
 
@@ -192,7 +192,7 @@ def _load_mixed_pools(
     if not config.data.uses_pools:
         return {}
     images_per_class = build_training(config).required_per_class(
-        workspace.cohort, n_pools=len(config.generator)
+        workspace.cohort, n_pools=max(1, len(config.generator))
     )
     # With a fixed number per class, all arms of a study read and decode the same images.
     fixed_number = config.generate.per_class

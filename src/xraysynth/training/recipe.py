@@ -209,6 +209,6 @@ class TrainerRecipe:
         require_valid(self, "trainer")
         if self.devices not in (1, local_world_size()):
             raise ConfigError(
-                f"trainer.devices={self.devices} needs as many processes, which torchrun starts: run "
-                f"torchrun --nproc_per_node {self.devices} --no-python xraysynth train with your options"
+                f"trainer.devices={self.devices} needs as many processes, which torchrun starts: put "
+                f"torchrun --nproc_per_node {self.devices} --no-python before the command"
             )

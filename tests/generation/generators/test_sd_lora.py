@@ -185,7 +185,7 @@ def test_only_images_that_are_drawn_otherwise_now_are_drawn_again(tiny_lora, tmp
 
 
 def test_without_weights_it_says_what_to_do(tiny_sd, tmp_path):
-    with pytest.raises(ConfigError, match=r"no LoRA yet; make it with `xraysynth finetune`"):
+    with pytest.raises(ConfigError, match=r"no LoRA yet; it is made by xraysynth finetune"):
         drawn(SdLora(model=str(tiny_sd), **OPTIONS))
     with pytest.raises(DataNotFoundError, match=f"no {LORA_WEIGHT_NAME} in"):
         drawn(SdLora(model=str(tiny_sd), weights=str(tmp_path), **OPTIONS))

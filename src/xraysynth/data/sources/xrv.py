@@ -17,6 +17,7 @@ from xraysynth import images
 from xraysynth.data.sources.base import LoadedImage, file_stamp, resolve_path
 from xraysynth.errors import ConfigError, DataNotFoundError, ImageError, format_some
 from xraysynth.options import FolderName, Labels, PathText, expand_path
+from xraysynth.quoting import quote_override
 from xraysynth.seeds import short_digest
 
 NO_FINDING = "No Finding"
@@ -124,7 +125,7 @@ class XrvSource:
             raise ConfigError(
                 f"source.{self.name}.labels names {format_some(unknown) or 'no pathology'}; "
                 f"{self.dataset} has {format_some(similar, 20)}; map them to classes, for example "
-                f"'source.{self.name}.labels={{{similar[0]}: pneumonia}}'"
+                f"{quote_override(f'source.{self.name}.labels', {similar[0]: 'pneumonia'})}"
             )
         selected = pd.DataFrame({label: is_present[label] for label in self.labels})
         has_one_label = selected.sum(axis=1) == 1

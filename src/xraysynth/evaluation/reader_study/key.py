@@ -138,8 +138,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise XraysynthError(
-            f"{path}: there is no such key; `xraysynth review build` writes it, and only the study's owner "
-            "has it"
+            f"{path}: there is no such key; it is written with the kits, and only the study's owner has it"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise _key_error(path, f"it is not JSON ({error})") from error

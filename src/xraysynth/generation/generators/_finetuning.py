@@ -1,6 +1,8 @@
 """Trains the LoRAs of the generator `SdLora`: one for all classes, or one per class."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xraysynth.class_names import class_file_name
+from xraysynth.errors import XraysynthError
 from xraysynth.generation.generators.base import FinetuneLogger, FineTuning
 from xraysynth.generation.lora.recipe import LoraRecipe
 from xraysynth.records import CaptionedImages
@@ -17,6 +20,29 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 ALL_CLASSES = ""
 """Name in place of a class, for a LoRA that is trained on all classes."""
+
+
+@contextmanager
+def full_option_names(generator: str) -> Iterator[None]:
+    """Name the options of a recipe in error messages as the command line does.
+
+    >>> with full_option_names("generator.sd_lora"):
+    ...     raise XraysynthError("set lora.patience=0")
+    Traceback (most recent call last):
+    xraysynth.errors.XraysynthError: set generator.sd_lora.lora.patience=0
+
+    Args:
+        generator: Name of the generator's section.
+    """
+    try:
+        yield
+    except XraysynthError as error:
+        messages = map(str, error.args)
+        error.args = tuple(
+            re.sub(r"(?<![\w.])lora\.(?=[a-z])", f"{generator}.lora.", message)
+            for message in messages
+        )
+        raise
 
 
 @dataclass(frozen=True)

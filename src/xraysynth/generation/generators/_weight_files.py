@@ -149,7 +149,8 @@ def _missing_weights_error(option: str, folder: Path, rule: str) -> DataNotFound
     if "openvino_model.xml" in names:
         return DataNotFoundError(
             f"{option}: {folder} is a model that was exported for OpenVINO; name the diffusers folder that "
-            "it was made from, and set engine=openvino, which converts it when it is loaded"
+            f"it was made from, and set {option.rpartition('.')[0]}.engine=openvino, which converts it "
+            "when it is loaded"
         )
     if folder.is_file() and folder.suffix == ".safetensors":
         return DataNotFoundError(

@@ -12,7 +12,12 @@ from typing import Any
 from xraysynth.class_names import class_file_name
 from xraysynth.errors import ConfigError
 from xraysynth.files import write_atomically
-from xraysynth.generation.generators._finetuning import ALL_CLASSES, LoraTrainer, combine_results
+from xraysynth.generation.generators._finetuning import (
+    ALL_CLASSES,
+    LoraTrainer,
+    combine_results,
+    full_option_names,
+)
 from xraysynth.generation.generators._loading import fuse_finetuned_lora
 from xraysynth.generation.generators._weight_files import count_stored_parameters
 from xraysynth.generation.generators.base import FinetuneLogger, FineTuning, GeneratorCard
@@ -123,7 +128,8 @@ class SdLora(StableDiffusion):
         for label in labels:
             if pipeline is None:
                 pipeline = self.load_pipeline(torch.float32)
-            results[label] = trainer.train(pipeline, training, validation, label=label)
+            with full_option_names(self._option_prefix):
+                results[label] = trainer.train(pipeline, training, validation, label=label)
             pipeline = None  # it is adapted to this class now
         finetune_identity = json.dumps(self.finetune_identity()).encode()
         write_atomically(folder / FINETUNE_IDENTITY_FILE, finetune_identity)

@@ -32,8 +32,8 @@ class LoraFolder:
         """Folder of the LoRA; `ConfigError` before fine-tuning, and for a pickle."""
         if self.weights is None:
             raise ConfigError(
-                f"generator.{self.name} has no LoRA yet; make it with `xraysynth finetune`, or name one "
-                f"in generator.{self.name}.weights"
+                f"generator.{self.name} has no LoRA yet; it is made by xraysynth finetune with the same "
+                f"options, or name one in generator.{self.name}.weights"
             )
         path = expand_path(self.weights)
         if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
@@ -58,8 +58,9 @@ class LoraFolder:
                 command = pickle_conversion_command(pickles[0])
                 hint = f"; {pickles[0].name} is a pickle and is not read (convert it: {command})"
             raise DataNotFoundError(
-                f"generator.{self.name}.weights: there is no {file.name} in {self.path}{hint}; make it "
-                "with `xraysynth finetune`, or name the folder or file of a LoRA"
+                f"generator.{self.name}.weights: there is no {file.name} in {self.path}{hint}; name the "
+                "folder or file of a LoRA, or leave the option out and make one by xraysynth finetune with "
+                "the same options"
             )
         return files
 
