@@ -1,10 +1,12 @@
 """torchxrayvision's data sets, on small trees laid out as its classes expect."""
 
 import pickle
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from xraysynth.data.sources.base import map_labels
@@ -94,9 +96,16 @@ def test_stamps_follow_the_record(nih, tmp_path):
     assert (key != first.str.partition(":")[2]).tolist() == [True, False, False, False]
 
 
-def test_unknown_names_are_refused_with_the_nearest(nih, tmp_path):
-    with pytest.raises(ConfigError, match="Pneumonia"):
+def test_unknown_names_are_refused_with_a_mapping_that_works(nih, tmp_path):
+    with pytest.raises(ConfigError, match="map them to classes, for example ") as error:
         nih(labels={"Pneumonai": "pneumonia"}).rows()
+    (option,) = shlex.split(str(error.value).partition("for example ")[2])
+    name, _, labels = option.partition("=")
+    assert name == "source.xnih.labels"
+    assert nih(labels=yaml.safe_load(labels)).rows()["label"].eq("Pneumonia").any()
+
+
+def test_unknown_collections_are_refused_with_the_nearest(tmp_path):
     with pytest.raises(ConfigError, match="the nearest are NIH_Dataset"):
         XrvSource(name="x", dataset="NHI_Dataset", imgpath=str(tmp_path)).rows()
 
