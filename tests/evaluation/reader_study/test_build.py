@@ -196,7 +196,7 @@ def test_a_generator_that_learned_from_test_images_is_refused(build, copied):
         ("review.readers=[a,A]", "must differ, also in lower case"),
         ("review.questions=[orign]", "did you mean 'origin'"),
         ("review.questions=[]", "one or more different"),
-        ("review.exports=3", "review.exports must be a folder, a file, or a list"),
+        ("review.exports=[1,[2]]", "review.exports must be a folder, a file, or a list"),
         ("review.own_questions.origin={kind: text, text: x}", "choose another"),
         ("review.own_questions.seconds={kind: text, text: x}", "choose another"),
         ("review.own_questions.view=3", "must be a mapping"),
