@@ -7,7 +7,7 @@ finds files with the same bytes, and `rehearsal` says what preparing the images 
 
     >>> from xraysynth.data.inspection.classes import standard_class
     >>> standard_class("No Finding"), standard_class("Lungenentzündung")
-    ('normal', 'Lungenentzündung')
+    ('normal', 'pneumonia')
 """
 
 __all__ = [
