@@ -63,6 +63,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+def move_into_place(source: Path, path: Path) -> None:
+    """Give a complete file or folder its final name on the same file system, in one step."""
+    os.replace(source, path)
+
+
 def _replace_folder(partial: Path, path: Path) -> None:
     old = _temporary_path(path, "old")
     os.replace(path, old)

@@ -115,7 +115,8 @@ def test_a_launcher_gives_the_results_of_the_basic_one(one_by_one, tmp_path, lau
     assert by_job(lines) == by_job(one_by_one[2][1]), err
     assert code == 1
     assert "4 jobs ended, 2 failed" in err
-    assert "UserWarning" not in err
+    warnings = [line for line in err.splitlines() if "UserWarning" in line]
+    assert all("A worker stopped" in line for line in warnings)  # joblib on a busy machine
 
 
 @pytest.mark.slow

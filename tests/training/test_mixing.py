@@ -293,7 +293,7 @@ def test_a_fraction_of_a_size_matched_cohort_is_one_of_its_images() -> None:
 def test_size_matching_needs_a_data_set_and_real_images_alone() -> None:
     matched = Control.size_matched
     DataRecipe(control=matched, leave_out="a")
-    with pytest.raises(ConfigError, match=r"data\.leave_out names none; set data\.leave_out"):
+    with pytest.raises(ConfigError, match=r"data\.leave_out names none; name a data set"):
         DataRecipe(control=matched)
     with pytest.raises(
         ConfigError, match=r"got data\.synthetic_fraction=0\.5; set data\.synthetic"

@@ -78,7 +78,7 @@ def test_a_damaged_key_is_refused_with_its_path_and_the_fault(tmp_path, change, 
 
 
 def test_a_missing_key_and_one_that_is_no_json_say_so(tmp_path):
-    with pytest.raises(XraysynthError, match="no such key; `xraysynth review build` writes it"):
+    with pytest.raises(XraysynthError, match="no such key; it is written with the kits"):
         AnswerKey.read(tmp_path / "key.json")
     (tmp_path / "key.json").write_text("{")
     with pytest.raises(XraysynthError, match="it is not JSON"):

@@ -1,7 +1,6 @@
 """Downloading a public collection: what it is and where it goes is said first, then it is fetched whole."""
 
 import fnmatch
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from xraysynth.errors import (
     DownloadError,
     format_some,
 )
-from xraysynth.files import exclusive_lock
+from xraysynth.files import exclusive_lock, move_into_place
 from xraysynth.options import expand_path
 
 WORK_FOLDER = ".downloads"
@@ -57,7 +56,7 @@ def fetch_collection(collection: Collection, fetch: Fetch) -> None:
         announce(collection, folder, describe_ways(fetch), fetch.size_bytes, fetch.unpacked_bytes)
         require_space(folder.parent, fetch.size_bytes + fetch.unpacked_bytes - _size(work))
         downloaded = _fetch_in_turn(collection, fetch, work)
-        os.replace(_select_inner(downloaded, fetch.inner, collection), folder)
+        move_into_place(_select_inner(downloaded, fetch.inner, collection), folder)
         shutil.rmtree(work)
 
 
@@ -79,7 +78,7 @@ def fetch_file(collection: Collection, remote: RemoteFile, folder: Path) -> None
         announce(collection, folder / remote.name, servers, remote.size_bytes, 0)
         require_space(folder, remote.size_bytes)
         download_file(remote, work / remote.name, Records(work / f"{remote.name}.json"))
-        os.replace(work / remote.name, folder / remote.name)
+        move_into_place(work / remote.name, folder / remote.name)
 
 
 def announce(

@@ -1,7 +1,6 @@
 """Downloading one file over https: it goes on where it stopped, and only the right bytes become the file."""
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -17,7 +16,7 @@ from xraysynth.data.fetching.checksums import Records, checksum_fault
 from xraysynth.data.fetching.recipe import RemoteFile
 from xraysynth.data.fetching.unpacking import format_bytes
 from xraysynth.errors import DownloadError
-from xraysynth.files import write_atomically
+from xraysynth.files import move_into_place, write_atomically
 from xraysynth.privacy import is_loopback, public_address
 from xraysynth.progress import progress_bar
 
@@ -119,7 +118,7 @@ class _Part:
 
     def finish(self, target: Path) -> None:
         """Give the complete file its name."""
-        os.replace(self.path, target)
+        move_into_place(self.path, target)
         self._state_path.unlink(missing_ok=True)
 
 

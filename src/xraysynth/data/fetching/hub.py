@@ -13,6 +13,7 @@ from xraysynth.data.fetching.checksums import checksum_fault
 from xraysynth.data.fetching.recipe import Fetch
 from xraysynth.data.fetching.unpacking import unpack
 from xraysynth.errors import DownloadError
+from xraysynth.files import move_into_place
 from xraysynth.privacy import public_address, require_encrypted
 from xraysynth.records import require_inside
 
@@ -154,7 +155,7 @@ def _fetch_file(dataset: HubDataset, file: HubFile, target: Path, folder: Path) 
         unpack(path, target)
         path.unlink()
     else:
-        os.replace(path, target)
+        move_into_place(path, target)
 
 
 @contextmanager

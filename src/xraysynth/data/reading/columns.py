@@ -69,7 +69,7 @@ def find_column_roles(
         The roles; the problems name what the user must say. Nothing is raised.
     """
     search = _RoleSearch(table, dict(given or {}), count_files)
-    for role in (*EXACT_ROLES, *ROLES):
+    for role in dict.fromkeys((*EXACT_ROLES, *ROLES, *search.given)):
         search.take_named(role)
     for role in ("path", "label", "patient_id", "split", "view", "sex", "age"):
         if role not in search.columns and role not in search.given:
