@@ -207,7 +207,10 @@ def read_file(path: Path) -> bytes:
         require_plain_file(path)
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file; check the path in the manifest") from None
+        raise ImageError(
+            f"{path}: there is no such file; restore it (images of a cohort come back when prepare is run "
+            "again), or correct the path in the manifest"
+        ) from None
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; check the file and its rights") from error
 

@@ -139,6 +139,6 @@ def _decode_file(row: np.ndarray, path: Path, sha256: str) -> str:
         row[:] = pad_and_resize(decode_image(data, str(path)), len(row))
         return ""
     except OSError as error:
-        return f"{path}: {error.strerror}; check the path in the manifest"
+        return f"{path}: {error.strerror}; restore it or run prepare again, or correct the manifest"
     except ImageError as error:
         return str(error)
