@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from xraysynth.decoding import DecodedImage, decode_grey, decode_upright
 from xraysynth.errors import ImageError, XraysynthError
+from xraysynth.records import sha256_bytes
 
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """Pillow's names of the formats that are read: their decoders start no program and read no other file."""
@@ -244,13 +245,23 @@ def read_image(path: Path) -> np.ndarray:
     return decode_image(read_file(path), str(path))
 
 
-def read_colour(path: Path) -> np.ndarray:
+def read_colour(path: Path, *, sha256: str = "") -> np.ndarray:
     """Read an image file without losing colours: `(H, W)` uint8 if it is grey, else `(H, W, 3)`.
 
+    Args:
+        path: The file.
+        sha256: SHA-256 that the manifest has of the file; "" for none.
+
     Raises:
-        ImageError: There is no such file, or it is no readable image.
+        ImageError: There is no such file, it is no readable image, or its SHA-256 is another.
     """
-    with _open_checked(read_file(path), str(path)) as image:
+    data = read_file(path)
+    if sha256 and sha256_bytes(data) != sha256:
+        raise ImageError(
+            f"{path}: SHA-256 differs from the manifest; restore it (images of a cohort come back when "
+            "prepare is run again)"
+        )
+    with _open_checked(data, str(path)) as image:
         return np.asarray(decode_upright(image, str(path))[0])
 
 

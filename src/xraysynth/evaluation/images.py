@@ -287,7 +287,9 @@ def _appearance_values(
     """
     rows = _sample_rows(files)
     labels = manifest.table["label"].to_numpy(str)[rows]
-    return appearance.measure_images(read_colour(files[row]) for row in rows), labels
+    sha256 = manifest.table["sha256"].to_numpy(str)
+    pixels = (read_colour(files[row], sha256=sha256[row]) for row in rows)
+    return appearance.measure_images(pixels), labels
 
 
 def _sample_rows(files: Sequence[Path], max_files: int = MAX_APPEARANCE_FILES) -> list[int]:
