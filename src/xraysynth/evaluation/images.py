@@ -282,13 +282,14 @@ def _appearance_values(
     """Returns the appearance measures of a sample of files, `(N,)` each, and its labels `(N,)`.
 
     Args:
-        files: The files to measure, in the order of the manifest.
+        files: The files to measure, in the order of the manifest: its own, or originals, whose SHA-256
+            it does not list.
         manifest: The manifest with the labels.
     """
     rows = _sample_rows(files)
     labels = manifest.table["label"].to_numpy(str)[rows]
-    sha256 = manifest.table["sha256"].to_numpy(str)
-    pixels = (read_colour(files[row], sha256=sha256[row]) for row in rows)
+    listed = dict(zip(manifest.files, manifest.table["sha256"].to_numpy(str), strict=True))
+    pixels = (read_colour(files[row], sha256=listed.get(files[row], "")) for row in rows)
     return appearance.measure_images(pixels), labels
 
 
