@@ -221,7 +221,9 @@ def test_the_first_download_is_trusted_and_another_is_not(tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
 from pathlib import Path
 from xraysynth.data.fetching.checksums import Records
 from xraysynth.data.fetching.http import download_file
