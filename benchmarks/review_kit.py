@@ -121,13 +121,15 @@ def build_figures(folder: Path) -> dict[str, float]:
     from xraysynth.evaluation.reader_study.key import Case
     from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
     from xraysynth.evaluation.reader_study.sample import Sample, SampledImage
+    from xraysynth.files import sha256_file
 
     drawn = []
     for n in range(IMAGES):
         origin = ("synthetic", "model") if n % 2 else ("real", "")
         path = folder / f"{n}.png"
         Image.fromarray(image(n, SIDE_PX)).save(path)
-        drawn.append(SampledImage(Case(*origin, CLASSES[n % 4], str(n), "", str(n), str(n)), path))
+        case = Case(*origin, CLASSES[n % 4], str(n), "", str(n), sha256_file(path))
+        drawn.append(SampledImage(case, path))
     sample, recipe = Sample(drawn, []), ReviewRecipe(readers=["R1"], repeat_fraction=0.0)
     about = {"pools": {}, "cohort": "", "simulated": True, "made_by": "", "secret": "00" * 32}
     began = time.perf_counter()

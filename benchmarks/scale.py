@@ -263,7 +263,7 @@ def per_image(images: int, folder: Path) -> dict[str, float]:
     clock("store", lambda: commit(store, encoded, rows))
     manifest = store.manifest()
     clock("verify", lambda: verify_checksums(manifest, remedy="none"))
-    clock("fingerprint", lambda: duplicates.fingerprint_files(manifest.files))
+    clock("fingerprint", lambda: duplicates.fingerprint_files(manifest.listed_files))
     pixels = np.stack(clock("decode", lambda: [read_image(path) for path in manifest.files]))
     embedded = encoders.build("embedded")
     embedded.features(pixels[:32])

@@ -10,7 +10,6 @@ from PIL import Image
 
 from xraysynth import images
 from xraysynth.errors import ImageError
-from xraysynth.records import sha256_bytes
 
 
 def encoded(array, mode=None, file_format="PNG"):
@@ -136,13 +135,3 @@ def test_colour_is_kept_where_it_is_asked_for(tmp_path):
     for mode, shape in (("L", (4, 5)), ("RGB", (4, 5, 3)), ("RGBA", (4, 5, 3))):
         Image.new(mode, (5, 4)).save(tmp_path / "x.png")
         assert images.read_colour(tmp_path / "x.png").shape == shape
-
-
-def test_a_colour_image_with_another_sha256_than_listed_is_refused(tmp_path):
-    path = tmp_path / "x.png"
-    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(path)
-    listed = sha256_bytes(path.read_bytes())
-    assert images.read_colour(path, sha256=listed).shape == (8, 8)
-    Image.fromarray(np.full((8, 8), 9, np.uint8)).save(path)
-    with pytest.raises(ImageError, match=r"x\.png: SHA-256 differs from the manifest; restore it"):
-        images.read_colour(path, sha256=listed)

@@ -198,15 +198,19 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return decode_radiograph(data, name).pixels
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, *, sha256: str = "") -> bytes:
     """Read a file of at most `MAX_FILE_MB`; a pipe or a device, which may never end, is refused.
 
+    Args:
+        path: The file.
+        sha256: SHA-256 that the manifest has of the file; "" for none.
+
     Raises:
-        ImageError: There is no such file, or it cannot be read.
+        ImageError: There is no such file, it cannot be read, or its SHA-256 is another.
     """
     try:
         require_plain_file(path)
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise ImageError(
             f"{path}: there is no such file; restore it (images of a cohort come back when prepare is run "
@@ -214,6 +218,12 @@ def read_file(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; check the file and its rights") from error
+    if sha256 and sha256_bytes(data) != sha256:
+        raise ImageError(
+            f"{path}: SHA-256 differs from the manifest; restore it (images of a cohort come back when "
+            "prepare is run again, those of a pool when its folder is deleted and generate is run again)"
+        )
+    return data
 
 
 def require_plain_file(path: Path) -> None:
@@ -233,16 +243,20 @@ def require_plain_file(path: Path) -> None:
         )
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, sha256: str = "") -> np.ndarray:
     """Read and decode an image file (`decode_image`).
+
+    Args:
+        path: The file.
+        sha256: SHA-256 that the manifest has of the file; "" for none.
 
     Returns:
         `(H, W)` uint8, grey.
 
     Raises:
-        ImageError: There is no such file, or it cannot be used.
+        ImageError: There is no such file, it cannot be used, or its SHA-256 is another.
     """
-    return decode_image(read_file(path), str(path))
+    return decode_image(read_file(path, sha256=sha256), str(path))
 
 
 def read_colour(path: Path, *, sha256: str = "") -> np.ndarray:
@@ -255,13 +269,7 @@ def read_colour(path: Path, *, sha256: str = "") -> np.ndarray:
     Raises:
         ImageError: There is no such file, it is no readable image, or its SHA-256 is another.
     """
-    data = read_file(path)
-    if sha256 and sha256_bytes(data) != sha256:
-        raise ImageError(
-            f"{path}: SHA-256 differs from the manifest; restore it (images of a cohort come back when "
-            "prepare is run again)"
-        )
-    with _open_checked(data, str(path)) as image:
+    with _open_checked(read_file(path, sha256=sha256), str(path)) as image:
         return np.asarray(decode_upright(image, str(path))[0])
 
 

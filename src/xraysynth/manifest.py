@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,18 @@ def _build_column(table: pd.DataFrame, name: str, dtype: str) -> Any:
     return pd.array(list(values), dtype=dtype)
 
 
+class ListedFile(NamedTuple):
+    """An image file as a manifest lists it.
+
+    Attributes:
+        path: The file.
+        sha256: The SHA-256 that the file must have; "" where none is known.
+    """
+
+    path: Path
+    sha256: str = ""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A table of the images in one folder, checked on construction.
@@ -98,6 +110,11 @@ class Manifest:
     def files(self) -> list[Path]:
         """The path of each image, in the order of the rows."""
         return [self.folder / path for path in self.table["path"]]
+
+    @property
+    def listed_files(self) -> list[ListedFile]:
+        """The path and the SHA-256 of each image, in the order of the rows."""
+        return list_files(self.table, self.folder)
 
     @property
     def targets(self) -> np.ndarray:
@@ -196,6 +213,17 @@ def _patients_in_several_splits(table: pd.DataFrame) -> pd.Series:
     is_in_several = pd.Series(False, index=table.index)
     is_in_several[rows.index[patient.isin(patients_in_several)]] = True
     return is_in_several
+
+
+def list_files(table: pd.DataFrame, folder: Path) -> list[ListedFile]:
+    """Return path and SHA-256 of every row of a table with the columns `path` and `sha256`.
+
+    Args:
+        table: One row per image.
+        folder: The folder that the paths are relative to.
+    """
+    rows = zip(table["path"], table["sha256"], strict=True)
+    return [ListedFile(folder / path, sha256) for path, sha256 in rows]
 
 
 def patient_keys(table: pd.DataFrame) -> pd.Series:

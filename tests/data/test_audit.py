@@ -9,7 +9,7 @@ from xraysynth.data import audit, duplicates, persons
 from xraysynth.data.leakage import require_no_leakage
 from xraysynth.errors import ConfoundingError, LeakageError
 from xraysynth.images import pad_and_resize
-from xraysynth.manifest import Manifest, patient_keys
+from xraysynth.manifest import ListedFile, Manifest, patient_keys
 from xraysynth.records import to_json
 from xraysynth.seeds import digest
 
@@ -257,7 +257,7 @@ def test_fingerprints_of_files_are_in_order_over_several_blocks(tmp_path, monkey
     paths = [tmp_path / f"{n}.png" for n in range(5)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    found, expected = duplicates.fingerprint_files(iter(paths)), prints_of(images)
+    found, expected = duplicates.fingerprint_files(map(ListedFile, paths)), prints_of(images)
     assert (found.hashes == expected.hashes).all()
     assert (found.thumbnails == expected.thumbnails).all()
 

@@ -78,7 +78,8 @@ def test_the_keys_of_run_json_are_flat():
         *("encoder", "metric", "label", "value", "low", "high", "n", "baseline_value"),
         *("baseline_low", "baseline_high", "excess_low", "excess_high", "better", "note", "p"),
     }
-    assert set(values["closest"][0]) == {"synthetic", "train", "distance", "threshold", "flagged"}
+    paths = {"synthetic", "train", "synthetic_sha256", "train_sha256"}
+    assert set(values["closest"][0]) == paths | {"distance", "threshold", "flagged"}
     faithful = {"label", "value", "low", "high", "n", "real", "real_low", "real_high", "real_n"}
     assert set(values["faithfulness"][0]) == faithful
     assert values["usable"]["copies_looked_for"] is True

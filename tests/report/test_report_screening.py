@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xraysynth.files import sha256_file
+from xraysynth.manifest import ListedFile
 from xraysynth.privacy import without_real_images
 from xraysynth.report import page
 from xraysynth.report.audit import CohortScreening, ScreenedImages, ScreenedSource
@@ -18,13 +20,13 @@ HOSTILE = "<script>alert('x')</script> & \"quoted\""
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[ListedFile]:
     folder = tmp_path_factory.mktemp("pictures")
     files = []
     for number in range(3):
         file = folder / f"JANE-DOE-{number}.png"
         Image.fromarray(np.full((64, 64), 40 * number, np.uint8)).save(file)
-        files.append(file)
+        files.append(ListedFile(file, sha256_file(file)))
     return files
 
 
@@ -36,7 +38,7 @@ def with_screening(content: Content, groups: list[ScreenedImages], *, unknown: i
 
 
 @pytest.fixture(scope="module")
-def screened(content: Content, pictures: list[Path]) -> Content:
+def screened(content: Content, pictures: list[ListedFile]) -> Content:
     return with_screening(
         content,
         [
@@ -83,15 +85,26 @@ def test_nothing_is_said_where_all_images_are_simply_used(content: Content) -> N
 
 def test_a_picture_that_cannot_be_read_is_said_to_be_lost(screened: Content) -> None:
     lost = with_screening(
-        screened, [ScreenedImages("clinic", "flagged", "blank", 1, [Path("gone.png")])]
+        screened, [ScreenedImages("clinic", "flagged", "blank", 1, [ListedFile(Path("gone.png"))])]
     )
     html = page.render(lost)
     assert 'aria-label="simulated real, clinic, flagged: blank, image 1 of 1">not readable' in html
 
 
+def test_a_picture_that_was_altered_is_not_shown(
+    screened: Content, pictures: list[ListedFile], capfd: pytest.CaptureFixture[str]
+) -> None:
+    altered = ListedFile(pictures[0].path, pictures[1].sha256)
+    html = page.render(
+        with_screening(screened, [ScreenedImages("clinic", "flagged", "blank", 1, [altered])])
+    )
+    assert 'aria-label="simulated real, clinic, flagged: blank, image 1 of 1">not readable' in html
+    assert f"{pictures[0].path}: SHA-256 differs" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("source", ["clinic", "sd_lora", "stable_diffusion"])
 def test_no_picture_of_screening_is_released(
-    content: Content, pictures: list[Path], source: str
+    content: Content, pictures: list[ListedFile], source: str
 ) -> None:
     groups = [ScreenedImages(source, "flagged", "blank", 2, pictures[:2])]
     shown = with_screening(content, groups)
@@ -103,7 +116,7 @@ def test_no_picture_of_screening_is_released(
     assert released.count("<img") == without_real_images(page.render(content), names).count("<img")
 
 
-def test_hostile_words_stay_text(content: Content, pictures: list[Path]) -> None:
+def test_hostile_words_stay_text(content: Content, pictures: list[ListedFile]) -> None:
     groups = [ScreenedImages("clinic", "left out", HOSTILE, 1, pictures[:1])]
     html = page.render(with_screening(content, groups))
     assert "<script" not in html

@@ -17,7 +17,7 @@ from xraysynth.data import screening
 from xraysynth.data.audit import Audit
 from xraysynth.data.sources import parallel
 from xraysynth.errors import ConfigError, ImageError, ManifestError
-from xraysynth.files import encode_json_line, iter_json_lines
+from xraysynth.files import encode_json_line, iter_json_lines, sha256_file
 from xraysynth.jobs.store import JournalEntry
 from xraysynth.records import from_json
 from xraysynth.stages import Workspace, prepare
@@ -209,6 +209,7 @@ def test_a_blank_label_is_unusable_and_one_of_no_class_left_out(images, run):
     assert set(examples) == {"0.png", "1.png", "2.png", "3.png"}
     cohorts = Path(result["manifest"]).parent
     for example in examples.values():
+        assert example.thumbnail_sha256 == sha256_file(cohorts / example.thumbnail)
         with Image.open(cohorts / example.thumbnail) as picture:
             assert picture.size == (112, 112)
 

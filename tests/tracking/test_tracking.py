@@ -15,6 +15,7 @@ from wandb_recorder import KEY, Recorder, environment, logged
 from xraysynth import compose, tracking
 from xraysynth.errors import ConfigError
 from xraysynth.evaluation.metrics.classification import score_run
+from xraysynth.files import sha256_file
 from xraysynth.generation.ledger import Ledger
 from xraysynth.jobs.job import Job
 from xraysynth.jobs.store import ImageStore
@@ -194,7 +195,7 @@ def cohort(folder: Path) -> Manifest:
         source="table",
         split="train",
         is_synthetic=False,
-        sha256=table["patient_id"],
+        sha256=[sha256_file(folder / path) for path in table["path"]],
     )
     return Manifest(table, folder, tuple(sorted(set(table["label"]))))
 

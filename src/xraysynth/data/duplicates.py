@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from xraysynth.images import read_image
+from xraysynth.manifest import ListedFile
 from xraysynth.threads import available_cores
 
 Pairs = np.ndarray | Sequence[tuple[int, int]]
@@ -37,16 +37,16 @@ class Fingerprints:
     thumbnails: np.ndarray
 
 
-def fingerprint_files(paths: Iterable[Path]) -> Fingerprints:
+def fingerprint_files(files: Iterable[ListedFile]) -> Fingerprints:
     """Compute the fingerprints of image files, 1056 bytes per image.
 
     Raises:
-        ImageError: A file cannot be decoded (`read_image`).
+        ImageError: A file cannot be decoded, or has not the SHA-256 that is listed (`read_image`).
     """
     hashes, thumbnails = bytearray(), bytearray()
-    remaining_paths = iter(paths)
+    remaining_files = iter(files)
     with ThreadPoolExecutor(available_cores()) as executor:
-        while block := list(islice(remaining_paths, BLOCK_SIZE)):
+        while block := list(islice(remaining_files, BLOCK_SIZE)):
             for image_hash, thumbnail in executor.map(_fingerprint_file, block):
                 hashes += image_hash.tobytes()
                 thumbnails += thumbnail.tobytes()
@@ -56,8 +56,8 @@ def fingerprint_files(paths: Iterable[Path]) -> Fingerprints:
     )
 
 
-def _fingerprint_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    return fingerprint_pixels(read_image(path))
+def _fingerprint_file(file: ListedFile) -> tuple[np.ndarray, np.ndarray]:
+    return fingerprint_pixels(read_image(file.path, sha256=file.sha256))
 
 
 def fingerprint_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -72,8 +72,8 @@ def require_no_held_out_duplicates(
         LeakageError: The pool holds near-duplicates; the message names them.
     """
     if held_out_fingerprints is None:
-        held_out_fingerprints = fingerprint_files(held_out.files)
-    pool_fingerprints = fingerprint_files(pool.files)
+        held_out_fingerprints = fingerprint_files(held_out.listed_files)
+    pool_fingerprints = fingerprint_files(pool.listed_files)
     fingerprints = Fingerprints(
         np.concatenate([held_out_fingerprints.hashes, pool_fingerprints.hashes]),
         np.concatenate([held_out_fingerprints.thumbnails, pool_fingerprints.thumbnails]),
@@ -113,7 +113,7 @@ def require_no_duplicates_in_pools(
             passed = cache / f"firewall-{key}.passed"
             if passed.exists():
                 continue
-            fingerprints = fingerprints or fingerprint_files(held_out.files)
+            fingerprints = fingerprints or fingerprint_files(held_out.listed_files)
             require_no_held_out_duplicates(
                 held_out, pool, name=name, held_out_fingerprints=fingerprints
             )

@@ -48,6 +48,7 @@ class ScreenedImage:
         status: What became of it.
         reasons: The repairs, the flags, or why it is not used.
         thumbnail: Path of a small picture, relative to the folder of cohorts; "" for none.
+        thumbnail_sha256: SHA-256 of that file; "" for none, and in records of earlier versions.
     """
 
     image_id: str
@@ -57,6 +58,7 @@ class ScreenedImage:
     status: Status
     reasons: list[str]
     thumbnail: str = ""
+    thumbnail_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -216,15 +216,18 @@ def _closest_pairs(
         sets: The image sets.
     """
     threshold = memorization.threshold if memorization else float("nan")
-    files, train_files = sets.manifests["synthetic"].files, sets.manifests["train"].files
+    files, train_files = (sets.manifests[name].listed_files for name in ("synthetic", "train"))
     pairs = []
     for row in np.argsort(distances, kind="stable")[:MAX_CLOSEST_PAIRS]:
+        synthetic, train = files[row], train_files[train_rows[row]]
         pair = ClosestPair(
-            synthetic=files[row],
-            train=train_files[train_rows[row]],
+            synthetic=synthetic.path,
+            train=train.path,
             distance=float(distances[row]),
             threshold=threshold,
             flagged=bool(distances[row] < threshold),
+            synthetic_sha256=synthetic.sha256,
+            train_sha256=train.sha256,
         )
         pairs.append(pair)
     return pairs

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from xraysynth.evaluation.metrics.statistics import Interval
+from xraysynth.manifest import ListedFile
 from xraysynth.records import formerly
 
 NAN = float("nan")
@@ -121,6 +122,8 @@ class ClosestPair:
         threshold: The distance below which a synthetic image is flagged as memorised; NaN where there
             are too few held-out images to estimate it.
         flagged: Whether the distance is below the threshold.
+        synthetic_sha256: The SHA-256 of the synthetic image's file; "" in records of earlier versions.
+        train_sha256: The SHA-256 of the training image's file; "" likewise.
     """
 
     synthetic: Path
@@ -128,6 +131,18 @@ class ClosestPair:
     distance: float
     threshold: float
     flagged: bool
+    synthetic_sha256: str = ""
+    train_sha256: str = ""
+
+    @property
+    def synthetic_file(self) -> ListedFile:
+        """The file of the synthetic image, with its SHA-256."""
+        return ListedFile(self.synthetic, self.synthetic_sha256)
+
+    @property
+    def train_file(self) -> ListedFile:
+        """The file of the training image, with its SHA-256."""
+        return ListedFile(self.train, self.train_sha256)
 
 
 @dataclass(frozen=True, kw_only=True)

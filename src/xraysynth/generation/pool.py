@@ -17,6 +17,7 @@ from xraysynth.generation.generators.base import Generator
 from xraysynth.generation.images_api.unsettled import forget_committed_images
 from xraysynth.generation.ledger import Attempt, Ledger, aggregate_attempts
 from xraysynth.generation.metering import Meter, measure_resources
+from xraysynth.generation.originals import archive_digests
 from xraysynth.generation.prompts import PromptBank
 from xraysynth.images import encode_png
 from xraysynth.jobs.store import (
@@ -43,9 +44,6 @@ SESSIONS_FILE = "ledger.jsonl"
 
 FINAL_OUTCOMES = ("image", "refused", "empty")
 """Outcomes after which a request is not sent again, unlike a failed or unanswered request."""
-
-ORIGINAL_SUFFIXES = (".png", ".jpg", ".webp")
-"""Suffixes of images as a service has returned them, which the pool's archive holds."""
 
 WHOLE_POOL = (0, 1)
 """The shard (index, count) that is the whole pool."""
@@ -166,19 +164,6 @@ def record_paths(store: ImageStore) -> tuple[Path, ...]:
     return store.folder / SESSIONS_FILE, store.folder / LEARNING_RECORD_FILE
 
 
-def original_files(manifest: Manifest) -> list[Path]:
-    """Returns one file per image: the service's original if the archive holds it, else the pool's PNG.
-
-    Args:
-        manifest: Images of a pool.
-    """
-    originals: dict[str, Path] = {}
-    for path in (manifest.folder / "archive").glob("*"):
-        if path.suffix in ORIGINAL_SUFFIXES:
-            originals[path.stem] = path
-    return [originals.get(path.stem, path) for path in manifest.files]
-
-
 def spent_usd(store: ImageStore) -> float:
     """Returns the dollars that all requests so far have cost or may have cost."""
     amounts: list[float] = []
@@ -211,7 +196,7 @@ def _commit(
         "pool": store.key,
     }
     png = None if result.pixels is None else encode_png(result.pixels)
-    facts = {"reason": result.reason, **result.facts}
+    facts = {"reason": result.reason, **result.facts, **archive_digests(result.archive)}
     writer.add(
         request.image_id,
         png,

@@ -139,8 +139,7 @@ class ImageStore:
 
     def attempts(self) -> Iterator[JournalEntry]:
         """Yields every journal entry, also of attempts that failed: each may have cost something."""
-        for path in self._journal_paths():
-            yield from map(JournalEntry.from_line, iter_json_lines(path))
+        return iter_journal(self.folder)
 
     def table(self) -> pd.DataFrame:
         """Returns one row per committed image, sorted by id: `path`, `sha256` and its columns."""
@@ -184,11 +183,8 @@ class ImageStore:
             state = {**sizes, self._manifest_path.name: sha256_file(self._manifest_path)}
             write_atomically(self._manifest_state_path, json.dumps(state).encode())
 
-    def _journal_paths(self) -> list[Path]:
-        return sorted((self.folder / "journal").glob("*.jsonl"))
-
     def _journal_sizes(self) -> dict[str, int]:
-        return {path.name: path.stat().st_size for path in self._journal_paths()}
+        return {path.name: path.stat().st_size for path in _journal_paths(self.folder)}
 
     @property
     def _manifest_path(self) -> Path:
@@ -209,6 +205,16 @@ class ImageStore:
         if sha256 is None:
             return self._manifest_path.is_file() and state == self._journal_sizes()
         return state == self._journal_sizes() and not file_fault(self._manifest_path, sha256)
+
+
+def iter_journal(folder: Path) -> Iterator[JournalEntry]:
+    """Yields every journal entry of a store by its folder, whatever its identity."""
+    for path in _journal_paths(folder):
+        yield from map(JournalEntry.from_line, iter_json_lines(path))
+
+
+def _journal_paths(folder: Path) -> list[Path]:
+    return sorted((folder / "journal").glob("*.jsonl"))
 
 
 class StoreWriter:

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from xraysynth import __version__
-from xraysynth.generation.pool import original_files
+from xraysynth.generation.originals import original_files
 from xraysynth.manifest import Manifest
 from xraysynth.records import JsonObject
 from xraysynth.release import hub

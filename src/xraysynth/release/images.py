@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from xraysynth.class_names import class_file_name
 from xraysynth.errors import PoolError
 from xraysynth.files import write_csv
-from xraysynth.images import name_decoder_errors, open_image
+from xraysynth.images import name_decoder_errors, open_image, read_file
 from xraysynth.manifest import Manifest
 from xraysynth.progress import progress_bar
 from xraysynth.records import sha256_bytes
@@ -66,15 +66,17 @@ def write_images(images: Manifest, shared_text: Mapping[str, str], folder: Path)
     """
     rows = []
     with progress_bar("release", len(images)) as bar:
-        for path, row in zip(images.files, images.table.to_dict("records"), strict=True):
+        rows_of_images = images.table.to_dict("records")
+        for (path, sha256), row in zip(images.listed_files, rows_of_images, strict=True):
             image_text = _image_text(row)
-            data = with_png_text(path.read_bytes(), {**shared_text, **image_text}, str(path))
+            png = read_file(path, sha256=sha256)
+            data = with_png_text(png, {**shared_text, **image_text}, str(path))
             name = f"{class_file_name(row['label'])}/{row['image_id']}.png"
             target = folder / SPLIT / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            sha256 = sha256_bytes(data)
-            rows.append((name, row["label"], row["prompt"], image_text["Seed"], sha256))
+            digest = sha256_bytes(data)
+            rows.append((name, row["label"], row["prompt"], image_text["Seed"], digest))
             bar.update()
     write_csv(pd.DataFrame(rows, columns=COLUMNS), folder / METADATA_FILE)
 

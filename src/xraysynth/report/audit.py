@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from xraysynth.manifest import ListedFile
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class ScreenedImages:
         status: What became of them: "repaired", "flagged", "left out" or "unusable".
         reason: The repair, the flag, or why they are not used.
         images: Number of images.
-        examples: Files of small pictures of some of them.
+        examples: Files of small pictures of some of them, with their SHA-256.
     """
 
     source: str
     status: str
     reason: str
     images: int
-    examples: Sequence[Path] = ()
+    examples: Sequence[ListedFile] = ()
 
 
 @dataclass(frozen=True)

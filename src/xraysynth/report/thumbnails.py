@@ -2,15 +2,15 @@
 
 import base64
 import io
+import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from xraysynth.errors import ImageError
 from xraysynth.evaluation.results import ClosestPair
 from xraysynth.images import pad_and_resize, read_image
-from xraysynth.manifest import Manifest
+from xraysynth.manifest import ListedFile, Manifest, list_files
 from xraysynth.report.content import Evaluation, PoolResults
 from xraysynth.report.formatting import format_number, is_finite
 
@@ -50,26 +50,27 @@ def thumbnail_grid(manifest: Manifest, label: str, *, group_name: str) -> list[T
         group_name: What the images are called in the words for screen readers, such as "real".
     """
     rows = manifest.where(manifest.table["label"] == label)
-    files = [str(file) for file in rows.files]
-    table = rows.table.assign(file=files).sort_values(["sha256", "image_id"]).head(GRID_SIZE)
+    table = rows.table.sort_values(["sha256", "image_id"]).head(GRID_SIZE)
+    files = list_files(table, rows.folder)
     thumbnails = []
-    for number, row in enumerate(table.itertuples(), 1):
+    for number, (file, row) in enumerate(zip(files, table.itertuples(), strict=True), 1):
         digest = str(row.sha256)[:8]
         alt = f"{group_name}, {label}, image {number} of {len(table)}, SHA-256 {digest}"
-        thumbnails.append(Thumbnail(_encode_thumbnail(Path(str(row.file))), alt, str(row.prompt)))
+        thumbnails.append(Thumbnail(_encode_thumbnail(file), alt, str(row.prompt)))
     return thumbnails
 
 
-def file_thumbnail(file: Path, alt: str) -> Thumbnail:
+def file_thumbnail(file: ListedFile, alt: str) -> Thumbnail:
     """Returns an image file as a thumbnail with words for screen readers."""
     return Thumbnail(_encode_thumbnail(file), alt, "")
 
 
-def _encode_thumbnail(file: Path) -> str:
-    """Returns an image as the data URL of a JPEG; empty where the file cannot be read."""
+def _encode_thumbnail(file: ListedFile) -> str:
+    """Returns an image as the data URL of a JPEG; empty where the file cannot be read or was altered."""
     try:
-        pixels = pad_and_resize(read_image(file), THUMBNAIL_PX)
-    except ImageError:
+        pixels = pad_and_resize(read_image(file.path, sha256=file.sha256), THUMBNAIL_PX)
+    except ImageError as error:
+        print(f"warning: a picture of the page is left out: {error}", file=sys.stderr, flush=True)
         return ""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
@@ -104,9 +105,11 @@ def closest_pairs(pool: PoolResults | Evaluation) -> list[ThumbnailPair]:
 
 def _thumbnail_pair(closest: ClosestPair, rank: int, generator: str) -> ThumbnailPair:
     """Returns one pair with its distance in units of the threshold."""
-    synthetic = Thumbnail(_encode_thumbnail(closest.synthetic), f"{generator}, pair {rank}", "")
+    synthetic = Thumbnail(
+        _encode_thumbnail(closest.synthetic_file), f"{generator}, pair {rank}", ""
+    )
     nearest = f"training image nearest to {generator}, pair {rank}"
     relative = closest.distance / closest.threshold if closest.threshold > 0 else None
     distance = format_number(relative, 2) if is_finite(relative) else ""
-    train = Thumbnail(_encode_thumbnail(closest.train), nearest, "")
+    train = Thumbnail(_encode_thumbnail(closest.train_file), nearest, "")
     return ThumbnailPair(synthetic, train, distance, closest.flagged)

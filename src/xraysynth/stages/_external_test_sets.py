@@ -134,7 +134,7 @@ def work(workspace: Workspace, job: Job) -> PreparedExternalSets:
 
 def _find_near_duplicates(workspace: Workspace, images: pd.DataFrame) -> np.ndarray:
     """Return pairs of row numbers `(P, 2)`: first the rows of the cohort, then those of `images`."""
-    files = [*workspace.cohort.files, *image_files(workspace, images)]
+    files = [*workspace.cohort.listed_files, *image_files(workspace, images)]
     return find_near_duplicates(fingerprint_files(files))
 
 

@@ -131,7 +131,7 @@ def _without_held_out(
 def _with_pictures(
     examples: list[ScreenedImage], collection: SourceCollection, pictures: Path
 ) -> list[ScreenedImage]:
-    """Return the examples, each with the path of a picture where one can be made."""
+    """Return the examples, each with the path and the SHA-256 of a picture where one can be made."""
     sources = {source.name: source for source in collection.sources}
     locators = collection.locators_not_used()
     with_pictures = []
@@ -141,6 +141,9 @@ def _with_pictures(
             name = short_digest([image.source, image.image_id])
             if _write_picture(sources[image.source], locator, pictures / f"{name}.png"):
                 image = replace(image, thumbnail=f"{pictures.name}/{name}.png")
+        if image.thumbnail:
+            sha256 = sha256_file(pictures.parent / image.thumbnail)
+            image = replace(image, thumbnail_sha256=sha256)
         with_pictures.append(image)
     return with_pictures
 

@@ -8,7 +8,7 @@ import pandas as pd
 from xraysynth.config import Config
 from xraysynth.data.cohort import SourceCollection
 from xraysynth.data.source_images import SourceImages
-from xraysynth.manifest import patient_keys
+from xraysynth.manifest import ListedFile, list_files, patient_keys
 from xraysynth.stages._source_reader import SourceReader
 from xraysynth.stages._workspace import Workspace
 
@@ -36,10 +36,9 @@ def sources_identity(config: Config, collection: SourceCollection) -> dict[str, 
     }
 
 
-def image_files(workspace: Workspace, table: pd.DataFrame) -> list[Path]:
-    """Return the file of every row of the table of `read_sources`."""
-    folder = cohorts_folder(workspace)
-    return [folder / path for path in table["path"]]
+def image_files(workspace: Workspace, table: pd.DataFrame) -> list[ListedFile]:
+    """Return the file of every row of the table of `read_sources`, with its SHA-256."""
+    return list_files(table, cohorts_folder(workspace))
 
 
 def count_patients(table: pd.DataFrame) -> int:

@@ -24,6 +24,7 @@ from xraysynth.data.leakage import require_no_contamination
 from xraysynth.evaluation.classifier_evaluation import FidelityClassifierResult
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import Generator, PaidGenerator
+from xraysynth.generation.originals import original_files
 from xraysynth.jobs.job import Job, ResultLine
 from xraysynth.manifest import Manifest
 from xraysynth.records import to_json
@@ -181,7 +182,7 @@ def _measure_images(inputs: _PoolInputs) -> "Evaluation":
         encoders=_measuring.build_encoders(config, config.evaluate.encoders, inputs.classifiers[0]),
         size_px=config.size_px,
         cache=workspace.cache,
-        originals=pool.original_files(inputs.images),
+        originals=original_files(inputs.images),
         resampling=_measuring.build_resampling(config),
         linked=workspace.linked_patients,
     )

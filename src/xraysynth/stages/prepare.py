@@ -190,7 +190,8 @@ def resolve_linked_patients(cohort: Manifest, cohort_audit: Audit) -> Sequence[S
     """
     if cohort_audit.linked_patients is not None or not cohort_audit.has_linked_patients:
         return cohort_audit.linked_patients or []
-    return find_linked_patients(cohort.table, find_near_duplicates(fingerprint_files(cohort.files)))
+    pairs = find_near_duplicates(fingerprint_files(cohort.listed_files))
+    return find_linked_patients(cohort.table, pairs)
 
 
 def _run(workspace: Workspace) -> ResultLine:

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xraysynth.manifest import Manifest
+from xraysynth.images import read_file
+from xraysynth.manifest import ListedFile, Manifest
 from xraysynth.records import to_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IMAGES_PER_CLASS = 8
 """Images of a class in a W&B table. The order of their hashes selects them, so none is picked."""
@@ -20,24 +23,30 @@ def can_show_images(run: Any) -> bool:
     return not run.config["credentialed"]
 
 
-def sample_images(images: Manifest) -> Iterator[tuple[Path, Any]]:
+def sample_images(images: Manifest) -> Iterator[tuple[ListedFile, Any]]:
     """Yields (file, row of the manifest) of `IMAGES_PER_CLASS` images of each class."""
     sample = images.table.sort_values("sha256").groupby("label").head(IMAGES_PER_CLASS)
     for row in sample.sort_values(["label", "sha256"]).itertuples():
-        yield images.folder / str(row.path), row
+        yield ListedFile(images.folder / str(row.path), str(row.sha256)), row
 
 
-def to_wandb_image(pixels: Any, caption: str | None = None) -> Any:
+def to_wandb_image(pixels: "ListedFile | np.ndarray", caption: str | None = None) -> Any:
     """Returns a W&B image.
 
     Args:
         pixels: A file, whose name W&B then stores, or pixels `(H, W)` uint8. Real images must be
             pixels, since their file names may identify patients.
         caption: Text below the image.
+
+    Raises:
+        ImageError: The file is missing, or has not the SHA-256 that is listed.
     """
     import wandb
 
-    return wandb.Image(str(pixels) if isinstance(pixels, Path) else pixels, caption=caption)
+    if not isinstance(pixels, ListedFile):
+        return wandb.Image(pixels, caption=caption)
+    read_file(pixels.path, sha256=pixels.sha256)
+    return wandb.Image(str(pixels.path), caption=caption)
 
 
 def to_wandb_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:

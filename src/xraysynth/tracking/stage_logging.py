@@ -79,7 +79,8 @@ def log_cohort(run: Any, cohort: Manifest, *, patients: int, near_duplicates: in
     if can_show_images(run):
         samples = []
         for file, row in sample_images(cohort):
-            samples.append(to_wandb_image(read_image(file), row.label))
+            pixels = read_image(file.path, sha256=file.sha256)
+            samples.append(to_wandb_image(pixels, row.label))
         run.log({"cohort/samples": samples})
     result = {"images": len(cohort), "patients": patients, "near_duplicates": near_duplicates}
     run.summary.update(summarize("prepare", result))
@@ -250,8 +251,9 @@ def _log_closest_pairs(run: Any, closest: "Sequence[ClosestPair]", images: Manif
     for pair in closest:
         manifest_row = row_of_file.get(pair.synthetic)
         label, prompt = getattr(manifest_row, "label", ""), getattr(manifest_row, "prompt", "")
-        synthetic = to_wandb_image(pair.synthetic)
-        nearest_real = to_wandb_image(read_image(pair.train))
+        synthetic = to_wandb_image(pair.synthetic_file)
+        train_pixels = read_image(pair.train, sha256=pair.train_sha256)
+        nearest_real = to_wandb_image(train_pixels)
         row = [synthetic, label, prompt, "image", nearest_real]
         rows.append([*row, pair.distance, pair.threshold, pair.flagged])
     columns = ["image", "label", "prompt", "outcome", "nearest real"]

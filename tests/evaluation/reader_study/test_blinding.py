@@ -20,6 +20,7 @@ from xraysynth.evaluation.reader_study.encoding import TILES_PER_SHEET
 from xraysynth.evaluation.reader_study.key import Case
 from xraysynth.evaluation.reader_study.recipe import ReviewRecipe
 from xraysynth.evaluation.reader_study.sample import Sample, SampledImage
+from xraysynth.files import sha256_file
 
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 SECRET = "5e" * 32
@@ -115,7 +116,8 @@ def drawn(tmp_path_factory):
         path = folder / f"{number}.png"
         Image.fromarray(picture(rng, synthetic=synthetic)).save(path)
         names = ("synthetic", "model") if synthetic else ("real", "")
-        cases.append(SampledImage(Case(*names, label, f"i{number}", "s", f"p{number}", "x"), path))
+        case = Case(*names, label, f"i{number}", "s", f"p{number}", sha256_file(path))
+        cases.append(SampledImage(case, path))
     return cases
 
 

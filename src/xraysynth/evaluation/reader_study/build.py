@@ -19,8 +19,6 @@ from xraysynth.files import write_atomically
 from xraysynth.progress import progress_bar
 
 if TYPE_CHECKING:  # the analysis imports names of this module without any image library
-    import numpy as np
-
     from xraysynth.evaluation.reader_study.kit import ShownItem
     from xraysynth.evaluation.reader_study.sample import Sample, SampledImage, Session
 
@@ -90,14 +88,23 @@ def build_kit_page(
         language: The language of the page.
         side_px: The side in pixels at which images are shown.
     """
-    from xraysynth.evaluation.reader_study.encoding import data_uri, encode_sheets, sheet_positions
+    from xraysynth.evaluation.reader_study.encoding import (
+        data_uri,
+        encode_sheets,
+        normalise_image,
+        sheet_positions,
+    )
     from xraysynth.evaluation.reader_study.kit import KitSpec, render_kit
+    from xraysynth.images import read_image
 
     kit = key.kits[kit_id]
     images, cells = [], []
     for item in kit.items:
-        images.append(_read_pixels(files[item.case], side_px, key.secret, item.id))
-        cells.append(_cell(key.cases[item.case]))
+        case = key.cases[item.case]
+        pixels = read_image(files[item.case], sha256=case.sha256)
+        seed = _keyed_seed(key.secret, "noise", item.id)
+        images.append(normalise_image(pixels, side_px, seed))
+        cells.append(_cell(case))
     positions = sheet_positions(cells, side_px, _keyed_seed(key.secret, "places", kit_id))
     shown_items = []
     for item, position in zip(kit.items, positions, strict=True):
@@ -146,14 +153,6 @@ def write_kits(
             sizes[folder / kit.file] = len(html)
             bar.update()
     return sizes
-
-
-def _read_pixels(path: Path, side_px: int, secret: str, item: str) -> "np.ndarray":
-    """Reads an image as it is shown in an item, `(side_px, side_px)` uint8."""
-    from xraysynth.evaluation.reader_study.encoding import normalise_image
-    from xraysynth.images import read_image
-
-    return normalise_image(read_image(path), side_px, _keyed_seed(secret, "noise", item))
 
 
 def _place_item(item: KitItem, key: AnswerKey, position: tuple[int, int, int]) -> "ShownItem":

@@ -7,6 +7,7 @@ from typing import Any
 
 from xraysynth.data.cohort import PreparedExternalSets
 from xraysynth.data.screening import ScreeningCounts, ScreeningSummary, Status
+from xraysynth.manifest import ListedFile
 from xraysynth.records import to_json
 from xraysynth.report.audit import CohortScreening, ScreenedImages, ScreenedSource
 from xraysynth.seeds import digest
@@ -38,7 +39,13 @@ class StudyScreening:
 
     def identity(self) -> dict[str, Any]:
         """Return the entry in the identity of the report; empty where all images are simply used."""
-        return {"screening": digest(to_json(self))} if self.is_eventful else {}
+        if not self.is_eventful:
+            return {}
+        values = to_json(self)
+        for example in values["summary"]["examples"]:
+            if not example["thumbnail_sha256"]:  # reports of earlier versions keep their keys
+                del example["thumbnail_sha256"]
+        return {"screening": digest(values)}
 
     def _all_counts(self) -> list[ScreeningCounts]:
         return [*self.summary.counts.values(), *self.external.values()]
@@ -91,10 +98,10 @@ def _iterate_reasons(counts: ScreeningCounts) -> Iterator[tuple[Status, str, int
 
 def _example_pictures(
     summary: ScreeningSummary, group: tuple[str, Status, str], folder: Path
-) -> list[Path]:
+) -> list[ListedFile]:
     """Return the files of pictures of one source, status and reason."""
     pictures = []
     for image in summary.examples:
         if image.thumbnail and (image.source, image.status, *image.reasons) == group:
-            pictures.append(folder / image.thumbnail)
+            pictures.append(ListedFile(folder / image.thumbnail, image.thumbnail_sha256))
     return pictures[:MAX_PICTURES]
