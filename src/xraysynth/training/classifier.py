@@ -112,7 +112,11 @@ class XrayClassifier(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout by step and process, so that a resumed training drops the same units."""
         process = [self.global_rank] if self.global_rank else []
-        torch.manual_seed(derive_seed(self.seed, "step", self.global_step, *process))
+        seed = derive_seed(self.seed, "step", self.global_step, *process)
+        if self.device.type == "cpu":  # to look for GPUs at every step takes longer than to seed
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clips the gradient here, as Lightning cannot for a fused optimiser in mixed precision."""

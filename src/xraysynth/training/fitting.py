@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file
 
 from xraysynth.environment import hidden_variables
+from xraysynth.freed_memory import freed_memory_kept
 from xraysynth.threads import torch_threads
 from xraysynth.training.callbacks import (
     MONITOR,
@@ -84,6 +85,7 @@ def fit(
         module.backbone = synchronize_batchnorm(module.backbone)
     with (
         silence_lightning(),
+        freed_memory_kept(),
         torch.random.fork_rng(),
         torch_threads(torch.get_num_threads()),
         progress_callbacks(recipe.max_steps) as progress,
