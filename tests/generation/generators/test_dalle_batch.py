@@ -1,11 +1,16 @@
 """The Batch API: submitted once, resumed after a restart, joined on custom_id, half the price."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from images_server import USAGE, ImagesServer, by_prompt, error_answer
 
 from xraysynth.generation.generators.dalle import Dalle
+from xraysynth.generation.images_api import answer_limits
+from xraysynth.generation.images_api import batch as batch_module
+from xraysynth.generation.images_api.batch_files import download_answers
 from xraysynth.generation.images_api.outcomes import ApiError, BudgetError
 from xraysynth.records import Request
 
@@ -218,3 +223,68 @@ def test_a_note_names_no_other_file(server, tmp_path):
     assert len(list(dalle(server, tmp_path / "state").generate(wanted()))) == 6
     assert precious.read_text() == "kept"
     assert list((tmp_path / "state" / "api").iterdir()) == []
+
+
+# Sizes are limited
+
+
+def with_padding(server, padding):
+    """Ends a batch with two answers, so many bytes of nothing, and the other answers."""
+
+    def finish(batch, lines):
+        Ends(server).completed(batch, lines)
+        first, second, *others = server.files[batch["output_file_id"]].splitlines(keepends=True)
+        server.files[batch["output_file_id"]] = b"".join(
+            [first, second, b" " * padding, b"\n", *others]
+        )
+
+    return finish
+
+
+def test_no_more_of_a_file_of_answers_is_read_than_its_images_can_have(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(answer_limits, "MAX_ANSWER_BYTES", 10_000)
+    server.finish = with_padding(server, 10**6)
+    results = list(dalle(server, tmp_path).generate(wanted()))
+    assert [r.outcome for r in results] == ["image"] * 2 + ["possibly_billed"] * 4
+    assert all(r.facts["cost_possible_usd"] > 0 for r in results[2:])
+    assert "longer than 6 images can be" in results[2].reason
+    assert list((tmp_path / "api").iterdir()) == []
+    server.finish = with_padding(server, 1000)
+    again = list(dalle(server, tmp_path).generate([r.request for r in results[2:]]))
+    assert {r.outcome for r in again} == {"image"}
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_download_ends_at_its_limit(tmp_path, excess):
+    pieces = [b'{"custom_id": "a"}\n', b"[]\n", b"{" * (5 + excess), b"never reached"][: 3 + excess]
+    answer = SimpleNamespace(iter_bytes=lambda: iter(pieces))
+    streaming = SimpleNamespace(content=lambda file_id: nullcontext(answer))
+    client = SimpleNamespace(files=SimpleNamespace(with_streaming_response=streaming))
+    with download_answers(client, "f", folder=tmp_path, max_bytes=27) as answers:
+        assert answers.is_whole == (not excess)
+        assert answers.file.seek(0, 2) == 27
+        assert list(answers.lines()) == [{"custom_id": "a"}, {}, {}]
+
+
+def test_a_long_answer_about_a_batch_is_not_read(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(answer_limits, "MAX_ANSWER_BYTES", 5000)
+    make, padding = server._new_batch, ["x" * 6000]
+    server._new_batch = lambda asked: make(asked) | {"note": "".join(padding)}
+    with pytest.raises(ApiError, match="longer than any image"):
+        list(dalle(server, tmp_path).generate(wanted()))
+    padding.clear()
+    assert len(list(dalle(server, tmp_path).generate(wanted()))) == 6
+    assert len(server.batches) == 1
+
+
+def test_a_list_of_batches_without_end_is_not_read_to_its_end(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_module, "MAX_LISTED_BATCHES", 3)
+    (tmp_path / "api").mkdir()
+    note = {"mark": "lost", "ids": [wanted()[0].image_id]}
+    (tmp_path / "api" / "lost.batch").write_text(json.dumps(note))
+    list(dalle(server, tmp_path / "other", batch_lines=2).generate(wanted(8)))
+    with pytest.raises(ApiError, match="lists more than 3 batches"):
+        list(dalle(server, tmp_path).generate(wanted()))
+    assert (tmp_path / "api" / "lost.batch").exists()

@@ -9,15 +9,17 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from xraysynth.generation.images_api import batch_notes
-from xraysynth.generation.images_api.answer_limits import MAX_ANSWER_BYTES
+from xraysynth.generation.images_api.answer_limits import UnacceptableAnswerError, max_answer_bytes
+from xraysynth.generation.images_api.batch_files import download_answers
 from xraysynth.generation.images_api.batch_notes import SubmittedBatch
 from xraysynth.generation.images_api.limits import Budget
 from xraysynth.generation.images_api.outcomes import (
@@ -39,6 +41,7 @@ BATCH_ENDPOINT = "/v1/images/generations"
 RUNNING_STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
 MAX_LINES, MAX_BYTES = 50_000, 200 * 10**6
 MAX_SHOWN_ERRORS = 3
+MAX_LISTED_BATCHES = 20_000
 
 _UNEXPECTED_FORM = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
 """What the SDK's values raise where a server has sent others than the Batch API promises."""
@@ -96,6 +99,10 @@ class BatchRunner:
                 f"the batch failed: {type(error).__name__}: {error.strerror}; start again to "
                 "continue it"
             ) from None
+        except (UnacceptableAnswerError, zlib.error) as error:
+            raise ApiError(
+                f"the batch failed: an answer is not read ({error}); start again to continue it"
+            ) from error
         except _UNEXPECTED_FORM as error:
             raise ApiError(
                 "the batch failed: an answer has not the form that the Batch API promises "
@@ -153,7 +160,13 @@ class BatchRunner:
     def _list_batch_ids(self) -> dict[str, str]:
         """Returns the batches that the service has: our mark -> the service's id."""
         ids_by_mark = {}
-        for batch in self.client.with_options(max_retries=2).batches.list(limit=100):
+        batches = self.client.with_options(max_retries=2).batches.list(limit=100)
+        for number, batch in enumerate(batches):
+            if number == MAX_LISTED_BATCHES:  # a server may list without end
+                raise ApiError(
+                    f"the service lists more than {MAX_LISTED_BATCHES} batches, so that the one whose "
+                    "submission was interrupted is not looked for; delete old ones at the service"
+                )
             if batch.metadata:
                 ids_by_mark[batch.metadata.get("mark")] = batch.id
         return ids_by_mark
@@ -231,20 +244,30 @@ class BatchRunner:
         """Waits for a batch, yields a result for each of its requests, and forgets the batch."""
         finished = self._wait_until_finished(str(batch.id))
         unanswered_ids = [image_id for image_id in batch.ids if image_id in requests]
+        failure = CallFailure(
+            outcome="failed",
+            reason=f"batch {batch.id} {finished.status} without an answer to this line",
+        )
         for file_id in (finished.output_file_id, finished.error_file_id):
             if file_id and unanswered_ids:
-                yield from self._read_output_file(str(file_id), unanswered_ids, requests)
+                is_whole = yield from self._read_answers(
+                    str(file_id), len(batch.ids), unanswered_ids, requests
+                )
+                failure = failure if is_whole else _too_long_file(batch)
         if finished.status == "failed" and len(unanswered_ids) == len(batch.ids):
             self._delete_batch(batch)
             errors = self._format_errors(finished)
             raise ApiError(f"batch {self._clean(batch.id)} was refused: {errors}")
         for image_id in unanswered_ids:
-            reason = f"batch {batch.id} {finished.status} without an answer to this line"
-            failure = CallFailure(outcome="failed", reason=reason)
             yield result_without_image(
                 self.settings, requests[image_id], failure, self._batch_exchange, None
             )
         self._delete_batch(batch)
+
+    def _max_answer_bytes(self, requests: Mapping[str, Request]) -> int:
+        """Returns the longest answer to one of the requests, which all ask for the same size."""
+        body = self.settings.build_body(next(iter(requests.values())))
+        return max_answer_bytes(str(body.get("size")))
 
     def _wait_until_finished(self, batch_id: str) -> Any:
         """Waits for the end of a batch and prints every change of its status to stderr."""
@@ -267,25 +290,34 @@ class BatchRunner:
         messages = [str(error.message or error.code or "?") for error in errors[:MAX_SHOWN_ERRORS]]
         return self._clean("; ".join(messages) or "no reason given")
 
-    def _read_output_file(
-        self, file_id: str, unanswered_ids: list[str], requests: Mapping[str, Request]
-    ) -> Iterator[GenerationResult]:
+    def _read_answers(
+        self,
+        file_id: str,
+        count: int,
+        unanswered_ids: list[str],
+        requests: Mapping[str, Request],
+    ) -> Generator[GenerationResult, None, bool]:
         """Yields the results in a file of answers; removes their ids from `unanswered_ids`.
 
-        The answers, which may hold the key, lie in a file without a name, which no killed process
-        leaves behind.
+        Args:
+            file_id: The service's id of the file.
+            count: Number of requests in the batch.
+            unanswered_ids: Image ids without a result.
+            requests: Image id -> request.
+
+        Returns:
+            Whether the file ended before it was longer than so many answers can be.
         """
         retrying = self.client.with_options(max_retries=2)
-        with TemporaryFile(dir=self._folder / "api") as file:
-            with retrying.files.with_streaming_response.content(file_id) as response:
-                file.writelines(response.iter_bytes())
-            file.seek(0)
-            for text in iter(lambda: file.readline(MAX_ANSWER_BYTES), b""):
-                line = _parse_line(text)
+        max_bytes = count * self._max_answer_bytes(requests)
+        folder = self._folder / "api"
+        with download_answers(retrying, file_id, folder=folder, max_bytes=max_bytes) as answers:
+            for line in answers.lines():
                 image_id = line.get("custom_id")
                 if image_id in unanswered_ids:
                     unanswered_ids.remove(image_id)
                     yield self._build_result(requests[image_id], line)
+        return answers.is_whole
 
     def _build_result(self, request: Request, line: JsonObject) -> GenerationResult:
         """Builds the result of one line; one that cannot be understood is possibly billed."""
@@ -321,10 +353,10 @@ def _format_progress(counts: Any) -> str:
     return f", {counts.completed + counts.failed} of {counts.total}" if counts else ""
 
 
-def _parse_line(text: bytes) -> JsonObject:
-    """Parses a line of a file of answers; a damaged line answers nothing."""
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return line if isinstance(line, dict) else {}
+def _too_long_file(batch: SubmittedBatch) -> CallFailure:
+    """Returns the failure of a request whose answer may stand beyond the limit of a file."""
+    reason = (
+        f"the file of answers of batch {batch.id} is longer than {len(batch.ids)} images can be, and "
+        "was not read to its end"
+    )
+    return CallFailure(outcome="possibly_billed", reason=reason)

@@ -8,7 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xraysynth.errors import ConfigError
-from xraysynth.generation.images_api.answer_limits import ACCEPTED_ENCODINGS, limit_answer
+from xraysynth.generation.images_api.answer_limits import (
+    ACCEPTED_ENCODINGS,
+    limit_answer,
+    limit_synchronous_answer,
+)
 from xraysynth.options import Rule
 from xraysynth.privacy import is_loopback, require_encrypted
 
@@ -131,7 +135,7 @@ class Endpoint:
 
         http_client = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
         timeout = httpx2.Timeout(self.timeout_seconds, connect=CONNECT_SECONDS, pool=None)
-        event_hooks = {"response": [limit_answer]} if asynchronous else {}
+        limit = limit_answer if asynchronous else limit_synchronous_answer
         options: dict[str, Any] = {
             "api_key": self.require_key(),
             "max_retries": 0,
@@ -139,7 +143,7 @@ class Endpoint:
             "http_client": http_client(
                 timeout=timeout,
                 headers={"accept-encoding": ACCEPTED_ENCODINGS},
-                event_hooks=event_hooks,
+                event_hooks={"response": [limit]},
                 verify=_load_ssl_context(),
                 follow_redirects=False,
                 trust_env=not self.is_local,
