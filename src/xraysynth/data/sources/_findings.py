@@ -1,5 +1,6 @@
 """Simulated findings: attenuation that is added inside the lung lobes of the phantom."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -51,6 +52,8 @@ class LungSampler:
         self.depth_mm = depth[lungs]
         z = self.points_mm[:, 0]
         self.height = (z - z.min()) / np.ptp(z)
+        # Each kind of finding asks for the same few regions again and again.
+        self._candidates = functools.lru_cache(maxsize=64)(self._find_candidates)
 
     def sample_point(
         self,
@@ -61,11 +64,17 @@ class LungSampler:
         depth_mm: tuple[float, float] = (0, 1000),
     ) -> tuple[float, float, float]:
         """Sample a point within these lobes, heights and depths, in mm (z, y, x)."""
+        z, y, x = self.points_mm[rng.choice(self._candidates(lobes, height, depth_mm))]
+        return float(z), float(y), float(x)
+
+    def _find_candidates(
+        self, lobes: tuple[int, ...], height: tuple[float, float], depth_mm: tuple[float, float]
+    ) -> np.ndarray:
+        """Return the positions of all points within these lobes, heights and depths."""
         is_allowed = np.isin(self.lobe, lobes)
         is_allowed &= (self.height >= height[0]) & (self.height <= height[1])
         is_allowed &= (self.depth_mm >= depth_mm[0]) & (self.depth_mm <= depth_mm[1])
-        z, y, x = rng.choice(self.points_mm[is_allowed])
-        return float(z), float(y), float(x)
+        return np.flatnonzero(is_allowed)
 
 
 def _draw_radii(rng: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:

@@ -129,14 +129,13 @@ def project(
     level = 2 if size_px <= 72 else 1 if size_px <= 160 else 0
     anatomy, coarse = load_phantom(level), load_phantom(max(level, 1))
     points = _ray_points(anatomy, body, exposure, size_px)
-    chest = _integrate(anatomy.soft + body.bone * anatomy.bone, anatomy, points)
-    of_findings, of_incidental = np.zeros_like(chest), np.zeros_like(chest)
-    if findings:
-        attenuation = build_attenuation(findings, coarse, rng)
-        of_findings = _integrate(attenuation, coarse, points)
-    if incidental_findings:
-        attenuation = build_attenuation(incidental_findings, coarse, rng)
-        of_incidental = _integrate(attenuation, coarse, points)
+    present = [blobs for blobs in (findings, incidental_findings) if blobs]
+    added = [build_attenuation(blobs, coarse, rng) for blobs in present]
+    chest, *projected = _integrate_layers(
+        anatomy.soft + body.bone * anatomy.bone, anatomy, added, coarse, points
+    )
+    of_findings = projected.pop(0) if findings else np.zeros_like(chest)
+    of_incidental = projected.pop(0) if incidental_findings else np.zeros_like(chest)
     chest += _soft_tissue(chest, body, exposure, size_px)
     return chest + of_findings + of_incidental, of_findings
 
@@ -194,21 +193,46 @@ def _rotation_matrix(exposure: Exposure) -> np.ndarray:
     return np.asarray(matrix, dtype=np.float32)
 
 
-def _integrate(values: np.ndarray, volume: Phantom, points: np.ndarray) -> np.ndarray:
-    """Integral of a volume over the planes of points, `(H, W)`: attenuation times length, unitless."""
+def _integrate_layers(
+    chest: np.ndarray,
+    anatomy: Phantom,
+    added: list[np.ndarray],
+    coarse: Phantom,
+    points: np.ndarray,
+) -> list[np.ndarray]:
+    """Integrals of the chest on the grid of `anatomy`, then of each layer on the grid of `coarse`."""
+    if coarse is anatomy:
+        return _integrate([chest, *added], anatomy, points)
+    projected = _integrate([chest], anatomy, points)
+    return [*projected, *_integrate(added, coarse, points)] if added else projected
+
+
+def _integrate(layers: list[np.ndarray], volume: Phantom, points: np.ndarray) -> list[np.ndarray]:
+    """Integrals of layers on one grid over the planes of points: attenuation times length, unitless.
+
+    All layers are sampled together, because finding the voxels around the points takes the most time.
+
+    Args:
+        layers: Attenuation relative to water, `(Z, Y, X)` each.
+        volume: The phantom on whose grid the layers are.
+        points: Points of `_ray_points`, `(K, H, W, 3)`.
+
+    Returns:
+        The integrals of each layer, `(H, W)`.
+    """
     import torch
 
     extent = torch.from_numpy(volume.extent_mm[::-1].astype(np.float32).copy())
     grid = torch.from_numpy(points) * (2 / extent) - 1
     sampled = torch.nn.functional.grid_sample(
-        torch.from_numpy(values)[None, None],
+        torch.from_numpy(np.stack(layers))[None],
         grid[None],
         mode="bilinear",
         padding_mode="border",  # shoulders and belly continue beyond the scan
         align_corners=False,
     )
     step_mm = 2 * _DETECTOR_MM / len(points)
-    return np.asarray(sampled[0, 0].sum(0).numpy() * (WATER_PER_MM * step_mm))
+    return [np.asarray(layer.sum(0).numpy() * (WATER_PER_MM * step_mm)) for layer in sampled[0]]
 
 
 def _soft_tissue(chest: np.ndarray, body: Body, exposure: Exposure, size_px: int) -> np.ndarray:

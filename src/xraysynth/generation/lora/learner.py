@@ -80,7 +80,8 @@ class Learner:
             Loss and norm of the gradient before clipping, over all processes: `(2,)` on the device.
         """
         for module in self.modules.values():
-            module.train()
+            if not module.training:  # setting the mode of every layer takes a while
+                module.train()
         rank = self.accelerator.process_index
         torch.manual_seed(derive_seed(self.recipe.seed, "dropout", step, rank))
         loss = self._step_loss(step, slice(rank, None, self.accelerator.num_processes))
