@@ -107,13 +107,29 @@ def _numbers(name):
     return [int(number) for number in re.findall(r"\d+", name)]
 
 
-def test_the_default_recipe_is_in_the_factorial_and_behind_the_compared_generators():
-    default = to_json(compose(["generator=sd_lora"]).generators()["sd_lora"].lora)
+def test_the_compared_generators_share_a_lora_that_is_one_of_the_factorial():
     factorial = compose(["experiment=hyperparameters"]).generators()
-    assert to_json(factorial["rank16_steps250_guidance3"].lora) == default
+    recipe = to_json(factorial["rank16_steps250_guidance3"].lora)
     compared = compose(["experiment=generator_comparison"]).generators()
-    for name in ("sd_lora", "sd_lora_4_steps", "sd_lora_unguided"):
-        assert to_json(compared[name].lora) == default
+    drawing = {"sd_lora": (20, 3.0), "sd_lora_4_steps": (4, 3.0), "sd_lora_unguided": (20, 1.0)}
+    for name, (steps, guidance) in drawing.items():
+        one = compared[name]
+        assert to_json(one.lora) == recipe
+        assert (one.steps, one.guidance, one.scale) == (steps, guidance, 1.0)
+
+
+def test_the_lora_of_low_data_has_the_recipe_that_its_readme_names():
+    factorial = compose(["experiment=hyperparameters"]).generators()
+    (one,) = compose(["experiment=low_data"]).generators().values()
+    assert to_json(one.lora) == to_json(factorial["rank16_steps250_guidance3"].lora)
+    assert (one.steps, one.guidance, one.scale) == (20, 3.0, 1.0)
+
+
+def test_tuned_and_untuned_images_are_drawn_alike_by_default():
+    found = compose(["experiment=quickstart"]).generators()
+    untuned, tuned = found["stable_diffusion"], found["sd_lora"]
+    for option in ("steps", "guidance", "scheduler", "batch_size"):
+        assert getattr(untuned, option) == getattr(tuned, option)
 
 
 def test_the_smaller_train_split_of_low_data_leaves_the_test_images_as_they_are():

@@ -15,6 +15,19 @@ from xraysynth.stages._study import arm_configs
 GOLDEN = Path(__file__).parent / "golden" / "keys-0.1.json"
 """Keys by job, as version 0.1 gave them to the configuration and the cohort below."""
 
+LORA = "generator.sd_lora.lora"
+DEFAULTS_OF_0_1 = (
+    "generator.stable_diffusion.steps=20",
+    "generator.stable_diffusion.guidance=2.0",
+    "generator.sd_lora.steps=20",
+    "generator.sd_lora.guidance=3.0",
+    "generator.sd_lora.scale=1.0",
+    f"{LORA}.targets=[to_q,to_k,to_v,to_out.0,conv1,conv2,ff.net.0.proj,ff.net.2]",
+    f"{LORA}.steps=250",
+    f"{LORA}.val_every_steps=125",
+)
+"""The recipe of the generators, whose defaults have changed since."""
+
 
 def cohort() -> Manifest:
     """Two sources with nine patients of every class."""
@@ -37,7 +50,8 @@ def cohort() -> Manifest:
 
 def keys() -> dict[str, str]:
     options = ("study.leave_one_source_out=true", "study.modes=[replace,add]")
-    config = compose(["experiment=quickstart", *options, "study.real_fractions=[0.5,1]"])
+    fractions = "study.real_fractions=[0.5,1]"
+    config = compose(["experiment=quickstart", *DEFAULTS_OF_0_1, *options, fractions])
     workspace = Workspace(config).with_images(cohort())
     found = {"prepare": prepare.build_job(workspace).key, "probe": probe.build_job(workspace).key}
     for name in workspace.generators_to_finetune:
