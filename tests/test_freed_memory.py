@@ -9,52 +9,69 @@ import torch
 
 from xraysynth.freed_memory import freed_memory_kept
 
-MIB = 2**20
-BLOCK_MIB = 40
+BLOCK_BYTES = 80 * 2**20
 """Larger than what glibc keeps by itself."""
 
-is_glibc = hasattr(ctypes.CDLL(None), "malloc_trim")
-pytestmark = pytest.mark.skipif(not is_glibc, reason="only glibc can be told what to keep")
+LIBC = ctypes.CDLL(None)
+pytestmark = pytest.mark.skipif(
+    not hasattr(LIBC, "mallinfo2"),
+    reason="only glibc can be told what to keep, and says what it has",
+)
 
 
-def fill_and_free(times):
-    for _ in range(times):
-        torch.empty(BLOCK_MIB * MIB, dtype=torch.uint8).fill_(1)
+class Mallinfo(ctypes.Structure):
+    """What glibc says of its memory (mallinfo2, man 3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
 
 
-def page_faults(times):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    fill_and_free(times)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def memory():
+    LIBC.mallinfo2.restype = Mallinfo
+    return LIBC.mallinfo2()
 
 
-def resident_mib():
+def resident_bytes():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MIB
+    return pages * resource.getpagesize()
 
 
-def test_what_is_freed_is_used_again_in_the_block_alone():
-    outside = page_faults(10)
+def block():
+    return torch.empty(BLOCK_BYTES, dtype=torch.uint8).fill_(1)
+
+
+def is_mapped_anew():
+    """Whether a large block is one that the system is asked for, and gets back once it is freed."""
+    mapped_bytes = memory().hblkhd
+    allocated = block()
+    return memory().hblkhd >= mapped_bytes + len(allocated)
+
+
+def test_what_is_freed_is_kept_in_the_block_alone():
+    assert is_mapped_anew()
     with freed_memory_kept():
-        fill_and_free(1)
-        inside = page_faults(10)
-    afterwards = page_faults(10)
-    assert inside < outside / 10
-    assert afterwards > outside / 2
+        assert not is_mapped_anew()
+        assert memory().fordblks >= BLOCK_BYTES
+    assert is_mapped_anew()
 
 
 def test_what_was_kept_goes_back_at_the_end_also_after_an_error():
-    kept_mib = []
+    kept_bytes = []
 
     def fail():
         with freed_memory_kept():
-            fill_and_free(1)
-            kept_mib.append(resident_mib())
+            block()
+            kept_bytes.append(resident_bytes())
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert resident_mib() < kept_mib[0] - BLOCK_MIB / 2
+    assert resident_bytes() < kept_bytes[0] - BLOCK_BYTES / 2
 
 
 @pytest.mark.parametrize(
@@ -63,5 +80,4 @@ def test_what_was_kept_goes_back_at_the_end_also_after_an_error():
 def test_what_the_user_has_set_stays(monkeypatch, name):
     monkeypatch.setenv(name, "1")
     with freed_memory_kept():
-        fill_and_free(1)
-        assert page_faults(10) > BLOCK_MIB * 10
+        assert is_mapped_anew()
