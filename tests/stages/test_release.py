@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 import socket
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from small_study import overrides_for, write_cohort
 
 from xraysynth import compose
 from xraysynth.config import Config
-from xraysynth.errors import ConfigError, PrivacyError, XraysynthError
+from xraysynth.errors import ConfigError, DamageError, PrivacyError, XraysynthError
 from xraysynth.release.recipe import ReleaseRecipe
 from xraysynth.stages import Workspace, finetune, generate, release, report
 
@@ -63,7 +64,7 @@ def reported(monkeypatch, made):
     page += PICTURE.format("real, table, flagged: blank")
     (folder / "report.html").write_text(page)
     (folder / "results.csv").write_text("arm,value\nreal only,0.5\n")
-    answer = {"folder": str(folder), "key": "0123"}
+    answer = {"folder": str(folder), "key": "0123", "state": "done"}
     monkeypatch.setattr(report, "run", lambda workspace: answer)
     return answer
 
@@ -178,6 +179,19 @@ def test_a_page_that_names_a_patient_is_not_released(made, reported):
     with pytest.raises(PrivacyError, match=r"study/report\.html names 1 real images or patients"):
         run(made, "study.name=leak", parts=["study"])
     assert not (made[0] / "outputs" / "releases" / "leak").exists()
+
+
+def test_a_report_that_leaves_damaged_work_out_is_not_released(made, reported):
+    reported |= {"state": "failed", "failures": ["evaluate sd_lora: run.json was altered; run: it"]}
+    with pytest.raises(
+        DamageError, match=r"evaluate sd_lora: run\.json was altered; run: it\. "
+    ) as error:
+        run(made, "study.name=damaged")
+    assert not (made[0] / "outputs" / "releases" / "damaged").exists()
+    parts = re.search(r"release\.parts=\[(.*)\]", str(error.value))[1].split(",")
+    assert set(run(made, "study.name=damaged", parts=parts)["parts"]) == {
+        *("model-sd_lora", "data-stable_diffusion", "data-sd_lora"),
+    }
 
 
 def test_another_folder_is_never_replaced(made):

@@ -16,7 +16,7 @@ from typing import Any
 
 from xraysynth import __version__
 from xraysynth.config import Config
-from xraysynth.errors import PrivacyError, XraysynthError
+from xraysynth.errors import DamageError, PrivacyError, XraysynthError
 from xraysynth.generation import pool
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.jobs.job import Job, ResultLine
@@ -64,6 +64,7 @@ def run(workspace: Workspace) -> ResultLine:
     Raises:
         ConfigError: If the token or a package is missing, or there is nothing to release.
         PrivacyError: If parts come from credentialed sources and release.acknowledge_terms is false.
+        DamageError: If the report leaves out finished work that is damaged.
         XraysynthError: If a job of the study that is to be released is not done.
     """
     config, recipe = workspace.config, workspace.config.release
@@ -74,7 +75,7 @@ def run(workspace: Workspace) -> ResultLine:
     generators = _collect_generators(plan.with_images_per_class(workspace))
     _require_acknowledged_terms(config, generators)
     parts = part_names(recipe, generators)
-    report_result = report.run(workspace) if "study" in recipe.parts else {}
+    report_result = _run_report(workspace) if "study" in recipe.parts else {}
     job = build_job(workspace, generators, report_result)
     result = workspace.run_job(job, partial(work, workspace, generators, report_result, job))
     if not recipe.push:
@@ -83,6 +84,18 @@ def run(workspace: Workspace) -> ResultLine:
         _folder(config), parts, repo=recipe.repo, private=recipe.private, token=token
     )
     return result | {"pushed": addresses}
+
+
+def _run_report(workspace: Workspace) -> ResultLine:
+    """Write the report of the study, and refuse one that leaves out damaged work."""
+    result = report.run(workspace)
+    if result["state"] == "failed":
+        raise DamageError(
+            "the report of the study leaves out finished work that is damaged: "
+            f"{'; '.join(result['failures'])}. Make that work again first, or leave the report out with "
+            "release.parts=[model,data]"
+        )
+    return result
 
 
 def build_job(
