@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of scores, and of differences between arms, contain the truth.
+"""How often the 95 % intervals of the scores of one run contain the truth.
 
 Test sets are drawn from a population whose scores are known: patients of four classes with one to
 three images each, whose logits share an effect of the patient. See README.md.
@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xraysynth.evaluation.metrics.classification import BootstrapScores, score_arm
+from xraysynth.evaluation.metrics.classification import BootstrapScores
 from xraysynth.evaluation.metrics.scores import replicate_scores
 from xraysynth.evaluation.metrics.statistics import (
     Interval,
-    paired_difference,
     percentile_interval,
     score_interval,
 )
@@ -25,7 +24,6 @@ from xraysynth.evaluation.metrics.statistics import (
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 SCORES = ("accuracy", "macro_f1", "macro_auroc")
 BALANCED, UNBALANCED = (0.25, 0.25, 0.25, 0.25), (0.55, 0.25, 0.14, 0.06)
-RUNS = 3
 Found = dict[tuple[str, str], Interval]  # by method and score
 
 
@@ -37,9 +35,9 @@ def arm_replicates(runs: Any, *given: Any, **options: Any) -> dict[str, np.ndarr
 
 @dataclass(frozen=True)
 class Cell:
-    """A kind of test set. `skill` raises the logit of the true class; `between` is its sd over training
-    seeds, and `gain` what a second arm has more of it. Variances of a patient's, an image's and a run's
-    own logits add up to 1. The class mix is fixed, as in a stratified split, unless `mixed`."""
+    """A kind of test set. `skill` raises the logit of the true class. Variances of a patient's, an
+    image's and a run's own logits add up to 1. The class mix is fixed, as in a stratified split, unless
+    `mixed`."""
 
     name: str
     mix: tuple[float, ...] = BALANCED
@@ -49,8 +47,6 @@ class Cell:
     most_images: int = 3
     of_patient: float = 0.6
     of_image: float = 0.4
-    between: float = 0.0
-    gain: float = 0.3
 
     @property
     def of_run(self) -> float:
@@ -66,15 +62,6 @@ SINGLE = (
     Cell("400 images, balanced, few errors", patients=200, skill=3.0),
     Cell("150 images, unbalanced, hardly an error", UNBALANCED, skill=3.5),
     Cell("150 images, unbalanced, class mix free", UNBALANCED, mixed=True),
-)
-SEEDS = tuple(
-    Cell(name, patients=patients, skill=2.3, of_patient=0.5, of_image=0.15, between=between)
-    for name, patients, between in (
-        ("150 images, seeds alike", 75, 0.0),
-        ("150 images, seeds differ somewhat", 75, 0.15),
-        ("150 images, seeds differ much", 75, 0.4),
-        ("400 images, seeds differ somewhat", 200, 0.15),
-    )
 )
 
 
@@ -106,25 +93,17 @@ def draw(cell: Cell, patients: int, rng: np.random.Generator, *, mixed: bool = F
     return TestSet(classes[owners], owners, effects[owners] + images)
 
 
-def truth(cell: Cell, *, patients: int, gain: float = 0.0) -> dict[str, float]:
-    """Scores in a population of so many patients, expected over training seeds."""
+def truth(cell: Cell, *, patients: int) -> dict[str, float]:
+    """Scores in a population of so many patients."""
     rng = np.random.default_rng(1)
     population = draw(cell, patients, rng)
-    skills, weights = np.polynomial.hermite_e.hermegauss(7 if cell.between else 1)
-    once = np.ones((1, len(population.targets)))
-    scores = [
-        replicate_scores(
-            population.predictions(cell, cell.skill + gain + cell.between * skill, rng),
-            population.targets,
-            once,
-            classes=CLASSES,
-        )
-        for skill in skills
-    ]
-    return {
-        name: float(np.average([score[name][0] for score in scores], weights=weights))
-        for name in SCORES
-    }
+    scores = replicate_scores(
+        population.predictions(cell, cell.skill, rng),
+        population.targets,
+        np.ones((1, len(population.targets))),
+        classes=CLASSES,
+    )
+    return {name: float(scores[name][0]) for name in SCORES}
 
 
 def intervals_of_one_run(cell: Cell, seed: int, replicates: int) -> Found:
@@ -145,41 +124,10 @@ def intervals_of_one_run(cell: Cell, seed: int, replicates: int) -> Found:
     return found
 
 
-def intervals_of_arms(cell: Cell, seed: int, replicates: int) -> Found:
-    """Intervals of an arm of three runs and of its difference to another, paired; the latter also with
-    runs drawn with replacement, and with runs taken as given."""
-    rng = np.random.default_rng([seed, 2])
-    images = draw(cell, cell.patients, rng)
-    given = (images.targets, images.patients)
-    options = {"classes": CLASSES, "replicates": replicates, "seed": seed}
-    reference, arm = (
-        [
-            images.predictions(cell, cell.skill + gain + cell.between * rng.normal(), rng)
-            for _ in range(RUNS)
-        ]
-        for gain in (0.0, cell.gain)
-    )
-    scores = score_arm(arm, *given, **options)
-    ours = [arm_replicates(runs, *given, **options) for runs in (arm, reference)]
-    each = [[arm_replicates([run], *given, **options) for run in runs] for runs in (arm, reference)]
-    drawn = np.vstack([np.ones(RUNS), rng.multinomial(RUNS, np.ones(RUNS) / RUNS, replicates)])
-    found = {}
-    for name in SCORES:
-        by_run = [np.stack([run[name] for run in runs], 1) for runs in each]  # (1 + R, S)
-        difference = by_run[0] - by_run[1]
-        found["arm", name] = scores[name]
-        found["difference", name] = paired_difference(ours[0][name], ours[1][name], n=0)
-        redrawn = (difference * drawn / RUNS).sum(1)
-        found["difference, runs drawn", name] = percentile_interval(redrawn[0], redrawn[1:], n=0)
-        fixed = difference.mean(1)
-        found["difference, runs given", name] = percentile_interval(fixed[0], fixed[1:], n=0)
-    return found
-
-
-def coverage(found: Sequence[Found], wanted: dict[tuple[str, str], float]) -> Iterator[dict]:
+def coverage(found: Sequence[Found], wanted: dict[str, float]) -> Iterator[dict]:
     """Per method and score: how often the interval contains the truth, or lies above or below it."""
     for method, name in found[0]:
-        true = wanted["difference" if "difference" in method else "score", name]
+        true = wanted[name]
         ends = np.array([(one[method, name].low, one[method, name].high) for one in found])
         above, below = ends[:, 0] > true, ends[:, 1] < true
         yield {
@@ -194,15 +142,10 @@ def coverage(found: Sequence[Found], wanted: dict[tuple[str, str], float]) -> It
         }
 
 
-def measure(
-    cell: Cell, *, sets: int, replicates: int, arms: bool, population: int = 60_000
-) -> list[dict]:
+def measure(cell: Cell, *, sets: int, replicates: int, population: int = 60_000) -> list[dict]:
     """Rows of the result table for one cell; `population` is the number of patients that are the truth."""
-    reference, better = (truth(cell, patients=population, gain=gain) for gain in (0.0, cell.gain))
-    wanted = {("score", name): (better if arms else reference)[name] for name in SCORES}
-    wanted |= {("difference", name): better[name] - reference[name] for name in SCORES}
-    simulate = intervals_of_arms if arms else intervals_of_one_run
-    found = [simulate(cell, seed, replicates) for seed in range(sets)]
+    wanted = truth(cell, patients=population)
+    found = [intervals_of_one_run(cell, seed, replicates) for seed in range(sets)]
     return [{"cell": cell.name} | row for row in coverage(found, wanted)]
 
 
@@ -213,10 +156,8 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=300)
     arguments = parser.parse_args()
     rows: list[dict] = []
-    for cell in SINGLE + SEEDS:
-        rows += measure(
-            cell, sets=arguments.sets, replicates=arguments.replicates, arms=cell in SEEDS
-        )
+    for cell in SINGLE:
+        rows += measure(cell, sets=arguments.sets, replicates=arguments.replicates)
         print(pd.DataFrame(rows[-12:]).to_string(index=False), flush=True)
         pd.DataFrame(rows).to_csv(Path(__file__).with_name("results.csv"), index=False)
 

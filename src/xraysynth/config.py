@@ -99,7 +99,8 @@ class Study:
     `leave_one_source_out` trains, for each source, without the images of this source, and for
     comparison on as many images of all sources. Up to `workers` jobs run at once, each in a process;
     use one per GPU. `machine_usd_per_hour` converts the seconds of generators that run on this machine
-    into dollars in the report.
+    into dollars in the report. `equivalence_margin` is the largest difference in macro-F1 that does not
+    matter: the report then says of which arms it is shown that they differ by less.
     """
 
     name: FolderName = "study"
@@ -113,6 +114,7 @@ class Study:
     leave_one_source_out: bool = False
     workers: Count = 1
     machine_usd_per_hour: PriceUsd | None = None
+    equivalence_margin: PositiveFraction | None = None
 
     def __post_init__(self) -> None:
         require_valid(self, "study")

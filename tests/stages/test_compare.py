@@ -1,18 +1,14 @@
-"""Arms of a study compared: by the seeds that both have finished, and each claim by its own difference."""
+"""Arms of a study compared: over all seeds that are finished, and each claim by its own difference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from finished_job import FinishedJob
 
 from xraysynth import compose
-from xraysynth.evaluation.classifier_evaluation import TrainResult
-from xraysynth.jobs.record import RunRecord
-from xraysynth.records import to_json
 from xraysynth.report import verdicts
 from xraysynth.report.content import Comparison
 from xraysynth.stages._study import arm_configs, arms, real_data_equivalent, tested_arm
@@ -21,31 +17,6 @@ from xraysynth.training.recipe import Control
 CLASSES = ("normal", "pneumonia", "covid19", "tuberculosis")
 N = 160
 SKILL = 1.2
-
-
-@dataclass(frozen=True)
-class FinishedJob:
-    """A training that ended, with as many images as its record says."""
-
-    real_images: int = 40
-    folder = Path("no folder")
-
-    def record(self) -> RunRecord:
-        result = TrainResult(
-            accuracy=0.5,
-            macro_f1=0.5,
-            test_images=N,
-            test_evaluations=1,
-            predictions="",
-            scores={},
-            kept_step=9,
-            optimiser_steps=9,
-            weights="",
-            history=[],
-            real_images=self.real_images,
-            synthetic_images=40,
-        )
-        return RunRecord(state="done", seconds=1.0, result=to_json(result))
 
 
 def predict(skill: float, seed: int) -> pd.DataFrame:
@@ -140,21 +111,40 @@ def test_one_finished_seed_of_either_arm_shows_no_difference(
     assert (found.p, found.p_holm, word(found)) == (None, None, verdicts.NOT_COMPARED)
 
 
-def test_arms_are_paired_by_seed_and_not_by_the_order_of_what_is_finished() -> None:
-    scorer, tested = study(seeds={HYBRID: (2, 1), "real only": (0, 1, 2)})
+def test_arms_are_compared_over_all_their_seeds() -> None:
+    scorer, tested = study(seeds={HYBRID: (2, 1), "real only": (0, 1, 2, 5)})
     found = compared(scorer, tested)[HYBRID].over_real
     assert found.seeds == [2, 1]
-    by_title = {one.arm_config.title: one for one in tested}
-    scores = {
-        title: dict(
-            zip(one.jobs, scorer.resample_arm(one).by_run[arms.PRIMARY_METRIC][:, 0], strict=True)
-        )
-        for title, one in by_title.items()
-    }
-    expected = np.mean([scores[HYBRID][s] - scores["real only"][s] for s in (1, 2)])
+    means = {}
+    for one in tested:
+        scores = scorer.resample_arm(one).run_values(arms.PRIMARY_METRIC)
+        means[one.arm_config.title] = scores.mean()
+    expected = means[HYBRID] - means["real only"]
     assert found.differences[arms.PRIMARY_METRIC].value == pytest.approx(expected)
     apart = compared(*study(seeds={HYBRID: (3, 4)}))[HYBRID].over_real
-    assert apart == Comparison()
+    assert apart.differences[arms.PRIMARY_METRIC].low < apart.differences[arms.PRIMARY_METRIC].high
+    assert apart.p is not None
+
+
+def test_a_small_difference_is_equivalent_within_a_wide_margin_alone() -> None:
+    scorer, tested = study(noise=0.0)
+    margins = {0.5: (0.0, 0.05), 0.001: (0.05, 1.0)}
+    for margin, (low, high) in margins.items():
+        config = compose([f"study.equivalence_margin={margin}", "evaluate.replicates=200"])
+        found = compared(arms.Scorer(config, tested), tested)[HYBRID].over_real
+        assert found.margin == margin
+        assert low <= found.p_equivalent <= high
+    found = compared(scorer, tested)[HYBRID].over_real
+    assert (found.margin, found.p_equivalent) == (None, None)
+    gain = found.differences[arms.PRIMARY_METRIC]
+    assert found.detectable > (gain.high - gain.low) / 2
+
+
+def test_seeds_spread_is_summarised_by_size_of_the_training_set() -> None:
+    scorer, _ = study()
+    (spread,) = scorer.spread_of_seeds()
+    assert (spread.arms, spread.runs) == (4, 12)
+    assert 0 < spread.sd < 0.1
 
 
 def test_every_kind_of_claim_is_adjusted_over_its_own_arms() -> None:
@@ -215,7 +205,7 @@ def _as_arms(scorer: arms.Scorer, tested: Sequence[tested_arm.TestedArm]) -> lis
     return found
 
 
-def test_worth_is_read_by_the_seeds_that_arm_and_curve_share() -> None:
+def test_worth_is_read_over_all_seeds_of_arm_and_curve() -> None:
     scorer, tested = study(seeds={HYBRID: (0, 2)})
     shown = _as_arms(scorer, tested)
     rows = real_data_equivalent.compute_real_data_equivalents(scorer, tested, shown)

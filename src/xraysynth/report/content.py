@@ -28,20 +28,29 @@ from xraysynth.report.audit import CohortAudit
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm minus another, paired by test patient and training seed.
+    """One arm minus another, paired by test patient.
 
     Attributes:
         differences: The difference of each score with its interval, keyed as in `metrics.classification`.
-        seeds: The seeds that both arms have finished. With fewer than two, the spread between seeds is
-            unknown: intervals are over patients alone, there is no p-value, and no difference is claimed.
+        seeds: The seeds of the arm that has finished fewer of them. With fewer than two, the spread
+            between seeds is unknown: there is no p-value, and no difference is claimed.
         p: p-value of the primary score.
         p_holm: `p`, adjusted by Holm's method over all comparisons of this kind on the page.
+        detectable: The smallest true difference in the primary score that would be found with a
+            probability of 80 %, given what the other comparisons of this kind show; None for a
+            comparison that makes no claim.
+        margin: The largest difference that does not matter; None if none is given.
+        p_equivalent: p-value of "the true difference is as large as `margin`, up or down", adjusted by
+            Holm's method over all comparisons of this kind; None without a margin.
     """
 
     differences: Mapping[str, Interval] = field(default_factory=dict)
     seeds: Sequence[int] = ()
     p: float | None = None
     p_holm: float | None = None
+    detectable: float | None = None
+    margin: float | None = None
+    p_equivalent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +246,7 @@ class ArmEquivalent:
 class LeftOutSource:
     """Balanced accuracy on the test images of one data source, after training with and without it.
 
-    All numbers are paired by patient and by the `seeds` that the compared arms have finished.
+    All numbers are paired by patient.
 
     Attributes:
         source: The data source.
@@ -248,7 +257,7 @@ class LeftOutSource:
         matched: Trained on as many images of each class as without the source, drawn from all sources;
             None where this arm has not been trained.
         drop: `outside` minus `matched`, the effect of the missing source at equal size.
-        seeds: The seeds that the compared arms have finished.
+        seeds: The seeds of the arm that has finished the fewest.
     """
 
     source: str

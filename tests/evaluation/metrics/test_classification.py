@@ -220,8 +220,11 @@ def test_one_run_has_no_spread_between_runs():
 def test_an_arm_against_itself_differs_by_exactly_nothing():
     _, targets = predictions()
     runs = [predictions(skill=s)[0] for s in (1, 2, 3)]
-    found = compare_arms(runs, runs, targets, np.arange(120), classes=CLASSES, replicates=50)
-    assert all((d.value, d.low, d.high) == (0, 0, 0) for d in found.values())
+    options = {"classes": CLASSES, "replicates": 50}
+    arm = BootstrapScores.from_runs(runs, targets, np.arange(120), **options)
+    assert all((d.value, d.low, d.high) == (0, 0, 0) for d in arm.difference_to(arm).values())
+    apart = compare_arms(runs, runs, targets, np.arange(120), **options)
+    assert all(d.value == 0 and d.low <= 0 <= d.high for d in apart.values())
 
 
 def test_pairing_narrows_the_interval_of_a_difference():
@@ -237,18 +240,23 @@ def test_pairing_narrows_the_interval_of_a_difference():
     assert found.high - found.low < 0.6 * (alone.high - alone.low)
 
 
-def test_arms_are_compared_by_runs_of_the_same_seeds_only():
+def test_arms_of_different_numbers_of_runs_are_compared():
     _, targets = predictions()
     runs = [predictions(skill=s)[0] for s in (1, 2, 3)]
     given = (targets, np.arange(120))
-    options = {"classes": CLASSES, "replicates": 20}
-    with pytest.raises(XraysynthError, match=r"3 and 2 runs cannot be paired"):
-        compare_arms(runs, runs[:2], *given, **options)
+    options = {"classes": CLASSES, "replicates": 200}
+    found = compare_arms(runs, runs[:2], *given, **options)["macro_f1"]
     arm = BootstrapScores.from_runs(runs, *given, **options)
-    chosen = arm.select_runs([2, 0])
-    direct = BootstrapScores.from_runs([runs[2], runs[0]], *given, **options)
-    assert chosen.intervals() == direct.intervals()
-    assert arm.select_runs([0, 1]).difference_to(arm.select_runs([0, 1]))["macro_f1"].low == 0
+    fewer = arm.select_runs([0, 1])
+    direct = BootstrapScores.from_runs(runs[:2], *given, **options)
+    assert fewer.intervals() == direct.intervals()
+    assert found.value == pytest.approx(
+        arm.run_values("macro_f1").mean() - fewer.run_values("macro_f1").mean()
+    )
+    assert found.low < 0 < found.high
+    others = BootstrapScores.from_runs(runs, *given, classes=CLASSES, replicates=20)
+    with pytest.raises(XraysynthError, match="score both with the same weights"):
+        arm.difference_to(others)
 
 
 def test_a_p_value_agrees_with_the_interval_and_one_run_has_none():

@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import math
 import sys
 from dataclasses import asdict, replace
@@ -10,31 +10,36 @@ from scipy import stats
 
 from xraysynth.errors import ManifestError, XraysynthError
 from xraysynth.evaluation.metrics.resampling import cluster_bootstrap_weights
+from xraysynth.evaluation.metrics.seed_variance import draw_variances
 from xraysynth.evaluation.metrics.statistics import (
+    DifferenceSpread,
     Interval,
     bootstrap_mean,
-    difference_p_value,
     errors_removed,
     holm_adjust,
-    paired_difference,
+    paired_replicates,
     percentile_interval,
     proportion_interval,
     score_interval,
     summarise_seeds,
 )
 
-SIMULATION = Path(__file__).parents[3] / "experiments/interval_coverage/simulate.py"
+EXPERIMENT = Path(__file__).parents[3] / "experiments/interval_coverage"
 
 
-@pytest.fixture(scope="module")
-def simulation():
-    """The experiment on coverage, of which the tests run a small part."""
-    spec = importlib.util.spec_from_file_location("interval_coverage", SIMULATION)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+@pytest.fixture
+def simulation(monkeypatch):
+    """The experiment on coverage of one run's scores, of which the tests run a small part."""
+    monkeypatch.syspath_prepend(str(EXPERIMENT))
+    yield importlib.import_module("simulate")
+    sys.modules.pop("simulate")
+
+
+@pytest.fixture
+def seeds_simulation(simulation):
+    """The experiment on coverage of arms with several seeds."""
+    yield importlib.import_module("seeds")
+    sys.modules.pop("seeds")
 
 
 def test_images_of_a_patient_come_and_go_together():
@@ -134,13 +139,10 @@ def test_undefined_replicates_are_left_out():
 
 
 def test_paired_difference_cancels_what_both_arms_share():
-    shared = np.random.default_rng(0).normal(size=501)
-    found = paired_difference(shared + 0.1, shared, n=5)
-    assert found.value == pytest.approx(0.1)
-    assert found.low == pytest.approx(0.1)
-    assert found.high == pytest.approx(0.1)
-    with pytest.raises(XraysynthError, match="same weights"):
-        paired_difference(shared, shared[:-1], n=5)
+    shared = np.random.default_rng(0).normal(size=200)
+    assert paired_replicates(shared + 0.1, shared) == pytest.approx(np.full(200, 0.1))
+    with pytest.raises(XraysynthError, match="score both with the same weights"):
+        paired_replicates(shared, shared[:-1])
 
 
 def test_bootstrap_interval_covers_the_mean_at_the_stated_rate():
@@ -161,7 +163,7 @@ def test_bootstrap_interval_covers_the_mean_at_the_stated_rate():
 def test_score_intervals_cover_at_the_stated_rate_and_image_level_ones_do_not(simulation):
     """200 test sets of 75 patients with up to five images, which are much alike."""
     cell = replace(simulation.SINGLE[0], most_images=5, of_patient=0.8, of_image=0.2)
-    rows = simulation.measure(cell, sets=200, replicates=150, arms=False, population=10_000)
+    rows = simulation.measure(cell, sets=200, replicates=150, population=10_000)
     covered = {(row["method"], row["score"]): row["coverage"] for row in rows}
     for name in simulation.SCORES:
         assert 0.9 <= covered["logit", name] <= 0.99, name
@@ -169,17 +171,15 @@ def test_score_intervals_cover_at_the_stated_rate_and_image_level_ones_do_not(si
         assert covered["percentile by image", name] < 0.88, name
 
 
-def test_intervals_of_three_runs_cover_the_mean_over_all_seeds_and_of_their_patients_do_not(
-    simulation,
+@pytest.mark.parametrize("spread", ["alike", "very unequal"])
+def test_intervals_of_three_seeds_cover_and_are_much_narrower_than_student_s(
+    seeds_simulation, spread
 ):
-    cell = simulation.SEEDS[2]
-    rows = simulation.measure(cell, sets=50, replicates=100, arms=True, population=4000)
-    covered = {(row["method"], row["score"]): row["coverage"] for row in rows}
-    for name in ("accuracy", "macro_f1"):
-        assert covered["difference", name] >= 0.9, name
-        assert covered["arm", name] >= 0.9, name
-        assert covered["difference, runs drawn", name] < 0.9, name
-        assert covered["difference, runs given", name] < 0.7, name
+    study = seeds_simulation.Study("", 8, 3, spread)
+    for row in seeds_simulation.measure(study, studies=60, replicates=100, population=4000):
+        assert 0.9 <= row["coverage"] <= 0.99, row
+        assert row["coverage_arm"] >= 0.85, row
+        assert row["seeds_width_ratio"] <= 0.68, row
 
 
 def test_score_interval_is_symmetric_on_the_logit_scale_and_stays_within_bounds():
@@ -243,6 +243,12 @@ def test_seeds_are_summed_up_one_by_one():
         summarise_seeds([])
 
 
+def spread_of(by_seed, patients_sd):
+    """The spread of a difference of which each seed shows one value."""
+    (variances,) = draw_variances([by_seed], np.random.default_rng(1))
+    return DifferenceSpread(by_seed.mean(), patients_sd, variances / len(by_seed))
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 3.0])
 def test_p_values_are_below_their_level_no_more_often_than_that(seeds, ratio):
@@ -251,9 +257,8 @@ def test_p_values_are_below_their_level_no_more_often_than_that(seeds, ratio):
     found = []
     for _ in range(1500):
         by_seed = np.sqrt(ratio * seeds) * rng.normal(size=seeds)
-        se = by_seed.std(ddof=1) / np.sqrt(seeds)
-        difference = rng.normal() + by_seed.mean()
-        found.append(difference_p_value(difference, patients_sd=1, seeds_se=se, seeds=seeds))
+        spread = spread_of(by_seed, 1.0)
+        found.append(spread.p_value(rng.normal() + by_seed.mean()))
     assert np.mean(np.array(found) < 0.05) < 0.065
     assert np.mean(np.array(found) < 0.005) < 0.01
     assert np.mean(np.array(found) < 0.05) > (0.035 if ratio == 0 else 0)
@@ -262,27 +267,41 @@ def test_p_values_are_below_their_level_no_more_often_than_that(seeds, ratio):
 @pytest.mark.parametrize("arms", [4, 25, 26, 40])
 def test_a_plain_gain_is_shown_however_many_arms_there_are(arms):
     """Of 1,000 replicates none lies below 0: their number bounds no p-value, whatever the family."""
-    p = {
-        str(n): difference_p_value(0.3, patients_sd=0.02, seeds_se=0.001, seeds=3)
-        for n in range(arms)
-    }
-    assert all(adjusted < 0.001 for adjusted in holm_adjust(p).values())
-    assert difference_p_value(0.0, patients_sd=0.02, seeds_se=0.0, seeds=3) == 1
+    spread = DifferenceSpread(0.3, 0.02, np.full(9, 1e-6))
+    p_values = {str(n): spread.p_value() for n in range(arms)}
+    assert all(adjusted < 0.001 for adjusted in holm_adjust(p_values).values())
+    assert spread.p_value(0.0) == 1
 
 
 def test_the_p_value_is_that_of_student_where_patients_make_no_difference():
     for seeds in (2, 3, 10):
+        by_seed = np.arange(seeds) / np.std(np.arange(seeds), ddof=1) * np.sqrt(seeds)
         for t in (0.5, 2.0, 4.0):
-            found = difference_p_value(-t, patients_sd=0, seeds_se=1, seeds=seeds)
+            found = spread_of(by_seed, 0.0).p_value(-t)
             assert found == pytest.approx(2 * stats.t.sf(t, seeds - 1), rel=0.02)
-    assert difference_p_value(1.96, patients_sd=1, seeds_se=0, seeds=3) == pytest.approx(0.05, 0.01)
+    assert DifferenceSpread(1.96, 1.0, np.zeros(3)).p_value() == pytest.approx(0.05, 0.01)
 
 
-def test_one_seed_has_no_p_value():
-    with pytest.raises(
-        XraysynthError, match="seeds=1, but one seed does not show how seeds differ"
-    ):
-        difference_p_value(0.3, patients_sd=0.1, seeds_se=0.0, seeds=1)
+def test_a_detectable_difference_is_found_four_times_out_of_five():
+    """Of normal differences with known variances, tested at 5 % and at 1 %."""
+    rng = np.random.default_rng(0)
+    spread = DifferenceSpread(0.0, 0.03, np.full(9, 0.02**2))
+    for level in (0.05, 0.01):
+        true = spread.detectable(level)
+        drawn = true + np.hypot(0.03, 0.02) * rng.normal(size=2000)
+        power = np.mean([spread.p_value(difference) < level for difference in drawn])
+        assert power == pytest.approx(0.8, abs=0.03)
+    assert DifferenceSpread(0.0, 0.0, np.zeros(3)).detectable(0.05) == 0
+
+
+def test_equivalence_is_two_one_sided_tests():
+    rng = np.random.default_rng(0)
+    spread = DifferenceSpread(0.0, 0.01, np.zeros(3))
+    assert spread.equivalence_p_value(0.05) == pytest.approx(stats.norm.sf(5), rel=1e-6)
+    at_margin = [DifferenceSpread(d, 0.01, np.zeros(3)) for d in rng.normal(0.05, 0.01, 2000)]
+    wrong = np.mean([one.equivalence_p_value(0.05) < 0.05 for one in at_margin])
+    assert wrong == pytest.approx(0.05, abs=0.015)
+    assert DifferenceSpread(-0.2, 0.01, np.zeros(3)).equivalence_p_value(0.05) > 0.99
 
 
 def test_holm():

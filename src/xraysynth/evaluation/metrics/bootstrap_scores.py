@@ -1,7 +1,7 @@
 """The scores of an arm with intervals from a bootstrap over patients and training seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,12 +17,19 @@ from xraysynth.evaluation.metrics.scores import (
     replicate_scores,
     sample_weights_for_targets,
 )
+from xraysynth.evaluation.metrics.seed_variance import (
+    VARIANCE_DRAWS,
+    SpreadOfSeeds,
+    draw_variances,
+    group_by_size,
+    summarise_spread,
+)
 from xraysynth.evaluation.metrics.statistics import (
     MIN_BOOTSTRAP_PATIENTS,
     REPLICATES,
+    DifferenceSpread,
     Interval,
-    difference_p_value,
-    paired_difference,
+    paired_replicates,
     percentile_interval,
     proportion_sd,
     score_interval,
@@ -36,12 +43,15 @@ PERCENTILE_SCORES = ("ece", "brier")
 class MeanOverRuns(NamedTuple):
     """The average of a score over the runs of an arm: the point value, then one value per draw.
 
-    `means` `(1 + R,)` are the averages. `deviations` `(1 + R,)` are random deviations from them, as
-    another choice of training seeds would cause.
+    `means` `(1 + R,)` are the averages over the runs, under each draw of patients. `deviations`
+    `(1 + R,)` are random deviations, as another choice of training seeds would cause. `own_variance` is
+    the part of the variance of `means` that these very runs cause: what a run makes of an image differs
+    from run to run, and with it the mean over a draw of patients. This part is in the deviations, too.
     """
 
     means: np.ndarray
     deviations: np.ndarray
+    own_variance: float
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,16 @@ class BootstrapScores:
         image_counts: Number of test images by class, and of all under "".
         patient_counts: Number of patients by class, and of all under "".
         seed: Seed of all draws.
+        run_variances: Plausible variances `(D,)` of a score between runs, by name, where they are
+            moderated over the arms of a study (`moderate_arms`). Otherwise the runs' own variance
+            counts, and the mean deviates as Student's t with S - 1 degrees of freedom does.
     """
 
     by_run: Mapping[str, np.ndarray]
     image_counts: Mapping[str, int]
     patient_counts: Mapping[str, int]
     seed: int
+    run_variances: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def from_runs(
@@ -123,26 +137,48 @@ class BootstrapScores:
     @cached_property
     def means_and_deviations(self) -> Mapping[str, MeanOverRuns]:
         """Each score averaged over the runs, and the deviations of the average between runs."""
-        rng = np.random.default_rng(derive_seed(self.seed, "runs", self.n_runs))
-        draws = _t_mixture_weights(rng, self.n_replicates, self.n_runs)
-        mixtures = np.vstack([np.zeros(self.n_runs), draws])
-        averages = {}
-        for name, scores in self.by_run.items():
-            averages[name] = MeanOverRuns(scores.mean(0), mixtures @ scores[:, 0])
-        return averages
+        return {name: self._average(name) for name in self.by_run}
+
+    def _average(self, name: str) -> MeanOverRuns:
+        scores = self.by_run[name]
+        normal = self._normal_deviates
+        deviations = normal * np.sqrt(self.variances_of_mean(name)[: len(normal)])
+        own_variance = _variance_by_run(scores) / self.n_runs
+        return MeanOverRuns(scores.mean(0), np.concatenate([[0.0], deviations]), own_variance)
+
+    @cached_property
+    def _normal_deviates(self) -> np.ndarray:
+        """Standard normal deviates `(R,)`, the same for all scores, and others for other runs."""
+        runs = self.by_run["accuracy"][:, 0], self.by_run["macro_f1"][:, 0]
+        values = np.round(np.concatenate(runs), 9).tolist()
+        rng = np.random.default_rng(derive_seed(self.seed, "runs", str(values)))
+        deviates: np.ndarray = rng.normal(size=self.n_replicates)
+        return deviates
+
+    def variances_of_mean(self, name: str) -> np.ndarray:
+        """Return plausible variances `(D,)` of the mean over the runs; 0 for a single run."""
+        if self.n_runs < 2:
+            return np.zeros(max(VARIANCE_DRAWS, self.n_replicates))
+        variances = self.run_variances.get(name)
+        if variances is None:
+            (variances,) = _draw_run_variances([self], name)
+        return variances / self.n_runs
+
+    def run_values(self, name: str) -> np.ndarray:
+        """Return one score of each run on all patients, `(S,)`."""
+        values: np.ndarray = self.by_run[name][:, 0]
+        return values
 
     def replicates(self, name: str) -> np.ndarray:
         """Return one score `(1 + R,)`: the mean over runs, then its replicates.
 
         Each replicate draws the patients once, jointly for all runs, and adds a deviation between
-        runs: Student's t with S - 1 degrees of freedom times the standard error of the S runs'
-        point values. Drawing the runs themselves would understate their spread, for three runs by a
-        third and without tails. The deviation is a linear combination of the runs' scores with the
-        same coefficients for all arms, so that it is paired in a difference of arms. A replicate may
-        leave [0, 1].
+        runs, which is normal with one of the plausible variances of the mean (`run_variances`). Drawing
+        the runs themselves would understate their spread, for three runs by a third and without tails.
+        A replicate may leave [0, 1].
         """
-        average = self.means_and_deviations[name]
-        replicates: np.ndarray = average.means + average.deviations
+        means, deviations, own_variance = self.means_and_deviations[name]
+        replicates: np.ndarray = _without_variance(means, own_variance) + deviations
         return replicates
 
     @cached_property
@@ -213,7 +249,7 @@ class BootstrapScores:
         """Return one score with its interval; see `intervals`."""
         label = _class_of(name)
         n = self.image_counts[label]
-        means, deviations = self.means_and_deviations[name]
+        means, deviations, own_variance = self.means_and_deviations[name]
         if name in PERCENTILE_SCORES:
             has_too_few = self.patient_counts[ALL_CLASSES] < MIN_BOOTSTRAP_PATIENTS
             draws = np.full(1, np.nan) if has_too_few else self.replicates(name)[1:]
@@ -223,43 +259,44 @@ class BootstrapScores:
             hidden = self._deviations_beyond_bootstrap(self.sd_beyond_bootstrap(name))
         return score_interval(
             means[0],
-            means[1:],
+            _without_variance(means, own_variance)[1:],
             patients=self.patient_counts[label],
             between_runs=deviations[1:] + hidden,
             n=n,
         )
 
     def difference_to(self, reference: "BootstrapScores") -> dict[str, Interval]:
-        """Return every score of this arm minus that of `reference`, with paired intervals.
+        """Return every score of this arm minus that of `reference`, with intervals paired by patient.
 
-        Both arms are scored on the same draws of patients. Run k of both arms must have the same seed,
-        so that an effect of the seed on both arms cancels. With one run each, the interval is over
-        patients alone.
+        Both arms are scored on the same draws of patients, and may have different numbers of runs: runs
+        of the same seed are no more alike than others (`experiments/quickstart`). If one of them has a
+        single run, the interval is over patients and the runs of the other one alone.
 
         Raises:
-            XraysynthError: If the numbers of runs differ.
+            XraysynthError: If the arms have different draws.
         """
-        self._require_same_runs(reference)
         return {name: self._difference(reference, name) for name in self.by_run}
-
-    def _require_same_runs(self, reference: "BootstrapScores") -> None:
-        if self.n_runs != reference.n_runs:
-            raise XraysynthError(
-                f"difference of arms: {self.n_runs} and {reference.n_runs} runs cannot be paired; compare "
-                "the runs of the seeds that both have (select_runs)"
-            )
 
     def _difference(self, reference: "BootstrapScores", name: str) -> Interval:
         """Return the difference of one score with its interval; see `difference_to`."""
-        arm_scores, reference_scores = self.replicates(name), reference.replicates(name)
+        means, deviations, _ = self.means_and_deviations[name]
+        reference_means, reference_deviations, _ = reference.means_and_deviations[name]
         n = self.image_counts[_class_of(name)]
         if name in PERCENTILE_SCORES and self.patient_counts[ALL_CLASSES] < MIN_BOOTSTRAP_PATIENTS:
-            value = float(arm_scores[0] - reference_scores[0])
-            return Interval(value, float("nan"), float("nan"), n)
+            return Interval(float(means[0] - reference_means[0]), float("nan"), float("nan"), n)
+        replicates = paired_replicates(means, reference_means)
+        replicates = _without_variance(replicates, self._own_variance_beside(reference, name))
+        replicates += deviations - reference_deviations
         sd = self._difference_sd_beyond_bootstrap(reference, name)
-        arm_scores = arm_scores.copy()
-        arm_scores[1:] += self._deviations_beyond_bootstrap(sd)
-        return paired_difference(arm_scores, reference_scores, n=n)
+        replicates[1:] += self._deviations_beyond_bootstrap(sd)
+        return percentile_interval(replicates[0], replicates[1:], n=n)
+
+    def _own_variance_beside(self, reference: "BootstrapScores", name: str) -> float:
+        """Return the variance over draws of patients that the very runs of two arms cause."""
+        if reference is self:
+            return 0.0
+        arms = self.means_and_deviations[name], reference.means_and_deviations[name]
+        return sum(arm.own_variance for arm in arms)
 
     def _difference_sd_beyond_bootstrap(self, reference: "BootstrapScores", name: str) -> float:
         """Return the standard deviation of a difference that its replicates do not show.
@@ -269,26 +306,90 @@ class BootstrapScores:
         """
         return float(np.hypot(self.sd_beyond_bootstrap(name), reference.sd_beyond_bootstrap(name)))
 
+    def difference_spread(self, reference: "BootstrapScores", name: str) -> DifferenceSpread | None:
+        """Return what the difference of one score from that of `reference` varies by.
+
+        It is None if one of the arms has a single run, which does not show how runs differ.
+        """
+        if min(self.n_runs, reference.n_runs) < 2:
+            return None
+        differences = self.by_run[name].mean(0) - reference.by_run[name].mean(0)
+        patients_variance = np.nanvar(differences[1:]) - self._own_variance_beside(reference, name)
+        hidden_sd = self._difference_sd_beyond_bootstrap(reference, name)
+        seeds_variances = self.variances_of_mean(name) + reference.variances_of_mean(name)
+        return DifferenceSpread(
+            difference=float(differences[0]),
+            patients_sd=float(np.sqrt(max(0.0, patients_variance) + hidden_sd**2)),
+            seeds_variances=seeds_variances,
+        )
+
     def p_value(self, reference: "BootstrapScores", name: str) -> float | None:
         """Return the two-sided p-value of `difference_to` for one score.
 
-        It is None for arms of one run each, because these do not show how runs differ.
-
-        Raises:
-            XraysynthError: If the numbers of runs differ.
+        It is None if one of the arms has a single run, which does not show how runs differ.
         """
-        self._require_same_runs(reference)
-        if self.n_runs < 2:
-            return None
-        differences = self.by_run[name] - reference.by_run[name]
-        point_values, draws = differences[:, 0], differences.mean(0)[1:]
-        hidden_sd = self._difference_sd_beyond_bootstrap(reference, name)
-        return difference_p_value(
-            float(point_values.mean()),
-            patients_sd=float(np.hypot(np.nanstd(draws), hidden_sd)),
-            seeds_se=float(np.std(point_values, ddof=1) / np.sqrt(self.n_runs)),
-            seeds=self.n_runs,
-        )
+        spread = self.difference_spread(reference, name)
+        return None if spread is None else spread.p_value()
+
+
+def moderate_arms(
+    arms: Sequence[BootstrapScores], sizes: Sequence[int]
+) -> tuple[list[BootstrapScores], dict[str, list[SpreadOfSeeds]]]:
+    """Moderate the variances between the runs of arms that were tested on the same images.
+
+    Arms borrow from those of about as many training images alone; see `seed_variance`.
+
+    Args:
+        arms: The arms.
+        sizes: Number of training images of each arm.
+
+    Returns:
+        The arms with `run_variances`, in the same order; and by name of a score, how much its seeds
+        differ in each group of arms, the smallest images first.
+    """
+    moderated = list(arms)
+    spreads: dict[str, list[SpreadOfSeeds]] = {}
+    for group in group_by_size(sizes):
+        members = [arms[position] for position in group]
+        variances: list[dict[str, np.ndarray]] = [{} for _ in members]
+        for name in members[0].by_run:
+            for by_name, drawn in zip(variances, _draw_run_variances(members, name), strict=True):
+                by_name[name] = drawn
+            spread = summarise_spread([arm.run_values(name) for arm in members])
+            spreads.setdefault(name, []).extend([] if spread is None else [spread])
+        for position, arm, by_name in zip(group, members, variances, strict=True):
+            moderated[position] = replace(arm, run_variances=by_name)
+    return moderated, spreads
+
+
+def _draw_run_variances(arms: Sequence[BootstrapScores], name: str) -> np.ndarray:
+    """Draw plausible variances `(A, D)` of a score between the runs of each arm, jointly."""
+    values = [arm.run_values(name) for arm in arms]
+    rng = np.random.default_rng(derive_seed(arms[0].seed, "variances", name))
+    return draw_variances(values, rng, max(VARIANCE_DRAWS, arms[0].n_replicates))
+
+
+def _variance_by_run(scores: np.ndarray) -> float:
+    """Return the variance over draws of patients of what one run has apart from the others.
+
+    Args:
+        scores: Scores `(S, 1 + R)` of one arm: the point value, then one value per draw.
+    """
+    runs = len(scores)
+    apart = (scores - scores.mean(0))[:, 1:]
+    if runs < 2 or not np.isfinite(apart).any():
+        return 0.0
+    return float(np.nanmean(np.nanvar(apart, axis=1)) * runs / (runs - 1))
+
+
+def _without_variance(scores: np.ndarray, variance: float) -> np.ndarray:
+    """Shrink replicates `(1 + R,)` around their mean by so much variance; the point value stays."""
+    draws = scores[1:]
+    if not variance or not np.isfinite(draws).any():
+        return scores.copy()
+    centre, total = np.nanmean(draws), np.nanvar(draws)
+    factor = np.sqrt(max(0.0, 1 - variance / total)) if total else 0.0
+    return np.concatenate([scores[:1], centre + factor * (draws - centre)])
 
 
 def _count_patients(
@@ -306,13 +407,3 @@ def _count_patients(
 def _class_of(score_name: str) -> str:
     """Return the class in <score>/<class>, or "" for a score over all classes."""
     return score_name.partition("/")[2]
-
-
-def _t_mixture_weights(rng: np.random.Generator, replicates: int, runs: int) -> np.ndarray:
-    """Draw weights w `(R, S)` that sum to 0; w x is distributed as t_(S-1) sd(x) / sqrt(S)."""
-    if runs == 1:
-        return np.zeros((replicates, 1))
-    normal = rng.normal(size=(replicates, runs))
-    normal -= normal.mean(1, keepdims=True)
-    mixtures: np.ndarray = normal / np.sqrt(runs * rng.chisquare(runs - 1, size=(replicates, 1)))
-    return mixtures

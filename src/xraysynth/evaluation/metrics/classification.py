@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xraysynth.evaluation.metrics.bootstrap_scores import BootstrapScores
+from xraysynth.evaluation.metrics.bootstrap_scores import BootstrapScores, moderate_arms
 from xraysynth.evaluation.metrics.statistics import REPLICATES, Interval
 
 __all__ = ["BootstrapScores", "compare_arms", "score_arm", "score_run"]
@@ -80,11 +80,14 @@ def compare_arms(
     patients: ArrayLike,
     **options: Any,
 ) -> dict[str, Interval]:
-    """Compute the difference of every score between two arms, arm minus reference, paired.
+    """Compute the difference of every score between two arms, arm minus reference, paired by patient.
 
-    Run k of both arms must be of one training seed. The other arguments are those of
-    `BootstrapScores.from_runs`; see also `BootstrapScores.difference_to`.
+    Both arms are taken to be trained on about as many images, so that their variances between runs are
+    moderated. The other arguments are those of `BootstrapScores.from_runs`; see also
+    `BootstrapScores.difference_to`.
     """
-    arm = BootstrapScores.from_runs(arm_runs, targets, patients, **options)
-    reference = BootstrapScores.from_runs(reference_runs, targets, patients, **options)
+    arms = []
+    for runs in (arm_runs, reference_runs):
+        arms.append(BootstrapScores.from_runs(runs, targets, patients, **options))
+    (arm, reference), _ = moderate_arms(arms, [1, 1])
     return arm.difference_to(reference)

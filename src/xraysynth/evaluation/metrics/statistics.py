@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from xraysynth.errors import XraysynthError
 
 REPLICATES = 1000
 CONFIDENCE_LEVEL = 0.95
+POWER = 0.8
+"""Probability with which a detectable difference is found."""
+
 _NORMAL_QUANTILE = 1.959964  # of a two-sided interval at CONFIDENCE_LEVEL
 
 MIN_BOOTSTRAP_PATIENTS = 6
@@ -182,10 +184,8 @@ def bootstrap_mean(values: np.ndarray, replicates: int = REPLICATES, seed: int =
     return percentile_interval(float(values.mean()), values[draws].mean(axis=1), n=n)
 
 
-def paired_difference(
-    arm: np.ndarray, reference: np.ndarray, *, n: int, level: float = CONFIDENCE_LEVEL
-) -> Interval:
-    """Compute the interval of the difference between an arm and a reference, paired by replicate.
+def paired_replicates(arm: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Subtract the replicates of a reference from those of an arm.
 
     Subtracting replicate by replicate removes the variation that both arms share because they are
     tested on the same images.
@@ -193,8 +193,6 @@ def paired_difference(
     Args:
         arm: Point value of the arm, then its replicates: `(1 + R,)`.
         reference: Point value and replicates `(1 + R,)` of the reference, under the same weights.
-        n: Number of items that the difference was measured on.
-        level: Confidence level in (0, 1).
 
     Raises:
         XraysynthError: If the numbers of replicates differ.
@@ -204,8 +202,8 @@ def paired_difference(
             f"paired difference: the arms have {arm.shape} and {reference.shape} replicates; score "
             "both with the same weights"
         )
-    difference = arm - reference
-    return percentile_interval(difference[0], difference[1:], n=n, level=level)
+    difference: np.ndarray = arm - reference
+    return difference
 
 
 def errors_removed(difference: Interval, *, reference: float) -> Interval:
@@ -248,53 +246,85 @@ def summarise_seeds(values: Sequence[float]) -> SeedSpread:
     return SeedSpread(tuple(map(float, values)), float(np.mean(values)), sd)
 
 
-def difference_p_value(
-    difference: float, *, patients_sd: float, seeds_se: float, seeds: int
-) -> float:
-    """Compute the two-sided p-value of "the difference is zero", which no number of replicates bounds.
+@dataclass(frozen=True)
+class DifferenceSpread:
+    """A difference between two arms, and what it varies by: patients, and training seeds.
 
-    It is the tail beyond zero of difference + N(0, patients_sd²) + seeds_se · t(seeds - 1), whose
-    quantiles are the interval of the difference: the Behrens-Fisher distribution of a bootstrap over
-    patients and the standard error of the differences by seed. Given a chi-square draw x for the
-    seeds the sum is normal, so that p = E[2 Φ(-|d| / √(patients_sd² + seeds_se² (seeds - 1) / x))].
-    The expectation is taken over quantiles of x.
+    It is distributed as δ + N(0, patients_sd²) + N(0, v), where δ is the true difference and v one of
+    the plausible variances of the mean over seeds. If they are those of a sample of seeds, this is the
+    Behrens-Fisher distribution. No number of replicates bounds its p-values.
 
-    Args:
-        difference: The difference d.
+    Attributes:
+        difference: The difference d that was found.
         patients_sd: Standard deviation of the difference over draws of patients.
-        seeds_se: Standard error of the difference over training seeds.
-        seeds: Number of training seeds.
-
-    Raises:
-        XraysynthError: If there are fewer than two seeds.
-
-    >>> difference_p_value(0.3, patients_sd=0.0, seeds_se=0.0, seeds=3)
-    0.0
-    >>> round(difference_p_value(4.303, patients_sd=0.0, seeds_se=1.0, seeds=3), 3)
-    0.05
+        seeds_variances: Plausible variances `(D,)` of the difference over training seeds.
     """
-    from scipy.special import ndtr
 
-    if seeds < 2:
-        raise XraysynthError(
-            f"p-value of a difference: seeds={seeds}, but one seed does not show how seeds differ; "
-            "train at least two of each arm"
-        )
-    if difference == 0:
-        return 1.0
-    sd = np.sqrt(patients_sd**2 + seeds_se**2 * (seeds - 1) / _chi_square_quantiles(seeds - 1))
-    with np.errstate(divide="ignore"):
-        return float(np.mean(2 * ndtr(-abs(difference) / sd)))
+    difference: float
+    patients_sd: float
+    seeds_variances: np.ndarray
 
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the difference; of the plausible variances it takes the harmonic mean.
 
-@cache
-def _chi_square_quantiles(degrees: int) -> np.ndarray:
-    """Return 20,000 equally spaced quantiles, which is enough to resolve p-values of 1 in 10,000."""
-    from scipy.stats import chi2
+        That mean is the one that is right on average, as 1 / v is the one that is drawn evenly.
+        """
+        with np.errstate(divide="ignore"):
+            seeds_variance = 1 / np.mean(1 / self.seeds_variances)
+        return float(np.sqrt(self.patients_sd**2 + seeds_variance))
 
-    nodes = 20_000
-    quantiles: np.ndarray = chi2.ppf((np.arange(nodes) + 0.5) / nodes, degrees)
-    return quantiles
+    def p_value(self, difference: float | None = None) -> float:
+        """Compute the two-sided p-value of "there is no difference".
+
+        p = E[2 Φ(-|d| / √(patients_sd² + v))], with the mean taken over the plausible variances.
+
+        Args:
+            difference: The difference d; by default the one that was found.
+
+        >>> spread = DifferenceSpread(1.96, 1.0, np.zeros(3))
+        >>> round(spread.p_value(), 3), DifferenceSpread(0.3, 0.0, np.zeros(3)).p_value()
+        (0.05, 0.0)
+        """
+        size = abs(self.difference if difference is None else difference)
+        return 1.0 if size == 0 else 2 * self._tail(size)
+
+    def equivalence_p_value(self, margin: float) -> float:
+        """Compute the p-value of "the true difference is at least as large as `margin`, up or down".
+
+        The larger one of two one-sided tests (Schuirmann 1987).
+
+        Args:
+            margin: Largest difference that does not matter, above 0.
+        """
+        distance = margin - abs(self.difference)
+        return self._tail(distance) if distance > 0 else 1 - self._tail(-distance)
+
+    def detectable(self, level: float, power: float = POWER) -> float:
+        """Compute the smallest true difference that is found with this power.
+
+        The difference beyond which p < `level`, plus z(power) standard deviations.
+
+        Args:
+            level: The p-value that a difference must be below to be found, in (0, 1).
+            power: Probability of finding it, in (0.5, 1).
+        """
+        from scipy.optimize import brentq
+        from scipy.special import ndtri
+
+        if not self.sd:
+            return 0.0
+        widest = 1000 * np.sqrt(self.patients_sd**2 + self.seeds_variances.max())
+        critical = brentq(lambda size: self.p_value(size) - level, 1e-12 * widest, widest)
+        return float(critical + ndtri(power) * self.sd)
+
+    def _tail(self, distance: float) -> float:
+        """Return the probability of a deviation beyond `distance` to one side."""
+        from scipy.special import ndtr
+
+        sds = np.sqrt(self.patients_sd**2 + self.seeds_variances)
+        with np.errstate(divide="ignore"):
+            return float(np.mean(ndtr(-distance / sds)))
 
 
 def holm_adjust(p_values: Mapping[str, float]) -> dict[str, float]:

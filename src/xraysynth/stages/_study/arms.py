@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,24 +10,30 @@ import pandas as pd
 
 from xraysynth.config import Config
 from xraysynth.data.persons import person_keys
-from xraysynth.evaluation.classifier_evaluation import TrainResult, is_meaningful
+from xraysynth.evaluation.classifier_evaluation import TrainResult, select_meaningful
 from xraysynth.evaluation.metrics.arm_probes import ArmProbes
 from xraysynth.evaluation.metrics.pointing_game import PointingGame
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.content import Arm, Comparison
 from xraysynth.stages import train
-from xraysynth.stages._study.tested_arm import TestedArm, load_predictions, shared_seeds
+from xraysynth.stages._study.decisions import decide
+from xraysynth.stages._study.tested_arm import TestedArm, load_predictions, select_source
 from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:
     from xraysynth.evaluation.metrics.classification import BootstrapScores
+    from xraysynth.evaluation.metrics.seed_variance import SpreadOfSeeds
+    from xraysynth.evaluation.metrics.statistics import DifferenceSpread
 
 PRIMARY_METRIC = "macro_f1"
 """The score that arms are compared by."""
 
 
 class Scorer:
-    """Scores arms on the study's test images, all of them on the same bootstrap draws of patients.
+    """Scores arms on the same images, all of them on the same bootstrap draws of patients.
+
+    Arms of about as many training images lend each other their variances between seeds; see
+    `evaluation.metrics.seed_variance`.
 
     Args:
         config: The study's configuration, which names classes and number of bootstrap replicates.
@@ -43,29 +50,47 @@ class Scorer:
     ) -> None:
         self._classes, self._replicates = config.classes, config.evaluate.replicates
         self._tested_arms, self._linked_patients = tested_arms, linked_patients
-        self._resampled_by_arm: dict[int, BootstrapScores] = {}
+        self._equivalence_margin = config.study.equivalence_margin
+
+    @cached_property
+    def _scores(self) -> tuple[list["BootstrapScores"], dict[str, list["SpreadOfSeeds"]]]:
+        """Scores of all arms on the study's test images, and how much their seeds differ."""
+        return self.score_together(
+            self._tested_arms, [arm.predictions for arm in self._tested_arms]
+        )
 
     def resample_arm(self, arm: TestedArm) -> "BootstrapScores":
-        """Return the scores of the arm under every draw of patients; they are computed once."""
-        if id(arm) not in self._resampled_by_arm:
-            self._resampled_by_arm[id(arm)] = self.resample(arm.predictions)
-        return self._resampled_by_arm[id(arm)]
+        """Return the scores of an arm of the study under every draw of patients."""
+        scores, _ = self._scores
+        titles = [other.title for other in self._tested_arms]
+        return scores[titles.index(arm.title)]
 
-    def resample_seeds(self, arm: TestedArm, seeds: Sequence[int]) -> "BootstrapScores":
-        """Return the scores of the arm's trainings with these seeds, in this order."""
-        arm_seeds = list(arm.jobs)
-        return self.resample_arm(arm).select_runs([arm_seeds.index(seed) for seed in seeds])
+    def spread_of_seeds(self) -> list["SpreadOfSeeds"]:
+        """Return how much seeds differ in `PRIMARY_METRIC`, by group of arms of about one size."""
+        _, spreads = self._scores
+        return spreads.get(PRIMARY_METRIC, [])
 
-    def resample(self, tables: Sequence[pd.DataFrame]) -> "BootstrapScores":
-        """Return the scores of predictions under every draw of patients.
+    def score_together(
+        self, arms: Sequence[TestedArm], predictions: Sequence[Sequence[pd.DataFrame]]
+    ) -> tuple[list["BootstrapScores"], dict[str, list["SpreadOfSeeds"]]]:
+        """Score arms on the same images under every draw of patients.
 
         Args:
-            tables: One table of predictions per seed, all of the same images in the same order, with
-                the columns of `load_predictions`.
+            arms: The arms.
+            predictions: For each arm one table of predictions per seed, all of the same images in the
+                same order, with the columns of `load_predictions`.
 
         Returns:
-            The scores of S seeds under R draws; all tables are scored on the same draws.
+            The scores of each arm, with moderated variances between seeds, and what
+            `bootstrap_scores.moderate_arms` says of them.
         """
+        from xraysynth.evaluation.metrics.bootstrap_scores import moderate_arms
+
+        sizes = [arm.training_images for arm in arms]
+        return moderate_arms(list(map(self._resample, predictions)), sizes)
+
+    def _resample(self, tables: Sequence[pd.DataFrame]) -> "BootstrapScores":
+        """Return the scores of one arm's predictions, one table per seed."""
         from xraysynth.evaluation.metrics.classification import BootstrapScores
 
         columns = [f"p_{name}" for name in self._classes]
@@ -77,18 +102,32 @@ class Scorer:
             replicates=self._replicates,
         )
 
-    def meaningful_scores(self, tables: Sequence[pd.DataFrame]) -> dict[str, Interval]:
-        """Return the scores of predictions that their classes allow, as a class may have no image.
+    def external_scores(self, arm: TestedArm) -> dict[str, dict[str, Interval]]:
+        """Return the arm's scores by external source; empty if a training was not tested on any."""
+        found = {}
+        for source, scores_by_arm in self._external.items():
+            if arm.title in scores_by_arm:
+                found[source] = scores_by_arm[arm.title]
+        return found
 
-        Args:
-            tables: One table of predictions per seed, all of the same images in the same order.
-        """
-        labels = set(tables[0]["label"])
-        scores = {}
-        for name, interval in self.resample(tables).intervals().items():
-            if is_meaningful(name, labels, self._classes):
-                scores[name] = interval
-        return scores
+    @cached_property
+    def _external(self) -> dict[str, dict[str, dict[str, Interval]]]:
+        """Scores that the classes of an external source allow, by source and title of the arm."""
+        predictions = {}
+        for arm in self._tested_arms:
+            if all((job.folder / train.EXTERNAL_PREDICTIONS).exists() for job in arm.jobs.values()):
+                predictions[arm.title] = _load_external(arm)
+        arms = [arm for arm in self._tested_arms if arm.title in predictions]
+        if not arms:
+            return {}
+        found = {}
+        for source in sorted(set(predictions[arms[0].title][0]["source"])):
+            tables = [select_source(predictions[arm.title], source) for arm in arms]
+            labels = set(tables[0][0]["label"])
+            scores, _ = self.score_together(arms, tables)
+            intervals = [select_meaningful(s.intervals(), labels, self._classes) for s in scores]
+            found[source] = dict(zip(predictions, intervals, strict=True))
+        return found
 
     def find_real_only(self, arm: TestedArm) -> TestedArm | None:
         """Return the real-only arm with the same real images; None for a real-only arm."""
@@ -117,26 +156,44 @@ class Scorer:
         return next(controls, None)
 
     def compare(self, arm: TestedArm, reference: TestedArm | None) -> Comparison:
-        """Return the scores of the arm minus those of another, paired by test patient and seed.
+        """Return the scores of the arm minus those of another, paired by test patient.
 
         Args:
             arm: The arm that is compared.
             reference: The arm that it is compared with; None if the study has none.
 
         Returns:
-            Differences with intervals, the seeds that both arms have finished, and the two-sided
-            p-value of the difference in `PRIMARY_METRIC`; empty without a reference or a shared seed.
+            Differences with intervals, and the seeds of the arm that has fewer of them; empty without a
+            reference.
         """
-        seeds = shared_seeds([arm, reference]) if reference is not None else []
-        if reference is None or not seeds:
+        if reference is None:
             return Comparison()
-        arm_scores = self.resample_seeds(arm, seeds)
-        reference_scores = self.resample_seeds(reference, seeds)
+        scores, reference_scores = self.resample_arm(arm), self.resample_arm(reference)
         return Comparison(
-            differences=arm_scores.difference_to(reference_scores),
-            seeds=seeds,
-            p=arm_scores.p_value(reference_scores, PRIMARY_METRIC),
+            differences=scores.difference_to(reference_scores),
+            seeds=min((list(arm.jobs), list(reference.jobs)), key=len),
         )
+
+    def spread(self, arm: TestedArm, reference: TestedArm | None) -> "DifferenceSpread | None":
+        """Return what the difference of two arms in `PRIMARY_METRIC` varies by.
+
+        None without a reference, or if one of the arms has a single seed.
+        """
+        if reference is None:
+            return None
+        return self.resample_arm(arm).difference_spread(
+            self.resample_arm(reference), PRIMARY_METRIC
+        )
+
+    @property
+    def equivalence_margin(self) -> float | None:
+        """The largest difference in `PRIMARY_METRIC` that does not matter; None if none is given."""
+        return self._equivalence_margin
+
+
+def _load_external(arm: TestedArm) -> list[pd.DataFrame]:
+    """Load an arm's predictions for the external test sets, one table per seed."""
+    return [load_predictions(job, train.EXTERNAL_PREDICTIONS) for job in arm.jobs.values()]
 
 
 @dataclass(frozen=True)
@@ -173,18 +230,18 @@ def _compare_family(
     find_reference: Callable[[TestedArm], TestedArm | None],
 ) -> list[Comparison]:
     """Compare every arm with its reference, and adjust the p-values of arms that make a claim."""
-    from xraysynth.evaluation.metrics.statistics import holm_adjust
-
-    comparisons = [scorer.compare(arm, find_reference(arm)) for arm in tested_arms]
-    p_values = {}
-    for index, (arm, comparison) in enumerate(zip(tested_arms, comparisons, strict=True)):
-        if arm.makes_claim and comparison.p is not None and np.isfinite(comparison.p):
-            p_values[str(index)] = comparison.p
-    adjusted_p_values = holm_adjust(p_values)
-    adjusted = []
-    for index, comparison in enumerate(comparisons):
-        adjusted.append(replace(comparison, p_holm=adjusted_p_values.get(str(index))))
-    return adjusted
+    comparisons = []
+    spreads: dict[int, DifferenceSpread] = {}
+    for index, arm in enumerate(tested_arms):
+        reference = find_reference(arm)
+        spread = scorer.spread(arm, reference)
+        p_value = None if spread is None else spread.p_value()
+        comparisons.append(replace(scorer.compare(arm, reference), p=p_value))
+        if arm.makes_claim and spread is not None and np.isfinite(spread.p_value()):
+            spreads[index] = spread
+    for index, decision in decide(spreads, scorer.equivalence_margin).items():
+        comparisons[index] = replace(comparisons[index], **vars(decision))
+    return comparisons
 
 
 def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Arm:
@@ -215,7 +272,7 @@ def build_arm(scorer: Scorer, arm: TestedArm, comparisons: ArmComparisons) -> Ar
         over_duplicates=comparisons.over_duplicates,
         over_permuted=comparisons.over_permuted,
         errors_removed=_errors_removed(scorer, arm, comparisons.over_real),
-        external=_external_scores(scorer, arm),
+        external=scorer.external_scores(arm),
         real_vs_synthetic_auroc=real_vs_synthetic_aurocs,
         pointing_game=pointing_games,
         scores_by_seed=list(map(_score_values, results)),
@@ -248,20 +305,5 @@ def _errors_removed(scorer: Scorer, arm: TestedArm, over_real: Comparison) -> In
     real_only = scorer.find_real_only(arm)
     if real_only is None or PRIMARY_METRIC not in over_real.differences:
         return None
-    real_only_scores = scorer.resample_seeds(real_only, over_real.seeds)
-    means, _ = real_only_scores.means_and_deviations[PRIMARY_METRIC]
-    return errors_removed(over_real.differences[PRIMARY_METRIC], reference=float(means[0]))
-
-
-def _external_scores(scorer: Scorer, arm: TestedArm) -> dict[str, dict[str, Interval]]:
-    """Return the arm's scores by external source; empty if a training was not tested on any."""
-    tables = []
-    for job in arm.jobs.values():
-        if not (job.folder / train.EXTERNAL_PREDICTIONS).exists():
-            return {}
-        tables.append(load_predictions(job, train.EXTERNAL_PREDICTIONS))
-    scores = {}
-    for source in sorted(set(tables[0]["source"])):
-        source_tables = [table[table["source"] == source] for table in tables]
-        scores[source] = scorer.meaningful_scores(source_tables)
-    return scores
+    reference = scorer.resample_arm(real_only).run_values(PRIMARY_METRIC).mean()
+    return errors_removed(over_real.differences[PRIMARY_METRIC], reference=float(reference))

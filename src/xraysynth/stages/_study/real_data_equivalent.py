@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from xraysynth.report.content import Arm, ArmEquivalent, LeftOutSource
 from xraysynth.stages._study.arms import PRIMARY_METRIC, Scorer
-from xraysynth.stages._study.tested_arm import TestedArm, shared_seeds
+from xraysynth.stages._study.tested_arm import TestedArm, select_source
 from xraysynth.training.recipe import Control
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ def compute_real_data_equivalents(
 ) -> list[ArmEquivalent]:
     """Compute how many real images one synthetic image of each mixed arm is equivalent to.
 
-    The learning curve goes through the real-only arms. It is read at the arm's score, over the seeds
-    that the arm and every point of the curve have finished.
+    The learning curve goes through the real-only arms, and is read at the arm's score.
 
     Args:
         scorer: The scores of all arms.
@@ -33,9 +31,9 @@ def compute_real_data_equivalents(
         arms: Their entries in the report, in the same order.
 
     Returns:
-        One entry per arm that mixes real and synthetic images. Arms with fewer than two shared seeds
-        are left out. The list is empty if the curve has fewer than two points, or if a class has too
-        few test patients for a bootstrap to see how they differ.
+        One entry per arm that mixes real and synthetic images. Arms of a single seed are left out, on
+        the curve as well. The list is empty if the curve has fewer than two points, or if a class has
+        too few test patients for a bootstrap to see how they differ.
     """
     from xraysynth.evaluation.metrics.real_data_equivalent import equivalent_per_synthetic_image
 
@@ -48,12 +46,11 @@ def compute_real_data_equivalents(
     equivalents = []
     for tested_arm, arm in zip(tested_arms, arms, strict=True):
         is_mixed = tested_arm.is_generator_arm and 0 < arm.synthetic_fraction < 1
-        seeds = shared_seeds([tested_arm, *real_only_arms.values()])
-        if not is_mixed or len(seeds) < 2:
+        if not is_mixed or len(tested_arm.jobs) < 2:
             continue
         equivalent = equivalent_per_synthetic_image(
-            _build_learning_curve(scorer, real_only_arms, seeds),
-            scorer.resample_seeds(tested_arm, seeds).replicates(PRIMARY_METRIC),
+            _build_learning_curve(scorer, real_only_arms),
+            scorer.resample_arm(tested_arm).replicates(PRIMARY_METRIC),
             real_images=arm.real_images,
             synthetic_images=arm.synthetic_images,
         )
@@ -67,20 +64,20 @@ def _real_only_arms_by_size(
     """Return the arms of real images of all sources by number of images, ascending."""
     by_size: dict[int, TestedArm] = {}
     for tested_arm, arm in zip(tested_arms, arms, strict=True):
-        if not arm.generator and not arm.left_out_source:
+        if not arm.generator and not arm.left_out_source and len(tested_arm.jobs) > 1:
             by_size.setdefault(arm.real_images, tested_arm)
     return dict(sorted(by_size.items()))
 
 
 def _build_learning_curve(
-    scorer: Scorer, real_only_arms: Mapping[int, TestedArm], seeds: Sequence[int]
+    scorer: Scorer, real_only_arms: Mapping[int, TestedArm]
 ) -> "LearningCurve":
     """Build the curve of scores `(K, 1 + R)` over K numbers of real images."""
     from xraysynth.evaluation.metrics.real_data_equivalent import LearningCurve
 
     scores = []
     for arm in real_only_arms.values():
-        scores.append(scorer.resample_seeds(arm, seeds).replicates(PRIMARY_METRIC))
+        scores.append(scorer.resample_arm(arm).replicates(PRIMARY_METRIC))
     return LearningCurve(np.array(list(real_only_arms)), np.stack(scores))
 
 
@@ -111,9 +108,6 @@ def compare_left_out_sources(
         if arm.data.leave_out and arm.data.control is Control.none:
             size_matched = size_matched_arms.get(arm.data.leave_out)
             row = _compare_left_out_source(scorer, arm, with_source, size_matched)
-            if row is None:
-                # A size-matched arm that finished other seeds must not hide what the two arms show.
-                row = _compare_left_out_source(scorer, arm, with_source)
             if row is not None:
                 rows.append(row)
     return rows
@@ -142,25 +136,23 @@ def _compare_left_out_source(
         size_matched: The size-matched control of `without_source`, if there is one.
 
     Returns:
-        Balanced accuracies and their paired differences; None if the arms share no finished seed, or
-        the source has no test images.
+        Balanced accuracies and their paired differences; None if the source has no test images.
     """
     arms = [without_source, with_source]
     if size_matched is not None:
         arms.append(size_matched)
-    seeds = shared_seeds(arms)
     source = without_source.data.leave_out
-    predictions = [_select_predictions(arm, seeds, source) for arm in arms]
-    if not seeds or predictions[0][0].empty:
+    predictions = [select_source(arm.predictions, source) for arm in arms]
+    if predictions[0][0].empty:
         return None
-    outside, inside, *matched = map(scorer.resample, predictions)
+    (outside, inside, *matched), _ = scorer.score_together(arms, predictions)
     row = LeftOutSource(
         source,
         len(predictions[0][0]),
         inside=inside.intervals()[LEFT_OUT_METRIC],
         outside=outside.intervals()[LEFT_OUT_METRIC],
         drop_from_all=outside.difference_to(inside)[LEFT_OUT_METRIC],
-        seeds=seeds,
+        seeds=min([list(arm.jobs) for arm in arms], key=len),
     )
     if not matched:
         return row
@@ -169,10 +161,3 @@ def _compare_left_out_source(
         matched=matched[0].intervals()[LEFT_OUT_METRIC],
         drop=outside.difference_to(matched[0])[LEFT_OUT_METRIC],
     )
-
-
-def _select_predictions(arm: TestedArm, seeds: Sequence[int], source: str) -> list[pd.DataFrame]:
-    """Return the arm's predictions for the test images of one source, one table per seed."""
-    by_seed = dict(zip(arm.jobs, arm.predictions, strict=True))
-    tables = [by_seed[seed] for seed in seeds]
-    return [table[table["source"] == source] for table in tables]

@@ -54,6 +54,18 @@ class TestedArm:
         return [job.record().result_as(TrainResult) for job in self.jobs.values()]
 
     @property
+    def title(self) -> str:
+        """The name of the arm, unique within a study."""
+        return self.arm_config.title
+
+    @property
+    def training_images(self) -> int:
+        """Number of training images, repeats included, which is the same for all seeds."""
+        first_result = self.results[0]
+        real_images = first_result.real_images + first_result.real_repeats
+        return real_images + first_result.synthetic_images
+
+    @property
     def generator(self) -> str:
         """Name of the generator whose images are mixed in; empty for real images only."""
         if not self.arm_config.generator:
@@ -105,9 +117,6 @@ class TestedArm:
         )
 
 
-def shared_seeds(arms: Sequence[TestedArm]) -> list[int]:
-    """Return the training seeds that all of these arms have finished, in the order of the first arm."""
-    seeds = list(arms[0].jobs)
-    for arm in arms[1:]:
-        seeds = [seed for seed in seeds if seed in arm.jobs]
-    return seeds
+def select_source(predictions: Sequence[pd.DataFrame], source: str) -> list[pd.DataFrame]:
+    """Return the predictions for the images of one source, one table per seed."""
+    return [table[table["source"] == source] for table in predictions]
