@@ -30,7 +30,8 @@ import pandas as pd
 
 from xraysynth import compose
 from xraysynth.evaluation.metrics.statistics import Interval
-from xraysynth.report.verdicts import classify_difference, utility
+from xraysynth.report.differences import MeasuredDifference
+from xraysynth.report.verdicts import utility
 from xraysynth.stages import Workspace, study
 from xraysynth.tracking.export import read_runs
 
@@ -93,23 +94,27 @@ figure.tight_layout()
 
 # %% [markdown]
 # ## Paired differences and the verdict
-# Two arms are tested on the same patients and trained with the same seeds, so their difference is known
-# better than either score: compare the interval of the difference with 0, never two intervals with each
-# other. The verdict is "better" or "worse" only where the interval leaves out 0 and the p-value, adjusted
-# for the number of arms (Holm), is below 0.05; "no difference shown" is not "the same". Controls have no
-# p-value and no verdict, nor has an arm with one training seed. Only macro-F1 has p-values.
+# Two arms are tested on the same patients, so their difference is known better than either score: compare
+# the interval of the difference with 0, never two intervals with each other. The verdict is "better" or
+# "worse" only where the interval leaves out 0 and the p-value, adjusted for the number of arms (Holm), is
+# below 0.05. "No difference shown" is not "the same": `detectable` is the true difference that would have
+# been found with a probability of 80 %. With `study.equivalence_margin`, a difference that is shown to be
+# smaller than this is "equivalent". Controls have no p-value and no verdict, nor has an arm with one
+# training seed. Only macro-F1 has p-values.
 
 
 # %%
-def difference(row, kind="difference"):
-    """The arm minus real only, or minus a control, as an interval; None where it is not known."""
-    ends = [float(row[name]) for name in (kind, f"{kind}_low", f"{kind}_high")]
-    return None if pd.isna(ends[0]) else Interval(*ends, n=int(row["n_test"]))
-
-
-def adjusted(row, name="p_holm"):
-    """An adjusted p-value; None where there is none."""
-    return None if pd.isna(row[name]) else float(row[name])
+def difference(row, kind=""):
+    """The arm minus real only, or minus a control, with what was tested of it."""
+    ends = [row[f"{kind or 'difference'}{end}"] for end in ("", "_low", "_high")]
+    prefix = f"{kind}_" if kind else ""
+    return MeasuredDifference(
+        None if pd.isna(ends[0]) else Interval(*map(float, ends), n=int(row["n_test"])),
+        p_holm=row[f"{prefix}p_holm"],
+        detectable=row[f"{prefix}detectable"],
+        margin=row["equivalence_margin"],
+        p_equivalent=row[f"{prefix}p_equivalent"],
+    )
 
 
 compared = means[means["share"] > 0]
@@ -122,10 +127,8 @@ pd.DataFrame(
         "low": compared["difference_low"].round(3),
         "high": compared["difference_high"].round(3),
         "p (Holm)": compared["p_holm"].round(3),
-        "verdict": [
-            classify_difference(difference(row), p_holm=adjusted(row))
-            for _, row in compared.iterrows()
-        ],
+        "verdict": compared["verdict"],
+        "detectable": compared["detectable"].round(3),
     }
 ).reset_index(drop=True)
 
@@ -136,11 +139,8 @@ for _, row in compared[compared["control"] == ""].iterrows():
         arm=f"{row['generator']} {row['share']:.0%}",
         metric=METRIC,
         over_real=difference(row),
-        p_real=adjusted(row),
         over_duplicates=difference(row, "over_duplicates"),
-        p_duplicates=adjusted(row, "over_duplicates_p_holm"),
         over_permuted=difference(row, "over_permuted"),
-        p_permuted=adjusted(row, "over_permuted_p_holm"),
     )
     print(found.sentence)
 

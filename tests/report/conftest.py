@@ -13,6 +13,7 @@ from xraysynth.evaluation.metrics.classification import compare_arms, score_arm,
 from xraysynth.evaluation.metrics.pointing_game import PointingGame
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
+from xraysynth.evaluation.metrics.seed_variance import SpreadOfSeeds
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.results import (
     Appearance,
@@ -83,6 +84,7 @@ def fabricate(
         ],
         left_out_sources=[LEFT_OUT],
         shortcuts=[Shortcut(0.41, 0.36, 0.46, 300, target="class", view="borders", chance=0.25)],
+        spread_of_seeds=[SpreadOfSeeds(8, 40, sd=0.031, weight=0.6, p=0.3)],
         encoder_agreement=[EncoderAgreement("classifier", "embedded", kendall_tau=1.0, n=2)],
     )
 
@@ -141,7 +143,8 @@ class Maker:
     def compare(self, arm: Arm, other: Arm, *, p_holm: float | None) -> Comparison:
         """One arm minus the other."""
         found = compare_arms(_runs(arm), _runs(other), self.truth, self.patients, **self.options)
-        return Comparison(found, self.seeds, p_holm, p_holm)
+        detectable = None if p_holm is None else 0.0834
+        return Comparison(found, self.seeds, p_holm, p_holm, detectable)
 
     def arm(
         self,

@@ -88,7 +88,7 @@ def test_the_largest_gain_is_chosen_and_the_choice_owned_up_to(
         "largest gain among 3: the p-value is corrected for this choice, the interval is not."
         in found.basis
     )
-    assert "48 test images of 24 patients and 2 training seeds of both arms." in found.basis
+    assert "48 test images of 24 patients and at least 2 training seeds of each arm." in found.basis
     found = of(content, [content.arms[0], with_p(small, None), large])
     assert found.utility.sentence.startswith("stable_diffusion 25%")
     alone = of(content, [content.arms[0], small])

@@ -26,7 +26,7 @@ from xraysynth.report import (
     templating,
     thumbnails,
 )
-from xraysynth.report.content import ArmEquivalent, Content, Evaluation
+from xraysynth.report.content import ArmEquivalent, Comparison, Content, Evaluation
 from xraysynth.report.findings import collect_findings
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" $x^$"
@@ -201,6 +201,55 @@ def test_what_is_not_claimed_has_no_word(content: Content, html: str) -> None:
     rows = rows_of(page.render(replace(content, arms=arms)), "gains")
     hybrid = next(arm for arm in arms if arm.over_duplicates.differences)
     assert "one seed: not compared" in plain(rows[hybrid.name])
+
+
+def comparing(content: Content, comparison: Comparison) -> Content:
+    """The study with this difference to real only in every arm that has one."""
+    arms = []
+    for arm in content.arms:
+        is_compared = arm.gains_over_real and not arm.control and not arm.left_out_source
+        arms.append(replace(arm, over_real=comparison) if is_compared else arm)
+    return replace(content, arms=arms)
+
+
+NOT_SHOWN = Comparison({"macro_f1": Interval(0.01, -0.03, 0.05, 48)}, [0, 1], 0.4, 0.6, 0.0834)
+
+
+def test_where_no_difference_is_shown_the_page_names_what_would_have_been_found(
+    content: Content, html: str
+) -> None:
+    changed = page.render(comparing(content, NOT_SHOWN))
+    named = "0.083 or more would have been found"
+    for text in rows_of(changed, "gains").values():
+        assert (f"no difference shown ({named})" in plain(text)) == ("no difference" in text)
+    assert any(named in plain(text) for text in rows_of(changed, "gains").values())
+    assert f"[{formatting.MINUS}0.030, 0.050], where {named} (Holm-adjusted p = 0.600)" in plain(
+        changed
+    )
+    assert f"50% (replace), no difference shown ({named})" in section(changed, "compared")
+    assert "Equivalent within" not in plain(html)
+
+
+def test_an_arm_that_is_equivalent_is_called_so(content: Content) -> None:
+    comparison = replace(NOT_SHOWN, margin=0.06, p_equivalent=0.01)
+    html = page.render(comparing(content, comparison))
+    row = rows_of(html, "gains")["stable_diffusion 50% (replace)"]
+    assert '<span class="under equivalent">equivalent within ±0.06</span>' in row
+    assert "would have been found" not in plain(row)
+    text = plain(html)
+    assert "equivalent within ±0.06 to training on real images only" in text
+    assert "Equivalent within ±0.06: no difference is shown, and one as large as this" in text
+    assert 'data-verdict="equivalent"' in html
+
+
+def test_the_page_says_in_one_line_how_intervals_between_seeds_were_made(
+    content: Content, html: str
+) -> None:
+    assert "Between seeds: sd 0.031 over 40 trainings of 8 arms, whose common variance" in plain(
+        html
+    )
+    alone = page.render(replace(content, spread_of_seeds=[]))
+    assert "Between seeds" not in plain(alone)
 
 
 def test_controls_and_fractions_stand_apart_and_are_called_so(content: Content, html: str) -> None:

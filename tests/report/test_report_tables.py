@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.records import CLASSES
 from xraysynth.report import arm_groups, tables
-from xraysynth.report.content import Arm, Content, EncoderAgreement
+from xraysynth.report.arm_verdicts import arm_verdicts
+from xraysynth.report.content import Arm, Comparison, Content, EncoderAgreement
 from xraysynth.report.encoder_agreement import rank_agreement
 from xraysynth.report.views import cells, measures, run
 
@@ -25,6 +27,11 @@ def test_results_hold_every_mean_with_its_interval_and_every_seed(content: Conte
     over = arm.over_permuted.differences["macro_f1"]
     assert (mean["over_permuted"], mean["over_permuted_high"]) == (over.value, over.high)
     assert mean["p_holm"] == arm.p_holm
+    for kind, prefix in (("over_real", ""), ("over_permuted", "over_permuted_")):
+        comparison = getattr(arm, kind)
+        assert mean[f"{prefix}detectable"] == comparison.detectable == 0.0834
+        assert mean[f"{prefix}verdict"] == comparison.primary.word
+    assert pd.isna(mean["equivalence_margin"])
     seeds = own[own["seed"].notna()]
     assert seeds["seed"].tolist() == list(arm.seeds)
     assert seeds["value"].tolist() == [scores["macro_f1"] for scores in arm.scores_by_seed]
@@ -37,6 +44,31 @@ def test_real_only_has_no_difference(content: Content) -> None:
     assert table.loc[real, "difference"].isna().all()
     means = table["seed"].isna() & (table["test_set"] == "")
     assert table.loc[~real & means, "difference"].notna().all()
+
+
+def test_what_was_tested_stands_with_macro_f1_alone_and_controls_have_no_verdict(
+    content: Content,
+) -> None:
+    equivalent = {"p_holm": 0.4, "detectable": 0.08, "margin": 0.05, "p_equivalent": 0.01}
+    arms = []
+    for arm in content.arms:
+        gain = {"macro_f1": Interval(0.01, -0.02, 0.03, 48)} if arm.gains_over_real else {}
+        arms.append(replace(arm, over_real=Comparison(gain, (0, 1), 0.4, **equivalent)))
+    changed = replace(content, arms=arms)
+    table = tables.results_table(changed)
+    judged = table[table["verdict"] == "equivalent"]
+    assert set(judged["metric"]) == {"macro_f1"}
+    assert set(judged["control"]) | set(judged["left_out"]) == {""}
+    tested = judged[["detectable", "p_equivalent", "equivalence_margin"]]
+    assert tested.drop_duplicates().to_numpy().tolist() == [[0.08, 0.01, 0.05]]
+    rows = arm_verdicts(changed.arms)
+    real = [row for row in rows if row.minus == "real only"]
+    assert len(real) == len(judged) > 0
+    assert {(row.verdict, row.value, row.detectable) for row in real} == {
+        ("equivalent", 0.01, 0.08)
+    }
+    named = {row.arm for row in rows if row.minus == "permuted control"}
+    assert named == {arm.name for arm in arms if arm.over_permuted.differences}
 
 
 def test_results_tell_controls_fractions_and_what_was_left_out(content: Content) -> None:

@@ -16,6 +16,8 @@ VIEWS = sorted((SOURCE / "report" / "views").glob("*.py"))
 SAYING = (
     *(
         "report/claims.py",
+        "report/differences.py",
+        "report/seed_spread.py",
         "report/verdicts.py",
         "report/findings.py",
         "report/costs.py",
@@ -35,7 +37,9 @@ SAYING = (
 NAMES = {
     "2-core CPU, 8 GB of memory",
     "arms that have such a control",
-    "interval without 0 and p < 0.05, adjusted after Holm over all …; two seeds or more",
+    "interval without 0 and p < 0.05, adjusted after Holm over all …; two seeds or more; equivalent: neither "
+    "better nor worse, and p < 0.05 of two one-sided tests against study.equivalence_margin, adjusted "
+    "likewise",
     "macro-F1 over real only, best hybrid",
     "macro-F1 over real only, synthetic only",
     "distance from real images, beyond that among them",

@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report import verdicts
+from xraysynth.report.differences import MeasuredDifference
 
 MINUS = "\u2212"
 GAIN = Interval(0.031, 0.004, 0.058, 164)
@@ -13,13 +15,17 @@ LOSS = Interval(-0.05, -0.08, -0.01, 164)
 UNKNOWN = Interval(math.nan, math.nan, math.nan, 164)
 
 
-def utility(difference, p_real=0.01, **others):
+def utility(difference, p_real=0.01, *, duplicates_over_real=None, **others):
+    """The verdict on differences that are given as intervals, each with its adjusted p-value."""
+    measured = {"over_real": MeasuredDifference(difference, p_real)}
+    for name in ("duplicates", "permuted"):
+        interval, p = others.get(f"over_{name}"), others.get(f"p_{name}")
+        measured[f"over_{name}"] = MeasuredDifference(interval, p)
     return verdicts.utility(
         arm="hybrid 50% SD-LoRA (replace)",
         metric="macro-F1",
-        over_real=difference,
-        p_real=p_real,
-        **others,
+        duplicates_over_real=duplicates_over_real,
+        **measured,
     )
 
 
@@ -131,7 +137,7 @@ def test_the_duplicate_control_is_beaten_only_if_its_interval_says_so(over, word
 )
 def test_the_labels_matter_only_where_the_arm_beats_itself_with_permuted_ones(over, p, words):
     assert words in utility(LOSS, over_permuted=over, p_permuted=p).sentence
-    alone = verdicts.permuted_control("arm", over, p)
+    alone = verdicts.permuted_control("arm", MeasuredDifference(over, p))
     assert words in alone.sentence
     assert alone.sentence.startswith("arm: ")
 
@@ -140,6 +146,66 @@ def test_a_permuted_arm_that_is_worse_than_real_only_says_nothing_of_the_labels(
     """As untuned images are, whose labels mean nothing: with them and without them it loses."""
     found = utility(LOSS, over_permuted=NOTHING, p_permuted=0.4).sentence
     assert "labels matter" not in found.replace("not shown that the labels matter", "")
+
+
+NAMED = MeasuredDifference(NOTHING, 0.4, detectable=0.0834)
+SMALL = MeasuredDifference(NOTHING, 0.4, detectable=0.0834, margin=0.05, p_equivalent=0.012)
+
+
+def test_no_difference_names_the_one_that_would_have_been_found():
+    found = verdicts.utility(arm="arm", metric="macro-F1", over_real=NAMED, over_permuted=NAMED)
+    first, second = found.sentence.split("; ")
+    numbers = (
+        f"+0.006 [{MINUS}0.020, 0.030], where 0.083 or more would have been found "
+        "(Holm-adjusted p = 0.400)"
+    )
+    assert first.endswith(f"real images only, macro-F1 {numbers}")
+    assert f"permuted ones (permuted control), {numbers}, so it is not shown" in second
+    assert NAMED.verdict_text == "no difference shown (0.083 or more would have been found)"
+    boundless = replace(NAMED, detectable=1.3)
+    assert boundless.detectable_text == "even the largest difference might not have been found"
+
+
+@pytest.mark.parametrize("change", [{"interval": GAIN, "p_holm": 0.01}, {"p_holm": None}])
+def test_what_is_shown_or_not_compared_names_no_difference_that_would_have_been_found(change):
+    measured = replace(NAMED, **change)
+    assert measured.detectable_text == ""
+    found = verdicts.utility(arm="arm", metric="macro-F1", over_real=measured)
+    assert "would have been found" not in found.sentence
+
+
+def test_a_difference_that_is_smaller_than_the_margin_is_equivalent():
+    found = verdicts.utility(
+        arm="arm", metric="macro-F1", over_real=SMALL, over_duplicates=SMALL, over_permuted=SMALL
+    )
+    real, duplicates, permuted = found.sentence.split("; ")
+    numbers = f"+0.006 [{MINUS}0.020, 0.030] (Holm-adjusted p of equivalence = 0.012)"
+    assert found.word == "equivalent"
+    assert real == (
+        f"arm: equivalent within ±0.05 to training on real images only, macro-F1 {numbers}"
+    )
+    assert duplicates == (
+        "the synthetic images are equivalent within ±0.05 to repeated real images (duplicate "
+        f"control), {numbers}"
+    )
+    assert permuted.endswith(f"{numbers}, so the labels do not matter more than that")
+    assert SMALL.verdict_text == "equivalent within ±0.05"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"p_equivalent": 0.05}, "no difference shown"),
+        ({"p_equivalent": None}, "no difference shown"),
+        ({"p_equivalent": math.nan, "margin": math.nan}, "no difference shown"),
+        ({"interval": GAIN, "p_holm": 0.01}, "better"),
+        ({"interval": LOSS, "p_holm": 0.01}, "worse"),
+        ({"interval": GAIN, "p_holm": 0.06}, "equivalent"),
+        ({"p_holm": None}, "not compared"),
+    ],
+)
+def test_a_difference_that_is_shown_is_never_equivalent(change, word):
+    assert replace(SMALL, **change).word == word
 
 
 SUBJECTS = {
@@ -160,8 +226,11 @@ def test_each_sentence_rests_on_its_own_comparison_alone(subject, difference, p)
         given |= {p_name: other_p for _, p_name in SUBJECTS.values()}
         name, p_name = SUBJECTS[subject]
         given |= {name: difference, p_name: p}
-        arguments = {"arm": "arm", "metric": "macro-F1", **given}
-        sentence = verdicts.utility(**arguments).sentence.removeprefix("arm: ")
+        differences = {}
+        for name, p_name in SUBJECTS.values():
+            differences[name] = MeasuredDifference(given[name], given[p_name])
+        sentence = verdicts.utility(arm="arm", metric="macro-F1", **differences).sentence
+        sentence = sentence.removeprefix("arm: ")
         return sentence.split("; ")[list(SUBJECTS).index(subject)]
 
     own = part(NOTHING, 0.5)

@@ -74,6 +74,19 @@ def test_a_training_run_holds_configuration_scores_with_intervals_and_curves(fin
         assert name in text, name
 
 
+def test_the_run_of_a_report_holds_its_verdicts(finished):
+    folder, _, _ = finished
+    (run,) = runs(folder, "report")
+    text, name = json.dumps(records(run)), "verdict/stable_diffusion 50% (replace) minus real only"
+    assert all(f"{name}{end}" in text for end in ("", "/value", "/low", "/detectable", "/p_holm"))
+    table = json.loads(next(run.glob("files/media/table/verdicts_*.json")).read_text())
+    record = json.loads((run.parents[1] / "run.json").read_text())
+    assert [dict(zip(table["columns"], row, strict=True)) for row in table["data"]] == record[
+        "result"
+    ]["verdicts"]
+    assert {row["minus"] for row in record["result"]["verdicts"]} >= {"real only"}
+
+
 def test_a_run_says_nothing_of_the_machine(finished):
     folder, _, _ = finished
     for run in runs(folder):

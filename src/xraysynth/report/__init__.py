@@ -7,8 +7,9 @@ every number of the page to files, and `glossary` explains terms where they stan
 
     >>> from xraysynth.evaluation.metrics.statistics import Interval
     >>> from xraysynth.report import utility
-    >>> gain = Interval(0.031, 0.004, 0.058, 300)
-    >>> verdict = utility(arm="lora 50%", metric="macro-F1", over_real=gain, p_real=0.012)
+    >>> from xraysynth.report.differences import MeasuredDifference
+    >>> gain = MeasuredDifference(Interval(0.031, 0.004, 0.058, 300), p_holm=0.012)
+    >>> verdict = utility(arm="lora 50%", metric="macro-F1", over_real=gain)
     >>> verdict.word
     'better'
     >>> verdict.sentence.partition(", ")[0]

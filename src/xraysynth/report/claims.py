@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 BETTER = "better"
 WORSE = "worse"
+EQUIVALENT = "equivalent"
 NO_DIFFERENCE = "no difference shown"
 NOT_COMPARED = "not compared"
 NEARER = "nearer"
@@ -49,26 +50,33 @@ class Claim:
     sentences: Mapping[str, str]
 
 
-_BY_SEEDS = "interval without 0 and p < 0.05, adjusted after Holm over all {}; two seeds or more"
+_BY_SEEDS = (
+    "interval without 0 and p < 0.05, adjusted after Holm over all {}; two seeds or more; equivalent: "
+    "neither better nor worse, and p < 0.05 of two one-sided tests against study.equivalence_margin, "
+    "adjusted likewise"
+)
 
 CLAIMS: Mapping[str, Claim] = {
     "real": Claim(
-        "arm minus real only of the same real images, macro-F1, paired by patient and seed",
+        "arm minus real only of the same real images, macro-F1, means over all seeds, paired by test patient",
         _BY_SEEDS.format("arms of all generators"),
         {
             BETTER: "better than training on real images only, {metric} {change}",
             WORSE: "worse than training on real images only, {metric} {change}",
+            EQUIVALENT: "equivalent within {margin} to training on real images only, {metric} {change}",
             NO_DIFFERENCE: "no difference shown from training on real images only, {metric} {change}",
             NOT_COMPARED: "{metric} {change} against real images only from one training seed: one seed shows "
             "no difference, because its interval covers the choice of patients alone",
         },
     ),
     "duplicates": Claim(
-        "arm minus its duplicate control, macro-F1, paired by patient and seed",
+        "arm minus its duplicate control, macro-F1, means over all seeds, paired by test patient",
         _BY_SEEDS.format("arms that have such a control"),
         {
             BETTER: "the synthetic images do better than repeated real images (duplicate control), {change}",
             WORSE: "the synthetic images do worse than repeated real images (duplicate control), {change}",
+            EQUIVALENT: "the synthetic images are equivalent within {margin} to repeated real images "
+            "(duplicate control), {change}",
             NO_DIFFERENCE: "no difference shown between the synthetic images and repeated real images "
             "(duplicate control), {change}",
             NOT_COMPARED: "against repeated real images (duplicate control) {change} from one training seed: "
@@ -76,12 +84,15 @@ CLAIMS: Mapping[str, Claim] = {
         },
     ),
     "permuted": Claim(
-        "arm minus the same arm with permuted labels, macro-F1, paired by patient and seed",
+        "arm minus the same arm with permuted labels, macro-F1, means over all seeds, paired by test "
+        "patient",
         _BY_SEEDS.format("arms that have such a control"),
         {
             BETTER: "the intended labels do better than permuted ones (permuted control), {change}, so the "
             "labels matter",
             WORSE: "the intended labels do worse than permuted ones (permuted control), {change}",
+            EQUIVALENT: "the intended labels are equivalent within {margin} to permuted ones (permuted "
+            "control), {change}, so the labels do not matter more than that",
             NO_DIFFERENCE: "no difference shown between the intended labels and permuted ones (permuted "
             "control), {change}, so it is not shown that the labels matter",
             NOT_COMPARED: "the intended labels against permuted ones (permuted control) {change} from one "

@@ -8,6 +8,7 @@ import pandas as pd
 from xraysynth.evaluation.metrics.pointing_game import PointingGame
 from xraysynth.evaluation.metrics.probes import Shortcut
 from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
+from xraysynth.evaluation.metrics.seed_variance import SpreadOfSeeds
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.evaluation.reader_study.reading import Reading
 from xraysynth.evaluation.results import (
@@ -24,6 +25,7 @@ from xraysynth.generation.ledger import Ledger
 from xraysynth.generation.pool import Refusals
 from xraysynth.manifest import Manifest
 from xraysynth.report.audit import CohortAudit
+from xraysynth.report.differences import MeasuredDifference
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ class Comparison:
     detectable: float | None = None
     margin: float | None = None
     p_equivalent: float | None = None
+
+    @property
+    def primary(self) -> MeasuredDifference:
+        """The difference in macro-F1, which arms are compared by, with what was tested of it."""
+        return MeasuredDifference(
+            self.differences.get("macro_f1"),
+            self.p_holm,
+            self.detectable,
+            self.margin,
+            self.p_equivalent,
+        )
 
 
 @dataclass(frozen=True)
@@ -305,6 +318,8 @@ class Content:
         encoder_agreement: One per pair of encoders.
         machine_usd_per_hour: Price of an hour of the machine that made the images; None if not set.
         readings: Blinded readings of these images.
+        spread_of_seeds: How much training seeds differ in macro-F1, one entry per group of arms of about
+            as many training images, the smallest first.
     """
 
     title: str
@@ -327,3 +342,4 @@ class Content:
     encoder_agreement: Sequence[EncoderAgreement] = ()
     machine_usd_per_hour: float | None = None
     readings: Sequence[Reading] = ()
+    spread_of_seeds: Sequence[SpreadOfSeeds] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xraysynth.report import findings, verdicts
+from xraysynth.report import verdicts
 from xraysynth.report.costs import NO_GAIN, ArmCost, Unit
 from xraysynth.report.formatting import format_quantity
 
@@ -56,10 +56,7 @@ def _describe_cheapest(costs: Sequence[ArmCost], unit: Unit) -> str:
         f"{verdicts.format_difference(cheapest.gain)} for {all_images} "
         f"({arm.synthetic_images} synthetic images), or {per_f1_point} per 0.01 of macro-F1"
     )
-    over_duplicates = arm.over_duplicates.differences.get(findings.PRIMARY_METRIC)
-    if over_duplicates is None:
-        return sentence
-    word = verdicts.classify_difference(over_duplicates, p_holm=arm.over_duplicates.p_holm)
-    if word != verdicts.BETTER:
+    over_duplicates = arm.over_duplicates.primary
+    if over_duplicates.interval is not None and over_duplicates.word != verdicts.BETTER:
         sentence += ", but repeated real images, which cost nothing, are not shown to do worse"
     return sentence

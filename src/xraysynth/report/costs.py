@@ -284,7 +284,7 @@ def arm_costs(content: Content) -> list[ArmCost]:
 def _arm_cost(arm: Arm, costs_by_unit: Mapping[Unit, PoolCost]) -> ArmCost:
     """Returns the gain of an arm and the cost of its synthetic images in every unit."""
     gain = arm.gains_over_real[findings.PRIMARY_METRIC]
-    word = verdicts.classify_difference(gain, p_holm=arm.p_holm)
+    word = arm.over_real.primary.word
     per_thousand: dict[Unit, Quantity] = {}
     all_images: dict[Unit, Quantity] = {}
     per_f1_point: dict[Unit, Quantity] = {}

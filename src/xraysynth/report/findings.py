@@ -89,9 +89,8 @@ def _build_finding(
         if arm is not best:
             other_verdicts.append(("Synthetic only", arm_utility(arms, arm)))
     for arm in [*hybrids, *synthetic_only]:
-        difference = arm.over_permuted.differences.get(PRIMARY_METRIC)
-        if difference and arm is not best:
-            verdict = verdicts.permuted_control(arm.name, difference, arm.over_permuted.p_holm)
+        if arm.over_permuted.primary.interval and arm is not best:
+            verdict = verdicts.permuted_control(arm.name, arm.over_permuted.primary)
             other_verdicts.append(("Permuted control", verdict))
     basis = _describe_basis(best, len(candidates)) + _finetuning_caveat(best, pool)
     return Finding(generator, arm_utility(arms, best), basis, other_verdicts)
@@ -145,13 +144,10 @@ def arm_utility(arms: Sequence[Arm], arm: Arm) -> Verdict:
     return verdicts.utility(
         arm=arm.name,
         metric=arm_groups.SUMMARY_METRICS[PRIMARY_METRIC],
-        over_real=arm.over_real.differences.get(PRIMARY_METRIC),
-        p_real=arm.over_real.p_holm,
-        over_duplicates=arm.over_duplicates.differences.get(PRIMARY_METRIC),
-        p_duplicates=arm.over_duplicates.p_holm,
+        over_real=arm.over_real.primary,
+        over_duplicates=arm.over_duplicates.primary,
         duplicates_over_real=duplicate.gains_over_real.get(PRIMARY_METRIC) if duplicate else None,
-        over_permuted=arm.over_permuted.differences.get(PRIMARY_METRIC),
-        p_permuted=arm.over_permuted.p_holm,
+        over_permuted=arm.over_permuted.primary,
     )
 
 
@@ -176,7 +172,9 @@ def _describe_basis(best: Arm, arm_count: int) -> str:
     """Returns what the comparison with real only rests on, and that the arm was chosen among several."""
     images, patients = arm_groups.count_test_images(best), arm_groups.count_test_patients(best)
     seeds = format_count(len(best.over_real.seeds), "training seed")
-    basis = f"Based on {images} test images of {patients} patients and {seeds} of both arms."
+    basis = (
+        f"Based on {images} test images of {patients} patients and at least {seeds} of each arm."
+    )
     if arm_count > 1:
         if best.p_holm is None:
             correction = "nothing is corrected for this choice"

@@ -7,6 +7,7 @@ import pandas as pd
 
 from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.arm_groups import PRIMARY_METRIC, count_test_images
+from xraysynth.report.arm_verdicts import verdict_word
 from xraysynth.report.content import Arm, Content, Evaluation, PoolResults
 
 NAN = float("nan")
@@ -38,6 +39,11 @@ class ResultRow:
         p_holm: p-value of `difference`, adjusted after Holm over the arms of all generators.
         over_duplicates: The arm minus its duplicate control, with interval and adjusted p-value.
         over_permuted: The arm minus its permuted control, with interval and adjusted p-value.
+        verdict: What is shown of `difference`; empty where nothing is claimed of it.
+        detectable: The true difference that would have been found with a probability of 80 %.
+        p_equivalent: p-value of "the difference is as large as `equivalence_margin`", adjusted as
+            `p_holm`; the next columns are the same of the differences to the controls.
+        equivalence_margin: The largest difference that does not matter.
     """
 
     generator: str
@@ -70,9 +76,24 @@ class ResultRow:
     over_permuted_high: float = NAN
     over_permuted_p_holm: float | None = None
     synthetic_fraction: float
+    verdict: str = ""
+    detectable: float | None = None
+    p_equivalent: float | None = None
+    over_duplicates_verdict: str = ""
+    over_duplicates_detectable: float | None = None
+    over_duplicates_p_equivalent: float | None = None
+    over_permuted_verdict: str = ""
+    over_permuted_detectable: float | None = None
+    over_permuted_p_equivalent: float | None = None
+    equivalence_margin: float | None = None
 
 
 RESULT_COLUMNS = _field_names(ResultRow)
+
+_TEXT_COLUMNS = (
+    *("generator", "mode", "metric", "control", "left_out", "test_set", "simulated"),
+    *("verdict", "over_duplicates_verdict", "over_permuted_verdict"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +150,10 @@ def results_table(content: Content) -> pd.DataFrame:
     """Returns one row per arm, metric and seed, and one for the mean over seeds, whose `seed` is <NA>.
 
     Only the mean rows have an interval; only those that are compared with real only have a difference
-    (arm minus real only, by the seeds that both have finished). `over_duplicates` and `over_permuted`
+    (arm minus real only, means over all seeds of either). `over_duplicates` and `over_permuted`
     are the arm minus its controls. The macro-F1 of arms with a generator's images has the p-value of
-    each difference, adjusted after Holm over all of its kind (`p_holm` that of `difference`).
+    each difference, adjusted after Holm over all of its kind (`p_holm` that of `difference`), the
+    verdict on it and the difference that would have been found.
     `test_set` is empty for the study's own test images, and names an external test set in the rows,
     means alone, of its scores.
     """
@@ -143,8 +165,7 @@ def results_table(content: Content) -> pd.DataFrame:
     integers = dict.fromkeys(
         ["seed", "n_test", "n_seeds", "real_images", "synthetic_images"], "Int64"
     )
-    texts = ("generator", "mode", "metric", "control", "left_out", "test_set", "simulated")
-    floats = [name for name in RESULT_COLUMNS if name not in (*texts, *integers)]
+    floats = [name for name in RESULT_COLUMNS if name not in (*_TEXT_COLUMNS, *integers)]
     return table.astype(integers | dict.fromkeys(floats, "float64"))
 
 
@@ -169,7 +190,7 @@ def _arm_rows(arm: Arm) -> Iterator[ResultRow]:
     """Yields the mean of each score, and then the scores of each seed."""
     for metric, interval in arm.scores.items():
         row = _mean_row(arm, metric, interval)
-        yield _with_p_values(row, arm) if metric == PRIMARY_METRIC else row
+        yield _with_verdicts(row, arm) if metric == PRIMARY_METRIC else row
     base_row = _base_row(arm)
     for seed, scores in zip(arm.seeds, arm.scores_by_seed, strict=True):
         for metric, value in scores.items():
@@ -199,13 +220,23 @@ def _mean_row(arm: Arm, metric: str, interval: Interval) -> ResultRow:
     )
 
 
-def _with_p_values(row: ResultRow, arm: Arm) -> ResultRow:
-    """Returns a row with the p-values of its differences, which only the primary score has."""
+def _with_verdicts(row: ResultRow, arm: Arm) -> ResultRow:
+    """Returns a row with what was tested of its differences, which only the primary score has."""
     return replace(
         row,
         p_holm=arm.over_real.p_holm,
+        verdict=verdict_word(arm, arm.over_real),
+        detectable=arm.over_real.detectable,
+        p_equivalent=arm.over_real.p_equivalent,
         over_duplicates_p_holm=arm.over_duplicates.p_holm,
+        over_duplicates_verdict=verdict_word(arm, arm.over_duplicates),
+        over_duplicates_detectable=arm.over_duplicates.detectable,
+        over_duplicates_p_equivalent=arm.over_duplicates.p_equivalent,
         over_permuted_p_holm=arm.over_permuted.p_holm,
+        over_permuted_verdict=verdict_word(arm, arm.over_permuted),
+        over_permuted_detectable=arm.over_permuted.detectable,
+        over_permuted_p_equivalent=arm.over_permuted.p_equivalent,
+        equivalence_margin=arm.over_real.margin,
     )
 
 

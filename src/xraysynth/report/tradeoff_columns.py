@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.generation.pool import FINAL_OUTCOMES
-from xraysynth.report import arm_groups, costs, findings, machines, verdicts
+from xraysynth.report import arm_groups, costs, findings, machines
 from xraysynth.report.content import Arm, Content, PoolResults
 from xraysynth.report.costs import NOT_APPLICABLE, NOT_MEASURED, UNITS, Quantity
 from xraysynth.report.formatting import format_percent, is_finite
@@ -73,7 +73,7 @@ def _best_gain(arms: Sequence[Arm]) -> Quantity:
         return Quantity(text=NOT_MEASURED)
     best = max(compared, key=findings.gain_over_real)
     gain = best.gains_over_real[findings.PRIMARY_METRIC]
-    note = verdicts.classify_difference(gain, p_holm=best.p_holm)
+    note = best.over_real.primary.verdict_text
     if best.synthetic_fraction < 1:
         note = f"{best.synthetic_fraction:.0%} ({best.mode}), {note}"
     return Quantity.from_interval(gain, "F1", note=note)

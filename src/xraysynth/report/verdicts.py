@@ -5,7 +5,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeGuard
 
 from xraysynth.evaluation.metrics.real_data_equivalent import RealDataEquivalent
 from xraysynth.evaluation.metrics.statistics import Interval
@@ -13,6 +12,7 @@ from xraysynth.report.claims import (
     BETTER,
     CHANCE,
     CLAIMS,
+    EQUIVALENT,
     MEMORISED,
     NEARER,
     NO_DIFFERENCE,
@@ -24,11 +24,18 @@ from xraysynth.report.claims import (
     WORSE,
     Verdict,
 )
+from xraysynth.report.differences import (
+    MeasuredDifference,
+    classify_difference,
+    has_bounds,
+    is_known,
+)
 from xraysynth.report.formatting import format_number, format_signed, is_finite
 
 __all__ = [
     "BETTER",
     "CLAIMS",
+    "EQUIVALENT",
     "MEMORISED",
     "NEARER",
     "NOT_COMPARED",
@@ -37,6 +44,7 @@ __all__ = [
     "SIGNIFICANT",
     "WORSE",
     "Distance",
+    "MeasuredDifference",
     "Verdict",
     "classify_difference",
     "format_difference",
@@ -50,95 +58,83 @@ __all__ = [
     "utility",
 ]
 
-
-def classify_difference(difference: Interval | None, *, p_holm: float | None) -> str:
-    """Returns in one word whether a difference excludes zero; higher is better.
-
-    Args:
-        difference: The difference with its 95 % interval; None where nothing was compared.
-        p_holm: Its p-value, adjusted after Holm. Without one, as with a single training seed, nothing is
-            compared. A p-value of 0.05 or more shows no difference even where the interval, which is not
-            adjusted for the other comparisons, excludes zero.
-    """
-    if not _has_bounds(difference) or p_holm is None or not is_finite(p_holm):
-        return NOT_COMPARED
-    if difference.low <= 0 <= difference.high or not p_holm < SIGNIFICANT:
-        return NO_DIFFERENCE
-    return BETTER if difference.low > 0 else WORSE
+NOTHING_MEASURED = MeasuredDifference()
+"""The difference to an arm that there is not."""
 
 
 def utility(
     *,
     arm: str,
     metric: str,
-    over_real: Interval | None,
-    p_real: float | None,
-    over_duplicates: Interval | None = None,
-    p_duplicates: float | None = None,
+    over_real: MeasuredDifference,
+    over_duplicates: MeasuredDifference = NOTHING_MEASURED,
     duplicates_over_real: Interval | None = None,
-    over_permuted: Interval | None = None,
-    p_permuted: float | None = None,
+    over_permuted: MeasuredDifference = NOTHING_MEASURED,
 ) -> Verdict:
     """Returns whether training on an arm's images is better than training on real images only.
 
-    All differences are paired by patient and seed, and each has its own Holm-adjusted p-value.
+    All differences are paired by test patient, and each has its own Holm-adjusted p-value.
 
     Args:
         arm: Name of the arm.
         metric: Name of the score that is compared.
-        over_real: The arm minus real only; None where they were not compared.
-        p_real: p-value of `over_real`.
+        over_real: The arm minus real only.
         over_duplicates: The arm minus its duplicate control.
-        p_duplicates: p-value of `over_duplicates`.
         duplicates_over_real: The duplicate control minus real only, a number without a claim.
         over_permuted: The arm minus itself with permuted labels.
-        p_permuted: p-value of `over_permuted`.
     """
-    word = classify_difference(over_real, p_holm=p_real)
-    if not _has_bounds(over_real):
-        return Verdict(word, f"{arm}: not compared with real only")
-    parts = [f"{arm}: {_claim_sentence('real', over_real, p_real, metric=metric)}"]
-    if _has_bounds(duplicates_over_real):
+    if not has_bounds(over_real.interval):
+        return Verdict(over_real.word, f"{arm}: not compared with real only")
+    parts = [f"{arm}: {_claim_sentence('real', over_real, metric=metric)}"]
+    if has_bounds(duplicates_over_real):
         change = format_difference(duplicates_over_real)
         parts.append(f"the duplicate control scores {change} against real only")
-    if _has_bounds(over_duplicates):
-        parts.append(_claim_sentence("duplicates", over_duplicates, p_duplicates))
-    if _has_bounds(over_permuted):
-        parts.append(_claim_sentence("permuted", over_permuted, p_permuted))
-    return Verdict(word, "; ".join(parts))
+    parts.append(_claim_sentence("duplicates", over_duplicates))
+    parts.append(_claim_sentence("permuted", over_permuted))
+    return Verdict(over_real.word, "; ".join(filter(None, parts)))
 
 
-def permuted_control(arm: str, over_permuted: Interval, p_permuted: float | None) -> Verdict:
+def permuted_control(arm: str, over_permuted: MeasuredDifference) -> Verdict:
     """Returns whether an arm is better than with permuted labels, as a sentence of its own.
 
     Args:
         arm: Name of the arm.
         over_permuted: The arm minus itself with permuted labels.
-        p_permuted: p-value of the difference, adjusted after Holm.
     """
-    word = classify_difference(over_permuted, p_holm=p_permuted)
-    return Verdict(word, f"{arm}: {_claim_sentence('permuted', over_permuted, p_permuted)}")
+    return Verdict(over_permuted.word, f"{arm}: {_claim_sentence('permuted', over_permuted)}")
 
 
-def _has_bounds(difference: Interval | None) -> TypeGuard[Interval]:
-    """Returns whether a difference was computed and has a finite interval."""
-    return difference is not None and is_finite(difference.low) and is_finite(difference.high)
-
-
-def _claim_sentence(
-    subject: str, difference: Interval, p_holm: float | None, *, metric: str = ""
-) -> str:
-    """Returns the sentence of a claim, with the numbers that decide it."""
-    word = classify_difference(difference, p_holm=p_holm)
-    change = format_difference(difference)
-    if p_holm is not None and is_finite(p_holm):
-        change += f" (Holm-adjusted p {format_p_relation(p_holm)})"
-    sentence = CLAIMS[subject].sentences[word].format(metric=metric, change=change)
-    if word == NO_DIFFERENCE and not difference.low <= 0 <= difference.high:
+def _claim_sentence(subject: str, difference: MeasuredDifference, *, metric: str = "") -> str:
+    """Returns the sentence of a claim, with the numbers that decide it; empty without an interval."""
+    interval, word = difference.interval, difference.word
+    if not has_bounds(interval):
+        return ""
+    sentence = (
+        CLAIMS[subject]
+        .sentences[word]
+        .format(
+            metric=metric,
+            change=_describe_change(difference, interval),
+            margin=difference.margin_text,
+        )
+    )
+    if word in (NO_DIFFERENCE, EQUIVALENT) and not interval.low <= 0 <= interval.high:
         sentence += (
             ": the unadjusted interval excludes 0, but not after adjustment for all comparisons"
         )
     return sentence
+
+
+def _describe_change(difference: MeasuredDifference, interval: Interval) -> str:
+    """Returns a difference with its interval, what else would have been found, and its p-value."""
+    change = format_difference(interval)
+    if difference.detectable_text:
+        change += f", where {difference.detectable_text}"
+    if difference.word == EQUIVALENT and is_known(difference.p_equivalent):
+        change += f" (Holm-adjusted p of equivalence {format_p_relation(difference.p_equivalent)})"
+    elif is_known(difference.p_holm):
+        change += f" (Holm-adjusted p {format_p_relation(difference.p_holm)})"
+    return change
 
 
 @dataclass(frozen=True)
@@ -213,7 +209,7 @@ def memorisation(
         not_assessable_reason: Why the question has no answer, such as "training set unknown".
     """
     sentences = CLAIMS["memorisation"].sentences
-    if not_assessable_reason or not _has_bounds(flagged):
+    if not_assessable_reason or not has_bounds(flagged):
         reason = not_assessable_reason or "not measured"
         return Verdict(NOT_ASSESSABLE, sentences[NOT_ASSESSABLE].format(reason=reason))
     is_significant = p_holm is not None and is_finite(p_holm) and p_holm < SIGNIFICANT
@@ -234,7 +230,7 @@ def label_fidelity(
         real: The same fraction of real images.
     """
     sentences = CLAIMS["labels"].sentences
-    if not _has_bounds(fidelity) or classes < 2:
+    if not has_bounds(fidelity) or classes < 2:
         return Verdict(NOT_COMPARED, sentences[NOT_COMPARED])
     fraction = format_fraction(fidelity)
     if real is not None and is_finite(real.value):

@@ -6,7 +6,7 @@ study, and writes below paths.output/studies/<study.name>.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from xraysynth.evaluation.results import PoolEvaluation
 from xraysynth.files import atomic_path, copy_atomically, write_atomically, write_csv
 from xraysynth.generation.generators.base import FineTuning
 from xraysynth.jobs.job import Job, ResultLine
+from xraysynth.report.arm_verdicts import ArmVerdict, arm_verdicts
 from xraysynth.report.audit import CohortAudit, SourceConfounding, SourceCount, SplitCount
 from xraysynth.report.content import Content, PoolResults
 from xraysynth.report.encoder_agreement import rank_agreement
@@ -43,7 +44,7 @@ from xraysynth.threads import one_thread
 SECTIONS = ("study", "source", "generator", "data", "classifier", "trainer", "evaluate")
 """The options that this stage reads: those of the study."""
 
-PAGE_VERSION = 4
+PAGE_VERSION = 5
 """Raised whenever the text of the page or its tables changes, so that old reports are written again."""
 
 FILES = ("report.html", "results.csv", "results.parquet", "measures.csv", "tradeoffs.csv")
@@ -51,9 +52,13 @@ FILES = ("report.html", "results.csv", "results.parquet", "measures.csv", "trade
 
 @dataclass(frozen=True)
 class ReportResult:
-    """The macro-F1 of each arm, which arms are compared by, with its interval."""
+    """The macro-F1 of each arm, which arms are compared by, and the verdicts on its differences.
+
+    Reports of earlier versions have no list of verdicts.
+    """
 
     macro_f1: dict[str, Interval]
+    verdicts: list[ArmVerdict] = field(default_factory=list)
 
 
 def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> ResultLine:
@@ -133,9 +138,11 @@ def work(
         results.to_parquet(partial, index=False)
     write_csv(measures, folder / "measures.csv")
     write_csv(trade_offs, folder / "tradeoffs.csv")
+    scores = {arm.name: arm.scores["macro_f1"] for arm in content.arms}
+    result = ReportResult(scores, arm_verdicts(content.arms))
     with tracking.open_run(workspace.config, job) as run:
-        tracking.log_report(run, results, measures)
-    return ReportResult({arm.name: arm.scores["macro_f1"] for arm in content.arms})
+        tracking.log_report(run, result.verdicts, results, measures)
+    return result
 
 
 def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]) -> Content:
@@ -173,6 +180,7 @@ def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[
         encoder_agreement=rank_agreement(pools),
         machine_usd_per_hour=config.study.machine_usd_per_hour,
         readings=list(map(reading.load_reading, reader_studies)),
+        spread_of_seeds=scorer.spread_of_seeds(),
     )
 
 

@@ -38,6 +38,8 @@ _LINE_FIELDS = {"wandb/area-under-curve/v0": "class", "wandb/line/v0": "stroke"}
 SECTION_TEXTS = {
     "Score against synthetic fraction": "Macro-F1 on the study's real test images, means over seeds "
     "with their range. Real-only training is the point at fraction 0.",
+    "Verdicts": "What the study's report says of each arm against real only and its controls. Where no "
+    "difference is shown, the one in the column detectable would have been found with a probability of 80 %.",
     "Hyperparameters": "Each line is one training; the last axis is its score.",
     "Quality against speed and cost": "Each point is one training, placed by the cost of an image of "
     "its pool. The line is the best score at that cost or less: the Pareto front.",
@@ -58,6 +60,7 @@ def build_sections(wr: Any) -> dict[str, list[Any]]:
     """
     panels = (
         _score_panels(wr),
+        [wr.WeavePanelSummaryTable(table_name="verdicts", layout=_full_width(wr))],
         _hyperparameter_panels(wr),
         _cost_panels(wr),
         _image_panels(wr),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # this package must not import what it logs
     from xraysynth.evaluation.classifier_evaluation import FidelityClassifierResult, TrainResult
     from xraysynth.evaluation.metrics.probes import Shortcut
     from xraysynth.evaluation.results import ClosestPair, PoolEvaluation
+    from xraysynth.report.arm_verdicts import ArmVerdict
 
 
 @dataclass(frozen=True)
@@ -261,11 +262,12 @@ def _log_closest_pairs(run: Any, closest: "Sequence[ClosestPair]", images: Manif
     run.log({"closest": to_wandb_table(columns, rows)})
 
 
-def log_report(run: Any, results: Any, measures: Any) -> None:
-    """Logs a study's tables, and macro-F1 of every arm against its synthetic fraction.
+def log_report(run: Any, verdicts: "Sequence[ArmVerdict]", results: Any, measures: Any) -> None:
+    """Logs a study's verdicts and tables, and macro-F1 of every arm against its synthetic fraction.
 
     Args:
         run: The W&B run, or None.
+        verdicts: The verdicts on the arms.
         results: The data frame of results.csv.
         measures: The data frame of measures.csv.
     """
@@ -275,6 +277,8 @@ def log_report(run: Any, results: Any, measures: Any) -> None:
 
     run.log({"results": frame_to_table(results)})
     run.log({"measures": frame_to_table(measures)})
+    log_tables(run, {"verdicts": verdicts})
+    run.summary.update(summarize("report", {"verdicts": to_json(verdicts)}))
     means = results[results["seed"].isna() & (results["metric"] == "macro_f1")]
     means = means[(means["test_set"] == "") & (means["control"] == "") & (means["left_out"] == "")]
     points = means[["share", "value", "generator"]].replace({"generator": {"": "real only"}})

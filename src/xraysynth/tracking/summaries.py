@@ -155,6 +155,18 @@ def _summarize_evaluation(result: JsonObject) -> Summary:
     return flatten_intervals(overall, "") | flatten_intervals(tested_on, "tested_on/")
 
 
+def _summarize_report(result: JsonObject) -> Summary:
+    """Returns the verdict on each difference of an arm, with what was tested of it."""
+    entries: Summary = {}
+    for row in result.get("verdicts", ()):
+        name = f"verdict/{row['arm']} minus {row['minus']}"
+        entries[name] = row["verdict"]
+        for key in ("value", "low", "high", "p_holm", "detectable", "margin", "p_equivalent"):
+            if row[key] is not None:
+                entries[f"{name}/{key}"] = row[key]
+    return entries
+
+
 def _measure_name(row: JsonObject) -> str:
     """Returns a name with the encoder, which some metrics have in their name already."""
     metric, encoder = row["metric"], row["encoder"]
@@ -169,4 +181,5 @@ _SUMMARIES = {
     "train": _summarize_training,
     "judge": _summarize_training,
     "evaluate": _summarize_evaluation,
+    "report": _summarize_report,
 }

@@ -356,7 +356,9 @@ def moderate_arms(
             for by_name, drawn in zip(variances, _draw_run_variances(members, name), strict=True):
                 by_name[name] = drawn
             spread = summarise_spread([arm.run_values(name) for arm in members])
-            spreads.setdefault(name, []).extend([] if spread is None else [spread])
+            if spread is not None:
+                images = tuple(sizes[position] for position in group if arms[position].n_runs > 1)
+                spreads.setdefault(name, []).append(replace(spread, images=images))
         for position, arm, by_name in zip(group, members, variances, strict=True):
             moderated[position] = replace(arm, run_variances=by_name)
     return moderated, spreads

@@ -46,6 +46,7 @@ class SpreadOfSeeds:
             what the arms leave plausible. It is 0 for a single arm.
         p: p-value of the hypothesis that all arms have the same variance (Bartlett 1937); NaN for a
             single arm, or if an arm shows no variance at all.
+        images: Number of training images of each arm; empty if they are not known.
     """
 
     arms: int
@@ -53,6 +54,7 @@ class SpreadOfSeeds:
     sd: float
     weight: float
     p: float
+    images: tuple[int, ...] = ()
 
 
 def draw_variances(

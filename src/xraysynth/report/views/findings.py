@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from xraysynth.evaluation.metrics.seed_variance import SpreadOfSeeds
 from xraysynth.report import arm_groups, figures
 from xraysynth.report.arm_groups import PRIMARY_METRIC
 from xraysynth.report.content import Arm
 from xraysynth.report.findings import Finding
+from xraysynth.report.seed_spread import describe_spread_of_seeds
 from xraysynth.report.verdicts import Verdict
 
 TITLE_TERMS = {
@@ -67,11 +69,15 @@ class FindingsSection:
     Attributes:
         headlines: The findings on each generator.
         cost_verdict: The verdict on the cheapest gain; None where nothing was compared.
+        spread_of_seeds: How the intervals between seeds were made; empty without several seeds.
+        margin: The margin of equivalence, as text; empty if none is given.
         figure: The gains of the arms as SVG; empty where nothing was compared.
     """
 
     headlines: Sequence[Headline]
     cost_verdict: Verdict | None
+    spread_of_seeds: str
+    margin: str
     figure: Markup | str
 
 
@@ -80,6 +86,7 @@ def findings_section(
     cost_verdict: Verdict | None,
     arms: Sequence[Arm],
     generators: Sequence[str],
+    spreads: Sequence[SpreadOfSeeds],
 ) -> FindingsSection:
     """Returns the findings, and the figure of the arms' gains over real only.
 
@@ -88,9 +95,15 @@ def findings_section(
         cost_verdict: The verdict on the cheapest gain.
         arms: The arms in the order of the page.
         generators: All generators of the page, whose order gives their colours.
+        spreads: How much training seeds differ, by group of arms.
     """
-    headlines = list(map(_headline, findings))
-    return FindingsSection(headlines, cost_verdict, _draw_gains(arms, generators))
+    return FindingsSection(
+        headlines=list(map(_headline, findings)),
+        cost_verdict=cost_verdict,
+        spread_of_seeds=describe_spread_of_seeds(spreads),
+        margin=max((arm.over_real.primary.margin_text for arm in arms), default=""),
+        figure=_draw_gains(arms, generators),
+    )
 
 
 def _headline(finding: Finding) -> Headline:

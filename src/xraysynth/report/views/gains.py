@@ -24,13 +24,15 @@ class GainVerdict:
     """The verdict on a difference to real only.
 
     Attributes:
-        word: The word of the verdict.
+        word: The word of the verdict, with the margin of an equivalence.
         style: Its CSS class; empty where no difference is shown.
+        detectable: The difference that would have been found where none is shown; empty if not known.
         is_single_seed: Whether both arms share a single seed, which shows no difference.
     """
 
     word: str
     style: str
+    detectable: str
     is_single_seed: bool
 
 
@@ -112,7 +114,7 @@ def _gain_row(arm: Arm, *, is_reference: bool) -> GainRow:
         is_reference=is_reference,
         is_synthetic=arm.synthetic_fraction > 0,
         difference=raw_score_cell(difference, with_sign=True) if difference else None,
-        verdict=_gain_verdict(arm, difference),
+        verdict=_gain_verdict(arm),
         over_duplicates=score_cell(over_duplicates, with_sign=True),
         over_permuted=score_cell(over_permuted, with_sign=True),
         errors_removed=_errors_removed_cell(arm.errors_removed),
@@ -137,13 +139,18 @@ def _format_seed_scores(arm: Arm) -> str:
     return ", ".join(map(format_number, values))
 
 
-def _gain_verdict(arm: Arm, difference: Interval | None) -> GainVerdict | None:
+def _gain_verdict(arm: Arm) -> GainVerdict | None:
     """Returns the verdict on a difference to real only; controls and left-out sources have none."""
     if arm.control or arm.left_out_source:
         return None
-    word = verdicts.classify_difference(difference, p_holm=arm.p_holm)
-    style = word if word in (verdicts.BETTER, verdicts.WORSE) else ""
-    return GainVerdict(word, style, is_single_seed=len(arm.over_real.seeds) == 1)
+    gain = arm.over_real.primary
+    has_style = gain.word in (verdicts.BETTER, verdicts.WORSE, verdicts.EQUIVALENT)
+    return GainVerdict(
+        gain.word_with_margin,
+        style=gain.word if has_style else "",
+        detectable=gain.detectable_text,
+        is_single_seed=len(arm.over_real.seeds) == 1,
+    )
 
 
 def _errors_removed_cell(removed: Interval | None) -> Cell:

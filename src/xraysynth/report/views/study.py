@@ -110,7 +110,9 @@ def study_page(content: Content) -> StudyPage:
         test_patients=arm_groups.count_test_patients(arms[0]) if arms else 0,
         has_controls=any(arm.control for arm in arms),
         has_pools=bool(pools),
-        findings=findings_section(study_findings, cheapest_gain, arms, generators),
+        findings=findings_section(
+            study_findings, cheapest_gain, arms, generators, content.spread_of_seeds
+        ),
         design=design_section(arms, classes, generators),
         cohort=cohort_section(content, real),
         arms=arms_section(arms, classes),
