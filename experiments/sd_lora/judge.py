@@ -58,7 +58,7 @@ def recipe(output: Path, store: dict) -> dict:
         return {}
     identity = json.loads((output / "finetune" / by / "run.json").read_text())["identity"]
     chosen = identity["learner"]["recipe"]
-    found = {name: chosen[name] for name in ("per_class", "steps", "rank", "learning_rate")}
+    found = {name: chosen[name] for name in ("per_class", "steps", "rank", "learning_rate", "seed")}
     return found | {"targets": " ".join(chosen["targets"])}
 
 
@@ -75,7 +75,9 @@ def row(model: torch.nn.Module, folder: Path, output: Path, real: np.ndarray) ->
     }
     return {
         "generator": store["generator"]["name"],
+        "drawing_steps": store["generator"]["steps"],
         "guidance": store["generator"]["guidance"],
+        "scale": store["generator"].get("scale"),
         **recipe(output, store),
         "images": found.n,
         "intended_class": round(found.value, 3),
