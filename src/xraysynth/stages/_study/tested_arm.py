@@ -11,6 +11,7 @@ from xraysynth.jobs.job import Job
 from xraysynth.stages import train
 from xraysynth.stages._study.arm_configs import ArmConfig
 from xraysynth.training.recipe import Control, DataRecipe, MixMode
+from xraysynth.training.run import ImageCounts
 
 
 def load_predictions(job: Job, name: str = train.PREDICTIONS) -> pd.DataFrame:
@@ -61,9 +62,9 @@ class TestedArm:
     @property
     def training_images(self) -> int:
         """Number of training images, repeats included, which is the same for all seeds."""
-        first_result = self.results[0]
-        real_images = first_result.real_images + first_result.real_repeats
-        return real_images + first_result.synthetic_images
+        first_job = next(iter(self.jobs.values()))
+        counts = first_job.record().result_as(ImageCounts)
+        return counts.real_images + counts.real_repeats + counts.synthetic_images
 
     @property
     def generator(self) -> str:
