@@ -37,6 +37,22 @@ def test_a_study_ends_in_a_report_with_every_arm(finished):
     assert len(means) == 2
     assert (means["low"] <= means["value"]).all()
     assert len(records(folder, "train")) == 4
+    assert "Between seeds: sd" in page
+    (hybrid,) = means[means["synthetic_fraction"] > 0].to_dict("records")
+    assert hybrid["detectable"] > (hybrid["difference_high"] - hybrid["difference_low"]) / 2
+    assert (hybrid["verdict"] == "no difference shown") == ("would have been found" in page)
+
+
+def test_a_margin_makes_the_report_anew_and_nothing_else(copied, tmp_path):
+    config, overrides = copied("study.equivalence_margin=0.25")
+    before = records(tmp_path / "study", "train")
+    result = study.run(Workspace(config, overrides))
+    assert records(tmp_path / "study", "train") == before
+    table = pd.read_csv(result["results"])
+    tested = table[table["p_equivalent"].notna()]
+    assert set(tested["metric"]) == {"macro_f1"}
+    assert set(tested["equivalence_margin"]) == {0.25}
+    assert "Equivalent within ±0.25" in Path(result["report"]).read_text()
 
 
 def test_every_job_tells_what_it_was(finished):

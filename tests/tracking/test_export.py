@@ -16,6 +16,7 @@ from xraysynth import compose
 from xraysynth.errors import DataNotFoundError, XraysynthError
 from xraysynth.jobs.job import Job
 from xraysynth.tracking.export import RECORDS_GLOB, RUN_COLUMNS, read_runs
+from xraysynth.tracking.summaries import summarize
 
 ARM = ["share", "mode", "control", "real_fraction", "left_out", "seed"]
 WEB = ["Name", "Agent", "State", "Notes", "User", "Tags", "Created", "Runtime", "Sweep"]
@@ -45,6 +46,15 @@ def test_runs_have_the_scores_of_the_results_run_by_run(finished, runs):
     for row in results.itertuples():
         run = trained.loc[tuple(getattr(row, name) for name in ARM)]
         assert run[f"summary.test/{row.metric}"] == pytest.approx(row.value, abs=1e-12, nan_ok=True)
+
+
+def test_the_row_of_a_report_has_its_verdicts(runs):
+    (report,) = runs[runs["job_type"] == "report"].to_dict("records")
+    name = "summary.verdict/stable_diffusion 50% (replace) minus real only"
+    assert report[name] in ("better", "worse", "no difference shown")
+    assert report[f"{name}/low"] <= report[f"{name}/value"] <= report[f"{name}/high"]
+    assert report[f"{name}/detectable"] > 0
+    assert summarize("report", {"macro_f1": {}}) == {}  # as earlier versions wrote it
 
 
 def test_every_job_is_a_row_with_what_it_was(runs):

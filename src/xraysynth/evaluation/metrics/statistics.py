@@ -264,16 +264,6 @@ class DifferenceSpread:
     patients_sd: float
     seeds_variances: np.ndarray
 
-    @property
-    def sd(self) -> float:
-        """Standard deviation of the difference; of the plausible variances it takes the harmonic mean.
-
-        That mean is the one that is right on average, as 1 / v is the one that is drawn evenly.
-        """
-        with np.errstate(divide="ignore"):
-            seeds_variance = 1 / np.mean(1 / self.seeds_variances)
-        return float(np.sqrt(self.patients_sd**2 + seeds_variance))
-
     def p_value(self, difference: float | None = None) -> float:
         """Compute the two-sided p-value of "there is no difference".
 
@@ -303,20 +293,23 @@ class DifferenceSpread:
     def detectable(self, level: float, power: float = POWER) -> float:
         """Compute the smallest true difference that is found with this power.
 
-        The difference beyond which p < `level`, plus z(power) standard deviations.
+        The difference beyond which p < `level`, plus the deviation that a difference stays below with a
+        probability of `power`: t(1 - level / 2) + t(power) standard errors, were there no patients.
 
         Args:
             level: The p-value that a difference must be below to be found, in (0, 1).
             power: Probability of finding it, in (0.5, 1).
         """
-        from scipy.optimize import brentq
-        from scipy.special import ndtri
+        return self._exceeded_by(level / 2) + self._exceeded_by(1 - power)
 
-        if not self.sd:
-            return 0.0
+    def _exceeded_by(self, tail: float) -> float:
+        """Return the distance beyond which a deviation to one side has this probability."""
+        from scipy.optimize import brentq
+
         widest = 1000 * np.sqrt(self.patients_sd**2 + self.seeds_variances.max())
-        critical = brentq(lambda size: self.p_value(size) - level, 1e-12 * widest, widest)
-        return float(critical + ndtri(power) * self.sd)
+        if not widest:
+            return 0.0
+        return float(brentq(lambda distance: self._tail(distance) - tail, 1e-12 * widest, widest))
 
     def _tail(self, distance: float) -> float:
         """Return the probability of a deviation beyond `distance` to one side."""
