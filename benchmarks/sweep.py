@@ -4,7 +4,8 @@
 in place for every launcher, which gets a folder of its own with a copy of them. `ours` is joblib
 with two processes, `theirs` Hydra's basic launcher, one job after another; one thread a process in
 both; `cpu` are their seconds of processor time, which a busy machine changes less. `--full` trains
-300 steps a job instead of 100. submitit starts a process a job, two at once.
+300 steps a job instead of 100. submitit starts a process a job, two at once. `again` is the sweep when
+all is done; `study_again` and `study_again_cpu` are a finished study of these pools that is started again.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def table(lines: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 
 
 def compare(folder: Path, steps: int, launchers: list[str]) -> dict[str, Any]:
-    """Every launcher on a copy of the same pools; `again` is the sweep when all is done."""
+    """Every launcher on a copy of the same pools, and finished work that is started again."""
     common = options(steps)
     start = folder / "start"
     start.mkdir()
@@ -93,7 +94,24 @@ def compare(folder: Path, steps: int, launchers: list[str]) -> dict[str, Any]:
         print(f"{seconds[name]:8.1f} s  {name}", file=sys.stderr, flush=True)
     again, _ = call(folder / "basic", "train", *sweep)
     same = all(len(t) == JOBS and t == tables["basic"] for t in tables.values())
-    return {"seconds": seconds, "cpu": cpu, "identical": same, "again": again}
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "identical": same,
+        "again": round(again, 1),
+        **time_finished_study(folder / "basic", common),
+    }
+
+
+def time_finished_study(folder: Path, common: list[str]) -> dict[str, float]:
+    """Seconds and processor time of a study that is started a second time."""
+    call(folder, "study", *common)
+    before = processor_seconds()
+    seconds, (line,) = call(folder, "study", *common)
+    if not line["skipped"]:
+        raise SystemExit(f"the study was not finished: {line}")
+    cpu = round(processor_seconds() - before, 1)
+    return {"study_again": round(seconds, 1), "study_again_cpu": cpu}
 
 
 def processor_seconds() -> float:
@@ -121,7 +139,7 @@ def main() -> None:
         "n": JOBS,
         "identical": found["identical"],
         "cpu": {name: found["cpu"][name] for name in ("basic", "joblib")},
-        "again": round(found["again"], 1),
+        **{name: found[name] for name in ("again", "study_again", "study_again_cpu")},
         **{name: round(s, 1) for name, s in seconds.items() if name not in ("basic", "joblib")},
     }
     print(json.dumps(result))

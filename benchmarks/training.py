@@ -5,7 +5,7 @@ one seed after another, in one process that lives on, as the workers of a study 
 by W&B, tested and probed. `ours` is the processor time of a training, and `theirs` that of a bare loop in the
 same process and on the same kind of batch: forward pass, loss, backward pass, clipping and optimiser
 step. The two take turns, so that a busy machine slows both; medians. `own` is the difference, `first` the
-same of the first training, which imports the libraries. W&B's service counts, shared among trainings.
+same of the first training, which imports the libraries. W&B's service, a process of its own, counts too.
 """
 
 import argparse
@@ -74,13 +74,19 @@ def time_bare_loop(config: Config) -> float:
     return time.process_time() - before
 
 
+def seconds_of_ended_processes() -> float:
+    """Seconds of processor time of the processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def seconds_of_service() -> float:
     """Seconds of processor time of W&B's service, which this ends."""
     import wandb
 
+    before = seconds_of_ended_processes()
     wandb.teardown()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return seconds_of_ended_processes() - before
 
 
 def compare(folder: Path, steps: int, rounds: int) -> dict[str, float]:

@@ -57,6 +57,9 @@ def test_what_is_freed_is_kept_in_the_block_alone():
     with freed_memory_kept():
         assert not is_mapped_anew()
         assert memory().fordblks >= BLOCK_BYTES
+        with freed_memory_kept():
+            assert not is_mapped_anew()
+        assert not is_mapped_anew()
     assert is_mapped_anew()
 
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -30,6 +31,9 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 _BLOCK_BYTES = 2**20
 """How much of a file is read at a time."""
+
+_SETTLING_NS = 10**8
+"""For so long after a change, another one might not show in the time that the file system notes."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -186,15 +190,21 @@ def file_digest(path: Path, *, grows: bool = False) -> str:
 def sha256_file(path: Path, size: int = -1) -> str:
     """Return the SHA-256 of a file, or of its first `size` bytes, as hex digits.
 
-    A process reads a file only once, unless the file changes.
+    A process reads a file only once, unless the file changes or has only just been written.
     """
     stat = path.stat()
+    if time.time_ns() - stat.st_ctime_ns < _SETTLING_NS:
+        return _read_sha256(path, size)
     version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     return _sha256_of_version(path.absolute(), size, version)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)
 def _sha256_of_version(path: Path, size: int, version: tuple[int, ...]) -> str:
+    return _read_sha256(path, size)
+
+
+def _read_sha256(path: Path, size: int) -> str:
     with path.open("rb") as file:
         if size < 0:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,9 @@ _KEPT_BYTES = 2**30
 _USUAL_MMAP_BYTES = 2**25
 """The largest threshold that glibc chooses by itself; its trim threshold is then twice as large."""
 
+_open_blocks: list[Any] = []
+"""One entry for each block of `freed_memory_kept` that this process is in."""
+
 _USERS_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -22,19 +25,23 @@ _USERS_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_T
 def freed_memory_kept() -> Iterator[None]:
     """Keep what the block frees for what it allocates next; up to 1 GiB at a time.
 
-    After the block all of it goes back to the system. Nothing changes where the C library is not
-    glibc, or where the user has set its thresholds. No value that is computed depends on it.
+    After the block, or the outermost of several, all of it goes back to the system. Nothing changes
+    where the C library is not glibc, or where the user has set its thresholds. No value that is computed
+    depends on it.
     """
     libc = _load_glibc()
     if libc is None or any(map(os.environ.get, _USERS_VARIABLES)):
         yield
         return
+    _open_blocks.append(libc)
     _set_thresholds(libc, _KEPT_BYTES, _KEPT_BYTES)
     try:
         yield
     finally:
-        _set_thresholds(libc, _USUAL_MMAP_BYTES, 2 * _USUAL_MMAP_BYTES)
-        libc.malloc_trim(0)
+        _open_blocks.pop()
+        if not _open_blocks:
+            _set_thresholds(libc, _USUAL_MMAP_BYTES, 2 * _USUAL_MMAP_BYTES)
+            libc.malloc_trim(0)
 
 
 def _load_glibc() -> Any:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 from xraysynth.composition import (
     compose,
@@ -209,10 +210,11 @@ class Task:
                 f"shard.count={config.shard.count} is for xraysynth {' and '.join(SHARDED_STAGES)}; "
                 f"remove it from xraysynth {self.stage}, which cannot be divided into shards"
             )
-        from xraysynth.stages import Workspace
+        from xraysynth.stages import Workspace, job_workspace
 
         stage = importlib.import_module(f"xraysynth.stages.{self.stage}")
-        result: ResultLine = stage.run(Workspace(config, overrides))
+        with job_workspace(Workspace(config, overrides), _run_id()) as workspace:
+            result: ResultLine = stage.run(workspace)
         return result
 
     def _run_or_record_error(self, dict_config: Any, overrides: Sequence[str]) -> ResultLine:
@@ -224,6 +226,15 @@ class Task:
                 traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
             return {"stage": self.stage, "state": "failed", "error": message}
+
+
+def _run_id() -> str:
+    """What names the run of all jobs of this multirun; a single run has a name of its own."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    is_multirun = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    return str(HydraConfig.get().sweep.dir) if is_multirun else uuid4().hex
 
 
 def _hydra_overrides() -> list[str]:

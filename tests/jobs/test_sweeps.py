@@ -19,7 +19,7 @@ from xraysynth import compose
 from xraysynth.errors import ConfigError
 from xraysynth.jobs import launchers
 from xraysynth.jobs.sweeps import JobOutcome, SweepMonitor, format_summary, validation_score
-from xraysynth.stages import Workspace, study
+from xraysynth.stages import Workspace, job_workspace, prepare, study
 
 COMMAND = [sys.executable, "-c", "from xraysynth.cli import main; main()"]
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -172,6 +172,40 @@ def worker_of(folder):
 
 
 @pytest.mark.slow
+def test_the_jobs_of_a_multirun_read_the_cohort_once(tmp_path, monkeypatch):
+    options = [*prepared(tmp_path), "trainer.max_steps=2", "trainer.val_every_steps=2"]
+    reads, read = [], prepare.prepare_cohort
+
+    def read_and_count(workspace):
+        reads.append(workspace.config.seed)
+        return read(workspace)
+
+    monkeypatch.setattr(prepare, "prepare_cohort", read_and_count)
+    for seeds in ("0,1", "2,3"):  # another run reads it anew: its files may have changed
+        code, lines, err = call("train", "-m", *options, f"seed={seeds}")
+        assert (code, len(lines)) == (0, 2), err
+    call("train", *options, "seed=4")
+    assert reads == [0, 2, 4]
+
+
+def test_a_job_gets_what_the_one_before_has_resolved_of_the_same_real_images_alone(tmp_path):
+    options = prepared(tmp_path)
+    first, same, other = (
+        Workspace(compose([*options, extra]), options)
+        for extra in ("seed=0", "seed=1", "splits.seed=7")
+    )
+    with job_workspace(first, "a run") as workspace:
+        cohort, generators = workspace.cohort, workspace.generators
+    with job_workspace(same, "a run") as workspace:
+        assert workspace.cohort is cohort
+        assert workspace.config.seed == 1
+        assert workspace.generators is not generators
+    with job_workspace(other, "a run") as workspace:
+        assert workspace.cohort is not cohort
+    with job_workspace(same, "another run") as workspace:
+        assert "cohort" not in vars(workspace)
+
+
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_after_a_kill_only_what_was_not_done_is_repeated(tmp_path, launcher):
     pytest.importorskip(NEEDS[launcher])

@@ -320,6 +320,6 @@ def find_damaged_images(table: pd.DataFrame, *, folder: Path) -> dict[str, str]:
 def _file_fault(path: Path, sha256: str) -> str:
     """Returns "changed" or "missing"; "" for a file that has this SHA-256."""
     try:
-        return "" if sha256_bytes(path.read_bytes()) == sha256 else "changed"
+        return "" if sha256_file(path) == sha256 else "changed"
     except OSError:
         return "missing"

@@ -2,7 +2,8 @@
 
 Every stage has `run(workspace)`, which does the jobs that are not done yet, and most have
 `jobs(workspace)`, which lists the jobs that must be done for the stage to count as done. A `Workspace`
-resolves each thing that a configuration names, once. The private package `_study` plans a study,
+resolves each thing that a configuration names, once; with `job_workspace`, the jobs of a run that one process
+does share the real images. The private package `_study` plans a study,
 estimates what it would take, and compares its arms.
 
     >>> from xraysynth.composition import compose
@@ -14,6 +15,6 @@ estimates what it would take, and compares its arms.
     ['stable_diffusion']
 """
 
-from xraysynth.stages._workspace import Workspace
+from xraysynth.stages._workspace import Workspace, job_workspace
 
-__all__ = ["Workspace"]
+__all__ = ["Workspace", "job_workspace"]

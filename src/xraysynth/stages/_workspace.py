@@ -1,7 +1,8 @@
 """The cohort, external test sets, generators and pools that a configuration names, each resolved once."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -59,20 +60,20 @@ class Workspace:
             config: The other configuration.
             overrides: The command-line overrides that lead to it; None keeps those of this workspace.
         """
-        from xraysynth.stages.prepare import SECTIONS
-
         workspace = Workspace(config, self.overrides if overrides is None else overrides)
-        options_of_images = attrgetter(*SECTIONS, "paths")
-        if options_of_images(config) == options_of_images(self.config):
-            workspace._share_properties(self)
+        workspace.share_images(self)
         return workspace
 
-    def _share_properties(self, other: "Workspace") -> None:
-        """Take over the properties of real images that the other workspace has resolved."""
-        resolved = vars(other)
-        for name in SHARED_PROPERTIES:
-            if name in resolved:
-                vars(self)[name] = resolved[name]
+    def share_images(self, other: "Workspace") -> None:
+        """Take over the real images that another workspace has resolved, if both select the same."""
+        from xraysynth.stages.prepare import SECTIONS
+
+        options_of_images = attrgetter(*SECTIONS, "paths")
+        if options_of_images(self.config) == options_of_images(other.config):
+            resolved = vars(other)
+            for name in SHARED_PROPERTIES:
+                if name in resolved:
+                    vars(self)[name] = resolved[name]
 
     def with_images(
         self, cohort: Manifest, external_test_set: Manifest | None = None
@@ -241,3 +242,26 @@ class Workspace:
             store = self.pool_store(name)
             pools[name] = read(store, self.config.classes, per_class=counts, command=command)
         return pools
+
+
+_images_of_run: dict[str, Workspace] = {}
+"""The real images of the run whose job this process did last."""
+
+
+@contextmanager
+def job_workspace(workspace: Workspace, run: str) -> Iterator[Workspace]:
+    """Give a job a workspace of its own, with the real images that this process has resolved before.
+
+    A model that the job's generator loads is freed with the job's workspace.
+
+    Args:
+        workspace: The configuration of the job.
+        run: Names the run of several jobs. Images are shared within a run alone: afterwards, somebody
+            may have changed them.
+    """
+    own = workspace.with_config(workspace.config)
+    if run in _images_of_run:
+        own.share_images(_images_of_run[run])
+    yield own
+    _images_of_run.clear()
+    _images_of_run[run] = own.with_config(own.config)

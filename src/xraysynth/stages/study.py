@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any
+from uuid import uuid4
 
 from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
@@ -24,7 +25,7 @@ from xraysynth.jobs.job import ResultLine
 from xraysynth.processes import exit_with_parent
 from xraysynth.stages import report
 from xraysynth.stages._study import arm_configs, forecast, plan
-from xraysynth.stages._workspace import Workspace
+from xraysynth.stages._workspace import Workspace, job_workspace
 from xraysynth.threads import share_cores
 
 SECTIONS = (
@@ -112,11 +113,11 @@ class _StepQueue:
 
 def _run_in_waves(steps: Sequence[plan.Step], max_parallel: int) -> list[str]:
     """Run the steps through Hydra's launcher, in waves of steps that do not need each other."""
-    queue = _StepQueue(steps)
+    queue, run_id = _StepQueue(steps), uuid4().hex
     failures = []
     while queue:
         wave = queue.take(max_parallel)
-        errors = launchers.submit([partial(_run_step, step) for step in wave])
+        errors = launchers.submit([partial(_run_step, step, run_id) for step in wave])
         for step, error in zip(wave, errors, strict=True):
             if error:
                 failures.append(_report_failure(step, error))
@@ -126,13 +127,13 @@ def _run_in_waves(steps: Sequence[plan.Step], max_parallel: int) -> list[str]:
 
 def _run_in_processes(steps: Sequence[plan.Step], workers: int) -> list[str]:
     """Run the steps in processes of this machine; with one worker, one after another in this process."""
-    queue = _StepQueue(steps)
+    queue, run_id = _StepQueue(steps), uuid4().hex
     failures = []
     running: dict[Future[None], plan.Step] = {}
     with _build_executor(workers) as executor:
         while queue or running:
             for step in queue.take(workers - len(running)):
-                running[executor.submit(_run_step, step)] = step
+                running[executor.submit(_run_step, step, run_id)] = step
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 step = running.pop(future)
@@ -143,11 +144,11 @@ def _run_in_processes(steps: Sequence[plan.Step], workers: int) -> list[str]:
     return failures
 
 
-def _run_step(step: plan.Step) -> None:
-    """Run the stage of a step."""
-    # The step gets its own workspace, so that a model its generator loads is freed when it ends.
-    workspace = step.workspace.with_config(step.workspace.config)
-    importlib.import_module(f"xraysynth.stages.{step.stage}").run(workspace)
+def _run_step(step: plan.Step, run_id: str) -> None:
+    """Run the stage of a step; `run_id` is the same for all steps of one run of the study."""
+    stage = importlib.import_module(f"xraysynth.stages.{step.stage}")
+    with job_workspace(step.workspace, run_id) as workspace:
+        stage.run(workspace)
 
 
 def _failure_message(future: "Future[None]", step: plan.Step) -> str:

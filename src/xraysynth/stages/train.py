@@ -20,6 +20,7 @@ from xraysynth.config import Config
 from xraysynth.data.leakage import require_no_contamination, require_no_duplicates_in_pools
 from xraysynth.errors import ConfigError, XraysynthError
 from xraysynth.evaluation.classifier_evaluation import ClassifierTest, TrainResult
+from xraysynth.freed_memory import freed_memory_kept
 from xraysynth.generation import pool
 from xraysynth.jobs.distributed import is_main, process_group, world_size
 from xraysynth.jobs.job import Job, ResultLine
@@ -223,7 +224,7 @@ def work(workspace: Workspace, pools: Mapping[str, Manifest], job: Job) -> Train
     pool_digests = compute_pool_digests(dict(zip(pools, mixed_manifests, strict=False)))
     restart_if_pools_changed(job.folder, pool_digests)
 
-    with tracking.open_run(config, job) as run:
+    with freed_memory_kept(), tracking.open_run(config, job) as run:
         with process_group(config.trainer.accelerator):
             classifier, fit_summary = _fit(config, datamodule, job, run)
         classifier.save(Path(fit_summary.weights))
