@@ -4,8 +4,9 @@ The quickstart's cohort and a pool of its published model, made once; then train
 one seed after another, in one process that lives on, as the workers of a study do, each tracked offline
 by W&B, tested and probed. `ours` is the processor time of a training, and `theirs` that of a bare loop in the
 same process and on the same kind of batch: forward pass, loss, backward pass, clipping and optimiser
-step. The two take turns, so that a busy machine slows both; medians. `own` is the difference, `first` the
-same of the first training, which imports the libraries. W&B's service, a process of its own, counts too.
+step. The two take turns, so that a busy machine slows both; medians. `own` is the median difference of
+a training and the loop before it, `first` that of the first training, which imports the libraries. W&B's
+service, a process of its own, counts too.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from operator import sub
 from pathlib import Path
 from statistics import median
 
@@ -98,13 +100,12 @@ def compare(folder: Path, steps: int, rounds: int) -> dict[str, float]:
         bare_loops.append(time_bare_loop(workspace.config))
         trainings.append(time_training(workspace, seed=seed))
         print(f"{trainings[-1]:.2f} s, bare {bare_loops[-1]:.2f} s", file=sys.stderr, flush=True)
-    bare = median(bare_loops)
     service = seconds_of_service() / (rounds + 1)
-    ours = median(trainings) + service
+    bare = median(bare_loops)
     return {
-        "ours": round(ours, 2),
+        "ours": round(median(trainings) + service, 2),
         "theirs": round(bare, 2),
-        "own": round(ours - bare, 2),
+        "own": round(median(map(sub, trainings, bare_loops)) + service, 2),
         "first": round(first + service - bare, 2),
     }
 
