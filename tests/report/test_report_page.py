@@ -240,6 +240,8 @@ def test_an_arm_that_is_equivalent_is_called_so(content: Content) -> None:
     assert "equivalent within ±0.06 to training on real images only" in text
     assert "Equivalent within ±0.06: no difference is shown, and one as large as this" in text
     assert 'data-verdict="equivalent"' in html
+    assert "Shaded: differences within ±0.06." in text
+    assert "Shaded" not in plain(page.render(comparing(content, NOT_SHOWN)))
 
 
 def test_the_page_says_in_one_line_how_intervals_between_seeds_were_made(

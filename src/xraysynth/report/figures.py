@@ -20,6 +20,8 @@ LineEnd = tuple[float, float, str]
 def draw_differences(arms: Sequence[Arm], generators: Sequence[str], metric: str, name: str) -> str:
     """Returns an SVG of each arm's difference to real only with its interval; controls are hollow.
 
+    The equivalence margin, where one is given, is a band around 0.
+
     Args:
         arms: The arms; those without this difference are left out.
         generators: All generators of the page, whose order gives their colours.
@@ -29,6 +31,9 @@ def draw_differences(arms: Sequence[Arm], generators: Sequence[str], metric: str
     rows = [arm for arm in arms if metric in arm.gains_over_real]
     figure, axes = create_canvas(height=0.7 + 0.5 * len(rows), left=0.03, bottom=0.6, top=0.1)
     axes.axvline(0, color=INK, linewidth=1)
+    margin = max((arm.over_real.margin or 0.0 for arm in rows), default=0.0)
+    if margin:
+        axes.axvspan(-margin, margin, color=MUTED, alpha=0.15, linewidth=0)
     for y, arm in enumerate(reversed(rows)):
         interval, colour = arm.gains_over_real[metric], arm_style(arm, generators).colour
         axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2)
