@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xraysynth.evaluation.metrics.bootstrap_scores import BootstrapScores, moderate_arms
-from xraysynth.evaluation.metrics.statistics import DifferenceSpread
+from xraysynth.evaluation.metrics.statistics import Interval
 from xraysynth.report.verdicts import NO_DIFFERENCE, classify_difference
 from xraysynth.stages._study.decisions import Decision, decide
 
@@ -63,7 +64,8 @@ def load_arms() -> dict[str, BootstrapScores]:
     images = pd.read_csv(FOLDER / "truth_images.csv")
     targets = images["target"].to_numpy()
     arms = {}
-    for title, runs in pd.read_csv(FOLDER / "truth_runs.csv").groupby("arm", sort=False):
+    table = pd.read_csv(FOLDER / "truth_runs.csv", dtype={"predicted": str})
+    for title, runs in table.groupby("arm", sort=False):
         probabilities = []
         for digits in runs["predicted"]:
             probabilities.append(np.eye(targets.max() + 1)[[int(digit) for digit in digits]])
@@ -91,13 +93,13 @@ def families(titles: Sequence[str]) -> list[Family]:
 
 def judge(
     arms: Mapping[str, BootstrapScores],
-) -> dict[tuple[str, str], tuple[str, DifferenceSpread, Decision]]:
-    """Verdict, spread and decision of every comparison."""
+) -> dict[tuple[str, str], tuple[str, Interval, Decision]]:
+    """Verdict, difference and decision of every comparison."""
     moderated, _ = moderate_arms(list(arms.values()), [1] * len(arms))
     by_title = dict(zip(arms, moderated, strict=True))
     found = {}
     for family in families(list(arms)):
-        spreads = {}
+        spreads: dict[int, Any] = {}
         for index, (arm, reference) in family.items():
             spread = by_title[arm].difference_spread(by_title[reference], SCORE)
             assert spread is not None
@@ -106,7 +108,7 @@ def judge(
             arm, reference = family[index]
             difference = by_title[arm]._difference(by_title[reference], SCORE)
             word = classify_difference(difference, p_holm=decision.p_holm)
-            found[arm, reference] = word, spreads[index], decision
+            found[arm, reference] = word, difference, decision
     return found
 
 
@@ -129,21 +131,22 @@ def main() -> None:
         drawn = {}
         for title, arm in arms.items():
             drawn[title] = arm.select_runs(rng.choice(arm.n_runs, SEEDS, replace=False))
-        for pair, (word, _spread, decision) in judge(drawn).items():
+        for pair, (word, _, decision) in judge(drawn).items():
             words[pair][word] += 1
             detectable[pair].append(decision.detectable)
-            true_word, true_spread, _ = known[pair]
-            too_small = decision.detectable > abs(true_spread.difference)
+            true_word, true, _ = known[pair]
+            too_small = decision.detectable > abs(true.value)
             agreeing[pair] += word == true_word or (word == NO_DIFFERENCE and too_small)
     rows = []
-    for (arm_title, reference), (word, spread, _) in known.items():
+    for (arm_title, reference), (word, true, _) in known.items():
         pair = arm_title, reference
         rows.append(
             {
                 "arm": arm_title,
                 "reference": reference,
-                "difference_30_seeds": round(spread.difference, 4),
-                "sd_30_seeds": round(spread.sd, 4),
+                "difference_30_seeds": round(true.value, 4),
+                "low_30_seeds": round(true.low, 4),
+                "high_30_seeds": round(true.high, 4),
                 "verdict_30_seeds": word,
                 "same_verdict": words[pair][word] / REDRAWS,
                 "agreeing": agreeing[pair] / REDRAWS,

@@ -268,9 +268,10 @@ class BootstrapScores:
     def difference_to(self, reference: "BootstrapScores") -> dict[str, Interval]:
         """Return every score of this arm minus that of `reference`, with intervals paired by patient.
 
-        Both arms are scored on the same draws of patients, and may have different numbers of runs: runs
-        of the same seed are no more alike than others (`experiments/quickstart`). If one of them has a
-        single run, the interval is over patients and the runs of the other one alone.
+        Both arms are scored on the same draws of patients, and may have different numbers of runs. Runs of
+        one seed count as independent. They are somewhat alike (`experiments/quickstart`), so that the
+        interval is somewhat wider than it must be, and not narrower. If one of the arms has a single run,
+        the interval is over patients and the runs of the other one alone.
 
         Raises:
             XraysynthError: If the arms have different draws.
