@@ -298,6 +298,18 @@ CASES = [
         ("xraysynth study",),
     ),
     Case(
+        "config.py",
+        "to begin",
+        "study plan=true study.until=0.05 study.seeds=[0]",
+        ("study.seeds=[0,1]",),
+    ),
+    Case(
+        "config.py",
+        "study.most_seeds must be at least the number of study.seeds",
+        "study plan=true study.until=0.05 study.seeds=[0,1,2] study.most_seeds=2",
+        ("study.most_seeds=20",),
+    ),
+    Case(
         "release/inputs.py",
         "selects nothing: only generators",
         "release release.parts=[model]",

@@ -52,6 +52,8 @@ from xraysynth.training.recipe import DataRecipe, TrainerRecipe
         ("evaluate.replicates=0", "evaluate.replicates must be at least 1"),
         ("evaluate.size_px=4", "evaluate.size_px must be at least 16"),
         ("study.seeds=[]", "study.seeds must hold at least one"),
+        ("study.until=0", r"study.until must lie in \(0, 1\]"),
+        ("study.most_seeds=0", "study.most_seeds must be at least 1"),
         ("study.name=a/b", "study.name must be usable as a folder name"),
         ("study.synthetic_fractions=[a]", "study.synthetic_fractions"),
         ("study.synthetic_fractions=[2]", r"study.synthetic_fractions must lie in \[0, 1\]"),

@@ -175,7 +175,7 @@ def measure(study: Study, *, studies: int, replicates: int, population: int = 60
         for name in SCORES:
             for arm in (a for a in range(study.arms) if a != first):
                 found = {
-                    "moderated": arms[arm]._difference(arms[first], name),
+                    "moderated": arms[arm].difference(arms[first], name),
                     "student": by_student(arms[arm], arms[first], name, seed),
                 }
                 wanted = true[name][arm] - true[name][first]

@@ -276,7 +276,7 @@ def test_a_plan_says_what_is_done_and_makes_nothing(copied, tmp_path, capsys):
     result = study.run(Workspace(config, overrides))
     assert {path for path in tmp_path.rglob("*") if path.name != ".lock"} == before
     assert result == {"stage": "study", "state": "planned"} | {
-        name: result[name] for name in ("steps", "missing", "seconds", "cost_usd")
+        name: result[name] for name in ("steps", "missing", "seconds", "cost_usd", "power")
     }
     shown = capsys.readouterr().err
     # a copied study is read anew, so that its pool is there, but its cohort is not

@@ -244,3 +244,8 @@ def test_a_killed_release_goes_on(tmp_path, overrides):
     words = ["release", *overrides, "source.table.license=CC BY 4.0"]
     kept = finished(Command(tmp_path, ["study", *words[1:]]))
     kill_often(Command(tmp_path, words, kept), KILLS * 10 // 100, seed=5)
+
+
+def test_a_killed_study_that_adds_seeds_goes_on(tmp_path, overrides):
+    more = ("study.seeds=[0,1]", "study.until=0.1", "study.most_seeds=4")
+    kill_often(Command(tmp_path, ["study", *overrides, *more]), kills=10, seed=6)

@@ -26,6 +26,7 @@ from xraysynth.generation.pool import Refusals
 from xraysynth.manifest import Manifest
 from xraysynth.report.audit import CohortAudit
 from xraysynth.report.differences import MeasuredDifference
+from xraysynth.report.seeds_until import SeedsUntil
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,7 @@ class Content:
         readings: Blinded readings of these images.
         spread_of_seeds: How much training seeds differ in macro-F1, one entry per group of arms of about
             as many training images, the smallest first.
+        seeds_until: With how many seeds the study ended; None if it had fixed ones.
     """
 
     title: str
@@ -343,3 +345,4 @@ class Content:
     machine_usd_per_hour: float | None = None
     readings: Sequence[Reading] = ()
     spread_of_seeds: Sequence[SpreadOfSeeds] = ()
+    seeds_until: SeedsUntil | None = None

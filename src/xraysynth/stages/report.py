@@ -37,6 +37,7 @@ from xraysynth.stages._study.finished import (
 )
 from xraysynth.stages._study.limits import study_limits
 from xraysynth.stages._study.screening import build_cohort_screening, load_screening
+from xraysynth.stages._study.seed_rounds import SeedsOfArms
 from xraysynth.stages._study.tested_arm import TestedArm
 from xraysynth.stages._workspace import Workspace
 from xraysynth.threads import one_thread
@@ -61,19 +62,22 @@ class ReportResult:
     verdicts: list[ArmVerdict] = field(default_factory=list)
 
 
-def run(workspace: Workspace, *, failures: Sequence[str] = ()) -> ResultLine:
+def run(
+    workspace: Workspace, *, failures: Sequence[str] = (), seeds: SeedsOfArms | None = None
+) -> ResultLine:
     """Write the page and the tables, unless they are written for the same finished jobs.
 
     Args:
         workspace: The study's configuration.
         failures: Messages of the steps that failed; by default the jobs that are not done are named.
+        seeds: The seeds of the study's arms, where they are known.
 
     Returns:
         The job's result, with the paths of the page ("report") and of the table ("results"). Its state
         is "failed", with the messages in "failures", if finished work is damaged and left out.
     """
     workspace = plan.with_images_per_class(workspace)
-    jobs = collect_finished_jobs(workspace)
+    jobs = collect_finished_jobs(workspace, seeds)
     failures = failures or jobs.missing
     job = _build_job(workspace, jobs, failures)
     result = workspace.run_job(job, partial(work, workspace, jobs, failures, job))
@@ -92,6 +96,8 @@ def _build_job(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[str]
     config = workspace.config
     study_options = config.to_dict()["study"]
     del study_options["workers"]
+    if config.study.until is None:
+        del study_options["until"], study_options["most_seeds"]
     identity: dict[str, Any] = {
         "jobs": {name: job.key for name, job in jobs.named_jobs()},
         "seen": collect_pool_digests(jobs),
@@ -158,6 +164,7 @@ def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[
         scorer, tested_arms, report_arms
     )
     pools = list(map(_build_pool_results, jobs.pools))
+    names = {tested.title: arm.name for tested, arm in zip(tested_arms, report_arms, strict=True)}
     reader_studies = _reader_study_folders(workspace, jobs)
     return Content(
         title=config.study.name,
@@ -181,6 +188,7 @@ def _build_content(workspace: Workspace, jobs: FinishedJobs, failures: Sequence[
         machine_usd_per_hour=config.study.machine_usd_per_hour,
         readings=list(map(reading.load_reading, reader_studies)),
         spread_of_seeds=scorer.spread_of_seeds(),
+        seeds_until=jobs.seeds_until and jobs.seeds_until.with_names(names),
     )
 
 

@@ -23,8 +23,9 @@ from xraysynth.errors import XraysynthError
 from xraysynth.jobs import launchers
 from xraysynth.jobs.job import ResultLine
 from xraysynth.processes import exit_with_parent
-from xraysynth.stages import report
+from xraysynth.stages import report, train
 from xraysynth.stages._study import arm_configs, forecast, plan
+from xraysynth.stages._study.seed_rounds import SeedRounds
 from xraysynth.stages._workspace import Workspace, job_workspace
 from xraysynth.threads import share_cores
 
@@ -55,7 +56,13 @@ def run(workspace: Workspace) -> ResultLine:
         print(reason, file=sys.stderr, flush=True)
     steps = forecast.missing_steps(plan.build_steps(workspace))
     failures = _run_steps(steps, config.study.workers)
-    result = report.run(workspace, failures=failures)
+    rounds = SeedRounds(plan.with_images_per_class(workspace), train.build_job)
+    while not failures and (steps := rounds.missing_steps()):
+        failures = _run_steps(steps, config.study.workers)
+    seeds = rounds.find()
+    if seeds.end is not None:
+        print(seeds.end.describe(), file=sys.stderr, flush=True)
+    result = report.run(workspace, failures=failures, seeds=seeds)
     state = "failed" if failures else result["state"]
     failures = failures or result.get("failures", [])
     return result | {"stage": "study", "state": state, "failures": failures}

@@ -1,9 +1,9 @@
 """The scores of an arm with intervals from a bootstrap over patients and training seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -54,6 +54,25 @@ class MeanOverRuns(NamedTuple):
     own_variance: float
 
 
+class _ComputedWhenAsked(Mapping[str, MeanOverRuns]):
+    """A mapping whose values are computed once, when they are first asked for."""
+
+    def __init__(self, compute: Callable[[str], MeanOverRuns], names: Iterable[str]) -> None:
+        self._compute, self._names = compute, list(names)
+        self._values: dict[str, MeanOverRuns] = {}
+
+    def __getitem__(self, name: str) -> MeanOverRuns:
+        if name not in self._values:
+            self._values[name] = self._compute(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass(frozen=True)
 class BootstrapScores:
     """All scores of one arm for every draw of patients and each of S runs with different seeds.
@@ -85,6 +104,7 @@ class BootstrapScores:
         replicates: int = REPLICATES,
         seed: int = 0,
         mix: np.ndarray | None = None,
+        decisions_only: bool = False,
     ) -> "BootstrapScores":
         """Score the runs of an arm on the same test images.
 
@@ -100,6 +120,7 @@ class BootstrapScores:
             seed: Seed of all draws.
             mix: Proportions `(C,)` of the classes after weighting; None for no weighting. Accuracy,
                 precision and the scores made of precision depend on how common each class is.
+            decisions_only: Whether to leave out the slow scores (`replicate_scores`).
 
         Raises:
             XraysynthError: If there is no run, or if the arguments do not match.
@@ -112,7 +133,8 @@ class BootstrapScores:
         weights = np.vstack([np.ones_like(draws[:1]), draws])
         if mix is not None:
             weights = weights * sample_weights_for_targets(targets, mix, classes)
-        scores = [replicate_scores(run, targets, weights, classes=classes) for run in runs]
+        options: dict[str, Any] = {"classes": classes, "decisions_only": decisions_only}
+        scores = [replicate_scores(run, targets, weights, **options) for run in runs]
         by_run = {}
         for name in scores[0]:
             by_run[name] = np.stack([run_scores[name] for run_scores in scores])
@@ -137,7 +159,7 @@ class BootstrapScores:
     @cached_property
     def means_and_deviations(self) -> Mapping[str, MeanOverRuns]:
         """Each score averaged over the runs, and the deviations of the average between runs."""
-        return {name: self._average(name) for name in self.by_run}
+        return _ComputedWhenAsked(self._average, self.by_run)
 
     def _average(self, name: str) -> MeanOverRuns:
         scores = self.by_run[name]
@@ -218,7 +240,7 @@ class BootstrapScores:
     def _variance_beyond_bootstrap(self, name: str) -> float:
         """Return the variance of a score of one class that its replicates do not show."""
         label = _class_of(name)
-        means = self.means_and_deviations[name].means
+        means = self.by_run[name].mean(0)
         value, draws = means[0], means[1:]
         is_hidden = label in self.scarce_classes or value in (0.0, 1.0)
         if not (is_hidden and np.isfinite(value)):
@@ -276,9 +298,9 @@ class BootstrapScores:
         Raises:
             XraysynthError: If the arms have different draws.
         """
-        return {name: self._difference(reference, name) for name in self.by_run}
+        return {name: self.difference(reference, name) for name in self.by_run}
 
-    def _difference(self, reference: "BootstrapScores", name: str) -> Interval:
+    def difference(self, reference: "BootstrapScores", name: str) -> Interval:
         """Return the difference of one score with its interval; see `difference_to`."""
         means, deviations, _ = self.means_and_deviations[name]
         reference_means, reference_deviations, _ = reference.means_and_deviations[name]
@@ -334,7 +356,7 @@ class BootstrapScores:
 
 
 def moderate_arms(
-    arms: Sequence[BootstrapScores], sizes: Sequence[int]
+    arms: Sequence[BootstrapScores], sizes: Sequence[int], names: Sequence[str] | None = None
 ) -> tuple[list[BootstrapScores], dict[str, list[SpreadOfSeeds]]]:
     """Moderate the variances between the runs of arms that were tested on the same images.
 
@@ -343,6 +365,7 @@ def moderate_arms(
     Args:
         arms: The arms.
         sizes: Number of training images of each arm.
+        names: Names of the scores; None for all.
 
     Returns:
         The arms with `run_variances`, in the same order; and by name of a score, how much its seeds
@@ -353,7 +376,7 @@ def moderate_arms(
     for group in group_by_size(sizes):
         members = [arms[position] for position in group]
         variances: list[dict[str, np.ndarray]] = [{} for _ in members]
-        for name in members[0].by_run:
+        for name in members[0].by_run if names is None else names:
             for by_name, drawn in zip(variances, _draw_run_variances(members, name), strict=True):
                 by_name[name] = drawn
             spread = summarise_spread([arm.run_values(name) for arm in members])

@@ -15,7 +15,8 @@ CONFIDENCE_LEVEL = 0.95
 POWER = 0.8
 """Probability with which a detectable difference is found."""
 
-_NORMAL_QUANTILE = 1.959964  # of a two-sided interval at CONFIDENCE_LEVEL
+NORMAL_QUANTILE = 1.959964
+"""Half the width of an interval at CONFIDENCE_LEVEL, in standard deviations of a normal."""
 
 MIN_BOOTSTRAP_PATIENTS = 6
 """Number of patients below which a bootstrap is too narrow, and `proportion_interval` replaces it.
@@ -141,10 +142,10 @@ def proportion_interval(value: float, *, trials: int, n: int) -> Interval:
 
 def _wilson(proportion: float, trials: int) -> tuple[float, float]:
     """Return the bounds of Wilson's interval."""
-    centre = proportion + _NORMAL_QUANTILE**2 / (2 * trials)
-    variance = proportion * (1 - proportion) / trials + _NORMAL_QUANTILE**2 / (4 * trials**2)
-    half = _NORMAL_QUANTILE * np.sqrt(variance)
-    scale = 1 + _NORMAL_QUANTILE**2 / trials
+    centre = proportion + NORMAL_QUANTILE**2 / (2 * trials)
+    variance = proportion * (1 - proportion) / trials + NORMAL_QUANTILE**2 / (4 * trials**2)
+    half = NORMAL_QUANTILE * np.sqrt(variance)
+    scale = 1 + NORMAL_QUANTILE**2 / trials
     return float((centre - half) / scale), float((centre + half) / scale)
 
 
@@ -162,7 +163,7 @@ def _clopper_pearson(proportion: float, trials: int) -> tuple[float, float]:
 def proportion_sd(value: float, *, trials: int) -> float:
     """Return the standard deviation of a normal whose central 95 % are as wide as `proportion_interval`."""
     interval = proportion_interval(value, trials=trials, n=0)
-    return (interval.high - interval.low) / (2 * _NORMAL_QUANTILE)
+    return (interval.high - interval.low) / (2 * NORMAL_QUANTILE)
 
 
 def _logit(proportion: np.ndarray | float) -> np.ndarray:
@@ -300,7 +301,15 @@ class DifferenceSpread:
             level: The p-value that a difference must be below to be found, in (0, 1).
             power: Probability of finding it, in (0.5, 1).
         """
-        return self._exceeded_by(level / 2) + self._exceeded_by(1 - power)
+        return self.critical_difference(level) + self._exceeded_by(1 - power)
+
+    def critical_difference(self, level: float = 1 - CONFIDENCE_LEVEL) -> float:
+        """Compute the difference beyond which p < `level`; by default half the width of the interval.
+
+        Args:
+            level: The p-value, in (0, 1).
+        """
+        return self._exceeded_by(level / 2)
 
     def _exceeded_by(self, tail: float) -> float:
         """Return the distance beyond which a deviation to one side has this probability."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from xraysynth.report.content import Arm
 from xraysynth.report.formatting import UNKNOWN_TEXT, format_percent
+from xraysynth.report.seeds_until import SeedsUntil
 
 CONTROL_DESCRIPTIONS = {
     "duplicate": "duplicate control (repeated real images in place of the synthetic ones)",
@@ -43,6 +44,8 @@ class DesignSection:
         external: The external test sets.
         seeds: The training seeds.
         has_unfinished_seeds: Whether some arm has not finished every seed.
+        seeds_of_arms: The seeds of each arm, where a study has added seeds to some.
+        end_of_seeds: Why no more seeds were added; empty if the study had fixed ones.
         reference_arm: The arm that others are compared with; None without arms.
         optimiser_steps: A sentence on the number of optimiser steps.
     """
@@ -56,12 +59,17 @@ class DesignSection:
     external: str
     seeds: str
     has_unfinished_seeds: bool
+    seeds_of_arms: Sequence[str]
+    end_of_seeds: str
     reference_arm: ReferenceArm | None
     optimiser_steps: str
 
 
 def design_section(
-    arms: Sequence[Arm], classes: Sequence[str], generators: Sequence[str]
+    arms: Sequence[Arm],
+    classes: Sequence[str],
+    generators: Sequence[str],
+    seeds_until: SeedsUntil | None = None,
 ) -> DesignSection:
     """Returns everything in which the arms of a study differ.
 
@@ -69,13 +77,10 @@ def design_section(
         arms: The arms in the order of the page.
         classes: The classes in order.
         generators: The generators whose images are in some arm.
+        seeds_until: With how many seeds the study ended; None if it had fixed ones.
     """
     synthetic_fractions = sorted({arm.synthetic_fraction for arm in arms})
     real_fractions = sorted({arm.real_fraction for arm in arms})
-    seeds = _union_of_seeds(arms)
-    has_unfinished_seeds = False
-    for arm in arms:
-        has_unfinished_seeds |= len(arm.seeds) < len(seeds)
     return DesignSection(
         classes=", ".join(classes),
         generators=", ".join(generators) or "none",
@@ -86,8 +91,10 @@ def design_section(
         if len(real_fractions) > 1
         else "",
         external=", ".join(_external_test_sets(arms)),
-        seeds=", ".join(map(str, seeds)) or UNKNOWN_TEXT,
-        has_unfinished_seeds=has_unfinished_seeds,
+        seeds=_describe_seeds(arms, seeds_until),
+        has_unfinished_seeds=seeds_until is None and _has_unfinished_seeds(arms),
+        seeds_of_arms=_list_seeds_of_arms(arms) if seeds_until else [],
+        end_of_seeds=seeds_until.describe() if seeds_until else "",
         reference_arm=_reference_arm(arms[0]) if arms else None,
         optimiser_steps=_describe_optimiser_steps(arms),
     )
@@ -99,6 +106,29 @@ def _union_of_seeds(arms: Sequence[Arm]) -> list[int]:
     for arm in arms:
         seeds.update(arm.seeds)
     return sorted(seeds)
+
+
+def _has_unfinished_seeds(arms: Sequence[Arm]) -> bool:
+    """Returns whether some arm lacks a seed that another one has finished."""
+    return any(len(arm.seeds) < len(_union_of_seeds(arms)) for arm in arms)
+
+
+def _describe_seeds(arms: Sequence[Arm], seeds_until: SeedsUntil | None) -> str:
+    """Returns the training seeds, or, where arms may differ in them, their number: "5–11 per arm"."""
+    if not arms:
+        return UNKNOWN_TEXT
+    if seeds_until is None:
+        return ", ".join(map(str, _union_of_seeds(arms)))
+    numbers = sorted({len(arm.seeds) for arm in arms})
+    return f"{'–'.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} per arm"
+
+
+def _list_seeds_of_arms(arms: Sequence[Arm]) -> list[str]:
+    """Returns the seeds of arms that have the same: "0, 1, 2, 3: real only, sd_lora 50% (replace)"."""
+    names: dict[str, list[str]] = {}
+    for arm in arms:
+        names.setdefault(", ".join(map(str, arm.seeds)), []).append(arm.name)
+    return [f"{seeds}: {', '.join(of_these)}" for seeds, of_these in names.items()]
 
 
 def _modes_of_hybrids(arms: Sequence[Arm]) -> list[str]:

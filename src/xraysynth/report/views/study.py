@@ -113,7 +113,7 @@ def study_page(content: Content) -> StudyPage:
         findings=findings_section(
             study_findings, cheapest_gain, arms, generators, content.spread_of_seeds
         ),
-        design=design_section(arms, classes, generators),
+        design=design_section(arms, classes, generators, content.seeds_until),
         cohort=cohort_section(content, real),
         arms=arms_section(arms, classes),
         tradeoffs=tradeoffs_section(content, arm_costs, generators),

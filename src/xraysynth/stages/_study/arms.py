@@ -87,10 +87,15 @@ class Scorer:
         from xraysynth.evaluation.metrics.bootstrap_scores import moderate_arms
 
         sizes = [arm.training_images for arm in arms]
-        return moderate_arms(list(map(self._resample, predictions)), sizes)
+        return moderate_arms(list(map(self.resample, predictions)), sizes)
 
-    def _resample(self, tables: Sequence[pd.DataFrame]) -> "BootstrapScores":
-        """Return the scores of one arm's predictions, one table per seed."""
+    def resample(
+        self, tables: Sequence[pd.DataFrame], *, decisions_only: bool = False
+    ) -> "BootstrapScores":
+        """Return the scores of one arm's predictions, one table per seed; variances are its own.
+
+        With `decisions_only`, AUROC and other slow scores are left out.
+        """
         from xraysynth.evaluation.metrics.classification import BootstrapScores
 
         columns = [f"p_{name}" for name in self._classes]
@@ -100,6 +105,7 @@ class Scorer:
             person_keys(tables[0], self._linked_patients),
             classes=self._classes,
             replicates=self._replicates,
+            decisions_only=decisions_only,
         )
 
     def external_scores(self, arm: TestedArm) -> dict[str, dict[str, Interval]]:

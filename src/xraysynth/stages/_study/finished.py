@@ -12,9 +12,11 @@ from xraysynth.generation.pool import Refusals
 from xraysynth.jobs.job import Job
 from xraysynth.manifest import Manifest
 from xraysynth.report.content import JobRun
+from xraysynth.report.seeds_until import SeedsUntil
 from xraysynth.stages import evaluate, finetune, generate, prepare, probe, train
 from xraysynth.stages._study import plan
 from xraysynth.stages._study.arm_configs import ArmConfig, build_arms
+from xraysynth.stages._study.seed_rounds import SeedRounds, SeedsOfArms
 from xraysynth.stages._workspace import Workspace
 
 
@@ -59,6 +61,7 @@ class FinishedJobs:
         probe_job: The search for shortcuts in the cohort; None if it is not done.
         missing: One message per job that is not done or cannot be used.
         damaged: Those of the messages on work that was done and cannot be used any more.
+        seeds_until: Why no more seeds are added; None unless study.until is given.
     """
 
     prepare_job: Job
@@ -67,6 +70,7 @@ class FinishedJobs:
     probe_job: Job | None
     missing: Sequence[str]
     damaged: Sequence[str] = ()
+    seeds_until: SeedsUntil | None = None
 
     def named_jobs(self) -> list[tuple[str, Job]]:
         """List the finished jobs with their names in the report, in the order in which they run."""
@@ -92,17 +96,19 @@ class FinishedJobs:
         return named_jobs
 
 
-def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
-    """Collect the finished jobs of the study; nothing is computed.
+def collect_finished_jobs(workspace: Workspace, seeds: SeedsOfArms | None = None) -> FinishedJobs:
+    """Collect the finished jobs of the study; nothing is trained or measured.
 
     Args:
         workspace: The study's workspace, with the number of images per class.
+        seeds: The seeds of its arms, where they are known; by default they are found.
 
     Raises:
         XraysynthError: If no training of the real-only arm is done; all arms are compared with it.
     """
     gaps = _Gaps()
-    arms = _collect_trainings(workspace, gaps)
+    seeds = seeds or SeedRounds(workspace).find()
+    arms = _collect_trainings(workspace, seeds.by_arm, gaps)
     pools = _collect_pools(workspace, gaps)
     # Real-only arms come first: if one has finished, the first finished arm is real-only.
     finished_arms = [arm for arm, _ in arms]
@@ -120,6 +126,7 @@ def collect_finished_jobs(workspace: Workspace) -> FinishedJobs:
         probe_job=probe_job if probe_is_done else None,
         missing=gaps.missing,
         damaged=gaps.damaged,
+        seeds_until=seeds.end,
     )
 
 
@@ -149,14 +156,13 @@ class _Gaps:
 
 
 def _collect_trainings(
-    workspace: Workspace, gaps: _Gaps
+    workspace: Workspace, seeds_by_arm: Mapping[str, Sequence[int]], gaps: _Gaps
 ) -> list[tuple[ArmConfig, Mapping[int, Job]]]:
     """Return the arms with their finished trainings by seed; note the others."""
-    config = workspace.config
     arms: list[tuple[ArmConfig, Mapping[int, Job]]] = []
-    for arm in build_arms(config, workspace.cohort):
+    for arm in build_arms(workspace.config, workspace.cohort):
         finished_jobs = {}
-        for seed in config.study.seeds:
+        for seed in seeds_by_arm[arm.title]:
             training_workspace = workspace.with_config(replace(arm.config, seed=seed))
             job = train.build_unchecked_job(training_workspace)
             title = f"train {arm.title}, seed {seed}"

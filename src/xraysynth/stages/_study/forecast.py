@@ -10,7 +10,7 @@ from statistics import median
 
 import pandas as pd
 
-from xraysynth.config import Config
+from xraysynth.config import Config, Study
 from xraysynth.data.sources.base import map_labels
 from xraysynth.data.splits import assign_splits
 from xraysynth.errors import XraysynthError
@@ -20,10 +20,11 @@ from xraysynth.jobs.job import ResultLine
 from xraysynth.jobs.record import RunRecord, load_finished_records
 from xraysynth.jobs.store import JournalEntry
 from xraysynth.manifest import Manifest, patient_keys
-from xraysynth.records import Request
+from xraysynth.records import Request, to_json
 from xraysynth.seeds import digest, identity
 from xraysynth.stages import _label_fidelity, generate, prepare
-from xraysynth.stages._study import plan
+from xraysynth.stages._study import plan, power
+from xraysynth.stages._study.seed_rounds import SeedRounds
 from xraysynth.stages._workspace import Workspace
 
 
@@ -57,7 +58,11 @@ def run(workspace: Workspace) -> ResultLine:
         The number of steps and of missing ones, and the seconds (None if unknown) and dollars that
         the missing ones would take.
     """
-    estimates = _estimate_steps(workspace)
+    is_prepared = _is_prepared(workspace)
+    if not is_prepared:
+        workspace = workspace.with_images(_provisional_cohort(workspace.config))
+    workspace = plan.with_images_per_class(workspace)
+    estimates = _estimate_steps(workspace, is_prepared=is_prepared)
     missing = [estimate for estimate in estimates if not estimate.done]
     known_seconds = [estimate.seconds for estimate in missing if estimate.seconds is not None]
     seconds = round(sum(known_seconds), 1) if len(known_seconds) == len(missing) else None
@@ -67,7 +72,10 @@ def run(workspace: Workspace) -> ResultLine:
         f"plan of study {workspace.config.study.name}",
         *map(str, estimates),
         f"{len(missing)} of {len(estimates)} steps are missing: {time}, ${usd:.2f}",
+        *_describe_further_seeds(workspace.config.study),
     ]
+    power_table = power.build_power_table(workspace, is_prepared=is_prepared)
+    lines += [str(power_table)] if power_table else []
     print("\n".join(lines), file=sys.stderr, flush=True)
     return {
         "stage": "study",
@@ -76,7 +84,17 @@ def run(workspace: Workspace) -> ResultLine:
         "missing": len(missing),
         "seconds": seconds,
         "cost_usd": usd,
+        **({"power": to_json(power_table)} if power_table else {}),
     }
+
+
+def _describe_further_seeds(study: Study) -> list[str]:
+    """Return the line on the trainings that may be added to the plan; none with fixed seeds."""
+    if study.until is None:
+        return []
+    return [
+        f"seeds are added until intervals are ±{study.until:g}: up to {study.most_seeds} of each arm"
+    ]
 
 
 def is_done(step: plan.Step) -> bool:
@@ -105,15 +123,15 @@ def missing_steps(steps: Sequence[plan.Step]) -> list[plan.Step]:
     return missing
 
 
-def _estimate_steps(workspace: Workspace) -> list[StepEstimate]:
+def _estimate_steps(workspace: Workspace, *, is_prepared: bool) -> list[StepEstimate]:
     """Estimate every step: prepare, those of the plan, and the label-fidelity training before measuring."""
     history = _load_history(workspace.output)
-    is_prepared = _is_prepared(workspace)
-    if not is_prepared:
-        workspace = workspace.with_images(_provisional_cohort(workspace.config))
     estimates = [StepEstimate("prepare", is_prepared, _median_seconds(history, "prepare"))]
     trains_fidelity_classifier = False
-    for step in plan.build_steps(workspace):
+    steps = plan.build_steps(workspace)
+    if is_prepared:
+        steps += SeedRounds(workspace).steps_of_added_seeds()
+    for step in steps:
         if step.stage == "evaluate" and not trains_fidelity_classifier:
             trains_fidelity_classifier = True
             done = is_prepared and _label_fidelity.build_job(workspace).intact

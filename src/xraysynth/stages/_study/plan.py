@@ -77,17 +77,22 @@ def _pool_steps(workspace: Workspace, key: str) -> list[Step]:
 
 
 def _training_steps(workspace: Workspace, arm: ArmConfig) -> list[Step]:
-    """List the trainings of an arm, one per seed."""
+    """List the trainings of an arm, one per seed of study.seeds."""
+    return [training_step(workspace, arm, seed) for seed in workspace.config.study.seeds]
+
+
+def training_step(workspace: Workspace, arm: ArmConfig, seed: int) -> Step:
+    """Build the training of an arm with a seed.
+
+    Args:
+        workspace: The study's workspace, with the number of images per class.
+        arm: The arm.
+        seed: The training seed.
+    """
     needs = (f"generate {arm.generator}",) if arm.generator else ()
-    steps = []
-    for seed in workspace.config.study.seeds:
-        config = replace(arm.config, seed=seed)
-        overrides = _overrides_for_generator(
-            workspace, arm.generator, *arm.overrides, f"seed={seed}"
-        )
-        training_workspace = workspace.with_config(config, overrides)
-        steps.append(Step(_training_title(arm.title, seed), "train", training_workspace, needs))
-    return steps
+    overrides = _overrides_for_generator(workspace, arm.generator, *arm.overrides, f"seed={seed}")
+    training_workspace = workspace.with_config(replace(arm.config, seed=seed), overrides)
+    return Step(_training_title(arm.title, seed), "train", training_workspace, needs)
 
 
 def _training_title(arm_title: str, seed: int) -> str:
