@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TextIO
 from uuid import uuid4
 
 import pytest
 
-# Never closed: loggers that are made during a call keep them.
-STREAMS = [open(number, "w", buffering=1, closefd=False) for number in (1, 2)]  # noqa: SIM115
+STREAMS: list[TextIO] = []
+"""Standard output and error of all calls: loggers that are made during a call keep them."""
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -51,6 +51,15 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
+def _open_streams() -> list[TextIO]:
+    """The streams, opened anew if a library that held them has closed them."""
+    if any(stream.closed for stream in STREAMS) or not STREAMS:
+        STREAMS.clear()
+        for number in (1, 2):
+            STREAMS.append(open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
+    return STREAMS
+
+
 @contextmanager
 def _written_to(*files: IO[bytes]) -> Iterator[None]:
     """Whatever is printed goes to these files, also what other processes print."""
@@ -58,11 +67,12 @@ def _written_to(*files: IO[bytes]) -> Iterator[None]:
     try:
         for number, file in enumerate(files, start=1):
             os.dup2(file.fileno(), number)
-        sys.stdout, sys.stderr = STREAMS
+        sys.stdout, sys.stderr = _open_streams()
         yield
     finally:
         for stream in STREAMS:
-            stream.flush()
+            if not stream.closed:
+                stream.flush()
         sys.stdout, sys.stderr = streams
         for number, copy in enumerate(kept, start=1):
             os.dup2(copy, number)

@@ -36,7 +36,7 @@ def test_a_yaml_in_any_folder_is_an_experiment(folder, written):
     assert list(config.generator) == ["sd_lora"]
     assert config.classifier.backbone == "resnet18"
     assert config.classes == ["normal", "Lungenentzündung"]
-    assert config.trainer.max_steps == 300  # the quickstart's
+    assert config.trainer.max_steps == 200  # the quickstart's
     assert config.study.name == "mine"
 
 
@@ -70,7 +70,7 @@ def test_hydras_defaults_work_as_well(folder, defaults):
     (folder / "mine.yaml").write_text(f"{defaults}\nseed: 5\n")
     config = compose(["experiment=mine.yaml"])
     assert list(config.generator) == ["sd_lora"]
-    assert (config.seed, config.trainer.max_steps) == (5, 300)
+    assert (config.seed, config.trainer.max_steps) == (5, 200)
 
 
 def test_it_may_say_what_the_command_line_says(folder):

@@ -2,6 +2,8 @@
 
 import ctypes
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +54,13 @@ def is_mapped_anew():
     return memory().hblkhd >= mapped_bytes + len(allocated)
 
 
-def test_what_is_freed_is_kept_in_the_block_alone():
+def run_in_new_process(statements):
+    """Run them where nothing was freed before, out of which a block could be taken."""
+    code = f"import os; from test_freed_memory import *; {statements}"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
+
+
+def require_that_only_the_block_keeps():
     assert is_mapped_anew()
     with freed_memory_kept():
         assert not is_mapped_anew()
@@ -63,7 +71,12 @@ def test_what_is_freed_is_kept_in_the_block_alone():
     assert is_mapped_anew()
 
 
-def test_what_was_kept_goes_back_at_the_end_also_after_an_error():
+def require_that_nothing_is_kept():
+    with freed_memory_kept():
+        assert is_mapped_anew()
+
+
+def require_that_all_goes_back_after_an_error():
     kept_bytes = []
 
     def fail():
@@ -77,10 +90,16 @@ def test_what_was_kept_goes_back_at_the_end_also_after_an_error():
     assert resident_bytes() < kept_bytes[0] - BLOCK_BYTES / 2
 
 
+def test_what_is_freed_is_kept_in_the_block_alone():
+    run_in_new_process("require_that_only_the_block_keeps()")
+
+
+def test_what_was_kept_goes_back_at_the_end_also_after_an_error():
+    run_in_new_process("require_that_all_goes_back_after_an_error()")
+
+
 @pytest.mark.parametrize(
     "name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"]
 )
-def test_what_the_user_has_set_stays(monkeypatch, name):
-    monkeypatch.setenv(name, "1")
-    with freed_memory_kept():
-        assert is_mapped_anew()
+def test_what_the_user_has_set_stays(name):
+    run_in_new_process(f"os.environ[{name!r}] = '1'; require_that_nothing_is_kept()")

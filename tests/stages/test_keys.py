@@ -25,8 +25,10 @@ DEFAULTS_OF_0_1 = (
     f"{LORA}.targets=[to_q,to_k,to_v,to_out.0,conv1,conv2,ff.net.0.proj,ff.net.2]",
     f"{LORA}.steps=250",
     f"{LORA}.val_every_steps=125",
+    "trainer.max_steps=300",
+    "study.seeds=[0,1,2]",
 )
-"""The recipe of the generators, whose defaults have changed since."""
+"""The recipe of the generators and the quickstart's trainings, which have changed since."""
 
 
 def cohort() -> Manifest:
